@@ -1,0 +1,45 @@
+# Everything runs in .venv/ of this checkout, installed from the hash-locked requirements.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/installed: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "ledgergate needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 …" >&2; exit 2; }
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/installed ## install everything into .venv/
+
+.PHONY: demo
+demo: $(VENV)/installed ## the main job on a real API server and a real PostgreSQL
+	@$(BIN)/python -m demo
+
+.PHONY: test
+test: $(VENV)/installed lint ## every check and every test
+	@$(BIN)/python -m tests.cluster.controlplane build
+	@$(BIN)/pytest
+
+.PHONY: lint
+lint: $(VENV)/installed ## ruff, mypy and import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: lock
+lock: ## renew the hash-locked requirements (needs uv)
+	@$(UV_COMPILE) pyproject.toml --output-file requirements/runtime.txt --upgrade
+	@$(UV_COMPILE) pyproject.toml --group dev --output-file requirements/dev.txt --upgrade
