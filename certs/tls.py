@@ -1,0 +1,31 @@
+"""TLS contexts of the admission server."""
+
+import ssl
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from certs.authority import KeyPair
+
+
+def server_context() -> ssl.SSLContext:
+    """Return a server context without a certificate: TLS 1.2 or newer, HTTP/1.1.
+
+    Nothing else is offered, as the API server calls webhooks by HTTP/1.1 only (its util/webhook/client.go).
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def serve(context: ssl.SSLContext, pair: KeyPair) -> None:
+    """Let a context present this certificate from the next handshake on; open connections keep theirs.
+
+    To be called on the thread that accepts connections: OpenSSL takes the certificate and the key one after the other.
+    """
+    # Python's ssl reads a key from a file only: it lives for a millisecond in a directory nobody else may enter.
+    with TemporaryDirectory(prefix="ledgergate-") as directory:
+        chain = Path(directory, "chain.pem")
+        chain.touch(mode=0o600)
+        chain.write_bytes(pair.certificate + pair.key)
+        context.load_cert_chain(chain)
