@@ -269,9 +269,7 @@ class ServingCertificate:
 
     def _sign(self, authority: KeyPair, now: datetime) -> KeyPair:
         try:
-            end = min(now + self._life, read_pair(authority)[0].not_valid_after_utc)
-            if end <= now:
-                raise Unreadable(f"it expired at {end:%Y-%m-%dT%H:%M:%SZ}")
+            end = min(now + self._life, _usable_until(authority, now))
             return issue_leaf(authority, self._names, not_before=now - CLOCK_SKEW, not_after=end)
         except Unreadable as error:
             raise Unreadable(
@@ -282,6 +280,14 @@ class ServingCertificate:
         tls.serve(self._context, leaf)
         self._leaf = leaf
         return read_certificate(leaf.certificate).not_valid_after_utc
+
+
+def _usable_until(authority: KeyPair, now: datetime) -> datetime:
+    certificate, _ = read_pair(authority)
+    end = certificate.not_valid_after_utc
+    if end <= now:
+        raise Unreadable(f"it expired at {end:%Y-%m-%dT%H:%M:%SZ}")
+    return end
 
 
 async def _rest(nudge: asyncio.Event, period: timedelta) -> None:

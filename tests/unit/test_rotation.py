@@ -1,0 +1,368 @@
+"""The authority's keeper and the served leaf, with a Secret in memory and real TLS over loopback."""
+
+import asyncio
+import contextlib
+import os
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from certs.authority import CertificateError, Unreadable, issue_authority, renewal_reason
+from certs.rotation import AuthorityKeeper, Contended, ServingCertificate, Unavailable
+from certs.secret import BUNDLE, CERTIFICATE, KEY, Authority
+
+START = datetime.now(UTC).replace(microsecond=0)
+DAY = timedelta(days=1)
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        """Return the present."""
+        return self.now
+
+
+class Store:
+    """A Secret in memory that keeps versions as the API server does; `window` opens between a read and a write."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, bytes] | None = None
+        self.version = 0
+        self.writes = 0
+        self.down = False
+        self.window: Callable[[], Awaitable[None]] | None = None
+
+    async def read(self) -> dict[str, bytes] | None:
+        """Return the data, unless the store is down."""
+        if self.down:
+            raise Unavailable("the Secret cannot be read: connection refused; tried again soon")
+        return self.data and dict(self.data)
+
+    def put(self, data: Mapping[str, bytes]) -> None:
+        """Write it, as anybody might."""
+        self.data = dict(data)
+        self.version += 1
+        self.writes += 1
+
+
+class Replica:
+    """One replica's view of the Secret: the version that it read last is its own."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._version = 0
+
+    async def read(self) -> dict[str, bytes] | None:
+        """Remember the version, then let others in."""
+        data = await self._store.read()
+        self._version = self._store.version
+        if self._store.window:
+            await self._store.window()
+        return data
+
+    async def create(self, data: Mapping[str, bytes]) -> bool:
+        """Refuse where there is one."""
+        if self._store.data is not None:
+            return False
+        self._store.put(data)
+        return True
+
+    async def replace(self, data: Mapping[str, bytes]) -> bool:
+        """Refuse where it is not what was read."""
+        if self._store.version != self._version:
+            return False
+        self._store.put(data)
+        return True
+
+
+class Publisher:
+    """Remembers what clients were told to trust."""
+
+    def __init__(self) -> None:
+        self.published: list[bytes] = []
+
+    async def publish(self, bundle: bytes) -> None:
+        """Remember it."""
+        self.published.append(bundle)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def publisher() -> Publisher:
+    return Publisher()
+
+
+@pytest.fixture
+def keeper(store: Store, publisher: Publisher, clock: Clock) -> AuthorityKeeper:
+    return AuthorityKeeper(Replica(store), publisher, clock=clock)
+
+
+@pytest.fixture
+def serving(store: Store, clock: Clock) -> ServingCertificate:
+    return ServingCertificate(Replica(store), ["localhost"], clock=clock)
+
+
+@contextlib.asynccontextmanager
+async def running(work: Awaitable[None]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the code under test announces nothing to its tests
+            await asyncio.sleep(0.001)
+
+
+def held(store: Store) -> Authority:
+    assert store.data is not None
+    return Authority.from_secret(store.data)
+
+
+async def presented(port: int, bundle: bytes) -> int:
+    """Shake hands with a server, verifying against the bundle; return the serial number that it presented."""
+    client = ssl.create_default_context(cadata=bundle.decode())
+    client.verify_flags |= ssl.VERIFY_X509_STRICT
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname="localhost")
+    certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    with contextlib.suppress(ssl.SSLError, ConnectionError):
+        await writer.wait_closed()
+    return x509.load_der_x509_certificate(certificate).serial_number
+
+
+@contextlib.asynccontextmanager
+async def listening(context: ssl.SSLContext) -> AsyncIterator[int]:
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            await _reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_missing_authority_is_issued_once_and_published(
+    keeper: AuthorityKeeper, store: Store, publisher: Publisher
+) -> None:
+    """The first look creates the Secret and publishes it; the next ones only make sure that it stays published."""
+    bundle = await keeper.ensure(START)
+    assert await keeper.ensure(START + DAY) == bundle
+    assert store.writes == 1
+    assert publisher.published == [bundle, bundle]
+    assert bundle == held(store).bundle == held(store).pair.certificate
+    assert keeper.expires_at == START + 365 * DAY
+
+
+async def test_two_keepers_at_once_agree_on_one_authority(store: Store, publisher: Publisher, clock: Clock) -> None:
+    """Of two replicas that both find nothing, one creates the authority and the other takes it over."""
+    both_have_read = asyncio.Barrier(2)
+    opened = 0
+
+    async def meet() -> None:
+        nonlocal opened
+        opened += 1
+        if opened <= 2:
+            await both_have_read.wait()
+
+    store.window = meet
+    keepers = [AuthorityKeeper(Replica(store), publisher, clock=clock) for _ in range(2)]
+    first, second = await asyncio.gather(*(each.ensure(START) for each in keepers))
+    assert first == second == held(store).bundle == publisher.published[-1]
+    assert store.writes == 1
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data.pop(KEY),
+        lambda data: data.update({CERTIFICATE: b"junk"}),
+        lambda data: data.update({KEY: issue_authority("x", not_before=START, not_after=START + DAY).key}),
+        lambda data: data.clear(),
+    ],
+)
+async def test_an_unusable_authority_is_replaced(
+    keeper: AuthorityKeeper, store: Store, spoil: Callable[[dict[str, bytes]], None]
+) -> None:
+    """Whatever somebody did to the Secret, the next look leaves one that signs and a bundle that fits it."""
+    await keeper.ensure(START)
+    assert store.data
+    spoil(store.data)
+    bundle = await keeper.ensure(START)
+    assert renewal_reason(held(store).pair, now=START) is None
+    assert bundle.startswith(held(store).pair.certificate)
+
+
+async def test_a_bundle_without_the_authority_is_repaired(keeper: AuthorityKeeper, store: Store) -> None:
+    """The authority stays, the bundle is put right: nothing needs to be signed anew."""
+    await keeper.ensure(START)
+    before = held(store).pair
+    assert store.data
+    store.data[BUNDLE] = b"junk"
+    assert await keeper.ensure(START) == before.certificate
+    assert held(store) == Authority(before, before.certificate)
+
+
+async def test_a_due_authority_is_trusted_before_it_signs(store: Store, clock: Clock) -> None:
+    """The new authority is published, beside the old one, before the Secret holds it; the old one goes once dead."""
+    seen: list[tuple[bytes, bytes]] = []
+
+    class Witness:
+        async def publish(self, bundle: bytes) -> None:
+            seen.append((bundle, held(store).pair.certificate if store.data else b""))
+
+    keeper = AuthorityKeeper(Replica(store), Witness(), clock=clock)
+    old = await keeper.ensure(START)
+    both = await keeper.ensure(START + 300 * DAY)
+    new = held(store).pair.certificate
+    assert both == new + old
+    assert seen[-1] == (both, old)
+    assert await keeper.ensure(START + 366 * DAY) == new
+
+
+async def test_a_secret_that_never_holds_still_is_given_up(keeper: AuthorityKeeper, store: Store) -> None:
+    """Where others change the Secret between every read and write, the keeper says so instead of spinning."""
+
+    async def meddle() -> None:
+        store.put({})
+
+    store.put({})
+    store.window = meddle
+    with pytest.raises(Contended, match="5 times"):
+        await keeper.ensure(START)
+
+
+async def test_the_keeper_outlives_an_outage(store: Store, publisher: Publisher, clock: Clock) -> None:
+    """A store that cannot be reached is reported, and asked again until it can."""
+    failures: list[CertificateError] = []
+    issued: list[str] = []
+    keeper = AuthorityKeeper(
+        Replica(store),
+        publisher,
+        clock=clock,
+        period=timedelta(milliseconds=1),
+        failed=failures.append,
+        issued=lambda reason, _: issued.append(reason),
+    )
+    store.down = True
+    async with running(keeper.run()):
+        await until(lambda: len(failures) > 1)
+        store.down = False
+        await until(lambda: publisher.published)
+    assert issued == ["there is none yet"]
+
+
+async def test_a_nudge_is_heard_at_once(keeper: AuthorityKeeper, store: Store) -> None:
+    """A deleted Secret is there again long before the period is over, when whoever saw it says so."""
+    async with running(keeper.run()):
+        await until(lambda: store.writes == 1)
+        store.data = None
+        keeper.changed()
+        await until(lambda: store.writes == 2)
+
+
+async def test_a_running_server_presents_the_new_leaf_without_restart(
+    keeper: AuthorityKeeper, serving: ServingCertificate
+) -> None:
+    """Two handshakes with one listening server, a renewal between them: two serial numbers, both trusted."""
+    bundle = await keeper.ensure(START - 5 * DAY)
+    await serving.refresh(START - 5 * DAY)
+    async with listening(serving.context) as port:
+        first = await presented(port, bundle)
+        assert await presented(port, bundle) == first
+        await serving.refresh(START)
+        assert await presented(port, bundle) != first
+    assert serving.expires_at == START + 7 * DAY
+
+
+async def test_a_changed_authority_signs_the_leaf_anew(
+    keeper: AuthorityKeeper, serving: ServingCertificate, store: Store
+) -> None:
+    """The leaf follows the Secret, even when the leaf itself had a long life left, and is trusted by the new bundle."""
+    old = await keeper.ensure(START)
+    await serving.refresh(START)
+    store.data = None
+    new = await keeper.ensure(START)
+    await serving.refresh(START)
+    async with listening(serving.context) as port:
+        await presented(port, new)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await presented(port, old)
+
+
+async def test_a_webhook_waits_for_the_authority(
+    keeper: AuthorityKeeper, serving: ServingCertificate, store: Store, clock: Clock
+) -> None:
+    """Not ready without a Secret; ready as soon as a nudge says that it is there; not ready once the leaf is dead."""
+    async with running(serving.run()):
+        await asyncio.sleep(0)
+        assert not serving.ready
+        await keeper.ensure(START)
+        serving.changed()
+        await until(lambda: serving.ready)
+    store.down = True
+    clock.now = START + 7 * DAY
+    assert not serving.ready
+
+
+async def test_an_unusable_secret_leaves_the_leaf_alone(
+    keeper: AuthorityKeeper, serving: ServingCertificate, store: Store
+) -> None:
+    """A broken or dead authority is reported with what happens next; handshakes go on with the leaf that is there."""
+    bundle = await keeper.ensure(START)
+    await serving.refresh(START)
+    good = store.data
+    store.put({})
+    with pytest.raises(Unreadable, match="cannot sign: its certificate is no PEM certificate; the leading controller"):
+        await serving.refresh(START)
+    assert good
+    store.put(good)
+    with pytest.raises(Unreadable, match="cannot sign: it expired at"):
+        await serving.refresh(START + 400 * DAY)
+    async with listening(serving.context) as port:
+        await presented(port, bundle)
+
+
+async def test_a_leaf_never_outlives_its_authority(serving: ServingCertificate, store: Store) -> None:
+    """A leaf that clients would trust no more, because its authority is dead, is not promised."""
+    pair = issue_authority("short", not_before=START - 100 * DAY, not_after=START + DAY)
+    store.put(Authority(pair, pair.certificate).to_secret())
+    await serving.refresh(START)
+    assert serving.expires_at == START + DAY
+
+
+async def test_no_key_stays_on_disk(
+    keeper: AuthorityKeeper, serving: ServingCertificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key's file, which Python's ssl asks for, is gone when the certificate is in use."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    await keeper.ensure(START)
+    await serving.refresh(START)
+    assert serving.ready
+    assert next(os.scandir(tmp_path), None) is None
