@@ -1,0 +1,110 @@
+"""The command line of each program of a control plane: pure values, no processes.
+
+The flags are the fewest that give RBAC, service account tokens and the default admission plugins; see
+the reference of each program under https://kubernetes.io/docs/reference/command-line-tools-reference/.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+STAGES = Path(__file__).with_name("stages")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the parts of one plane are.
+
+    Attributes:
+        programs: Directory of the executables.
+        directory: The plane's own directory.
+        etcd_port: Client port of etcd on 127.0.0.1.
+        peer_port: Peer port of etcd, which nobody uses.
+        api_port: The API server's port.
+    """
+
+    programs: Path
+    directory: Path
+    etcd_port: int
+    peer_port: int
+    api_port: int
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return f"https://127.0.0.1:{self.api_port}"
+
+    def file(self, name: str) -> Path:
+        """Name a file of the plane."""
+        return self.directory / name
+
+
+def commands(at: Layout) -> Mapping[str, list[str | Path]]:
+    """Give the command line of every program that runs for as long as the plane, by name."""
+    return {
+        "etcd": _etcd(at),
+        "kube-apiserver": _apiserver(at),
+        "kube-controller-manager": [
+            at.programs / "kube-controller-manager",
+            f"--kubeconfig={at.file('kube-controller-manager.kubeconfig')}",
+            f"--root-ca-file={at.file('ca.crt')}",
+            f"--service-account-private-key-file={at.file('service-accounts.key')}",
+            "--use-service-account-credentials",
+            # Each of forty controllers asks for its own token first: 4 s at the default of 20 requests a second.
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
+            "--leader-elect=false",
+            "--secure-port=0",
+        ],
+        "kube-scheduler": [
+            at.programs / "kube-scheduler",
+            f"--kubeconfig={at.file('kube-scheduler.kubeconfig')}",
+            "--leader-elect=false",
+            "--secure-port=0",
+        ],
+        "kwok": [
+            at.programs / "kwok",
+            f"--kubeconfig={at.file('admin.kubeconfig')}",
+            "--manage-all-nodes",
+            # The nodes' heartbeat is a Stage; a lease would only put off the start by some seconds.
+            "--node-lease-duration-seconds=0",
+            "--cidr=10.244.0.1/16",
+            *(f"--config={stages}" for stages in sorted(STAGES.glob("*.yaml"))),
+        ],
+    }
+
+
+def _etcd(at: Layout) -> list[str | Path]:
+    client, peer = f"http://127.0.0.1:{at.etcd_port}", f"http://127.0.0.1:{at.peer_port}"
+    return [
+        at.programs / "etcd",
+        f"--data-dir={at.file('etcd')}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+        # The data lives as long as the test run; waiting for the disk proves nothing.
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+    ]
+
+
+def _apiserver(at: Layout) -> list[str | Path]:
+    return [
+        at.programs / "kube-apiserver",
+        f"--etcd-servers=http://127.0.0.1:{at.etcd_port}",
+        "--bind-address=127.0.0.1",
+        f"--secure-port={at.api_port}",
+        f"--cert-dir={at.directory}",
+        f"--tls-cert-file={at.file('apiserver.crt')}",
+        f"--tls-private-key-file={at.file('apiserver.key')}",
+        f"--client-ca-file={at.file('ca.crt')}",
+        f"--service-account-key-file={at.file('service-accounts.pub')}",
+        f"--service-account-signing-key-file={at.file('service-accounts.key')}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--service-cluster-ip-range=10.96.0.0/16",
+        "--authorization-mode=RBAC",
+        # 127.0.0.1 is no address for an Endpoints object, and nobody looks there.
+        "--endpoint-reconciler-type=none",
+    ]

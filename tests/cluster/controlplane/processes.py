@@ -1,0 +1,146 @@
+"""The processes of one control plane: started, signalled and ended together.
+
+Exception
+└── ControlPlaneError    a program did not do what it was started for
+    └── PortTakenError   another process was faster; start over with other ports
+"""
+
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+# Below the range from which the kernel takes ports for outgoing connections (32768 up), so that
+# nobody's client socket sits on the API server's port while it is being restarted.
+PORTS = range(20000, 32000)
+POLL = 0.02
+TAIL = 25
+
+
+class ControlPlaneError(Exception):
+    """A program of the control plane did not do what it was started for."""
+
+
+class PortTakenError(ControlPlaneError):
+    """Another process took a port between our choice and our use of it."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Choose ports of 127.0.0.1 that nobody listens on now."""
+    chosen: list[int] = []
+    while len(chosen) < count:
+        port = random.choice(PORTS)  # noqa: S311 - no secret
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in chosen:
+                chosen.append(port)
+    return chosen
+
+
+class Processes:
+    """The programs of one plane, by name, each with a log file.
+
+    All are in one process group, led by a reaper that ends them should this process die.
+
+    Args:
+        directory: The plane's directory, which the reaper removes at the very end.
+        logs: Where the log files go.
+    """
+
+    def __init__(self, directory: Path, logs: Path) -> None:
+        self._logs = logs
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._reaper = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("reaper.py"), directory],
+            stdin=subprocess.PIPE,
+            cwd="/",
+            process_group=0,
+        )
+
+    def start(self, name: str, command: Sequence[str | Path]) -> None:
+        """Start a program; its output is appended to `<name>.log`."""
+        with self.log(name).open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._logs,
+                process_group=self._reaper.pid,
+            )
+
+    def log(self, name: str) -> Path:
+        """Name a program's log file."""
+        return self._logs / f"{name}.log"
+
+    def wait(self, what: str, probe: Callable[[], bool], *, culprit: str, timeout: float) -> None:
+        """Wait until a probe succeeds.
+
+        Args:
+            what: What is waited for, for the message.
+            probe: Asked every 20 ms.
+            culprit: The program whose log explains a failure.
+            timeout: In seconds.
+
+        Raises:
+            PortTakenError: A program ended because its port is taken.
+            ControlPlaneError: A program ended, or the time is up.
+        """
+        deadline = time.monotonic() + timeout
+        while not probe():
+            for name, process in self._running.items():
+                if process.poll() is not None:
+                    raise self._ended(name, process.returncode)
+            if time.monotonic() > deadline:
+                raise ControlPlaneError(f"{what}: not after {timeout:g} s. {self._tail(culprit)}")
+            time.sleep(POLL)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to one program."""
+        self._running[name].send_signal(number)
+
+    def kill(self, name: str) -> None:
+        """Kill one program and wait until it is gone; one that does not run is left alone."""
+        process = self._running.pop(name, None)
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def running(self, name: str) -> bool:
+        """Tell whether a program was started and not killed since."""
+        return name in self._running
+
+    def stop(self, order: Sequence[Sequence[str]], *, grace: float) -> None:
+        """End all programs, then the reaper, which removes the directory.
+
+        Args:
+            order: Groups of names; those of a group are asked at once, the next group when they are gone.
+            grace: Seconds from the first SIGTERM to SIGKILL.
+        """
+        deadline = time.monotonic() + grace
+        for names in order:
+            group = [self._running.pop(name) for name in names if name in self._running]
+            for process in group:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+            for process in group:
+                try:
+                    process.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        self._reaper.communicate()
+
+    def _ended(self, name: str, code: int) -> ControlPlaneError:
+        tail = self._tail(name)
+        error = PortTakenError if "address already in use" in tail else ControlPlaneError
+        return error(f"{name} ended by itself with code {code}. {tail}")
+
+    def _tail(self, name: str) -> str:
+        lines = self.log(name).read_text(errors="replace").splitlines()[-TAIL:]
+        return "\n  ".join([f"The end of {name}.log:", *lines])
