@@ -2,3 +2,10 @@
 
 `python -m tests.cluster.controlplane --help` explains what a developer can do with it.
 """
+
+from tests.cluster.controlplane.pins import ALL
+from tests.cluster.controlplane.plane import ControlPlane
+from tests.cluster.controlplane.processes import ControlPlaneError
+from tests.cluster.controlplane.provision import Unavailable, provision
+
+__all__ = ["ALL", "ControlPlane", "ControlPlaneError", "Unavailable", "provision"]

@@ -1,6 +1,6 @@
 """The certificates and keys of one test control plane, valid for a day."""
 
-import datetime
+import datetime as dt
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LIFETIME = datetime.timedelta(days=1)
+LIFETIME = dt.timedelta(days=1)
 # A clock set back a little between two runs of a virtual machine must not spoil a plane.
-SKEW = datetime.timedelta(hours=1)
+SKEW = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Authority:
         now: Start of the validity of everything it signs, timezone-aware.
     """
 
-    def __init__(self, now: datetime.datetime) -> None:
+    def __init__(self, now: dt.datetime) -> None:
         self._now = now
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _subject("ledgergate test control plane")

@@ -1,6 +1,6 @@
 """A real Kubernetes control plane for one test run: `with ControlPlane(provision()) as plane:`."""
 
-import datetime
+import datetime as dt
 import http.client
 import json
 import os
@@ -108,7 +108,7 @@ class ControlPlane:
         """
         # A home of its own: no discovery cache or ~/.kube/kuberc of the developer takes part.
         environment = {"PATH": os.defpath, "HOME": str(self._layout.directory)}
-        command = [self._programs / "kubectl", f"--kubeconfig={kubeconfig or self.kubeconfig}", *args]
+        command: list[str | Path] = [self._programs / "kubectl", f"--kubeconfig={kubeconfig or self.kubeconfig}", *args]
         try:
             done = subprocess.run(
                 command, input=stdin, env=environment, check=False, capture_output=True, text=True, timeout=timeout
@@ -197,7 +197,7 @@ class ControlPlane:
 
     def _write_credentials(self) -> None:
         at = self._layout
-        authority = Authority(datetime.datetime.now(datetime.UTC))
+        authority = Authority(dt.datetime.now(dt.UTC))
         serving = authority.server(["kubernetes.default.svc", "kubernetes", "localhost"], ["127.0.0.1", "10.96.0.1"])
         private, public = signing_keys()
         files = {

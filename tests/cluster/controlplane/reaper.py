@@ -12,7 +12,7 @@ import signal
 import sys
 from contextlib import suppress
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 
 def reap(directory: str) -> None:

