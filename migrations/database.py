@@ -1,0 +1,326 @@
+"""Sessions with PostgreSQL. Nothing else imports asyncpg; its errors leave here as ours.
+
+DatabaseError
+├── Unreachable              nobody answers: refused, unknown host, TLS, out of time
+│   ├── NotReady             a server answers but takes no session now: starting, stopping, too many connections
+│   └── ConnectionLost       an open session ended
+├── AuthenticationFailed     the role or its password is refused
+├── DatabaseMissing          the server has no database of this name
+├── Misconfigured            the address or a file that it names cannot be used
+└── StatementFailed          the server refused a statement
+    ├── PermissionMissing    the role lacks a privilege
+    ├── TableMissing
+    ├── ColumnMissing
+    ├── ServerReadOnly       a standby, or a read-only transaction
+    └── TimedOut             `statement_timeout`, `lock_timeout`, or cancelled by somebody
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from migrations.address import Address, AddressError
+from migrations.statements import load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+
+__all__ = [
+    "Address",
+    "AddressError",
+    "AuthenticationFailed",
+    "ColumnMissing",
+    "ConnectionLost",
+    "DatabaseError",
+    "DatabaseMissing",
+    "Misconfigured",
+    "NotReady",
+    "PermissionMissing",
+    "ServerReadOnly",
+    "Session",
+    "StatementFailed",
+    "TableMissing",
+    "TimedOut",
+    "Unreachable",
+    "connect",
+]
+
+_SQL = load("session")
+_CLOSE_TIMEOUT = 1.0  # seconds for a goodbye; a peer that does not take it is left without one
+
+
+class DatabaseError(Exception):
+    """Something between us and the database; see the module for the tree."""
+
+
+class Unreachable(DatabaseError):  # noqa: N818 - says what happened
+    """Nobody answers."""
+
+
+class NotReady(Unreachable):
+    """A server answers but takes no session now."""
+
+
+class ConnectionLost(Unreachable):
+    """An open session ended."""
+
+
+class AuthenticationFailed(DatabaseError):  # noqa: N818 - says what happened
+    """The role or its password is refused."""
+
+
+class DatabaseMissing(DatabaseError):  # noqa: N818 - says what happened
+    """The server has no database of this name."""
+
+
+class Misconfigured(DatabaseError):  # noqa: N818 - says what happened
+    """The address or a file that it names cannot be used."""
+
+
+class StatementFailed(DatabaseError):  # noqa: N818 - says what happened
+    """The server refused a statement.
+
+    Attributes:
+        sqlstate: Its code (PostgreSQL, Appendix A).
+        position: Where in the statement, in characters from 1; None when the server does not say.
+    """
+
+    def __init__(self, message: str, sqlstate: str = "", position: int | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.position = position
+
+
+class PermissionMissing(StatementFailed):
+    """The role lacks a privilege."""
+
+
+class TableMissing(StatementFailed):
+    """The table is not there."""
+
+
+class ColumnMissing(StatementFailed):
+    """The table lacks a column."""
+
+
+class ServerReadOnly(StatementFailed):
+    """The server or the transaction takes no writes."""
+
+
+class TimedOut(StatementFailed):
+    """A statement was cancelled, by a time limit or by somebody."""
+
+
+class Session:
+    """One connection, with what this package needs of it. Made by `connect`."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        self.raw = connection
+        """The asyncpg connection, for Python migrations."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+        return self.raw.is_closed()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, as the server last said."""
+        return self.raw.is_in_transaction()
+
+    async def execute(self, sql: str, *arguments: object) -> None:
+        """Run one statement with arguments, or several without, as one message.
+
+        Raises:
+            DatabaseError: As the tree says.
+        """
+        with self._translated():
+            await self.raw.execute(sql, *arguments)
+
+    async def rows(self, sql: str, *arguments: object) -> Sequence[Mapping[str, Any]]:
+        """Run one statement and give its rows.
+
+        Raises:
+            DatabaseError: As the tree says.
+        """
+        with self._translated():
+            return await self.raw.fetch(sql, *arguments)  # type: ignore[return-value]  # a Record has a Mapping's methods
+
+    async def value(self, sql: str, *arguments: object) -> Any:
+        """Run one statement and give the first column of its first row.
+
+        Raises:
+            DatabaseError: As the tree says.
+        """
+        with self._translated():
+            return await self.raw.fetchval(sql, *arguments)
+
+    async def configure(self, settings: Mapping[str, str]) -> None:
+        """Set run-time parameters for the whole session; those that the server does not know are left out."""
+        await self.rows(_SQL["configure"], list(settings), list(settings.values()))
+
+    async def exists(self, relation: str) -> bool:
+        """Tell whether the table of this quoted name is there, without creating or locking anything."""
+        return bool(await self.value(_SQL["exists"], relation))
+
+    async def listen(self, channel: str, notified: Callable[[], None]) -> None:
+        """Call `notified` at every NOTIFY on the channel, until the session ends.
+
+        Raises:
+            ServerReadOnly: A standby cannot listen.
+        """
+        with self._translated():
+            await self.raw.add_listener(channel, lambda *_: notified())
+
+    def on_close(self, closed: Callable[[], None]) -> None:
+        """Call `closed` once when the connection ends, whoever ends it."""
+        self.raw.add_termination_listener(lambda _: closed())
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Commit what the block does, or roll it back when the block raises."""
+        transaction = self.raw.transaction()
+        with self._translated():
+            await transaction.start()
+        try:
+            yield
+        except BaseException:
+            if not self.closed and self.in_transaction:
+                with self._translated():
+                    await transaction.rollback()
+            raise
+        with self._translated():
+            await transaction.commit()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Give the block one consistent, read-only view, with a second's limit on every statement and lock."""
+        await self.execute(_SQL["read_only"])
+        try:
+            yield
+        finally:
+            if not self.closed:
+                await self.execute("rollback")
+
+    async def close(self) -> None:
+        """Say goodbye, or hang up when nobody listens."""
+        try:
+            await self.raw.close(timeout=_CLOSE_TIMEOUT)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            self.raw.terminate()
+
+    def terminate(self) -> None:
+        """Hang up at once."""
+        self.raw.terminate()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except asyncpg.PostgresError as error:
+            raise _ours(error) from error
+        except asyncpg.InterfaceError as error:
+            if not self.closed:
+                raise  # our own misuse of the driver
+            raise ConnectionLost("the connection to the database is closed") from error
+        except OSError as error:
+            raise ConnectionLost(f"the connection to the database broke: {_words(error)}") from error
+
+
+async def connect(
+    address: Address,
+    *,
+    timeout: float,  # noqa: ASYNC109 - a bound on all of it, which the message names
+    application_name: str,
+    settings: Mapping[str, str] | None = None,
+) -> Session:
+    """Open a session.
+
+    Args:
+        address: Where, and as whom.
+        timeout: Seconds for all of it.
+        application_name: What `pg_stat_activity` shows; PostgreSQL cuts it at 63 bytes.
+        settings: Run-time parameters for the whole session.
+
+    Raises:
+        DatabaseError: As the tree says; the message names host, port and database, never the password.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            session = Session(
+                await asyncpg.connect(
+                    address.url,
+                    ssl=_tls(address),
+                    # Unnamed statements only: a transaction pooler may have a named one on another connection.
+                    statement_cache_size=0,
+                    server_settings={"application_name": application_name},
+                    timeout=timeout,
+                )
+            )
+            if settings:
+                await session.configure(settings)
+            return session
+    except TimeoutError as error:
+        raise Unreachable(f"{address} did not answer within {timeout:g} s") from error
+    except asyncpg.PostgresError as error:
+        raise _ours(error, f"{address}: ") from error
+    except (asyncpg.InterfaceError, ValueError) as error:  # a refused certificate is a ValueError too
+        raise Misconfigured(f"{address} cannot be used: {_words(error)}") from error
+    except OSError as error:
+        raise Unreachable(f"{address} cannot be reached: {_words(error)}") from error
+
+
+def _tls(address: Address) -> ssl.SSLContext | None:
+    """Make what libpq would of certificates that come as text; asyncpg itself knows only files.
+
+    Source: https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION (`require` with a root
+    certificate verifies the authority, as `verify-ca` does; less than `require` verifies nothing).
+    """
+    mode = address.sslmode or "verify-full"
+    if address.root_certificates is None or mode in {"disable", "allow", "prefer"}:
+        return None
+    context = ssl.create_default_context(cadata=address.root_certificates)
+    context.check_hostname = mode == "verify-full"
+    return context
+
+
+_BY_STATE: Mapping[str, type[StatementFailed]] = {
+    "25006": ServerReadOnly,
+    "42501": PermissionMissing,
+    "42703": ColumnMissing,
+    "42P01": TableMissing,
+    "55P03": TimedOut,
+    "57014": TimedOut,
+}
+_NOT_READY = {"53300", "57P03"}  # too many connections; starting up, shutting down or recovering
+_ENDED = {"57P01", "57P02", "57P05"}  # by an administrator, by a crash, for being idle
+_DATABASE_MISSING = "3D000"
+
+
+def _ours(error: asyncpg.PostgresError, where: str = "") -> DatabaseError:
+    """Translate by SQLSTATE (PostgreSQL, Appendix A)."""
+    state, message = str(error.sqlstate), where + _words(error)
+    if state in _NOT_READY:
+        return NotReady(message)
+    if state in _ENDED or state.startswith("08"):
+        return ConnectionLost(message)
+    if state.startswith("28"):
+        return AuthenticationFailed(message)
+    if state == _DATABASE_MISSING:
+        return DatabaseMissing(message)
+    position = str(error.position or "")
+    kind = _BY_STATE.get(state, StatementFailed)
+    return kind(message, state, int(position) if position.isdigit() else None)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

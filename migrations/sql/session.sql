@@ -1,0 +1,17 @@
+-- What every session may need, whatever the dialect.
+
+-- name: read_only
+-- Settings are local to the transaction: behind a transaction pooler nothing leaks to the next client.
+begin transaction isolation level repeatable read read only;
+set local statement_timeout = '1s';
+set local lock_timeout = '1s'
+
+-- name: configure
+-- Settings for the whole session, names $1 and values $2; a server that is too old for one goes without it.
+select set_config(setting.name, setting.value, false)
+from unnest($1::text[], $2::text[]) as setting (name, value)
+where current_setting(setting.name, true) is not null
+
+-- name: exists
+-- Null where the table is missing, without an error in the server's log.
+select to_regclass($1) is not null
