@@ -134,7 +134,7 @@ class Address:
                 password=environment.get("DB_PASSWORD"),
             )
         raise AddressError(
-            "no database is named: give --database-url or DATABASE_URL (postgresql://USER:PASSWORD@HOST:5432/DATABASE), "
+            "no database is named: give --database-url or DATABASE_URL (postgresql://USER:PASSWORD@HOST:5432/NAME), "
             "or libpq's PGHOST PGDATABASE PGUSER PGPASSWORD, or DB_HOST DB_PORT DB_NAME DB_USER DB_PASSWORD"
         )
 
