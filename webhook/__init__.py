@@ -1,0 +1,1 @@
+"""Everything that faces Kubernetes: admission, the controller and their command line."""

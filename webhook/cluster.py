@@ -1,0 +1,259 @@
+"""Talk to the API server. The client library gives credentials, TLS and connections; JSON is typed here by msgspec.
+
+The generated model classes are not used: they decode every field of an object, which costs more than all the rest.
+"""
+
+import logging
+import random
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+import aiohttp
+import msgspec
+from kubernetes_asyncio import config
+from kubernetes_asyncio.client import ApiClient, Configuration
+from kubernetes_asyncio.config import ConfigException
+
+from webhook.errors import ClusterError, NotFound, Unavailable, cluster_error
+from webhook.objects import API_GROUP, API_VERSION, LedgerGate, Metadata, Pod, Secret, Struct
+from webhook.reflector import Change, ChangeKind, Object
+from webhook.review import Patch
+from webhook.telemetry import event
+
+T = TypeVar("T", bound=Object)
+Q = Mapping[str, str]
+
+REQUEST_TIMEOUT = 10.0
+"""Seconds for anything but a watch."""
+
+WATCH_SECONDS = (30, 45)
+"""How long one watch lasts. Short, so that a connection that died without a word is noticed within a minute."""
+
+
+class Unusable(Exception):  # noqa: N818 - reads as the reason it is
+    """No API server can be addressed: no kubeconfig, or one that cannot be read."""
+
+
+class _Code(Struct, frozen=True):
+    message: str = ""
+    code: int = 0
+
+
+class _Listed(Struct, frozen=True):
+    metadata: Metadata
+    items: list[msgspec.Raw]
+
+
+class _Event(Struct, frozen=True):
+    type: str
+    object: msgspec.Raw
+
+
+class _Bookmark(Struct, frozen=True):
+    metadata: Metadata = Metadata()
+
+
+@dataclass(frozen=True, slots=True)
+class Collection(Generic[T]):
+    """A path of the API with objects of one type, as a feed; see :class:`webhook.reflector.Feed`."""
+
+    cluster: "Cluster"
+    path: str
+    kind: type[T]
+    query: tuple[tuple[str, str], ...] = ()
+
+    async def snapshot(self) -> tuple[list[T], str]:
+        """List the collection."""
+        body = await self.cluster.request("GET", self.path, query=dict(self.query))
+        listed = msgspec.json.decode(body, type=_Listed)
+        found = [_read(item, self.kind) for item in listed.items]
+        return [item for item in found if item is not None], listed.metadata.resource_version
+
+    async def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
+        """Watch the collection from a resource version on."""
+        seconds = random.randint(*WATCH_SECONDS)  # noqa: S311 - spreads reconnects, no secret
+        query = {
+            **dict(self.query),
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(seconds),
+        }
+        if resource_version:
+            query["resourceVersion"] = resource_version
+        async for line in self.cluster.stream(self.path, query, seconds + 15):
+            yield _change(line, self.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class SingleSecret:
+    """One Secret as a feed, with no right but ``get`` and ``watch`` on it."""
+
+    cluster: "Cluster"
+    namespace: str
+    name: str
+
+    async def snapshot(self) -> tuple[list[Secret], str]:
+        """Get the Secret; none where it does not exist."""
+        try:
+            body = await self.cluster.request("GET", f"{_core(self.namespace, 'secrets')}/{self.name}")
+        except NotFound:
+            return [], ""
+        found = msgspec.json.decode(body, type=Secret)
+        return [found], found.metadata.resource_version
+
+    def changes(self, resource_version: str) -> AsyncIterator[Change[Secret]]:
+        """Watch it: RBAC takes a field selector on the name for the name (Kubernetes docs, RBAC, resourceNames)."""
+        query = (("fieldSelector", f"metadata.name={self.name}"),)
+        return Collection(self.cluster, _core(self.namespace, "secrets"), Secret, query).changes(resource_version)
+
+
+class Cluster:
+    """A connection to one API server.
+
+    Args:
+        client: an authenticated client, closed with this object.
+    """
+
+    def __init__(self, client: ApiClient) -> None:
+        self.client = client
+
+    @classmethod
+    async def connect(cls, kubeconfig: Path | None, user_agent: str) -> "Cluster":
+        """Read credentials: of a kubeconfig, else of the pod's service account.
+
+        Raises:
+            Unusable: there are none, or they cannot be read.
+        """
+        configuration = Configuration()
+        try:
+            if kubeconfig is None:
+                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            else:
+                await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+        except (ConfigException, OSError) as error:
+            hint = "not in a pod? name a kubeconfig with --kubeconfig" if kubeconfig is None else str(kubeconfig)
+            raise Unusable(f"no way to an API server: {error} ({hint})") from error
+        client = ApiClient(configuration)
+        client.user_agent = user_agent
+        return cls(client)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.close()
+
+    def ledger_gates(self) -> Collection[LedgerGate]:
+        """Every LedgerGate."""
+        return Collection(self, f"/apis/{API_GROUP}/{API_VERSION}/ledgergates", LedgerGate)
+
+    def unbound_pods(self) -> Collection[Pod]:
+        """Every pod that no node has yet: among them all that are held, whatever became of their labels."""
+        return Collection(self, "/api/v1/pods", Pod, (("fieldSelector", "spec.nodeName="),))
+
+    def secret(self, namespace: str, name: str) -> SingleSecret:
+        """One Secret."""
+        return SingleSecret(self, namespace, name)
+
+    async def patch_pod(self, pod: Metadata, patch: Patch) -> None:
+        """Apply a JSON patch to a pod."""
+        await self.request("PATCH", f"{_core(pod.namespace, 'pods')}/{pod.name}", body=patch, content="json-patch")
+
+    async def patch_gate_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
+        """Merge a LedgerGate's status."""
+        path = f"/apis/{API_GROUP}/{API_VERSION}/namespaces/{namespace}/ledgergates/{name}/status"
+        await self.request("PATCH", path, body={"status": dict(status)}, content="merge-patch")
+
+    async def request(
+        self, method: str, path: str, *, query: Q | None = None, body: object = None, content: str = ""
+    ) -> bytes:
+        """Ask the API server and return the answer's body.
+
+        Args:
+            content: ``json-patch`` or ``merge-patch`` for a PATCH.
+
+        Raises:
+            ClusterError: it did not do it, see :mod:`webhook.errors`.
+        """
+        try:
+            response = await self._send(method, path, query or {}, body, content, REQUEST_TIMEOUT)
+            async with response:
+                answer: bytes = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"{method} {path}: {str(error) or type(error).__name__}") from error
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise cluster_error(response.status, _message(answer))
+        return answer
+
+    async def stream(self, path: str, query: Q, silence: float) -> AsyncIterator[bytes]:
+        """Yield the lines of a long answer.
+
+        Args:
+            silence: seconds without a byte after which the connection counts as dead.
+        """
+        timeout = aiohttp.ClientTimeout(sock_connect=REQUEST_TIMEOUT, sock_read=silence)
+        try:
+            async with await self._send("GET", path, query, None, "", timeout) as response:
+                if response.status >= HTTPStatus.BAD_REQUEST:
+                    raise cluster_error(response.status, _message(await response.read()))
+                async for line in response.content:
+                    yield line
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unavailable(f"watch {path}: {str(error) or type(error).__name__}") from error
+
+    async def _send(
+        self, method: str, path: str, query: Q, body: object, content: str, limit: float | aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        headers = {"Accept": "application/json"}
+        if content:
+            headers["Content-Type"] = f"application/{content}+json"
+        response: aiohttp.ClientResponse = await self.client.call_api(
+            path,
+            method,
+            query_params=list(query.items()),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+            _preload_content=False,
+            _request_timeout=limit,
+        )
+        return response
+
+
+def _core(namespace: str, resource: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/{resource}"
+
+
+def _read(raw: msgspec.Raw, kind: type[T]) -> T | None:
+    """Decode one object; one that another version of ours wrote must not hide all the others."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.DecodeError as error:
+        metadata = msgspec.json.decode(raw, type=_Bookmark).metadata
+        event(
+            "object.unreadable", level=logging.ERROR, kind=kind.__name__, key="/".join(metadata.key), error=str(error)
+        )
+        return None
+
+
+def _change(line: bytes, kind: type[T]) -> Change[T]:
+    try:
+        found = msgspec.json.decode(line, type=_Event)
+        if found.type == "ERROR":
+            status = msgspec.json.decode(found.object, type=_Code)
+            raise cluster_error(status.code, status.message)
+        version = msgspec.json.decode(found.object, type=_Bookmark).metadata.resource_version
+        changed = None if found.type == ChangeKind.BOOKMARK else _read(found.object, kind)
+        return Change(ChangeKind(found.type), version, changed)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ClusterError(f"a watch event cannot be read: {error}") from error
+
+
+def _message(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Code).message
+    except msgspec.DecodeError:
+        return body[:200].decode(errors="replace")

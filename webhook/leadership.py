@@ -1,0 +1,148 @@
+"""Be the one controller that acts, by a Lease; the election itself is kubernetes-asyncio's.
+
+https://kubernetes.io/docs/concepts/architecture/leases/#leader-election
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+from kubernetes_asyncio.client.exceptions import ApiException
+from kubernetes_asyncio.leaderelection.electionconfig import Config
+from kubernetes_asyncio.leaderelection.leaderelection import LeaderElection
+from kubernetes_asyncio.leaderelection.leaderelectionrecord import LeaderElectionRecord
+from kubernetes_asyncio.leaderelection.resourcelock.leaselock import LeaseLock
+
+from webhook.cluster import Cluster
+from webhook.errors import ClusterError
+from webhook.telemetry import event
+
+RETRY_SECONDS = 1.0
+
+
+class _PatientLock(LeaseLock):
+    """A LeaseLock to which an API server without an answer is a failed try, as it is to the election, not a crash."""
+
+    async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
+        try:
+            return await asyncio.wait_for(super().get(name, namespace), RETRY_SECONDS)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return False, _unanswered(error)
+
+    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
+        return await self._patiently(super().create(name, namespace, election_record))
+
+    async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
+        return await self._patiently(super().update(name, namespace, updated_record))
+
+    async def _patiently(self, attempt: Coroutine[Any, Any, bool]) -> bool:
+        try:
+            return await asyncio.wait_for(attempt, RETRY_SECONDS)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+
+def _unanswered(error: Exception) -> ApiException:
+    failure = ApiException(status=503, reason=str(error) or type(error).__name__)
+    failure.body = json.dumps({"code": 503}).encode()
+    return failure
+
+
+class Leadership:
+    """Run something while, and only while, we hold the Lease.
+
+    Args:
+        cluster: where the Lease is.
+        lease: namespace and name of the Lease.
+        identity: what we are called in it.
+        duration: how long a dead leader's Lease keeps others out.
+    """
+
+    def __init__(self, cluster: Cluster, lease: tuple[str, str], identity: str, duration: timedelta) -> None:
+        self._cluster = cluster
+        self._lease = lease
+        self._identity = identity
+        self._duration = duration.total_seconds()
+        self.held = False
+        # Its "I am a follower" once a second is no news; what matters we log ourselves.
+        logging.getLogger("kubernetes_asyncio.leaderelection").setLevel(logging.CRITICAL)
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the Lease, work under it, and wait again when it is lost; until cancelled.
+
+        On the way out a Lease that we hold is given back, so that the next replica need not wait for its end.
+        An exception of the work's own is raised here.
+        """
+        try:
+            while True:
+                await self._term(work)
+        finally:
+            if self.held:
+                await asyncio.shield(self._give_back())
+
+    async def _term(self, work: Callable[[], Awaitable[None]]) -> None:
+        namespace, name = self._lease
+        lock = _PatientLock(name, namespace, self._identity, self._cluster.client)
+        worker: asyncio.Task[None] | None = None
+
+        async def lead() -> None:
+            nonlocal worker
+            self.held = True
+            event("leader.elected", identity=self._identity)
+            worker = asyncio.current_task()
+            await work()
+
+        async def stop() -> None:
+            self.held = False
+            event("leader.lost", level=logging.WARNING, identity=self._identity)
+
+        election = LeaderElection(
+            Config(
+                lock,
+                lease_duration=self._duration,
+                renew_deadline=self._duration * 0.7,
+                retry_period=RETRY_SECONDS,
+                onstarted_leading=lead,
+                onstopped_leading=stop,
+            )
+        )
+        running = asyncio.create_task(election.run())
+        try:
+            # The library would go on renewing for work that has failed: a leader that does nothing.
+            while not running.done():
+                await asyncio.wait(
+                    [running, *([worker] if worker else [])], timeout=RETRY_SECONDS, return_when="FIRST_COMPLETED"
+                )
+                if worker is not None and worker.done() and not worker.cancelled():
+                    worker.result()
+                    return
+            running.result()
+        finally:
+            await _cancel(running, worker)
+
+    async def _give_back(self) -> None:
+        """Take our name out of the Lease, as client-go does with ReleaseOnCancel; the library cannot."""
+        self.held = False
+        namespace, name = self._lease
+        holder = "/spec/holderIdentity"
+        patch = [{"op": "test", "path": holder, "value": self._identity}, {"op": "remove", "path": holder}]
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
+        with suppress(ClusterError, TimeoutError):
+            async with asyncio.timeout(RETRY_SECONDS):
+                await self._cluster.request("PATCH", path, body=patch, content="json-patch")
+            event("leader.resigned", identity=self._identity)
+
+
+async def _cancel(*tasks: asyncio.Task[Any] | None) -> None:
+    for task in tasks:
+        if task is not None:
+            task.cancel()
+    for task in tasks:
+        if task is not None:
+            with suppress(asyncio.CancelledError, Exception):
+                await task

@@ -1,0 +1,141 @@
+"""The two long-running roles, put together: the webhook and the controller, each until it is told to stop."""
+
+import asyncio
+import logging
+import signal
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from certs.authority import CertificateError
+from certs.rotation import AuthorityKeeper, ServingCertificate
+from webhook.admission import Admission
+from webhook.cluster import Cluster
+from webhook.controller import Controller
+from webhook.guard import Guard
+from webhook.leadership import Leadership
+from webhook.server import AdmissionServer, drain, probes, serving
+from webhook.settings import CA_SECRET, LEASE, ControllerSettings, WebhookSettings
+from webhook.telemetry import Telemetry, event
+from webhook.trust import CaSecret, WebhookConfigurations
+
+
+async def run_webhook(settings: WebhookSettings) -> None:
+    """Serve admission until SIGTERM or SIGINT, then drain.
+
+    Raises:
+        webhook.cluster.Unusable: there is no way to an API server.
+        OSError: an address to listen on is taken.
+    """
+    stop, telemetry = _stop_signal(), Telemetry()
+    async with await Cluster.connect(settings.kubeconfig, "ledgergate-webhook") as cluster:
+        guard = Guard(cluster, settings.identity)
+        certificate = ServingCertificate(
+            CaSecret(cluster, settings.namespace, CA_SECRET),
+            settings.names,
+            clock=_now,
+            issued=partial(_issued, telemetry, "serving"),
+            failed=_certificate_failed,
+        )
+        server = AdmissionServer(Admission(guard, _now), guard, telemetry)
+        ready = _Readiness(server, certificate, guard)
+        async with (
+            serving(
+                (server.application, settings.bind, certificate.context),
+                (probes(lambda: True, ready, telemetry), settings.metrics_bind, None),
+            ),
+            asyncio.TaskGroup() as group,
+        ):
+            work = [group.create_task(guard.run()), group.create_task(certificate.run())]
+            event("webhook.started", bind=f"{settings.bind.host}:{settings.bind.port}", identity=settings.identity)
+            await stop.wait()
+            await drain(server, settings.drain.total_seconds())
+            _cancel(work)
+
+
+async def run_controller(settings: ControllerSettings) -> None:
+    """Release pods and keep statuses and certificates, while we are the leader, until SIGTERM or SIGINT.
+
+    Raises:
+        webhook.cluster.Unusable: there is no way to an API server.
+        OSError: the address to listen on is taken.
+    """
+    stop, telemetry = _stop_signal(), Telemetry()
+    async with await Cluster.connect(settings.kubeconfig, "ledgergate-controller") as cluster:
+        leadership = Leadership(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
+        telemetry.leader.set_function(lambda: float(leadership.held))
+
+        async def term() -> None:
+            keeper = AuthorityKeeper(
+                CaSecret(cluster, settings.namespace, CA_SECRET),
+                WebhookConfigurations(cluster, settings.webhook_url),
+                clock=_now,
+                issued=partial(_issued, telemetry, "authority"),
+                failed=_certificate_failed,
+            )
+            controller = Controller(cluster, settings.identity, telemetry, _now, time.monotonic)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(keeper.run())
+                both.create_task(controller.run())
+
+        async with (
+            serving((probes(lambda: True, lambda: "", telemetry), settings.metrics_bind, None)),
+            asyncio.TaskGroup() as group,
+        ):
+            work = [group.create_task(leadership.run(term))]
+            event("controller.started", identity=settings.identity)
+            await stop.wait()
+            _cancel(work)
+
+
+@dataclass(slots=True)
+class _Readiness:
+    """Why the webhook cannot answer now; empty where it can.
+
+    Ledgers count only at the start, so that nobody is sent to a replica that holds everything because it has read
+    nothing yet; a gate that comes later concerns its own namespace alone.
+    """
+
+    server: AdmissionServer
+    certificate: ServingCertificate
+    guard: Guard
+    settled: bool = False
+
+    def __call__(self) -> str:
+        if self.server.draining:
+            return "leaving"
+        if not self.certificate.ready:
+            return "no certificate yet: waiting for the controller to make the CA Secret"
+        if not self.guard.synced:
+            return "the LedgerGates are not known yet"
+        if not self.settled and self.guard.unsettled:
+            return f"ledgers not read yet: {', '.join('/'.join(key) for key in self.guard.unsettled)}"
+        self.settled = True
+        return ""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _cancel(work: list[asyncio.Task[None]]) -> None:
+    for task in work:
+        task.cancel()
+
+
+def _issued(telemetry: Telemetry, kind: str, reason: str, expires_at: datetime) -> None:
+    telemetry.expiry.labels(kind).set(expires_at.timestamp())
+    telemetry.rotations.inc()
+    event("certificate.issued", kind=kind, reason=reason, expires=expires_at.isoformat())
+
+
+def _certificate_failed(error: CertificateError) -> None:
+    event("certificate.failed", level=logging.WARNING, error=str(error))

@@ -1,0 +1,154 @@
+"""A local copy of a collection of Kubernetes objects, kept up by list and watch.
+
+The copy survives disconnects, an API server that restarts and a resource version that is too old (410 Gone): whatever
+happens, it is listed again and the difference is told, so nobody who follows it misses a change.
+https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+from webhook.errors import ClusterError, Expired
+from webhook.objects import Metadata
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+class Object(Protocol):
+    """Anything with Kubernetes metadata."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """The object's metadata."""
+
+
+T = TypeVar("T", bound=Object)
+
+
+class ChangeKind(StrEnum):
+    """The type of a watch event."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[T]):
+    """One watch event; of a bookmark only the resource version counts."""
+
+    kind: ChangeKind
+    resource_version: str
+    object: T | None = None
+
+
+class Feed(Protocol[T]):
+    """A collection that can be listed and watched. Both raise ClusterError."""
+
+    async def snapshot(self) -> tuple[list[T], str]:
+        """Return what is there, and the resource version to watch from."""
+
+    def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
+        """Yield what changes since; ends when the server ends the watch."""
+
+
+def _ignore(_: ClusterError | None) -> None: ...
+
+
+class Reflector(Generic[T]):
+    """Keep a copy of one feed.
+
+    Args:
+        feed: what to follow.
+        on_change: called with the old and the new object (None where there is none) after the copy has it.
+        on_failure: called with each failure to list or watch, and with None once it works again.
+        retry: first and longest pause in seconds after a failure; the pause doubles, with full jitter.
+    """
+
+    def __init__(
+        self,
+        feed: Feed[T],
+        on_change: Callable[[T | None, T | None], None],
+        *,
+        on_failure: Callable[[ClusterError | None], None] = _ignore,
+        retry: tuple[float, float] = (0.05, 2.0),
+    ) -> None:
+        self._feed = feed
+        self._on_change = on_change
+        self._on_failure = on_failure
+        self._retry = retry
+        self._objects: dict[Key, T] = {}
+        self._synced = asyncio.Event()
+
+    @property
+    def objects(self) -> Mapping[Key, T]:
+        """The copy."""
+        return self._objects
+
+    @property
+    def synced(self) -> bool:
+        """Whether the collection was listed at least once."""
+        return self._synced.is_set()
+
+    async def wait_synced(self) -> None:
+        """Wait until the collection was listed."""
+        await self._synced.wait()
+
+    async def run(self) -> None:
+        """Follow the feed until cancelled."""
+        first, longest = self._retry
+        pause = first
+        while True:
+            try:
+                version = await self._list()
+                self._on_failure(None)
+                pause = first
+                while True:
+                    version = await self._watch(version)
+            except Expired:
+                continue
+            except ClusterError as error:
+                self._on_failure(error)
+            # Jitter keeps replicas from asking a restarted API server all at once.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            pause = min(pause * 2, longest)
+
+    async def _list(self) -> str:
+        found, version = await self._feed.snapshot()
+        fresh = {item.metadata.key: item for item in found}
+        for key in [key for key in self._objects if key not in fresh]:
+            self._put(key, None)
+        for key, item in fresh.items():
+            self._put(key, item)
+        self._synced.set()
+        return version
+
+    async def _watch(self, version: str) -> str:
+        async for change in self._feed.changes(version):
+            version = change.resource_version
+            if change.object is not None and change.kind is not ChangeKind.BOOKMARK:
+                gone = change.kind is ChangeKind.DELETED
+                self._put(change.object.metadata.key, None if gone else change.object)
+        return version
+
+    def _put(self, key: Key, new: T | None) -> None:
+        old = self._objects.get(key)
+        if old is not None and new is not None and _same(old, new):
+            return
+        if new is None:
+            self._objects.pop(key, None)
+        else:
+            self._objects[key] = new
+        if old is not None or new is not None:
+            self._on_change(old, new)
+
+
+def _same(old: Object, new: Object) -> bool:
+    before, after = old.metadata, new.metadata
+    return (before.uid, before.resource_version) == (after.uid, after.resource_version)

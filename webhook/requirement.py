@@ -1,0 +1,56 @@
+"""What a pod requires of one gate's ledger: its expected revision, or that it brings the migrations itself."""
+
+from dataclasses import dataclass
+
+from migrations.revision import Revision, RevisionError
+from webhook.objects import Pod
+
+REVISION = "ledgergate.dev/revision"
+MIGRATES = "ledgergate.dev/migrates"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What one pod requires of one ledger.
+
+    Args:
+        expected: the revision that the pod's image was built for; None where none is declared.
+        invalid: a declaration that cannot be read, as it stands; None where there is none.
+        migrates: the pod carries the migrator for this gate.
+    """
+
+    expected: Revision | None = None
+    invalid: str | None = None
+    migrates: bool = False
+
+
+def requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requirement:
+    """Find what a pod requires of a gate.
+
+    Args:
+        pod: the pod.
+        gate: its name. The annotation ``revision.ledgergate.dev/<gate>`` goes before ``ledgergate.dev/revision``.
+        expect_env: the environment variable that the gate names, looked for in any container, literal values only
+            (a value from a ConfigMap or Secret is not known at admission).
+    """
+    migrates = gate in (name.strip() for name in pod.annotations.get(MIGRATES, "").split(","))
+    declared = _declared(pod, gate, expect_env)
+    if declared is None:
+        return Requirement(migrates=migrates)
+    try:
+        return Requirement(expected=Revision.parse(declared), migrates=migrates)
+    except RevisionError:
+        return Requirement(invalid=declared, migrates=migrates)
+
+
+def _declared(pod: Pod, gate: str, expect_env: str | None) -> str | None:
+    for annotation in (f"revision.ledgergate.dev/{gate}", REVISION):
+        if annotation in pod.annotations:
+            return pod.annotations[annotation]
+    if expect_env is None:
+        return None
+    for container in [*(pod.spec.containers or []), *(pod.spec.init_containers or [])]:
+        for variable in container.env or []:
+            if variable.name == expect_env and variable.value is not None:
+                return variable.value
+    return None

@@ -1,0 +1,156 @@
+"""The admission server: routes, the table from outcome to HTTP, and the drain.
+
+What a caller gets:
+
+====================================================  ======================================================
+a review that was decided, allowed or not             200, AdmissionReview
+not JSON by content type                              415, a plain reason
+over 7 MiB (two 3 MiB objects and change)             413
+empty, undecodable, without uid or object             400, a plain reason
+gates not known yet (just started)                    503, a plain reason
+an error of ours                                      500, AdmissionReview with the request's own uid
+====================================================  ======================================================
+
+To the API server everything but 200 is a failed call, to which the webhook's failurePolicy applies: Ignore goes on
+with the pod held by the policy, Fail refuses.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from aiohttp import web
+
+from webhook.admission import Admission, Answer, View
+from webhook.review import Request, ReviewError, decode_review, encode_response, find_uid
+from webhook.settings import Endpoint
+from webhook.telemetry import Telemetry, event
+
+BODY_LIMIT = 7 * 2**20
+KEEPALIVE = 150.0
+"""Seconds; above Go's idle timeout of 90 s, so that the API server, never we, closes an idle connection."""
+
+Judge = Callable[[Request], Awaitable[Answer]]
+
+
+class AdmissionServer:
+    """The webhook's HTTP side.
+
+    Args:
+        admission: answers the reviews.
+        view: asked for ``synced`` before a review is answered.
+    """
+
+    def __init__(self, admission: Admission, view: View, telemetry: Telemetry) -> None:
+        self._view = view
+        self._telemetry = telemetry
+        self.draining = False
+        self.application = web.Application(client_max_size=BODY_LIMIT)
+        self.application.router.add_post("/mutate", self._handler("hold.ledgergate.dev", admission.mutate))
+        self.application.router.add_post("/validate", self._handler("verdict.ledgergate.dev", admission.validate))
+
+    def _handler(self, webhook: str, judge: Judge) -> Callable[[web.Request], Awaitable[web.Response]]:
+        duration = self._telemetry.duration.labels(webhook)
+
+        async def handle(request: web.Request) -> web.Response:
+            with self._telemetry.in_flight.track_inprogress(), duration.time():
+                response = await self._answer(webhook, judge, request)
+            if self.draining:
+                # The API server keeps using a connection it has, ready or not (kubernetes#127335).
+                response.force_close()
+            return response
+
+        return handle
+
+    async def _answer(self, webhook: str, judge: Judge, request: web.Request) -> web.Response:
+        if request.content_type != "application/json":
+            return self._refuse(webhook, 415, f"expected application/json, got {request.content_type}")
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return self._refuse(webhook, 413, f"the body is over {BODY_LIMIT} bytes")
+        try:
+            review = decode_review(body)
+        except ReviewError as error:
+            return self._refuse(webhook, 400, str(error))
+        if not self._view.synced:
+            return self._refuse(webhook, 503, "the gates are not known yet; ask again")
+        try:
+            answer = await judge(review)
+        except Exception:  # noqa: BLE001 - whatever it is, the API server gets an answer with its uid
+            event("admission.failed", level=logging.ERROR, trace=True, webhook=webhook)
+            self._telemetry.requests.labels(webhook, "error", "Internal").inc()
+            broken = encode_response(find_uid(body), allowed=False, code=500, message="ledgergate failed; see its log")
+            return web.Response(status=500, body=broken, content_type="application/json")
+        self._count(webhook, review, answer)
+        body = encode_response(
+            review.uid, allowed=answer.allowed, message=answer.message, warnings=answer.warnings, patch=answer.patch
+        )
+        return web.Response(body=body, content_type="application/json")
+
+    def _refuse(self, webhook: str, status: int, reason: str) -> web.Response:
+        self._telemetry.requests.labels(webhook, "error", str(status)).inc()
+        return web.Response(status=status, text=f"{reason}\n")
+
+    def _count(self, webhook: str, review: Request, answer: Answer) -> None:
+        verdict = answer.verdict
+        self._telemetry.requests.labels(webhook, answer.outcome, verdict.reason).inc()
+        if not verdict.outcome.good:
+            pod = review.object.metadata if review.object else None
+            event(
+                f"pod.{answer.outcome}",
+                webhook=webhook,
+                namespace=review.namespace,
+                # A generated name does not exist yet; its owner's prefix is what a person can look for.
+                pod=(pod.name or pod.generate_name) if pod else "",
+                gate=verdict.gate,
+                reason=verdict.reason,
+                message=verdict.message,
+            )
+
+
+def probes(live: Callable[[], bool], ready: Callable[[], str], telemetry: Telemetry) -> web.Application:
+    """Build the plain-text side: ``/livez``, ``/readyz`` and ``/metrics``.
+
+    Args:
+        live: whether the process does its work.
+        ready: why it cannot answer now; empty where it can.
+    """
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if live() else web.Response(status=503, text="not alive\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        reason = ready()
+        return web.Response(status=503, text=f"{reason}\n") if reason else web.Response(text="ok\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        body, content_type = telemetry.exposition()
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    application = web.Application()
+    application.router.add_get("/livez", livez)
+    application.router.add_get("/readyz", readyz)
+    application.router.add_get("/metrics", metrics)
+    return application
+
+
+@asynccontextmanager
+async def serving(*sites: tuple[web.Application, Endpoint, ssl.SSLContext | None]) -> AsyncIterator[None]:
+    """Serve applications, each at its address, with TLS where it has a context, until the block ends."""
+    async with AsyncExitStack() as stack:
+        for application, endpoint, context in sites:
+            runner = web.AppRunner(application, keepalive_timeout=KEEPALIVE, access_log=None, shutdown_timeout=5.0)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=context, backlog=1024).start()
+        yield
+
+
+async def drain(server: AdmissionServer, seconds: float) -> None:
+    """Go on answering while the API server learns that this replica is leaving."""
+    server.draining = True
+    event("webhook.draining", seconds=seconds)
+    await asyncio.sleep(seconds)

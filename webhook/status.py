@@ -1,0 +1,127 @@
+"""What a LedgerGate's status says: pure, from what is known to the object that the API server keeps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from migrations.reader import Reading
+
+HISTORY = 50
+"""Revisions kept in ``status.history``: those that ``LastKnown`` still knows when both the database and every replica
+of ours have been restarted."""
+
+
+Transitions = Mapping[str, tuple[str, str]]
+"""Status and time of the last transition, by a condition's type."""
+
+
+class GateState(StrEnum):
+    """How a gate is, in one word: the column STATE and the metric label."""
+
+    LIVE = "Live"
+    DIRTY = "Dirty"
+    UNREACHABLE = "Unreachable"
+    MISCONFIGURED = "Misconfigured"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All that a gate's status is made of.
+
+    Args:
+        problems: what keeps the gate from working, each with its remedy.
+        generation: of the spec that this is about.
+        held: pods held by this gate now.
+    """
+
+    reading: Reading
+    problems: tuple[str, ...] = ()
+    generation: int = 0
+    held: int = 0
+
+    @property
+    def state(self) -> GateState:
+        """The gate's state."""
+        if self.problems:
+            return GateState.MISCONFIGURED
+        if self.reading.fault is not None or self.reading.ledger is None:
+            return GateState.UNREACHABLE
+        return GateState.DIRTY if self.reading.ledger.dirty is not None else GateState.LIVE
+
+
+def describe(standing: Standing, transitions: Transitions, now: datetime) -> dict[str, Any]:
+    """Write a gate's status.
+
+    Args:
+        transitions: status and transition time of the conditions as they stand, kept where nothing has changed.
+        now: aware.
+
+    Returns:
+        A JSON merge patch of ``status``. Its conditions follow kstatus
+        (https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus).
+    """
+    status: dict[str, Any] = {
+        "observedGeneration": standing.generation,
+        "state": standing.state.value,
+        "heldPods": standing.held,
+        "conditions": _conditions(standing, transitions, now),
+    }
+    ledger = standing.reading.ledger
+    if ledger is not None:
+        status["head"] = ledger.head or ""
+        status["applied"] = len(ledger.applied)
+        status["history"] = [{"revision": revision} for revision in ledger.applied[-HISTORY:]]
+    if standing.reading.observed_at is not None:
+        status["observedAt"] = _stamp(standing.reading.observed_at)
+    return status
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Tell whether two statuses differ in nothing but when they were observed."""
+    return {**one, "observedAt": ""} == {**other, "observedAt": ""}
+
+
+def _conditions(standing: Standing, transitions: Transitions, now: datetime) -> list[dict[str, Any]]:
+    state = standing.state
+    ready = state is GateState.LIVE
+    stalled = state is GateState.MISCONFIGURED
+    message = _message(standing)
+    wanted = [
+        ("Ready", ready, state.value, message),
+        ("Reconciling", not ready and not stalled, state.value, "" if ready or stalled else message),
+        ("Stalled", stalled, state.value, message if stalled else ""),
+    ]
+    return [_condition(*condition, standing.generation, transitions, now) for condition in wanted]
+
+
+def _condition(
+    kind: str, holds: bool, reason: str, message: str, generation: int, transitions: Transitions, now: datetime
+) -> dict[str, Any]:
+    status = "True" if holds else "False"
+    before, since = transitions.get(kind, ("Unknown", ""))
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "observedGeneration": generation,
+        "lastTransitionTime": since if before == status and since else _stamp(now),
+    }
+
+
+def _message(standing: Standing) -> str:
+    if standing.problems:
+        return "; ".join(standing.problems)
+    ledger = standing.reading.ledger
+    if standing.reading.fault is not None or ledger is None:
+        why = f" ({standing.reading.fault})" if standing.reading.fault is not None else ""
+        return f"the ledger cannot be read{why}; pods follow onUnreachable until it can"
+    if ledger.dirty is not None:
+        return f"migration {ledger.dirty.revision} is recorded as {ledger.dirty.state}"
+    return f"the ledger is at {ledger.head}" if ledger.head else "the ledger is empty"
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,118 @@
+"""The Kubernetes side of our certificates: the CA Secret, and the webhook configurations that must trust it."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from certs.rotation import Unavailable
+from webhook.cluster import Cluster
+from webhook.errors import ClusterError, Conflict, NotFound
+from webhook.objects import Metadata, Secret, Struct
+from webhook.settings import CONFIGURATION
+
+_KINDS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+
+
+class CaSecret:
+    """A Secret as a :class:`certs.rotation.SecretStore`."""
+
+    def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
+        self._cluster = cluster
+        self._collection = f"/api/v1/namespaces/{namespace}/secrets"
+        self._name = name
+        self._version = ""
+
+    async def read(self) -> Mapping[str, bytes] | None:
+        """Return its data; None where it does not exist."""
+        try:
+            body = await self._cluster.request("GET", f"{self._collection}/{self._name}")
+        except NotFound:
+            return None
+        except ClusterError as error:
+            raise Unavailable(f"CA Secret {self._name}: {error}") from error
+        secret = msgspec.json.decode(body, type=Secret)
+        self._version = secret.metadata.resource_version
+        return secret.data or {}
+
+    async def create(self, data: Mapping[str, bytes]) -> bool:
+        """Create it; False where another replica was first."""
+        return await self._write("POST", self._collection, self._object(data, {}))
+
+    async def replace(self, data: Mapping[str, bytes]) -> bool:
+        """Replace it; False where it has changed since it was read."""
+        version = {"resourceVersion": self._version}
+        return await self._write("PUT", f"{self._collection}/{self._name}", self._object(data, version))
+
+    def _object(self, data: Mapping[str, bytes], metadata: Mapping[str, str]) -> dict[str, Any]:
+        encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "Opaque",
+            "metadata": {"name": self._name, "labels": {"app.kubernetes.io/name": "ledgergate"}, **metadata},
+            "data": encoded,
+        }
+
+    async def _write(self, method: str, path: str, body: Mapping[str, Any]) -> bool:
+        try:
+            await self._cluster.request(method, path, body=body)
+        except (Conflict, NotFound):
+            return False
+        except ClusterError as error:
+            raise Unavailable(f"CA Secret {self._name}: {error}") from error
+        return True
+
+
+class _ClientConfig(Struct, frozen=True):
+    ca_bundle: bytes = b""
+    url: str | None = None
+
+
+class _Webhook(Struct, frozen=True):
+    name: str
+    client_config: _ClientConfig
+
+
+class _Configuration(Struct, frozen=True):
+    metadata: Metadata
+    webhooks: tuple[_Webhook, ...] = ()
+
+
+class WebhookConfigurations:
+    """Both webhook configurations as a :class:`certs.rotation.BundlePublisher`.
+
+    Args:
+        url: where the webhook is, if not behind the Service that the manifests name.
+    """
+
+    def __init__(self, cluster: Cluster, url: str | None = None) -> None:
+        self._cluster = cluster
+        self._url = url.rstrip("/") if url else None
+
+    async def publish(self, bundle: bytes) -> None:
+        """Write the bundle, and nothing else, into each webhook that lacks it."""
+        for kind in _KINDS:
+            path = f"/apis/admissionregistration.k8s.io/v1/{kind}/{CONFIGURATION}"
+            try:
+                found = msgspec.json.decode(await self._cluster.request("GET", path), type=_Configuration)
+                patch = [step for index, hook in enumerate(found.webhooks) for step in self._steps(index, hook, bundle)]
+                if patch:
+                    await self._cluster.request("PATCH", path, body=patch, content="json-patch")
+            except NotFound as error:
+                raise Unavailable(f"{kind} {CONFIGURATION} does not exist; apply ledgergate's manifests") from error
+            except ClusterError as error:
+                raise Unavailable(f"{kind} {CONFIGURATION}: {error}") from error
+
+    def _steps(self, index: int, hook: _Webhook, bundle: bytes) -> list[dict[str, Any]]:
+        url = f"{self._url}{'/mutate' if hook.name.startswith('hold.') else '/validate'}" if self._url else None
+        if hook.client_config.ca_bundle == bundle and hook.client_config.url == (url or hook.client_config.url):
+            return []
+        path = f"/webhooks/{index}"
+        encoded = base64.b64encode(bundle).decode()
+        # The test keeps us from writing to another entry where somebody has changed the list meanwhile.
+        test = {"op": "test", "path": f"{path}/name", "value": hook.name}
+        if url is None:
+            return [test, {"op": "add", "path": f"{path}/clientConfig/caBundle", "value": encoded}]
+        return [test, {"op": "replace", "path": f"{path}/clientConfig", "value": {"url": url, "caBundle": encoded}}]

@@ -1,0 +1,190 @@
+"""Decide: may this pod run against this ledger, under this policy?
+
+The one place where that is decided; admission, release and readiness all ask here. Pure: no I/O, no clock.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum, StrEnum
+
+from migrations.ledger import Ledger
+from migrations.reader import Reading
+from migrations.revision import Revision
+from webhook.gate import Action, Mode, Policy
+from webhook.requirement import Requirement
+
+
+class Reason(StrEnum):
+    """Why: at once the verdict's name, a metric label, a log field and a condition's reason."""
+
+    MATCHES = "Matches"
+    AHEAD = "Ahead"
+    BEHIND = "Behind"
+    INCOMPLETE = "Incomplete"
+    DIRTY = "Dirty"
+    INCOMPATIBLE = "Incompatible"
+    UNDECLARED = "Undeclared"
+    INVALID = "Invalid"
+    UNREACHABLE = "Unreachable"
+    SELF_MIGRATING = "SelfMigrating"
+    BYPASSED = "Bypassed"
+    UNSELECTED = "Unselected"  # of a pod that no gate selects; never of one gate
+
+
+class Outcome(IntEnum):
+    """What is done with the pod, the strictest last: of several gates the strictest counts."""
+
+    ADMIT = 0
+    WARN = 1
+    HOLD = 2
+    DENY = 3
+
+    @property
+    def good(self) -> bool:
+        """Whether the pod may run."""
+        return self <= Outcome.WARN
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One gate's answer about one pod.
+
+    Args:
+        message: one sentence without times, uids or pod names, so that the same situation is the same Event.
+    """
+
+    reason: Reason
+    outcome: Outcome
+    message: str
+    gate: str = ""
+
+
+_OUTCOME = {
+    Action.ALLOW: Outcome.ADMIT,
+    Action.WARN: Outcome.WARN,
+    Action.HOLD: Outcome.HOLD,
+    Action.DENY: Outcome.DENY,
+}
+_NEXT = {
+    Outcome.ADMIT: "the pod starts",
+    Outcome.WARN: "the pod starts all the same",
+    Outcome.HOLD: "the pod is held until it is",
+    Outcome.DENY: "the pod is denied until it is",
+}
+
+
+def decide(gate: str, requirement: Requirement, reading: Reading, policy: Policy, now: datetime) -> Verdict:
+    """Decide about one pod under one gate.
+
+    Args:
+        gate: the gate's name, for the message.
+        requirement: what the pod requires.
+        reading: what is known of the ledger: the last good reading, and why it cannot be read now, if so.
+        policy: what the gate wants done.
+        now: aware; only a bypass depends on it.
+    """
+    reason, outcome, message = _judge(gate, requirement, reading, policy, now)
+    if policy.mode is Mode.AUDIT and not outcome.good:
+        outcome, message = Outcome.WARN, f"audit only: {message}"
+    return Verdict(reason, outcome, message, gate)
+
+
+def strictest(verdicts: Iterable[Verdict]) -> Verdict:
+    """Combine the verdicts of every gate that selects a pod: it needs each of them.
+
+    The same verdicts in another order give the same answer.
+    """
+    ranked = sorted(verdicts, key=lambda verdict: (-verdict.outcome, verdict.gate))
+    return ranked[0] if ranked else Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
+
+
+_Judgement = tuple[Reason, Outcome, str]
+
+
+def _judge(gate: str, requirement: Requirement, reading: Reading, policy: Policy, now: datetime) -> _Judgement:
+    if policy.bypass_until is not None and now < policy.bypass_until:
+        return Reason.BYPASSED, Outcome.WARN, f"gate {gate} is bypassed: the pod starts without a look at the ledger"
+    if requirement.migrates:
+        return Reason.SELF_MIGRATING, Outcome.ADMIT, f"the pod brings the migrations of gate {gate} itself"
+    if requirement.invalid is not None:
+        return Reason.INVALID, Outcome.DENY, _invalid(requirement.invalid)
+    if requirement.expected is None:
+        outcome = _OUTCOME[policy.on_undeclared]
+        return Reason.UNDECLARED, outcome, _undeclared(gate, outcome)
+    if reading.ledger is None or reading.fault is not None:
+        return _unreachable(gate, requirement.expected, reading, policy)
+    return _compare(gate, requirement.expected, reading.ledger, policy)
+
+
+def _compare(gate: str, expected: Revision, ledger: Ledger, policy: Policy) -> _Judgement:
+    behind = _OUTCOME[policy.on_behind]
+    name, head = expected.name, ledger.head or "its beginning (nothing is applied)"
+    if not ledger.contains(name) or _dirty_below(name, ledger):
+        dirty = ledger.dirty
+        if dirty is not None:
+            then = f"{dirty.revision} is recorded as {dirty.state}"
+            return Reason.DIRTY, behind, f"ledger {gate}: {then}; the pod expects {name}: {_NEXT[behind]} settled"
+        text = f"ledger {gate} is at {head}, the pod expects {name}: {_NEXT[behind]} applied"
+        return Reason.BEHIND, behind, text
+    if ledger.gap(expected):
+        text = f"ledger {gate} has {name} but lacks one that the pod's image knows below it: {_NEXT[behind]} applied"
+        return Reason.INCOMPLETE, behind, text
+    barrier = ledger.barrier(name)
+    if barrier is not None:
+        text = (
+            f"contract migration {barrier.revision} is applied to ledger {gate}: images older than "
+            f"{barrier.compatible_from} cannot run, and the pod expects {name}"
+        )
+        return Reason.INCOMPATIBLE, Outcome.DENY, text
+    if ledger.head == name:
+        return Reason.MATCHES, Outcome.ADMIT, f"ledger {gate} is at {name}, as the pod expects"
+    ahead = _OUTCOME[policy.on_ahead]
+    text = f"ledger {gate} is at {head}, ahead of {name}, which the pod expects"
+    return Reason.AHEAD, ahead, f"{text}: {_ahead_next(ahead)}"
+
+
+def _dirty_below(name: str, ledger: Ledger) -> bool:
+    """Tell whether something unfinished stands at or below a revision; what is newer does not concern its image."""
+    return ledger.dirty is not None and ledger.dirty.revision <= name
+
+
+def _unreachable(gate: str, expected: Revision, reading: Reading, policy: Policy) -> _Judgement:
+    text = f"ledger {gate} cannot be read now"
+    if policy.on_unreachable is not Action.LAST_KNOWN:
+        outcome = _OUTCOME[policy.on_unreachable]
+        return Reason.UNREACHABLE, outcome, f"{text}: {_unreachable_next(outcome)}"
+    # A ledger that was never read here comes from the gate's status, which keeps the newest revisions only: it can tell
+    # what was applied, but not whether something older is missing.
+    asked = expected if reading.observed_at is not None else Revision(expected.name)
+    if reading.ledger is not None and _compare(gate, asked, reading.ledger, policy)[1].good:
+        return Reason.UNREACHABLE, Outcome.ADMIT, f"{text}; when last read it had {expected.name}: the pod starts"
+    # A gate that only warns about a ledger that is behind must not hold for one that cannot be read.
+    outcome = Outcome.WARN if policy.on_behind is Action.WARN else Outcome.HOLD
+    return (
+        Reason.UNREACHABLE,
+        outcome,
+        f"{text} and was not seen to have {expected.name}: {_unreachable_next(outcome)}",
+    )
+
+
+def _unreachable_next(outcome: Outcome) -> str:
+    return f"{_NEXT[outcome]}{'' if outcome.good else ' readable'}"
+
+
+def _ahead_next(outcome: Outcome) -> str:
+    return "onAhead denies it" if outcome is Outcome.DENY else _NEXT[outcome]
+
+
+def _invalid(declared: str) -> str:
+    shown = declared if len(declared) <= 80 else f"{declared[:77]}..."  # noqa: PLR2004 - keeps a warning readable
+    return (
+        f"{shown!r} is no revision: expected NAME or NAME+COUNT.DIGEST, as `ledgergate migrate revision` prints it; "
+        "correct the pod's annotation"
+    )
+
+
+def _undeclared(gate: str, outcome: Outcome) -> str:
+    text = f"the pod declares no revision for gate {gate} (annotation ledgergate.dev/revision)"
+    following = {Outcome.HOLD: "it is held until the gate allows it", Outcome.DENY: "it is denied"}
+    return f"{text}: {following.get(outcome, _NEXT[outcome])}"
