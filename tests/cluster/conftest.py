@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +25,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Get the programs before the first test: no test's time limit should include a build of minutes."""
     wanted = any("programs" in getattr(item, "fixturenames", ()) for item in session.items)
     if wanted and not session.config.option.collectonly:
+        # Its reporter prints past pytest's capturing; an xdist worker has none, and is silent.
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         try:
-            session.stash[PROGRAMS] = provision(progress=_say)
+            session.stash[PROGRAMS] = provision(progress=reporter.write_line if reporter else lambda _: None)
         except Unavailable as reason:
             session.stash[PROGRAMS] = reason
 
@@ -60,7 +61,3 @@ def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[s
     plane.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=30s", timeout=40)
     yield name
     plane.kubectl("delete", "namespace", name, "--wait=false")
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.__stderr__, flush=True)  # noqa: T201 - nothing is captured while tests are collected
