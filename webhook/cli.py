@@ -1,4 +1,4 @@
-"""The console script ``ledgergate``: subcommands are imported when they are called, so that none pays for the others."""
+"""The console script ``ledgergate``: a subcommand is imported when it is called, so that none pays for the others."""
 
 from importlib import import_module
 

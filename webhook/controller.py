@@ -85,6 +85,10 @@ class Controller:
             self._group.create_task(self._guard.run())
             self._group.create_task(self._pods.run())
             self._group.create_task(self._write_statuses())
+            # Until every gate is known a pod that no gate seems to select may still be somebody's.
+            await self._guard.wait_synced()
+            for held in [held for pods in self._held.values() for held in pods.values()]:
+                self._look(held.pod)
 
     # What makes a pod worth another look.
 
@@ -117,6 +121,8 @@ class Controller:
         for gate in self._guard.selecting(pod.metadata.namespace, pod.labels):
             self._stale.add(gate.key)
             self._stale_status.set()
+            if pod.held:
+                self._guard.hasten(gate.key, urgent=True)
 
     # Release.
 

@@ -15,8 +15,6 @@ from webhook.process import run_controller, run_webhook
 from webhook.settings import ControllerSettings, Endpoint, Settings, SettingsError, WebhookSettings, read_namespace
 from webhook.telemetry import configure_logging
 
-BAD_USAGE = 2
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -24,6 +22,25 @@ def _option(flag: str, **attributes: Any) -> Callable[[F], F]:
     """Add a flag with its environment twin ``LEDGERGATE_<FLAG>``, both shown in ``--help``."""
     twin = f"LEDGERGATE_{flag.removeprefix('--').replace('-', '_').upper()}"
     return click.option(flag, envvar=twin, show_envvar=True, show_default=True, **attributes)
+
+
+class _EndpointType(click.ParamType[Endpoint]):
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
+        try:
+            return value if isinstance(value, Endpoint) else Endpoint.parse(value)
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _read(shared: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what depends on where we run."""
+    return {
+        **shared,
+        "namespace": read_namespace(shared["namespace"]),
+        "identity": shared["identity"] or f"{socket.gethostname()}-{os.getpid()}",
+    }
 
 
 def _shared(command: F) -> F:
@@ -34,7 +51,12 @@ def _shared(command: F) -> F:
         _option(
             "--webhook-url", help="Where the API server reaches the webhook, https://HOST:PORT, if not by Service."
         ),
-        _option("--metrics-bind", default="0.0.0.0:8080", help="HOST:PORT of /livez, /readyz and /metrics (plain)."),
+        _option(
+            "--metrics-bind",
+            type=_EndpointType(),
+            default="0.0.0.0:8080",
+            help="HOST:PORT of /livez, /readyz and /metrics (plain).",
+        ),
         _option("--log-format", type=click.Choice(["text", "json"]), default="text", help="How log lines are written."),
     )
     for option in reversed(options):
@@ -44,10 +66,10 @@ def _shared(command: F) -> F:
 
 @click.command
 @_shared
-@_option("--bind", default="0.0.0.0:9443", help="HOST:PORT of /mutate and /validate (TLS).")
+@_option("--bind", type=_EndpointType(), default="0.0.0.0:9443", help="HOST:PORT of /mutate and /validate (TLS).")
 @_option("--drain", type=click.FloatRange(min=0), default=10.0, help="Seconds to go on answering after SIGTERM.")
-def webhook(bind: str, drain: float, log_format: str, **shared: Any) -> None:
-    """Run the admission server.
+def webhook(bind: Endpoint, drain: float, log_format: str, **shared: Any) -> None:
+    r"""Run the admission server.
 
     It answers the API server's /mutate and /validate from what it knows of every LedgerGate and its ledger, signs its
     own certificate with the CA Secret that the controller keeps, and writes nothing to the cluster.
@@ -56,19 +78,14 @@ def webhook(bind: str, drain: float, log_format: str, **shared: Any) -> None:
     Outside a cluster, against a local API server:
       ledgergate webhook --kubeconfig ~/.kube/config --bind 127.0.0.1:9443 --webhook-url https://127.0.0.1:9443
     """
-    _run(
-        log_format,
-        shared,
-        lambda **known: WebhookSettings(bind=Endpoint.parse(bind), drain=timedelta(seconds=drain), **known),
-        run_webhook,
-    )
+    _run(WebhookSettings(bind=bind, drain=timedelta(seconds=drain), **_read(shared)), log_format, run_webhook)
 
 
 @click.command
 @_shared
 @_option("--lease-duration", type=click.FloatRange(min=3), default=5.0, help="Seconds until a dead leader is replaced.")
 def controller(lease_duration: float, log_format: str, **shared: Any) -> None:
-    """Run the controller.
+    r"""Run the controller.
 
     The one replica that holds the Lease releases held pods as soon as their ledger is where they need it, writes the
     status of every LedgerGate, and keeps the certificate authority and the webhook configurations' caBundle.
@@ -77,36 +94,19 @@ def controller(lease_duration: float, log_format: str, **shared: Any) -> None:
     Outside a cluster, against a local API server:
       ledgergate controller --kubeconfig ~/.kube/config --webhook-url https://127.0.0.1:9443
     """
-    _run(
-        log_format,
-        shared,
-        lambda **known: ControllerSettings(lease_duration=timedelta(seconds=lease_duration), **known),
-        run_controller,
-    )
+    lease = timedelta(seconds=lease_duration)
+    _run(ControllerSettings(lease_duration=lease, **_read(shared)), log_format, run_controller)
 
 
 S = TypeVar("S", bound=Settings)
 
 
-def _run(
-    log_format: str, shared: dict[str, Any], build: Callable[..., S], role: Callable[[S], Coroutine[Any, Any, None]]
-) -> None:
+def _run(settings: S, log_format: str, role: Callable[[S], Coroutine[Any, Any, None]]) -> None:
+    problems = settings.problems()
+    if problems:
+        raise click.UsageError("\n".join(problems))
     configure_logging(log_format)
     try:
-        settings = build(
-            identity=shared["identity"] or f"{socket.gethostname()}-{os.getpid()}",
-            metrics_bind=Endpoint.parse(shared["metrics_bind"]),
-            namespace=read_namespace(shared["namespace"]),
-            kubeconfig=shared["kubeconfig"],
-            webhook_url=shared["webhook_url"],
-        )
-        problems = settings.problems()
-        if problems:
-            raise SettingsError("; ".join(problems))
         uvloop.run(role(settings))
-    except (SettingsError, Unusable) as error:
-        click.echo(f"ledgergate: {error}", err=True)
-        raise SystemExit(BAD_USAGE) from error
-    except OSError as error:
-        click.echo(f"ledgergate: cannot listen: {error.strerror or error}", err=True)
-        raise SystemExit(BAD_USAGE) from error
+    except (Unusable, OSError) as error:
+        raise click.UsageError(str(error)) from error

@@ -13,7 +13,7 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 
 
 class SettingsError(ValueError):
-    """Settings that cannot work; the message lists every problem."""
+    """A setting that cannot be read; the message says what is expected."""
 
 
 @dataclass(frozen=True, slots=True)
