@@ -191,9 +191,9 @@ class Controller:
             return
         held = sum(gate.selector.matches(held.pod.labels) for held in self._held[key[0]].values())
         self._guard.hasten(key, urgent=held > 0)
-        standing = Standing(self._guard.reading(gate), self._guard.problems(key), gate.generation, held)
+        standing = Standing(self._guard.reading(gate), self._guard.problems(key), held)
         self._measure(key, standing)
-        status = describe(standing, gate.transitions, self._now())
+        status = describe(standing, gate, self._now())
         before = self._written.get(key, {})
         if same(status, before):
             return

@@ -50,7 +50,7 @@ class Gate:
     Args:
         secret: name of the Secret with the database's address, in the gate's own namespace.
         generation: of the spec.
-        seen: revisions that the ledger was seen to hold before this process started, in ledger order.
+        history: the newest revisions that the ledger was seen to hold, in its order, and when each was first seen.
         transitions: status and time of the last transition of each condition, by its type.
         problems: what keeps the gate from working, each naming its field; its pods then follow ``onUnreachable``.
     """
@@ -67,7 +67,7 @@ class Gate:
     problems: tuple[str, ...] = ()
     generation: int = 0
     # Our own status, read back: what it says is no news, so two gates that differ in it alone are equal.
-    seen: tuple[str, ...] = field(default=(), compare=False)
+    history: Mapping[str, str] = field(default_factory=dict, compare=False)
     transitions: Mapping[str, tuple[str, str]] = field(default_factory=dict, compare=False)
 
     @property
@@ -128,7 +128,7 @@ def read_gate(found: LedgerGate) -> Gate:
         policy=policy,
         problems=tuple(wrong),
         generation=found.metadata.generation,
-        seen=tuple(entry.revision for entry in found.status.history or ()),
+        history={entry.revision: entry.observed_at for entry in found.status.history or ()},
         transitions={held.type: (held.status, held.last_transition_time) for held in found.status.conditions or ()},
     )
 

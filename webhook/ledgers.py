@@ -58,7 +58,7 @@ class Line:
         self.problem = ""
         self.source: Source | None = None
         self.watcher: Watcher | None = None
-        seen = [Record(revision=revision, state=State.APPLIED) for revision in gate.seen]
+        seen = [Record(revision=revision, state=State.APPLIED) for revision in gate.history]
         self._known = Reading(ledger=Ledger.of(seen) if seen else None, fault=Fault.ADDRESS)
         self._place: tuple[object, ...] | None = None
 

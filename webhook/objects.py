@@ -174,6 +174,7 @@ class Seen(Struct, frozen=True):
     """One entry of ``status.history``: a revision that the ledger was seen to hold."""
 
     revision: str
+    observed_at: str = ""
 
 
 class Condition(Struct, frozen=True):

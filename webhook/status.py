@@ -1,20 +1,16 @@
 """What a LedgerGate's status says: pure, from what is known to the object that the API server keeps."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from migrations.reader import Reading
+from webhook.gate import Gate
 
 HISTORY = 50
 """Revisions kept in ``status.history``: those that ``LastKnown`` still knows when both the database and every replica
 of ours have been restarted."""
-
-
-Transitions = Mapping[str, tuple[str, str]]
-"""Status and time of the last transition, by a condition's type."""
 
 
 class GateState(StrEnum):
@@ -32,13 +28,11 @@ class Standing:
 
     Args:
         problems: what keeps the gate from working, each with its remedy.
-        generation: of the spec that this is about.
         held: pods held by this gate now.
     """
 
     reading: Reading
     problems: tuple[str, ...] = ()
-    generation: int = 0
     held: int = 0
 
     @property
@@ -51,11 +45,11 @@ class Standing:
         return GateState.DIRTY if self.reading.ledger.dirty is not None else GateState.LIVE
 
 
-def describe(standing: Standing, transitions: Transitions, now: datetime) -> dict[str, Any]:
+def describe(standing: Standing, gate: Gate, now: datetime) -> dict[str, Any]:
     """Write a gate's status.
 
     Args:
-        transitions: status and transition time of the conditions as they stand, kept where nothing has changed.
+        gate: its history and its conditions' transition times are kept where nothing has changed.
         now: aware.
 
     Returns:
@@ -63,16 +57,19 @@ def describe(standing: Standing, transitions: Transitions, now: datetime) -> dic
         (https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus).
     """
     status: dict[str, Any] = {
-        "observedGeneration": standing.generation,
+        "observedGeneration": gate.generation,
         "state": standing.state.value,
         "heldPods": standing.held,
-        "conditions": _conditions(standing, transitions, now),
+        "conditions": _conditions(standing, gate, now),
     }
     ledger = standing.reading.ledger
     if ledger is not None:
         status["head"] = ledger.head or ""
         status["applied"] = len(ledger.applied)
-        status["history"] = [{"revision": revision} for revision in ledger.applied[-HISTORY:]]
+        status["history"] = [
+            {"revision": revision, "observedAt": gate.history.get(revision) or _stamp(now)}
+            for revision in ledger.applied[-HISTORY:]
+        ]
     if standing.reading.observed_at is not None:
         status["observedAt"] = _stamp(standing.reading.observed_at)
     return status
@@ -83,32 +80,26 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return {**one, "observedAt": ""} == {**other, "observedAt": ""}
 
 
-def _conditions(standing: Standing, transitions: Transitions, now: datetime) -> list[dict[str, Any]]:
+def _conditions(standing: Standing, gate: Gate, now: datetime) -> list[dict[str, Any]]:
     state = standing.state
     ready = state is GateState.LIVE
     stalled = state is GateState.MISCONFIGURED
-    message = _message(standing)
-    wanted = [
-        ("Ready", ready, state.value, message),
-        ("Reconciling", not ready and not stalled, state.value, "" if ready or stalled else message),
-        ("Stalled", stalled, state.value, message if stalled else ""),
-    ]
-    return [_condition(*condition, standing.generation, transitions, now) for condition in wanted]
-
-
-def _condition(
-    kind: str, holds: bool, reason: str, message: str, generation: int, transitions: Transitions, now: datetime
-) -> dict[str, Any]:
-    status = "True" if holds else "False"
-    before, since = transitions.get(kind, ("Unknown", ""))
-    return {
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": message,
-        "observedGeneration": generation,
-        "lastTransitionTime": since if before == status and since else _stamp(now),
-    }
+    holds = {"Ready": ready, "Reconciling": not ready and not stalled, "Stalled": stalled}
+    conditions = []
+    for kind, held in holds.items():
+        status = "True" if held else "False"
+        before, since = gate.transitions.get(kind, ("", ""))
+        conditions.append(
+            {
+                "type": kind,
+                "status": status,
+                "reason": state.value,
+                "message": _message(standing),
+                "observedGeneration": gate.generation,
+                "lastTransitionTime": since if before == status else _stamp(now),
+            }
+        )
+    return conditions
 
 
 def _message(standing: Standing) -> str:
