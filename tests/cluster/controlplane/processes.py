@@ -93,7 +93,7 @@ class Processes:
         """
         deadline = time.monotonic() + timeout
         while not probe():
-            for name, process in self._running.items():
+            for name, process in tuple(self._running.items()):
                 if process.poll() is not None:
                     raise self._ended(name, process.returncode)
             if time.monotonic() > deadline:
