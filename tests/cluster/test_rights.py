@@ -1,0 +1,113 @@
+"""What our two service accounts may do, as the API server's own authorizer says."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.controlplane import ControlPlane
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+CONTROLLER = "system:serviceaccount:ledgergate:controller"
+WEBHOOK = "system:serviceaccount:ledgergate:webhook"
+
+
+@pytest.fixture(scope="module")
+def roles(plane: ControlPlane) -> ControlPlane:
+    for name in ("namespace", "roles-webhook", "roles-controller"):
+        plane.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "base" / f"{name}.yaml"))
+    return plane
+
+
+Right = tuple[str, str, str, str, str]
+RESOURCE = re.compile(r"(?P<resource>[a-z]+)(/(?P<subresource>[a-z]+))?(\.(?P<group>.*))?")
+
+GRANTED: list[Right] = [
+    *((WEBHOOK, verb, "ledgergates.ledgergate.dev", "default", "") for verb in ("get", "list", "watch")),
+    *((WEBHOOK, verb, "secrets", "ledgergate", "ledgergate-ca") for verb in ("get", "watch")),
+    *((CONTROLLER, verb, "ledgergates.ledgergate.dev", "default", "") for verb in ("get", "list", "watch")),
+    *((CONTROLLER, verb, "ledgergates/status.ledgergate.dev", "default", "app") for verb in ("get", "patch")),
+    *((CONTROLLER, verb, "pods", "default", "") for verb in ("get", "list", "watch", "patch")),
+    *((CONTROLLER, verb, "events", "default", "") for verb in ("create", "patch")),
+    *((CONTROLLER, verb, "events.events.k8s.io", "default", "") for verb in ("create", "patch")),
+    *(
+        (CONTROLLER, verb, f"{kind}webhookconfigurations.admissionregistration.k8s.io", "", "ledgergate")
+        for kind in ("mutating", "validating")
+        for verb in ("get", "patch")
+    ),
+    (CONTROLLER, "create", "leases.coordination.k8s.io", "ledgergate", ""),
+    *(
+        (CONTROLLER, verb, "leases.coordination.k8s.io", "ledgergate", "ledgergate-controller")
+        for verb in ("get", "update")
+    ),
+    (CONTROLLER, "create", "secrets", "ledgergate", ""),
+    *((CONTROLLER, verb, "secrets", "ledgergate", "ledgergate-ca") for verb in ("get", "update", "watch")),
+]
+
+REFUSED_RIGHTS: list[Right] = [
+    *((who, "get", "secrets", "default", "pg") for who in (WEBHOOK, CONTROLLER)),
+    *((who, verb, "secrets", "ledgergate", "") for who in (WEBHOOK, CONTROLLER) for verb in ("list", "watch")),
+    *((who, "get", "secrets", "ledgergate", "another") for who in (WEBHOOK, CONTROLLER)),
+    *((who, verb, "secrets", "", "") for who in (WEBHOOK, CONTROLLER) for verb in ("get", "list", "watch")),
+    *((WEBHOOK, verb, "secrets", "ledgergate", "ledgergate-ca") for verb in ("update", "patch", "delete")),
+    *((WEBHOOK, verb, "pods", "default", "") for verb in ("get", "list", "create", "patch", "update", "delete")),
+    (WEBHOOK, "create", "secrets", "ledgergate", ""),
+    (WEBHOOK, "patch", "ledgergates/status.ledgergate.dev", "default", "app"),
+    (WEBHOOK, "create", "events", "default", ""),
+    (WEBHOOK, "get", "leases.coordination.k8s.io", "ledgergate", "ledgergate-controller"),
+    *((CONTROLLER, verb, "pods", "default", "") for verb in ("create", "update", "delete")),
+    (CONTROLLER, "create", "pods/exec", "default", "app"),
+    *((CONTROLLER, verb, "ledgergates.ledgergate.dev", "default", "app") for verb in ("patch", "update", "delete")),
+    (CONTROLLER, "create", "secrets", "default", ""),
+    (CONTROLLER, "delete", "secrets", "ledgergate", "ledgergate-ca"),
+    (CONTROLLER, "patch", "validatingwebhookconfigurations.admissionregistration.k8s.io", "", "another"),
+    (CONTROLLER, "delete", "validatingwebhookconfigurations.admissionregistration.k8s.io", "", "ledgergate"),
+    (CONTROLLER, "patch", "mutatingadmissionpolicies.admissionregistration.k8s.io", "", "hold.ledgergate.dev"),
+    (CONTROLLER, "update", "leases.coordination.k8s.io", "ledgergate", "another"),
+    (CONTROLLER, "get", "leases.coordination.k8s.io", "kube-system", "ledgergate-controller"),
+]
+
+
+def rights(plane: ControlPlane, *asked: Right) -> list[bool]:
+    """Ask, as `kubectl auth can-i` does, many rights at once: who, verb, resource, namespace, name."""
+    reviews = []
+    for who, verb, what, namespace, name in asked:
+        matched = RESOURCE.fullmatch(what)
+        assert matched
+        attributes = {key: value for key, value in matched.groupdict().items() if value}
+        attributes |= {"verb": verb, "namespace": namespace, "name": name}
+        reviews.append(
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SubjectAccessReview",
+                "spec": {"user": who, "resourceAttributes": attributes},
+            }
+        )
+    answers = plane.kubectl(
+        "create", "-f", "-", "-o", "jsonpath={.status.allowed}\n", stdin=yaml.safe_dump_all(reviews)
+    )
+    return [answer == "true" for answer in answers.split()]
+
+
+def test_each_account_may_do_its_work(roles: ControlPlane) -> None:
+    """Every right that the webhook and the controller need is granted."""
+    assert [right for right, allowed in zip(GRANTED, rights(roles, *GRANTED), strict=True) if not allowed] == []
+
+
+def test_each_account_may_do_nothing_else(roles: ControlPlane) -> None:
+    """Above all no Secret but the CA's, until a namespace grants the one that its LedgerGates name."""
+    answers = rights(roles, *REFUSED_RIGHTS)
+    assert [right for right, allowed in zip(REFUSED_RIGHTS, answers, strict=True) if allowed] == []
+
+
+def test_a_namespace_grants_its_one_secret(roles: ControlPlane, namespace: str) -> None:
+    """The Role of manifests/namespace opens Secret `pg` of its namespace to both accounts, and no other."""
+    roles.kubectl("apply", "-n", namespace, "-k", str(MANIFESTS / "namespace"))
+    asked = [
+        (who, verb, "secrets", namespace, name)
+        for who in (WEBHOOK, CONTROLLER)
+        for name in ("pg", "another")
+        for verb in ("get", "watch")
+    ]
+    assert rights(roles, *asked) == [True, True, False, False] * 2
