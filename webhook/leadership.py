@@ -67,7 +67,7 @@ class Leadership:
         self._cluster = cluster
         self._lease = lease
         self._identity = identity
-        self._duration = duration.total_seconds()
+        self._duration = round(duration.total_seconds())  # a Lease counts whole seconds
         self.held = False
         # Its "I am a follower" once a second is no news; what matters we log ourselves.
         logging.getLogger("kubernetes_asyncio.leaderelection").setLevel(logging.CRITICAL)

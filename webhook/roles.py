@@ -83,8 +83,8 @@ def webhook(bind: Endpoint, drain: float, log_format: str, **shared: Any) -> Non
 
 @click.command
 @_shared
-@_option("--lease-duration", type=click.FloatRange(min=3), default=5.0, help="Seconds until a dead leader is replaced.")
-def controller(lease_duration: float, log_format: str, **shared: Any) -> None:
+@_option("--lease-duration", type=click.IntRange(min=3), default=5, help="Seconds until a dead leader is replaced.")
+def controller(lease_duration: int, log_format: str, **shared: Any) -> None:
     r"""Run the controller.
 
     The one replica that holds the Lease releases held pods as soon as their ledger is where they need it, writes the

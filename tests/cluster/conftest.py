@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.application import Application
 from tests.cluster.controlplane import ControlPlane, Unavailable, provision
+from tests.cluster.installation import Installation
 
 FOLDER = Path(__file__).parent
 PROGRAMS = pytest.StashKey[Path | Unavailable]()
@@ -61,3 +63,25 @@ def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[s
     plane.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=30s", timeout=40)
     yield name
     plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def installed(plane: ControlPlane) -> Iterator[Installation]:
+    """ledgergate on the plane, for the whole run."""
+    with Installation(plane) as installation:
+        yield installation
+
+
+@pytest.fixture
+def installation(installed: Installation) -> Iterator[Installation]:
+    """ledgergate, running; a test may kill its processes."""
+    installed.ensure()
+    yield installed
+    installed.ensure()
+
+
+@pytest.fixture
+def application(plane: ControlPlane, installation: Installation, namespace: str) -> Application:
+    """An application in a namespace of its own."""
+    del installation
+    return Application(plane, namespace)
