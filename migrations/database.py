@@ -30,6 +30,8 @@ from migrations.statements import load
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
+    from asyncpg.transaction import Transaction
+
 __all__ = [
     "Address",
     "AddressError",
@@ -168,6 +170,10 @@ class Session:
         """Tell whether the table of this quoted name is there, without creating or locking anything."""
         return bool(await self.value(_SQL["exists"], relation))
 
+    async def schema_exists(self, schema: str) -> bool:
+        """Tell whether the schema of this quoted name is there."""
+        return bool(await self.value(_SQL["schema_exists"], schema))
+
     async def listen(self, channel: str, notified: Callable[[], None]) -> None:
         """Call `notified` at every NOTIFY on the channel, until the session ends.
 
@@ -190,12 +196,19 @@ class Session:
         try:
             yield
         except BaseException:
-            if not self.closed and self.in_transaction:
-                with self._translated():
-                    await transaction.rollback()
+            await self._roll_back(transaction)
             raise
         with self._translated():
             await transaction.commit()
+
+    async def _roll_back(self, transaction: Transaction) -> None:
+        if self.closed or not self.in_transaction:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await transaction.rollback()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            self.terminate()  # the server rolls back what a lost session began
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:

@@ -22,10 +22,10 @@ create table if not exists {table} (
 )
 
 -- name: record
--- An applied migration, announced in the transaction that applied it; $5 is how long it took, in milliseconds.
+-- An applied migration, announced in the transaction that applied it; $6 is how long it took, in milliseconds.
 with recorded as (
     insert into {table} (revision, checksum, batch, state, applied_by, compatible_from, duration_ms, started_at, finished_at)
-    values ($1, $2, $3, 'applied', $4, $6, $5::bigint, clock_timestamp() - $5::bigint * interval '1 millisecond', clock_timestamp())
+    values ($1, $2, $3, 'applied', $4, $5, $6::bigint, clock_timestamp() - $6::bigint * interval '1 ms', clock_timestamp())
     returning revision
 )
 select pg_notify('ledgergate', revision) from recorded
@@ -51,3 +51,6 @@ with recorded as (
     returning revision
 )
 select pg_notify('ledgergate', revision) from recorded
+
+-- name: create_schema
+create schema if not exists {schema}

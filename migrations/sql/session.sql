@@ -13,5 +13,8 @@ from unnest($1::text[], $2::text[]) as setting (name, value)
 where current_setting(setting.name, true) is not null
 
 -- name: exists
--- Null where the table is missing, without an error in the server's log.
+-- False where the table is missing, without an error in the server's log.
 select to_regclass($1) is not null
+
+-- name: schema_exists
+select to_regnamespace($1) is not null

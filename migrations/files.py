@@ -1,0 +1,246 @@
+"""Reads a directory of migrations: all of them, or every problem with file and line.
+
+A migration is `<14 digits>_<name>.sql` with `-- migrate:up` and `-- migrate:down` sections (dbmate's convention), or
+`<14 digits>_<name>.py` with `async def up(connection)`. File order is name order.
+
+    ValueError
+    └── FilesError   every problem of a directory at once
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from migrations.revision import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    Report = Callable[[int, str], None]
+    Parsed = tuple["Script", "Script | None", str | None]
+
+_NAME = re.compile(r"\d{14}_[^\s+]+", re.ASCII)
+_MARKER = re.compile(r"^--[ \t]*migrate:(?P<section>\S*)[ \t]*(?P<options>.*?)[ \t\r]*$", re.MULTILINE)
+_NOTHING = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/)*")  # blanks and comments
+_OPTIONS = {
+    "up": "transaction:true, transaction:false, contract, compatible-from:REVISION",
+    "down": "transaction:true, transaction:false",
+}
+Constant = TypeVar("Constant")
+_SUFFIXES = frozenset((".sql", ".py"))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """Something wrong with a migration file.
+
+    Attributes:
+        path: The file, or the directory.
+        line: Where, from 1; 0 for the whole of it.
+        text: What is expected and what is there.
+    """
+
+    path: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.text}" if self.line else f"{self.path}: {self.text}"
+
+
+class FilesError(ValueError):
+    """A directory that cannot be used.
+
+    Attributes:
+        problems: All of them, by file and line.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One section of a migration: SQL, or a function of a Python module.
+
+    Attributes:
+        sql: The text; None for Python.
+        line: Line of the file on which `sql` begins.
+        transactional: Whether it runs inside a transaction.
+    """
+
+    sql: str | None
+    line: int = 1
+    transactional: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One migration file.
+
+    Attributes:
+        revision: Canonical name.
+        path: The file.
+        checksum: SHA-256 of its bytes, in hex.
+        up: How to apply it.
+        down: How to undo it; None where the file does not say.
+        compatible_from: For a contract migration, the oldest revision whose images can still run.
+    """
+
+    revision: str
+    path: Path
+    checksum: str
+    up: Script
+    down: Script | None = None
+    compatible_from: str | None = None
+
+
+def load(directory: Path) -> tuple[Migration, ...]:
+    """Read every migration of a directory, in order; files of other kinds, `_*` and `.*` do not count.
+
+    Raises:
+        FilesError: With every problem of every file.
+    """
+    if not directory.is_dir():
+        raise FilesError(
+            [Problem(str(directory), 0, "expected a directory of migrations, found none; name it with --dir")]
+        )
+    found: dict[str, Migration] = {}
+    problems: list[Problem] = []
+    for path in sorted(directory.iterdir()):
+        if path.suffix not in _SUFFIXES or path.name.startswith(("_", ".")) or not path.is_file():
+            continue
+        try:
+            migration = parse(path, path.read_bytes())
+        except FilesError as error:
+            problems += error.problems
+            continue
+        other = found.setdefault(migration.revision, migration)
+        if other is not migration:
+            problems.append(Problem(str(path), 0, f"expected a revision of its own, but {other.path.name} has it too"))
+    if problems:
+        raise FilesError(problems)
+    return tuple(found[revision] for revision in sorted(found))
+
+
+def parse(path: Path, content: bytes) -> Migration:
+    """Read one migration.
+
+    Args:
+        path: The file, for its name and suffix.
+        content: Its bytes.
+
+    Raises:
+        FilesError: With every problem of it.
+    """
+    problems: list[Problem] = []
+
+    def report(line: int, text: str) -> None:
+        problems.append(Problem(str(path), line, text))
+
+    revision = canonical(path.name)
+    if _NAME.fullmatch(revision) is None:
+        report(0, "expected a name like 20250126120000_add_users.sql: 14 digits, '_' and a name without blanks or '+'")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        report(content.count(b"\n", 0, error.start) + 1, "expected UTF-8 text")
+        raise FilesError(problems) from error
+    if "\0" in text:
+        report(_line(text, text.index("\0")), "expected text, found a NUL byte")
+    up, down, compatible_from = _python(text, report) if path.suffix == ".py" else _sql(text, report)
+    if compatible_from is not None and compatible_from > revision:
+        report(up.line, f"expected a compatible-from of this revision or an older one, got {compatible_from}")
+    if problems:
+        raise FilesError(problems)
+    return Migration(revision, path, hashlib.sha256(content).hexdigest(), up, down, compatible_from)
+
+
+def _sql(text: str, report: Report) -> Parsed:
+    markers = list(_MARKER.finditer(text))
+    scripts: dict[str, Script] = {}
+    compatible_from = None
+    for marker, end in zip(markers, [*(m.start() for m in markers[1:]), len(text)], strict=True):
+        section, line = marker["section"], _line(text, marker.start())
+        if section not in {"up", "down"}:
+            report(line, f"expected `-- migrate:up` or `-- migrate:down`, got `migrate:{section}`")
+        elif section in scripts:
+            report(line, f"expected one {section} section, found another")
+        else:
+            transactional, compatible = _options(marker, line, report)
+            compatible_from = compatible_from or compatible
+            scripts[section] = Script(text[marker.end() : end], line, transactional)
+    start = _NOTHING.match(text)
+    if markers and start and start.end() < markers[0].start():
+        report(_line(text, start.end()), "expected nothing but comments before `-- migrate:up`")
+    if "up" not in scripts:
+        report(1, "expected a line `-- migrate:up`, found none")
+    elif _NOTHING.fullmatch(scripts["up"].sql or ""):
+        report(scripts["up"].line, "expected a statement in the up section, found none")
+    elif markers[0]["section"] == "down":
+        report(scripts["down"].line, "expected the up section before the down section")
+    return scripts.get("up", Script("")), scripts.get("down"), compatible_from
+
+
+def _options(marker: re.Match[str], line: int, report: Report) -> tuple[bool, str | None]:
+    transactional, contract, compatible_from = True, False, None
+    for option in marker["options"].split():
+        name, _, value = option.partition(":")
+        if name == "transaction" and value in {"true", "false"}:
+            transactional = value == "true"
+        elif option == "contract" and marker["section"] == "up":
+            contract = True
+        elif name == "compatible-from" and value and marker["section"] == "up":
+            compatible_from = canonical(value)
+        else:
+            report(line, f"expected one of the options {_OPTIONS[marker['section']]}, got {option!r}")
+    if contract is (compatible_from is None):
+        report(line, "expected `contract` and `compatible-from:REVISION` together, found one of them")
+    return transactional, compatible_from
+
+
+def _python(text: str, report: Report) -> Parsed:
+    """Read what a module declares without running it."""
+    import ast  # noqa: PLC0415 - most directories hold SQL only
+
+    try:
+        body = ast.parse(text).body
+    except SyntaxError as error:
+        report(error.lineno or 1, f"expected Python: {error.msg}")
+        return Script(None), None, None
+    functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for name, node in functions.items():
+        if name in {"up", "down"} and not (isinstance(node, ast.AsyncFunctionDef) and len(node.args.args) == 1):
+            report(node.lineno, f"expected `async def {name}(connection)`")
+    if "up" not in functions:
+        report(1, "expected `async def up(connection)`, found none")
+    constants = {
+        target.id: node.value
+        for node in body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+    def constant(name: str, kind: type[Constant], example: str, default: Constant | None) -> Constant | None:
+        node = constants.get(name)
+        value = node.value if isinstance(node, ast.Constant) else None
+        if node is not None and not isinstance(value, kind):
+            report(node.lineno, f"expected `{name} = {example}`, a plain constant")
+        return value if isinstance(value, kind) else default
+
+    transactional = constant("transaction", bool, "False", default=True) is not False
+    compatible_from = constant("compatible_from", str, '"REVISION"', default=None)
+    scripts = [
+        Script(None, functions[name].lineno, transactional) if name in functions else None for name in ("up", "down")
+    ]
+    return scripts[0] or Script(None), scripts[1], canonical(compatible_from) if compatible_from else None
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1

@@ -1,0 +1,65 @@
+"""Compares a directory with a ledger, revision by revision, for people and for machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from migrations.ledger import State
+from migrations.plan import changed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from migrations.files import Migration
+    from migrations.ledger import Ledger, Record
+
+
+class Standing(StrEnum):
+    """How one revision stands."""
+
+    APPLIED = "applied"
+    PENDING = "pending"
+    """The file is there, the ledger lacks it."""
+    MISSING = "missing"
+    """Applied, but there is no such file (any more, or in this image)."""
+    CHANGED = "changed"
+    """Applied, but the file was edited since."""
+    FAILED = "failed"
+    RUNNING = "running"
+    """Began and has not ended: it is running now, or its run was killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One revision.
+
+    Attributes:
+        revision: Canonical name.
+        standing: How it stands.
+        record: What the ledger says; None when nothing.
+    """
+
+    revision: str
+    standing: Standing
+    record: Record | None = None
+
+
+def compare(migrations: Sequence[Migration], ledger: Ledger) -> tuple[Row, ...]:
+    """Give every revision of the directory and of the ledger, oldest first."""
+    known = {migration.revision for migration in migrations}
+    edited = {migration.revision for migration, _ in changed(migrations, ledger)}
+    records = {record.revision: record for record in ledger.records}
+
+    def standing(revision: str) -> Standing:
+        record = records.get(revision)
+        if record is None:
+            return Standing.PENDING
+        if record.state is not State.APPLIED:
+            return Standing(record.state)
+        if revision not in known:
+            return Standing.MISSING
+        return Standing.CHANGED if revision in edited else Standing.APPLIED
+
+    return tuple(Row(name, standing(name), records.get(name)) for name in sorted(known | records.keys()))
