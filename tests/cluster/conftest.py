@@ -67,14 +67,14 @@ def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[s
 
 @pytest.fixture(scope="session")
 def installed(plane: ControlPlane) -> Iterator[Installation]:
-    """ledgergate on the plane, for the whole run."""
+    """Ledgergate on the plane, for the whole run."""
     with Installation(plane) as installation:
         yield installation
 
 
 @pytest.fixture
 def installation(installed: Installation) -> Iterator[Installation]:
-    """ledgergate, running; a test may kill its processes."""
+    """The product, running; a test may kill its processes."""
     installed.ensure()
     yield installed
     installed.ensure()

@@ -4,12 +4,8 @@ They run with the service accounts, and so with the rights, that they have insid
 left out, since no kubelet could run their image.
 """
 
-import os
-import socket
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self

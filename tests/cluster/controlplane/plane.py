@@ -171,6 +171,11 @@ class ControlPlane:
         self._alive.signal("kube-apiserver", signal.SIGCONT)
 
     @property
+    def programs(self) -> Path:
+        """Directory of the executables."""
+        return self._programs
+
+    @property
     def _alive(self) -> Processes:
         if self._processes is None:
             raise ControlPlaneError("the control plane does not run: it was not started, or was stopped")

@@ -1,0 +1,86 @@
+"""See the pods of a namespace change, as any client of the API server would, with the time of each change."""
+
+import json
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from tests.cluster.controlplane import ControlPlane
+
+GATE = "ledgergate.dev/ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One pod as a watch event showed it.
+
+    Attributes:
+        at: Unix time at which the event arrived here.
+        phase: `Pending`, `Running`, ...; `Deleted` for a pod that is gone.
+        init_running: Whether its first init container runs.
+    """
+
+    at: float
+    name: str
+    labels: dict[str, str]
+    gated: bool
+    phase: str
+    init_running: bool
+
+
+class PodWatch:
+    """Watch a namespace in the background.
+
+    Args:
+        plane: where.
+        namespace: whose pods.
+    """
+
+    def __init__(self, plane: ControlPlane, namespace: str) -> None:
+        path = f"/api/v1/namespaces/{namespace}/pods?watch=1"
+        self._command = [plane.programs / "kubectl", f"--kubeconfig={plane.kubeconfig}", "get", "--raw", path]
+        self._sights: list[Sight] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._thread.join()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    @property
+    def sights(self) -> list[Sight]:
+        """Everything seen so far, oldest first."""
+        with self._lock:
+            return list(self._sights)
+
+    def _read(self) -> None:
+        if self._process.stdout is None:
+            return
+        for line in self._process.stdout:
+            sight = _sight(time.time(), json.loads(line))
+            with self._lock:
+                self._sights.append(sight)
+
+
+def _sight(at: float, event: dict[str, Any]) -> Sight:
+    pod = event["object"]
+    init = pod["status"].get("initContainerStatuses") or [{}]
+    return Sight(
+        at,
+        pod["metadata"]["name"],
+        pod["metadata"].get("labels", {}),
+        any(gate["name"] == GATE for gate in pod["spec"].get("schedulingGates", ())),
+        "Deleted" if event["type"] == "DELETED" else pod["status"].get("phase", ""),
+        "running" in (init[0].get("state") or {}),
+    )

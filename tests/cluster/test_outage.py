@@ -1,0 +1,127 @@
+"""Our own outage, and the database's: neither lets a pod through, and neither denies one that may run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.installation import Installation
+from tests.postgres import Postgres
+from tests.waiting import until
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    return write_migrations(tmp_path / "migrations")
+
+
+def test_without_a_webhook_pods_are_created_held_and_judged_by_the_controller(
+    application: Application, installation: Installation, database: str, migrations: Path
+) -> None:
+    """With every webhook dead nothing is denied: good pods run by the controller's hand, the others stay held."""
+    migrate(migrations, database, "--to", SECOND)
+    application.opt_in(database)
+    installation.kill("webhook")
+    application.deploy("good", SECOND)
+    application.deploy("unselected", THIRD, labels={})
+    application.deploy("early", THIRD)
+    application.await_running("good")
+    application.await_running("unselected")
+    held = application.await_held("early")
+    assert "denied" in (said := application.try_to_ungate(held[0])) or "failed calling webhook" in said
+    assert application.held("early") == held
+    # A rollout goes on all the same: a new revision of good pods, still without a webhook.
+    application.deploy("good", FIRST)
+    until("new pods", lambda: {_revision(pod) for pod in application.pods("good")} == {FIRST})
+    application.await_running("good")
+    migrate(migrations, database)
+    application.await_running("early")
+
+
+@pytest.fixture
+def old_cluster(programs: Path) -> Iterator[tuple[ControlPlane, Installation]]:
+    """A cluster as it was before 1.36: no in-process hold."""
+    with ControlPlane(programs) as plane, Installation(plane, with_policy=False) as installation:
+        yield plane, installation
+
+
+def test_without_policy_and_webhook_no_pod_slips_through(
+    old_cluster: tuple[ControlPlane, Installation], database: str, migrations: Path
+) -> None:
+    """Before 1.36 the webhook holds; while it is dead pods are refused, and none is ever there without a gate."""
+    plane, installation = old_cluster
+    plane.kubectl("create", "namespace", "shop")
+    until("its service account", lambda: "default" in plane.kubectl("get", "sa", "-n", "shop"))
+    application = Application(plane, "shop")
+    application.opt_in(database)
+    application.deploy("gateway", THIRD)
+    held = application.await_held("gateway")
+    installation.kill("webhook")
+    application.deploy("late", THIRD)
+    refused = until("a refusal", lambda: _creation_failures(application, "late"))
+    assert "failed calling webhook" in refused
+    assert application.pods("late") == []
+    assert "failed calling webhook" in application.try_to_ungate(held[0])
+    installation.start_webhook()
+    plane.kubectl("rollout", "restart", "deployment/late", "-n", "shop")
+    application.await_held("late")
+    migrate(migrations, database)
+    application.await_running("gateway")
+    application.await_running("late")
+
+
+def test_a_stopped_database_stops_no_pod_that_could_run(
+    application: Application, own_postgres: Postgres, migrations: Path
+) -> None:
+    """Pods of a revision that the ledger was seen to hold are re-created; others wait, and go when it is back."""
+    database = own_postgres.create_database()
+    migrate(migrations, database, "--to", SECOND)
+    application.opt_in(database)
+    application.deploy("seen", SECOND)
+    before = set(application.await_running("seen"))
+    own_postgres.stop("immediate")
+    until("the gate to notice", lambda: application.status()["state"] == "Unreachable")
+    application.plane.kubectl("delete", "pods", "--all", "-n", application.namespace, "--wait=false")
+    until("pods in their place", lambda: len(set(application.running("seen")) - before) == 3)
+    application.deploy("unseen", THIRD)
+    application.await_held("unseen")
+    own_postgres.start()
+    migrate(migrations, database)
+    application.await_running("unseen")
+
+
+def test_what_was_last_known_outlives_a_restart_of_everything(
+    application: Application, installation: Installation, own_postgres: Postgres, migrations: Path
+) -> None:
+    """With the database down and every process of ours restarted, the gate's status still knows what was applied."""
+    database = own_postgres.create_database()
+    migrate(migrations, database, "--to", SECOND)
+    application.opt_in(database)
+    until("the status", lambda: application.status().get("head") == SECOND)
+    own_postgres.stop("immediate")
+    installation.kill("webhook")
+    installation.kill("controller")
+    installation.ensure()
+    application.deploy("seen", FIRST)
+    application.await_running("seen")
+    application.deploy("unseen", THIRD)
+    application.await_held("unseen")
+
+
+def _revision(pod: dict[str, dict[str, dict[str, str]]]) -> str:
+    return pod["metadata"]["annotations"]["ledgergate.dev/revision"]
+
+
+def _creation_failures(application: Application, name: str) -> str:
+    return application.plane.kubectl(
+        "get",
+        "rs",
+        "-n",
+        application.namespace,
+        "-l",
+        f"app={name}",
+        "-o",
+        "jsonpath={.items[*].status.conditions[?(@.type=='ReplicaFailure')].message}",
+    )
