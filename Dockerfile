@@ -1,0 +1,40 @@
+# One image, three roles: `webhook`, `controller`, and `migrate ...` in a pod of yours.
+#
+#   docker build --tag ledgergate:0.1.0 .
+#   buildah build --tag ledgergate:0.1.0 .
+#
+# Behind a proxy or a mirror, hand over your pip.conf, and the CA bundle that it may name as /run/secrets/certificates:
+#   --secret id=pip,src=pip.conf --secret id=certificates,src=ca.pem
+#
+# BASE is any image with Python 3.11 or newer and its venv module; build and run time use the same one.
+ARG BASE=python:3.13-slim
+
+FROM ${BASE} AS build
+WORKDIR /src
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+# The tools of the build stay in /build; the product's environment gets no pip.
+RUN python3 -m venv /build && python3 -m venv --without-pip /opt/ledgergate
+COPY requirements/ requirements/
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates \
+    /build/bin/pip install --require-hashes --only-binary :all: --requirement requirements/build.txt \
+    && /build/bin/pip --python /opt/ledgergate/bin/python install --no-compile --require-hashes --only-binary :all: \
+        --requirement requirements/runtime.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY webhook/ webhook/
+COPY migrations/ migrations/
+COPY certs/ certs/
+RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
+    && /build/bin/pip --python /opt/ledgergate/bin/python install --no-compile --no-index --no-deps /dist/*.whl
+# By hash, never checked: the code cannot change in the image, and layers do not depend on the build's clock.
+RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/ledgergate/lib
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="ledgergate" \
+      org.opencontainers.image.description="A Kubernetes admission and readiness guard for database migrations" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# SAFEPATH: `migrations`, the name of one of our packages, is what everybody calls their directory of migrations.
+ENV PATH=/opt/ledgergate/bin:$PATH PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+COPY --from=build /opt/ledgergate /opt/ledgergate
+USER 65532:65532
+ENTRYPOINT ["/opt/ledgergate/bin/ledgergate"]
