@@ -167,6 +167,11 @@ class Cluster:
         path = f"/apis/{API_GROUP}/{API_VERSION}/namespaces/{namespace}/ledgergates/{name}/status"
         await self.request("PATCH", path, body={"status": dict(status)}, content="merge-patch")
 
+    async def create_event(self, namespace: str, body: Mapping[str, Any]) -> None:
+        """Create an Event."""
+        path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+        await self.request("POST", path, body=dict(body))
+
     async def request(
         self, method: str, path: str, *, query: Q | None = None, body: object = None, content: str = ""
     ) -> bytes:
