@@ -189,13 +189,29 @@ async def _apply(job: Job, connected: Session, events: Events) -> Outcome:
     return Done(decision)
 
 
+async def preview(job: Job) -> Outcome:
+    """Decide what `up` would do, without a lock and without writing.
+
+    Raises:
+        DatabaseError: The database cannot be reached in time, or not used.
+    """
+    async with session(job) as connected:
+        decision = await _decide(job, connected)
+    return Done(decision) if isinstance(decision, Plan) else decision
+
+
+async def look(job: Job) -> tuple[Ledger, Holder | None]:
+    """Read the ledger, and who holds its lock, without writing.
+
+    Raises:
+        DatabaseError: The database cannot be reached in time, or not used.
+    """
+    async with session(job) as connected:
+        return await read(connected, job.source), await lock.holder(connected, lock.key(_relation(job)))
+
+
 async def _decide(job: Job, connected: Session) -> Plan | Refusal:
-    return plan(job.migrations, await ledger(job, connected), job.target)
-
-
-async def ledger(job: Job, connected: Session) -> Ledger:
-    """Read the job's ledger."""
-    return await read(connected, job.source)
+    return plan(job.migrations, await read(connected, job.source), job.target)
 
 
 def _relation(job: Job) -> str:

@@ -24,7 +24,7 @@ def choose(document: Mapping[str, Any], environment: str, flags: Collection[str]
 
     Args:
         document: The parsed file.
-        environment: Name of the environment; one that the file does not have is a mistake, unless it is the default one.
+        environment: Its name; one that the file does not have is a mistake, unless it is the default one.
         flags: Flags that may be set, without dashes in front.
 
     Raises:

@@ -1,0 +1,134 @@
+"""Tells a person or a log what a run does: plain lines, JSON lines, or a progress bar on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrations.files import Migration
+    from migrations.lock import Holder
+
+_WAITING_EVERY = 10.0  # seconds between two lines that say the same
+
+
+class Report(Protocol):
+    """What a command says while and after it works; see `runner.Events` for the first part."""
+
+    def waiting(self, holder: Holder | None, seconds: float) -> None:
+        """Somebody else holds the lock; we have waited for so long."""
+
+    def starting(self, migration: Migration, number: int, total: int) -> None:
+        """A migration begins."""
+
+    def applied(self, migration: Migration, milliseconds: int, number: int, total: int) -> None:
+        """A migration is applied and recorded."""
+
+    def say(self, event: str, text: str, **fields: object) -> None:
+        """Say something that is as it should be."""
+
+    def fail(self, event: str, text: str, **fields: object) -> None:
+        """Say what went wrong."""
+
+
+class Lines:
+    """One line an event, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._said_at: float | None = None
+
+    def waiting(self, holder: Holder | None, seconds: float) -> None:
+        """Say so at first and then every ten seconds."""
+        if self._said_at is None or seconds - self._said_at >= _WAITING_EVERY:
+            self._said_at = seconds
+            who = str(holder) if holder else "somebody who has just let go of it"
+            self.say(
+                "waiting", f"waiting for the lock, held by {who}; {seconds:.0f} s so far", seconds=round(seconds, 1)
+            )
+
+    def starting(self, migration: Migration, number: int, total: int) -> None:
+        """Say nothing: the line comes with the result."""
+
+    def applied(self, migration: Migration, milliseconds: int, number: int, total: int) -> None:
+        """Say what was applied, how long it took and how far the run is."""
+        text = f"applied {migration.revision} in {milliseconds} ms ({number} of {total})"
+        self.say("applied", text, revision=migration.revision, duration_ms=milliseconds, number=number, total=total)
+
+    def say(self, event: str, text: str, **fields: object) -> None:
+        """Write a line to standard output."""
+        self._write(event, text, fields, error=False)
+
+    def fail(self, event: str, text: str, **fields: object) -> None:
+        """Write a line to standard error."""
+        self._write(event, text, fields, error=True)
+
+    def _write(self, event: str, text: str, fields: dict[str, object], *, error: bool) -> None:
+        del event, fields
+        click.echo(f"error: {text}" if error else text, err=error)
+
+
+class JsonLines(Lines):
+    """One JSON object an event: `time`, `level`, `event`, `message` and what belongs to the event."""
+
+    def _write(self, event: str, text: str, fields: dict[str, object], *, error: bool) -> None:
+        import json  # noqa: PLC0415 - only here
+
+        level = "error" if error else "info"
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        click.echo(json.dumps({"time": time, "level": level, "event": event, "message": text, **fields}), err=error)
+
+
+class Progress(Lines):
+    """Lines above a progress bar that shows what runs now, and for how long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console  # noqa: PLC0415 - a terminal only
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.progress import Progress as Bar  # noqa: PLC0415
+
+        self._console = Console(highlight=False)
+        columns = (
+            SpinnerColumn(),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
+        self._bar = Bar(*columns, console=self._console, transient=True)
+        self._task = self._bar.add_task("", visible=False)
+
+    def starting(self, migration: Migration, number: int, total: int) -> None:
+        """Show it beside the bar."""
+        self._bar.start()
+        self._bar.update(self._task, description=migration.revision, total=total, completed=number - 1, visible=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def _write(self, event: str, text: str, fields: dict[str, object], *, error: bool) -> None:
+        del fields
+        style = "red" if error else "green" if event == "applied" else ""
+        self._console.print(f"error: {text}" if error else text, style=style, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def reporting(log_format: str | None) -> Iterator[Report]:
+    """Give the report that fits: as the flag says, else a progress bar on a terminal and plain lines elsewhere."""
+    if log_format == "json":
+        yield JsonLines()
+    elif log_format is None and sys.stdout.isatty():
+        report = Progress()
+        try:
+            yield report
+        finally:
+            report.close()
+    else:
+        yield Lines()
