@@ -3,11 +3,11 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.cluster.controlplane import ControlPlane, ControlPlaneError
+from tests.cluster.controlplane import plane as plane_module
+from tests.cluster.controlplane.processes import free_ports
+from tests.waiting import until
 
 DEPLOYMENT = """
 apiVersion: apps/v1
@@ -116,14 +119,6 @@ def processes_of(directory: Path) -> list[int]:
             if str(directory) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.pid)
     return found
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for a condition, or fail."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
 
 
 def test_deployment_runs(plane: ControlPlane, namespace: str) -> None:
@@ -267,7 +262,41 @@ def test_killed_run_leaves_nothing(programs: Path) -> None:
         directory = Path(run.stdout.readline().strip())
         assert len(processes_of(directory)) > 5
         os.kill(run.pid, signal.SIGKILL)
-    wait_until(lambda: not processes_of(directory) and not directory.exists())
+    until("nothing left", lambda: not processes_of(directory) and not directory.exists())
+
+
+def test_start_command_runs_until_interrupted(programs: Path) -> None:
+    """`start` says how to reach the plane, and Ctrl-C ends it without a trace."""
+    command = [sys.executable, "-m", "tests.cluster.controlplane", "start"]
+    environment = os.environ | {"KUBEBUILDER_ASSETS": str(programs)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT, env=environment) as run:
+        assert run.stdout is not None
+        said = run.stdout.readline()
+        assert said.startswith("export KUBECONFIG=")
+        kubeconfig = Path(said.split()[1].removeprefix("KUBECONFIG="))
+        nodes: list[str | Path] = [
+            programs / "kubectl",
+            f"--kubeconfig={kubeconfig}",
+            f"--cache-dir={kubeconfig.parent}",
+            "get",
+            "nodes",
+        ]
+        assert b"node-0" in subprocess.run(nodes, check=True, capture_output=True).stdout
+        run.send_signal(signal.SIGINT)
+        assert run.wait(20) == 0
+    assert processes_of(kubeconfig.parent) == []
+    assert not kubeconfig.parent.exists()
+
+
+def test_lost_port_race_is_run_again(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that somebody took after it was chosen costs another start, not the plane."""
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        taken = somebody.getsockname()[1]
+        choices = iter([[*free_ports(2), taken]])
+        monkeypatch.setattr(plane_module, "free_ports", lambda count: next(choices, None) or free_ports(count))
+        with ControlPlane(programs) as own:
+            assert not own.server.endswith(f":{taken}")
+            assert next(choices, None) is None
 
 
 def test_failed_start_shows_the_log(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def test_kubernetes_programs_know_their_version() -> None:
     """Without the linker's help a Kubernetes program calls itself v0.0.0-master."""
     programs = read_pins(GO_MOD).programs
     flags = programs["kubectl"].linker_flags
-    assert "version.gitVersion=v1.37.2 " in flags
+    assert "-X k8s.io/component-base/version.gitVersion=v1.37.2 " in flags
     assert flags.endswith("version.gitMinor=37")
     assert programs["etcd"].linker_flags == "-s -w"
 

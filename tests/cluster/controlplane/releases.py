@@ -151,7 +151,7 @@ def download(release: Release, checksum: str, destination: Path) -> None:
     """
     archive = destination.with_name(f"{destination.name}.download")
     try:
-        with urllib.request.urlopen(release.url, timeout=STALL) as source, archive.open("wb") as target:  # noqa: S310 - ours; the checksum decides
+        with urllib.request.urlopen(release.url, timeout=STALL) as source, archive.open("wb") as target:  # noqa: S310 - of ours
             digest = _copy(source, target)
         if digest != checksum:
             raise ReleaseError(f"{release.url}: expected SHA-256 {checksum}, there is {digest}; thrown away")
