@@ -2,11 +2,11 @@
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from tests.cluster.controlplane.pins import ALL
 from tests.cluster.controlplane.plane import ControlPlane
@@ -40,12 +40,15 @@ def main() -> int:
     commands.add_parser("build", help="get the programs and say where each came from; `make test` calls this")
     commands.add_parser("start", help="run a control plane until Ctrl-C, for kubectl and for trying things out")
     chosen = parser.parse_args().command
+    terminal = sys.stderr.isatty()
     try:
-        found = find(ALL, progress=_progress(), interval=1.0 if sys.stderr.isatty() else LINE_INTERVAL)
+        found = find(ALL, progress=_rewrite if terminal else _say, interval=1.0 if terminal else LINE_INTERVAL)
     except Unavailable as reason:
-        _say(str(reason))
+        _say(f"\n{reason}" if terminal else str(reason))
         # A developer's other tests still run, the cluster's are skipped; CI must not pass by skipping.
         return int(chosen == "start" or os.environ.get("CI", "").lower() == "true")
+    if terminal:
+        _rewrite("")
     return _start(found) if chosen == "start" else _report(found)
 
 
@@ -68,11 +71,10 @@ def _start(found: Found) -> int:
     return 0
 
 
-def _progress() -> Callable[[str], None]:
-    """Rewrite one line on a terminal; print lines elsewhere."""
-    if not sys.stderr.isatty():
-        return _say
-    return lambda message: print(f"\r\x1b[K{message}", end="", file=sys.stderr, flush=True)  # noqa: T201
+def _rewrite(message: str) -> None:
+    """Put a message in place of the last one, on one line of the terminal."""
+    width = shutil.get_terminal_size().columns - 1
+    print(f"\r\x1b[K{message[:width]}", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _say(message: str) -> None:
