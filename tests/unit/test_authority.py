@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -149,9 +151,7 @@ def test_every_reason_to_renew(
 
 def test_a_foreign_key_kind_is_a_reason_not_a_crash() -> None:
     """An authority that somebody else put into the Secret, with another kind of key, is replaced."""
-    rsa_key = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.rsa").generate_private_key(65537, 2048)
-    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
-    pem = rsa_key.private_bytes(
+    pem = rsa.generate_private_key(65537, 2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     reason = renewal_reason(KeyPair(CA.certificate, pem), now=NOW)
