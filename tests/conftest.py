@@ -1,4 +1,4 @@
-"""PostgreSQL for tests: one server a worker, a clone of an empty database a test."""
+"""What every test may ask for: a PostgreSQL server a worker, a clone of an empty database a test; a cluster a run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,31 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.cluster.fixtures import (
+    application,
+    installation,
+    installed,
+    namespace,
+    plane,
+    programs,
+    pytest_collection_finish,
+    pytest_collection_modifyitems,
+)
 from tests.postgres import Postgres, create_database, drop_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+__all__ = [
+    "application",
+    "installation",
+    "installed",
+    "namespace",
+    "plane",
+    "programs",
+    "pytest_collection_finish",
+    "pytest_collection_modifyitems",
+]
 
 
 @pytest.fixture(scope="session")

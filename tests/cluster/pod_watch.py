@@ -41,7 +41,8 @@ class PodWatch:
 
     def __init__(self, plane: ControlPlane, namespace: str) -> None:
         path = f"/api/v1/namespaces/{namespace}/pods?watch=1"
-        self._command = [plane.programs / "kubectl", f"--kubeconfig={plane.kubeconfig}", "get", "--raw", path]
+        kubectl = str(plane.programs / "kubectl")
+        self._command = [kubectl, f"--kubeconfig={plane.kubeconfig}", "get", "--raw", path]
         self._sights: list[Sight] = []
         self._lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Fixtures of every test that needs a Kubernetes cluster: one control plane for the whole run."""
+"""Fixtures of every test that needs a Kubernetes cluster, in whatever folder: one control plane for the whole run."""
 
 import os
 import re
@@ -12,14 +12,13 @@ from tests.cluster.application import Application
 from tests.cluster.controlplane import ControlPlane, Unavailable, provision
 from tests.cluster.installation import Installation
 
-FOLDER = Path(__file__).parent
 PROGRAMS = pytest.StashKey[Path | Unavailable]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the cluster's tests on one xdist worker (`--dist loadgroup`), so that one plane serves them."""
     for item in items:
-        if FOLDER in item.path.parents:
+        if "programs" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
