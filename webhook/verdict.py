@@ -14,6 +14,11 @@ from migrations.revision import Revision
 from webhook.gate import Action, Mode, Policy
 from webhook.requirement import Requirement
 
+_SHOWN = 56
+"""Characters of a revision in a message: three of them, a sentence and a gate's name are still read at a glance."""
+
+_GATE_SHOWN = 40
+
 
 class Reason(StrEnum):
     """Why: at once the verdict's name, a metric label, a log field and a condition's reason."""
@@ -66,6 +71,9 @@ _OUTCOME = {
     Action.HOLD: Outcome.HOLD,
     Action.DENY: Outcome.DENY,
 }
+_APPLIED = {Reason.MATCHES, Reason.AHEAD, Reason.INCOMPATIBLE}
+"""The ledger has the expected revision, complete; that alone does not let the pod run."""
+
 _NEXT = {
     Outcome.ADMIT: "the pod starts",
     Outcome.WARN: "the pod starts all the same",
@@ -84,7 +92,7 @@ def decide(gate: str, requirement: Requirement, reading: Reading, policy: Policy
         policy: what the gate wants done.
         now: aware; only a bypass depends on it.
     """
-    reason, outcome, message = _judge(gate, requirement, reading, policy, now)
+    reason, outcome, message = _judge(_shown(gate, _GATE_SHOWN), requirement, reading, policy, now)
     if policy.mode is Mode.AUDIT and not outcome.good:
         outcome, message = Outcome.WARN, f"audit only: {message}"
     return Verdict(reason, outcome, message, gate)
@@ -119,25 +127,25 @@ def _judge(gate: str, requirement: Requirement, reading: Reading, policy: Policy
 
 def _compare(gate: str, expected: Revision, ledger: Ledger, policy: Policy) -> _Judgement:
     behind = _OUTCOME[policy.on_behind]
-    name, head = expected.name, ledger.head or "its beginning (nothing is applied)"
-    if not ledger.contains(name) or _dirty_below(name, ledger):
+    name, head = _shown(expected.name), _shown(ledger.head or "its beginning (nothing is applied)")
+    if not ledger.contains(expected.name) or _dirty_below(expected.name, ledger):
         dirty = ledger.dirty
         if dirty is not None:
-            then = f"{dirty.revision} is recorded as {dirty.state}"
+            then = f"{_shown(dirty.revision)} is recorded as {dirty.state}"
             return Reason.DIRTY, behind, f"ledger {gate}: {then}; the pod expects {name}: {_NEXT[behind]} settled"
         text = f"ledger {gate} is at {head}, the pod expects {name}: {_NEXT[behind]} applied"
         return Reason.BEHIND, behind, text
     if ledger.gap(expected):
         text = f"ledger {gate} has {name} but lacks one that the pod's image knows below it: {_NEXT[behind]} applied"
         return Reason.INCOMPLETE, behind, text
-    barrier = ledger.barrier(name)
+    barrier = ledger.barrier(expected.name)
     if barrier is not None:
         text = (
-            f"contract migration {barrier.revision} is applied to ledger {gate}: images older than "
-            f"{barrier.compatible_from} cannot run, and the pod expects {name}"
+            f"contract migration {_shown(barrier.revision)} is applied to ledger {gate}: images older than "
+            f"{_shown(barrier.compatible_from or '')} cannot run, and the pod expects {name}"
         )
         return Reason.INCOMPATIBLE, Outcome.DENY, text
-    if ledger.head == name:
+    if ledger.head == expected.name:
         return Reason.MATCHES, Outcome.ADMIT, f"ledger {gate} is at {name}, as the pod expects"
     ahead = _OUTCOME[policy.on_ahead]
     text = f"ledger {gate} is at {head}, ahead of {name}, which the pod expects"
@@ -150,21 +158,26 @@ def _dirty_below(name: str, ledger: Ledger) -> bool:
 
 
 def _unreachable(gate: str, expected: Revision, reading: Reading, policy: Policy) -> _Judgement:
-    text = f"ledger {gate} cannot be read now"
+    text, name = f"ledger {gate} cannot be read now", _shown(expected.name)
     if policy.on_unreachable is not Action.LAST_KNOWN:
         outcome = _OUTCOME[policy.on_unreachable]
         return Reason.UNREACHABLE, outcome, f"{text}: {_unreachable_next(outcome)}"
-    # A ledger that was never read here comes from the gate's status, which keeps the newest revisions only: it can tell
-    # what was applied, but not whether something older is missing.
-    asked = expected if reading.observed_at is not None else Revision(expected.name)
-    if reading.ledger is not None and _compare(gate, asked, reading.ledger, policy)[1].good:
-        return Reason.UNREACHABLE, Outcome.ADMIT, f"{text}; when last read it had {expected.name}: the pod starts"
+    if reading.ledger is not None:
+        # A ledger that was never read here comes from the gate's status, which keeps the newest revisions only: it can
+        # tell what was applied, but not whether something older is missing.
+        asked = expected if reading.observed_at is not None else Revision(expected.name)
+        reason, known, _ = _compare(gate, asked, reading.ledger, policy)
+        if reason in _APPLIED and known.good:
+            return Reason.UNREACHABLE, Outcome.ADMIT, f"{text}; when last read it had {name}: the pod starts"
+        if reason in _APPLIED:
+            then = _unreachable_next(Outcome.HOLD)
+            return Reason.UNREACHABLE, Outcome.HOLD, f"{text}; when last read it was no ledger for {name}: {then}"
     # A gate that only warns about a ledger that is behind must not hold for one that cannot be read.
     outcome = Outcome.WARN if policy.on_behind is Action.WARN else Outcome.HOLD
     return (
         Reason.UNREACHABLE,
         outcome,
-        f"{text} and was not seen to have {expected.name}: {_unreachable_next(outcome)}",
+        f"{text} and was not seen to have {name}: {_unreachable_next(outcome)}",
     )
 
 
@@ -177,11 +190,16 @@ def _ahead_next(outcome: Outcome) -> str:
 
 
 def _invalid(declared: str) -> str:
-    shown = declared if len(declared) <= 80 else f"{declared[:77]}..."  # noqa: PLR2004 - keeps a warning readable
     return (
-        f"{shown!r} is no revision: expected NAME or NAME+COUNT.DIGEST, as `ledgergate migrate revision` prints it; "
-        "correct the pod's annotation"
+        f"{_shown(repr(declared), 80)} is no revision: expected NAME or NAME+COUNT.DIGEST, as `ledgergate migrate "
+        "revision` prints it; correct the pod's annotation"
     )
+
+
+def _shown(text: str, limit: int = _SHOWN) -> str:
+    """Cut a name to what a message can hold; a ledger may hold names that no revision could have."""
+    clean = "".join(character if character.isprintable() else "?" for character in text)
+    return clean if len(clean) <= limit else f"{clean[: limit - 1]}…"
 
 
 def _undeclared(gate: str, outcome: Outcome) -> str:

@@ -1,0 +1,204 @@
+"""The table of verdicts of the contract: every row, under every policy."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+
+from migrations.ledger import Ledger, Record, State
+from migrations.reader import Fault, Reading
+from migrations.revision import Revision, declare
+from webhook.gate import Action, Mode, Policy
+from webhook.requirement import Requirement
+from webhook.verdict import Outcome, Reason, Verdict, decide, strictest
+
+NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
+A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
+APPLIED, RUNNING, FAILED = State.APPLIED, State.RUNNING, State.FAILED
+
+
+def ledger(*names: str, **dirty: State) -> Ledger:
+    """Applied names; keywords name the last letter of others and their state."""
+    others = [Record(next(name for name in (A, B, C) if name.endswith(key)), state) for key, state in dirty.items()]
+    return Ledger.of(sorted([*(Record(name, APPLIED) for name in names), *others], key=lambda found: found.revision))
+
+
+def contract(compatible_from: str) -> Ledger:
+    """A and B applied, then C, a contract migration."""
+    last = Record(C, APPLIED, compatible_from=compatible_from)
+    return Ledger.of([Record(A, APPLIED), Record(B, APPLIED), last])
+
+
+def read(found: Ledger) -> Reading:
+    return Reading(found, NOW)
+
+
+def lost(found: Ledger | None, *, seeded: bool = False) -> Reading:
+    """A reading that has become a fault; `seeded` from the gate's status after a restart."""
+    return Reading(found, None if found is None or seeded else NOW, Fault.UNREACHABLE)
+
+
+def expects(name: str, *known: str) -> Requirement:
+    """The short form, or the long form where the image's revisions are given."""
+    return Requirement(expected=declare(known) if known else Revision(name))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A situation, its reason, and what decides: an outcome, or a field of the policy."""
+
+    requirement: Requirement
+    reading: Reading
+    reason: Reason
+    by: Outcome | str
+    bypassed: bool = field(default=False)
+
+
+UNREACHABLE = Reason.UNREACHABLE
+ROWS = {
+    "head": Row(expects(C), read(ledger(A, B, C)), Reason.MATCHES, Outcome.ADMIT),
+    "head, long": Row(expects(C, A, B, C), read(ledger(A, B, C)), Reason.MATCHES, Outcome.ADMIT),
+    "ahead": Row(expects(B), read(ledger(A, B, C)), Reason.AHEAD, "on_ahead"),
+    "ahead, long": Row(expects(B, A, B), read(ledger(A, B, C)), Reason.AHEAD, "on_ahead"),
+    "late merge": Row(expects(C, A, C), read(ledger(A, B, C)), Reason.MATCHES, Outcome.ADMIT),
+    "behind": Row(expects(C), read(ledger(A, B)), Reason.BEHIND, "on_behind"),
+    "empty ledger": Row(expects(A), read(Ledger()), Reason.BEHIND, "on_behind"),
+    "gap": Row(expects(C, A, B, C), read(ledger(A, C)), Reason.INCOMPLETE, "on_behind"),
+    "other history": Row(expects(C, A, C), read(ledger(B, C)), Reason.INCOMPLETE, "on_behind"),
+    "own revision failed": Row(expects(B), read(ledger(A, b=FAILED)), Reason.DIRTY, "on_behind"),
+    "own revision running": Row(expects(B), read(ledger(A, b=RUNNING)), Reason.DIRTY, "on_behind"),
+    "older one failed": Row(expects(B), read(ledger(B, a=FAILED)), Reason.DIRTY, "on_behind"),
+    "behind a failed one": Row(expects(C), read(ledger(A, b=FAILED)), Reason.DIRTY, "on_behind"),
+    "newer one failed": Row(expects(B), read(ledger(A, B, c=FAILED)), Reason.MATCHES, Outcome.ADMIT),
+    "older, newer one runs": Row(expects(A), read(ledger(A, B, c=RUNNING)), Reason.AHEAD, "on_ahead"),
+    "behind the barrier": Row(expects(A), read(contract(B)), Reason.INCOMPATIBLE, Outcome.DENY),
+    "at the boundary": Row(expects(B), read(contract(B)), Reason.AHEAD, "on_ahead"),
+    "the contract itself": Row(expects(C), read(contract(C)), Reason.MATCHES, Outcome.ADMIT),
+    "undeclared": Row(Requirement(), read(ledger(A)), Reason.UNDECLARED, "on_undeclared"),
+    "undeclared, unreachable": Row(Requirement(), lost(None), Reason.UNDECLARED, "on_undeclared"),
+    "invalid": Row(Requirement(invalid="a+b"), read(ledger(A)), Reason.INVALID, Outcome.DENY),
+    "never read": Row(expects(A), lost(None), UNREACHABLE, "unseen"),
+    "was behind": Row(expects(B), lost(ledger(A)), UNREACHABLE, "unseen"),
+    "was dirty": Row(expects(B), lost(ledger(A, b=FAILED)), UNREACHABLE, "unseen"),
+    "had a gap": Row(expects(C, A, B, C), lost(ledger(A, C)), UNREACHABLE, "unseen"),
+    "had it": Row(expects(B), lost(ledger(A, B)), UNREACHABLE, "seen"),
+    "had it, from status": Row(expects(C, A, B, C), lost(ledger(A, C), seeded=True), UNREACHABLE, "seen"),
+    "was ahead": Row(expects(A), lost(ledger(A, B)), UNREACHABLE, "seen ahead"),
+    "was incompatible": Row(expects(A), lost(contract(B)), UNREACHABLE, "seen bad"),
+    "migrates": Row(Requirement(migrates=True), lost(None), Reason.SELF_MIGRATING, Outcome.ADMIT),
+    "migrates, behind": Row(
+        Requirement(Revision(C), migrates=True), read(ledger(A)), Reason.SELF_MIGRATING, Outcome.ADMIT
+    ),
+    "bypass": Row(expects(C), read(ledger(A)), Reason.BYPASSED, Outcome.WARN, bypassed=True),
+    "bypass, invalid": Row(Requirement(invalid=""), lost(None), Reason.BYPASSED, Outcome.WARN, bypassed=True),
+}
+OUTCOME = {
+    Action.ALLOW: Outcome.ADMIT,
+    Action.WARN: Outcome.WARN,
+    Action.HOLD: Outcome.HOLD,
+    Action.DENY: Outcome.DENY,
+}
+
+
+def policies(*, bypassed: bool) -> Iterator[Policy]:
+    """Every policy that the CRD knows."""
+    behind = (Action.HOLD, Action.DENY, Action.WARN)
+    ahead = (Action.ALLOW, Action.WARN, Action.DENY)
+    undeclared = (Action.WARN, Action.HOLD, Action.DENY, Action.ALLOW)
+    unreachable = (Action.LAST_KNOWN, Action.HOLD, Action.DENY, Action.ALLOW)
+    until = NOW + timedelta(seconds=1) if bypassed else NOW - timedelta(seconds=1)
+    for values in product(Mode, behind, ahead, undeclared, unreachable):
+        yield Policy(*values, bypass_until=until)
+
+
+def wanted(by: Outcome | str, policy: Policy) -> Outcome:
+    """What the table says under one policy; audit never holds or denies."""
+    outcome = by if isinstance(by, Outcome) else _by_policy(by, policy)
+    return min(outcome, Outcome.WARN) if policy.mode is Mode.AUDIT else outcome
+
+
+def _by_policy(by: str, policy: Policy) -> Outcome:
+    if by.startswith("on_"):
+        return OUTCOME[getattr(policy, by)]
+    if policy.on_unreachable is not Action.LAST_KNOWN:
+        return OUTCOME[policy.on_unreachable]
+    if by == "seen" or (by == "seen ahead" and policy.on_ahead is not Action.DENY):
+        return Outcome.ADMIT
+    if by == "unseen" and policy.on_behind is Action.WARN:
+        return Outcome.WARN
+    return Outcome.HOLD
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_table(name: str) -> None:
+    """Each row of the table has its reason, and the outcome that the policy names for it, under every policy."""
+    row = ROWS[name]
+    for policy in policies(bypassed=row.bypassed):
+        verdict = decide("app", row.requirement, row.reading, policy, NOW)
+        assert (verdict.reason, verdict.outcome) == (row.reason, wanted(row.by, policy)), (policy, verdict.message)
+        assert verdict.gate == "app"
+
+
+def test_a_bypass_ends_at_its_time() -> None:
+    """At the very moment of its end, the gate is closed again."""
+    policy = Policy(bypass_until=NOW)
+    just_before = decide("app", expects(C), read(ledger(A)), policy, NOW - timedelta(microseconds=1))
+    assert just_before.reason is Reason.BYPASSED
+    assert decide("app", expects(C), read(ledger(A)), policy, NOW).reason is Reason.BEHIND
+
+
+@pytest.mark.parametrize(
+    ("row", "policy", "message"),
+    [
+        ("behind", Policy(), f"ledger app is at {B}, the pod expects {C}: the pod is held until it is applied"),
+        (
+            "empty ledger",
+            Policy(on_behind=Action.DENY),
+            (
+                f"ledger app is at its beginning (nothing is applied), the pod expects {A}: "
+                "the pod is denied until it is applied"
+            ),
+        ),
+        (
+            "own revision failed",
+            Policy(),
+            f"ledger app: {B} is recorded as failed; the pod expects {B}: the pod is held until it is settled",
+        ),
+        (
+            "behind the barrier",
+            Policy(),
+            (
+                f"contract migration {C} is applied to ledger app: images older than {B} cannot run, and the pod "
+                f"expects {A}"
+            ),
+        ),
+        (
+            "behind",
+            Policy(mode=Mode.AUDIT),
+            f"audit only: ledger app is at {B}, the pod expects {C}: the pod is held until it is applied",
+        ),
+        (
+            "ahead",
+            Policy(on_ahead=Action.DENY),
+            f"ledger app is at {C}, ahead of {B}, which the pod expects: onAhead denies it",
+        ),
+        ("had it", Policy(), f"ledger app cannot be read now; when last read it had {B}: the pod starts"),
+    ],
+)
+def test_messages_say_what_is_expected_what_is_there_and_what_is_next(row: str, policy: Policy, message: str) -> None:
+    """A person who reads only the message knows what to do."""
+    assert decide("app", ROWS[row].requirement, ROWS[row].reading, policy, NOW).message == message
+
+
+def test_last_known_does_not_claim_what_was_not_seen() -> None:
+    """Where a gate only warns, a pod of a revision that the ledger never had is not said to have been seen there."""
+    verdict = decide("app", expects(B), lost(ledger(A)), Policy(on_behind=Action.WARN), NOW)
+    assert verdict.outcome is Outcome.WARN
+    assert "was not seen to have" in verdict.message
+
+
+def test_no_gate_admits() -> None:
+    """A pod that no gate selects is admitted."""
+    assert strictest([]) == Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")

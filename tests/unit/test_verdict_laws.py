@@ -1,0 +1,206 @@
+"""Laws that every verdict obeys, whatever the ledger, the pod and the policy."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrations.ledger import Ledger, Record, State
+from migrations.reader import Fault, Reading
+from migrations.revision import Revision, RevisionError, declare
+from webhook.gate import Action, Mode, Policy
+from webhook.requirement import Requirement
+from webhook.verdict import Outcome, Reason, decide, strictest
+
+NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
+NAMES = [f"2026010{day}000000_m{day}" for day in range(1, 8)]
+
+states = st.sampled_from(State)
+names = st.sampled_from(NAMES)
+# Small alphabets: all of Unicode costs hypothesis a second, once, and finds nothing more.
+PRINTABLE = "ab_-.0é漢😀"
+long_names = st.text(PRINTABLE, min_size=1, max_size=512) | st.text(PRINTABLE, min_size=500, max_size=512)
+odd_names = st.text(PRINTABLE + "+ \n\t\0\x1b\u202e\U000e0001", min_size=1, max_size=600)
+
+
+@st.composite
+def ledgers(draw: st.DrawFn) -> Ledger:
+    """Some of the names, each in some state, some of them contract migrations."""
+    records = []
+    for name in sorted(draw(st.sets(names))):
+        state = draw(st.sampled_from([State.APPLIED, State.APPLIED, State.APPLIED, State.RUNNING, State.FAILED]))
+        boundary = draw(st.none() | st.sampled_from([found for found in NAMES if found <= name]))
+        records.append(Record(name, state, compatible_from=boundary))
+    return Ledger.of(records)
+
+
+@st.composite
+def requirements(draw: st.DrawFn) -> Requirement:
+    """A revision in short or long form, none, or one that cannot be read; sometimes with the migrator."""
+    migrates = draw(st.booleans())
+    kind = draw(st.sampled_from(["short", "long", "none", "invalid"]))
+    if kind == "none":
+        return Requirement(migrates=migrates)
+    if kind == "invalid":
+        return Requirement(invalid=draw(odd_names), migrates=migrates)
+    known = sorted(draw(st.sets(names, min_size=1)))
+    return Requirement(declare(known) if kind == "long" else Revision(known[-1]), migrates=migrates)
+
+
+faults = st.sampled_from(Fault)
+policies = st.builds(
+    Policy,
+    mode=st.sampled_from(Mode),
+    on_behind=st.sampled_from([Action.HOLD, Action.DENY, Action.WARN]),
+    on_ahead=st.sampled_from([Action.ALLOW, Action.WARN, Action.DENY]),
+    on_undeclared=st.sampled_from([Action.WARN, Action.HOLD, Action.DENY, Action.ALLOW]),
+    on_unreachable=st.sampled_from([Action.LAST_KNOWN, Action.HOLD, Action.DENY, Action.ALLOW]),
+    bypass_until=st.sampled_from([None, NOW, NOW + timedelta(hours=1)]),
+)
+readings = st.one_of(
+    st.builds(Reading, ledgers(), st.just(NOW), st.none() | faults),
+    st.builds(Reading, ledgers(), st.none(), faults),
+    st.builds(Reading, st.none(), st.none(), faults),
+)
+
+
+def _dirty_at_or_below(name: str, ledger: Ledger) -> bool:
+    return any(record.state is not State.APPLIED and record.revision <= name for record in ledger.records)
+
+
+def _shut_out(name: str, ledger: Ledger) -> bool:
+    return any(
+        record.state is State.APPLIED and record.compatible_from is not None and record.compatible_from > name
+        for record in ledger.records
+    )
+
+
+@given(ledgers(), names, policies)
+def test_what_the_ledger_holds_complete_is_good(ledger: Ledger, name: str, policy: Policy) -> None:
+    """A pod whose revision and all below it are applied may run, unless a contract or onAhead forbids it."""
+    applied = [found for found in ledger.applied if found <= name]
+    if name not in applied or _dirty_at_or_below(name, ledger) or _shut_out(name, ledger):
+        return
+    if policy.on_ahead is Action.DENY and ledger.head != name:
+        return
+    for expected in (Revision(name), declare(applied)):
+        assert decide("app", Requirement(expected), Reading(ledger, NOW), policy, NOW).outcome.good
+
+
+@given(requirements(), readings, policies)
+def test_audit_never_holds_or_denies(requirement: Requirement, reading: Reading, policy: Policy) -> None:
+    """Under Audit every pod starts."""
+    if policy.mode is Mode.AUDIT:
+        assert decide("app", requirement, reading, policy, NOW).outcome.good
+
+
+@given(requirements(), readings, policies)
+def test_audit_changes_the_outcome_only(requirement: Requirement, reading: Reading, policy: Policy) -> None:
+    """The reason is the same under both modes, so that an audit tells what Enforce would do."""
+    both = [decide("app", requirement, reading, replace(policy, mode=mode), NOW) for mode in Mode]
+    assert both[0].reason is both[1].reason
+
+
+@given(ledgers(), names, policies, st.none() | faults, st.booleans())
+def test_what_the_ledger_lacks_is_never_good(
+    ledger: Ledger, name: str, policy: Policy, fault: Fault | None, seeded: bool
+) -> None:
+    """Under Enforce a revision that the ledger lacks starts only where the policy says so in as many words."""
+    bypassed = policy.bypass_until is not None and policy.bypass_until > NOW
+    if policy.mode is Mode.AUDIT or bypassed or ledger.contains(name):
+        return
+    if policy.on_behind is Action.WARN or (fault is not None and policy.on_unreachable is Action.ALLOW):
+        return
+    reading = Reading(ledger, None if seeded and fault else NOW, fault)
+    assert not decide("app", Requirement(Revision(name)), reading, policy, NOW).outcome.good
+
+
+@given(requirements(), ledgers(), policies, faults)
+def test_last_known_stays_good(requirement: Requirement, ledger: Ledger, policy: Policy, fault: Fault) -> None:
+    """What was good by the last reading stays good when the fault comes."""
+    before = decide("app", requirement, Reading(ledger, NOW), policy, NOW)
+    after = decide("app", requirement, Reading(ledger, NOW, fault), policy, NOW)
+    if before.outcome.good and policy.on_unreachable is Action.LAST_KNOWN:
+        assert after.outcome.good
+
+
+@given(requirements(), ledgers(), policies, faults)
+def test_last_known_opens_nothing(requirement: Requirement, ledger: Ledger, policy: Policy, fault: Fault) -> None:
+    """What was bad by the last reading stays bad when the fault comes: an outage is no key."""
+    before = decide("app", requirement, Reading(ledger, NOW), policy, NOW)
+    after = decide("app", requirement, Reading(ledger, NOW, fault), policy, NOW)
+    if not before.outcome.good and policy.on_unreachable is Action.LAST_KNOWN:
+        assert not after.outcome.good
+
+
+@given(st.lists(names, min_size=1, unique=True).map(sorted), names, policies)
+def test_a_seeded_ledger_answers_without_the_gap_check(known: list[str], extra: str, policy: Policy) -> None:
+    """Status keeps the newest revisions only, so a long form is judged by its name alone."""
+    if policy.on_unreachable is not Action.LAST_KNOWN or policy.on_ahead is Action.DENY:
+        return
+    image = declare(sorted({extra, *known}))
+    newest = Ledger.of([Record(image.name, State.APPLIED)])
+    verdict = decide("app", Requirement(image), Reading(newest, None, Fault.UNREAD), policy, NOW)
+    assert verdict.outcome.good
+
+
+@given(requirements(), st.lists(st.tuples(readings, policies), max_size=5), st.randoms())
+def test_strictest_does_not_depend_on_the_order(
+    requirement: Requirement, gates: list[tuple[Reading, Policy]], random: Random
+) -> None:
+    """The same gates in another order give the same answer, and it is as strict as the strictest of them."""
+    verdicts = [
+        decide(f"gate-{index}", requirement, reading, policy, NOW) for index, (reading, policy) in enumerate(gates)
+    ]
+    shuffled = list(verdicts)
+    random.shuffle(shuffled)
+    assert strictest(shuffled) == strictest(verdicts)
+    assert strictest(verdicts).outcome == max((verdict.outcome for verdict in verdicts), default=Outcome.ADMIT)
+
+
+@st.composite
+def odd_ledgers(draw: st.DrawFn) -> Ledger:
+    """Names as a foreign tool's table may hold them."""
+    records = [
+        Record(name, draw(states), compatible_from=draw(st.none() | odd_names), error="password=hunter2 at 10.0.0.7")
+        for name in draw(st.lists(odd_names | long_names, max_size=4))
+    ]
+    return Ledger.of(records)
+
+
+@given(
+    st.text("abcdefgh-.", min_size=1, max_size=253),
+    long_names,
+    st.none() | odd_names,
+    odd_ledgers(),
+    policies,
+    st.none() | faults,
+)
+def test_messages_are_one_short_line(
+    gate: str, name: str, invalid: str | None, ledger: Ledger, policy: Policy, fault: Fault | None
+) -> None:
+    """Whatever a pod declares or a table holds: one printable line that fits an Event, nothing of an error in it."""
+    try:
+        expected = None if invalid is not None else Revision.parse(name)
+    except RevisionError:
+        return
+    requirement = Requirement(expected, invalid)
+    verdict = decide(gate, requirement, Reading(ledger, NOW, fault), policy, NOW)
+    assert verdict == decide(gate, requirement, Reading(ledger, NOW, fault), policy, NOW + timedelta(0))
+    assert verdict.message.isprintable()
+    assert 10 < len(verdict.message) <= 330
+    assert "hunter2" not in verdict.message
+    assert "10.0.0.7" not in verdict.message
+
+
+@given(requirements(), readings, policies, st.datetimes(timezones=st.just(UTC)))
+def test_messages_do_not_depend_on_the_time(
+    requirement: Requirement, reading: Reading, policy: Policy, now: datetime
+) -> None:
+    """The same situation is the same Event: but for a bypass, the clock changes nothing."""
+    then = decide("app", requirement, reading, policy, now)
+    verdict = decide("app", requirement, reading, policy, NOW)
+    if Reason.BYPASSED not in {then.reason, verdict.reason}:
+        assert then == verdict
