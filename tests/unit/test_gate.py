@@ -1,0 +1,148 @@
+"""A LedgerGate object becomes values, or a list of everything that is wrong with it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from webhook.gate import Action, Gate, Mode, Policy, read_gate
+from webhook.objects import LedgerGate, LedgerGateSpec
+
+CRD = Path(__file__).parents[2] / "manifests/crd/ledgergates.yaml"
+MINIMAL = {"selector": {}, "database": {"secretRef": {"name": "pg"}}, "ledger": {"dialect": "ledgergate"}}
+
+
+def read(*, status: dict[str, Any] | None = None, **spec: Any) -> Gate:
+    """Read a gate as the API server sends it; a LedgerGate's fields that are None are left out."""
+    whole = {
+        "metadata": {"namespace": "ns", "name": "app", "generation": 3},
+        "spec": {key: value for key, value in (MINIMAL | spec).items() if value is not None},
+        **({"status": status} if status else {}),
+    }
+    return read_gate(msgspec.convert(whole, LedgerGate))
+
+
+def test_a_minimal_gate_has_the_defaults() -> None:
+    """Three fields are enough; the rest is the safe, useful default."""
+    gate = read()
+    assert gate.key == ("ns", "app")
+    assert gate.secret == "pg"
+    assert gate.generation == 3
+    assert gate.problems == ()
+    assert gate.policy == Policy(
+        Mode.ENFORCE, Action.HOLD, Action.ALLOW, Action.WARN, Action.LAST_KNOWN, bypass_until=None
+    )
+    assert (gate.schema, gate.table, gate.expect_env) == (None, None, None)
+
+
+def test_the_defaults_are_those_of_the_crd() -> None:
+    """A gate that the API server filled in and one that it did not (an older CRD) mean the same."""
+    schema = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    defaults = {key: value["default"] for key, value in schema["properties"].items() if "default" in value}
+    ours = {
+        field.encode_name: field.default
+        for field in msgspec.structs.fields(LedgerGateSpec)
+        if field.default is not msgspec.NODEFAULT and field.default is not None
+    }
+    assert {key: defaults[key] for key in ours} == ours
+
+
+def test_the_actions_are_those_of_the_crd() -> None:
+    """What the schema lets through is understood, all of it."""
+    schema = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    for field in ("mode", "onBehind", "onAhead", "onUndeclared", "onUnreachable"):
+        for value in schema["properties"][field]["enum"]:
+            assert read(**{field: value}).problems == (), (field, value)
+
+
+def test_every_field_is_read() -> None:
+    """Nothing that a user writes is dropped."""
+    gate = read(
+        mode="Audit",
+        expect={"env": "EXPECTED"},
+        ledger={"dialect": "ledgergate", "schema": "app", "table": "moves"},
+        onBehind="Deny",
+        onAhead="Warn",
+        onUndeclared="Hold",
+        onUnreachable="Allow",
+        bypass={"until": "2026-01-26T18:00:00+01:00", "reason": "fire"},
+    )
+    assert gate.policy == Policy(
+        Mode.AUDIT, Action.DENY, Action.WARN, Action.HOLD, Action.ALLOW, datetime(2026, 1, 26, 17, tzinfo=UTC)
+    )
+    assert (gate.schema, gate.table, gate.expect_env) == ("app", "moves", "EXPECTED")
+    assert gate.problems == ()
+
+
+def test_every_problem_is_told_at_once() -> None:
+    """Whoever mends a gate does it once; each problem names its field and what it may be."""
+    gate = read(
+        mode="Maybe",
+        selector={"matchExpressions": [{"key": "a", "operator": "Like"}]},
+        ledger={"dialect": "nosuch"},
+        onBehind="LastKnown",
+        onAhead="Hold",
+        onUndeclared="",
+        onUnreachable="Warn",
+        bypass={"until": "soon"},
+    )
+    fields = [problem.split(":", maxsplit=1)[0] for problem in gate.problems]
+    assert sorted(fields) == sorted(
+        [
+            "spec.mode",
+            "spec.selector.matchExpressions[0].operator",
+            "spec.ledger.dialect",
+            "spec.onBehind",
+            "spec.onAhead",
+            "spec.onUndeclared",
+            "spec.onUnreachable",
+            "spec.bypass.until",
+        ]
+    )
+    assert "'LastKnown' is none of Hold, Deny, Warn" in "\n".join(gate.problems)
+
+
+def test_a_bad_field_falls_back_to_its_default() -> None:
+    """One slip never opens a gate: it enforces as if the field had been left out."""
+    gate = read(mode="audit", onBehind="Ignore", bypass={"until": "2999"})
+    assert gate.policy == Policy()
+
+
+@pytest.mark.parametrize(
+    ("until", "hour"),
+    [("2026-01-26T18:00:00Z", 18), ("2026-01-26T18:00:00.123456789Z", 18), ("2026-01-26T18:00:00-02:00", 20)],
+)
+def test_a_bypass_is_an_aware_time(until: str, hour: int) -> None:
+    """Every form of RFC 3339 that the API server lets through is read."""
+    found = read(bypass={"until": until}).policy.bypass_until
+    assert found is not None
+    assert found.astimezone(UTC).hour == hour
+
+
+def test_status_is_read_back() -> None:
+    """What was seen before a restart is known after it."""
+    gate = read(
+        status={
+            "history": [{"revision": "a", "observedAt": "2026-01-01T00:00:00Z"}, {"revision": "b"}],
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-02T00:00:00Z"}],
+        }
+    )
+    assert gate.history == {"a": "2026-01-01T00:00:00Z", "b": ""}
+    assert list(gate.history) == ["a", "b"]
+    assert gate.transitions == {"Ready": ("True", "2026-01-02T00:00:00Z")}
+
+
+def test_our_own_status_is_no_news() -> None:
+    """Gates that differ in status alone are equal, else each status written would start work anew."""
+    assert read() == read(status={"history": [{"revision": "a"}]})
+    assert read() != read(mode="Audit")
+
+
+def test_a_selector_that_selects_too_little_never_opens() -> None:
+    """A term that cannot be read is left out: more pods are looked at, not fewer."""
+    gate = read(selector={"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]})
+    assert gate.selector.matches({})
+    assert gate.problems

@@ -1,0 +1,82 @@
+"""What a pod says it needs, and where it says so."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from migrations.revision import Revision
+from webhook.objects import Pod
+from webhook.requirement import Requirement, requirement
+
+LONG = "20260102000000_b+2.0123456789ab"
+
+
+def pod(
+    annotations: dict[str, str] | None = None, env: list[dict[str, Any]] | None = None, where: str = "containers"
+) -> Pod:
+    """A pod as the API server sends it."""
+    spec: dict[str, Any] = {"containers": [{"name": "main"}]}
+    spec[where] = [{"name": "first"}, {"name": "second", "env": env}]
+    return msgspec.convert({"metadata": {"annotations": annotations}, "spec": spec}, Pod)
+
+
+def test_a_pod_that_says_nothing_requires_nothing() -> None:
+    """No annotation and no variable: undeclared."""
+    assert requirement(pod(), "app") == Requirement()
+    assert requirement(Pod(), "app", "EXPECTED") == Requirement()
+
+
+def test_the_annotation_declares() -> None:
+    """Both forms are read, and an extension does not count."""
+    assert requirement(pod({"ledgergate.dev/revision": "a.ts"}), "app").expected == Revision("a")
+    found = requirement(pod({"ledgergate.dev/revision": LONG}), "app").expected
+    assert found == Revision("20260102000000_b", 2, "0123456789ab")
+
+
+def test_the_gates_own_annotation_goes_first() -> None:
+    """One pod with two databases says a revision for each, and a general one for any other."""
+    both = pod({"ledgergate.dev/revision": "general", "revision.ledgergate.dev/app": "own"})
+    assert requirement(both, "app").expected == Revision("own")
+    assert requirement(both, "other").expected == Revision("general")
+
+
+def test_annotations_go_before_the_environment() -> None:
+    """A person who sets an annotation means it, whatever the image's environment says."""
+    both = pod({"ledgergate.dev/revision": "a"}, [{"name": "EXPECTED", "value": "b"}])
+    assert requirement(both, "app", "EXPECTED").expected == Revision("a")
+
+
+@pytest.mark.parametrize("where", ["containers", "initContainers"])
+def test_the_environment_declares_in_any_container(where: str) -> None:
+    """The variable is found in any container, init containers too, but only where the gate names it."""
+    found = pod(env=[{"name": "OTHER", "value": "x"}, {"name": "EXPECTED", "value": "b"}], where=where)
+    assert requirement(found, "app", "EXPECTED").expected == Revision("b")
+    assert requirement(found, "app") == Requirement()
+
+
+def test_the_environment_counts_only_when_literal() -> None:
+    """A value that comes from elsewhere is not known at admission, and is no declaration."""
+    referred = pod(env=[{"name": "EXPECTED", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}])
+    assert requirement(referred, "app", "EXPECTED") == Requirement()
+
+
+@pytest.mark.parametrize("text", ["", "  ", "a+b", "a+0.0123456789ab", "a\nb", "x" * 600])
+def test_what_cannot_be_read_is_invalid_not_undeclared(text: str) -> None:
+    """A broken declaration is kept as it stands for the message; it never falls back to the next place."""
+    broken = pod({"revision.ledgergate.dev/app": text, "ledgergate.dev/revision": "a"})
+    assert requirement(broken, "app") == Requirement(invalid=text)
+
+
+@pytest.mark.parametrize(("value", "migrates"), [("app", True), ("other, app", True), ("other", False), ("", False)])
+def test_the_migrator_names_its_gates(value: str, migrates: bool) -> None:
+    """A pod migrates the gates that its annotation lists, and no other."""
+    assert requirement(pod({"ledgergate.dev/migrates": value}), "app").migrates is migrates
+
+
+def test_the_migrator_may_declare_too() -> None:
+    """Bringing the migrations and expecting a revision go together, also where the latter is broken."""
+    found = requirement(pod({"ledgergate.dev/migrates": "app", "ledgergate.dev/revision": "a"}), "app")
+    assert found == Requirement(Revision("a"), migrates=True)
+    found = requirement(pod({"ledgergate.dev/migrates": "app", "ledgergate.dev/revision": ""}), "app")
+    assert found == Requirement(invalid="", migrates=True)
