@@ -11,12 +11,16 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/installed: requirements/dev.txt pyproject.toml
+# Python and make are all that a machine needs for the rest.
+$(VENV)/requirements: requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "ledgergate needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 …" >&2; exit 2; }
 	@echo "setting up $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/installed: pyproject.toml $(VENV)/requirements
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -30,7 +34,7 @@ demo: $(VENV)/installed ## the main job on a real API server and a real PostgreS
 .PHONY: test
 test: $(VENV)/installed lint ## every check and every test
 	@$(BIN)/python -m tests.cluster.controlplane build
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup
 
 .PHONY: lint
 lint: $(VENV)/installed ## ruff, mypy and import-linter

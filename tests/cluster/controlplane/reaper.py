@@ -12,7 +12,7 @@ import signal
 import sys
 from contextlib import suppress
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 
 def reap(directory: str) -> None:
