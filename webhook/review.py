@@ -56,6 +56,9 @@ class _BareReview(Struct, frozen=True):
     request: _Uid | None = None
 
 
+# Nesting of a hundred thousand brackets is a RecursionError, also where it is only skipped.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _decoder = msgspec.json.Decoder(_Review)
 _uid_decoder = msgspec.json.Decoder(_BareReview)
 _encoder = msgspec.json.Encoder()
@@ -71,13 +74,13 @@ def decode_review(body: bytes) -> Request:
         raise ReviewError("the body is empty; expected an AdmissionReview")
     try:
         review = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise ReviewError(f"the body is no AdmissionReview: {error}") from error
     if review.kind != "AdmissionReview" or review.api_version != API:
         raise ReviewError(f"expected an AdmissionReview of {API}, got {review.kind!r} of {review.api_version!r}")
     if review.request is None or not review.request.uid:
         raise ReviewError("the AdmissionReview has no request with a uid")
-    if review.request.object is None and review.request.operation != "DELETE":
+    if review.request.object is None:
         raise ReviewError("the AdmissionReview's request has no object")
     return review.request
 
@@ -86,7 +89,7 @@ def find_uid(body: bytes) -> str:
     """Find a review's uid in a body that may be broken in other places; empty where there is none."""
     try:
         review = _uid_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return ""
     return review.request.uid if review.request else ""
 

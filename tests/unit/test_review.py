@@ -1,0 +1,249 @@
+"""AdmissionReview JSON in and out, and patches that are applied to pods as the API server has them."""
+
+import base64
+import copy
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webhook.objects import GATED_LABEL, SCHEDULING_GATE, Pod
+from webhook.review import (
+    WARNING_LIMIT,
+    Patch,
+    ReviewError,
+    admit_patch,
+    decode_review,
+    encode_response,
+    find_uid,
+    hold_patch,
+    release_patch,
+    shorten,
+)
+
+OURS = {"name": SCHEDULING_GATE}
+OTHER = {"name": "example.com/quota"}
+MISSING = object()
+
+
+def apply(document: dict[str, Any], patch: Patch) -> dict[str, Any]:
+    """Apply a JSON patch, as strictly as RFC 6902: `add`, `remove` and `test` are all that we send."""
+    result = copy.deepcopy(document)
+    for step in patch:
+        *path, last = [part.replace("~1", "/").replace("~0", "~") for part in step["path"].split("/")[1:]]
+        target: Any = result
+        for part in path:
+            target = target[int(part)] if isinstance(target, list) else target[part]
+        index: Any = last
+        if isinstance(target, list):
+            index = len(target) if last == "-" else int(last)
+            assert 0 <= index <= len(target)
+        match step["op"]:
+            case "add" if isinstance(target, list):
+                target.insert(index, step["value"])
+            case "add":
+                target[index] = step["value"]
+            case "remove":
+                del target[index]
+            case "test":
+                assert target[index] == step["value"], step
+            case unknown:
+                raise AssertionError(unknown)
+    return result
+
+
+def pod(gates: Any = MISSING, labels: Any = MISSING) -> dict[str, Any]:
+    """A pod as it comes, with these gates and labels: any JSON, or no such field at all."""
+    found: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "web-", "namespace": "ns", "annotations": {"a": "b"}},
+        "spec": {"containers": [{"name": "main", "image": "app", "resources": {}}], "tolerations": []},
+    }
+    if gates is not MISSING:
+        found["spec"]["schedulingGates"] = gates
+    if labels is not MISSING:
+        found["metadata"]["labels"] = labels
+    return found
+
+
+def typed(found: dict[str, Any]) -> Pod:
+    return msgspec.convert(found, Pod)
+
+
+GATES = [MISSING, None, [], [OTHER], [OURS], [OTHER, OURS], [OURS, OTHER]]
+LABELS = [MISSING, None, {}, {"app": "x"}, {GATED_LABEL: "true"}, {GATED_LABEL: "no", "app": "x"}]
+
+
+def others(found: dict[str, Any]) -> dict[str, Any]:
+    """A pod without everything that is ours, and without the difference between empty and absent."""
+    rest = copy.deepcopy(found)
+    rest["spec"]["schedulingGates"] = [gate for gate in rest["spec"].get("schedulingGates") or [] if gate != OURS]
+    labels = rest["metadata"].get("labels") or {}
+    rest["metadata"]["labels"] = {key: value for key, value in labels.items() if key != GATED_LABEL}
+    return rest
+
+
+@pytest.mark.parametrize("gates", GATES, ids=str)
+@pytest.mark.parametrize("labels", LABELS, ids=str)
+def test_a_hold_puts_gate_and_label_on_and_nothing_else(gates: Any, labels: Any) -> None:
+    """Whatever a pod comes with, afterwards it has our gate once and our label; all else is as it was."""
+    before = pod(gates, labels)
+    after = apply(before, hold_patch(typed(before)))
+    assert after["spec"]["schedulingGates"].count(OURS) == 1
+    assert after["metadata"]["labels"][GATED_LABEL] == "true"
+    assert others(after) == others(before)
+    assert hold_patch(typed(after)) == []
+
+
+@pytest.mark.parametrize("gates", GATES, ids=str)
+@pytest.mark.parametrize("labels", LABELS, ids=str)
+def test_an_admission_takes_gate_and_label_off_and_nothing_else(gates: Any, labels: Any) -> None:
+    """Whatever a pod comes with, afterwards nothing of ours is on it; all else, other tools' gates too, is as before."""
+    before = pod(gates, labels)
+    after = apply(before, admit_patch(typed(before)))
+    assert OURS not in (after["spec"].get("schedulingGates") or [])
+    assert GATED_LABEL not in (after["metadata"].get("labels") or {})
+    assert others(after) == others(before)
+    assert admit_patch(typed(after)) == []
+
+
+@pytest.mark.parametrize("gates", GATES, ids=str)
+def test_a_release_takes_our_gate_off_alone(gates: Any) -> None:
+    """The label stays: a release of a running system changes one thing only."""
+    before = pod(gates, {GATED_LABEL: "true"})
+    after = apply(before, release_patch(typed(before)))
+    assert OURS not in (after["spec"].get("schedulingGates") or [])
+    assert others(after) == others(before)
+    assert after["metadata"] == before["metadata"]
+
+
+def test_a_release_never_takes_another_tools_gate() -> None:
+    """Where the list has changed since it was read, the patch fails instead of hitting what now stands there."""
+    patch = release_patch(typed(pod([OURS, OTHER])))
+    with pytest.raises(AssertionError):
+        apply(pod([OTHER]), patch)
+
+
+def review(**request: Any) -> bytes:
+    whole = {"uid": "u-1", "operation": "CREATE", "namespace": "ns", "object": pod(), **request}
+    return json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": whole}).encode()
+
+
+def test_a_review_is_read() -> None:
+    """What a decision needs is there, nulls and unknown fields are no trouble."""
+    found = decode_review(
+        review(
+            oldObject=None,
+            options=None,
+            dryRun=True,
+            userInfo={"username": "jane", "groups": ["a"], "extra": {"x": ["y"]}},
+            object=pod([OURS], None) | {"status": {"conditions": None}},
+        )
+    )
+    assert (found.uid, found.operation, found.namespace, found.dry_run) == ("u-1", "CREATE", "ns", True)
+    assert found.user_info.username == "jane"
+    assert found.object is not None
+    assert found.object.held
+    assert found.object.labels == {}
+    assert found.old_object is None
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "empty"),
+        (b" ", "no AdmissionReview"),
+        (b"hello", "no AdmissionReview"),
+        (b"null", "no AdmissionReview"),
+        (b"[]", "no AdmissionReview"),
+        (b"{}", "expected an AdmissionReview of admission.k8s.io/v1, got '' of ''"),
+        (b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"', "no AdmissionReview"),
+        (b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}', "no request with a uid"),
+        (b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":null}', "no request with a uid"),
+        (review().replace(b"/v1", b"/v1beta1"), "got 'AdmissionReview' of 'admission.k8s.io/v1beta1'"),
+        (review().replace(b'"AdmissionReview"', b'"Pod"'), "got 'Pod'"),
+        (review(uid=""), "no request with a uid"),
+        (review(uid=None), "uid"),
+        (review(uid=7), "uid"),
+        (review().replace(b'"uid": "u-1", ', b""), "uid"),
+        (review(object=None), "no object"),
+        (review(object=None, operation="DELETE"), "no object"),
+        (review(object=[]), "no AdmissionReview"),
+        (review(object={"spec": {"schedulingGates": [{}]}}), "schedulingGates"),
+        (review(object={"metadata": {"labels": {"a": 1}}}), "labels"),
+        (review().replace(b"u-1", b"\xff\xfe"), "no AdmissionReview"),
+        (review(object={"metadata": {"generation": 7}}).replace(b"7", b"7" * 10_000), "generation"),
+        (review(object={"metadata": {"generation": 1e300}}), "generation"),
+        (b'{"request":' * 100_000, "no AdmissionReview"),
+        (review()[:-1] + b',"extra":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "no AdmissionReview"),
+    ],
+    ids=lambda value: str(value[:60]),
+)
+def test_what_is_no_review_is_refused_with_the_reason(body: bytes, says: str) -> None:
+    """Each kind of broken body has one kind of error, and its message says what is missing."""
+    with pytest.raises(ReviewError, match=says.replace("(", r"\(")):
+        decode_review(body)
+
+
+@given(st.binary(max_size=200) | st.text('{}[]",:null0123uidrequest \\', max_size=200).map(str.encode))
+def test_no_body_breaks_the_reader(body: bytes) -> None:
+    """Any bytes at all are read or refused."""
+    find_uid(body)
+    with pytest.raises(ReviewError):
+        decode_review(body)
+
+
+def test_the_uid_is_found_in_a_review_that_is_broken_elsewhere() -> None:
+    """An answer to a broken review still carries its uid where there is one."""
+    assert find_uid(review(object=[])) == "u-1"
+    assert find_uid(review(uid=7)) == ""
+    assert find_uid(b"{") == ""
+    assert find_uid(b'{"request":' * 100_000) == ""
+    assert find_uid(b'{"request":null}') == ""
+
+
+def answer(**given: Any) -> Any:
+    whole = json.loads(encode_response("u-1", **given))
+    assert (whole["apiVersion"], whole["kind"]) == ("admission.k8s.io/v1", "AdmissionReview")
+    assert whole["response"]["uid"] == "u-1"
+    return whole["response"]
+
+
+def test_a_plain_yes() -> None:
+    """Nothing is sent that says nothing."""
+    assert answer() == {"uid": "u-1", "allowed": True}
+    assert answer(patch=[], warnings=()) == {"uid": "u-1", "allowed": True}
+
+
+def test_a_refusal_says_why() -> None:
+    """A person reads the message; Forbidden is what the API server makes of any admission refusal."""
+    status = answer(allowed=False, message="because")["status"]
+    assert status == {"code": 403, "reason": "Forbidden", "message": "because"}
+    assert answer(allowed=False, message="oops", code=500)["status"]["reason"] == "InternalError"
+
+
+def test_a_patch_is_sent_as_the_api_wants_it() -> None:
+    """Base64 of a JSON patch, with its type."""
+    patch = hold_patch(typed(pod()))
+    found = answer(patch=patch)
+    assert found["patchType"] == "JSONPatch"
+    assert json.loads(base64.b64decode(found["patch"])) == patch
+
+
+@given(st.text("ab \n\t\r\0\x1b\x7f\u00a0\u2028\u202eé漢😀", max_size=400))
+def test_warnings_survive_the_api_server(text: str) -> None:
+    """Printable and short, whatever goes in: the API server drops what has control characters and cuts the long."""
+    short = shorten(text)
+    assert short.isprintable()
+    assert len(short) <= WARNING_LIMIT
+    assert answer(warnings=(text,))["warnings"] == [short]
+
+
+def test_a_short_warning_is_left_as_it_is() -> None:
+    """The limit itself still fits; one more is cut visibly."""
+    assert shorten("é" * WARNING_LIMIT) == "é" * WARNING_LIMIT
+    assert shorten("x" * (WARNING_LIMIT + 1)) == "x" * (WARNING_LIMIT - 1) + "…"
