@@ -17,6 +17,7 @@ import click
 from migrations.address import Address, AddressError
 from migrations.files import FilesError, load
 from migrations.revision import Revision, RevisionError, declare
+from migrations.statements import IdentifierError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -79,7 +80,7 @@ def up(options: Options, report: Report, *, to: str | None, dry_run: bool) -> in
 
     try:
         job = _job(options, Revision.parse(to).name if to else None)
-    except (FilesError, AddressError, RevisionError, ValueError) as error:
+    except (FilesError, AddressError, RevisionError, IdentifierError) as error:
         return _unusable(report, error)
 
     async def work() -> int:
@@ -95,7 +96,7 @@ def status(options: Options, report: Report, *, as_json: bool, check: bool) -> i
 
     try:
         job = _job(options, None)
-    except (FilesError, AddressError, ValueError) as error:
+    except (FilesError, AddressError, IdentifierError) as error:
         return _unusable(report, error)
 
     async def work() -> int:

@@ -56,6 +56,9 @@ _SQL = load("session")
 _CLOSE_TIMEOUT = 1.0  # seconds for a goodbye; a peer that does not take it is left without one
 
 
+_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+
 class DatabaseError(Exception):
     """Something between us and the database; see the module for the tree."""
 
@@ -207,7 +210,7 @@ class Session:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await transaction.rollback()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except _DRIVER:
             self.terminate()  # the server rolls back what a lost session began
 
     @asynccontextmanager
@@ -224,7 +227,7 @@ class Session:
         """Say goodbye, or hang up when nobody listens."""
         try:
             await self.raw.close(timeout=_CLOSE_TIMEOUT)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except _DRIVER:
             self.raw.terminate()
 
     def terminate(self) -> None:
@@ -241,7 +244,9 @@ class Session:
             if not self.closed:
                 raise  # our own misuse of the driver
             raise ConnectionLost("the connection to the database is closed") from error
-        except OSError as error:
+        except (asyncpg.InternalClientError, OSError) as error:
+            # The former: the server said goodbye in the middle of an answer, and the driver waits for the rest of it.
+            self.terminate()
             raise ConnectionLost(f"the connection to the database broke: {_words(error)}") from error
 
 

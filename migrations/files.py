@@ -165,7 +165,8 @@ def _sql(text: str, report: Report) -> Parsed:
     markers = list(_MARKER.finditer(text))
     scripts: dict[str, Script] = {}
     compatible_from = None
-    for marker, end in zip(markers, [*(m.start() for m in markers[1:]), len(text)], strict=True):
+    for number, marker in enumerate(markers, start=1):
+        end = markers[number].start() if number < len(markers) else len(text)
         section, line = marker["section"], _line(text, marker.start())
         if section not in {"up", "down"}:
             report(line, f"expected `-- migrate:up` or `-- migrate:down`, got `migrate:{section}`")

@@ -1,4 +1,8 @@
-"""SQL lives in sql/*.sql, in blocks that begin with `-- name: NAME`; identifiers are quoted here and nowhere else."""
+"""SQL lives in sql/*.sql, in blocks that begin with `-- name: NAME`; identifiers are quoted here and nowhere else.
+
+ValueError
+└── IdentifierError   a name that no schema or table can have
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _BLOCK = re.compile(r"^-- name: (?P<name>\w+)\n(?P<text>.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
+
+
+class IdentifierError(ValueError):
+    """A name that no schema or table can have."""
 
 
 def load(name: str) -> Mapping[str, str]:
@@ -28,12 +36,12 @@ def quoted(*identifiers: str | None) -> str:
     Source: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
 
     Raises:
-        ValueError: One is empty or holds a NUL, which no identifier can.
+        IdentifierError: One is empty or holds a NUL.
     """
     given = [identifier for identifier in identifiers if identifier is not None]
     for identifier in given:
         if not identifier or "\0" in identifier:
-            raise ValueError(f"expected the name of a schema or a table, got {identifier!r}")
+            raise IdentifierError(f"expected the name of a schema or a table, got {identifier!r}")
     return ".".join('"' + identifier.replace('"', '""') + '"' for identifier in given)
 
 

@@ -1,0 +1,67 @@
+"""The embedded server itself: whoever uses it must not have to clean up after it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.postgres import Postgres
+
+ROOT = Path(__file__).parents[2]
+
+
+async def test_it_keeps_its_data_and_port_over_stop_kill_and_restart(own_postgres: Postgres) -> None:
+    """Whatever ends it, it comes back on the same port with what was committed."""
+    url = own_postgres.create_database()
+    connection = await asyncpg.connect(url)
+    await connection.execute("create table kept (id int)")
+    await connection.close()
+    for end in (own_postgres.stop, own_postgres.kill, lambda: own_postgres.stop("immediate")):
+        end()
+        assert not own_postgres.running
+        own_postgres.start()
+        connection = await asyncpg.connect(url)
+        await connection.execute("insert into kept values (1)")
+        await connection.close()
+    connection = await asyncpg.connect(url)
+    assert await connection.fetchval("select count(*) from kept") == 3
+    await connection.close()
+
+
+async def test_it_wants_the_password(own_postgres: Postgres) -> None:
+    """A wrong password is refused, as on a real server."""
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(own_postgres.url().replace(own_postgres.password, "wrong"))
+
+
+def test_it_dies_with_its_parent() -> None:
+    """After SIGKILL of the process that started it, no server is left."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.postgres"], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("postgresql://")
+    server = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
+    home = Path(f"/proc/{server}/cwd").resolve()
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{server}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    subprocess.run(["rm", "-rf", str(home)], check=True)  # what only a SIGKILL leaves behind
+
+
+def test_it_leaves_nothing() -> None:
+    """After `close` neither a process nor a file of it is there."""
+    with Postgres() as server:
+        home = server.data.parent
+        assert home.exists()
+    assert not home.exists()
+    assert not server.running

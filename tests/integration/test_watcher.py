@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from migrations.address import Address
+from migrations.dialects import NATIVE
+from migrations.ledger import Ledger, Record, State
+from migrations.reader import Fault, Pace, Reading, Source, Watcher
+from migrations.statements import bind, load
+from tests.postgres import Postgres
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+SQL = {name: bind(text, table=NATIVE.relation()) for name, text in load("ledgergate").items()}
+SLOW = Pace(urgent=60, idle=60, slowest=60)  # so that no poll can be what brings the news
+
+
+@dataclass
+class Watch:
+    """A running watcher and what it told."""
+
+    watcher: Watcher
+    told: list[tuple[float, Reading]] = field(default_factory=list)
+
+    async def until(self, condition: Callable[[Reading], bool], deadline: float = 15) -> float:
+        """Wait for a reading; the time it was told."""
+        began = time.monotonic()
+        while True:
+            for at, reading in reversed(self.told):
+                if condition(reading):
+                    return at
+            assert time.monotonic() - began < deadline, self.told
+            await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def watching(url: str, pace: Pace = SLOW) -> AsyncIterator[Watch]:
+    watch: Watch
+
+    def tell(reading: Reading) -> None:
+        watch.told.append((time.monotonic(), reading))
+
+    watch = Watch(Watcher(Source(Address.from_url(url), NATIVE), on_change=tell, pace=pace))
+    task = asyncio.create_task(watch.watcher.run())
+    try:
+        yield watch
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+
+async def record(connection: Connection, name: str) -> float:
+    """Record a migration as applied; the time of the commit."""
+    await connection.fetch(SQL["record"], name, "sum", 1, "test", None, 1)
+    return time.monotonic()
+
+
+def holds(name: str) -> Callable[[Reading], bool]:
+    return lambda reading: reading.fault is None and reading.ledger is not None and reading.ledger.contains(name)
+
+
+def faulty(fault: Fault) -> Callable[[Reading], bool]:
+    return lambda reading: reading.fault is fault
+
+
+async def test_a_missing_table_is_an_empty_ledger(database: str, connection: Connection) -> None:
+    """Nothing is created by reading; before the first reading the fault says that there was none."""
+    async with watching(database) as watch:
+        assert watch.watcher.reading == Reading(fault=Fault.UNREAD)
+        reading = await watch.watcher.fresh(5)
+        assert (reading.ledger, reading.fault) == (Ledger(), None)
+        assert reading.observed_at is not None
+    assert not await connection.fetchval("select to_regclass('ledgergate_migrations') is not null")
+
+
+async def test_a_commit_is_told_within_20_ms(database: str, connection: Connection) -> None:
+    """NOTIFY brings the news, not a poll; the best of five, as the machine has other things to do."""
+    await connection.execute(SQL["create"])
+    async with watching(database) as watch:
+        await watch.watcher.fresh(5)
+        delays = []
+        for number in range(5):
+            committed = await record(connection, f"r{number}")
+            delays.append(await watch.until(holds(f"r{number}")) - committed)
+    assert min(delays) < 0.02
+
+
+async def test_only_changes_are_told(database: str, connection: Connection) -> None:
+    """A reading that finds the same calls nobody, but says when it was made."""
+    await connection.execute(SQL["create"])
+    async with watching(database) as watch:
+        first = await watch.watcher.fresh(5)
+        second = await watch.watcher.fresh(5)
+        assert second.observed_at is not None
+        assert first.observed_at is not None
+        assert second.observed_at > first.observed_at
+        assert second.ledger is first.ledger
+        assert len(watch.told) == 1
+
+
+async def test_without_a_notify_a_poll_finds_it(database: str, connection: Connection) -> None:
+    """Other tools announce nothing: the ledger is polled, and often while it is urgent."""
+    await connection.execute(SQL["create"])
+    insert = "insert into ledgergate_migrations (revision, batch, state, applied_by) values ($1, 1, 'applied', 'test')"
+    async with watching(database, Pace(urgent=0.05, idle=60, slowest=60)) as watch:
+        await watch.watcher.fresh(5)
+        watch.watcher.urgent = True
+        await connection.execute(insert, "a")
+        await watch.until(holds("a"), deadline=5)
+        watch.watcher.urgent = False
+
+
+async def test_many_fresh_readings_are_few_reads() -> None:
+    """All who ask at once share one read; who asks while it runs shares the next, which starts after he asked."""
+    with Postgres(log_statement="all", log_min_messages="log") as server:
+        url = server.create_database()
+        connection = await asyncpg.connect(url)
+        await connection.execute(SQL["create"])
+        async with watching(url) as watch:
+            await watch.watcher.fresh(5)
+            before = server.log.count('from "public"."ledgergate_migrations"')
+            await record(connection, "a")
+            await watch.until(holds("a"))
+            readings = await asyncio.gather(*(watch.watcher.fresh(5) for _ in range(300)))
+            assert all(map(holds("a"), readings))
+            reads = server.log.count('from "public"."ledgergate_migrations"') - before
+            assert 2 <= reads <= 4, server.log
+            # A row that is committed before the question is in the answer, however busy the watcher is.
+            for number in range(20):
+                busy = asyncio.create_task(watch.watcher.fresh(5))
+                await asyncio.sleep(0)
+                await record(connection, f"b{number}")
+                assert holds(f"b{number}")(await watch.watcher.fresh(5))
+                await busy
+        await connection.close()
+
+
+async def test_fresh_waits_no_longer_than_asked(database: str, connection: Connection) -> None:
+    """While the table is locked the answer is the current reading, after the time that was given."""
+    await connection.execute(SQL["create"])
+    async with watching(database) as watch:
+        await watch.watcher.fresh(5)
+        async with connection.transaction():
+            await connection.execute("lock table ledgergate_migrations in access exclusive mode")
+            began = time.monotonic()
+            reading = await watch.watcher.fresh(0.1)
+            assert 0.1 <= time.monotonic() - began < 1
+            assert reading.fault is None
+            await watch.until(faulty(Fault.UNREACHABLE))
+        await watch.until(lambda reading: reading.fault is None and watch.told[-1][1].fault is None)
+
+
+async def test_an_outage_keeps_the_last_ledger_and_ends_by_itself(own_postgres: Postgres) -> None:
+    """A stopped server is a fault at once, the last ledger stays; `fresh` does not wait; back means live again."""
+    url = own_postgres.create_database()
+    connection = await asyncpg.connect(url)
+    await connection.execute(SQL["create"])
+    await record(connection, "a")
+    connection.terminate()
+    async with watching(url) as watch:
+        await watch.watcher.fresh(5)
+        own_postgres.stop("fast")
+        stopped = time.monotonic()
+        assert await watch.until(faulty(Fault.UNREACHABLE)) - stopped < 1
+        assert watch.watcher.reading.ledger is not None
+        assert watch.watcher.reading.ledger.contains("a")
+        began = time.monotonic()
+        await watch.watcher.fresh(5)
+        assert time.monotonic() - began < 0.1
+        told = len(watch.told)
+        own_postgres.start()
+        while watch.watcher.reading.fault is not None:
+            await asyncio.sleep(0.01)
+            assert time.monotonic() - began < 30
+        assert len(watch.told) == told + 1
+        connection = await asyncpg.connect(url)
+        committed = await record(connection, "b")  # LISTEN is in force again
+        assert await watch.until(holds("b")) - committed < 1
+        await connection.close()
+
+
+async def test_a_killed_session_is_replaced_without_a_fault(database: str, connection: Connection) -> None:
+    """Somebody ends our session: a new one listens at once, and nobody is told of an outage that was none."""
+    await connection.execute(SQL["create"])
+    async with watching(database) as watch:
+        await watch.watcher.fresh(5)
+        for number in range(3):
+            killed = await connection.fetchval(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where application_name = 'ledgergate watcher' and datname = current_database()"
+            )
+            assert killed
+            reading = await watch.watcher.fresh(5)
+            assert reading.fault is None
+            await record(connection, f"r{number}")
+            await watch.until(holds(f"r{number}"))
+        assert all(reading.fault is None for _, reading in watch.told)
+
+
+async def test_a_peer_that_falls_silent_is_noticed(database: str) -> None:
+    """A connection that is open but dead (no RST, no FIN) is a fault once a read has taken too long."""
+    target = urlsplit(database)
+    silent = asyncio.Event()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if not silent.is_set():
+                writer.write(data)
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(target.hostname, target.port)
+        for work in (pump(reader, back), pump(there, writer)):
+            tasks.add(asyncio.create_task(work))
+
+    proxy = await asyncio.start_server(accept, "127.0.0.1", 0, family=socket.AF_INET)
+    port = proxy.sockets[0].getsockname()[1]
+    url = target._replace(netloc=target.netloc.rpartition(":")[0] + f":{port}").geturl()
+    async with watching(url, Pace(urgent=0.1, idle=0.1, slowest=0.1, timeout=0.5)) as watch:
+        await watch.watcher.fresh(5)
+        silent.set()
+        await watch.until(faulty(Fault.UNREACHABLE), deadline=5)
+        silent.clear()
+        await watch.until(lambda reading: reading.fault is None and watch.told[-1][1].fault is None)
+    proxy.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_a_standby_is_polled(own_postgres: Postgres) -> None:
+    """A standby cannot LISTEN; its ledger is read all the same."""
+    url = own_postgres.create_database()
+    connection = await asyncpg.connect(url)
+    await connection.execute(SQL["create"])
+    await record(connection, "a")
+    await connection.close()
+    own_postgres.stop()
+    (own_postgres.data / "standby.signal").touch()
+    own_postgres.start()
+    async with watching(url) as watch:
+        assert holds("a")(await watch.watcher.fresh(5))
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        ("alter role app password 'other'", Fault.AUTHENTICATION),
+        ("revoke select on ledgergate_migrations from app", Fault.PERMISSION),
+        ("alter table ledgergate_migrations drop column checksum", Fault.LEDGER),
+        ("alter table ledgergate_migrations drop column state, add column state text default 'odd'", Fault.LEDGER),
+        ("alter role app nologin", Fault.AUTHENTICATION),
+    ],
+)
+async def test_what_is_wrong_has_a_name(own_postgres: Postgres, damage: str, fault: Fault) -> None:
+    """Each thing that an operator can get wrong is a fault of its own; mending it is noticed without a restart."""
+    url = own_postgres.create_database()
+    connection = await asyncpg.connect(url)
+    await connection.execute(SQL["create"])
+    await record(connection, "a")
+    await connection.execute("create role app login password 'app'; grant select on ledgergate_migrations to app")
+    await connection.execute(damage)
+    app = urlsplit(url)._replace(netloc=f"app:app@127.0.0.1:{own_postgres.port}").geturl()
+    async with watching(app) as watch:
+        await watch.until(faulty(fault))
+        assert watch.watcher.reading.ledger is None
+        await connection.execute("drop table ledgergate_migrations; alter role app login password 'app'")
+        await watch.until(lambda reading: reading.fault is None)
+    await connection.close()
+
+
+async def test_a_database_that_is_not_there(database: str) -> None:
+    """Its name is wrong, or it was dropped."""
+    async with watching(database + "x") as watch:
+        await watch.until(faulty(Fault.DATABASE))
+
+
+async def test_a_seed_is_the_last_known_ledger_until_one_is_read(database: str, connection: Connection) -> None:
+    """After a restart during an outage the ledger of before is there; the first reading replaces it."""
+    await connection.execute(SQL["create"])
+    old = Ledger.of([Record("old", State.APPLIED)])
+    async with watching(database) as watch:
+        watch.watcher.seed(old)
+        assert watch.watcher.reading == Reading(old, None, Fault.UNREAD)
+        assert (await watch.watcher.fresh(5)).ledger == Ledger()
+        watch.watcher.seed(old)
+        assert watch.watcher.reading.ledger == Ledger()
