@@ -62,17 +62,25 @@ def describe(standing: Standing, gate: Gate, now: datetime) -> dict[str, Any]:
         "heldPods": standing.held,
         "conditions": _conditions(standing, gate, now),
     }
-    ledger = standing.reading.ledger
-    if ledger is not None:
-        status["head"] = ledger.head or ""
-        status["applied"] = len(ledger.applied)
-        status["history"] = [
+    return status | _known(standing.reading, gate, now)
+
+
+def _known(reading: Reading, gate: Gate, now: datetime) -> dict[str, Any]:
+    """Tell what was read of the ledger; what was not read, but remembered from this very status, stays as it stands."""
+    if reading.ledger is None:
+        # Nothing is known of this ledger, so what stands there is of another: a null takes it off (RFC 7396).
+        return dict.fromkeys(("head", "applied", "history", "observedAt"))
+    if reading.observed_at is None:
+        return {}
+    return {
+        "head": reading.ledger.head or "",
+        "applied": len(reading.ledger.applied),
+        "history": [
             {"revision": revision, "observedAt": gate.history.get(revision) or _stamp(now)}
-            for revision in ledger.applied[-HISTORY:]
-        ]
-    if standing.reading.observed_at is not None:
-        status["observedAt"] = _stamp(standing.reading.observed_at)
-    return status
+            for revision in reading.ledger.applied[-HISTORY:]
+        ],
+        "observedAt": _stamp(reading.observed_at),
+    }
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -102,7 +102,7 @@ def test_a_hold_puts_gate_and_label_on_and_nothing_else(gates: Any, labels: Any)
 @pytest.mark.parametrize("gates", GATES, ids=str)
 @pytest.mark.parametrize("labels", LABELS, ids=str)
 def test_an_admission_takes_gate_and_label_off_and_nothing_else(gates: Any, labels: Any) -> None:
-    """Whatever a pod comes with, afterwards nothing of ours is on it; all else, other tools' gates too, is as before."""
+    """Whatever a pod comes with, afterwards nothing of ours is on it; other tools' gates and all else stay."""
     before = pod(gates, labels)
     after = apply(before, admit_patch(typed(before)))
     assert OURS not in (after["spec"].get("schedulingGates") or [])
