@@ -15,7 +15,6 @@ import aiohttp
 import msgspec
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
-from kubernetes_asyncio.config import ConfigException
 
 from webhook.errors import ClusterError, NotFound, Unavailable, cluster_error
 from webhook.objects import API_GROUP, API_VERSION, LedgerGate, Metadata, Pod, Secret, Struct
@@ -133,7 +132,7 @@ class Cluster:
                 config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             else:
                 await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
-        except (ConfigException, OSError) as error:
+        except Exception as error:  # a broken file breaks the loader in as many ways as there are
             hint = "not in a pod? name a kubeconfig with --kubeconfig" if kubeconfig is None else str(kubeconfig)
             raise Unusable(f"no way to an API server: {error} ({hint})") from error
         client = ApiClient(configuration)

@@ -31,7 +31,7 @@ class Endpoint:
             SettingsError: it is none of them.
         """
         host, colon, port = text.rpartition(":")
-        if not colon or not port.isdigit() or int(port) not in _PORTS:
+        if not colon or not (port.isascii() and port.isdigit()) or int(port) not in _PORTS:
             raise SettingsError(f"{text!r} is no address to listen on: expected HOST:PORT, such as 0.0.0.0:9443")
         return cls(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - what an absent host means
 
@@ -62,10 +62,8 @@ class Settings:
             found.append(f"--namespace: {self.namespace!r} is no namespace name")
         if self.kubeconfig is not None and not self.kubeconfig.is_file():
             found.append(f"--kubeconfig: there is no file {self.kubeconfig}")
-        if self.webhook_url is not None:
-            parts = urlsplit(self.webhook_url)
-            if parts.scheme != "https" or not parts.hostname or parts.path.strip("/"):
-                found.append(f"--webhook-url: {self.webhook_url!r} is not of the form https://HOST:PORT")
+        if self.webhook_url is not None and not _callable(self.webhook_url):
+            found.append("--webhook-url: expected https://HOST:PORT, without path, query or user")
         return found
 
 
@@ -108,6 +106,16 @@ def read_namespace(given: str | None) -> str:
     if given:
         return given
     return _IDENTITY_NAMESPACE.read_text().strip() if _IDENTITY_NAMESPACE.is_file() else "ledgergate"
+
+
+def _callable(url: str) -> bool:
+    """Tell whether a webhook configuration may have this URL (its `clientConfig.url`), to which we add the path."""
+    try:
+        parts = urlsplit(url)
+        authority = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:  # an unclosed bracket, a port that is none
+        return False
+    return authority and parts.scheme == "https" and not (parts.path.strip("/") or parts.query or parts.fragment)
 
 
 def _canonical_host(host: str) -> str:

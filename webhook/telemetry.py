@@ -42,10 +42,16 @@ class _Lines(logging.Formatter):
         if self._as_json:
             line = {"time": at, "level": record.levelname.lower(), "event": record.getMessage(), **fields}
             return msgspec.json.encode(line if trace is None else line | {"trace": trace}, enc_hook=str).decode()
-        words = " ".join(f"{key}={value}" for key, value in fields.items())
+        words = " ".join(f"{key}={_word(value)}" for key, value in fields.items())
         return f"{at} {record.levelname.lower():7} {record.getMessage()} {words}".rstrip() + (
             f"\n{trace}" if trace else ""
         )
+
+
+def _word(value: object) -> str:
+    """Write a field for people; one with a line break is quoted, so that it cannot pass for another event."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 def configure_logging(log_format: str, stream: TextIO = sys.stderr) -> None:

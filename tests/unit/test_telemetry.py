@@ -1,0 +1,135 @@
+"""Metrics have the contract's names, log events are one line each."""
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from webhook.telemetry import Telemetry, configure_logging, event, logger
+
+CONTRACT = {
+    "ledgergate_admission_requests_total": {"webhook", "outcome", "reason"},
+    "ledgergate_admission_duration_seconds": {"webhook"},
+    "ledgergate_admission_in_flight": set(),
+    "ledgergate_gate_state": {"namespace", "gate", "state"},
+    "ledgergate_ledger_applied": {"namespace", "gate"},
+    "ledgergate_held_pods": {"namespace", "gate"},
+    "ledgergate_hold_duration_seconds": set(),
+    "ledgergate_releases_total": {"namespace", "gate", "how"},
+    "ledgergate_certificate_expiry_timestamp_seconds": {"kind"},
+    "ledgergate_certificate_rotations_total": set(),
+    "ledgergate_leader": set(),
+    "ledgergate_build_info": {"version"},
+}
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """Where configured logging goes; the root logger is put back afterwards."""
+    root = logging.getLogger()
+    handlers, level, own = root.handlers[:], root.level, logger.level
+    yield io.StringIO()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logger.setLevel(own)
+
+
+def filled() -> Telemetry:
+    """Every metric with one value."""
+    telemetry = Telemetry()
+    telemetry.requests.labels("hold.ledgergate.dev", "held", "Behind").inc()
+    telemetry.duration.labels("hold.ledgergate.dev").observe(0.002)
+    for metric in (telemetry.applied, telemetry.held):
+        metric.labels("ns", "app").set(3)
+    telemetry.gate_state.labels("ns", "app", "Live").set(1)
+    telemetry.releases.labels("ns", "app", "gate").inc()
+    telemetry.expiry.labels("serving").set(1)
+    return telemetry
+
+
+def samples(telemetry: Telemetry) -> dict[str, set[str]]:
+    """The labels of each sample's name."""
+    text, content_type = telemetry.exposition()
+    assert content_type.startswith("text/plain")
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            name = re.sub(r"_(bucket|sum|count)$", "", sample.name)
+            found.setdefault(name, set()).update(set(sample.labels) - {"le"})
+    return found
+
+
+def test_metrics_have_the_names_and_labels_of_the_contract() -> None:
+    """Dashboards and alerts rely on them."""
+    found = samples(filled())
+    assert {name: found.get(name) for name in CONTRACT} == CONTRACT
+
+
+def test_no_metric_names_a_pod() -> None:
+    """The number of series is bounded by the gates."""
+    allowed = {"webhook", "outcome", "reason", "namespace", "gate", "state", "how", "kind", "version"}
+    assert set().union(*samples(filled()).values()) <= allowed
+
+
+def test_a_gate_that_is_gone_is_forgotten() -> None:
+    """Its gauges go, others stay; forgetting twice, or what was never there, is no error."""
+    telemetry = filled()
+    telemetry.held.labels("ns", "other").set(1)
+    for _ in range(2):
+        telemetry.forget_gate("ns", "app")
+    telemetry.forget_gate("ns", "never")
+    text = telemetry.exposition()[0].decode()
+    gauges = [line for line in text.splitlines() if re.match("ledgergate_(gate_state|ledger_applied|held_pods){", line)]
+    assert gauges == ['ledgergate_held_pods{gate="other",namespace="ns"} 1.0']
+
+
+def test_telemetries_are_apart() -> None:
+    """Two processes' worth of metrics in one process do not meet."""
+    one, other = Telemetry(), Telemetry()
+    one.leader.set(1)
+    assert "ledgergate_leader 1.0" in one.exposition()[0].decode()
+    assert "ledgergate_leader 0.0" in other.exposition()[0].decode()
+
+
+def test_json_events_are_one_object_a_line(stream: io.StringIO) -> None:
+    """Whatever a field holds, a line is one event."""
+    configure_logging("json", stream)
+    event("pod.held", pod="a\nb", reason="x", many=(1, 2), odd=object)
+    event("pod.released", level=logging.WARNING)
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (first["event"], first["level"], first["pod"], first["many"]) == ("pod.held", "info", "a\nb", [1, 2])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["time"])
+    assert second["level"] == "warning"
+
+
+def test_text_events_are_one_line_each(stream: io.StringIO) -> None:
+    """A field cannot begin a line of its own, and so cannot pass for another event."""
+    configure_logging("text", stream)
+    event("pod.held", pod="web-", message="a\nb")
+    (line,) = stream.getvalue().splitlines()
+    assert " pod.held pod=web- message=" in line
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_an_exception_is_told_with_its_trace(log_format: str, stream: io.StringIO) -> None:
+    """What is our own fault can be found."""
+    configure_logging(log_format, stream)
+    try:
+        int("ours")
+    except ValueError:
+        event("admission.failed", level=logging.ERROR, trace=True)
+    assert "ValueError: invalid literal" in stream.getvalue()
+    assert "test_telemetry" in stream.getvalue()
+
+
+def test_other_libraries_are_heard_only_when_they_warn(stream: io.StringIO) -> None:
+    """Their warnings come in the same form; their chatter does not."""
+    configure_logging("json", stream)
+    logging.getLogger("aiohttp.server").info("chatter")
+    logging.getLogger("aiohttp.server").warning("trouble with %s", "x")
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["event"] == "trouble with x"
