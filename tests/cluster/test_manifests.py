@@ -262,8 +262,11 @@ def test_with_the_policy_our_outage_denies_nothing(installed: ControlPlane, guar
 
 @pytest.mark.usefixtures("webhooks")
 def test_nobody_but_the_controller_takes_the_gate_off(installed: ControlPlane, guarded: str) -> None:
-    """Not even an administrator; any other change of the pod goes through, its end too."""
+    """Not even an administrator; any other change goes through: of the pod, of its end, and of a released pod."""
     eventually(lambda: refused(installed, guarded, pod("plain")))
+    create(installed, guarded, pod("released", OUR_GATE))
+    ungate(installed, guarded, "released", f"--as={CONTROLLER}")
+    installed.kubectl("label", "pod", "released", "-n", guarded, "app=x")
     finalized = {"finalizers": ["test.ledgergate.dev/wait"]}
     create(installed, guarded, pod("held", OUR_GATE, OTHER_GATE, metadata=finalized))
     with pytest.raises(ControlPlaneError, match=REFUSED):
@@ -271,7 +274,6 @@ def test_nobody_but_the_controller_takes_the_gate_off(installed: ControlPlane, g
     installed.kubectl("label", "pod", "held", "-n", guarded, "app=x")
     other = json.dumps({"spec": {"schedulingGates": [{"$patch": "delete", **OTHER_GATE}]}})
     installed.kubectl("patch", "pod", "held", "-n", guarded, "-p", other)
-    ungate(installed, guarded, "held", f"--as={CONTROLLER}", "--dry-run=server")
     installed.kubectl("delete", "pod", "held", "-n", guarded, "--wait=false")
     ungate(installed, guarded, "held")
     gone = json.dumps({"metadata": {"finalizers": None}})
