@@ -36,6 +36,10 @@ test: $(VENV)/installed lint ## every check and every test
 	@$(BIN)/python -m tests.cluster.controlplane build
 	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup
 
+.PHONY: bench
+bench: $(VENV)/installed ## measure; writes bench/results.json
+	@$(BIN)/python -m bench
+
 .PHONY: lint
 lint: $(VENV)/installed ## ruff, mypy and import-linter
 	@$(BIN)/ruff check .

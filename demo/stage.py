@@ -1,6 +1,5 @@
 """The demo's stage: a namespace of a real cluster, its database, and a kubelet that runs the real migrator."""
 
-import asyncio
 import os
 import string
 import subprocess
@@ -8,10 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
-
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.pod_watch import PodWatch, Sight
+from tests.ledger_times import last_commit
 from tests.waiting import until
 
 HERE = Path(__file__).parent
@@ -116,15 +114,7 @@ class Stage:
         (pod,) = until("its init container", lambda: [pod for pod in self.now(app) if pod.init_running], timeout=LIMIT)
         printed = self._ledgergate("up", pod=pod.name)
         self.kubectl("annotate", "pod", pod.name, "test.ledgergate.dev/init=done")
-        return pod.name, printed.splitlines(), asyncio.run(self._last_commit())
-
-    async def _last_commit(self) -> float:
-        connection = await asyncpg.connect(self._database)
-        try:
-            last = await connection.fetchval("select extract(epoch from max(finished_at)) from ledgergate_migrations")
-        finally:
-            await connection.close()
-        return float(last)
+        return pod.name, printed.splitlines(), last_commit(self._database)
 
     def _ledgergate(self, command: str, pod: str = "") -> str:
         environment = {**os.environ, "DATABASE_URL": self._database, **({"POD_NAME": pod} if pod else {})}

@@ -11,6 +11,7 @@ from typing import Any, Self
 from tests.cluster.controlplane import ControlPlane
 
 GATE = "ledgergate.dev/ledger"
+START_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +41,21 @@ class PodWatch:
     """
 
     def __init__(self, plane: ControlPlane, namespace: str) -> None:
-        path = f"/api/v1/namespaces/{namespace}/pods?watch=1"
+        # KEP-3157: a bookmark says when all that was there before the watch has been sent, and so that the watch stands.
+        query = "watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+        path = f"/api/v1/namespaces/{namespace}/pods?{query}"
         kubectl = str(plane.programs / "kubectl")
         self._command = [kubectl, f"--kubeconfig={plane.kubeconfig}", "get", "--raw", path]
         self._sights: list[Sight] = []
         self._lock = threading.Lock()
+        self._stands = threading.Event()
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
+        if not self._stands.wait(START_TIMEOUT):
+            raise TimeoutError("the watch of pods did not start")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -69,7 +75,11 @@ class PodWatch:
         if self._process.stdout is None:
             return
         for line in self._process.stdout:
-            sight = _sight(time.time(), json.loads(line))
+            at, event = time.time(), json.loads(line)
+            if event["type"] == "BOOKMARK":
+                self._stands.set()
+                continue
+            sight = _sight(at, event)
             with self._lock:
                 self._sights.append(sight)
 

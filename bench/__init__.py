@@ -1,0 +1,1 @@
+"""Speed, measured side by side; figures go to bench/results.json."""

@@ -1,0 +1,87 @@
+"""How long after a migration's commit held pods are released, and how long a good pod is held while no webhook runs."""
+
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.cluster.application import FIRST, Application, migrate, write_migrations
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.installation import Installation
+from tests.cluster.pod_watch import PodWatch, Sight
+from tests.ledger_times import last_commit
+from tests.postgres import Postgres
+
+ROUNDS = 20
+PODS = 3
+
+
+def measure(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, float]]:
+    """Measure both, in milliseconds, over :data:`ROUNDS` rounds of :data:`PODS` pods."""
+    first: list[float] = []
+    every: list[float] = []
+    alone: list[float] = []
+    with Installation(plane) as installation, TemporaryDirectory() as directory:
+        migrations = write_migrations(Path(directory), (FIRST,))
+        for number in range(ROUNDS):
+            delays = _after_commit(_application(plane, f"hold-{number}"), postgres, migrations)
+            first.append(delays[0])
+            every += delays
+        application = _application(plane, "outage")
+        database = postgres.create_database()
+        migrate(migrations, database)
+        application.opt_in(database)
+        installation.kill("webhook")
+        for number in range(ROUNDS):
+            alone += _without_webhook(application, f"gateway-{number}")
+    return {
+        "first of 3 held pods released after the commit": summary(first),
+        "every held pod released after the commit": summary(every),
+        "good pod held while every webhook is dead": summary(alone),
+    }
+
+
+def summary(seconds: Iterable[float]) -> dict[str, float]:
+    """Milliseconds: median, 95th percentile, worst, and how many."""
+    values = sorted(second * 1000 for second in seconds)
+    return {
+        "median_ms": round(statistics.median(values), 1),
+        "p95_ms": round(values[max(0, -(-95 * len(values) // 100) - 1)], 1),
+        "max_ms": round(values[-1], 1),
+        "count": len(values),
+    }
+
+
+def _application(plane: ControlPlane, namespace: str) -> Application:
+    plane.kubectl("create", "namespace", namespace)
+    plane.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace, "--timeout=30s")
+    return Application(plane, namespace)
+
+
+def _after_commit(application: Application, postgres: Postgres, migrations: Path) -> list[float]:
+    database = postgres.create_database()
+    application.opt_in(database)
+    with PodWatch(application.plane, application.namespace) as watch:
+        application.deploy("gateway", FIRST, replicas=PODS)
+        application.await_held("gateway", PODS)
+        migrate(migrations, database)
+        application.await_running("gateway", PODS)
+        released = _first(sight for sight in watch.sights if not sight.gated)
+    committed = last_commit(database)
+    return sorted(at - committed for at in released.values())
+
+
+def _without_webhook(application: Application, name: str) -> list[float]:
+    with PodWatch(application.plane, application.namespace) as watch:
+        application.deploy(name, FIRST, replicas=PODS)
+        application.await_running(name, PODS)
+        mine = [sight for sight in watch.sights if sight.labels.get("app") == name]
+    held, released = _first(s for s in mine if s.gated), _first(s for s in mine if not s.gated)
+    return [released[pod] - held[pod] for pod in released if pod in held]
+
+
+def _first(sights: Iterable[Sight]) -> dict[str, float]:
+    times: dict[str, float] = {}
+    for sight in sights:
+        times.setdefault(sight.name, sight.at)
+    return times
