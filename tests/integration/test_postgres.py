@@ -48,7 +48,7 @@ def test_it_dies_with_its_parent() -> None:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("postgresql://")
     server = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
-    home = Path(f"/proc/{server}/cwd").resolve()
+    home = Path(f"/proc/{server}/cwd").resolve().parent
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 10

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrations.files import FilesError, Migration, Script, load, parse
+
+SQL = Path("20250101000000_one.sql")
+PYTHON = Path("20250101000000_one.py")
+OPTIONS = "transaction:true, transaction:false"
+
+# From dbmate's documentation: https://github.com/amacneil/dbmate#creating-migrations and the sections below it.
+DBMATE = [
+    """-- migrate:up
+create table users (
+  id integer,
+  name varchar(255),
+  email varchar(255) not null
+);
+
+-- migrate:down
+drop table users;
+""",
+    "-- migrate:up transaction:false\nALTER TYPE colors ADD VALUE 'orange' AFTER 'red';\n",
+    "-- a comment first\n\n--migrate:up\r\nselect 1;\r\n--  migrate:down  transaction:false\r\n",
+    "\ufeff-- migrate:up\nselect 1;\n\n-- migrate:down\n",
+]
+
+
+def of(text: str, path: Path = SQL) -> Migration:
+    return parse(path, text.encode())
+
+
+def problems(text: str, path: Path = SQL) -> list[tuple[int, str]]:
+    with pytest.raises(FilesError) as refused:
+        of(text, path)
+    return [(problem.line, problem.text) for problem in refused.value.problems]
+
+
+def test_a_migration_has_two_sections_and_a_checksum() -> None:
+    """Each section has its text and the line that it starts on; the checksum is over the bytes."""
+    text = "-- why\n-- migrate:up\nselect 1;\n-- migrate:down transaction:false\nselect 2;\n"
+    assert of(text) == Migration(
+        revision="20250101000000_one",
+        path=SQL,
+        checksum=hashlib.sha256(text.encode()).hexdigest(),
+        up=Script("\nselect 1;\n", 2),
+        down=Script("\nselect 2;\n", 4, transactional=False),
+    )
+
+
+@pytest.mark.parametrize("text", DBMATE)
+def test_files_of_dbmate_can_be_read(text: str) -> None:
+    """The examples of its documentation are migrations of ours."""
+    assert of(text).up.sql
+
+
+def test_a_contract_migration_says_from_where_on_images_can_run() -> None:
+    """Extensions in the name do not matter."""
+    up = "-- migrate:up contract compatible-from:20240101000000_x.sql transaction:false\ndrop table x;"
+    migration = of(up)
+    assert migration.compatible_from == "20240101000000_x"
+    assert not migration.up.transactional
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("", 1, "`-- migrate:up`, found none"),
+        ("select 1;", 1, "`-- migrate:up`, found none"),
+        ("-- migrate:down\nselect 1;", 1, "`-- migrate:up`, found none"),
+        ("-- migrate:up\n\n-- nothing\n/* at\nall */\n-- migrate:down\nselect 1;", 1, "a statement in the up section"),
+        ("-- x\nselect 0;\n-- migrate:up\nselect 1;", 2, "nothing but comments before"),
+        ("-- migrate:up\nselect 1;\n-- migrate:up\nselect 2;", 3, "one up section"),
+        ("-- migrate:down\nselect 1;\n-- migrate:up\nselect 2;", 1, "before the down section"),
+        ("-- migrate:up\nselect 1;\n-- migrate:dwn\ndrop table x;", 3, "got `migrate:dwn`"),
+        ("-- migrate:up transaction:maybe\nselect 1;", 1, "got 'transaction:maybe'"),
+        ("-- migrate:up fast\nselect 1;", 1, "got 'fast'"),
+        ("-- migrate:up contract\nselect 1;", 1, "together"),
+        ("-- migrate:up compatible-from:20240101000000_x\nselect 1;", 1, "together"),
+        ("-- migrate:up contract compatible-from:20260101000000_x\nselect 1;", 1, "this revision or an older one"),
+        ("-- migrate:up\nselect 1;\n-- migrate:down contract\nselect 1;", 3, "got 'contract'"),
+        ("-- migrate:up\nselect '\0';", 2, "NUL"),
+    ],
+)
+def test_what_is_wrong_with_sql_is_told_with_its_line(text: str, line: int, words: str) -> None:
+    """One mistake is one problem, at its place."""
+    ((at, told),) = problems(text)
+    assert (at, words in told) == (line, True), told
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    """A file with several mistakes lists each."""
+    assert [line for line, _ in problems("select 0;\n-- migrate:up quick\n-- migrate:dwn\n", Path("one.sql"))] == [
+        0,
+        1,
+        2,
+        2,
+        3,
+    ]
+
+
+def test_text_that_is_no_text() -> None:
+    """Other encodings than UTF-8 are told with the line."""
+    with pytest.raises(FilesError, match=r"one\.sql:2: expected UTF-8"):
+        parse(SQL, "-- migrate:up\nselect 'ä';".encode("latin-1"))
+
+
+def test_a_python_migration_is_read_without_running_it() -> None:
+    """Its options are constants; its functions are `async def`."""
+    migration = of(
+        'raise SystemExit\ntransaction = False\ncompatible_from = "20240101000000_x.py"\n'
+        "async def up(connection): ...\nasync def down(connection): ...\n",
+        PYTHON,
+    )
+    assert migration.up == Script(None, 4, transactional=False)
+    assert migration.down == Script(None, 5, transactional=False)
+    assert migration.compatible_from == "20240101000000_x"
+    assert of("async def up(connection): ...", PYTHON).down is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("", 1, "`async def up(connection)`, found none"),
+        ("def up(connection): ...", 1, "`async def up(connection)`"),
+        ("async def up(): ...", 1, "`async def up(connection)`"),
+        ("async def up(c): ...\n\ndef down(c): ...", 3, "`async def down(connection)`"),
+        ("async def up(c): ...\ntransaction = 0 > 1", 2, "`transaction = False`"),
+        ("async def up(c): ...\ncompatible_from = 1", 2, "`compatible_from = "),
+        ("async def up(c): ...\n  x", 2, "expected Python"),
+    ],
+)
+def test_what_is_wrong_with_python_is_told_with_its_line(text: str, line: int, words: str) -> None:
+    """One mistake is one problem, at its place."""
+    ((at, told),) = problems(text, PYTHON)
+    assert (at, words in told) == (line, True), told
+
+
+@pytest.mark.parametrize(
+    "name", ["one.sql", "2025_one.sql", "20250101000000.sql", "20250101000000_a b.sql", "20250101000000_a+b.sql"]
+)
+def test_a_name_is_fourteen_digits_and_words(name: str) -> None:
+    """Other names are told, without a line."""
+    ((line, told),) = problems("-- migrate:up\nselect 1;", Path(name))
+    assert (line, "14 digits" in told) == (0, True)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """There is no third outcome, for SQL and for Python."""
+    for path in (SQL, PYTHON):
+        try:
+            migration = of("-- migrate:up\n" + text if path is SQL else text, path)
+        except FilesError as error:
+            assert all(problem.text for problem in error.problems)  # noqa: PT017 - it may as well be read
+        else:
+            assert migration.revision == "20250101000000_one"
+
+
+def test_a_directory_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    """What is no migration does not count."""
+    for name in ("20250101000002_b.sql", "20250101000001_c.sql"):
+        (tmp_path / name).write_text("-- migrate:up\nselect 1;")
+    (tmp_path / "20250101000003_a.py").write_text("async def up(connection): ...")
+    for name in ("README.md", "__init__.py", ".hidden.sql", "schema.txt"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "20250101000004_directory.sql").mkdir()
+    assert [migration.revision[15:] for migration in load(tmp_path)] == ["c", "b", "a"]
+
+
+def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:
+    """Sorted by file and line, with two files of one revision among them."""
+    (tmp_path / "20250101000001_a.sql").write_text("-- migrate:up\nselect 1;")
+    (tmp_path / "20250101000001_a.py").write_text("async def up(connection): ...")
+    (tmp_path / "20250101000002_b.sql").write_text("-- migrate:up nonsense\n-- migrate:upp\nselect 1;")
+    (tmp_path / "c.sql").write_text("-- migrate:up\nselect 1;")
+    with pytest.raises(FilesError) as refused:
+        load(tmp_path)
+    told = [(Path(problem.path).name, problem.line) for problem in refused.value.problems]
+    assert told == [
+        ("20250101000001_a.sql", 0),
+        ("20250101000002_b.sql", 1),
+        ("20250101000002_b.sql", 1),
+        ("20250101000002_b.sql", 2),
+        ("c.sql", 0),
+    ]
+    assert str(refused.value).count("\n") == 4
+
+
+def test_a_directory_must_be_there(tmp_path: Path) -> None:
+    """An empty one is no mistake, a missing one is."""
+    assert load(tmp_path) == ()
+    with pytest.raises(FilesError, match="--dir"):
+        load(tmp_path / "nowhere")

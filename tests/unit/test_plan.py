@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrations.files import Migration, Script
+from migrations.ledger import Ledger, Record, State
+from migrations.plan import Obstacle, Plan, Refusal, plan
+from migrations.standing import Standing, compare
+
+NAMES = [f"r{number:02}" for number in range(8)]
+subsets = st.sets(st.sampled_from(NAMES)).map(sorted)
+states = st.sampled_from(State)
+
+
+def migration(name: str) -> Migration:
+    return Migration(name, Path(f"{name}.sql"), f"sum of {name}", Script("select 1"))
+
+
+def record(name: str, state: State = State.APPLIED, batch: int | None = None) -> Record:
+    return Record(name, state, f"sum of {name}", batch)
+
+
+def of(names: list[str]) -> list[Migration]:
+    return [migration(name) for name in names]
+
+
+def obstacles(decision: Plan | Refusal) -> list[Obstacle]:
+    assert isinstance(decision, Refusal)
+    return [obstacle for obstacle, _ in decision.obstacles]
+
+
+@given(files=subsets, rows=st.dictionaries(st.sampled_from(NAMES), states), target=st.none() | st.sampled_from(NAMES))
+def test_a_plan_is_what_is_pending_in_order(files: list[str], rows: dict[str, State], target: str | None) -> None:
+    """Against a model: what is wanted and not applied; refused for an unknown target, dirt, or a late merge."""
+    applied = sorted(name for name, state in rows.items() if state is State.APPLIED)
+    wanted = [name for name in files if name not in applied and (target is None or name <= target)]
+    dirty = any(state is not State.APPLIED for state in rows.values())
+    late = bool(applied) and any(name < applied[-1] for name in wanted)
+
+    decision = plan(of(files), Ledger.of(record(name, rows[name]) for name in sorted(rows)), target)
+
+    if (target is not None and target not in files) or (wanted and dirty) or late:
+        assert isinstance(decision, Refusal)
+        only_dirt = wanted and dirty and (target is None or target in files)
+        assert decision.dirty is bool(only_dirt)
+    else:
+        assert isinstance(decision, Plan)
+        assert [step.revision for step in decision.steps] == wanted
+        assert not set(wanted) & set(applied)
+        unknown = [name for name in applied if name not in files]
+        assert sorted(decision.ahead + decision.missing) == unknown
+        assert all(name > max(files, default="") for name in decision.ahead)
+
+
+@given(files=subsets, target=st.none() | st.sampled_from(NAMES))
+def test_after_a_plan_is_carried_out_nothing_is_left(files: list[str], target: str | None) -> None:
+    """Planning again gives no steps; a later plan without a target goes on where that one ended."""
+    first = plan(of(files), Ledger(), target if target in files else None)
+    assert isinstance(first, Plan)
+    ledger = Ledger.of(record(step.revision, batch=first.batch) for step in first.steps)
+    again = plan(of(files), ledger, target if target in files else None)
+    rest = plan(of(files), ledger)
+    assert isinstance(again, Plan)
+    assert isinstance(rest, Plan)
+    assert again.steps == ()
+    assert [step.revision for step in first.steps + rest.steps] == files
+    assert rest.batch == (first.batch + 1 if first.steps else 1)
+
+
+@given(files=subsets, newer=subsets)
+def test_an_older_image_has_nothing_to_do_even_when_a_newer_migration_failed(
+    files: list[str], newer: list[str]
+) -> None:
+    """Whatever else is in the ledger, a directory that is wholly applied needs nothing."""
+    rows = dict.fromkeys(newer, State.FAILED) | dict.fromkeys(files, State.APPLIED)
+    decision = plan(of(files), Ledger.of(record(name, rows[name]) for name in sorted(rows)))
+    assert isinstance(decision, Plan)
+    assert decision.steps == ()
+
+
+def test_an_edited_file_is_an_obstacle_even_with_nothing_pending() -> None:
+    """Both sums and the file are named; a record without a checksum is not compared."""
+    decision = plan(of(["a"]), Ledger.of([replace(record("a"), checksum="another")]))
+    assert obstacles(decision) == [Obstacle.CHANGED]
+    assert isinstance(decision, Refusal)
+    assert not decision.dirty
+    (text,) = (text for _, text in decision.obstacles)
+    assert all(word in text for word in ("a.sql", "another", "sum of a"))
+    assert isinstance(plan(of(["a"]), Ledger.of([replace(record("a"), checksum=None)])), Plan)
+
+
+def test_every_obstacle_is_told_at_once() -> None:
+    """A wrong target, an edited file and two late merges are four obstacles."""
+    ledger = Ledger.of([record("c"), replace(record("d"), checksum="another")])
+    decision = plan(of(["a", "b", "c", "d"]), ledger, None)
+    assert obstacles(decision) == [Obstacle.CHANGED, Obstacle.OUT_OF_ORDER, Obstacle.OUT_OF_ORDER]
+    assert obstacles(plan(of(["a"]), Ledger(), "z")) == [Obstacle.TARGET]
+
+
+def test_what_failed_is_told_with_its_error_and_the_way_out() -> None:
+    """A failed migration shows its error, one that was killed says so."""
+    failed = plan(of(["a"]), Ledger.of([replace(record("a", State.FAILED), error="no such table")]))
+    killed = plan(of(["a"]), Ledger.of([record("a", State.RUNNING)]))
+    for decision, words in ((failed, "no such table"), (killed, "never ended")):
+        assert isinstance(decision, Refusal)
+        assert decision.dirty
+        assert words in decision.obstacles[0][1]
+        assert "delete its row" in decision.obstacles[0][1]
+
+
+def test_how_each_revision_stands() -> None:
+    """Files and ledger side by side, in the order of names."""
+    ledger = Ledger.of(
+        [
+            record("a"),
+            replace(record("b"), checksum="another"),
+            record("c"),
+            record("e", State.FAILED),
+            record("f", State.RUNNING),
+        ]
+    )
+    assert [(row.revision, row.standing) for row in compare(of(["a", "b", "d", "e", "f"]), ledger)] == [
+        ("a", Standing.APPLIED),
+        ("b", Standing.CHANGED),
+        ("c", Standing.MISSING),
+        ("d", Standing.PENDING),
+        ("e", Standing.FAILED),
+        ("f", Standing.RUNNING),
+    ]
