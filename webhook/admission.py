@@ -12,9 +12,9 @@ from typing import Protocol
 from migrations.reader import Reading
 from webhook.gate import Gate
 from webhook.objects import SCHEDULING_GATE, Pod
-from webhook.requirement import requirement
+from webhook.requirement import declares, requirement
 from webhook.review import Patch, Request, admit_patch, hold_patch
-from webhook.verdict import Outcome, Verdict, decide, strictest
+from webhook.verdict import Outcome, Reason, Verdict, decide, strictest
 
 
 class View(Protocol):
@@ -95,11 +95,13 @@ class Admission:
         """Say the final word on a pod's creation, and on the removal of our gate."""
         pod = _subject(request)
         if request.operation == "UPDATE":
-            return await self._guard_removal(request, pod)
+            return await self._guard_removal(request.old_object, pod, request.namespace)
         carries = pod.gate_index is not None
         verdict = await self._verdict(
             request.namespace, pod, accept=lambda cached: carries and cached.outcome is Outcome.HOLD
         )
+        if verdict.reason is Reason.UNSELECTED:
+            return Answer(verdict)
         if verdict.outcome is Outcome.HOLD and not carries:
             how = "spec.nodeName is set" if pod.spec.node_name else f"it came without scheduling gate {SCHEDULING_GATE}"
             return Answer(verdict, allowed=False, message=f"{verdict.message} (refused, not held, since {how})")
@@ -107,11 +109,11 @@ class Admission:
             return Answer(verdict, allowed=False, message=verdict.message)
         return Answer(verdict, warnings=(verdict.message,) if verdict.outcome is Outcome.WARN else ())
 
-    async def _guard_removal(self, request: Request, pod: Pod) -> Answer:
-        old = request.old_object
-        removed = old is not None and old.held and pod.gate_index is None and pod.metadata.deletion_timestamp is None
-        verdict = await self._verdict(request.namespace, pod, accept=lambda _: not removed)
-        if not removed or verdict.outcome.good:
+    async def _guard_removal(self, old: Pod | None, new: Pod, namespace: str) -> Answer:
+        """Judge by the pod as it was: the request that takes the gate off must not change what the pod declares too."""
+        removed = old is not None and old.held and new.gate_index is None and new.metadata.deletion_timestamp is None
+        verdict = await self._verdict(namespace, old or new, accept=lambda _: not removed)
+        if not removed or verdict.outcome.good or verdict.reason is Reason.UNSELECTED:
             return Answer(verdict)
         return Answer(verdict, allowed=False, message=f"scheduling gate {SCHEDULING_GATE} stays: {verdict.message}")
 
@@ -119,12 +121,13 @@ class Admission:
         """Judge by the cache; where that is bad, and ``accept`` does not take it, look at the database once more."""
         gates = self._view.selecting(namespace, pod.labels)
         verdicts = self._judge(pod, gates)
-        verdict = strictest(verdicts)
-        if verdict.outcome.good or accept(verdict):
+        declared = declares(pod)
+        verdict = strictest(verdicts, declares=declared)
+        if verdict.outcome.good or not gates or accept(verdict):
             return verdict
         bad = [gate for gate, found in zip(gates, verdicts, strict=True) if not found.outcome.good]
         await self._view.refresh(bad, self._patience)
-        return strictest(self._judge(pod, gates))
+        return strictest(self._judge(pod, gates), declares=declared)
 
     def _judge(self, pod: Pod, gates: Sequence[Gate]) -> list[Verdict]:
         return judge(pod, [(gate, self._view.reading(gate)) for gate in gates], self._now())

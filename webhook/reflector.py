@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
-from webhook.errors import ClusterError, Expired
+from webhook.errors import ClusterError, Expired, Unavailable
 from webhook.objects import Metadata
 
 Key = tuple[str, str]
@@ -28,6 +28,9 @@ class Object(Protocol):
 
 
 T = TypeVar("T", bound=Object)
+
+SHORTEST_WATCH = 1.0
+"""Seconds. A watch that ends sooner without a word did not work, whatever the answer's status said."""
 
 
 class ChangeKind(StrEnum):
@@ -83,6 +86,7 @@ class Reflector(Generic[T]):
         self._on_change = on_change
         self._on_failure = on_failure
         self._retry = retry
+        self._pause = retry[0]
         self._objects: dict[Key, T] = {}
         self._synced = asyncio.Event()
 
@@ -102,22 +106,19 @@ class Reflector(Generic[T]):
 
     async def run(self) -> None:
         """Follow the feed until cancelled."""
-        first, longest = self._retry
-        pause = first
         while True:
             try:
                 version = await self._list()
                 self._on_failure(None)
-                pause = first
                 while True:
                     version = await self._watch(version)
             except Expired:
-                continue
+                pass  # nothing is wrong but our version: list again
             except ClusterError as error:
                 self._on_failure(error)
             # Jitter keeps replicas from asking a restarted API server all at once.
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            pause = min(pause * 2, longest)
+            await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            self._pause = min(self._pause * 2, self._retry[1])
 
     async def _list(self) -> str:
         found, version = await self._feed.snapshot()
@@ -130,11 +131,19 @@ class Reflector(Generic[T]):
         return version
 
     async def _watch(self, version: str) -> str:
+        """Follow one watch to its end. Only one that works shortens the pause again: a list alone proves nothing."""
+        clock = asyncio.get_running_loop().time
+        proven = clock() + SHORTEST_WATCH
         async for change in self._feed.changes(version):
+            proven = clock()
+            self._pause = self._retry[0]
             version = change.resource_version
             if change.object is not None and change.kind is not ChangeKind.BOOKMARK:
                 gone = change.kind is ChangeKind.DELETED
                 self._put(change.object.metadata.key, None if gone else change.object)
+        if clock() < proven:
+            raise Unavailable("the watch ended at once, without a word")
+        self._pause = self._retry[0]
         return version
 
     def _put(self, key: Key, new: T | None) -> None:

@@ -21,12 +21,17 @@ from webhook.gate import Gate
 from webhook.guard import Guard
 from webhook.objects import Metadata, Pod
 from webhook.reflector import Feed, Key, Reflector
+from webhook.requirement import declares
 from webhook.review import Patch, release_patch
 from webhook.telemetry import Telemetry, event
-from webhook.verdict import Verdict, strictest
+from webhook.verdict import Reason, Verdict, strictest
 
 PARALLEL_PATCHES = 32
 """Requests to the API server at a time; more of them only queue in its fair queuing, fewer keep a rollout waiting."""
+
+UNSELECTED_SECONDS = 10.0
+"""How long a pod that declares a revision waits for a LedgerGate to select it. Helm creates Deployments before custom
+resources, seconds apart; and a gate that was deleted, not forgotten, delays pods no longer than this."""
 
 RETRY_SECONDS = (0.05, 2.0)
 
@@ -46,6 +51,7 @@ class _Held:
     pod: Pod
     since: float
     told: str = ""  # what was last said of it in an Event
+    awaited: bool = False  # somebody looks at it again when its gate is late
 
 
 class Releases:
@@ -132,7 +138,7 @@ class Releases:
         if uid in self._releasing or not self._guard.synced:
             return
         verdict = self._verdict(held.pod)
-        if verdict.outcome.good:
+        if self._may_go(held, verdict):
             self._releasing.add(uid)
             self._group.create_task(self._release(held))
         elif held.told != verdict.message:
@@ -141,14 +147,29 @@ class Releases:
 
     def _verdict(self, pod: Pod) -> Verdict:
         gates = self._guard.selecting(pod.metadata.namespace, pod.labels)
-        return strictest(judge(pod, [(gate, self._guard.reading(gate)) for gate in gates], self._now()))
+        verdicts = judge(pod, [(gate, self._guard.reading(gate)) for gate in gates], self._now())
+        return strictest(verdicts, declares=declares(pod))
+
+    def _may_go(self, held: _Held, verdict: Verdict) -> bool:
+        """Tell whether a pod may run; one whose gate may still be on its way is looked at again when it is late."""
+        if verdict.outcome.good or verdict.reason is not Reason.UNSELECTED:
+            return verdict.outcome.good
+        left = held.since + UNSELECTED_SECONDS - self._monotonic()
+        if left > 0 and not held.awaited:
+            held.awaited = True
+            asyncio.get_running_loop().call_later(left, self._look_later, held)
+        return left <= 0
+
+    def _look_later(self, held: _Held) -> None:
+        if self._in(held.pod.metadata.namespace).get(held.pod.metadata.key) is held:
+            self._look(held)
 
     async def _release(self, held: _Held) -> None:
         """Take our gate off one pod, as often as it takes, while it is held and its verdict stays good."""
         uid = held.pod.metadata.uid
         for pause in _pauses():
             verdict = self._verdict(held.pod)
-            if uid not in self._releasing or not verdict.outcome.good:
+            if uid not in self._releasing or not self._may_go(held, verdict):
                 break
             try:
                 async with self._slots:

@@ -6,6 +6,7 @@ from migrations.revision import Revision, RevisionError
 from webhook.objects import Pod
 
 REVISION = "ledgergate.dev/revision"
+PER_GATE = "revision.ledgergate.dev/"
 MIGRATES = "ledgergate.dev/migrates"
 
 
@@ -22,6 +23,11 @@ class Requirement:
     expected: Revision | None = None
     invalid: str | None = None
     migrates: bool = False
+
+
+def declares(pod: Pod) -> bool:
+    """Tell whether a pod says by annotation that it expects a revision of some ledger, whichever gate that is for."""
+    return any(name == REVISION or name.startswith(PER_GATE) for name in pod.annotations)
 
 
 def requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requirement:
@@ -44,7 +50,7 @@ def requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requireme
 
 
 def _declared(pod: Pod, gate: str, expect_env: str | None) -> str | None:
-    for annotation in (f"revision.ledgergate.dev/{gate}", REVISION):
+    for annotation in (f"{PER_GATE}{gate}", REVISION):
         if annotation in pod.annotations:
             return pod.annotations[annotation]
     if expect_env is None:

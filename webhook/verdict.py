@@ -98,13 +98,22 @@ def decide(gate: str, requirement: Requirement, reading: Reading, policy: Policy
     return Verdict(reason, outcome, message, gate)
 
 
-def strictest(verdicts: Iterable[Verdict]) -> Verdict:
+def strictest(verdicts: Iterable[Verdict], *, declares: bool = False) -> Verdict:
     """Combine the verdicts of every gate that selects a pod: it needs each of them.
 
     The same verdicts in another order give the same answer.
+
+    Args:
+        declares: the pod declares a revision. Where no gate selects it, its gate may be on its way (Helm creates custom
+            resources after Deployments), so it is held, for the short while that the controller allows.
     """
     ranked = sorted(verdicts, key=lambda verdict: (-verdict.outcome, verdict.gate))
-    return ranked[0] if ranked else Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
+    if ranked:
+        return ranked[0]
+    if declares:
+        text = "the pod declares a revision, but no LedgerGate selects it: it starts in some seconds if none comes"
+        return Verdict(Reason.UNSELECTED, Outcome.HOLD, text)
+    return Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
 
 
 _Judgement = tuple[Reason, Outcome, str]

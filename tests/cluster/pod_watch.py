@@ -41,7 +41,7 @@ class PodWatch:
     """
 
     def __init__(self, plane: ControlPlane, namespace: str) -> None:
-        # KEP-3157: a bookmark says when all that was there before the watch has been sent, and so that the watch stands.
+        # KEP-3157: a bookmark says when all that was there before the watch has been sent, and that the watch stands.
         query = "watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
         path = f"/api/v1/namespaces/{namespace}/pods?{query}"
         kubectl = str(plane.programs / "kubectl")

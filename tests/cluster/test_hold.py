@@ -75,8 +75,25 @@ def test_the_long_form_finds_a_gap(application: Application, database: str, tmp_
 def test_a_pod_that_no_gate_selects_is_left_alone(application: Application, database: str) -> None:
     """Opting a namespace in concerns the pods that a LedgerGate selects, and no other."""
     application.opt_in(database)
-    application.deploy("other", THIRD, labels={})
+    application.deploy("other", None, labels={})
     application.await_running("other")
+
+
+def test_a_pod_waits_for_a_gate_that_comes_after_it(application: Application, database: str) -> None:
+    """Helm creates custom resources last: a pod that declares a revision waits for its gate a while, and is held."""
+    application.opt_in(database)
+    application.deploy("early", THIRD, labels={"later": "true"})
+    application.await_held("early")
+    application.gate("second", selector={"matchLabels": {"later": "true"}})
+    until("the second gate to hold them", lambda: application.status("second").get("heldPods") == 3)
+
+
+def test_a_pod_whose_gate_never_comes_starts(application: Application, database: str) -> None:
+    """A declared revision without any LedgerGate delays a pod by seconds, never for good."""
+    application.opt_in(database)
+    application.deploy("orphan", THIRD, labels={}, replicas=1)
+    application.await_held("orphan", 1)
+    application.await_running("orphan", 1)
 
 
 def test_an_undeclared_pod_starts_with_a_warning(application: Application, database: str) -> None:

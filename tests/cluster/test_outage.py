@@ -25,7 +25,7 @@ def test_without_a_webhook_pods_are_created_held_and_judged_by_the_controller(
     application.opt_in(database)
     installation.kill("webhook")
     application.deploy("good", SECOND)
-    application.deploy("unselected", THIRD, labels={})
+    application.deploy("unselected", None, labels={})
     application.deploy("early", THIRD)
     application.await_running("good")
     application.await_running("unselected")
