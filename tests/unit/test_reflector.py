@@ -1,0 +1,332 @@
+"""The local copy follows a feed through everything that can happen to a watch."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from webhook.errors import ClusterError, Expired, Forbidden, Unavailable
+from webhook.objects import Metadata, Secret
+from webhook.reflector import Change, ChangeKind, Reflector
+
+QUICK = (0.001, 0.008)
+Told = tuple[str | None, str | None]
+
+
+class Store:
+    """A collection in memory with versions and a history of changes, as etcd keeps them; it can fail on demand."""
+
+    def __init__(self) -> None:
+        self.version = 10
+        self.items: dict[str, Secret] = {}
+        self.events: list[Change[Secret]] = []
+        self.compacted = 0
+        self.lists = 0
+        self.watched_from: list[str] = []
+        self.refusals: list[ClusterError] = []
+        self.breakage: ClusterError | None = None
+        self._end = False
+        self._news = asyncio.Event()
+
+    def put(self, name: str, uid: str = "u") -> None:
+        """Create or change an object."""
+        kind = ChangeKind.MODIFIED if name in self.items else ChangeKind.ADDED
+        self.version += 1
+        metadata = Metadata(name=name, namespace="ns", uid=uid, resource_version=str(self.version))
+        self.items[name] = Secret(metadata=metadata)
+        self._tell(kind, self.items[name])
+
+    def delete(self, name: str) -> None:
+        """Delete one that is there."""
+        self.version += 1
+        self._tell(ChangeKind.DELETED, self.items.pop(name))
+
+    def bookmark(self) -> None:
+        """Move the version on without a change, as other objects' changes do."""
+        self.version += 5
+        self._tell(ChangeKind.BOOKMARK, None)
+
+    def compact(self) -> None:
+        """Forget the history, as etcd does every five minutes."""
+        self.compacted = self.version
+        self.events.clear()
+
+    def cut(self, error: ClusterError | None = None) -> None:
+        """End the watch that runs: cleanly, or with an error."""
+        self._end, self.breakage = True, error
+        self._wake()
+
+    async def snapshot(self) -> tuple[list[Secret], str]:
+        """List, unless refused."""
+        self.lists += 1
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return list(self.items.values()), str(self.version)
+
+    async def changes(self, resource_version: str) -> AsyncIterator[Change[Secret]]:
+        """Watch."""
+        self.watched_from.append(resource_version)
+        at = int(resource_version)
+        while True:
+            if at < self.compacted and not self._end:
+                raise Expired("410: too old resource version")
+            for change in [found for found in self.events if int(found.resource_version) > at]:
+                at = int(change.resource_version)
+                yield change
+            if self._end:
+                self._end = False
+                error, self.breakage = self.breakage, None
+                if error is not None:
+                    raise error
+                return
+            await self._news.wait()
+
+    def _tell(self, kind: ChangeKind, found: Secret | None) -> None:
+        self.events.append(Change(kind, str(self.version), found))
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+class Follower:
+    """What a reflector told."""
+
+    def __init__(self, store: Store, retry: tuple[float, float] = QUICK) -> None:
+        self.told: list[Told] = []
+        self.failures: list[ClusterError | None] = []
+        self.reflector = Reflector(store, self._changed, on_failure=self.failures.append, retry=retry)
+
+    def _changed(self, old: Secret | None, new: Secret | None) -> None:
+        found = new or old
+        assert found is not None
+        assert self.reflector.objects.get(found.metadata.key) is new, "told before the copy has it"
+        self.told.append((_word(old), _word(new)))
+
+    @property
+    def copy(self) -> dict[str, Secret]:
+        """The copy, by name."""
+        return {key[1]: item for key, item in self.reflector.objects.items()}
+
+
+def _word(found: Secret | None) -> str | None:
+    return None if found is None else f"{found.metadata.name}@{found.metadata.resource_version}"
+
+
+async def eventually(probe: Callable[[], bool]) -> None:
+    """Wait for a condition, without a fixed time."""
+    async with asyncio.timeout(10):
+        while not probe():  # noqa: ASYNC110 - no event tells of what somebody else's callback has done
+            await asyncio.sleep(0.001)
+
+
+def _more(found: list[str], than: int) -> bool:
+    return len(found) > than
+
+
+@asynccontextmanager
+async def following(store: Store, retry: tuple[float, float] = QUICK) -> AsyncIterator[Follower]:
+    """A reflector that runs, and has listed."""
+    follower = Follower(store, retry)
+    task = asyncio.create_task(follower.reflector.run())
+    try:
+        await asyncio.wait_for(follower.reflector.wait_synced(), 10)
+        await eventually(lambda: bool(store.watched_from) or task.done())
+        yield follower
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_is_there_is_told_once() -> None:
+    """The first list is told object by object, and only then is the copy synced."""
+    store = Store()
+    store.put("a")
+    store.put("b")
+    assert not Follower(store).reflector.synced
+    async with following(store) as follower:
+        assert follower.reflector.synced
+        assert follower.told == [(None, "a@11"), (None, "b@12")]
+        assert follower.failures == [None]
+
+
+async def test_an_empty_collection_is_synced() -> None:
+    """Nothing there is known too."""
+    async with following(Store()) as follower:
+        assert follower.copy == {}
+
+
+async def test_changes_are_told_with_what_was_before() -> None:
+    """Added, changed, deleted: each with the old and the new object."""
+    store = Store()
+    async with following(store) as follower:
+        store.put("a")
+        store.put("a")
+        store.delete("a")
+        await eventually(lambda: len(follower.told) == 3)
+        assert follower.told == [(None, "a@11"), ("a@11", "a@12"), ("a@12", None)]
+        assert follower.copy == {}
+        assert store.lists == 1
+
+
+async def test_a_watch_that_ends_goes_on_where_it_was() -> None:
+    """The server ends a watch after a while: no list, nothing twice, from the version of the last bookmark on."""
+    store = Store()
+    store.put("a")
+    async with following(store) as follower:
+        store.bookmark()
+        store.cut()
+        await eventually(lambda: len(store.watched_from) == 2)
+        store.put("b")
+        await eventually(lambda: len(follower.told) == 2)
+        assert store.watched_from == ["11", "16"]
+        assert store.lists == 1
+        assert set(follower.failures) == {None}
+
+
+async def test_expired_is_listed_again_and_the_difference_told() -> None:
+    """410 Gone: what came, went and changed meanwhile is told once; what stayed is not; it is no failure."""
+    store = Store()
+    for name in ("stays", "goes", "changes"):
+        store.put(name)
+    async with following(store) as follower:
+        before = len(follower.told)
+        # All at once, so that the watch sees none of it.
+        store.delete("goes")
+        store.put("changes")
+        store.put("comes")
+        store.compact()
+        await eventually(lambda: store.lists == 2)
+        await eventually(lambda: len(follower.told) == before + 3)
+        assert follower.told[before:] == [("goes@12", None), ("changes@13", "changes@15"), (None, "comes@16")]
+        assert set(follower.failures) == {None}
+        assert follower.copy == store.items
+
+
+async def test_another_object_of_the_same_name_is_told() -> None:
+    """Deleted and made anew while nobody watched: another uid is another object, whatever its version."""
+    store = Store()
+    store.put("a", uid="first")
+    async with following(store) as follower:
+        store.delete("a")
+        store.version = 10
+        store.put("a", uid="second")
+        store.events.clear()
+        store.cut(Unavailable("connection lost"))
+        await eventually(lambda: len(follower.told) == 2)
+        assert follower.copy["a"].metadata.uid == "second"
+
+
+@pytest.mark.parametrize("error", [Unavailable("500"), Forbidden("403"), ClusterError("a watch event cannot be read")])
+async def test_a_broken_watch_is_listed_again(error: ClusterError) -> None:
+    """Whatever breaks a watch is told as a failure, and its end too; no change of the time between is missed."""
+    store = Store()
+    store.put("a")
+    async with following(store) as follower:
+        store.refusals = [Unavailable("starting"), Unavailable("starting")]
+        store.cut(error)
+        store.put("b")
+        store.compact()
+        await eventually(lambda: follower.copy == store.items and follower.failures[-1] is None)
+        assert follower.failures[:2] == [None, error]
+        assert [type(failure) for failure in follower.failures[2:]] == [Unavailable, Unavailable, type(None)]
+
+
+async def test_a_first_list_that_fails_is_tried_again() -> None:
+    """A start before the API server's: not synced until it answers."""
+    store = Store()
+    store.refusals = [Unavailable("refused"), Forbidden("no right yet"), Expired("410")]
+    store.put("a")
+    async with following(store) as follower:
+        assert follower.told == [(None, "a@11")]
+        assert [type(failure) for failure in follower.failures] == [Unavailable, Forbidden, type(None)]
+
+
+class Broken(Store):
+    """A feed that lists, and whose watch ends at once, each time in the same way."""
+
+    def __init__(self, error: ClusterError | None) -> None:
+        super().__init__()
+        self.error = error
+
+    async def changes(self, resource_version: str) -> AsyncIterator[Change[Secret]]:
+        """End, or fail."""
+        self.watched_from.append(resource_version)
+        if len(self.watched_from) > 1_000:
+            await asyncio.sleep(3600)
+        if self.error is not None:
+            raise self.error
+        for change in self.events[:0]:
+            yield change
+
+
+@pytest.mark.parametrize("error", [Forbidden("403: may get, not watch"), Expired("410"), None], ids=str)
+async def test_a_watch_that_never_works_does_not_hammer(error: ClusterError | None) -> None:
+    """A list that works and a watch that does not (a right is missing, a proxy cuts it): the pauses grow all the same.
+
+    Pauses of 10, 20, 40 and 80 ms, halved at most by the jitter: not more than a dozen rounds in 300 ms.
+    """
+    store = Broken(error)
+    store.put("a")
+    async with following(store, retry=(0.01, 0.08)) as follower:
+        await asyncio.sleep(0.3)
+        assert 2 <= len(store.watched_from) <= 15
+        store.put("b")
+        await eventually(lambda: follower.copy == store.items)
+
+
+async def test_the_pause_starts_over_once_a_watch_has_worked() -> None:
+    """After an outage the next hiccup is short again: the pause grows within one outage only."""
+    store = Store()
+    async with following(store, retry=(0.001, 3600)) as follower:
+        for number in range(20):  # pauses that went on doubling would be minutes by now
+            store.put(f"a{number}")
+            await eventually(lambda: follower.copy == store.items)
+            watches = len(store.watched_from)
+            store.cut(Unavailable("lost"))
+            await eventually(partial(_more, store.watched_from, watches))
+
+
+Action = Callable[[Store], None]
+_names = st.sampled_from("abc")
+actions: st.SearchStrategy[Action] = st.one_of(
+    _names.map(lambda name: lambda store: store.put(name)),
+    _names.map(lambda name: lambda store: store.delete(name) if name in store.items else None),
+    st.just(Store.bookmark),
+    st.just(Store.compact),
+    st.just(Store.cut),
+    st.just(lambda store: store.cut(Unavailable("lost"))),
+    st.just(lambda store: store.refusals.append(Unavailable("starting"))),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(actions, st.booleans()), max_size=30))
+def test_no_change_is_ever_missed(story: list[tuple[Action, bool]]) -> None:
+    """Whatever happens, in the end the copy is the collection, and what was told leads to the same."""
+
+    async def live() -> None:
+        store = Store()
+        async with following(store, retry=(0.0001, 0.0005)) as follower:
+            for action, breathe in story:
+                action(store)
+                if breathe:
+                    await asyncio.sleep(0)
+            store.put("last")
+            await eventually(lambda: follower.copy == store.items)
+            replayed: dict[str, str] = {}
+            for old, new in follower.told:
+                name = (new or old or "").partition("@")[0]
+                assert replayed.get(name) == old
+                replayed[name] = new or ""
+                if new is None:
+                    del replayed[name]
+            assert replayed == {name: _word(found) for name, found in store.items.items()}
+
+    asyncio.run(live())
