@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -26,7 +27,15 @@ from webhook.review import (
 
 OURS = {"name": SCHEDULING_GATE}
 OTHER = {"name": "example.com/quota"}
-MISSING = object()
+
+
+class Missing(Enum):
+    """Not there at all, which is not null. (An enum, as its name is the same in every worker.)"""
+
+    FIELD = "missing"
+
+
+MISSING = Missing.FIELD
 
 
 def apply(document: dict[str, Any], patch: Patch) -> dict[str, Any]:
