@@ -30,7 +30,7 @@ OTHER = {"name": "example.com/quota"}
 
 
 class Missing(Enum):
-    """Not there at all, which is not null. (An enum, as its name is the same in every worker.)"""
+    """Not there at all, which is not null; an enum, as its name is the same in every worker."""
 
     FIELD = "missing"
 
