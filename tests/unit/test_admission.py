@@ -1,0 +1,258 @@
+"""What a verdict means for a pod that is being created or ungated, and when the database is looked at once more."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from migrations.ledger import Ledger, Record, State
+from migrations.reader import Fault, Reading
+from webhook.admission import Admission, Answer
+from webhook.gate import Action, Gate, Mode, Policy
+from webhook.objects import GATED_LABEL, SCHEDULING_GATE, Metadata, Pod, PodSpec, SchedulingGate
+from webhook.review import Request
+from webhook.selector import Selector
+from webhook.verdict import Outcome, Reason
+
+NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
+A, B = "20260101000000_a", "20260102000000_b"
+
+
+def ledger(*names: str) -> Reading:
+    return Reading(Ledger.of(Record(name, State.APPLIED) for name in names), NOW)
+
+
+def gate(name: str = "app", **policy: Any) -> Gate:
+    return Gate(
+        "ns", name, Selector((("guarded", "Exists", frozenset()),)), "pg", "ledgergate", policy=Policy(**policy)
+    )
+
+
+@dataclass
+class Ledgers:
+    """A view in memory: what is cached, and what a fresh look would find."""
+
+    gates: list[Gate]
+    cached: Reading
+    fresh: dict[str, Reading] = field(default_factory=dict)
+    looks: list[tuple[list[str], float]] = field(default_factory=list)
+    known: dict[str, Reading] = field(default_factory=dict)
+    synced: bool = True
+
+    def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
+        """Return the gates that select these labels."""
+        return [found for found in self.gates if found.namespace == namespace and found.selector.matches(labels)]
+
+    def reading(self, gate: Gate) -> Reading:
+        """Return what is cached."""
+        return self.known.get(gate.name, self.cached)
+
+    async def refresh(self, gates: Iterable[Gate], within: float) -> None:
+        """Take over what a fresh look finds."""
+        names = [found.name for found in gates]
+        self.looks.append((names, within))
+        self.known.update({name: self.fresh[name] for name in names if name in self.fresh})
+
+
+def pod(*gates: str, revision: str | None = B, guarded: bool = True, **spec: Any) -> Pod:
+    held = [SchedulingGate(name=name) for name in gates]
+    annotations = None if revision is None else {"ledgergate.dev/revision": revision}
+    metadata = Metadata(
+        name="web-1", namespace="ns", labels={"guarded": ""} if guarded else None, annotations=annotations
+    )
+    return Pod(metadata=metadata, spec=PodSpec(scheduling_gates=held, **spec))
+
+
+def create(found: Pod) -> Request:
+    return Request(uid="u", operation="CREATE", namespace="ns", object=found)
+
+
+def update(old: Pod, new: Pod) -> Request:
+    return Request(uid="u", operation="UPDATE", namespace="ns", object=new, old_object=old)
+
+
+def admission(view: Ledgers) -> Admission:
+    return Admission(view, lambda: NOW, patience=0.25)
+
+
+Ask = Callable[[Ledgers, Request], Any]
+
+
+async def mutate(view: Ledgers, found: Pod) -> Answer:
+    return await admission(view).mutate(create(found))
+
+
+async def validate(view: Ledgers, found: Pod) -> Answer:
+    return await admission(view).validate(create(found))
+
+
+BEHIND, THERE = ledger(A), ledger(A, B)
+HELD = pod(SCHEDULING_GATE)
+
+
+async def test_mutation_holds_what_may_not_run() -> None:
+    """A bad verdict puts our gate and label on, and lets the pod be created."""
+    answer = await mutate(Ledgers([gate()], BEHIND), pod())
+    assert answer.allowed
+    assert answer.outcome == "held"
+    assert [step["path"] for step in answer.patch] == [
+        "/spec/schedulingGates",
+        "/metadata/labels/ledgergate.dev~1gated",
+    ]
+
+
+async def test_mutation_lets_go_what_may_run() -> None:
+    """A good verdict takes off what the API server's own policy put on, in the same request."""
+    answer = await mutate(Ledgers([gate()], THERE), pod("other", SCHEDULING_GATE))
+    assert answer.outcome == "admitted"
+    assert [step["op"] for step in answer.patch] == ["test", "remove"]
+    assert answer.patch[1]["path"] == "/spec/schedulingGates/1"
+
+
+async def test_mutation_leaves_alone_what_is_right_already() -> None:
+    """Called twice (reinvocation), the second answer changes nothing."""
+    assert (await mutate(Ledgers([gate()], THERE), pod())).patch == []
+    held = replace_labels(HELD, {"guarded": "", GATED_LABEL: "true"})
+    assert (await mutate(Ledgers([gate()], BEHIND), held)).patch == []
+
+
+def replace_labels(found: Pod, labels: dict[str, str]) -> Pod:
+    metadata = Metadata(name=found.metadata.name, namespace="ns", labels=labels, annotations=found.metadata.annotations)
+    return Pod(metadata=metadata, spec=found.spec)
+
+
+async def test_mutation_lets_go_what_no_gate_selects() -> None:
+    """In an opted-in namespace the policy gates every pod; the ones that concern nobody are let go."""
+    answer = await mutate(Ledgers([gate()], BEHIND), pod(SCHEDULING_GATE, guarded=False))
+    assert answer.verdict.reason is Reason.UNSELECTED
+    assert answer.patch
+
+
+async def test_mutation_holds_what_validation_will_deny() -> None:
+    """Should the validating call fail (it is allowed to, for a pod with our gate), a denied pod is at least held."""
+    answer = await mutate(Ledgers([gate(on_behind=Action.DENY)], BEHIND), pod())
+    assert answer.allowed
+    assert answer.patch
+
+
+async def test_mutation_puts_no_gate_on_a_bound_pod() -> None:
+    """The API refuses a scheduling gate beside a node name, with a message that nobody understands."""
+    answer = await mutate(Ledgers([gate()], BEHIND), pod(node_name="node-0"))
+    assert answer.allowed
+    assert answer.patch == []
+
+
+async def test_validation_admits_what_is_held() -> None:
+    """A pod with our gate waits; it is not refused, and the database is not asked again for it."""
+    view = Ledgers([gate()], BEHIND)
+    answer = await validate(view, HELD)
+    assert answer.allowed
+    assert view.looks == []
+
+
+async def test_validation_refuses_what_should_be_held_and_is_not() -> None:
+    """Nobody slips past the gate: without it a bad verdict is a refusal that says why."""
+    answer = await validate(Ledgers([gate()], BEHIND), pod("other"))
+    assert not answer.allowed
+    assert answer.outcome == "denied"
+    assert answer.message.startswith(f"ledger app is at {A}, the pod expects {B}")
+    assert "without scheduling gate ledgergate.dev/ledger" in answer.message
+    bound = await validate(Ledgers([gate()], BEHIND), pod(node_name="node-0"))
+    assert not bound.allowed
+    assert "spec.nodeName is set" in bound.message
+
+
+@pytest.mark.parametrize("found", [pod(), HELD])
+async def test_validation_denies_where_the_gate_says_deny(found: Pod) -> None:
+    """`onBehind: Deny` refuses the pod, held or not."""
+    answer = await validate(Ledgers([gate(on_behind=Action.DENY)], BEHIND), found)
+    assert not answer.allowed
+    assert answer.message == answer.verdict.message
+
+
+@pytest.mark.parametrize(
+    ("policy", "warned"), [({"on_behind": Action.WARN}, True), ({"mode": Mode.AUDIT}, True), ({}, False)]
+)
+async def test_validation_warns(policy: dict[str, Any], warned: bool) -> None:
+    """A warning goes with an admission, once: validation shows it, mutation does not."""
+    view = Ledgers([gate(**policy)], BEHIND if warned else THERE)
+    answer = await validate(view, pod())
+    assert answer.allowed
+    assert answer.warnings == ((answer.verdict.message,) if warned else ())
+    assert (await mutate(view, pod())).warnings == ()
+
+
+async def test_a_good_verdict_costs_no_look() -> None:
+    """On the good path admission does no I/O."""
+    view = Ledgers([gate()], THERE)
+    await mutate(view, pod())
+    await validate(view, pod())
+    assert view.looks == []
+
+
+@pytest.mark.parametrize("ask", [mutate, validate])
+async def test_a_stale_cache_never_holds(ask: Callable[[Ledgers, Pod], Any]) -> None:
+    """Where the cache says behind, the ledger is read once more, within bounds, and that reading decides."""
+    view = Ledgers([gate()], BEHIND, fresh={"app": THERE})
+    answer = await ask(view, pod())
+    assert answer.verdict.reason is Reason.MATCHES
+    assert answer.allowed
+    assert view.looks == [(["app"], 0.25)]
+
+
+async def test_only_bad_ledgers_are_looked_at() -> None:
+    """Of several gates, the ones that are satisfied need no look; the pod needs every one of them."""
+    view = Ledgers([gate("good"), gate("bad"), gate("worse", on_behind=Action.DENY)], BEHIND, known={"good": THERE})
+    answer = await mutate(view, pod())
+    assert view.looks == [(["bad", "worse"], 0.25)]
+    assert answer.verdict.gate == "worse"
+    assert answer.verdict.outcome is Outcome.DENY
+    view = Ledgers([gate("good"), gate("bad")], BEHIND, known={"good": THERE}, fresh={"bad": THERE})
+    assert (await mutate(view, pod())).verdict.outcome.good
+
+
+async def test_one_bad_gate_of_two_holds() -> None:
+    """Being good for one database does not make a pod good for another."""
+    view = Ledgers([gate("one"), gate("two")], BEHIND, known={"one": THERE})
+    assert (await mutate(view, pod())).verdict.gate == "two"
+
+
+UNGATED = pod()
+
+
+async def test_nobody_takes_the_gate_off_while_the_verdict_is_bad() -> None:
+    """The removal of our gate is refused, with the reason; the database was asked once more."""
+    view = Ledgers([gate()], BEHIND)
+    answer = await admission(view).validate(update(HELD, UNGATED))
+    assert not answer.allowed
+    assert answer.message.startswith("scheduling gate ledgergate.dev/ledger stays: ledger app is at")
+    assert len(view.looks) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reading"),
+    [
+        pytest.param(HELD, UNGATED, THERE, id="the verdict is good"),
+        pytest.param(HELD, pod(SCHEDULING_GATE), BEHIND, id="the gate stays"),
+        pytest.param(UNGATED, UNGATED, BEHIND, id="it runs already"),
+        pytest.param(pod("other"), pod(), BEHIND, id="another tool's gate goes"),
+    ],
+)
+async def test_other_updates_pass(old: Pod, new: Pod, reading: Reading) -> None:
+    """An update that does not take our gate off against the verdict is none of our business."""
+    assert (await admission(Ledgers([gate()], reading)).validate(update(old, new))).allowed
+
+
+async def test_a_pod_that_goes_away_is_let_go() -> None:
+    """Finalizers and garbage collection must never wait for us."""
+    going = Pod(metadata=Metadata(name="web-1", namespace="ns", labels={"guarded": ""}, deletion_timestamp="t"))
+    assert (await admission(Ledgers([gate()], BEHIND)).validate(update(HELD, going))).allowed
+
+
+async def test_an_outage_is_answered_from_what_was_known() -> None:
+    """With the database down, what was seen applied starts, and what was not is held."""
+    lost = replace(THERE, fault=Fault.UNREACHABLE)
+    assert (await mutate(Ledgers([gate()], lost), pod())).verdict.outcome.good
+    assert (await mutate(Ledgers([gate()], lost), pod(revision="20260103000000_c"))).outcome == "held"
