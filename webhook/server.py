@@ -71,6 +71,8 @@ class AdmissionServer:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return self._refuse(webhook, 413, f"the body is over {BODY_LIMIT} bytes")
+        except web.RequestPayloadError:
+            return self._refuse(webhook, 400, "the body is not compressed, or cut, as its headers say")
         try:
             review = decode_review(body)
         except ReviewError as error:

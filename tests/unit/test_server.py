@@ -1,0 +1,323 @@
+"""The admission server over real sockets: every broken request has its answer, and the server goes on serving."""
+
+import asyncio
+import gzip
+import io
+import json
+import re
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from certs import tls
+from certs.authority import issue_authority, issue_leaf
+from migrations.ledger import Ledger, Record, State
+from migrations.reader import Reading
+from tests.cluster.controlplane.processes import free_ports
+from webhook.admission import Admission
+from webhook.gate import Gate
+from webhook.selector import Selector
+from webhook.server import BODY_LIMIT, AdmissionServer, drain, probes, serving
+from webhook.settings import Endpoint
+from webhook.telemetry import Telemetry
+
+NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
+JSON = "application/json"
+
+
+@dataclass
+class Known:
+    """One gate whose ledger has revision `a`; it can be told to be at its start, or to break."""
+
+    synced: bool = True
+    broken: bool = False
+
+    def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
+        """Return the one gate."""
+        del labels
+        if self.broken:
+            raise RuntimeError("a slip of ours")
+        return [Gate(namespace, "app", Selector(), "pg", "ledgergate")]
+
+    def reading(self, gate: Gate) -> Reading:
+        """Return the one ledger."""
+        del gate
+        return Reading(Ledger.of([Record("a", State.APPLIED)]), NOW)
+
+    async def refresh(self, gates: Iterable[Gate], within: float) -> None:
+        """Find nothing new."""
+
+
+@dataclass
+class Site:
+    """A running server and a client of it."""
+
+    base: str
+    session: aiohttp.ClientSession
+    view: Known
+    server: AdmissionServer
+    telemetry: Telemetry
+    ready: list[str] = field(default_factory=list)
+
+    async def post(self, body: Any, path: str = "/validate", **headers: str) -> tuple[int, bytes, Mapping[str, str]]:
+        """Post a body; the answer's status, body and headers."""
+        given = {"Content-Type": JSON} | {name.replace("_", "-"): value for name, value in headers.items()}
+        data = io.BytesIO(body) if isinstance(body, bytes) else body  # aiohttp warns of large plain bytes
+        async with self.session.post(f"{self.base}{path}", data=data, headers=given) as response:
+            return response.status, await response.read(), response.headers
+
+    async def serves(self) -> bool:
+        """Whether a good review gets its answer."""
+        status, body, _ = await self.post(review())
+        return status == 200 and json.loads(body)["response"] == {"uid": "u-1", "allowed": True}
+
+    def counted(self, **labels: str) -> float:
+        """How many requests were counted with these labels."""
+        found = self.telemetry.registry.get_sample_value("ledgergate_admission_requests_total", labels)
+        return found or 0.0
+
+
+def review(revision: str = "a", version: str = "v1", **request: Any) -> bytes:
+    pod = {"metadata": {"annotations": {"ledgergate.dev/revision": revision}}, "spec": {"containers": []}}
+    whole = {"uid": "u-1", "operation": "CREATE", "namespace": "ns", "object": pod, **request}
+    return json.dumps(
+        {"apiVersion": f"admission.k8s.io/{version}", "kind": "AdmissionReview", "request": whole}
+    ).encode()
+
+
+@asynccontextmanager
+async def running(context: ssl.SSLContext | None = None, trust: ssl.SSLContext | bool = True) -> AsyncIterator[Site]:
+    view, telemetry = Known(), Telemetry()
+    server = AdmissionServer(Admission(view, lambda: NOW), view, telemetry)
+    (port,) = free_ports(1)
+    scheme = "http" if context is None else "https"
+    connector = aiohttp.TCPConnector(ssl=trust)
+    async with (
+        serving((server.application, Endpoint("127.0.0.1", port), context)),
+        aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session,
+    ):
+        yield Site(f"{scheme}://127.0.0.1:{port}", session, view, server, telemetry)
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    async with running() as found:
+        yield found
+
+
+async def chunks(total: int) -> AsyncIterator[bytes]:
+    """A body without a declared length."""
+    for _ in range(total // 2**16):
+        yield b" " * 2**16
+
+
+PADDED = review() + b" " * (BODY_LIMIT - len(review()))
+DEEP = review()[:-1] + b',"extra":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+REFUSED = {
+    "empty": (b"", JSON, 400),
+    "not JSON": (b"hello", JSON, 400),
+    "cut short": (review()[:-10], JSON, 400),
+    "another object": (b'{"apiVersion": "v1", "kind": "Pod"}', JSON, 400),
+    "v1beta1": (review(version="v1beta1"), JSON, 400),
+    "no request": (b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}', JSON, 400),
+    "empty uid": (review(uid=""), JSON, 400),
+    "null uid": (review(uid=None), JSON, 400),
+    "null object": (review(object=None), JSON, 400),
+    "null object of a deletion": (review(object=None, operation="DELETE"), JSON, 400),
+    "invalid UTF-8": (review().replace(b"u-1", b"\xff\xff"), JSON, 400),
+    "bottomless": (DEEP, JSON, 400),
+    "huge number": (review(object={"metadata": {"generation": 7}}).replace(b"7", b"7" * 10_000), JSON, 400),
+    "no compression after all": (review(), JSON, 400),
+    "YAML": (review(), "application/yaml", 415),
+    "a form": (review(), "application/x-www-form-urlencoded", 415),
+    "8 MiB": (b" " * 2**23, JSON, 413),
+    "one byte too many": (PADDED + b" ", JSON, 413),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_cannot_be_read_is_refused(name: str, site: Site) -> None:
+    """The contract's status with a plain reason, counted, and the next review is answered as ever."""
+    body, content_type, expected = REFUSED[name]
+    encoding = {"Content_Encoding": "gzip"} if "compression" in name else {}
+    for path, webhook in (("/validate", "verdict.ledgergate.dev"), ("/mutate", "hold.ledgergate.dev")):
+        status, text, headers = await site.post(body, path, Content_Type=content_type, **encoding)
+        assert status == expected, text
+        assert headers["Content-Type"].startswith("text/plain")
+        assert text.strip()
+        assert len(text) < 300
+        assert site.counted(webhook=webhook, outcome="error", reason=str(expected)) == 1
+    assert await site.serves()
+
+
+async def test_a_body_at_the_limit_is_read(site: Site) -> None:
+    """Two objects of 3 MiB and change fit."""
+    status, _, _ = await site.post(PADDED)
+    assert status == 200
+
+
+async def test_a_body_without_end_is_cut_off(site: Site) -> None:
+    """Neither a missing length nor compression gets more than the limit into memory."""
+    status, _, _ = await site.post(chunks(2**24))
+    assert status == 413
+    status, _, _ = await site.post(gzip.compress(b" " * 2**25), Content_Encoding="gzip")
+    assert status == 413
+    assert await site.serves()
+
+
+async def test_a_compressed_review_is_read(site: Site) -> None:
+    """The API server may compress; the answer is the same."""
+    status, _, _ = await site.post(gzip.compress(review()), Content_Encoding="gzip")
+    assert status == 200
+
+
+async def test_the_content_type_may_have_parameters(site: Site) -> None:
+    """A charset changes nothing."""
+    status, _, _ = await site.post(review(), Content_Type="application/json; charset=utf-8")
+    assert status == 200
+
+
+async def test_a_client_that_goes_away_harms_nobody(site: Site) -> None:
+    """A request that ends in the middle, or is no HTTP, is over; the server serves the next."""
+    host, port = site.base.removeprefix("http://").split(":")
+    head = b"POST /validate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+    for bytes_ in (head, b"\x16\x03\x01 no HTTP at all\r\n\r\n", b""):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(bytes_)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    assert await site.serves()
+    async with asyncio.timeout(5):
+        while site.telemetry.in_flight._value.get():  # noqa: ASYNC110 - the server has no event for it
+            await asyncio.sleep(0.01)
+
+
+async def test_other_paths_and_methods_are_not_ours(site: Site) -> None:
+    """Nothing else is answered on the admission port."""
+    async with site.session.get(f"{site.base}/validate") as response:
+        assert response.status == 405
+    async with site.session.get(f"{site.base}/metrics") as response:
+        assert response.status == 404
+    status, _, _ = await site.post(review(), "/other")
+    assert status == 404
+
+
+async def test_verdicts_are_answered_with_200(site: Site) -> None:
+    """Allowed or not, a decided review is a success of ours, and counted by outcome and reason."""
+    status, body, headers = await site.post(review("b"))
+    answer = json.loads(body)["response"]
+    assert (status, headers["Content-Type"].partition(";")[0]) == (200, JSON)
+    assert (answer["uid"], answer["allowed"], answer["status"]["code"]) == ("u-1", False, 403)
+    assert "the pod expects b" in answer["status"]["message"]
+    assert site.counted(webhook="verdict.ledgergate.dev", outcome="denied", reason="Behind") == 1
+    status, body, _ = await site.post(review("b"), "/mutate")
+    assert json.loads(body)["response"]["patchType"] == "JSONPatch"
+    assert site.counted(webhook="hold.ledgergate.dev", outcome="held", reason="Behind") == 1
+
+
+async def test_a_slip_of_ours_is_answered_with_the_uid(site: Site) -> None:
+    """HTTP 500 with the review's own uid, counted, and nothing of the error in the answer."""
+    site.view.broken = True
+    status, body, _ = await site.post(review())
+    answer = json.loads(body)["response"]
+    assert status == 500
+    assert (answer["uid"], answer["allowed"], answer["status"]["code"]) == ("u-1", False, 500)
+    assert b"slip" not in body
+    assert site.counted(webhook="verdict.ledgergate.dev", outcome="error", reason="Internal") == 1
+    site.view.broken = False
+    assert await site.serves()
+
+
+async def test_before_the_gates_are_known_nothing_is_decided(site: Site) -> None:
+    """503, so that failurePolicy decides, never an answer from ignorance."""
+    site.view.synced = False
+    status, _, _ = await site.post(review())
+    assert status == 503
+    site.view.synced = True
+    assert await site.serves()
+
+
+async def test_connections_are_kept_until_the_drain(site: Site) -> None:
+    """A leaving replica answers, and has each connection closed, since the API server would go on using it."""
+    _, _, headers = await site.post(review())
+    assert headers.get("Connection", "").lower() != "close"
+    await asyncio.wait_for(drain(site.server, 0.0), 5)
+    for body in (review(), review("b"), b"broken"):
+        _, _, headers = await site.post(body)
+        assert headers["Connection"].lower() == "close"
+    assert await site.serves()
+
+
+async def test_what_is_in_flight_is_measured(site: Site) -> None:
+    """The gauge is back at zero and each review took some time."""
+    await asyncio.gather(*(site.post(review()) for _ in range(20)))
+    text = site.telemetry.exposition()[0].decode()
+    assert "ledgergate_admission_in_flight 0.0" in text
+    assert re.search(r'duration_seconds_count\{webhook="verdict.ledgergate.dev"\} 20\.0', text)
+
+
+async def test_reviews_over_tls() -> None:
+    """With our own certificate, as the API server calls us; one connection that speaks no TLS harms nobody."""
+    now = datetime.now(UTC)
+    ends = {"not_before": now - timedelta(hours=1), "not_after": now + timedelta(hours=1)}
+    authority = issue_authority("test", **ends)
+    context = tls.server_context()
+    tls.serve(context, issue_leaf(authority, ["127.0.0.1"], **ends))
+    trust = ssl.create_default_context(cadata=authority.certificate.decode())
+    async with running(context, trust) as site:
+        assert await site.serves()
+        host, port = site.base.removeprefix("https://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /validate HTTP/1.1\r\n\r\n")
+        await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert await site.serves()
+
+
+@asynccontextmanager
+async def probed(live: list[bool], ready: list[str], telemetry: Telemetry) -> AsyncIterator[Any]:
+    (port,) = free_ports(1)
+    application: web.Application = probes(lambda: live[0], lambda: ready[0], telemetry)
+    async with serving((application, Endpoint("127.0.0.1", port), None)), aiohttp.ClientSession() as session:
+
+        async def get(path: str) -> tuple[int, str]:
+            async with session.get(f"http://127.0.0.1:{port}{path}") as response:
+                return response.status, await response.text()
+
+        yield get
+
+
+async def test_probes() -> None:
+    """Live, ready and metrics, each in plain text; the reason why not is in the answer."""
+    live, ready = [True], [""]
+    async with probed(live, ready, Telemetry()) as get:
+        assert await get("/livez") == (200, "ok\n")
+        assert await get("/readyz") == (200, "ok\n")
+        status, text = await get("/metrics")
+        assert status == 200
+        assert "ledgergate_build_info" in text
+        live[0], ready[0] = False, "no certificate yet"
+        assert await get("/livez") == (503, "not alive\n")
+        assert await get("/readyz") == (503, "no certificate yet\n")
+        assert (await get("/mutate"))[0] == 404
+
+
+async def test_a_taken_port_is_told() -> None:
+    """The second server on a port fails at once, and what it had opened is closed again."""
+    first, second = free_ports(2)
+    application = web.Application
+    one, two = Endpoint("127.0.0.1", first), Endpoint("127.0.0.1", second)
+    async with serving((application(), one, None)):
+        with pytest.raises(OSError, match="address"):
+            async with serving((application(), two, None), (application(), one, None)):
+                pass
+        async with serving((application(), two, None)):
+            pass

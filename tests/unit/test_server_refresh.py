@@ -1,0 +1,148 @@
+"""Many reviews and one slow ledger: everybody who finds the cache behind shares one look at the database."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pytest
+
+from migrations.address import Address
+from migrations.dialects import NATIVE
+from migrations.ledger import Record
+from migrations.reader import Pace, Reading, Source, Watcher
+from tests.cluster.controlplane.processes import free_ports
+from webhook.admission import Admission
+from webhook.gate import Gate
+from webhook.review import decode_review
+from webhook.selector import Selector
+from webhook.server import AdmissionServer, serving
+from webhook.settings import Endpoint
+from webhook.telemetry import Telemetry
+
+REVIEWS = 200
+SLOW = 0.3  # seconds, as in the view
+
+# A ledger that takes its time: every reading of it sleeps.
+TABLE = """
+create table rows (
+    revision text, state text, checksum text, batch int, compatible_from text, error text,
+    started_at timestamptz, finished_at timestamptz, duration_ms bigint, applied_by text
+);
+create view ledgergate_migrations as select rows.* from pg_sleep(0.3) as slow left join rows on true;
+insert into rows (revision, state, applied_by) values ('a', 'applied', 'x');
+"""
+APPLY = "insert into rows (revision, state, applied_by) values ('b', 'applied', 'x')"
+
+
+@dataclass
+class Watched:
+    """One gate over a real watcher of a real database."""
+
+    watcher: Watcher
+    synced: bool = True
+
+    def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
+        """Return the one gate."""
+        del labels
+        return [Gate(namespace, "app", Selector(), "pg", "ledgergate")]
+
+    def reading(self, gate: Gate) -> Reading:
+        """Return the watcher's reading."""
+        del gate
+        return self.watcher.reading
+
+    async def refresh(self, gates: Iterable[Gate], within: float) -> None:
+        """Have the ledger read again."""
+        del gates
+        await self.watcher.fresh(within)
+
+
+def review(number: int) -> bytes:
+    pod = {"metadata": {"annotations": {"ledgergate.dev/revision": "b"}}, "spec": {"containers": []}}
+    request = {"uid": f"u-{number}", "operation": "CREATE", "namespace": "ns", "object": pod}
+    return json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).encode()
+
+
+async def until(probe: Callable[[], Any]) -> None:
+    async with asyncio.timeout(30):
+        while not probe():  # noqa: ASYNC110 - the watcher tells its changes only
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def counted() -> list[float]:
+    """When each reading of the ledger ended."""
+    return []
+
+
+async def test_reviews_share_one_look(database: str, counted: list[float]) -> None:
+    """200 reviews at once while a reading takes 300 ms: all are answered by it, not one by one."""
+    connection = await asyncpg.connect(database)
+    await connection.execute(TABLE)
+
+    def record(row: Mapping[str, Any]) -> Record:
+        if row["revision"] == "a":
+            counted.append(time.monotonic())
+        return NATIVE.record(row)
+
+    source = Source(Address.from_url(database), replace(NATIVE, record=record))
+    quiet = Pace(urgent=60, idle=60, slowest=60, timeout=10)
+    watcher = Watcher(source, on_change=lambda _: None, pace=quiet)
+    view, telemetry = Watched(watcher), Telemetry()
+    server = AdmissionServer(Admission(view, lambda: datetime.now(UTC), patience=20), view, telemetry)
+    (port,) = free_ports(1)
+    watching = asyncio.create_task(watcher.run())
+    url = f"http://127.0.0.1:{port}/mutate"
+    connector = aiohttp.TCPConnector(limit=REVIEWS)
+
+    async def ask(session: aiohttp.ClientSession, number: int) -> dict[str, Any]:
+        async with session.post(url, data=review(number), headers={"Content-Type": "application/json"}) as response:
+            found: dict[str, Any] = json.loads(await response.read())["response"]
+            return found
+
+    try:
+        async with (
+            serving((server.application, Endpoint("127.0.0.1", port), None)),
+            aiohttp.ClientSession(connector=connector) as session,
+        ):
+            await until(lambda: watcher.reading.ledger)
+            await connection.execute(APPLY)
+            counted.clear()
+            began = time.monotonic()
+            answers = await asyncio.gather(*(ask(session, number) for number in range(REVIEWS)))
+            took = time.monotonic() - began
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await connection.close()
+    # Each reading serves all who asked before it began; they may arrive over more than one of them.
+    assert len(counted) <= took / SLOW + 2
+    assert len(counted) < REVIEWS / 10
+    assert [answer["uid"] for answer in answers] == [f"u-{number}" for number in range(REVIEWS)]
+    assert all("patch" not in answer for answer in answers), "a stale cache held a pod"
+
+
+async def test_patience_ends(database: str) -> None:
+    """A database slower than our patience does not make the API server wait: the pod is held, for now."""
+    connection = await asyncpg.connect(database)
+    await connection.execute(TABLE)
+    watcher = Watcher(Source(Address.from_url(database), NATIVE), on_change=lambda _: None)
+    view = Watched(watcher)
+    admission = Admission(view, lambda: datetime.now(UTC), patience=0.05)
+    watching = asyncio.create_task(watcher.run())
+    try:
+        await until(lambda: watcher.reading.ledger)
+        began = time.monotonic()
+        answer = await admission.mutate(decode_review(review(1)))
+        assert answer.outcome == "held"
+        assert time.monotonic() - began < SLOW
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await connection.close()
