@@ -48,19 +48,10 @@ class _Review(Struct, frozen=True):
     request: Request | None = None
 
 
-class _Uid(Struct, frozen=True):
-    uid: str = ""
-
-
-class _BareReview(Struct, frozen=True):
-    request: _Uid | None = None
-
-
 # Nesting of a hundred thousand brackets is a RecursionError, also where it is only skipped.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _decoder = msgspec.json.Decoder(_Review)
-_uid_decoder = msgspec.json.Decoder(_BareReview)
 _encoder = msgspec.json.Encoder()
 
 
@@ -83,15 +74,6 @@ def decode_review(body: bytes) -> Request:
     if review.request.object is None:
         raise ReviewError("the AdmissionReview's request has no object")
     return review.request
-
-
-def find_uid(body: bytes) -> str:
-    """Find a review's uid in a body that may be broken in other places; empty where there is none."""
-    try:
-        review = _uid_decoder.decode(body)
-    except _UNREADABLE:
-        return ""
-    return review.request.uid if review.request else ""
 
 
 def encode_response(

@@ -24,7 +24,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from aiohttp import web
 
 from webhook.admission import Admission, Answer, View
-from webhook.review import Request, ReviewError, decode_review, encode_response, find_uid
+from webhook.review import Request, ReviewError, decode_review, encode_response
 from webhook.settings import Endpoint
 from webhook.telemetry import Telemetry, event
 
@@ -65,18 +65,9 @@ class AdmissionServer:
         return handle
 
     async def _answer(self, webhook: str, judge: Judge, request: web.Request) -> web.Response:
-        if request.content_type != "application/json":
-            return self._refuse(webhook, 415, f"expected application/json, got {request.content_type}")
-        try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            return self._refuse(webhook, 413, f"the body is over {BODY_LIMIT} bytes")
-        except web.RequestPayloadError:
-            return self._refuse(webhook, 400, "the body is not compressed, or cut, as its headers say")
-        try:
-            review = decode_review(body)
-        except ReviewError as error:
-            return self._refuse(webhook, 400, str(error))
+        review = await self._read(webhook, request)
+        if isinstance(review, web.Response):
+            return review
         if not self._view.synced:
             return self._refuse(webhook, 503, "the gates are not known yet; ask again")
         try:
@@ -84,13 +75,28 @@ class AdmissionServer:
         except Exception:  # noqa: BLE001 - whatever it is, the API server gets an answer with its uid
             event("admission.failed", level=logging.ERROR, trace=True, webhook=webhook)
             self._telemetry.requests.labels(webhook, "error", "Internal").inc()
-            broken = encode_response(find_uid(body), allowed=False, code=500, message="ledgergate failed; see its log")
+            broken = encode_response(review.uid, allowed=False, code=500, message="ledgergate failed; see its log")
             return web.Response(status=500, body=broken, content_type="application/json")
         self._count(webhook, review, answer)
         body = encode_response(
             review.uid, allowed=answer.allowed, message=answer.message, warnings=answer.warnings, patch=answer.patch
         )
         return web.Response(body=body, content_type="application/json")
+
+    async def _read(self, webhook: str, request: web.Request) -> Request | web.Response:
+        """Read the review, or refuse it."""
+        if request.content_type != "application/json":
+            return self._refuse(webhook, 415, f"expected application/json, got {request.content_type}")
+        try:
+            return decode_review(await request.read())
+        except web.HTTPRequestEntityTooLarge:
+            return self._refuse(webhook, 413, f"the body is over {BODY_LIMIT} bytes")
+        except web.RequestPayloadError:
+            refusal = self._refuse(webhook, 400, "the body is not compressed as its headers say")
+            refusal.force_close()  # where the next request begins is not known
+            return refusal
+        except ReviewError as error:
+            return self._refuse(webhook, 400, str(error))
 
     def _refuse(self, webhook: str, status: int, reason: str) -> web.Response:
         self._telemetry.requests.labels(webhook, "error", str(status)).inc()

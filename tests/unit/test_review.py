@@ -19,7 +19,6 @@ from webhook.review import (
     admit_patch,
     decode_review,
     encode_response,
-    find_uid,
     hold_patch,
     release_patch,
     shorten,
@@ -201,18 +200,8 @@ def test_what_is_no_review_is_refused_with_the_reason(body: bytes, says: str) ->
 @given(st.binary(max_size=200) | st.text('{}[]",:null0123uidrequest \\', max_size=200).map(str.encode))
 def test_no_body_breaks_the_reader(body: bytes) -> None:
     """Any bytes at all are read or refused."""
-    find_uid(body)
     with pytest.raises(ReviewError):
         decode_review(body)
-
-
-def test_the_uid_is_found_in_a_review_that_is_broken_elsewhere() -> None:
-    """An answer to a broken review still carries its uid where there is one."""
-    assert find_uid(review(object=[])) == "u-1"
-    assert find_uid(review(uid=7)) == ""
-    assert find_uid(b"{") == ""
-    assert find_uid(b'{"request":' * 100_000) == ""
-    assert find_uid(b'{"request":null}') == ""
 
 
 def answer(**given: Any) -> Any:
