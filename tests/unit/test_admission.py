@@ -125,9 +125,20 @@ def replace_labels(found: Pod, labels: dict[str, str]) -> Pod:
 
 async def test_mutation_lets_go_what_no_gate_selects() -> None:
     """In an opted-in namespace the policy gates every pod; the ones that concern nobody are let go."""
-    answer = await mutate(Ledgers([gate()], BEHIND), pod(SCHEDULING_GATE, guarded=False))
+    answer = await mutate(Ledgers([gate()], BEHIND), pod(SCHEDULING_GATE, revision=None, guarded=False))
     assert answer.verdict.reason is Reason.UNSELECTED
+    assert [step["op"] for step in answer.patch] == ["test", "remove"]
+
+
+async def test_a_pod_whose_gate_may_be_on_its_way_is_held_and_never_refused() -> None:
+    """Helm makes custom resources last: a pod that declares a revision waits for its gate, without a look anywhere."""
+    view = Ledgers([gate()], BEHIND)
+    answer = await mutate(view, pod(guarded=False))
+    assert (answer.verdict.reason, answer.outcome) == (Reason.UNSELECTED, "held")
     assert answer.patch
+    for found in (pod(guarded=False), pod(SCHEDULING_GATE, guarded=False), pod(guarded=False, node_name="node-0")):
+        assert (await validate(view, found)).allowed
+    assert view.looks == []
 
 
 async def test_mutation_holds_what_validation_will_deny() -> None:
@@ -256,3 +267,9 @@ async def test_an_outage_is_answered_from_what_was_known() -> None:
     lost = replace(THERE, fault=Fault.UNREACHABLE)
     assert (await mutate(Ledgers([gate()], lost), pod())).verdict.outcome.good
     assert (await mutate(Ledgers([gate()], lost), pod(revision="20260103000000_c"))).outcome == "held"
+
+
+async def test_a_removal_is_judged_by_the_pod_as_it_was() -> None:
+    """The request that takes the gate off cannot, in the same breath, say that the pod needs no gate."""
+    for new in (pod(revision=A), pod(guarded=False), pod(revision=None)):
+        assert not (await admission(Ledgers([gate()], BEHIND)).validate(update(HELD, new))).allowed

@@ -7,7 +7,7 @@ import pytest
 
 from migrations.revision import Revision
 from webhook.objects import Pod
-from webhook.requirement import Requirement, requirement
+from webhook.requirement import Requirement, declares, requirement
 
 LONG = "20260102000000_b+2.0123456789ab"
 
@@ -80,3 +80,18 @@ def test_the_migrator_may_declare_too() -> None:
     assert found == Requirement(Revision("a"), migrates=True)
     found = requirement(pod({"ledgergate.dev/migrates": "app", "ledgergate.dev/revision": ""}), "app")
     assert found == Requirement(invalid="", migrates=True)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "declared"),
+    [
+        (None, False),
+        ({}, False),
+        ({"ledgergate.dev/migrates": "app"}, False),
+        ({"ledgergate.dev/revision": ""}, True),
+        ({"revision.ledgergate.dev/other": "a"}, True),
+    ],
+)
+def test_a_pod_declares_by_any_of_the_annotations(annotations: dict[str, str] | None, declared: bool) -> None:
+    """Even a broken declaration says that the pod waits for some ledger; an environment says so only to a gate."""
+    assert declares(pod(annotations, [{"name": "EXPECTED", "value": "a"}])) is declared

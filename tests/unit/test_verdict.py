@@ -202,3 +202,11 @@ def test_last_known_does_not_claim_what_was_not_seen() -> None:
 def test_no_gate_admits() -> None:
     """A pod that no gate selects is admitted."""
     assert strictest([]) == Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
+
+
+def test_a_pod_whose_gate_may_be_on_its_way_waits() -> None:
+    """One that declares a revision is somebody's: unselected, it is held; once a gate selects it, that one decides."""
+    assert strictest([], declares=True).outcome is Outcome.HOLD
+    assert strictest([], declares=True).reason is Reason.UNSELECTED
+    good = Verdict(Reason.MATCHES, Outcome.ADMIT, "", "app")
+    assert strictest([good], declares=True) is good
