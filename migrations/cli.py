@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -38,6 +37,8 @@ def _use_environment(context: click.Context, _: click.Parameter, environment: st
     file = Path(FILE)
     if not file.is_file():
         return
+    import tomllib  # noqa: PLC0415 - few have the file, and every pod waits for what is imported
+
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
         context.default_map = choose(document, environment, _SHARED)

@@ -115,8 +115,12 @@ class Progress(Lines):
 
     def _write(self, event: str, text: str, fields: dict[str, object], *, error: bool) -> None:
         del fields
-        style = "red" if error else "green" if event == "applied" else ""
-        self._console.print(f"error: {text}" if error else text, style=style, markup=False, soft_wrap=True)
+        if error:
+            self._bar.stop()
+            click.secho(f"error: {text}", fg="red", err=True)
+        else:
+            style = "green" if event == "applied" else ""
+            self._console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 @contextmanager

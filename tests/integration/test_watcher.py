@@ -210,6 +210,26 @@ async def test_a_killed_session_is_replaced_without_a_fault(database: str, conne
         assert all(reading.fault is None for _, reading in watch.told)
 
 
+async def test_who_asked_before_a_session_was_killed_gets_the_answer_of_the_next(
+    database: str, connection: Connection
+) -> None:
+    """A read that ends with its session does not take those who wait for it along."""
+    await connection.execute(SQL["create"])
+    ours = "pg_stat_activity where application_name = 'ledgergate watcher' and datname = current_database()"
+    async with watching(database) as watch:
+        await watch.watcher.fresh(5)
+        began = time.monotonic()
+        async with connection.transaction():
+            await connection.execute("lock table ledgergate_migrations in access exclusive mode")
+            asking = asyncio.create_task(watch.watcher.fresh(10))
+            while not await connection.fetchval(f"select true from {ours} and wait_event_type = 'Lock'"):  # noqa: S608
+                await asyncio.sleep(0.005)
+            assert await connection.fetchval(f"select pg_terminate_backend(pid) from {ours}")  # noqa: S608
+            await record(connection, "a")
+        assert holds("a")(await asking)
+        assert time.monotonic() - began < 5
+
+
 async def test_a_peer_that_falls_silent_is_noticed(database: str) -> None:
     """A connection that is open but dead (no RST, no FIN) is a fault once a read has taken too long."""
     target = urlsplit(database)

@@ -164,13 +164,13 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 def test_a_directory_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     """What is no migration does not count."""
-    for name in ("20250101000002_b.sql", "20250101000001_c.sql"):
+    for name in ("20250101000002_b.sql", "20250101000001_c.sql", "20250101000001_c-2.sql"):
         (tmp_path / name).write_text("-- migrate:up\nselect 1;")
     (tmp_path / "20250101000003_a.py").write_text("async def up(connection): ...")
     for name in ("README.md", "__init__.py", ".hidden.sql", "schema.txt"):
         (tmp_path / name).write_text("x")
     (tmp_path / "20250101000004_directory.sql").mkdir()
-    assert [migration.revision[15:] for migration in load(tmp_path)] == ["c", "b", "a"]
+    assert [migration.revision[15:] for migration in load(tmp_path)] == ["c", "c-2", "b", "a"]
 
 
 def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from migrations import commands
+from migrations.cli import migrate
+from migrations.files import FilesError, load
+from migrations.report import Lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHARED = {
+    "--dir",
+    "--database-url",
+    "--env",
+    "--schema",
+    "--table",
+    "--connect-timeout",
+    "--lock-timeout",
+    "--log-format",
+}
+NOW = datetime(2025, 1, 26, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("command", migrate.commands.values(), ids=migrate.commands)
+def test_every_flag_has_an_environment_twin_that_help_shows(command: click.Command) -> None:
+    """The twin of `--some-flag` is LEDGERGATE_SOME_FLAG; every command takes the shared flags."""
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    assert {option.opts[0] for option in options} >= SHARED
+    text = CliRunner().invoke(command, ["--help"], terminal_width=200).output
+    for option in options:
+        twin = "LEDGERGATE_" + option.opts[0].strip("-").upper().replace("-", "_")
+        assert isinstance(option.envvar, list)
+        assert option.envvar[0] == twin
+        assert twin in text
+
+
+def test_a_new_migration_is_named_by_the_time_and_must_be_filled_in(tmp_path: Path) -> None:
+    """The SQL one is refused as long as it is empty; nothing is ever overwritten."""
+    directory = tmp_path / "migrations"
+    assert commands.new(directory, Lines(), "Add Users!", python=False, now=NOW) == 0
+    path = directory / "20250126120000_add_users.sql"
+    with pytest.raises(FilesError, match="a statement in the up section"):
+        load(directory)
+    path.write_text(path.read_text().replace("up\n", "up\ncreate table users (id int);\n"))
+    assert [migration.revision for migration in load(directory)] == ["20250126120000_add_users"]
+    assert commands.new(directory, Lines(), "add-users", python=False, now=NOW) == 2
+    assert "create table" in path.read_text()
+
+
+def test_a_new_python_migration_can_be_read(tmp_path: Path) -> None:
+    """It has both functions."""
+    assert commands.new(tmp_path, Lines(), "backfill", python=True, now=NOW) == 0
+    (migration,) = load(tmp_path)
+    assert migration.revision == "20250126120000_backfill"
+    assert migration.down is not None
+
+
+def test_a_name_needs_a_letter_or_a_digit(tmp_path: Path) -> None:
+    """Otherwise there would be nothing behind the time."""
+    assert commands.new(tmp_path, Lines(), "?!", python=False, now=NOW) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_declares_its_revision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The long form goes to standard output and nothing else; an empty directory has none."""
+    assert commands.revision(tmp_path, Lines()) == 2
+    assert capsys.readouterr().out == ""
+    (tmp_path / "20250101000000_a.sql").write_text("-- migrate:up\nselect 1;")
+    assert commands.revision(tmp_path, Lines()) == 0
+    assert capsys.readouterr().out == "20250101000000_a+1.5234a921d098\n"
+
+
+def test_who_waits_is_told_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line at first, then one in ten seconds."""
+    report = Lines()
+    for second in range(21):
+        report.waiting(None, float(second))
+    assert len(capsys.readouterr().out.splitlines()) == 3
