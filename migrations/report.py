@@ -119,8 +119,9 @@ class Progress(Lines):
             self._bar.stop()
             click.secho(f"error: {text}", fg="red", err=True)
         else:
-            style = "green" if event == "applied" else ""
-            self._console.print(text, style=style, markup=False, soft_wrap=True)
+            from rich.text import Text  # noqa: PLC0415 - a terminal only
+
+            self._console.print(Text(text, "green" if event == "applied" else ""), soft_wrap=True)
 
 
 @contextmanager
