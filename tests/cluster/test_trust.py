@@ -1,0 +1,250 @@
+"""The CA Secret and the webhook configurations, kept in a real API server with the controller's own rights."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from certs.authority import issue_authority
+from certs.rotation import AuthorityKeeper, Unavailable
+from tests.cluster.controlplane import ControlPlane
+from webhook.cluster import Cluster
+from webhook.trust import CaSecret, WebhookConfigurations
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
+NAMES = ["hold.ledgergate.dev", "verdict.ledgergate.dev", "deny.ledgergate.dev"]
+URL = "https://127.0.0.1:9443"
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+def authority(name: str) -> bytes:
+    """A CA certificate; the API server takes no bundle that is none."""
+    return issue_authority(name, not_before=NOW, not_after=NOW + timedelta(hours=1)).certificate
+
+
+FIRST, SECOND = authority("first"), authority("second")
+
+
+@pytest.fixture(scope="module")
+def plane(programs: Path) -> Iterator[ControlPlane]:
+    """A control plane of this file's own: no controller of ours writes there but the test."""
+    with ControlPlane(programs) as started:
+        for name in ("namespace", "roles-controller", "roles-webhook"):
+            started.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "base" / f"{name}.yaml"))
+        yield started
+
+
+@pytest.fixture
+def configurations(plane: ControlPlane) -> Iterator[None]:
+    """Both webhook configurations, as they are applied."""
+    manifest = (MANIFESTS / "base/admission.yaml").read_text()
+    plane.apply(manifest)
+    yield
+    plane.kubectl("delete", "-f", "-", stdin=manifest)
+
+
+@pytest.fixture
+async def cluster(plane: ControlPlane) -> AsyncIterator[Cluster]:
+    """A connection with the rights of our controller."""
+    async with await Cluster.connect(plane.kubeconfig_for("ledgergate", "controller"), "test") as connected:
+        yield connected
+
+
+@pytest.fixture
+def secret(plane: ControlPlane) -> Iterator[Callable[[Cluster], CaSecret]]:
+    """A replica's view of the CA Secret, which does not exist yet."""
+    yield lambda cluster: CaSecret(cluster, "ledgergate", "ledgergate-ca")
+    plane.kubectl("delete", "secret", "ledgergate-ca", "-n", "ledgergate", "--ignore-not-found")
+
+
+def found(plane: ControlPlane) -> list[dict[str, Any]]:
+    """Both configurations."""
+    return [json.loads(plane.kubectl("get", kind, "ledgergate", "-o", "json")) for kind in CONFIGURATIONS]
+
+
+def clients(plane: ControlPlane) -> dict[str, dict[str, Any]]:
+    """The clientConfig of each webhook, by its name."""
+    return {hook["name"]: hook["clientConfig"] for each in found(plane) for hook in each["webhooks"]}
+
+
+def bundles(plane: ControlPlane) -> set[bytes]:
+    """The bundles of all webhooks; one where all trust the same."""
+    return {base64.b64decode(client.get("caBundle", "")) for client in clients(plane).values()}
+
+
+def versions(plane: ControlPlane) -> list[str]:
+    """What changes with each write."""
+    return [each["metadata"]["resourceVersion"] for each in found(plane)]
+
+
+@pytest.mark.usefixtures("configurations")
+async def test_the_bundle_is_written_once(plane: ControlPlane, cluster: Cluster) -> None:
+    """Every webhook gets it, the Service stays, and writing the same again writes nothing."""
+    before = clients(plane)
+    await WebhookConfigurations(cluster).publish(FIRST)
+    assert bundles(plane) == {FIRST}
+    assert {name: client["service"] for name, client in clients(plane).items()} == {
+        name: client["service"] for name, client in before.items()
+    }
+    written = versions(plane)
+    await WebhookConfigurations(cluster).publish(FIRST)
+    assert versions(plane) == written
+    await WebhookConfigurations(cluster).publish(SECOND + FIRST)
+    assert bundles(plane) == {SECOND + FIRST}
+
+
+@pytest.mark.usefixtures("configurations")
+async def test_only_the_webhook_that_lacks_it_is_written(plane: ControlPlane, cluster: Cluster) -> None:
+    """Somebody took one bundle away: it is put back."""
+    await WebhookConfigurations(cluster).publish(FIRST)
+    patch = '[{"op": "remove", "path": "/webhooks/1/clientConfig/caBundle"}]'
+    plane.kubectl("patch", CONFIGURATIONS[1], "ledgergate", "--type=json", "-p", patch)
+    untouched = versions(plane)[0]
+    await WebhookConfigurations(cluster).publish(FIRST)
+    assert bundles(plane) == {FIRST}
+    assert versions(plane)[0] == untouched
+
+
+@pytest.mark.usefixtures("configurations")
+async def test_a_url_takes_the_services_place(plane: ControlPlane, cluster: Cluster) -> None:
+    """Outside a cluster each webhook is called by URL, at its own path; again it is written once."""
+    for url in (URL, f"{URL}/"):
+        await WebhookConfigurations(cluster, url).publish(FIRST)
+    paths = dict.fromkeys(NAMES, "/validate") | {"hold.ledgergate.dev": "/mutate"}
+    encoded = base64.b64encode(FIRST).decode()
+    assert clients(plane) == {name: {"url": f"{URL}{path}", "caBundle": encoded} for name, path in paths.items()}
+    written = versions(plane)
+    await WebhookConfigurations(cluster, URL).publish(FIRST)
+    assert versions(plane) == written
+    await WebhookConfigurations(cluster, "https://127.0.0.1:9444").publish(FIRST)
+    assert clients(plane)["deny.ledgergate.dev"]["url"] == "https://127.0.0.1:9444/validate"
+
+
+@pytest.mark.usefixtures("configurations")
+async def test_manifests_applied_again_leave_the_bundle(plane: ControlPlane, cluster: Cluster) -> None:
+    """GitOps and we do not fight: the manifests do not own what we write."""
+    await WebhookConfigurations(cluster).publish(FIRST)
+    plane.apply((MANIFESTS / "base/admission.yaml").read_text())
+    assert bundles(plane) == {FIRST}
+
+
+class Meddler(Cluster):
+    """A connection whose writes come a moment too late: somebody else is always there first."""
+
+    meddle: Callable[[], object] | None = None
+
+    async def request(self, method: str, path: str, **given: Any) -> bytes:
+        """Let somebody in before a write, once."""
+        if method != "GET" and self.meddle is not None:
+            meddle, self.meddle = self.meddle, None
+            await asyncio.to_thread(meddle)
+        return await super().request(method, path, **given)
+
+
+@pytest.mark.usefixtures("configurations")
+async def test_a_list_that_changes_meanwhile_is_not_hit_in_the_wrong_place(
+    plane: ControlPlane, cluster: Cluster
+) -> None:
+    """Between our look and our write another webhook took the first place: nothing is written, the next try has it."""
+    meddler = Meddler(cluster.client)
+    other = {
+        "name": "other.example.com",
+        "clientConfig": {"url": "https://127.0.0.1:1/other"},
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "namespaceSelector": {"matchLabels": {"never": "matches"}},
+    }
+    patch = json.dumps([{"op": "add", "path": "/webhooks/0", "value": other}])
+    meddler.meddle = lambda: plane.kubectl("patch", CONFIGURATIONS[0], "ledgergate", "--type=json", "-p", patch)
+    publisher = WebhookConfigurations(meddler)
+    with pytest.raises(Unavailable, match="422"):
+        await publisher.publish(FIRST)
+    assert clients(plane)["other.example.com"] == other["clientConfig"]
+    await publisher.publish(FIRST)
+    assert base64.b64decode(clients(plane)["hold.ledgergate.dev"]["caBundle"]) == FIRST
+
+
+async def test_missing_configurations_are_told_with_the_remedy(cluster: Cluster) -> None:
+    """A controller that starts before the manifests are applied says so, and is asked again later."""
+    with pytest.raises(Unavailable, match="apply ledgergate's manifests"):
+        await WebhookConfigurations(cluster).publish(FIRST)
+
+
+@pytest.mark.usefixtures("configurations")
+async def test_a_missing_right_is_told(plane: ControlPlane) -> None:
+    """The webhook's own account may write neither configuration nor Secret; that ends in words."""
+    async with await Cluster.connect(plane.kubeconfig_for("ledgergate", "webhook"), "test") as webhook:
+        with pytest.raises(Unavailable, match="403"):
+            await WebhookConfigurations(webhook).publish(FIRST)
+        with pytest.raises(Unavailable, match="403"):
+            await CaSecret(webhook, "ledgergate", "ledgergate-ca").create({"tls.crt": b"x"})
+
+
+Replica = Callable[[Cluster], CaSecret]
+
+
+async def test_the_secret_comes_back_as_it_was_written(plane: ControlPlane, cluster: Cluster, secret: Replica) -> None:
+    """Any bytes, under a label that says whose it is."""
+    store = secret(cluster)
+    data = {"tls.crt": bytes(range(256)), "tls.key": b"", "ca.crt": FIRST}
+    assert await store.read() is None
+    assert await store.create(data)
+    assert await store.read() == data
+    assert await store.replace({"ca.crt": SECOND})
+    assert await store.read() == {"ca.crt": SECOND}
+    kept = json.loads(plane.kubectl("get", "secret", "ledgergate-ca", "-n", "ledgergate", "-o", "json"))
+    assert kept["metadata"]["labels"] == {"app.kubernetes.io/name": "ledgergate"}
+
+
+async def test_of_two_creators_one_is_first(cluster: Cluster, secret: Replica) -> None:
+    """A race has one winner, and the loser knows."""
+    words = [b"one", b"two"]
+    won = await asyncio.gather(*(secret(cluster).create({"ca.crt": word}) for word in words))
+    assert sorted(won) == [False, True]
+    assert await secret(cluster).read() == {"ca.crt": words[won.index(True)]}
+
+
+async def test_of_two_writers_the_second_reads_again(cluster: Cluster, secret: Replica) -> None:
+    """What has changed since it was read is not written over."""
+    one, other = secret(cluster), secret(cluster)
+    assert await one.create({"ca.crt": b"0"})
+    await one.read()
+    await other.read()
+    assert await one.replace({"ca.crt": b"1"})
+    assert not await other.replace({"ca.crt": b"2"})
+    assert await other.read() == {"ca.crt": b"1"}
+    assert await other.replace({"ca.crt": b"2"})
+
+
+async def test_a_secret_that_is_gone_is_not_replaced(plane: ControlPlane, cluster: Cluster, secret: Replica) -> None:
+    """Deleted since it was read: the write says so, and does not fail."""
+    store = secret(cluster)
+    assert await store.create({"ca.crt": b"0"})
+    await store.read()
+    plane.kubectl("delete", "secret", "ledgergate-ca", "-n", "ledgergate")
+    assert not await store.replace({"ca.crt": b"1"})
+    assert await store.read() is None
+
+
+@pytest.mark.usefixtures("configurations")
+async def test_two_controllers_end_with_one_authority(plane: ControlPlane, cluster: Cluster, secret: Replica) -> None:
+    """Started at once on an empty cluster, both come to trust, and to publish, what the Secret holds."""
+    keepers = [
+        AuthorityKeeper(secret(cluster), WebhookConfigurations(cluster), clock=lambda: datetime.now(UTC))
+        for _ in range(2)
+    ]
+    await asyncio.gather(*(keeper.ensure(datetime.now(UTC)) for keeper in keepers))
+    settled = [await keeper.ensure(datetime.now(UTC)) for keeper in keepers]
+    held = await secret(cluster).read()
+    assert held is not None
+    assert settled == [held["ca.crt"]] * 2
+    assert bundles(plane) == {held["ca.crt"]}
+    documents = yaml.safe_load_all((MANIFESTS / "base/admission.yaml").read_text())
+    assert sorted(clients(plane)) == sorted(hook["name"] for each in documents for hook in each["webhooks"])
