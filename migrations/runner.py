@@ -6,7 +6,7 @@ import asyncio
 import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from migrations import lock, steps
 from migrations.database import Unreachable, connect
@@ -15,7 +15,7 @@ from migrations.reader import read
 from migrations.steps import Book, StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from migrations.database import Session
     from migrations.files import Migration
@@ -107,13 +107,42 @@ class LockTimeout:
 
 
 Outcome = Done | Refusal | Failed | LockTimeout
+Result = TypeVar("Result")
 
 
 async def up(job: Job, events: Events) -> Outcome:
     """Apply what is pending, in order, under the lock.
 
-    With nothing pending this is one read without a lock. Who does not get the lock hangs up before the next attempt, so
-    that a thousand waiting pods need no connection.
+    With nothing pending this is one read without a lock.
+
+    Raises:
+        DatabaseError: The database cannot be reached in time, or not used.
+    """
+
+    async def settled(connected: Session) -> Outcome | None:
+        decision = await _decide(job, connected)
+        if isinstance(decision, Plan):
+            return None if decision.steps else Done(decision)
+        return None if decision.dirty else decision  # what is dirty without the lock may be running right now
+
+    return await under_lock(job, events, lambda connected: _apply(job, connected, events), settled)
+
+
+async def under_lock(
+    job: Job,
+    events: Events,
+    work: Callable[[Session], Awaitable[Result]],
+    settled: Callable[[Session], Awaitable[Result | None]] | None = None,
+) -> Result | LockTimeout:
+    """Work in a session that holds the ledger's lock.
+
+    Who does not get the lock hangs up before the next attempt, so that a thousand waiting pods need no connection.
+
+    Args:
+        job: Which ledger, and how long to try.
+        events: Told who is waited for.
+        work: What needs the lock; it reads the ledger itself, now that nobody else can change it.
+        settled: Asked before each attempt: gives the result when the lock is not needed.
 
     Raises:
         DatabaseError: The database cannot be reached in time, or not used.
@@ -124,15 +153,11 @@ async def up(job: Job, events: Events) -> Outcome:
     number = lock.key(_relation(job))
     while True:
         async with session(job) as connected:
-            decision = await _decide(job, connected)
-            if isinstance(decision, Plan) and not decision.steps:
-                return Done(decision)
-            # What is dirty without the lock may be running right now.
-            if isinstance(decision, Refusal) and not decision.dirty:
-                return decision
+            if settled is not None and (result := await settled(connected)) is not None:
+                return result
             async with lock.attempt(connected, number) as held:
                 if held:
-                    return await _apply(job, connected, events)
+                    return await work(connected)
             holder = await lock.holder(connected, number)
         waited = clock() - began
         if waited >= job.lock_timeout:
