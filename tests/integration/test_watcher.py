@@ -86,6 +86,18 @@ async def test_a_missing_table_is_an_empty_ledger(database: str, connection: Con
     assert not await connection.fetchval("select to_regclass('ledgergate_migrations') is not null")
 
 
+async def test_the_order_is_that_of_names_whatever_was_applied_first(database: str, connection: Connection) -> None:
+    """Byte by byte, as a directory is sorted, in every locale: a late merge takes its place among the older ones."""
+    await connection.execute(SQL["create"])
+    names = ["2_b", "2_a", "2_B", "2_a_b", "2_a-b", "1_ä", "1_z"]
+    for name in names:
+        await record(connection, name)
+    async with watching(database) as watch:
+        ledger = (await watch.watcher.fresh(5)).ledger
+    assert ledger is not None
+    assert list(ledger.applied) == sorted(names)
+
+
 async def test_a_commit_is_told_within_20_ms(database: str, connection: Connection) -> None:
     """NOTIFY brings the news, not a poll; the best of five, as the machine has other things to do."""
     await connection.execute(SQL["create"])

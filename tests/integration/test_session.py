@@ -1,0 +1,131 @@
+"""Sessions and the lock, one by one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from migrations import lock
+from migrations.address import Address
+from migrations.database import (
+    ColumnMissing,
+    ConnectionLost,
+    ServerReadOnly,
+    Session,
+    StatementFailed,
+    TableMissing,
+    TimedOut,
+    connect,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+async def session(database: str) -> AsyncIterator[Session]:
+    """A session with the test's database."""
+    session = await connect(Address.from_url(database), timeout=5, application_name="first")
+    yield session
+    await session.close()
+
+
+@pytest.fixture
+async def other(database: str) -> AsyncIterator[Session]:
+    """Another one."""
+    session = await connect(Address.from_url(database), timeout=5, application_name="second")
+    yield session
+    await session.close()
+
+
+async def test_reading_can_neither_write_nor_wait(session: Session, other: Session) -> None:
+    """The block is read-only and limited to a second a statement; nothing of that is left behind it."""
+    await session.execute("create table t (id int)")
+    with pytest.raises(ServerReadOnly):
+        async with session.reading():
+            await session.execute("insert into t values (1)")
+    with pytest.raises(TimedOut):
+        async with session.reading():
+            await session.execute("select pg_sleep(5)")
+    async with other.transaction():
+        await other.execute("lock table t in access exclusive mode")
+        with pytest.raises(TimedOut):
+            async with session.reading():
+                await session.rows("select * from t")
+    for setting in ("statement_timeout", "lock_timeout", "default_transaction_read_only"):
+        assert await session.value("select current_setting($1)", setting) in {"0", "off"}
+    await session.execute("insert into t values (1)")
+
+
+async def test_a_reading_is_one_view(session: Session, other: Session) -> None:
+    """Two queries of one block see one state, whatever others commit in between."""
+    await other.execute("create table t (id int)")
+    async with session.reading():
+        assert await session.value("select count(*) from t") == 0
+        await other.execute("insert into t values (1)")
+        assert await session.value("select count(*) from t") == 0
+
+
+async def test_a_transaction_is_all_or_nothing(session: Session) -> None:
+    """What raises is rolled back, and the session can go on."""
+    with pytest.raises(KeyError):  # noqa: PT012 - the block is what raises
+        async with session.transaction():
+            await session.execute("create table t (id int)")
+            raise KeyError
+    assert not await session.exists('"t"')
+    async with session.transaction():
+        await session.execute("create table t (id int)")
+    assert await session.exists('"t"')
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind", "position"),
+    [
+        ("select * from nosuch", TableMissing, 15),
+        ("select nosuch from pg_class", ColumnMissing, 8),
+        ("selec", StatementFailed, 1),
+        ("select 1/0", StatementFailed, None),
+    ],
+)
+async def test_what_the_server_refuses_has_a_kind_and_a_place(
+    session: Session, sql: str, kind: type[StatementFailed], position: int | None
+) -> None:
+    """Errors of the driver are ours when they get here."""
+    with pytest.raises(kind) as refused:
+        await session.execute(sql)
+    assert type(refused.value) is kind
+    assert refused.value.position == position
+    assert len(refused.value.sqlstate) == 5
+
+
+async def test_a_killed_session_is_a_lost_connection(session: Session, other: Session) -> None:
+    """Whether it is used in the moment of its end or later, and closing it is no error."""
+    pid = await session.value("select pg_backend_pid()")
+    assert await other.value("select pg_terminate_backend($1, 5000)", pid)
+    for _ in range(2):
+        with pytest.raises(ConnectionLost):
+            await session.execute("select 1")
+
+
+async def test_settings_that_the_server_does_not_know_are_left_out(session: Session) -> None:
+    """An older server has no `client_connection_check_interval`."""
+    await session.configure({"no_such_setting": "1", "tcp_keepalives_idle": "10", "work_mem": "5MB"})
+    assert await session.value("show work_mem") == "5MB"
+
+
+@pytest.mark.parametrize("number", [lock.key('"public"."ledgergate_migrations"'), 0, 1, -1, 2**63 - 1, -(2**63)])
+async def test_one_holds_the_lock_and_everybody_sees_who(session: Session, other: Session, number: int) -> None:
+    """The second does not get it and can tell who has it; after the block it is free, though the session goes on."""
+    async with lock.attempt(session, number) as held:
+        assert held
+        async with lock.attempt(other, number) as also:
+            assert not also
+        holder = await lock.holder(other, number)
+        assert holder is not None
+        assert (holder.pid, holder.application) == (await session.value("select pg_backend_pid()"), "first")
+        assert str(holder).startswith("first (backend ")
+        assert await lock.holder(other, number ^ 1) is None
+    assert await lock.holder(session, number) is None
+    async with lock.attempt(other, number) as held:
+        assert held
