@@ -8,7 +8,6 @@ import random
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from migrations.database import (
@@ -26,6 +25,7 @@ from migrations.database import (
     connect,
 )
 from migrations.ledger import Ledger
+from migrations.reading import Fault, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -37,40 +37,6 @@ if TYPE_CHECKING:
 CHANNEL = "ledgergate"
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
-
-
-class Fault(StrEnum):
-    """Why a ledger cannot be read now."""
-
-    UNREAD = "Unread"
-    """Nobody has tried yet."""
-    UNREACHABLE = "Unreachable"
-    """The server does not answer in time, or takes no session."""
-    AUTHENTICATION = "AuthenticationFailed"
-    """The role or its password is refused."""
-    DATABASE = "DatabaseMissing"
-    """The server has no database of this name."""
-    ADDRESS = "AddressUnusable"
-    """The address or a certificate of it cannot be used."""
-    PERMISSION = "PermissionMissing"
-    """The role may not read the table."""
-    LEDGER = "LedgerUnreadable"
-    """The table is not one of the dialect: columns are missing, or hold what the dialect never writes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What is known of a ledger.
-
-    Attributes:
-        ledger: As last read; None when it never was.
-        observed_at: When that was, UTC.
-        fault: Why it cannot be read now; None when it can.
-    """
-
-    ledger: Ledger | None = None
-    observed_at: datetime | None = None
-    fault: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from migrations.reader import Reading
+from migrations.reading import Reading
 from webhook.gate import Gate
+from webhook.judgement import judge
 from webhook.objects import SCHEDULING_GATE, Pod
-from webhook.requirement import declares, requirement
 from webhook.review import Patch, Request, admit_patch, hold_patch
-from webhook.verdict import Outcome, Reason, Verdict, decide, strictest
+from webhook.verdict import Outcome, Reason, Verdict
 
 
 class View(Protocol):
@@ -55,14 +55,6 @@ class Answer:
         if not self.allowed:
             return "denied"
         return {Outcome.ADMIT: "admitted", Outcome.WARN: "warned"}.get(self.verdict.outcome, "held")
-
-
-def judge(pod: Pod, gates: Iterable[tuple[Gate, Reading]], now: datetime) -> list[Verdict]:
-    """Decide about a pod under each of the gates that select it."""
-    return [
-        decide(gate.name, requirement(pod, gate.name, gate.expect_env), reading, gate.policy, now)
-        for gate, reading in gates
-    ]
 
 
 class Admission:
@@ -120,16 +112,14 @@ class Admission:
     async def _verdict(self, namespace: str, pod: Pod, *, accept: Callable[[Verdict], bool]) -> Verdict:
         """Judge by the cache; where that is bad, and ``accept`` does not take it, look at the database once more."""
         gates = self._view.selecting(namespace, pod.labels)
-        verdicts = self._judge(pod, gates)
-        declared = declares(pod)
-        verdict = strictest(verdicts, declares=declared)
+        verdict = self._judge(pod, gates)
         if verdict.outcome.good or not gates or accept(verdict):
             return verdict
-        bad = [gate for gate, found in zip(gates, verdicts, strict=True) if not found.outcome.good]
+        bad = [gate for gate in gates if not self._judge(pod, [gate]).outcome.good]
         await self._view.refresh(bad, self._patience)
-        return strictest(self._judge(pod, gates), declares=declared)
+        return self._judge(pod, gates)
 
-    def _judge(self, pod: Pod, gates: Sequence[Gate]) -> list[Verdict]:
+    def _judge(self, pod: Pod, gates: Sequence[Gate]) -> Verdict:
         return judge(pod, [(gate, self._view.reading(gate)) for gate in gates], self._now())
 
 

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from migrations.database import Address, AddressError
 from migrations.dialects import DIALECTS
-from migrations.reader import Fault, Reading, Source
+from migrations.reader import Source
+from migrations.reading import Fault, Reading
 from webhook.errors import ClusterError, Forbidden
 from webhook.gate import Gate, read_gate
 from webhook.ledgers import Ledgers, Line

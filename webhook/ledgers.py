@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from migrations.ledger import Ledger, Record, State
-from migrations.reader import Fault, Reading, Source, Watcher
+from migrations.reader import Source, Watcher
+from migrations.reading import Fault, Reading
 from webhook.gate import Gate
 from webhook.reflector import Key
 

@@ -14,17 +14,16 @@ from datetime import datetime
 from itertools import count
 from typing import Protocol
 
-from webhook.admission import judge
 from webhook.errors import ClusterError, NotFound
 from webhook.events import Happening
 from webhook.gate import Gate
 from webhook.guard import Guard
+from webhook.judgement import judge
 from webhook.objects import Metadata, Pod
 from webhook.reflector import Feed, Key, Reflector
-from webhook.requirement import declares
 from webhook.review import Patch, release_patch
 from webhook.telemetry import Telemetry, event
-from webhook.verdict import Reason, Verdict, strictest
+from webhook.verdict import Reason, Verdict
 
 PARALLEL_PATCHES = 32
 """Requests to the API server at a time; more of them only queue in its fair queuing, fewer keep a rollout waiting."""
@@ -147,8 +146,7 @@ class Releases:
 
     def _verdict(self, pod: Pod) -> Verdict:
         gates = self._guard.selecting(pod.metadata.namespace, pod.labels)
-        verdicts = judge(pod, [(gate, self._guard.reading(gate)) for gate in gates], self._now())
-        return strictest(verdicts, declares=declares(pod))
+        return judge(pod, [(gate, self._guard.reading(gate)) for gate in gates], self._now())
 
     def _may_go(self, held: _Held, verdict: Verdict) -> bool:
         """Tell whether a pod may run; one whose gate may still be on its way is looked at again when it is late."""

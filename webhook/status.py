@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from migrations.reader import Reading
+from migrations.reading import Reading
 from webhook.gate import Gate
 
 HISTORY = 50

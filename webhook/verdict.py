@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 
 from migrations.ledger import Ledger
-from migrations.reader import Reading
+from migrations.reading import Reading
 from migrations.revision import Revision
 from webhook.gate import Action, Mode, Policy
 from webhook.requirement import Requirement

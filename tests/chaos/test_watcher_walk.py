@@ -13,10 +13,11 @@ import pytest
 
 from migrations.address import Address
 from migrations.dialects import NATIVE
-from migrations.reader import Pace, Reading, Source, Watcher
+from migrations.reader import Pace, Source, Watcher
 from migrations.statements import bind, load
 
 if TYPE_CHECKING:
+    from migrations.reading import Reading
     from tests.postgres import Postgres
 
 SQL = {name: bind(text, table=NATIVE.relation()) for name, text in load("ledgergate").items()}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from migrations.ledger import Ledger, Record, State
-from migrations.reader import Fault, Reading
+from migrations.reading import Fault, Reading
 from webhook.admission import Admission, Answer
 from webhook.gate import Action, Gate, Mode, Policy
 from webhook.objects import GATED_LABEL, SCHEDULING_GATE, Metadata, Pod, PodSpec, SchedulingGate

@@ -19,7 +19,7 @@ from aiohttp import web
 from certs import tls
 from certs.authority import issue_authority, issue_leaf
 from migrations.ledger import Ledger, Record, State
-from migrations.reader import Reading
+from migrations.reading import Reading
 from tests.cluster.controlplane.processes import free_ports
 from webhook.admission import Admission
 from webhook.gate import Gate

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from migrations.ledger import Ledger, Record, State
-from migrations.reader import Fault, Reading
+from migrations.reading import Fault, Reading
 from webhook.gate import Gate
 from webhook.selector import Selector
 from webhook.status import HISTORY, GateState, Standing, describe, same

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from migrations.ledger import Ledger, Record, State
-from migrations.reader import Fault, Reading
+from migrations.reading import Fault, Reading
 from migrations.revision import Revision, declare
 from webhook.gate import Action, Mode, Policy
 from webhook.requirement import Requirement

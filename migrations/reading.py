@@ -1,0 +1,46 @@
+"""What is known of a ledger, and why it cannot be read now: values that a reader makes and a verdict is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from migrations.ledger import Ledger
+
+
+class Fault(StrEnum):
+    """Why a ledger cannot be read now."""
+
+    UNREAD = "Unread"
+    """Nobody has tried yet."""
+    UNREACHABLE = "Unreachable"
+    """The server does not answer in time, or takes no session."""
+    AUTHENTICATION = "AuthenticationFailed"
+    """The role or its password is refused."""
+    DATABASE = "DatabaseMissing"
+    """The server has no database of this name."""
+    ADDRESS = "AddressUnusable"
+    """The address or a certificate of it cannot be used."""
+    PERMISSION = "PermissionMissing"
+    """The role may not read the table."""
+    LEDGER = "LedgerUnreadable"
+    """The table is not one of the dialect: columns are missing, or hold what the dialect never writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is known of a ledger.
+
+    Attributes:
+        ledger: As last read; None when it never was.
+        observed_at: When that was, UTC.
+        fault: Why it cannot be read now; None when it can.
+    """
+
+    ledger: Ledger | None = None
+    observed_at: datetime | None = None
+    fault: Fault | None = None
