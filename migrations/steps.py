@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from migrations.files import Migration, Script
 
 _SQL = load("ledgergate")
+UNDOING = "while it was undone"
+"""What the column `error` begins with as long as a row that is not `applied` tells of a `down`, not of an `up`."""
 
 
 class StepFailed(Exception):  # noqa: N818 - says what happened
@@ -73,7 +75,7 @@ async def apply(session: Session, book: Book, migration: Migration) -> int:
         StepFailed: It failed.
         DatabaseError: The connection was lost, or the ledger cannot be written.
     """
-    work = _work(migration, migration.up)
+    work = _work(migration, "up", migration.up)
     started = time.monotonic()
     if not migration.up.transactional:
         async with _announced(session, book, migration):
@@ -95,10 +97,56 @@ async def apply(session: Session, book: Book, migration: Migration) -> int:
     return elapsed
 
 
+async def undo(session: Session, book: Book, migration: Migration, down: Script) -> int:
+    """Undo one migration and take it off the ledger.
+
+    Outside a transaction, its row says `running` first; what fails leaves `failed`, and the reason says that it was
+    being undone.
+
+    Returns:
+        How long it took, in milliseconds.
+
+    Raises:
+        StepFailed: It failed.
+        DatabaseError: The connection was lost, or the ledger cannot be written.
+    """
+    work = _work(migration, "down", down)
+    started = time.monotonic()
+    if not down.transactional:
+        await session.rows(book.sql("begin_undo"), migration.revision, book.applied_by, UNDOING)
+        async with _failure_recorded(session, book, migration, f"{UNDOING}: "):
+            await work(session)
+            if session.in_transaction:
+                raise StepFailed(
+                    f"{migration.path}: left a transaction open, and with it what it did; end it with COMMIT"
+                )
+        await session.rows(book.sql("remove"), migration.revision)
+        return _since(started)
+    async with session.transaction():
+        await work(session)
+        if not session.in_transaction:
+            raise StepFailed(
+                f"{migration.path}: ended the transaction that it runs in, so part of it is undone and still recorded; "
+                "redo that part by hand and take COMMIT and ROLLBACK out, or write `-- migrate:down transaction:false`"
+            )
+        await session.rows(book.sql("remove"), migration.revision)
+    return _since(started)
+
+
 @asynccontextmanager
 async def _announced(session: Session, book: Book, migration: Migration) -> AsyncIterator[None]:
     """Record `running` before the block and how it ended after it; a row that stays `running` tells of a kill."""
     await session.rows(book.sql("begin"), *_identity(book, migration))
+    async with _failure_recorded(session, book, migration):
+        yield
+    await session.rows(book.sql("finish"), migration.revision, State.APPLIED, None)
+
+
+@asynccontextmanager
+async def _failure_recorded(
+    session: Session, book: Book, migration: Migration, prefix: str = ""
+) -> AsyncIterator[None]:
+    """Record `failed` and why when the block raises."""
     try:
         yield
     except BaseException as error:
@@ -106,19 +154,18 @@ async def _announced(session: Session, book: Book, migration: Migration) -> Asyn
         with suppress(DatabaseError):  # what stopped it matters more than that nobody could write it down
             if session.in_transaction:
                 await session.execute("rollback")
-            await session.rows(book.sql("finish"), migration.revision, State.FAILED, reason)
+            await session.rows(book.sql("finish"), migration.revision, State.FAILED, prefix + reason)
         raise
-    await session.rows(book.sql("finish"), migration.revision, State.APPLIED, None)
 
 
 def _identity(book: Book, migration: Migration) -> tuple[object, ...]:
     return migration.revision, migration.checksum, book.batch, book.applied_by, migration.compatible_from
 
 
-def _work(migration: Migration, script: Script) -> Callable[[Session], Awaitable[None]]:
+def _work(migration: Migration, section: str, script: Script) -> Callable[[Session], Awaitable[None]]:
     """Prepare everything that can fail before the database is touched."""
     if script.sql is None:
-        return partial(_call, migration.path, _function(migration, "up"))
+        return partial(_call, migration.path, _function(migration, section))
     statements = [(0, script.sql)] if script.transactional else _split(migration.path, script.line, script.sql)
     return partial(_execute, migration.path, script, statements)
 

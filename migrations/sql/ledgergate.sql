@@ -52,5 +52,41 @@ with recorded as (
 )
 select pg_notify('ledgergate', revision) from recorded
 
+-- name: begin_undo
+-- A migration that is undone outside a transaction, written before its first statement: by $2, marked by $3 as `error`.
+with recorded as (
+    update {table}
+    set state = 'running', applied_by = $2, error = $3, started_at = clock_timestamp(), finished_at = null, duration_ms = null
+    where revision = $1
+    returning revision
+)
+select pg_notify('ledgergate', revision) from recorded
+
+-- name: remove
+-- A migration that is undone, announced in the transaction that undid it.
+with removed as (
+    delete from {table} where revision = $1 returning revision
+)
+select pg_notify('ledgergate', revision) from removed
+
+-- name: baseline
+-- A revision that is recorded and was never run here: batch 0, which no run has.
+with recorded as (
+    insert into {table} (revision, checksum, batch, state, applied_by, compatible_from, finished_at)
+    values ($1, $2, 0, 'applied', $3, $4, clock_timestamp())
+    returning revision
+)
+select pg_notify('ledgergate', revision) from recorded
+
+-- name: settle
+-- A dirty revision that was completed by hand, as the file with checksum $2 says (null: as recorded).
+with settled as (
+    update {table}
+    set state = 'applied', error = null, checksum = coalesce($2, checksum), finished_at = clock_timestamp()
+    where revision = $1 and state <> 'applied'
+    returning revision
+)
+select pg_notify('ledgergate', revision) from settled
+
 -- name: create_schema
 create schema if not exists {schema}
