@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -30,9 +31,12 @@ class _PatientLock(LeaseLock):
 
     async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
         try:
-            return await asyncio.wait_for(super().get(name, namespace), RETRY_SECONDS)
+            async with asyncio.timeout(RETRY_SECONDS):
+                found, answer = await super().get(name, namespace)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return False, _unanswered(error)
+            return False, _refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error) or type(error).__name__)
+        # An overloaded API server answers in plain text, in which the election would look for a code in vain.
+        return found, _refusal(answer.status or 0, answer.reason or "") if isinstance(answer, ApiException) else answer
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
         return await self._patiently(super().create(name, namespace, election_record))
@@ -42,14 +46,15 @@ class _PatientLock(LeaseLock):
 
     async def _patiently(self, attempt: Coroutine[Any, Any, bool]) -> bool:
         try:
-            return await asyncio.wait_for(attempt, RETRY_SECONDS)
+            async with asyncio.timeout(RETRY_SECONDS):
+                return await attempt
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
 
-def _unanswered(error: Exception) -> ApiException:
-    failure = ApiException(status=503, reason=str(error) or type(error).__name__)
-    failure.body = json.dumps({"code": 503}).encode()
+def _refusal(status: int, reason: str) -> ApiException:
+    failure = ApiException(status=status, reason=reason)
+    failure.body = json.dumps({"code": status}).encode()
     return failure
 
 
@@ -139,10 +144,8 @@ class Leadership:
 
 
 async def _cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    for task in tasks:
-        if task is not None:
-            task.cancel()
-    for task in tasks:
-        if task is not None:
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+    """Cancel tasks and see them end, whatever they end with; our own cancellation passes through."""
+    live = [task for task in tasks if task is not None]
+    for task in live:
+        task.cancel()
+    await asyncio.gather(*live, return_exceptions=True)

@@ -1,0 +1,270 @@
+"""One controller leads: by a Lease in a real API server, through every way to lose it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.controlplane.kubeconfig import Cluster as Kubeconfig
+from tests.cluster.controlplane.processes import free_ports
+from webhook.cluster import Cluster
+from webhook.leadership import Leadership
+from webhook.server import serving
+from webhook.settings import Endpoint
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+LEASE = ("ledgergate", "ledgergate-controller")
+SECONDS = 3.0
+GRACE = 2.0
+"""What a change of leader may take beyond the lease: a look each second, and a request."""
+
+LEADER = """
+import asyncio, sys
+from datetime import timedelta
+from pathlib import Path
+from webhook.cluster import Cluster
+from webhook.leadership import Leadership
+
+async def lead():
+    print("leads", flush=True)
+    await asyncio.Event().wait()
+
+async def main(kubeconfig, seconds):
+    async with await Cluster.connect(Path(kubeconfig), "test") as cluster:
+        lease = ("ledgergate", "ledgergate-controller")
+        await Leadership(cluster, lease, "process", timedelta(seconds=float(seconds))).run(lead)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def plane(programs: Path) -> Iterator[ControlPlane]:
+    """A control plane of this file's own, to pause and kill."""
+    with ControlPlane(programs) as started:
+        for name in ("namespace", "roles-controller"):
+            started.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "base" / f"{name}.yaml"))
+        yield started
+
+
+@pytest.fixture
+def kubeconfig(plane: ControlPlane) -> Iterator[Path]:
+    """The rights of our controller; no Lease is there yet."""
+    yield plane.kubeconfig_for("ledgergate", "controller")
+    plane.kubectl("delete", "lease", LEASE[1], "-n", LEASE[0], "--ignore-not-found")
+
+
+class Candidate:
+    """A replica that wants to lead; its work does nothing but note when."""
+
+    def __init__(self, cluster: Cluster, name: str, seconds: float) -> None:
+        self.name = name
+        self.leadership = Leadership(cluster, LEASE, name, timedelta(seconds=seconds))
+        self.leads = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.terms: list[tuple[float, float]] = []
+        self.failure: Exception | None = None
+        self.lingers: asyncio.Event | None = None
+        self.task = asyncio.create_task(self.leadership.run(self._work))
+
+    async def _work(self) -> None:
+        began = time.monotonic()
+        self.leads.set()
+        self.idle.clear()
+        try:
+            if self.failure is not None:
+                raise self.failure
+            await asyncio.Event().wait()
+        finally:
+            self.terms.append((began, time.monotonic()))
+            self.leads.clear()
+            self.idle.set()
+            if self.lingers is not None:
+                await self.lingers.wait()
+
+    async def stop(self) -> None:
+        """End it as SIGTERM does."""
+        self.task.cancel()
+        _, pending = await asyncio.wait({self.task}, timeout=10)
+        assert not pending, "the cancellation was swallowed"
+
+
+@asynccontextmanager
+async def candidate(kubeconfig: Path, name: str, seconds: float = SECONDS) -> AsyncIterator[Candidate]:
+    async with await Cluster.connect(kubeconfig, "test") as cluster:
+        found = Candidate(cluster, name, seconds)
+        try:
+            yield found
+        finally:
+            await found.stop()
+
+
+async def leads(found: Candidate, within: float) -> float:
+    """Wait until somebody leads; how long it took."""
+    began = time.monotonic()
+    async with asyncio.timeout(within):
+        await found.leads.wait()
+    return time.monotonic() - began
+
+
+def holder(plane: ControlPlane) -> str | None:
+    """Whose name is in the Lease."""
+    lease = json.loads(plane.kubectl("get", "lease", LEASE[1], "-n", LEASE[0], "-o", "json"))
+    found: str | None = lease["spec"].get("holderIdentity")
+    return found
+
+
+def apart(*candidates: Candidate) -> bool:
+    """Whether no two terms overlap."""
+    terms = sorted(term for found in candidates for term in found.terms)
+    return all(before[1] <= after[0] for before, after in pairwise(terms))
+
+
+async def test_one_of_two_leads(plane: ControlPlane, kubeconfig: Path) -> None:
+    """The first is named in the Lease; the second waits for as long as the first renews it."""
+    async with candidate(kubeconfig, "one") as one, candidate(kubeconfig, "two") as two:
+        await asyncio.wait(
+            {asyncio.create_task(found.leads.wait()) for found in (one, two)}, return_when="FIRST_COMPLETED"
+        )
+        first, second = (one, two) if one.leads.is_set() else (two, one)
+        assert first.leadership.held
+        assert await asyncio.to_thread(holder, plane) == first.name
+        with pytest.raises(TimeoutError):
+            await leads(second, SECONDS + GRACE)
+        assert first.leads.is_set()
+        assert not second.leadership.held
+
+
+async def test_a_leader_that_stops_gives_the_lease_back(plane: ControlPlane, kubeconfig: Path) -> None:
+    """A clean end is no wait for the others: within two seconds another leads, and never both."""
+    async with candidate(kubeconfig, "one", seconds=30) as one:
+        await leads(one, 10)
+        async with candidate(kubeconfig, "two", seconds=30) as two:
+            stopped = time.monotonic()
+            await one.stop()
+            assert not one.leadership.held
+            await leads(two, 10)
+            assert time.monotonic() - stopped < GRACE
+            assert await asyncio.to_thread(holder, plane) == "two"
+        assert apart(one, two)
+    assert await asyncio.to_thread(holder, plane) is None
+
+
+async def test_a_leader_that_dies_is_replaced(kubeconfig: Path) -> None:
+    """SIGKILL, no goodbye: another leads within the lease and two seconds."""
+    command = [sys.executable, "-c", LEADER, str(kubeconfig), str(SECONDS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as leader:  # noqa: ASYNC220 - its start is awaited
+        try:
+            assert leader.stdout is not None
+            assert await asyncio.to_thread(leader.stdout.readline) == "leads\n"
+            async with candidate(kubeconfig, "two") as two:
+                with pytest.raises(TimeoutError):
+                    await leads(two, GRACE)
+                leader.kill()
+                assert await leads(two, 30) <= SECONDS + GRACE
+        finally:
+            leader.kill()
+
+
+async def test_who_comes_back_under_his_own_name_leads_at_once(plane: ControlPlane, kubeconfig: Path) -> None:
+    """A replica that was killed and started again under the same name (a StatefulSet's, a test's) need not wait."""
+    async with candidate(kubeconfig, "one", seconds=60) as one:
+        await leads(one, 10)
+        async with candidate(kubeconfig, "one", seconds=60) as again:
+            assert await leads(again, 10) < 2 * GRACE
+            assert await asyncio.to_thread(holder, plane) == "one"
+
+
+async def test_it_stops_also_while_a_term_is_ending(plane: ControlPlane, kubeconfig: Path) -> None:
+    """SIGTERM in the moment in which a lost term's work is being wound up ends the replica all the same."""
+    async with candidate(kubeconfig, "one") as one:
+        await leads(one, 10)
+        one.lingers = asyncio.Event()
+        thief = '{"spec": {"holderIdentity": "thief"}}'
+        await asyncio.to_thread(plane.kubectl, "patch", "lease", LEASE[1], "-n", LEASE[0], "--type=merge", "-p", thief)
+        await asyncio.wait_for(one.idle.wait(), SECONDS + 10)
+        await one.stop()
+        assert one.task.cancelled()
+
+
+async def test_without_the_api_server_nobody_leads(plane: ControlPlane, kubeconfig: Path) -> None:
+    """Paused for longer than the lease: the leader stops its work in time, and afterwards exactly one leads again."""
+    async with candidate(kubeconfig, "one") as one:
+        await leads(one, 10)
+        async with candidate(kubeconfig, "two") as two:
+            plane.pause_apiserver()
+            try:
+                paused = time.monotonic()
+                async with asyncio.timeout(30):
+                    await one.idle.wait()
+                assert time.monotonic() - paused <= SECONDS + GRACE
+                assert not one.leadership.held
+                assert not two.leadership.held
+            finally:
+                plane.resume_apiserver()
+            async with asyncio.timeout(SECONDS + 10):
+                waits = {asyncio.create_task(found.leads.wait()) for found in (one, two)}
+                _, pending = await asyncio.wait(waits, return_when="FIRST_COMPLETED")
+            for wait in pending:
+                wait.cancel()
+            assert one.leads.is_set() is not two.leads.is_set()
+        await one.stop()
+        assert apart(one, two)
+
+
+async def test_a_short_outage_costs_no_term(plane: ControlPlane, kubeconfig: Path) -> None:
+    """The API server is killed and back within the lease: the leader goes on leading."""
+    async with candidate(kubeconfig, "one", seconds=40) as one:
+        await leads(one, 10)
+        plane.kill_apiserver()
+        await asyncio.to_thread(plane.start_apiserver)
+        before = await asyncio.to_thread(_renewed, plane)
+        async with asyncio.timeout(20):
+            while await asyncio.to_thread(_renewed, plane) == before:  # noqa: ASYNC110 - kubectl is what tells
+                await asyncio.sleep(0.1)
+        assert one.leads.is_set()
+        assert one.terms == []
+
+
+def _renewed(plane: ControlPlane) -> str:
+    return plane.kubectl("get", "lease", LEASE[1], "-n", LEASE[0], "-o", "jsonpath={.spec.renewTime}")
+
+
+async def test_work_that_fails_ends_the_replica(plane: ControlPlane, kubeconfig: Path) -> None:
+    """A leader must not go on renewing while its work is dead: the error comes out, and the Lease is free."""
+    async with candidate(kubeconfig, "one", seconds=30) as one:
+        one.failure = ValueError("a slip of ours")
+        with pytest.raises(ValueError, match="a slip of ours"):
+            await asyncio.wait_for(one.task, 10)
+        assert not one.leadership.held
+        assert await asyncio.to_thread(holder, plane) is None
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+async def test_an_answer_in_plain_text_is_a_failed_try(status: int, tmp_path: Path) -> None:
+    """An overloaded API server, or a proxy, says so in plain text; the election goes on and tries again."""
+    asked = asyncio.Semaphore(0)
+
+    async def refuse(_: web.Request) -> web.Response:
+        asked.release()
+        return web.Response(status=status, text="Too many requests, please try again later.\n")
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", refuse)
+    (port,) = free_ports(1)
+    kubeconfig = Kubeconfig(f"http://127.0.0.1:{port}", b"").write_for_token(tmp_path / "config", "x", "default")
+    async with serving((application, Endpoint("127.0.0.1", port), None)), candidate(kubeconfig, "one") as one:
+        for _ in range(2):
+            await asyncio.wait_for(asked.acquire(), 10)
+        assert not one.task.done(), one.task
+        assert not one.leadership.held
