@@ -7,8 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from migrations import commands
 from migrations.cli import migrate
+from migrations.commands import authoring
 from migrations.files import FilesError, load
 from migrations.report import Lines
 
@@ -44,19 +44,19 @@ def test_every_flag_has_an_environment_twin_that_help_shows(command: click.Comma
 def test_a_new_migration_is_named_by_the_time_and_must_be_filled_in(tmp_path: Path) -> None:
     """The SQL one is refused as long as it is empty; nothing is ever overwritten."""
     directory = tmp_path / "migrations"
-    assert commands.new(directory, Lines(), "Add Users!", python=False, now=NOW) == 0
+    assert authoring.new(directory, Lines(), "Add Users!", python=False, now=NOW) == 0
     path = directory / "20250126120000_add_users.sql"
     with pytest.raises(FilesError, match="a statement in the up section"):
         load(directory)
     path.write_text(path.read_text().replace("up\n", "up\ncreate table users (id int);\n"))
     assert [migration.revision for migration in load(directory)] == ["20250126120000_add_users"]
-    assert commands.new(directory, Lines(), "add-users", python=False, now=NOW) == 2
+    assert authoring.new(directory, Lines(), "add-users", python=False, now=NOW) == 2
     assert "create table" in path.read_text()
 
 
 def test_a_new_python_migration_can_be_read(tmp_path: Path) -> None:
     """It has both functions."""
-    assert commands.new(tmp_path, Lines(), "backfill", python=True, now=NOW) == 0
+    assert authoring.new(tmp_path, Lines(), "backfill", python=True, now=NOW) == 0
     (migration,) = load(tmp_path)
     assert migration.revision == "20250126120000_backfill"
     assert migration.down is not None
@@ -64,16 +64,16 @@ def test_a_new_python_migration_can_be_read(tmp_path: Path) -> None:
 
 def test_a_name_needs_a_letter_or_a_digit(tmp_path: Path) -> None:
     """Otherwise there would be nothing behind the time."""
-    assert commands.new(tmp_path, Lines(), "?!", python=False, now=NOW) == 2
+    assert authoring.new(tmp_path, Lines(), "?!", python=False, now=NOW) == 2
     assert not list(tmp_path.iterdir())
 
 
 def test_a_directory_declares_its_revision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The long form goes to standard output and nothing else; an empty directory has none."""
-    assert commands.revision(tmp_path, Lines()) == 2
+    assert authoring.revision(tmp_path, Lines()) == 2
     assert capsys.readouterr().out == ""
     (tmp_path / "20250101000000_a.sql").write_text("-- migrate:up\nselect 1;")
-    assert commands.revision(tmp_path, Lines()) == 0
+    assert authoring.revision(tmp_path, Lines()) == 0
     assert capsys.readouterr().out == "20250101000000_a+1.5234a921d098\n"
 
 

@@ -1,0 +1,58 @@
+"""`new` and `revision`: what needs the directory and no database."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+import click
+
+from migrations.files import FilesError, load
+from migrations.invocation import Exit, unusable
+from migrations.revision import RevisionError, declare
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from migrations.report import Report
+
+_SQL = "-- migrate:up\n\n\n-- migrate:down\n\n"
+_PYTHON = '''"""Say what this migration is for."""
+
+
+async def up(connection):
+    """Run on an asyncpg connection, inside the transaction that also records it."""
+    await connection.execute("select 1")
+
+
+async def down(connection):
+    """Undo it."""
+    await connection.execute("select 1")
+'''
+
+
+def new(directory: Path, report: Report, name: str, *, python: bool, now: datetime) -> int:
+    """Create an empty migration file, named by the time in UTC."""
+    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    if not slug:
+        return unusable(report, ValueError(f"expected a name with a letter or a digit, got {name!r}"))
+    path = directory / f"{now.astimezone(UTC):%Y%m%d%H%M%S}_{slug}{'.py' if python else '.sql'}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_PYTHON if python else _SQL)
+    except OSError as error:
+        return unusable(report, ValueError(f"{path} cannot be created: {error.strerror}"))
+    click.echo(path)
+    return Exit.DONE
+
+
+def revision(directory: Path, report: Report) -> int:
+    """Print what an image with this directory expects."""
+    try:
+        click.echo(declare([migration.revision for migration in load(directory)]))
+    except (FilesError, RevisionError) as error:
+        return unusable(report, error)
+    return Exit.DONE

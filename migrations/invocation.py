@@ -1,0 +1,149 @@
+"""What every command shares: the values of the common flags, the exit codes, and how a command ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, assert_never
+
+from migrations.address import Address, AddressError
+from migrations.files import FilesError, load
+from migrations.revision import Revision, RevisionError
+from migrations.statements import IdentifierError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from pathlib import Path
+
+    from migrations.plan import Refusal
+    from migrations.report import Report
+    from migrations.runner import Failed, Job, LockTimeout
+
+
+class Exit(IntEnum):
+    """Exit codes; a signal is 128 and its number, as shells have it."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    BEHIND = 3
+    UNREACHABLE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The flags that every command shares.
+
+    Attributes:
+        directory: Where the migrations are.
+        database_url: As given; None for the environment's.
+        schema: Of the ledger's table; None for the default.
+        table: Of the ledger; None for the default.
+        connect_timeout: Seconds.
+        lock_timeout: Seconds.
+    """
+
+    directory: Path
+    database_url: str | None
+    schema: str | None
+    table: str | None
+    connect_timeout: float
+    lock_timeout: float
+
+
+def perform(
+    options: Options, report: Report, work: Callable[[Job], Coroutine[Any, Any, int]], *, to: str | None = None
+) -> int:
+    """Do what needs the files and the database, and give the exit code.
+
+    Args:
+        options: The common flags.
+        report: Told why nothing could be done.
+        work: What to do; gives the exit code when the database answered.
+        to: The last revision to work on, as given; None for all.
+    """
+    from migrations.database import DatabaseError, Misconfigured, PermissionMissing  # noqa: PLC0415 - the driver, which
+    from migrations.reader import LedgerUnreadable  # noqa: PLC0415 - `new` and `revision` do without
+
+    try:
+        return asyncio.run(_interruptible(report, work(_job(options, Revision.parse(to).name if to else None))))
+    except (FilesError, AddressError, RevisionError, IdentifierError, Misconfigured, LedgerUnreadable) as error:
+        return unusable(report, error)
+    except PermissionMissing as error:
+        report.fail("permission_missing", f"{error}; grant the role of the database address what it lacks")
+    except DatabaseError as error:
+        report.fail("unreachable", str(error))
+    return Exit.UNREACHABLE
+
+
+def unusable(report: Report, error: Exception) -> int:
+    """Tell what is wrong with flags, settings or files, each problem in a line of its own."""
+    problems: Sequence[object] = getattr(error, "problems", (error,))
+    for problem in problems:
+        report.fail("unusable", str(problem))
+    return Exit.USAGE
+
+
+def unsuccessful(report: Report, job: Job, outcome: Refusal | Failed | LockTimeout) -> int:
+    """Tell why what was wanted was not done, or not all of it."""
+    from migrations.plan import Refusal  # noqa: PLC0415 - as above
+    from migrations.runner import Failed, LockTimeout  # noqa: PLC0415
+
+    match outcome:
+        case Refusal(obstacles):
+            for obstacle, text in obstacles:
+                report.fail("refused", text, reason=obstacle.value)
+            return Exit.FAILED if outcome.dirty else Exit.USAGE
+        case Failed(migration, reason):
+            report.fail("failed", f"{migration.revision} failed. {reason}", revision=migration.revision)
+            return Exit.FAILED
+        case LockTimeout(holder):
+            who = str(holder) if holder else "sessions that come and go"
+            report.fail("lock_timeout", f"the lock was not free within {job.lock_timeout:g} s; it is held by {who}")
+            return Exit.UNREACHABLE
+    assert_never(outcome)
+
+
+def _job(options: Options, target: str | None) -> Job:
+    from migrations.dialects import NATIVE  # noqa: PLC0415 - as above
+    from migrations.reader import Source  # noqa: PLC0415
+    from migrations.runner import Job  # noqa: PLC0415
+
+    migrations = load(options.directory)
+    NATIVE.relation(options.schema, options.table)  # refuses a name that no table can have
+    return Job(
+        source=Source(
+            Address.from_environment(os.environ, options.database_url), NATIVE, options.schema, options.table
+        ),
+        migrations=migrations,
+        applied_by=os.environ.get("POD_NAME") or os.environ.get("HOSTNAME") or socket.gethostname(),
+        target=target,
+        connect_timeout=options.connect_timeout,
+        lock_timeout=options.lock_timeout,
+    )
+
+
+async def _interruptible(report: Report, work: Coroutine[Any, Any, int]) -> int:
+    """Cancel the work on SIGTERM and SIGINT: what a transaction has begun is rolled back."""
+    received: list[signal.Signals] = []
+    task = asyncio.ensure_future(work)
+
+    def interrupt(number: signal.Signals) -> None:
+        received.append(number)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, interrupt, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        report.fail(
+            "interrupted", f"interrupted by {received[0].name}; nothing half done is left behind but what status shows"
+        )
+        return 128 + received[0]
