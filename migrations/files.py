@@ -88,7 +88,7 @@ class Migration:
         path: The file.
         checksum: SHA-256 of its bytes, in hex.
         up: How to apply it.
-        down: How to undo it; None where the file does not say.
+        down: How to undo it; None where the file does not say, or says nothing.
         compatible_from: For a contract migration, the oldest revision whose images can still run.
     """
 
@@ -185,7 +185,9 @@ def _sql(text: str, report: Report) -> Parsed:
         report(scripts["up"].line, "expected a statement in the up section, found none")
     elif markers[0]["section"] == "down":
         report(scripts["down"].line, "expected the up section before the down section")
-    return scripts.get("up", Script("")), scripts.get("down"), compatible_from
+    down = scripts.get("down")
+    undoes = down is not None and _NOTHING.fullmatch(down.sql or "") is None
+    return scripts.get("up", Script("")), down if undoes else None, compatible_from
 
 
 def _options(marker: re.Match[str], line: int, report: Report) -> tuple[bool, str | None]:

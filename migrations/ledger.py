@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from migrations.revision import Revision
 
+UNDOING = "while it was undone"
+"""What a native row's `error` begins with while it tells of a `down`, not of an `up`."""
+
 
 class State(StrEnum):
     """How far a recorded migration has come; the values are those of the native ledger's column `state`."""
@@ -51,6 +54,11 @@ class Record:
     finished_at: datetime | None = None
     duration_ms: int | None = None
     applied_by: str | None = None
+
+    @property
+    def undoing(self) -> bool:
+        """Whether what failed or never ended was a `down`."""
+        return self.state is not State.APPLIED and (self.error or "").startswith(UNDOING)
 
 
 @dataclass(frozen=True)  # no slots: cached_property keeps its answers in the instance's dictionary

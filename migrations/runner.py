@@ -61,6 +61,7 @@ class Job:
         target: Canonical name of the last revision to apply; None for all.
         connect_timeout: Seconds until a server that does not answer is given up.
         lock_timeout: Seconds until a lock that somebody else holds is given up.
+        out_of_order: Whether a revision may be applied after a newer one.
     """
 
     source: Source
@@ -69,6 +70,7 @@ class Job:
     target: str | None = None
     connect_timeout: float = 30.0
     lock_timeout: float = 600.0
+    out_of_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +238,7 @@ async def look(job: Job) -> tuple[Ledger, Holder | None]:
 
 
 async def _decide(job: Job, connected: Session) -> Plan | Refusal:
-    return plan(job.migrations, await read(connected, job.source), job.target)
+    return plan(job.migrations, await read(connected, job.source), job.target, out_of_order=job.out_of_order)
 
 
 def _relation(job: Job) -> str:

@@ -17,7 +17,7 @@ from importlib.util import module_from_spec
 from typing import TYPE_CHECKING
 
 from migrations.database import ConnectionLost, DatabaseError, StatementFailed
-from migrations.ledger import State
+from migrations.ledger import UNDOING, State
 from migrations.statements import bind, load, quoted
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from migrations.files import Migration, Script
 
 _SQL = load("ledgergate")
-UNDOING = "while it was undone"
-"""What the column `error` begins with as long as a row that is not `applied` tells of a `down`, not of an `up`."""
 
 
 class StepFailed(Exception):  # noqa: N818 - says what happened

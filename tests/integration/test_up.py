@@ -131,7 +131,7 @@ async def test_a_failing_non_transactional_migration_is_recorded_and_refused(
     again = ledgergate("up")
     assert again.returncode == 1
     assert "nonsense" in again.stderr
-    assert "delete its row" in again.stderr
+    assert "resolve 20250101000001_two --rolled-back" in again.stderr
     assert await connection.fetchval("select count(*) from one") == 1
     assert ledgergate("up", "--to", "20250101000000_one").returncode == 0
     two.unlink()

@@ -109,7 +109,7 @@ def test_what_failed_is_told_with_its_error_and_the_way_out() -> None:
         assert isinstance(decision, Refusal)
         assert decision.dirty
         assert words in decision.obstacles[0][1]
-        assert "delete its row" in decision.obstacles[0][1]
+        assert "migrate resolve a --rolled-back" in decision.obstacles[0][1]
 
 
 def test_how_each_revision_stands() -> None:
