@@ -202,8 +202,7 @@ async def _apply(job: Job, connected: Session, events: Events) -> Outcome:
     if isinstance(decision, Refusal) or not decision.steps:
         return decision if isinstance(decision, Refusal) else Done(decision)
     await connected.configure(SETTINGS)
-    dialect = job.source.dialect
-    book = Book(job.source.schema or dialect.schema, job.source.table or dialect.table, decision.batch, job.applied_by)
+    book = book_of(job, decision.batch)
     await steps.prepare(connected, book)
     total = len(decision.steps)
     for number, migration in enumerate(decision.steps, start=1):
@@ -235,6 +234,12 @@ async def look(job: Job) -> tuple[Ledger, Holder | None]:
     """
     async with session(job) as connected:
         return await read(connected, job.source), await lock.holder(connected, lock.key(_relation(job)))
+
+
+def book_of(job: Job, batch: int) -> Book:
+    """Say where and as what a run writes."""
+    dialect = job.source.dialect
+    return Book(job.source.schema or dialect.schema, job.source.table or dialect.table, batch, job.applied_by)
 
 
 async def _decide(job: Job, connected: Session) -> Plan | Refusal:
