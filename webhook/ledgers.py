@@ -72,7 +72,7 @@ class Line:
     def settled(self) -> bool:
         """Whether the ledger was read, or why it cannot be is known."""
         if self.watcher is None:
-            return bool(self.problem)
+            return bool(self.problem or self.gate.problems)
         return self.watcher.reading.fault is not Fault.UNREAD
 
     def lay(self, source: Source | None, problem: str, ledgers: Ledgers) -> None:

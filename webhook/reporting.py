@@ -71,6 +71,8 @@ class Reports:
             self._written.pop(key, None)
             self._telemetry.forget_gate(*key)
             return
+        if key in self._guard.unsettled:
+            return  # we have just started: what stands there is more than we know, and news is on its way
         standing = Standing(self._guard.reading(gate), self._guard.problems(key), self._count(gate))
         self._guard.hasten(key, urgent=standing.held > 0)
         self._measure(key, standing)
@@ -96,5 +98,5 @@ class Reports:
         for state in GateState:
             self._telemetry.gate_state.labels(*key, state).set(state is standing.state)
         self._telemetry.held.labels(*key).set(standing.held)
-        if standing.reading.ledger is not None:
+        if standing.reading.ledger is not None and standing.reading.observed_at is not None:
             self._telemetry.applied.labels(*key).set(len(standing.reading.ledger.applied))

@@ -59,6 +59,8 @@ def test_the_environment_counts_only_when_literal() -> None:
     """A value that comes from elsewhere is not known at admission, and is no declaration."""
     referred = pod(env=[{"name": "EXPECTED", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}])
     assert requirement(referred, "app", "EXPECTED") == Requirement()
+    both = pod(env=[{"name": "EXPECTED", "valueFrom": {}}, {"name": "EXPECTED", "value": "b"}])
+    assert requirement(both, "app", "EXPECTED").expected == Revision("b")
 
 
 @pytest.mark.parametrize("text", ["", "  ", "a+b", "a+0.0123456789ab", "a\nb", "x" * 600])

@@ -1,0 +1,102 @@
+"""Settings are checked before anything starts, and every problem is told at once."""
+
+from pathlib import Path
+
+import pytest
+
+from webhook.settings import Endpoint, Settings, SettingsError, WebhookSettings, read_namespace
+
+METRICS = Endpoint("127.0.0.1", 8080)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:9443", "127.0.0.1", 9443),
+        ("localhost:0", "localhost", 0),
+        (":8080", "0.0.0.0", 8080),  # noqa: S104 - what an absent host means
+        ("[::1]:65535", "::1", 65535),
+    ],
+)
+def test_endpoints(text: str, host: str, port: int) -> None:
+    """Each way to write an address to listen on."""
+    assert Endpoint.parse(text) == Endpoint(host, port)
+
+
+@pytest.mark.parametrize("text", ["", "9443", "host", "host:", "host:x", "host:-1", "host:65536", "host:²", "host:٤٢"])
+def test_what_is_no_endpoint_is_refused(text: str) -> None:
+    """The message shows what was given and what is expected."""
+    with pytest.raises(SettingsError, match="expected HOST:PORT") as refusal:
+        Endpoint.parse(text)
+    assert repr(text) in str(refusal.value)
+
+
+def test_good_settings_have_no_problems(tmp_path: Path) -> None:
+    """Everything set, and set well."""
+    kubeconfig = tmp_path / "config"
+    kubeconfig.touch()
+    settings = Settings("pod-1", METRICS, "system-x1", kubeconfig, "https://10.0.0.1:9443/")
+    assert settings.problems() == []
+    assert Settings("pod-1", METRICS).problems() == []
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    """Each problem names its flag."""
+    settings = Settings("pod-1", METRICS, "No_Namespace", tmp_path / "missing", "http://host:1")
+    assert [problem.split(":", maxsplit=1)[0] for problem in settings.problems()] == [
+        "--namespace",
+        "--kubeconfig",
+        "--webhook-url",
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "host:9443",
+        "http://host:9443",
+        "https://",
+        "https://:9443",
+        "https://host:9443/path",
+        "https://host:9443?a=b",
+        "https://host:9443#a",
+        "https://jane:secret@host:9443",
+        "https://host:99999",
+        "https://host:x",
+        "https://[::1:9443",
+    ],
+)
+def test_what_the_api_server_could_not_call_is_refused(url: str) -> None:
+    """A URL that no webhook configuration takes is told here, with the form that is expected, never as a crash."""
+    (problem,) = Settings("pod-1", METRICS, webhook_url=url).problems()
+    assert "https://HOST:PORT" in problem
+    assert "secret" not in problem
+
+
+@pytest.mark.parametrize("namespace", ["a.b", "-a", "a-", "A", "a\n", "é", ""])
+def test_namespaces(namespace: str) -> None:
+    """What is no DNS label is no namespace."""
+    assert Settings("pod-1", METRICS, namespace).problems()
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://Host.Example:9443", "host.example"),
+        ("https://127.0.0.1:9443", "127.0.0.1"),
+        ("https://[0:0::1]:9443", "::1"),
+    ],
+)
+def test_the_certificate_is_valid_for_every_way_to_call_us(url: str, host: str) -> None:
+    """The Service's names always, and the host of the URL as TLS clients compare it."""
+    service = ("ledgergate-webhook.ns.svc", "ledgergate-webhook.ns.svc.cluster.local")
+    assert WebhookSettings("pod-1", METRICS, "ns").names == service
+    assert WebhookSettings("pod-1", METRICS, "ns", webhook_url=url).names == (*service, host)
+
+
+def test_the_namespace_is_what_was_given() -> None:
+    """Outside a pod it is ledgergate unless given."""
+    assert read_namespace("mine") == "mine"
+    assert read_namespace(None) == "ledgergate"
+    assert read_namespace("") == "ledgergate"
