@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrations.commands import authoring, changes, views
-from migrations.flags import command, examples, flag
+from migrations.commands import authoring, bookkeeping, changes, views, waiting
+from migrations.flags import SECONDS, command, examples, flag
 
 if TYPE_CHECKING:
     from migrations.invocation import Options
@@ -36,7 +36,12 @@ def migrate() -> None:
     )
 )
 @flag("--to", "Last revision to apply; without it, all.", metavar="REV")
-@flag("--dry-run", "Say what would be applied, and write nothing.", is_flag=True)
+@flag("--dry-run", "Print the SQL that would run, as psql takes it, and write nothing.", is_flag=True)
+@flag(
+    "--allow-out-of-order",
+    "Also apply what is older than the head, such as a branch that was merged late.",
+    is_flag=True,
+)
 @command
 def up(options: Options, report: Report, **flags: Any) -> int:
     """Apply what is pending, in order, under the lock.
@@ -48,6 +53,24 @@ def up(options: Options, report: Report, **flags: Any) -> int:
 
 
 @migrate.command(
+    epilog=examples(
+        "ledgergate migrate down                                # what the last `up` applied",
+        "ledgergate migrate down --steps 1                      # the newest one",
+        "ledgergate migrate down --to 20250126120000_add_users  # everything after it",
+    )
+)
+@flag("--steps", "How many to undo, the newest first.", type=click.IntRange(min=1), metavar="N")
+@flag("--to", "Undo everything that is newer than this revision, which stays.", metavar="REV")
+@command
+def down(options: Options, report: Report, **flags: Any) -> int:
+    """Undo what is applied, newest first, under the lock; without a flag, what the last `up` applied.
+
+    Asks nothing. Refuses before it begins when a file is missing or changed, or does not say how it is undone.
+    """
+    return changes.down(options, report, **flags)
+
+
+@migrate.command(
     epilog="Examples: `ledgergate migrate status`; `ledgergate migrate status --check && start-the-application`."
 )
 @flag("--json", "Write one JSON object.", "as_json", is_flag=True)
@@ -56,6 +79,76 @@ def up(options: Options, report: Report, **flags: Any) -> int:
 def status(options: Options, report: Report, **flags: Any) -> int:
     """Show what is applied, pending, missing, changed or dirty, and who holds the lock. Writes nothing."""
     return views.status(options, report, **flags)
+
+
+@migrate.command(
+    epilog=examples(
+        "ledgergate migrate verify",
+        "ledgergate migrate verify --json | jq '.findings[].message'",
+    )
+)
+@flag("--json", "Write one JSON object.", "as_json", is_flag=True)
+@command
+def verify(options: Options, report: Report, **flags: Any) -> int:
+    """Check the files against the ledger: edited, missing, skipped and half-applied revisions. Writes nothing.
+
+    Exits 3 when something is wrong. Pending revisions are not, nor is a ledger that is ahead of the files.
+    """
+    return views.verify(options, report, **flags)
+
+
+@migrate.command(
+    epilog=examples(
+        "ledgergate migrate wait && start-the-application",
+        "ledgergate migrate wait --revision 20250126120000_add_users --timeout 120",
+        'ledgergate migrate wait --revision "$EXPECTED_REVISION"',
+    )
+)
+@flag("--revision", "What to wait for, as NAME or NAME+COUNT.DIGEST; without it, all of --dir.", metavar="REV")
+@flag("--timeout", "How long to wait.", type=SECONDS, default=600.0, show_default=True, metavar="SECONDS")
+@command
+def wait(options: Options, report: Report, **flags: Any) -> int:
+    """Wait until the ledger holds a revision, and all that must have come before it. Writes nothing.
+
+    The database may be down meanwhile, or not be there yet. Exits 3 when the time is up, 4 when the database did not
+    answer then.
+    """
+    return waiting.wait(options, report, **flags)
+
+
+@migrate.command(
+    epilog=examples(
+        "ledgergate migrate baseline                                 # all files describe the database as it is",
+        "ledgergate migrate baseline --to 20250126120000_add_users  # the newer ones are still to be applied",
+    )
+)
+@flag("--to", "Last revision to record; without it, all.", metavar="REV")
+@flag("--from", "Take over what another tool's ledger says.", "from_dialect", metavar="DIALECT")
+@command
+def baseline(options: Options, report: Report, **flags: Any) -> int:
+    """Record revisions as applied without running them, for a database that was made by other means.
+
+    Refuses to fill a ledger that is in use unless --to says how far.
+    """
+    return bookkeeping.baseline(options, report, **flags)
+
+
+@migrate.command(
+    epilog=examples(
+        "ledgergate migrate resolve 20250126120000_add_index --applied      # you completed it by hand",
+        "ledgergate migrate resolve 20250126120000_add_index --rolled-back  # you undid it by hand",
+    )
+)
+@click.argument("revision", metavar="REV")
+@flag("--applied", "Its effects are in the database now, all of them.", is_flag=True)
+@flag("--rolled-back", "None of its effects is in the database (any more).", is_flag=True)
+@command
+def resolve(options: Options, report: Report, **flags: Any) -> int:
+    """Settle a revision that failed, or whose run was killed, after you have put the database in order by hand.
+
+    Refuses while its run is alive. The database itself is not touched.
+    """
+    return bookkeeping.resolve(options, report, **flags)
 
 
 @migrate.command(

@@ -56,7 +56,12 @@ class Options:
 
 
 def perform(
-    options: Options, report: Report, work: Callable[[Job], Coroutine[Any, Any, int]], *, to: str | None = None
+    options: Options,
+    report: Report,
+    work: Callable[[Job], Coroutine[Any, Any, int]],
+    *,
+    to: str | None = None,
+    files: bool = True,
 ) -> int:
     """Do what needs the files and the database, and give the exit code.
 
@@ -65,12 +70,14 @@ def perform(
         report: Told why nothing could be done.
         work: What to do; gives the exit code when the database answered.
         to: The last revision to work on, as given; None for all.
+        files: Whether the directory is needed.
     """
     from migrations.database import DatabaseError, Misconfigured, PermissionMissing  # noqa: PLC0415 - the driver, which
     from migrations.reader import LedgerUnreadable  # noqa: PLC0415 - `new` and `revision` do without
 
     try:
-        return asyncio.run(_interruptible(report, work(_job(options, Revision.parse(to).name if to else None))))
+        job = _job(options, Revision.parse(to).name if to else None, files=files)
+        return asyncio.run(_interruptible(report, work(job)))
     except (FilesError, AddressError, RevisionError, IdentifierError, Misconfigured, LedgerUnreadable) as error:
         return unusable(report, error)
     except PermissionMissing as error:
@@ -108,12 +115,12 @@ def unsuccessful(report: Report, job: Job, outcome: Refusal | Failed | LockTimeo
     assert_never(outcome)
 
 
-def _job(options: Options, target: str | None) -> Job:
+def _job(options: Options, target: str | None, *, files: bool) -> Job:
     from migrations.dialects import NATIVE  # noqa: PLC0415 - as above
     from migrations.reader import Source  # noqa: PLC0415
     from migrations.runner import Job  # noqa: PLC0415
 
-    migrations = load(options.directory)
+    migrations = load(options.directory) if files else ()
     NATIVE.relation(options.schema, options.table)  # refuses a name that no table can have
     return Job(
         source=Source(

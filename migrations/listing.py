@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from migrations.files import Migration
     from migrations.ledger import Ledger
     from migrations.lock import Holder
+    from migrations.verification import Verification
 
 _HEADINGS = ("REVISION", "STATE", "FINISHED", "TOOK", "BY", "NOTE")
 _STYLE = {Standing.APPLIED: "green", Standing.PENDING: "yellow", Standing.MISSING: "yellow"}
@@ -46,6 +47,20 @@ def document(migrations: Sequence[Migration], ledger: Ledger, holder: Holder | N
             "lock": asdict(holder) if holder else None,
         },
         default=datetime.isoformat,
+        indent=2,
+    )
+
+
+def verified(verification: Verification, ledger: Ledger) -> str:
+    """Give a verification as one JSON object."""
+    return json.dumps(
+        {
+            "ok": verification.ok,
+            "head": ledger.head,
+            "pending": verification.pending,
+            "ahead": verification.ahead,
+            "findings": [{"wrong": finding.wrong, **asdict(finding)} for finding in verification.findings],
+        },
         indent=2,
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from migrations.invocation import Exit, Options, perform, unsuccessful
+from migrations.invocation import Exit, Options, perform, unsuccessful, unusable
 
 if TYPE_CHECKING:
     from migrations.plan import Plan
@@ -12,17 +13,39 @@ if TYPE_CHECKING:
     from migrations.runner import Job
 
 
-def up(options: Options, report: Report, *, to: str | None, dry_run: bool) -> int:
+def up(options: Options, report: Report, *, to: str | None, dry_run: bool, allow_out_of_order: bool) -> int:
     """Apply what is pending, or say what that would be."""
 
     async def work(job: Job) -> int:
         from migrations import runner  # noqa: PLC0415 - the driver
 
+        job = replace(job, out_of_order=allow_out_of_order)
         outcome = await (runner.preview(job) if dry_run else runner.up(job, report))
         if isinstance(outcome, runner.Done):
             _done(report, job, outcome.plan, dry_run=dry_run)
             return Exit.DONE
         return unsuccessful(report, job, outcome)
+
+    return perform(options, report, work, to=to)
+
+
+def down(options: Options, report: Report, *, steps: int | None, to: str | None) -> int:
+    """Undo what was applied: the last batch, or as many or as far as said."""
+    if steps is not None and to is not None:
+        return unusable(report, ValueError("expected --steps or --to, got both; give one"))
+
+    async def work(job: Job) -> int:
+        from migrations import undoing  # noqa: PLC0415 - the driver
+
+        outcome = await undoing.down(job, report, count=steps, target=job.target)
+        if not isinstance(outcome, undoing.Undone):
+            return unsuccessful(report, job, outcome)
+        count = len(outcome.undo.steps)
+        if count:
+            report.say("done", f"done: undid {count}", undone=count)
+        else:
+            report.say("nothing_to_do", "nothing to undo: no such revision is applied by a run of ours")
+        return Exit.DONE
 
     return perform(options, report, work, to=to)
 

@@ -1,0 +1,137 @@
+"""Waits for a revision to be in the ledger: on NOTIFY at once, else by polling; outages are waited out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from migrations import reader, runner
+from migrations.database import DatabaseError
+from migrations.ledger import State
+from migrations.reading import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from migrations.ledger import Ledger
+    from migrations.reading import Reading
+    from migrations.report import Report
+    from migrations.revision import Revision
+    from migrations.runner import Job
+
+EVERY = 10.0
+"""Seconds between two lines that say what is waited for."""
+PACE = reader.Pace(slowest=2.0)
+"""How often the ledger is read while nobody announces anything: a standby, for one, cannot listen."""
+_ASKING = 3.0  # seconds for the question who holds the lock
+_SHOWN = 5  # names of missing revisions in one line
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What was waited for in vain.
+
+    Attributes:
+        text: What the ledger lacks, or why it could not be read, and who is at work.
+        unreachable: Whether the ledger could not be read in the end.
+    """
+
+    text: str
+    unreachable: bool
+
+
+async def arrival(job: Job, expected: Revision, report: Report, *, limit: float) -> Lack | None:
+    """Wait until the ledger holds `expected` and, in its long form, all that must have come before it.
+
+    Args:
+        job: Which ledger; its files, if any, name what is missing.
+        expected: The revision.
+        report: Told every ten seconds what is missing and who is at work.
+        limit: Seconds to wait at most; with 0 the ledger is read once.
+
+    Returns:
+        None as soon as the ledger holds it, else what was missing when the time was up.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline, told_at = clock() + limit, -EVERY + clock()
+    news, why = asyncio.Event(), _Why()
+    watcher = reader.Watcher(
+        job.source, on_change=lambda _: news.set(), pace=PACE, application_name=f"ledgergate {job.applied_by} waits"
+    )
+    logging.getLogger(reader.__name__).addHandler(why)
+    task = asyncio.create_task(watcher.run())
+    task.add_done_callback(lambda _: news.set())
+    try:
+        while not task.done():
+            news.clear()
+            if _holds(watcher.reading, expected):
+                return None
+            known = watcher.reading.fault is not Fault.UNREAD
+            end = deadline if known else deadline + PACE.timeout  # one look at least, even with no time to wait
+            if clock() >= end:
+                return await _lack(job, expected, watcher.reading, why.error)
+            if known and clock() >= told_at + EVERY:
+                told_at = clock()
+                lack = await _lack(job, expected, watcher.reading, why.error)
+                report.say("waiting_for", f"waiting for {expected.name}: {lack.text}", revision=expected.name)
+                continue  # there may be news by now
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(end, told_at + EVERY) if known else end):
+                    await news.wait()
+        await task
+        raise RuntimeError("the watcher ended, and without an error")
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        logging.getLogger(reader.__name__).removeHandler(why)
+
+
+def missing(expected: Revision, ledger: Ledger, names: Sequence[str]) -> str:
+    """Say what the ledger lacks of a revision.
+
+    Args:
+        expected: The revision that is waited for.
+        ledger: What is recorded.
+        names: The revisions that we know, in order; they may be none.
+    """
+    absent = [name for name in names if name <= expected.name and not ledger.contains(name)]
+    if absent:
+        more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
+        text = f"missing {', '.join(absent[:_SHOWN])}{more}"
+    elif ledger.contains(expected.name):
+        text = f"{expected.name} is applied, but not everything that must come before it"
+    else:
+        text = f"{expected.name} is not applied"
+    dirty = ledger.dirty
+    if dirty is not None and dirty.state is State.FAILED:
+        text += f"; {dirty.revision} failed: {dirty.error}"
+    elif dirty is not None:
+        text += f"; {dirty.revision} was begun by {dirty.applied_by} and has not ended"
+    return f"{text}; the head is {ledger.head or 'none'}"
+
+
+def _holds(reading: Reading, expected: Revision) -> bool:
+    return reading.ledger is not None and not reading.ledger.gap(expected)
+
+
+async def _lack(job: Job, expected: Revision, reading: Reading, error: str) -> Lack:
+    if reading.fault is not None or reading.ledger is None:
+        return Lack(f"the ledger cannot be read: {error or reading.fault or Fault.UNREAD}", unreachable=True)
+    text = missing(expected, reading.ledger, [migration.revision for migration in job.migrations])
+    with suppress(DatabaseError, reader.LedgerUnreadable, TimeoutError):
+        async with asyncio.timeout(_ASKING):
+            _, holder = await runner.look(replace(job, connect_timeout=_ASKING))
+            text += f"; the lock is held by {holder}" if holder else "; nobody is migrating now"
+    return Lack(text, unreachable=False)
+
+
+class _Why(logging.Handler):
+    """Keep the words in which the watcher logged why the ledger cannot be read."""
+
+    error = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.error = str(getattr(record, "error", ""))

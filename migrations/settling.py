@@ -1,0 +1,104 @@
+"""Carries out `baseline` and `resolve`: what writes the ledger and runs no migration, under the lock all the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from migrations import steps
+from migrations.ledger import State
+from migrations.plan import Baseline, Refusal, plan_baseline
+from migrations.reader import read
+from migrations.runner import LockTimeout, book_of, under_lock
+
+if TYPE_CHECKING:
+    from migrations.database import Session
+    from migrations.ledger import Ledger, Record
+    from migrations.report import Report
+    from migrations.runner import Job
+
+PATIENCE = 10.0
+"""Seconds for which `resolve` tries to get the lock: long enough for others that only look in, too short for a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The revision is as was said.
+
+    Attributes:
+        changed: Whether the ledger was written; it may have said so already.
+        checksum_renewed: Whether the record now has the sum of the file here, which is another than the one recorded.
+    """
+
+    changed: bool
+    checksum_renewed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NotDirty:
+    """There is nothing to settle.
+
+    Attributes:
+        reason: What the ledger says of the revision, and which one it could be.
+    """
+
+    reason: str
+
+
+async def baseline(job: Job, report: Report) -> Baseline | Refusal | LockTimeout:
+    """Record every revision up to the job's target as applied, in one transaction, without running it.
+
+    Raises:
+        DatabaseError: The database cannot be reached in time, or not used.
+    """
+
+    async def work(session: Session) -> Baseline | Refusal:
+        decision = plan_baseline(job.migrations, await read(session, job.source), job.target)
+        if isinstance(decision, Baseline) and decision.steps:
+            book = book_of(job, batch=0)
+            async with session.transaction():
+                await steps.prepare(session, book)
+                for m in decision.steps:
+                    row = (m.revision, m.checksum, book.applied_by, m.compatible_from)
+                    await session.rows(book.sql("baseline"), *row)
+        return decision
+
+    return await under_lock(job, report, work)
+
+
+async def resolve(job: Job, report: Report, revision: str, state: State | None) -> Settled | NotDirty | LockTimeout:
+    """Settle a revision that failed, or whose run was killed; its run is dead when the lock can be had.
+
+    Args:
+        job: The ledger; the file of the revision, where there is one, gives the record its checksum.
+        report: Told who is waited for.
+        revision: Canonical name.
+        state: APPLIED: it was completed by hand. None: it was undone by hand.
+
+    Raises:
+        DatabaseError: The database cannot be reached in time, or not used.
+    """
+
+    async def work(session: Session) -> Settled | NotDirty:
+        ledger = await read(session, job.source)
+        record = next((record for record in ledger.records if record.revision == revision), None)
+        checksum = next((m.checksum for m in job.migrations if m.revision == revision), None)
+        if record is None or record.state is State.APPLIED:
+            settled = state is State.APPLIED if record else state is None and checksum is not None
+            return Settled(changed=False) if settled else NotDirty(_nothing_to_settle(ledger, revision, record))
+        book = book_of(job, batch=0)
+        if state is None:
+            await session.rows(book.sql("remove"), revision)
+            return Settled(changed=True)
+        await session.rows(book.sql("settle"), revision, checksum)
+        return Settled(changed=True, checksum_renewed=checksum not in {None, record.checksum})
+
+    patient = replace(job, lock_timeout=min(job.lock_timeout, PATIENCE))
+    return await under_lock(patient, report, work)
+
+
+def _nothing_to_settle(ledger: Ledger, revision: str, record: Record | None) -> str:
+    there = f"{revision} is applied" if record else f"the ledger has no {revision}"
+    dirty = [record.revision for record in ledger.records if record.state is not State.APPLIED]
+    which = f"dirty is {', '.join(dirty)}" if dirty else "nothing in the ledger is dirty"
+    return f"expected a revision that failed or never ended, but {there}; {which}"
