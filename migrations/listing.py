@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from migrations.ledger import State
+from migrations.plan import how_to_settle, what_happened
 from migrations.revision import declare
 from migrations.standing import Row, Standing, compare
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from migrations.files import Migration
     from migrations.ledger import Ledger
@@ -26,7 +28,7 @@ _STYLE = {Standing.APPLIED: "green", Standing.PENDING: "yellow", Standing.MISSIN
 
 
 def document(migrations: Sequence[Migration], ledger: Ledger, holder: Holder | None, *, at_expected: bool) -> str:
-    """Give everything as one JSON object.
+    """Give everything as one JSON object, whose keys docs/migrate.md explains; each is always there.
 
     Args:
         migrations: The files, in order.
@@ -34,21 +36,35 @@ def document(migrations: Sequence[Migration], ledger: Ledger, holder: Holder | N
         holder: Who holds the lock.
         at_expected: Whether the ledger holds every file's revision.
     """
-    revisions = [
-        {"revision": row.revision, "standing": row.standing, **(asdict(row.record) if row.record else {})}
-        for row in compare(migrations, ledger)
-    ]
     return json.dumps(
         {
             "expected": str(declare([migration.revision for migration in migrations])) if migrations else None,
             "head": ledger.head,
             "at_expected": at_expected,
-            "revisions": revisions,
+            "dirty": ledger.dirty.revision if ledger.dirty else None,
+            "revisions": [_row(row) for row in compare(migrations, ledger)],
             "lock": asdict(holder) if holder else None,
         },
         default=datetime.isoformat,
         indent=2,
     )
+
+
+def _row(row: Row) -> dict[str, object]:
+    record = row.record
+    return {
+        "revision": row.revision,
+        "standing": row.standing,
+        "path": str(row.migration.path) if row.migration else None,
+        "compatible_from": row.compatible_from,
+        "checksum": record.checksum if record else None,
+        "batch": record.batch if record else None,
+        "started_at": record.started_at if record else None,
+        "finished_at": record.finished_at if record else None,
+        "duration_ms": record.duration_ms if record else None,
+        "applied_by": record.applied_by if record else None,
+        "error": record.error if record else None,
+    }
 
 
 def verified(verification: Verification, ledger: Ledger) -> str:
@@ -76,21 +92,34 @@ def show(migrations: Sequence[Migration], ledger: Ledger, holder: Holder | None)
     counts = [f"{sum(row.standing is standing for row in rows)} {standing}" for standing in Standing]
     click.echo(f"head: {ledger.head or 'none'}; " + ", ".join(count for count in counts if not count.startswith("0 ")))
     click.echo(f"lock: {f'held by {holder}' if holder else 'free'}")
+    for line in _remarks(ledger, running=holder is not None):
+        click.echo(line)
+
+
+def _remarks(ledger: Ledger, *, running: bool) -> Iterator[str]:
+    """Give what somebody has to know, or to do."""
+    floor, dirty = ledger.floor, ledger.dirty
+    if floor is not None:
+        yield f"contract: images older than {floor.compatible_from} cannot run, since {floor.revision} is applied"
+    if dirty is not None and dirty.state is State.RUNNING and running:
+        yield f"running: {dirty.revision} since {dirty.started_at:%Y-%m-%d %H:%M:%S%z}, by {dirty.applied_by}"
+    elif dirty is not None:
+        yield f"dirty: {dirty.revision} {what_happened(dirty)}. {how_to_settle(dirty)}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     record = row.record
+    contract = f"contract: images older than {row.compatible_from} cannot run" if row.compatible_from else ""
     if record is None:
-        return (row.revision, row.standing, "", "", "", "")
-    notes = [f"images older than {record.compatible_from} cannot run"] if record.compatible_from else []
-    notes += [record.error.partition("\n")[0]] if record.error else []
+        return (row.revision, row.standing, "", "", "", contract)
+    error = record.error.partition("\n")[0] if record.error else ""
     return (
         row.revision,
         row.standing,
         f"{record.finished_at:%Y-%m-%d %H:%M:%S%z}" if record.finished_at else "",
         "" if record.duration_ms is None else f"{record.duration_ms} ms",
         record.applied_by or "",
-        "; ".join(notes),
+        "; ".join(filter(None, (contract, error))),
     )
 
 

@@ -39,16 +39,25 @@ class Row:
         revision: Canonical name.
         standing: How it stands.
         record: What the ledger says; None when nothing.
+        migration: Its file; None where there is none.
     """
 
     revision: str
     standing: Standing
     record: Record | None = None
+    migration: Migration | None = None
+
+    @property
+    def compatible_from(self) -> str | None:
+        """For a contract migration, the oldest revision whose images can still run."""
+        if self.record is not None:
+            return self.record.compatible_from
+        return self.migration.compatible_from if self.migration else None
 
 
 def compare(migrations: Sequence[Migration], ledger: Ledger) -> tuple[Row, ...]:
     """Give every revision of the directory and of the ledger, oldest first."""
-    known = {migration.revision for migration in migrations}
+    known = {migration.revision: migration for migration in migrations}
     edited = {migration.revision for migration, _ in changed(migrations, ledger)}
     records = {record.revision: record for record in ledger.records}
 
@@ -62,4 +71,5 @@ def compare(migrations: Sequence[Migration], ledger: Ledger) -> tuple[Row, ...]:
             return Standing.MISSING
         return Standing.CHANGED if revision in edited else Standing.APPLIED
 
-    return tuple(Row(name, standing(name), records.get(name)) for name in sorted(known | records.keys()))
+    names = sorted(known.keys() | records.keys())
+    return tuple(Row(name, standing(name), records.get(name), known.get(name)) for name in names)

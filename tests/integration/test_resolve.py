@@ -80,7 +80,7 @@ async def test_not_while_its_run_is_alive(ledgergate: Ledgergate, connection: Co
     await connection.fetchval("select pg_advisory_lock($1)", lock.key(NATIVE.relation()))
     done = ledgergate("resolve", ONE, "--rolled-back", "--lock-timeout", "0.2")
     assert done.returncode == 4
-    assert "ledgergate pod-9" in done.stderr
+    assert "pod-9" in done.stderr
     assert await connection.fetchval("select state from ledgergate_migrations") == "failed"
 
 
