@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _AT = enums.AlterTableType
 _CONSTRAINT = enums.ConstrType
 _OBJECT = enums.ObjectType
+_UTC = frozenset(("UTC", "ETC/UTC", "GMT"))
 
 
 @dataclass(slots=True)
@@ -85,6 +86,7 @@ class Catalog:
         self._values: dict[str, int] = {}  # value of an enum to the transaction that adds it
         self._volatility: dict[str, str] = {}  # of functions
         self.locked: tuple[int, Name] | None = None  # transaction, and the table that it keeps others from
+        self.utc_in: int | None = None  # the file that has set the time zone to UTC
 
     def table(self, name: Name) -> Table | None:
         """What the files say of a table."""
@@ -150,6 +152,10 @@ class Catalog:
                 self._rename(node)
             case ast.DropStmt():
                 self._drop(node)
+            case ast.VariableSetStmt(name=str(variable)) if variable.lower() == "timezone":
+                value = node.args[0] if node.args else None
+                is_utc = isinstance(value, ast.A_Const) and getattr(value.val, "sval", "").upper() in _UTC
+                self.utc_in = place.file if is_utc else None
             case _:
                 self._record_type(node, place)
 

@@ -87,7 +87,7 @@ def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]
         if command.subtype == _AT.AT_AddColumn:
             yield from _added(table, command.def_, catalog)
         elif command.subtype == _AT.AT_AlterColumnType:
-            yield from _changed(table, command, catalog)
+            yield from _changed(table, command, place, catalog)
 
 
 def _added(table: Name, column: Any, catalog: Catalog) -> Iterator[Hit]:
@@ -180,29 +180,38 @@ def _required(table: Name, name: str, column: Any) -> Hit:
     )
 
 
-def _changed(table: Name, command: Any, catalog: Catalog) -> Iterator[Hit]:
+def _changed(table: Name, command: Any, place: Place, catalog: Catalog) -> Iterator[Hit]:
     new = command.def_
     old = catalog.column_type(table, command.name)
     using = new.raw_default
     plain = using is None or _is_own_cast(using, command.name, new.typeName)
-    if old is not None and plain and new.collClause is None and keeps_rows(old, new.typeName):
-        return
+    if old is not None and plain and new.collClause is None:
+        if keeps_rows(old, new.typeName, in_utc=catalog.utc_in == place.file):
+            return
+        in_utc = keeps_rows(old, new.typeName, in_utc=True)
+    else:
+        in_utc = False
     name, kind = identifier(command.name), sql_of(new.typeName)
     copy = identifier(f"{command.name}_new")
     value = sql_of(using) if using is not None else f"{name}::{kind}"
     unknown = "" if old is not None else "; no file says its type now, and a change such as varchar(50) to text is safe"
     was = f" from {sql_of(old)}" if old is not None else ""
-    yield Hit(
-        TYPE_CHANGE,
-        f"the type of {name}{was} to {kind} rewrites {table} and blocks reads and writes meanwhile{unknown}",
-        (
+    if in_utc:
+        safe: tuple[str, ...] = (
+            "SET LOCAL timezone = 'UTC';  -- where the rows mean UTC: the same rows are right then (PostgreSQL 12)",
+            f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {kind};",
+        )
+    else:
+        safe = (
             f"ALTER TABLE {table} ADD COLUMN {copy} {kind};",
             f"-- write both from the application (or a trigger), fill {copy} in batches:",
             fill(table, copy, value),
             f"-- read {copy}, then drop {name} in a contract migration",
-        ),
-        (str(table),),
-    )
+        )
+    text = f"the type of {name}{was} to {kind} rewrites {table} and blocks reads and writes meanwhile{unknown}"
+    if new.collClause is not None and old is not None and plain and keeps_rows(old, new.typeName):
+        text = f"the new collation of {name} rebuilds its indexes, and {table} cannot be read or written meanwhile"
+    yield Hit(TYPE_CHANGE, text, safe, (str(table),))
 
 
 def _is_own_cast(using: Any, column: str, kind: Any) -> bool:

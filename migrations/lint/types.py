@@ -10,6 +10,7 @@ from typing import Any
 from pglast import ast
 
 _TEXT = frozenset(("text", "varchar"))
+_TIMESTAMPS = {"timestamp", "timestamptz"}
 _PRECISE = frozenset(("timestamp", "timestamptz", "time", "timetz", "varbit"))  # a higher precision rewrites nothing
 SERIAL = {
     "smallserial": "smallint",
@@ -38,12 +39,13 @@ def limits(type_name: Any) -> tuple[int, ...] | None:
     return tuple(found)
 
 
-def keeps_rows(old: Any, new: Any) -> bool:
+def keeps_rows(old: Any, new: Any, *, in_utc: bool = False) -> bool:
     """Whether every row may stay as it is when a column of one type gets another.
 
     Args:
         old: TypeName of the column.
         new: TypeName that it gets.
+        in_utc: Whether the session's time zone is UTC, where a timestamp is the same with and without time zone.
     """
     had, now = limits(old), limits(new)
     if had is None or now is None or bool(old.arrayBounds) != bool(new.arrayBounds):
@@ -51,6 +53,8 @@ def keeps_rows(old: Any, new: Any) -> bool:
     before, after = base(old), base(new)
     if (before == after and had == now) or (before, after) == ("cidr", "inet"):
         return True
+    if {before, after} == _TIMESTAMPS:
+        return in_utc and had == now
     if before == after == "numeric":
         return _wider_numeric(had, now)
     if {before, after} <= _TEXT or (before == after and before in _PRECISE):
