@@ -1,30 +1,31 @@
-"""Sessions with PostgreSQL. Nothing else imports asyncpg; its errors leave here as ours.
-
-DatabaseError
-├── Unreachable              nobody answers: refused, unknown host, TLS, out of time
-│   ├── NotReady             a server answers but takes no session now: starting, stopping, too many connections
-│   └── ConnectionLost       an open session ended
-├── AuthenticationFailed     the role or its password is refused
-├── DatabaseMissing          the server has no database of this name
-├── Misconfigured            the address or a file that it names cannot be used
-└── StatementFailed          the server refused a statement
-    ├── PermissionMissing    the role lacks a privilege
-    ├── TableMissing
-    ├── ColumnMissing
-    ├── ServerReadOnly       a standby, or a read-only transaction
-    └── TimedOut             `statement_timeout`, `lock_timeout`, or cancelled by somebody
-"""
+"""Sessions with PostgreSQL. Nothing else imports asyncpg; its errors leave here as ours, see `failures`."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from migrations.address import Address, AddressError
+from migrations.failures import (
+    AuthenticationFailed,
+    ColumnMissing,
+    ConnectionLost,
+    DatabaseError,
+    DatabaseMissing,
+    Misconfigured,
+    NotReady,
+    PermissionMissing,
+    ServerReadOnly,
+    StatementFailed,
+    TableMissing,
+    TimedOut,
+    Unreachable,
+)
 from migrations.statements import load
 
 if TYPE_CHECKING:
@@ -59,74 +60,16 @@ _CLOSE_TIMEOUT = 1.0  # seconds for a goodbye; a peer that does not take it is l
 _DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
-class DatabaseError(Exception):
-    """Something between us and the database; see the module for the tree."""
-
-
-class Unreachable(DatabaseError):  # noqa: N818 - says what happened
-    """Nobody answers."""
-
-
-class NotReady(Unreachable):
-    """A server answers but takes no session now."""
-
-
-class ConnectionLost(Unreachable):
-    """An open session ended."""
-
-
-class AuthenticationFailed(DatabaseError):  # noqa: N818 - says what happened
-    """The role or its password is refused."""
-
-
-class DatabaseMissing(DatabaseError):  # noqa: N818 - says what happened
-    """The server has no database of this name."""
-
-
-class Misconfigured(DatabaseError):  # noqa: N818 - says what happened
-    """The address or a file that it names cannot be used."""
-
-
-class StatementFailed(DatabaseError):  # noqa: N818 - says what happened
-    """The server refused a statement.
-
-    Attributes:
-        sqlstate: Its code (PostgreSQL, Appendix A).
-        position: Where in the statement, in characters from 1; None when the server does not say.
-    """
-
-    def __init__(self, message: str, sqlstate: str = "", position: int | None = None) -> None:
-        super().__init__(message)
-        self.sqlstate = sqlstate
-        self.position = position
-
-
-class PermissionMissing(StatementFailed):
-    """The role lacks a privilege."""
-
-
-class TableMissing(StatementFailed):
-    """The table is not there."""
-
-
-class ColumnMissing(StatementFailed):
-    """The table lacks a column."""
-
-
-class ServerReadOnly(StatementFailed):
-    """The server or the transaction takes no writes."""
-
-
-class TimedOut(StatementFailed):
-    """A statement was cancelled, by a time limit or by somebody."""
-
-
 class Session:
     """One connection, with what this package needs of it. Made by `connect`."""
 
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         self.raw = connection
         """The asyncpg connection, for Python migrations."""
+        self.settings: Mapping[str, str] = {}
+        """What `configure` has set."""
+        self.locked_by: int | None = None
+        """The backend that took the lock; None while it is not held."""
 
     @property
     def closed(self) -> bool:
@@ -167,7 +110,13 @@ class Session:
 
     async def configure(self, settings: Mapping[str, str]) -> None:
         """Set run-time parameters for the whole session; those that the server does not know are left out."""
+        self.settings = settings
         await self.rows(_SQL["configure"], list(settings), list(settings.values()))
+
+    async def restore(self) -> None:
+        """Take back whatever was set since `configure`, role and all."""
+        await self.execute("reset role; reset all")
+        await self.configure(self.settings)
 
     async def exists(self, relation: str) -> bool:
         """Tell whether the table of this quoted name is there, without creating or locking anything."""
@@ -193,7 +142,8 @@ class Session:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """Commit what the block does, or roll it back when the block raises."""
-        transaction = self.raw.transaction()
+        # DEFERRABLE means nothing to a transaction that writes, so it can tell ours from one that a migration began.
+        transaction = self.raw.transaction(deferrable=True)
         with self._translated():
             await transaction.start()
         try:
@@ -204,13 +154,38 @@ class Session:
         with self._translated():
             await transaction.commit()
 
+    async def abandon(self) -> None:
+        """Cancel what runs and roll back what is open, within a second; hang up when that cannot be had."""
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                if not self.closed:
+                    await self.raw.execute("rollback")  # harmless where nothing is open, which we cannot know yet
+        except (*_DRIVER, TimeoutError):
+            self.terminate()
+
+    async def identity(self) -> tuple[int, bool]:
+        """Give the backend that answers now, and whether it refuses to write; in a transaction of its own.
+
+        Raises:
+            DatabaseError: As the tree says.
+        """
+        await self.execute("begin")
+        row = (await self.rows(_SQL["identity"]))[0]
+        await self.execute("commit")
+        return row["pid"], row["read_only"]
+
+    @property
+    def announced_pid(self) -> int:
+        """The backend as the server named it at the start; a pooler names none that exists."""
+        return self.raw.get_server_pid()
+
     async def _roll_back(self, transaction: Transaction) -> None:
         if self.closed or not self.in_transaction:
             return
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await transaction.rollback()
-        except _DRIVER:
+        except (*_DRIVER, TimeoutError):
             self.terminate()  # the server rolls back what a lost session began
 
     @asynccontextmanager
@@ -256,6 +231,7 @@ async def connect(
     timeout: float,  # noqa: ASYNC109 - a bound on all of it, which the message names
     application_name: str,
     settings: Mapping[str, str] | None = None,
+    writable: bool = False,
 ) -> Session:
     """Open a session.
 
@@ -264,6 +240,8 @@ async def connect(
         timeout: Seconds for all of it.
         application_name: What `pg_stat_activity` shows; PostgreSQL cuts it at 63 bytes.
         settings: Run-time parameters for the whole session.
+        writable: Whether a server that takes no writes (a hot standby) will not do; of several hosts the first is
+            taken that will. Source: https://www.postgresql.org/docs/current/libpq-connect.html, target_session_attrs
 
     Raises:
         DatabaseError: As the tree says; the message names host, port and database, never the password.
@@ -278,8 +256,10 @@ async def connect(
                     statement_cache_size=0,
                     server_settings={"application_name": application_name},
                     timeout=timeout,
+                    target_session_attrs="read-write" if writable else None,  # type: ignore[arg-type]
                 )
             )
+            _keep_alive(session.raw)
             if settings:
                 await session.configure(settings)
             return session
@@ -287,10 +267,31 @@ async def connect(
         raise Unreachable(f"{address} did not answer within {timeout:g} s") from error
     except asyncpg.PostgresError as error:
         raise _ours(error, f"{address}: ") from error
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        raise NotReady(f"{address} takes no writes: it is a standby, or read-only") from error
     except (asyncpg.InterfaceError, ValueError) as error:  # a refused certificate is a ValueError too
         raise Misconfigured(f"{address} cannot be used: {_words(error)}") from error
     except OSError as error:
         raise Unreachable(f"{address} cannot be reached: {_words(error)}") from error
+
+
+_KEEP_ALIVE = {"SO_KEEPALIVE": 1, "TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+
+
+def _keep_alive(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Let the system find out within half a minute that a peer is gone without a word, as libpq's keepalives do.
+
+    Source: https://man7.org/linux/man-pages/man7/tcp.7.html
+    """
+    transport = getattr(connection, "_transport", None)  # asyncpg has no other way to its socket
+    peer = transport and transport.get_extra_info("socket")
+    if peer is None or peer.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    for name, value in _KEEP_ALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:  # not every system has all of them
+            level = socket.SOL_SOCKET if name.startswith("SO_") else socket.IPPROTO_TCP
+            with suppress(OSError):
+                peer.setsockopt(level, option, value)
 
 
 def _tls(address: Address) -> ssl.SSLContext | None:
@@ -333,7 +334,8 @@ def _ours(error: asyncpg.PostgresError, where: str = "") -> DatabaseError:
         return DatabaseMissing(message)
     position = str(error.position or "")
     kind = _BY_STATE.get(state, StatementFailed)
-    return kind(message, state, int(position) if position.isdigit() else None)
+    table, column = getattr(error, "table_name", None), getattr(error, "column_name", None)
+    return kind(message, state, int(position) if position.isdigit() else None, column and f"{table}.{column}")
 
 
 def _words(error: Exception) -> str:

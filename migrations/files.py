@@ -72,11 +72,15 @@ class Script:
         sql: The text; None for Python.
         line: Line of the file on which `sql` begins.
         transactional: Whether it runs inside a transaction.
+        lock_timeout: Seconds for each lock, 0 for no limit; None for the run's.
+        statement_timeout: Seconds for each statement, 0 for no limit; None for the run's.
     """
 
     sql: str | None
     line: int = 1
     transactional: bool = True
+    lock_timeout: float | None = None
+    statement_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

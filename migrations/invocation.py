@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Exit(IntEnum):
-    """Exit codes; a signal is 128 and its number, as shells have it."""
+    """Exit codes; a run that a signal ended has failed."""
 
     DONE = 0
     FAILED = 1
@@ -151,6 +151,6 @@ async def _interruptible(report: Report, work: Coroutine[Any, Any, int]) -> int:
         if not received:
             raise
         report.fail(
-            "interrupted", f"interrupted by {received[0].name}; nothing half done is left behind but what status shows"
+            "interrupted", f"stopped by {received[0].name}; nothing half done is left behind but what status shows"
         )
-        return 128 + received[0]
+        return Exit.FAILED

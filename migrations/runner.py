@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from migrations import lock, steps
-from migrations.database import Unreachable, connect
+from migrations import lock, lookout, steps
+from migrations.database import ConnectionLost, NotReady, Unreachable, connect
+from migrations.ledger import Ledger
+from migrations.limits import Limits, Pauses
 from migrations.plan import Plan, Refusal, plan
+from migrations.pooler import refuse_transaction_mode
 from migrations.reader import read
+from migrations.resuming import Stopped, resumable
 from migrations.steps import Book, StepFailed
 
 if TYPE_CHECKING:
@@ -19,7 +23,6 @@ if TYPE_CHECKING:
 
     from migrations.database import Session
     from migrations.files import Migration
-    from migrations.ledger import Ledger
     from migrations.lock import Holder
     from migrations.reader import Source
 
@@ -30,11 +33,18 @@ SETTINGS = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
+    # What the role or the database may be limited to is meant for the application.
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",  # PostgreSQL 14 and newer
+    "transaction_timeout": "0",  # PostgreSQL 17 and newer
+    "default_transaction_deferrable": "off",  # see Book.entry
 }
 FIRST_PAUSE = 0.05
 """Seconds before the second attempt, at the lock or at a connection."""
 LONGEST_PAUSE = 1.0
 """Seconds that the pause grows to; who waits holds no connection meanwhile."""
+LOSSES = 3
+"""How many connections a run may lose on one migration before it gives up; the migration may be what kills them."""
 
 
 class Events(Protocol):
@@ -49,6 +59,9 @@ class Events(Protocol):
     def applied(self, migration: Migration, milliseconds: int, number: int, total: int) -> None:
         """A migration is applied and recorded."""
 
+    def say(self, event: str, text: str, **fields: object) -> None:
+        """Something else goes on that somebody may want to know."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -62,6 +75,7 @@ class Job:
         connect_timeout: Seconds until a server that does not answer is given up.
         lock_timeout: Seconds until a lock that somebody else holds is given up.
         out_of_order: Whether a revision may be applied after a newer one.
+        limits: Of each migration that has none of its own.
     """
 
     source: Source
@@ -71,6 +85,7 @@ class Job:
     connect_timeout: float = 30.0
     lock_timeout: float = 600.0
     out_of_order: bool = False
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +130,33 @@ Result = TypeVar("Result")
 async def up(job: Job, events: Events) -> Outcome:
     """Apply what is pending, in order, under the lock.
 
-    With nothing pending this is one read without a lock.
+    With nothing pending this is one read without a lock. A connection that is lost on the way is made again: what the
+    ledger says then is what happened.
 
     Raises:
         DatabaseError: The database cannot be reached in time, or not used.
     """
+    run = _Run(job, events)
 
     async def settled(connected: Session) -> Outcome | None:
         decision = await _decide(job, connected)
         if isinstance(decision, Plan):
-            return None if decision.steps else Done(decision)
+            return None if decision.steps else run.done(decision)
         return None if decision.dirty else decision  # what is dirty without the lock may be running right now
 
-    return await under_lock(job, events, lambda connected: _apply(job, connected, events), settled)
+    losses, applied = 0, 0
+    while True:
+        try:
+            return await under_lock(job, events, run.apply, settled)
+        except ConnectionLost as error:
+            losses = losses + 1 if len(run.applied) == applied else 1
+            applied = len(run.applied)
+            if losses == LOSSES:
+                raise
+            events.say("connection_lost", f"{error}; connecting again", applied=applied)
+        except asyncio.CancelledError:
+            run.interrupted()
+            raise
 
 
 async def under_lock(
@@ -151,14 +180,24 @@ async def under_lock(
     """
     clock = asyncio.get_running_loop().time
     began = clock()
-    pauses = _Pauses(random.random)
+    pauses = Pauses(random.random, FIRST_PAUSE, LONGEST_PAUSE)
     number = lock.key(_relation(job))
+    writable = False
     while True:
-        async with session(job) as connected:
+        async with session(job, writable=writable) as connected:
             if settled is not None and (result := await settled(connected)) is not None:
                 return result
+            pid, read_only = await connected.identity()
+            if read_only and not writable:
+                writable = True  # a standby can tell that there is nothing to do, and nothing else
+                continue
+            if read_only:
+                raise NotReady(f"{job.source.address} takes no writes: it is a standby, or read-only")
+            await refuse_transaction_mode(connected, job.source.address, pid)
             async with lock.attempt(connected, number) as held:
                 if held:
+                    connected.locked_by = pid
+                    await connected.configure(SETTINGS | job.limits.settings)
                     return await work(connected)
             holder = await lock.holder(connected, number)
         waited = clock() - began
@@ -169,21 +208,26 @@ async def under_lock(
 
 
 @asynccontextmanager
-async def session(job: Job) -> AsyncIterator[Session]:
+async def session(job: Job, *, writable: bool = False) -> AsyncIterator[Session]:
     """Connect, trying again until `connect_timeout` while nobody answers or the server takes no session yet.
+
+    Args:
+        job: Where, and for how long to try.
+        writable: Whether a server that takes no writes is one that is not ready yet.
 
     Raises:
         DatabaseError: The database cannot be reached in time, or not used.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + job.connect_timeout
-    pauses = _Pauses(random.random)
+    pauses = Pauses(random.random, FIRST_PAUSE, LONGEST_PAUSE)
     while True:
         try:
             connected = await connect(
                 job.source.address,
                 timeout=max(0.1, deadline - clock()),
-                application_name=f"ledgergate {job.applied_by}",
+                application_name=lock.application_name(job.applied_by),
+                writable=writable,
             )
             break
         except Unreachable as error:
@@ -193,26 +237,92 @@ async def session(job: Job) -> AsyncIterator[Session]:
             await asyncio.sleep(pause)
     try:
         yield connected
-    finally:
-        await connected.close()
+    except BaseException:
+        connected.terminate()  # whoever has no time for a result has none for a goodbye
+        raise
+    await connected.close()
 
 
-async def _apply(job: Job, connected: Session, events: Events) -> Outcome:
-    decision = await _decide(job, connected)  # again: now nobody else can change the ledger
-    if isinstance(decision, Refusal) or not decision.steps:
-        return decision if isinstance(decision, Refusal) else Done(decision)
-    await connected.configure(SETTINGS)
-    book = book_of(job, decision.batch)
-    await steps.prepare(connected, book)
-    total = len(decision.steps)
-    for number, migration in enumerate(decision.steps, start=1):
-        events.starting(migration, number, total)
-        try:
-            milliseconds = await steps.apply(connected, book, migration)
-        except StepFailed as error:
-            return Failed(migration, str(error))
-        events.applied(migration, milliseconds, number, total)
-    return Done(decision)
+class _Run:
+    """One `up`, over as many connections as it needs."""
+
+    def __init__(self, job: Job, events: Events) -> None:
+        self.applied: list[Migration] = []
+        self._job = job
+        self._events = events
+        self._batch: int | None = None
+        self._running: Migration | None = None
+        self._total = 0
+
+    def done(self, decision: Plan) -> Done:
+        return Done(replace(decision, steps=tuple(self.applied)))
+
+    async def apply(self, connected: Session) -> Outcome:
+        """Decide again, now that nobody else can change the ledger, and carry it out."""
+        decision, stopped = await self._decide(connected)
+        if isinstance(decision, Refusal):
+            return decision
+        self._batch = self._batch or decision.batch
+        book = book_of(self._job, self._batch)
+        if decision.steps:
+            await steps.prepare(connected, book)
+        self._total = len(self.applied) + len(decision.steps)
+        async with lookout.posted(
+            self._job.source.address,
+            connected.locked_by or 0,
+            self._job.limits.lock_timeout,
+            self._revision,
+            self._events.say,
+        ):
+            for migration in decision.steps:
+                try:
+                    await self._step(connected, book, migration, stopped)
+                except StepFailed as error:
+                    return Failed(migration, str(error))
+        return self.done(decision)
+
+    async def _step(self, connected: Session, book: Book, migration: Migration, stopped: Stopped | None) -> None:
+        number = len(self.applied) + 1
+        self._running = migration
+        self._events.starting(migration, number, self._total)
+        here = stopped if stopped and stopped.revision == migration.revision else None
+        milliseconds = await steps.apply(connected, book, migration, self._events.say, here)
+        self._running = None
+        self.applied.append(migration)
+        self._events.applied(migration, milliseconds, number, self._total)
+
+    async def _decide(self, connected: Session) -> tuple[Plan | Refusal, Stopped | None]:
+        """Decide; what is dirty counts as pending when it can go on where it stopped."""
+        job, ledger = self._job, await read(connected, self._job.source)
+        decision = _planned(job, ledger)
+        dirty = ledger.dirty
+        if isinstance(decision, Plan) or not decision.dirty or dirty is None:
+            return decision, None
+        migration = next((m for m in job.migrations if m.revision == dirty.revision), None)
+        if migration is None:
+            return decision, None
+        book = book_of(job, 0)
+        await steps.prepare(connected, book)
+        stopped = await resumable(connected, book, migration, dirty)
+        if isinstance(stopped, str):
+            (obstacle, text), *others = decision.obstacles
+            return Refusal(((obstacle, f"{text}. Why it does not go on by itself: {stopped}"), *others)), None
+        total = f"goes on after {stopped.done} statements that are done"
+        self._events.say(
+            "resuming", f"{migration.revision} was stopped; it {total}", revision=migration.revision, done=stopped.done
+        )
+        return _planned(job, Ledger.of(record for record in ledger.records if record is not dirty)), stopped
+
+    def _revision(self) -> str | None:
+        return self._running.revision if self._running else None
+
+    def interrupted(self) -> None:
+        """Tell what is applied and what is not."""
+        running = self._running
+        how = "is rolled back" if running and running.up.transactional else "is recorded as failed"
+        rest = f"; {running.revision} {how}" if running else ""
+        text = f"interrupted: {len(self.applied)} of {self._total} applied by this run{rest}"
+        self._events.say("interrupted", text, applied=len(self.applied), total=self._total)
 
 
 async def preview(job: Job) -> Outcome:
@@ -239,24 +349,17 @@ async def look(job: Job) -> tuple[Ledger, Holder | None]:
 def book_of(job: Job, batch: int) -> Book:
     """Say where and as what a run writes."""
     dialect = job.source.dialect
-    return Book(job.source.schema or dialect.schema, job.source.table or dialect.table, batch, job.applied_by)
+    schema, table = job.source.schema or dialect.schema, job.source.table or dialect.table
+    return Book(schema, table, batch, job.applied_by, job.limits)
 
 
 async def _decide(job: Job, connected: Session) -> Plan | Refusal:
-    return plan(job.migrations, await read(connected, job.source), job.target, out_of_order=job.out_of_order)
+    return _planned(job, await read(connected, job.source))
+
+
+def _planned(job: Job, ledger: Ledger) -> Plan | Refusal:
+    return plan(job.migrations, ledger, job.target, out_of_order=job.out_of_order)
 
 
 def _relation(job: Job) -> str:
     return job.source.dialect.relation(job.source.schema, job.source.table)
-
-
-class _Pauses:
-    """Pauses that double from FIRST_PAUSE to LONGEST_PAUSE, each with half of it at random."""
-
-    def __init__(self, jitter: Callable[[], float]) -> None:
-        self._jitter = jitter
-        self._pause = FIRST_PAUSE
-
-    def next(self) -> float:
-        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
-        return pause * (0.5 + self._jitter() / 2)

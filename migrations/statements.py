@@ -1,4 +1,4 @@
-"""SQL lives in sql/*.sql, in blocks that begin with `-- name: NAME`; identifiers are quoted here and nowhere else.
+"""SQL lives in sql/*.sql, in blocks that begin with `-- name: NAME`; what is put into it is quoted here alone.
 
 ValueError
 └── IdentifierError   a name that no schema or table can have
@@ -45,6 +45,20 @@ def quoted(*identifiers: str | None) -> str:
     return ".".join('"' + identifier.replace('"', '""') + '"' for identifier in given)
 
 
-def bind(sql: str, **identifiers: str) -> str:
-    """Put quoted identifiers in the places of `{name}`; braces of other text stay as they are."""
-    return re.sub(r"\{(\w+)\}", lambda place: identifiers.get(place[1], place[0]), sql)
+def literal(value: str | float | None) -> str:
+    """Write a value into a statement that can take no arguments: a message of several statements has none.
+
+    The escape form means the same whatever `standard_conforming_strings` is.
+    Source: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS-ESCAPE
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, int | float):
+        return str(value)
+    escaped = value.replace("\\", "\\\\").replace("'", "''").replace("\0", "")
+    return f"E'{escaped}'"
+
+
+def bind(sql: str, **texts: str) -> str:
+    """Put quoted identifiers and literals in the places of `{name}`; braces of other text stay as they are."""
+    return re.sub(r"\{(\w+)\}", lambda place: texts.get(place[1], place[0]), sql)

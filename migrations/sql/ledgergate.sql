@@ -18,14 +18,34 @@ create table if not exists {table} (
     duration_ms bigint,
     applied_by text not null,
     compatible_from text,
-    error text
+    error text,
+    statements_total integer,
+    statements_done integer,
+    statement_begun integer
 )
 
+-- name: extend
+-- Columns that ledgers of older versions lack: how far a migration has come that runs outside a transaction. Statements
+-- 1 to `statements_done` of `statements_total` are committed; `statement_begun` cannot run in a transaction, and began.
+alter table {table}
+    add column if not exists statements_total integer,
+    add column if not exists statements_done integer,
+    add column if not exists statement_begun integer
+
+-- name: extended
+select count(*) = 3 from pg_catalog.pg_attribute
+where attrelid = to_regclass($1) and not attisdropped
+    and attname in ('statements_total', 'statements_done', 'statement_begun')
+
 -- name: record
--- An applied migration, announced in the transaction that applied it; $6 is how long it took, in milliseconds.
+-- An applied migration, announced in the transaction that applied it. Where the guard does not hold, that
+-- transaction is over: the revision is null then, which the table refuses.
 with recorded as (
     insert into {table} (revision, checksum, batch, state, applied_by, compatible_from, duration_ms, started_at, finished_at)
-    values ($1, $2, $3, 'applied', $4, $5, $6::bigint, clock_timestamp() - $6::bigint * interval '1 ms', clock_timestamp())
+    values (
+        case when {guard} then {revision} end, {checksum}, {batch}, 'applied', {applied_by}, {compatible_from},
+        extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000, transaction_timestamp(), clock_timestamp()
+    )
     returning revision
 )
 select pg_notify('ledgergate', revision) from recorded
@@ -33,11 +53,33 @@ select pg_notify('ledgergate', revision) from recorded
 -- name: begin
 -- A migration that runs outside a transaction: written before its first statement.
 with recorded as (
-    insert into {table} (revision, checksum, batch, state, applied_by, compatible_from)
-    values ($1, $2, $3, 'running', $4, $5)
+    insert into {table} (revision, checksum, batch, state, applied_by, compatible_from, statements_total, statements_done)
+    values ({revision}, {checksum}, {batch}, 'running', {applied_by}, {compatible_from}, $1, 0)
     returning revision
 )
 select pg_notify('ledgergate', revision) from recorded
+
+-- name: resume
+-- The same, when it goes on where it was stopped.
+with recorded as (
+    update {table}
+    set state = 'running', error = null, applied_by = {applied_by}, batch = {batch}, finished_at = null, duration_ms = null
+    where revision = {revision} and state <> 'applied'
+    returning revision
+)
+select pg_notify('ledgergate', revision) from recorded
+
+-- name: stopped
+-- How far revision $1 had come.
+select statements_total, statements_done, statement_begun from {table} where revision = $1
+
+-- name: advance
+-- So many statements are committed, or will be with this one.
+update {table} set statements_done = {done}, statement_begun = null where revision = {revision}
+
+-- name: expose
+-- A statement of this number is about to begin; who finds this cannot know whether it ended.
+update {table} set statement_begun = {begun} where revision = {revision}
 
 -- name: finish
 -- How it ended: state $2, error $3 (null when applied).
@@ -66,6 +108,14 @@ select pg_notify('ledgergate', revision) from recorded
 -- A migration that is undone, announced in the transaction that undid it.
 with removed as (
     delete from {table} where revision = $1 returning revision
+)
+select pg_notify('ledgergate', revision) from removed
+
+-- name: unrecord
+-- The same in the transaction that undid it; see `record` for the guard, which makes the first of the two fail.
+update {table} set revision = case when {guard} then revision end where revision = {revision};
+with removed as (
+    delete from {table} where revision = {revision} returning revision
 )
 select pg_notify('ledgergate', revision) from removed
 

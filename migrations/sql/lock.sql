@@ -1,14 +1,29 @@
--- The advisory lock of a ledger; $1 is its key.
+-- The advisory lock of a ledger; $1 is its key. Beside it is held a lock of two numbers, which says since when: $2, and
+-- the seconds since 2020. No table could say it: to write one down would take a transaction, and to clear it another.
 
 -- name: attempt
-select pg_try_advisory_lock($1)
+select case
+    when pg_try_advisory_lock($1)
+    then pg_try_advisory_lock($2::int, (extract(epoch from clock_timestamp()) - 1577836800)::int) is not null
+    else false
+end
 
 -- name: release
-select pg_advisory_unlock($1)
+select pg_advisory_unlock_all()
 
 -- name: holder
--- PostgreSQL, chapter "pg_locks": a bigint key is shown as its halves in classid and objid, with objsubid 1.
-select held.pid, activity.application_name, extract(epoch from clock_timestamp() - activity.backend_start)::float8 as seconds
+-- PostgreSQL, chapter "pg_locks": a bigint key is shown as its halves in classid and objid, with objsubid 1; two
+-- integers as they are, with objsubid 2.
+select
+    held.pid,
+    activity.application_name,
+    (select max(extract(epoch from clock_timestamp()) - 1577836800 - since.objid::bigint)::float8
+     from pg_catalog.pg_locks as since
+     where since.locktype = 'advisory'
+         and since.pid = held.pid
+         and since.database = held.database
+         and since.objsubid = 2
+         and since.classid = ($2::bigint & 4294967295)::oid) as seconds
 from pg_catalog.pg_locks as held
 left join pg_catalog.pg_stat_activity as activity on activity.pid = held.pid
 where held.locktype = 'advisory'
@@ -18,3 +33,20 @@ where held.locktype = 'advisory'
     and held.objid = ($1::bigint & 4294967295)::oid
     and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
 limit 1
+
+-- name: blockers
+-- Who holds what the backend $1 waits for, and since when; no row when it waits for nobody.
+select
+    coalesce(wanted.relation::regclass::text, wanted.locktype) as target,
+    wanted.mode,
+    blocker.pid,
+    activity.application_name,
+    activity.state,
+    left(activity.query, 120) as query,
+    extract(epoch from clock_timestamp() - activity.xact_start)::float8 as seconds
+from pg_catalog.pg_locks as wanted
+cross join lateral unnest(pg_catalog.pg_blocking_pids(wanted.pid)) as blocker (pid)
+left join pg_catalog.pg_stat_activity as activity on activity.pid = blocker.pid
+where wanted.pid = $1 and not wanted.granted
+order by activity.xact_start
+limit 5

@@ -18,3 +18,7 @@ select to_regclass($1) is not null
 
 -- name: schema_exists
 select to_regnamespace($1) is not null
+
+-- name: identity
+-- Which backend answers, and whether it takes writes.
+select pg_backend_pid() as pid, current_setting('transaction_read_only')::boolean as read_only

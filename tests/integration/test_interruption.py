@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
-SLEEPS = "select exists (select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep')"
+SLEEP = """do $$ begin
+    while not exists (select from pg_stat_activity where application_name = 'go on') loop
+        perform pg_sleep(0.1), pg_stat_clear_snapshot();
+    end loop;
+end $$;"""
+"""Sleeps until there is a connection of this name; see `go_on`."""
+SLEEPS = """select exists (
+    select from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and state = 'active'
+        and query ~ 'pg[_]sleep|call half'
+)"""
 
 
 async def until(connection: Connection, condition: str, deadline: float = 20) -> float:
@@ -33,13 +43,18 @@ async def until(connection: Connection, condition: str, deadline: float = 20) ->
     return time.monotonic() - began
 
 
+async def go_on(connection: Connection) -> None:
+    """Let who comes to the sleeping statement pass, as long as this connection is there."""
+    await connection.execute("set application_name = 'go on'")
+
+
 @pytest.fixture
 async def sleeping(
     ledgergate: Ledgergate, connection: Connection, request: pytest.FixtureRequest
 ) -> AsyncIterator[subprocess.Popen[str]]:
     """A run in the middle of its second migration, whose options are the parameter."""
     ledgergate.write("one", "create table one (id int)")
-    ledgergate.write("two", "create table two (id int);\nselect pg_sleep(60);", request.param)
+    ledgergate.write("two", f"create table two (id int);\n{SLEEP}", request.param)
     process = ledgergate.start("up")
     await until(connection, SLEEPS)
     yield process
@@ -54,7 +69,7 @@ async def test_sigterm_rolls_back(sleeping: subprocess.Popen[str], connection: C
     sleeping.send_signal(signal.SIGTERM)
     _, errors = await asyncio.to_thread(sleeping.communicate)
     assert time.monotonic() - began < 2
-    assert sleeping.returncode == 143, errors
+    assert sleeping.returncode == 1, errors
     assert "SIGTERM" in errors
     assert await states(connection) == {"one": "applied"}
     assert not await exists(connection, "two")
@@ -68,7 +83,7 @@ async def test_sigterm_outside_a_transaction_is_recorded(
     """SIGTERM outside a transaction: the row says `failed` and why."""
     sleeping.send_signal(signal.SIGTERM)
     await asyncio.to_thread(sleeping.communicate)
-    assert sleeping.returncode == 143
+    assert sleeping.returncode == 1
     assert await states(connection) == {"one": "applied", "two": "failed"}
     assert "interrupted" in await connection.fetchval("select error from ledgergate_migrations where state = 'failed'")
 
@@ -87,16 +102,38 @@ async def test_sigkill_frees_the_lock_within_seconds(
 
 
 @pytest.mark.parametrize("sleeping", ["transaction:false"], indirect=True)
-async def test_sigkill_outside_a_transaction_stays_on_record(
+async def test_after_sigkill_outside_a_transaction_it_goes_on(
     sleeping: subprocess.Popen[str], ledgergate: Ledgergate, connection: Connection
 ) -> None:
-    """After SIGKILL the row still says `running`; the next run refuses and says what that means."""
+    """The row still says `running` and how far it came; the next run does the rest and nothing twice."""
     sleeping.kill()
     await until(connection, f"select not ({SLEEPS})")
     assert await states(connection) == {"one": "applied", "two": "running"}
+    assert await connection.fetchval("select statements_done from ledgergate_migrations where state = 'running'") == 1
+    await go_on(connection)
+    done = ledgergate("up")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "goes on after 1 statements that are done" in done.stdout
+    assert await states(connection) == {"one": "applied", "two": "applied"}
+
+
+async def test_after_sigkill_in_what_commits_by_itself_somebody_must_look(
+    ledgergate: Ledgergate, connection: Connection
+) -> None:
+    """A procedure may have done half of its work: the next run refuses, names the statement and says what to do."""
+    await connection.execute("create procedure half() language plpgsql as 'begin perform pg_sleep(60); end'")
+    ledgergate.write("one", "create table one (id int);\n\ncall half();", "transaction:false")
+    process = ledgergate.start("up")
+    await until(connection, SLEEPS)
+    process.kill()
+    process.communicate()
+    await until(connection, f"select not ({SLEEPS})")
     done = ledgergate("up")
     assert done.returncode == 1
-    assert "never ended" in done.stderr
+    assert "20250101000000_one began and never ended" in done.stderr
+    assert "statement 2 of 2 (migrations/20250101000000_one.sql:4) began, and nobody knows" in done.stderr
+    assert "resolve 20250101000000_one --applied" in done.stderr
+    assert await states(connection) == {"one": "running"}
 
 
 @pytest.mark.parametrize("sleeping", ["transaction:false"], indirect=True)
@@ -104,22 +141,47 @@ async def test_another_run_waits_while_one_is_running(sleeping: subprocess.Popen
     """A `running` row under a lock that is held is no failure: who comes second waits."""
     done = ledgergate("up", "--lock-timeout", "0.5", POD_NAME="pod-2")
     assert done.returncode == 4
-    assert "ledgergate pod-1" in done.stderr
+    assert "held by pod-1 (backend " in done.stderr
+    assert " s, running 20250101000001_two" in done.stderr
     assert sleeping.poll() is None
 
 
-async def test_a_server_that_dies_in_the_middle(ledgergate: Ledgergate, own_postgres: Postgres) -> None:
-    """A server that crashes during a run: exit 4, and after its restart the ledger says only what happened."""
+@pytest.mark.parametrize("options", ["", "transaction:false"])
+async def test_a_server_that_is_restarted_in_the_middle(
+    ledgergate: Ledgergate, own_postgres: Postgres, options: str
+) -> None:
+    """After a crash of the server the run connects again, sees what the ledger says and does the rest: exit 0."""
     ledgergate.environment["DATABASE_URL"] = own_postgres.url()
     ledgergate.write("one", "create table one (id int)")
-    ledgergate.write("two", "create table two (id int);\nselect pg_sleep(60);")
+    ledgergate.write("two", f"create table two (id int);\n{SLEEP}", options)
     process = ledgergate.start("up")
     connection = await asyncpg.connect(own_postgres.url())
     await until(connection, SLEEPS)
     connection.terminate()
-    own_postgres.restart("immediate")
+    own_postgres.stop("immediate")
+    own_postgres.start()
+    connection = await asyncpg.connect(own_postgres.url(), server_settings={"application_name": "go on"})
+    output, errors = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 0, errors
+    assert "connecting again" in output
+    assert await states(connection) == {"one": "applied", "two": "applied"}
+    assert await connection.fetchval("select count(distinct batch) from ledgergate_migrations") == 1
+    await connection.close()
+
+
+async def test_a_server_that_does_not_come_back(ledgergate: Ledgergate, own_postgres: Postgres) -> None:
+    """Exit 4 after --connect-timeout, and the ledger says only what happened."""
+    ledgergate.environment["DATABASE_URL"] = own_postgres.url()
+    ledgergate.write("one", "create table one (id int)")
+    ledgergate.write("two", f"create table two (id int);\n{SLEEP}")
+    process = ledgergate.start("up", "--connect-timeout", "1")
+    connection = await asyncpg.connect(own_postgres.url())
+    await until(connection, SLEEPS)
+    connection.terminate()
+    own_postgres.stop("immediate")
     _, errors = await asyncio.to_thread(process.communicate)
     assert process.returncode == 4, errors
+    own_postgres.start()
     connection = await asyncpg.connect(own_postgres.url())
     assert await states(connection) == {"one": "applied"}
     assert not await exists(connection, "two")

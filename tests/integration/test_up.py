@@ -71,7 +71,7 @@ async def test_a_lock_that_is_not_free_in_time_names_its_holder(ledgergate: Ledg
     await connection.fetchval("select pg_advisory_lock($1)", LOCK)
     done = ledgergate("up", "--lock-timeout", "1")
     assert done.returncode == 4
-    assert "ledgergate pod-9" in done.stderr
+    assert "held by pod-9 (backend " in done.stderr
     assert "waiting for the lock" in done.stdout
 
 

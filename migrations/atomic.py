@@ -1,0 +1,158 @@
+"""Carries out a section in one transaction with its entry in the ledger, again where it did not get a lock."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from typing import TYPE_CHECKING
+
+from migrations import pymodule
+from migrations.database import ConnectionLost, StatementFailed
+from migrations.limits import Patience
+from migrations.lock import application_name
+from migrations.statements import literal
+from migrations.task import StepFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from migrations.book import Book
+    from migrations.database import Session
+    from migrations.limits import Limits
+    from migrations.task import Say, Task
+
+_NOT_NULL = "23502"
+_CHANGES_SESSION = re.compile(r"\b(set|reset|set_config|discard)\b", re.IGNORECASE)
+
+
+async def run(session: Session, book: Book, task: Task, entry: str, say: Say) -> None:
+    """Carry out a section and its entry, both or neither.
+
+    Raises:
+        StepFailed: It failed.
+        DatabaseError: The connection was lost.
+    """
+    script, limits = task.script, book.limits.of(task.script)
+    begin = f"{named(book, task)}; begin deferrable; {_local(limits, book.limits)}"
+    if script.sql is None:
+        attempt = _python(session, task, book, entry, _local(limits, book.limits))
+    else:
+        attempt = _sql(session, book, task, begin, entry)
+    await persist(task, limits, attempt, say)
+    if script.sql is None or _CHANGES_SESSION.search(script.sql):
+        await session.restore()  # what a migration sets is its own affair; the next begins as it did
+
+
+async def persist(task: Task, limits: Limits, attempt: Callable[[], Awaitable[None]], say: Say) -> None:
+    """Try, and try again after a pause where what failed may pass by itself, as long as `retry_for` allows.
+
+    Raises:
+        StepFailed: As the attempt; the last one tells for how long was tried.
+    """
+    patience = Patience(limits, asyncio.get_running_loop().time, random.random)
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return await attempt()
+        except StepFailed as error:
+            again = patience.after(error.sqlstate)
+            if again is None:
+                if tries == 1:
+                    raise
+                raise StepFailed(f"{error} (tried {tries} times in {limits.retry_for:g} s)", error.sqlstate) from error
+            reason, pause = again
+            text = f"{task.migration.revision} {reason} and is rolled back; once more in {pause:.1f} s"
+            say(
+                "retrying",
+                text,
+                revision=task.migration.revision,
+                attempt=tries,
+                pause=round(pause, 1),
+                reason=str(error),
+            )
+        await asyncio.sleep(pause)
+
+
+def _sql(session: Session, book: Book, task: Task, begin: str, entry: str) -> Callable[[], Awaitable[None]]:
+    """Send BEGIN, the section, its entry and COMMIT as one message: one round trip, and nothing runs after an error.
+
+    Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
+    """
+    sql = task.script.sql or ""
+    message = f"{begin}{sql}\n;{entry};\ncommit"
+
+    async def attempt() -> None:
+        try:
+            await session.execute(message)
+        except StatementFailed as error:
+            await session.abandon()
+            if session.closed:
+                raise ConnectionLost("the connection to the database was lost after a migration had failed") from error
+            if error.sqlstate == _NOT_NULL and error.column == book.guard:
+                raise task.ended_early() from error
+            if error.position is not None and error.position > len(begin) + len(sql):
+                raise  # the ledger cannot be written
+            raise task.failure(error, -len(begin)) from error
+
+    return attempt
+
+
+def _python(session: Session, task: Task, book: Book, entry: str, local: str) -> Callable[[], Awaitable[None]]:
+    function = load(task)
+
+    async def attempt() -> None:
+        await session.execute(named(book, task))
+        async with session.transaction():
+            if local:
+                await session.execute(local)
+            await call(session, task, function)
+            if not session.in_transaction:
+                raise task.ended_early()
+            try:
+                await session.execute(entry)
+            except StatementFailed as error:
+                if error.sqlstate == _NOT_NULL and error.column == book.guard:
+                    raise task.ended_early() from error
+                raise
+
+    return attempt
+
+
+def named(book: Book, task: Task) -> str:
+    """Give the statement by which the session shows which migration it runs."""
+    return f"set application_name = {literal(application_name(book.applied_by, task.migration.revision))}"
+
+
+async def call(session: Session, task: Task, function: Callable[[object], Awaitable[None]]) -> None:
+    """Call a Python migration.
+
+    Raises:
+        StepFailed: It raised something.
+        ConnectionLost: The connection ended meanwhile.
+    """
+    try:
+        await function(session.raw)
+    except Exception as error:
+        if session.closed:
+            raise ConnectionLost(f"the connection to the database was lost in {task.migration.path}") from error
+        raise StepFailed(pymodule.blame(task.migration.path, error), str(getattr(error, "sqlstate", ""))) from error
+
+
+def load(task: Task) -> Callable[[object], Awaitable[None]]:
+    """Load the function of a Python migration before anything is written.
+
+    Raises:
+        StepFailed: Its module raised something.
+    """
+    try:
+        return pymodule.function(task.migration, task.section)
+    except Exception as error:
+        raise StepFailed(pymodule.blame(task.migration.path, error)) from error
+
+
+def _local(limits: Limits, usual: Limits) -> str:
+    """Give the settings of a migration's own limits, for its transaction alone."""
+    own = {name: value for name, value in limits.settings.items() if value != usual.settings[name]}
+    return "".join(f"set local {name} = {literal(value)}; " for name, value in own.items())

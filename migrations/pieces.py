@@ -1,0 +1,171 @@
+"""Cuts a script that runs outside a transaction into statements, by PostgreSQL's own grammar, and tells their natures.
+
+Exception
+└── NotCut   a script that the grammar refuses
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+
+class NotCut(ValueError):  # noqa: N818 - says what happened
+    """A script that the grammar refuses.
+
+    Attributes:
+        position: Where, in characters from 0.
+    """
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class Nature(Enum):
+    """How a statement goes together with transactions."""
+
+    PLAIN = auto()
+    """Runs in a transaction, so that its progress can be committed with it."""
+    SETTING = auto()
+    """Changes the session; needed again by whoever goes on after it."""
+    BLOCK = auto()
+    """BEGIN, ROLLBACK, SAVEPOINT: the file's own transactions."""
+    COMMIT = auto()
+    """The end of one of these."""
+    LONE = auto()
+    """Refused in a transaction by PostgreSQL, or able to commit by itself."""
+
+
+class Work(Enum):
+    """What a statement does to an index that it names, while others use the table."""
+
+    CREATE = auto()
+    REINDEX = auto()
+    REINDEX_TABLE = auto()
+    DROP = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexWork:
+    """An index that CONCURRENTLY may leave INVALID when it is interrupted.
+
+    Attributes:
+        work: What is done.
+        schema: As written; None for the search path's.
+        name: Of the index, or of the table of REINDEX TABLE; None where PostgreSQL is to choose it.
+    """
+
+    work: Work
+    schema: str | None
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One statement.
+
+    Attributes:
+        offset: Where it begins in the script, in characters.
+        text: Without its semicolon.
+        nature: How it goes together with transactions.
+        repeatable: Whether it may run again when nobody knows whether it ended.
+        atomic: Whether an error leaves nothing of it.
+        index: What CONCURRENTLY may leave behind.
+    """
+
+    offset: int
+    text: str
+    nature: Nature
+    repeatable: bool = False
+    atomic: bool = True
+    index: IndexWork | None = None
+
+
+def cut(sql: str) -> tuple[Piece, ...]:
+    """Cut a script into its statements.
+
+    The server would run several of one message in one implicit transaction, which CREATE INDEX CONCURRENTLY refuses.
+    Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
+
+    Raises:
+        NotCut: The grammar refuses it.
+    """
+    from pglast import Error, parse_sql, split  # noqa: PLC0415 - slow to import, and few migrations need it
+
+    try:
+        slices = split(sql, only_slices=True)
+        return tuple(_piece(at.start, sql[at], parse_sql(sql[at])[0].stmt) for at in slices)
+    except Error as error:
+        message, position = (*error.args, 0)[:2]
+        raise NotCut(str(message), int(position)) from error
+
+
+# Statements that PostgreSQL refuses in a transaction (the callers of PreventInTransactionBlock), and whether each may
+# run again: https://www.postgresql.org/docs/current/sql-commands.html, "cannot be executed inside a transaction block".
+_LONE = {
+    "CreatedbStmt": False,
+    "DropdbStmt": False,
+    "AlterDatabaseStmt": False,
+    "CreateTableSpaceStmt": False,
+    "DropTableSpaceStmt": False,
+    "CreateSubscriptionStmt": False,
+    "AlterSubscriptionStmt": False,
+    "DropSubscriptionStmt": False,
+    "AlterSystemStmt": True,
+    "ClusterStmt": True,
+    "DiscardStmt": True,
+    "ReindexStmt": True,
+}
+_ENDS_TRANSACTIONS = re.compile(r"\b(commit|rollback)\b", re.IGNORECASE)
+_SETS = re.compile(r"\bset_config\b", re.IGNORECASE)
+
+
+def _piece(offset: int, text: str, stmt: Any) -> Piece:
+    kind = type(stmt).__name__
+    index = _index_work(kind, stmt)
+    if index is not None:
+        return Piece(offset, text, Nature.LONE, repeatable=_missing_is_fine(stmt), index=index)
+    if kind in _LONE:
+        return Piece(offset, text, Nature.LONE, repeatable=_LONE[kind])
+    if kind == "VacuumStmt":
+        return Piece(offset, text, Nature.LONE if stmt.is_vacuumcmd else Nature.PLAIN, repeatable=True)
+    if kind == "CallStmt" or (kind == "DoStmt" and _ENDS_TRANSACTIONS.search(text)):
+        return Piece(offset, text, Nature.LONE, atomic=False)
+    if kind == "AlterTableStmt" and any(getattr(command.def_, "concurrent", False) for command in stmt.cmds):
+        return Piece(offset, text, Nature.LONE, atomic=False)  # DETACH PARTITION … CONCURRENTLY, in two transactions
+    return Piece(offset, text, _nature(kind, text, stmt))
+
+
+def _nature(kind: str, text: str, stmt: Any) -> Nature:
+    if kind == "TransactionStmt":
+        end = stmt.kind.name.removeprefix("TRANS_STMT_")
+        lone = end in {"COMMIT_PREPARED", "ROLLBACK_PREPARED"}
+        return Nature.LONE if lone else Nature.COMMIT if end == "COMMIT" else Nature.BLOCK
+    sets = (kind == "VariableSetStmt" and not stmt.is_local) or (kind == "SelectStmt" and _SETS.search(text))
+    return Nature.SETTING if sets else Nature.PLAIN
+
+
+def _index_work(kind: str, stmt: Any) -> IndexWork | None:
+    if kind == "IndexStmt" and stmt.concurrent:
+        return IndexWork(Work.CREATE, stmt.relation.schemaname, stmt.idxname)
+    if kind == "DropStmt" and stmt.concurrent:
+        *schema, name = (part.sval for part in stmt.objects[0])
+        return IndexWork(Work.DROP, schema[-1] if schema else None, name)
+    if (
+        kind == "ReindexStmt"
+        and stmt.relation
+        and any(option.defname == "concurrently" for option in stmt.params or ())
+    ):
+        work = Work.REINDEX if stmt.kind.name == "REINDEX_OBJECT_INDEX" else Work.REINDEX_TABLE
+        return IndexWork(work, stmt.relation.schemaname, stmt.relation.relname)
+    return None
+
+
+def _missing_is_fine(stmt: Any) -> bool:
+    """Whether a statement on an index says what it wants rather than what it does."""
+    return bool(
+        getattr(stmt, "if_not_exists", False) or getattr(stmt, "missing_ok", False) or not hasattr(stmt, "concurrent")
+    )

@@ -1,0 +1,39 @@
+-- INVALID indexes: what an interrupted CREATE INDEX, REINDEX or DROP INDEX CONCURRENTLY leaves behind.
+-- PostgreSQL, CREATE INDEX, "Building Indexes Concurrently"; REINDEX, "Rebuilding Indexes Concurrently".
+
+-- name: standing
+-- Whether the index of this quoted name is valid; no row when there is none.
+select indisvalid as valid from pg_catalog.pg_index where indexrelid = to_regclass($1)
+
+-- name: of_index
+-- The INVALID index of the name $2 in the schema $1 (null: the search path's), unless somebody builds it right now.
+select named.nspname as schema, index.relname as name
+from pg_catalog.pg_index as state
+join pg_catalog.pg_class as index on index.oid = state.indexrelid
+join pg_catalog.pg_namespace as named on named.oid = index.relnamespace
+where not state.indisvalid
+    and index.relkind = 'i'
+    and index.relname = $2
+    and (named.nspname = $1 or ($1 is null and pg_catalog.pg_table_is_visible(index.oid)))
+    and not exists (select from pg_catalog.pg_stat_progress_create_index as building where building.index_relid = index.oid)
+
+-- name: of_reindex
+-- The INVALID copies that REINDEX CONCURRENTLY made of the index of this quoted name, or of those of this table.
+select named.nspname as schema, index.relname as name
+from pg_catalog.pg_index as original
+join pg_catalog.pg_class as base on base.oid = original.indexrelid
+join pg_catalog.pg_index as state on state.indrelid = original.indrelid
+join pg_catalog.pg_class as index on index.oid = state.indexrelid
+join pg_catalog.pg_namespace as named on named.oid = index.relnamespace
+where (original.indexrelid = to_regclass($1) or original.indrelid = to_regclass($1))
+    and not state.indisvalid
+    and (
+        starts_with(index.relname, left(base.relname, 54) || '_ccnew')
+        or starts_with(index.relname, left(base.relname, 54) || '_ccold')
+        or starts_with(index.relname, base.relname || '_ccnew')
+        or starts_with(index.relname, base.relname || '_ccold')
+    )
+    and not exists (select from pg_catalog.pg_stat_progress_create_index as building where building.index_relid = index.oid)
+
+-- name: drop
+drop index concurrently if exists {index}
