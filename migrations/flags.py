@@ -6,13 +6,16 @@ What is said in several places counts in this order: the flag, its twin LEDGERGA
 
 from __future__ import annotations
 
+import os
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from migrations import termination
 from migrations.invocation import Options
+from migrations.limits import Limits
 from migrations.report import reporting
 from migrations.settings import DEFAULT_ENVIRONMENT, FILE, SettingsError, choose
 
@@ -30,6 +33,8 @@ _SETTINGS = (
     "lock-timeout",
     "log-format",
     "allow-out-of-order",
+    "ddl-lock-timeout",
+    "ddl-retry-timeout",
 )
 
 
@@ -51,7 +56,7 @@ def _use_environment(context: click.Context, _: click.Parameter, environment: st
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
         context.default_map = choose(document, environment, _SETTINGS)
-    except (SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise click.UsageError(f"{FILE}: {error}") from error
 
 
@@ -100,6 +105,25 @@ _FLAGS = (
         type=click.Choice(["text", "json"]),
     ),
 )
+_LIMITS = (
+    flag(
+        "--ddl-lock-timeout",
+        "How long a statement may wait for a lock, while others queue behind it; then the migration is rolled back and "
+        "tried again. 0 is for ever. `-- migrate:up lock-timeout:2s` is for one migration.",
+        type=SECONDS,
+        default=5.0,
+        show_default=True,
+        metavar="SECONDS",
+    ),
+    flag(
+        "--ddl-retry-timeout",
+        "For how long to try a migration again that got no lock, or ran into a deadlock. 0 is one try.",
+        type=SECONDS,
+        default=300.0,
+        show_default=True,
+        metavar="SECONDS",
+    ),
+)
 _OPTIONS = ("database_url", "schema", "table", "connect_timeout", "lock_timeout")
 
 
@@ -110,11 +134,26 @@ def command(body: Callable[..., int]) -> Callable[..., None]:
     def call(**flags: Any) -> None:
         log_format = flags.pop("log_format")
         shared = {"directory": Path(flags.pop("dir"))} | {name: flags.pop(name) for name in _OPTIONS}
+        context = click.get_current_context()
         with reporting(log_format) as report:
             code = body(Options(**shared), report, **flags)
-        click.get_current_context().exit(code)
+        termination.leave(os.environ, f"migrate {context.info_name}", code, report.summary)
+        context.exit(code)
 
     for declared in reversed(_FLAGS):
+        call = declared(call)
+    return call
+
+
+def limits(body: Callable[..., int]) -> Callable[..., int]:
+    """Add the flags of a command that runs migrations; it gets them as `limits`."""
+
+    @wraps(body)
+    def call(*arguments: Any, ddl_lock_timeout: float, ddl_retry_timeout: float, **flags: Any) -> int:
+        chosen = Limits(lock_timeout=ddl_lock_timeout, retry_for=ddl_retry_timeout)
+        return body(*arguments, limits=chosen, **flags)
+
+    for declared in reversed(_LIMITS):
         call = declared(call)
     return call
 

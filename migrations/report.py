@@ -36,12 +36,18 @@ class Report(Protocol):
     def fail(self, event: str, text: str, **fields: object) -> None:
         """Say what went wrong."""
 
+    @property
+    def summary(self) -> str:
+        """All of it in one line: the first thing that went wrong, else the last thing said."""
+
 
 class Lines:
     """One line an event, for logs and pipes."""
 
     def __init__(self) -> None:
         self._said_at: float | None = None
+        self._last = ""
+        self._failures: list[str] = []
 
     def waiting(self, holder: Holder | None, seconds: float) -> None:
         """Say so at first and then every ten seconds."""
@@ -62,11 +68,19 @@ class Lines:
 
     def say(self, event: str, text: str, **fields: object) -> None:
         """Write a line to standard output."""
+        self._last = text
         self._write(event, text, fields, error=False)
 
     def fail(self, event: str, text: str, **fields: object) -> None:
         """Write a line to standard error."""
+        self._failures.append(text)
         self._write(event, text, fields, error=True)
+
+    @property
+    def summary(self) -> str:
+        """The first thing that went wrong and how many more did, else the last thing said."""
+        more = f" (and {len(self._failures) - 1} more)" if len(self._failures) > 1 else ""
+        return " ".join((self._failures[0] + more if self._failures else self._last).split())
 
     def _write(self, event: str, text: str, fields: dict[str, object], *, error: bool) -> None:
         del event, fields
