@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from migrations import steps
 from migrations.plan import Refusal, Undo, plan_down
 from migrations.reader import read
-from migrations.runner import SETTINGS, Failed, LockTimeout, book_of, under_lock
+from migrations.runner import Failed, LockTimeout, book_of, under_lock
 from migrations.steps import StepFailed
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ async def down(
         decision = plan_down(job.migrations, await read(session, job.source), steps=count, target=target)
         if isinstance(decision, Refusal):
             return decision
-        await session.configure(SETTINGS)
         return await _undo(job, session, decision, report)
 
     return await under_lock(job, report, work)
@@ -56,7 +55,7 @@ async def _undo(job: Job, session: Session, undo: Undo, report: Report) -> Undon
     for number, (migration, script) in enumerate(undo.steps, start=1):
         report.starting(migration, number, total)
         try:
-            milliseconds = await steps.undo(session, book, migration, script)
+            milliseconds = await steps.undo(session, book, migration, script, report.say)
         except StepFailed as error:
             return Failed(migration, str(error))
         text = f"undid {migration.revision} in {milliseconds} ms ({number} of {total})"

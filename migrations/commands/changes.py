@@ -5,31 +5,56 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import click
+
 from migrations.invocation import Exit, Options, perform, unsuccessful, unusable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from migrations.limits import Limits
     from migrations.plan import Plan
     from migrations.report import Report
     from migrations.runner import Job
 
 
-def up(options: Options, report: Report, *, to: str | None, dry_run: bool, allow_out_of_order: bool) -> int:
-    """Apply what is pending, or say what that would be."""
+def up(
+    options: Options, report: Report, *, to: str | None, dry_run: bool, allow_out_of_order: bool, limits: Limits
+) -> int:
+    """Apply what is pending, or print the SQL that would do it."""
 
     async def work(job: Job) -> int:
         from migrations import runner  # noqa: PLC0415 - the driver
 
-        job = replace(job, out_of_order=allow_out_of_order)
+        job = replace(job, out_of_order=allow_out_of_order, limits=limits)
         outcome = await (runner.preview(job) if dry_run else runner.up(job, report))
-        if isinstance(outcome, runner.Done):
-            _done(report, job, outcome.plan, dry_run=dry_run)
+        if not isinstance(outcome, runner.Done):
+            return unsuccessful(report, job, outcome)
+        plan = outcome.plan
+        if dry_run:
+            _print(job, plan)
             return Exit.DONE
-        return unsuccessful(report, job, outcome)
+        if plan.steps:
+            report.say("done", f"done: the ledger is at {plan.steps[-1].revision}", applied=len(plan.steps))
+        for event, text, revisions in _remarks(job, plan):
+            report.say(event, text, revisions=revisions)
+        return Exit.DONE
 
     return perform(options, report, work, to=to)
 
 
-def down(options: Options, report: Report, *, steps: int | None, to: str | None) -> int:
+def _print(job: Job, plan: Plan) -> None:
+    """Write the script to standard output, and all else to standard error."""
+    from migrations import runner, script  # noqa: PLC0415 - the driver
+
+    relation = job.source.dialect.relation(job.source.schema, job.source.table)
+    if plan.steps:
+        click.echo(script.script(plan, runner.book_of(job, plan.batch), relation))
+    for _, text, _ in _remarks(job, plan):
+        click.echo(text, err=True)
+
+
+def down(options: Options, report: Report, *, steps: int | None, to: str | None, limits: Limits) -> int:
     """Undo what was applied: the last batch, or as many or as far as said."""
     if steps is not None and to is not None:
         return unusable(report, ValueError("expected --steps or --to, got both; give one"))
@@ -37,7 +62,7 @@ def down(options: Options, report: Report, *, steps: int | None, to: str | None)
     async def work(job: Job) -> int:
         from migrations import undoing  # noqa: PLC0415 - the driver
 
-        outcome = await undoing.down(job, report, count=steps, target=job.target)
+        outcome = await undoing.down(replace(job, limits=limits), report, count=steps, target=job.target)
         if not isinstance(outcome, undoing.Undone):
             return unsuccessful(report, job, outcome)
         count = len(outcome.undo.steps)
@@ -50,21 +75,17 @@ def down(options: Options, report: Report, *, steps: int | None, to: str | None)
     return perform(options, report, work, to=to)
 
 
-def _done(report: Report, job: Job, plan: Plan, *, dry_run: bool) -> None:
+def _remarks(job: Job, plan: Plan) -> Iterator[tuple[str, str, Sequence[str]]]:
+    """Give what else is to be said: the event, its text, and the revisions that it is about."""
     if plan.missing:
-        report.say("missing", f"applied, but without a file: {', '.join(plan.missing)}", revisions=plan.missing)
-    if dry_run:
-        for step in plan.steps:
-            report.say("would_apply", f"would apply {step.revision}", revision=step.revision)
-    elif plan.steps:
-        report.say("done", f"done: the ledger is at {plan.steps[-1].revision}", applied=len(plan.steps))
+        yield "missing", f"applied, but without a file: {', '.join(plan.missing)}", plan.missing
     if plan.steps:
         return
     if plan.ahead:
         newer = ", ".join(plan.ahead)
-        report.say("ahead", f"nothing to do: the ledger is ahead of these files; newer: {newer}", revisions=plan.ahead)
+        yield "ahead", f"nothing to do: the ledger is ahead of these files; newer: {newer}", plan.ahead
     elif not job.migrations:
-        report.say("nothing_to_do", "nothing to do: the directory holds no migration")
+        yield "nothing_to_do", "nothing to do: the directory holds no migration", ()
     else:
         head = job.target or job.migrations[-1].revision
-        report.say("nothing_to_do", f"nothing to do: the ledger holds every migration up to {head}", head=head)
+        yield "nothing_to_do", f"nothing to do: the ledger holds every migration up to {head}", (head,)

@@ -1,0 +1,10 @@
+-- What a script for psql says of itself to the ledger. {table} is its quoted, qualified name, the rest are literals.
+
+-- name: insert
+insert into {table} (revision, checksum, batch, state, applied_by, compatible_from, finished_at)
+values ({revision}, {checksum}, {batch}, {state}, {applied_by}, {compatible_from}, case {state} when 'applied' then clock_timestamp() end);
+notify ledgergate, {revision};
+
+-- name: finish
+update {table} set state = 'applied', finished_at = clock_timestamp() where revision = {revision};
+notify ledgergate, {revision};
