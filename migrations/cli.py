@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from migrations.commands import authoring, bookkeeping, changes, views, waiting
-from migrations.flags import SECONDS, command, examples, flag
+from migrations.flags import SECONDS, command, examples, flag, limits
 
 if TYPE_CHECKING:
     from migrations.invocation import Options
@@ -43,6 +43,7 @@ def migrate() -> None:
     is_flag=True,
 )
 @command
+@limits
 def up(options: Options, report: Report, **flags: Any) -> int:
     """Apply what is pending, in order, under the lock.
 
@@ -62,6 +63,7 @@ def up(options: Options, report: Report, **flags: Any) -> int:
 @flag("--steps", "How many to undo, the newest first.", type=click.IntRange(min=1), metavar="N")
 @flag("--to", "Undo everything that is newer than this revision, which stays.", metavar="REV")
 @command
+@limits
 def down(options: Options, report: Report, **flags: Any) -> int:
     """Undo what is applied, newest first, under the lock; without a flag, what the last `up` applied.
 

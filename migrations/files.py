@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from migrations.revision import canonical
@@ -27,9 +27,13 @@ _NAME = re.compile(r"\d{14}_[^\s+]+", re.ASCII)
 _MARKER = re.compile(r"^--[ \t]*migrate:(?P<section>\S*)[ \t]*(?P<options>.*?)[ \t\r]*$", re.MULTILINE)
 _NOTHING = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/)*")  # blanks and comments
 _OPTIONS = {
-    "up": "transaction:true, transaction:false, contract, compatible-from:REVISION",
-    "down": "transaction:true, transaction:false",
+    "up": "transaction:true, transaction:false, lock-timeout:2s, statement-timeout:30s, contract, "
+    "compatible-from:REVISION",
+    "down": "transaction:true, transaction:false, lock-timeout:2s, statement-timeout:30s",
 }
+_DURATION = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,3})?)(?P<unit>ms|s|min|h)?", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+_LIMITS = {"lock-timeout": "lock_timeout", "statement-timeout": "statement_timeout"}  # option, constant
 Constant = TypeVar("Constant")
 _SUFFIXES = frozenset((".sql", ".py"))
 
@@ -177,9 +181,9 @@ def _sql(text: str, report: Report) -> Parsed:
         elif section in scripts:
             report(line, f"expected one {section} section, found another")
         else:
-            transactional, compatible = _options(marker, line, report)
+            options, compatible = _options(marker, line, report)
             compatible_from = compatible_from or compatible
-            scripts[section] = Script(text[marker.end() : end], line, transactional)
+            scripts[section] = replace(options, sql=text[marker.end() : end], line=line)
     start = _NOTHING.match(text)
     if markers and start and start.end() < markers[0].start():
         report(_line(text, start.end()), "expected nothing but comments before `-- migrate:up`")
@@ -194,12 +198,14 @@ def _sql(text: str, report: Report) -> Parsed:
     return scripts.get("up", Script("")), down if undoes else None, compatible_from
 
 
-def _options(marker: re.Match[str], line: int, report: Report) -> tuple[bool, str | None]:
-    transactional, contract, compatible_from = True, False, None
+def _options(marker: re.Match[str], line: int, report: Report) -> tuple[Script, str | None]:
+    script, contract, compatible_from = Script(None), False, None
     for option in marker["options"].split():
         name, _, value = option.partition(":")
         if name == "transaction" and value in {"true", "false"}:
-            transactional = value == "true"
+            script = replace(script, transactional=value == "true")
+        elif name in _LIMITS and (seconds := _seconds(value)) is not None:
+            script = _limited(script, name, seconds)
         elif option == "contract" and marker["section"] == "up":
             contract = True
         elif name == "compatible-from" and value and marker["section"] == "up":
@@ -208,7 +214,21 @@ def _options(marker: re.Match[str], line: int, report: Report) -> tuple[bool, st
             report(line, f"expected one of the options {_OPTIONS[marker['section']]}, got {option!r}")
     if contract is (compatible_from is None):
         report(line, "expected `contract` and `compatible-from:REVISION` together, found one of them")
-    return transactional, compatible_from
+    return script, compatible_from
+
+
+def _limited(script: Script, option: str, seconds: float) -> Script:
+    if option == "lock-timeout":
+        return replace(script, lock_timeout=seconds)
+    return replace(script, statement_timeout=seconds)
+
+
+def _seconds(duration: str) -> float | None:
+    """Read a duration like 500ms, 2s, 1min or 0; None when it is none. Without a unit it needs to be 0."""
+    match = _DURATION.fullmatch(duration)
+    if match is None or (match["unit"] is None and float(match["number"])):
+        return None
+    return float(match["number"]) * _SECONDS[match["unit"] or "s"]
 
 
 def _python(text: str, report: Report) -> Parsed:
@@ -243,9 +263,17 @@ def _python(text: str, report: Report) -> Parsed:
 
     transactional = constant("transaction", bool, "False", default=True) is not False
     compatible_from = constant("compatible_from", str, '"REVISION"', default=None)
-    scripts = [
-        Script(None, functions[name].lineno, transactional) if name in functions else None for name in ("up", "down")
-    ]
+    usual = Script(None, transactional=transactional)
+    for option, name in _LIMITS.items():
+        given = constant(name, str, '"2s"', default=None)
+        seconds = None if given is None else _seconds(given)
+        if seconds is not None:
+            usual = _limited(usual, option, seconds)
+        elif given is not None:
+            report(
+                constants[name].lineno, f'expected `{name} = "2s"`, or another time in ms, s, min or h; got {given!r}'
+            )
+    scripts = [replace(usual, line=functions[name].lineno) if name in functions else None for name in ("up", "down")]
     return scripts[0] or Script(None), scripts[1], canonical(compatible_from) if compatible_from else None
 
 
