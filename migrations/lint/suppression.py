@@ -25,6 +25,7 @@ UNUSED_ALLOW = Rule(
     Level.WARNING,
     "A lint:allow that nothing needs will hide the next finding.",
     "docs/lint.md",
+    others=("unused-ignore",),
     down=True,
 )
 RULES = (BAD_ALLOW, UNUSED_ALLOW)

@@ -50,7 +50,7 @@ ENUM_VALUE_USED = Rule(
     "enum-value-used",
     Level.ERROR,
     "A value that ALTER TYPE adds to an enum cannot be used in the same transaction: the migration fails.",
-    "https://www.postgresql.org/docs/current/sql-altertype.html#SQL-ALTERTYPE-NOTES",
+    "https://www.postgresql.org/docs/current/sql-altertype.html",
 )
 RULES = (CANNOT_RUN_IN_TRANSACTION, CONCURRENTLY_NOT_ALONE, TRANSACTION_CONTROL, SET_SCOPE, ENUM_VALUE_USED)
 
