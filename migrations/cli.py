@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrations.commands import authoring, bookkeeping, changes, views, waiting
+from migrations.commands import authoring, bookkeeping, changes, linting, views, waiting
 from migrations.flags import SECONDS, command, examples, flag, limits
 
 if TYPE_CHECKING:
@@ -169,3 +169,24 @@ def new(options: Options, report: Report, **flags: Any) -> int:
 def revision(options: Options, report: Report) -> int:
     """Print what an image with this directory expects, as NAME+COUNT.DIGEST."""
     return authoring.revision(options.directory, report)
+
+
+@migrate.command(
+    epilog=examples(
+        "ledgergate migrate lint",
+        "ledgergate migrate lint --json | jq '.findings[].rule'",
+        "ledgergate migrate lint --rules",
+    )
+)
+@flag("--json", "Write one JSON object.", "as_json", is_flag=True)
+@flag("--advice", "Show findings of level advice too.", is_flag=True)
+@flag("--rules", "List every rule with its sentence, and read no file.", is_flag=True)
+@command
+def lint(options: Options, report: Report, **flags: Any) -> int:
+    """Find statements that lock or break a live system, with the safe way to do it. Needs no database.
+
+    Exits 2 when a finding is of level error; warnings and advice leave it 0. A comment `-- lint:allow RULE because
+    REASON` above a statement, or in the head of a file, allows a finding.
+    """
+    del report  # findings are the output, not an event
+    return linting.lint(options.directory, **flags)
