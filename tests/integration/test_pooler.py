@@ -95,7 +95,7 @@ async def test_transaction_mode_is_refused(
     assert done.returncode == 2, done.stderr
     assert "pooler in transaction mode" in done.stderr
     assert "pool_mode = session" in done.stderr
-    assert urlsplit(database).password not in done.stderr
+    assert str(urlsplit(database).password) not in done.stderr
     assert not await exists(connection, "one")
     assert not await exists(connection, "ledgergate_migrations")
 
