@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _SQL = "-- migrate:up\n\n\n-- migrate:down\n\n"
 _PYTHON = '''"""Say what this migration is for."""
 
+# Outside a transaction, such as for a backfill in batches: transaction = False
+
 
 async def up(connection):
     """Run on an asyncpg connection, inside the transaction that also records it."""
@@ -34,10 +36,10 @@ async def down(connection):
 
 
 def new(directory: Path, report: Report, name: str, *, python: bool, now: datetime) -> int:
-    """Create an empty migration file, named by the time in UTC."""
+    """Create an empty migration file, named by the time in UTC; its path is all that goes to standard output."""
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if not slug:
-        return unusable(report, ValueError(f"expected a name with a letter or a digit, got {name!r}"))
+        return unusable(report, ValueError(f"expected a name with a letter of a to z or a digit, got {name!r}"))
     path = directory / f"{now.astimezone(UTC):%Y%m%d%H%M%S}_{slug}{'.py' if python else '.sql'}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -45,6 +47,8 @@ def new(directory: Path, report: Report, name: str, *, python: bool, now: dateti
             file.write(_PYTHON if python else _SQL)
     except OSError as error:
         return unusable(report, ValueError(f"{path} cannot be created: {error.strerror}"))
+    if slug != name:
+        click.echo(f"named {slug}: of {name!r} only a to z, 0 to 9 and '_' can be kept", err=True)
     click.echo(path)
     return Exit.DONE
 

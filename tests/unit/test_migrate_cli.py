@@ -62,6 +62,23 @@ def test_a_new_python_migration_can_be_read(tmp_path: Path) -> None:
     assert migration.down is not None
 
 
+def test_only_the_path_is_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So that `$EDITOR "$(ledgergate migrate new ...)"` works; that the name was changed is told beside it."""
+    for name, slug in (("Größe: add!", "gr_e_add"), ("plain", "plain")):
+        assert authoring.new(tmp_path, Lines(), name, python=False, now=NOW) == 0
+        captured = capsys.readouterr()
+        assert captured.out == f"{tmp_path}/20250126120000_{slug}.sql\n"
+        assert (slug in captured.err) is (name != slug)
+
+
+@pytest.mark.parametrize("command", migrate.commands.values(), ids=migrate.commands)
+def test_help_teaches_by_example(command: click.Command) -> None:
+    """Every command shows at least one command line that can be copied."""
+    text = CliRunner().invoke(command, ["--help"], terminal_width=200).output
+    assert "xample" in text
+    assert "ledgergate migrate" in text.partition("xample")[2]
+
+
 def test_a_name_needs_a_letter_or_a_digit(tmp_path: Path) -> None:
     """Otherwise there would be nothing behind the time."""
     assert authoring.new(tmp_path, Lines(), "?!", python=False, now=NOW) == 2

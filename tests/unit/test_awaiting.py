@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from migrations.awaiting import missing
+from migrations.ledger import Ledger, Record, State
+from migrations.revision import Revision, declare
+
+NAMES = [f"r{number}" for number in range(9)]
+
+
+def test_what_is_missing_is_named() -> None:
+    """The oldest five by name and the rest by number; never what is newer than what is waited for."""
+    ledger = Ledger.of([Record("r0", State.APPLIED)])
+    assert missing(Revision("r2"), ledger, NAMES) == "missing r1, r2; the head is r0"
+    assert missing(Revision("r8"), ledger, NAMES).startswith("missing r1, r2, r3, r4, r5 and 3 more;")
+    assert missing(Revision("r2"), Ledger(), ()) == "r2 is not applied; the head is none"
+
+
+def test_a_gap_without_files_is_told() -> None:
+    """Who only knows COUNT and DIGEST cannot name what is missing, but knows that something is."""
+    ledger = Ledger.of([Record("r1", State.APPLIED)])
+    assert missing(declare(["r0", "r1"]), ledger, ()).startswith("r1 is applied, but not everything")
+
+
+def test_who_failed_and_who_is_at_it_is_told() -> None:
+    """A failed migration with its error, a running one with who began it."""
+    failed = Ledger.of([Record("r0", State.FAILED, error="no such table")])
+    running = Ledger.of([Record("r0", State.RUNNING, applied_by="pod-1")])
+    assert "r0 failed: no such table" in missing(Revision("r0"), failed, NAMES)
+    assert "r0 was begun by pod-1" in missing(Revision("r0"), running, NAMES)
