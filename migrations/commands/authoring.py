@@ -40,7 +40,7 @@ def new(directory: Path, report: Report, name: str, *, python: bool, now: dateti
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if not slug:
         return unusable(report, ValueError(f"expected a name with a letter of a to z or a digit, got {name!r}"))
-    path = directory / f"{now.astimezone(UTC):%Y%m%d%H%M%S}_{slug}{'.py' if python else '.sql'}"
+    path = directory / f"{_stamp(directory, now)}_{slug}{'.py' if python else '.sql'}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
@@ -51,6 +51,12 @@ def new(directory: Path, report: Report, name: str, *, python: bool, now: dateti
         click.echo(f"named {slug}: of {name!r} only a to z, 0 to 9 and '_' can be kept", err=True)
     click.echo(path)
     return Exit.DONE
+
+
+def _stamp(directory: Path, now: datetime) -> int:
+    """Give the time, or what comes after the newest file: a clock may be late, and a second has room for two files."""
+    stamps = (int(path.name[:14]) for path in directory.glob("[0-9]*_*") if re.match(r"[0-9]{14}_", path.name))
+    return max(int(f"{now.astimezone(UTC):%Y%m%d%H%M%S}"), *(stamp + 1 for stamp in stamps), 0)
 
 
 def revision(directory: Path, report: Report) -> int:

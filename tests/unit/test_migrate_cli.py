@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -50,8 +50,21 @@ def test_a_new_migration_is_named_by_the_time_and_must_be_filled_in(tmp_path: Pa
         load(directory)
     path.write_text(path.read_text().replace("up\n", "up\ncreate table users (id int);\n"))
     assert [migration.revision for migration in load(directory)] == ["20250126120000_add_users"]
-    assert authoring.new(directory, Lines(), "add-users", python=False, now=NOW) == 2
+    assert authoring.new(directory, Lines(), "add-users", python=False, now=NOW) == 0
     assert "create table" in path.read_text()
+    assert (directory / "20250126120001_add_users.sql").exists()
+
+
+def test_a_new_migration_is_the_newest(tmp_path: Path) -> None:
+    """Two in one second, or one by a clock that is late, still come in the order in which they were made."""
+    names = ["users", "orders", "items"]
+    for late, name in enumerate(names):
+        assert authoring.new(tmp_path, Lines(), name, python=False, now=NOW - timedelta(hours=late)) == 0
+    assert [path.stem for path in sorted(tmp_path.iterdir())] == [
+        "20250126120000_users",
+        "20250126120001_orders",
+        "20250126120002_items",
+    ]
 
 
 def test_a_new_python_migration_can_be_read(tmp_path: Path) -> None:
@@ -64,10 +77,10 @@ def test_a_new_python_migration_can_be_read(tmp_path: Path) -> None:
 
 def test_only_the_path_is_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """So that `$EDITOR "$(ledgergate migrate new ...)"` works; that the name was changed is told beside it."""
-    for name, slug in (("Größe: add!", "gr_e_add"), ("plain", "plain")):
+    for number, (name, slug) in enumerate((("Größe: add!", "gr_e_add"), ("plain", "plain"))):
         assert authoring.new(tmp_path, Lines(), name, python=False, now=NOW) == 0
         captured = capsys.readouterr()
-        assert captured.out == f"{tmp_path}/20250126120000_{slug}.sql\n"
+        assert captured.out == f"{tmp_path}/2025012612000{number}_{slug}.sql\n"
         assert (slug in captured.err) is (name != slug)
 
 

@@ -1,0 +1,78 @@
+"""What docs/migrate.md shows works, and what there is it shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+import yaml
+
+from migrations.cli import migrate
+from migrations.flags import _SETTINGS
+from migrations.invocation import Exit
+from tests.integration.conftest import PROGRAM
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Ledgergate
+
+PAGE = (Path(__file__).parents[2] / "docs" / "migrate.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    return [block["text"] for block in BLOCK.finditer(PAGE) if block["language"] == language]
+
+
+def test_what_is_shown_runs(ledgergate: Ledgergate) -> None:
+    """The marked blocks, from top to bottom, in one shell that stops at the first command that fails."""
+    marked = [text for text in blocks("sh") if text.startswith("# run\n")]
+    script = "\n".join(("set -euo pipefail", "PATH=$BIN:$PATH", *marked))
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=ledgergate.home,
+        env={**ledgergate.environment, "BIN": str(Path(PROGRAM).parent)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((ledgergate.home / "status.json").read_text())["at_expected"] is True
+    assert len(marked) == 8
+
+
+def test_manifests_can_be_read_and_name_commands_that_there_are() -> None:
+    """Each recipe's command line is one that the program takes."""
+    found = [document for text in blocks("yaml") for document in yaml.safe_load_all(text)]
+    commands = re.findall(r"command: \[ledgergate, migrate, (\w+)(.*?)\]", PAGE)
+    assert len(found) == len(commands) == 3
+    for name, rest in commands:
+        arguments = [word.strip(' "') for word in rest.split(",") if word.strip()]
+        context = migrate.commands[name].make_context(name, arguments)
+        assert context.args == []
+
+
+@pytest.mark.parametrize("command", migrate.commands.values(), ids=migrate.commands)
+def test_every_command_and_flag_is_explained(command: click.Command) -> None:
+    """A command has its heading (lint its own page), and its own flags stand in the page."""
+    if command.name == "lint":
+        assert "(lint.md)" in PAGE
+        return
+    assert f"\n### {command.name}\n" in PAGE
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            flag = parameter.opts[0]
+            assert re.search(rf"{flag}\b|`{flag.strip('-')}`", PAGE), flag
+
+
+def test_every_setting_and_exit_code_is_explained() -> None:
+    """The tables have a row for each."""
+    settings = PAGE.partition("| setting |")[2].partition("## Exit codes")[0]
+    assert set(_SETTINGS) <= set(re.findall(r"`([a-z-]+)`", settings))
+    codes = PAGE.partition("## Exit codes")[2]
+    assert all(f"\n| {code.value} |" in codes for code in Exit)
