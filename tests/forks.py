@@ -1,0 +1,183 @@
+"""Runs `ledgergate` many times for the price of few: each run is a fork of one process that has imported everything.
+
+A fork goes through the same `main` as the console script, with its own arguments, environment, directory and output.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).parents[1]
+_PR_SET_PDEATHSIG = 1
+
+
+class Fork:
+    """One run.
+
+    Attributes:
+        pid: Its process.
+        returncode: How it ended, negative for a signal; None while it runs.
+    """
+
+    def __init__(self, forks: Forks, pid: int, output: Path) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._forks = forks
+        self._output = output
+
+    @property
+    def output(self) -> str:
+        """What it has written to standard output and standard error."""
+        return self._output.read_text()
+
+    def wait(self, timeout: float = 60.0) -> int:
+        """Wait for its end, and give how it ended."""
+        self._forks.pump(lambda: self.returncode is not None, timeout)
+        assert self.returncode is not None
+        return self.returncode
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send it a signal."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+
+class Forks:
+    """The process that forks, for use in a `with` block; not for several threads at once."""
+
+    def __init__(self) -> None:
+        """Prepare; entering the block starts it."""
+        self._process: subprocess.Popen[str] | None = None
+        self._runs: dict[int, Fork] = {}
+        self._pids: list[int] = []
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.forks"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        process = self._running()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
+
+    def start(self, *arguments: str, directory: Path, environment: Mapping[str, str], output: Path) -> Fork:
+        """Start a run.
+
+        Args:
+            arguments: Of `ledgergate`.
+            directory: To run in.
+            environment: The whole of it.
+            output: File for what it writes.
+        """
+        request = {"arguments": arguments, "directory": str(directory), "environment": dict(environment)}
+        process = self._running()
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(request | {"output": str(output)}) + "\n")
+        process.stdin.flush()
+        self.pump(lambda: bool(self._pids), 30)
+        pid = self._pids.pop()
+        self._runs[pid] = Fork(self, pid, output)
+        return self._runs[pid]
+
+    def pump(self, done: Any, timeout: float) -> None:
+        """Take reports until the condition holds."""
+        deadline = time.monotonic() + timeout
+        process = self._running()
+        assert process.stdout is not None
+        while not done():
+            ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"not within {timeout:g} s"
+            line = process.stdout.readline()
+            assert line, "the process that forks has ended"
+            report = json.loads(line)
+            if "code" in report:
+                self._runs.pop(report["pid"]).returncode = report["code"]
+            else:
+                self._pids.append(report["pid"])
+
+    def _running(self) -> subprocess.Popen[str]:
+        assert self._process is not None
+        return self._process
+
+
+def _child(request: Mapping[str, Any]) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for here, there in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(here, there)
+    os.chdir(request["directory"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = ["ledgergate", *request["arguments"]]
+    from webhook.cli import main  # noqa: PLC0415 - imported long since
+
+    main()
+
+
+def _reap(*, children: set[int]) -> None:
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        children.discard(pid)
+        _report({"pid": pid, "code": os.waitstatus_to_exitcode(status)})
+
+
+def _report(report: Mapping[str, int]) -> None:
+    os.write(1, (json.dumps(report) + "\n").encode())
+
+
+def main() -> None:
+    """Fork at every line of standard input, and report each pid and each end."""
+    import asyncpg  # noqa: F401, PLC0415 - what every run would import
+    import pglast  # noqa: F401, PLC0415
+
+    import migrations.cli  # noqa: PLC0415
+    import migrations.commands.changes  # noqa: PLC0415
+    import migrations.undoing  # noqa: PLC0415
+    import webhook.cli  # noqa: F401, PLC0415
+
+    gc.collect()
+    gc.freeze()  # what is not moved is not copied
+    children: set[int] = set()
+    buffer = b""
+    while True:
+        ready, _, _ = select.select([0], [], [], 0.005 if children else None)
+        if ready:
+            chunk = os.read(0, 65536)
+            if not chunk:
+                break
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            for line in lines:
+                pid = os.fork()
+                if not pid:
+                    _child(json.loads(line))
+                    os._exit(0)
+                children.add(pid)
+                _report({"pid": pid})
+        _reap(children=children)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
