@@ -60,9 +60,13 @@ def down(options: Options, report: Report, *, steps: int | None, to: str | None,
         return unusable(report, ValueError("expected --steps or --to, got both; give one"))
 
     async def work(job: Job) -> int:
-        from migrations import undoing  # noqa: PLC0415 - the driver
+        from migrations import runner, undoing  # noqa: PLC0415 - the driver
 
         outcome = await undoing.down(replace(job, limits=limits), report, count=steps, target=job.target)
+        if isinstance(outcome, runner.Failed):
+            name = outcome.migration.revision
+            report.fail("failed", f"{name} could not be undone. {outcome.reason}", revision=name)
+            return Exit.FAILED
         if not isinstance(outcome, undoing.Undone):
             return unsuccessful(report, job, outcome)
         count = len(outcome.undo.steps)

@@ -119,6 +119,7 @@ async def test_a_transactional_failure_leaves_all_as_it_was(ledgergate: Ledgerga
     done = ledgergate("down")
     assert done.returncode == 1
     assert "20250101000000_a.sql:6: " in done.stderr
+    assert "20250101000000_a could not be undone. " in done.stderr
     assert await recorded(connection) == await relations(connection) == ["a"]
     assert await connection.fetchval("select state from ledgergate_migrations") == "applied"
 
