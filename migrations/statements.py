@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_BLOCK = re.compile(r"^-- name: (?P<name>\w+)\n(?P<text>.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^-- name: (?P<name>\w+)\n(?:--[^\n]*\n)*(?P<text>.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
 
 
 class IdentifierError(ValueError):
@@ -24,7 +24,7 @@ def load(name: str) -> Mapping[str, str]:
     """Read one .sql file of this package.
 
     Returns:
-        The text of each named block.
+        The text of each named block, without the comment above it, which the server has no use for.
     """
     text = (Path(__file__).parent / "sql" / f"{name}.sql").read_text(encoding="utf-8")
     return {block["name"]: block["text"].strip() for block in _BLOCK.finditer(text)}

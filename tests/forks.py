@@ -153,7 +153,7 @@ def main() -> None:
 
     import migrations.cli  # noqa: PLC0415
     import migrations.commands.changes  # noqa: PLC0415
-    import migrations.undoing  # noqa: PLC0415
+    import migrations.undoing  # noqa: F401, PLC0415
     import webhook.cli  # noqa: F401, PLC0415
 
     gc.collect()

@@ -96,8 +96,10 @@ def write_migrations(directory: Path) -> None:
         6: (
             "py",
             "",
-            "transaction = False\n\nasync def up(connection):\n"
-            '    await connection.execute("insert into effects values ({0})")\n',
+            (
+                "transaction = False\n\nasync def up(connection):\n"
+                '    await connection.execute("insert into effects values ({0})")\n'
+            ),
         ),
         7: ("sql", "transaction:false", "create table u{0} (id int);\ncall leave({0});"),
     }
