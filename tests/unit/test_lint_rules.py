@@ -31,6 +31,10 @@ TRANSACTIONAL = [
     ("index-not-concurrent", "create unique index i on public.t (a)"),
     ("index-not-concurrent", "create index i on nobody_knows (a)"),
     ("index-not-concurrent", "create index i on parts (id)"),
+    (
+        "index-not-concurrent",
+        "create table fresh (id bigint); alter table fresh rename to newer; create index on fresh (id)",
+    ),
     ("drop-index-not-concurrent", "drop index old"),
     ("drop-index-not-concurrent", "drop index if exists unknown"),
     ("reindex-not-concurrent", "reindex table t"),
@@ -68,6 +72,7 @@ TRANSACTIONAL = [
     ("type-change", "alter table t alter at type timestamptz"),
     ("type-change", "alter table t alter j type timestamptz(2)"),
     ("type-change", "alter table t alter unheard_of type text"),
+    ("type-change", "set local timezone = 'Asia/Tokyo'; alter table t alter at type timestamptz"),
     ("volatile-default", "alter table t add column c uuid default gen_random_uuid()"),
     ("volatile-default", "alter table t add column c int default 1 + (random() * 6)::int"),
     ("volatile-default", "alter table t add column c int default shaky()"),
@@ -192,6 +197,7 @@ HARMLESS = [
     "update t set a = 1 where id = 1",
     "create table fresh (id bigint); insert into fresh select id from t; update fresh set id = 1",
     "alter table t add column c int; insert into q values (1)",
+    "alter table t add column c int; create table fresh (id bigint); update fresh set id = 1 where id = 2",
     "insert into t (s) values ('glad'); alter type mood add value 'glad'",
     (
         "create type taste as enum ('sweet'); alter type taste add value 'sour'; "
@@ -255,6 +261,12 @@ def test_the_down_section_is_judged_by_what_makes_it_fail() -> None:
     assert rules(BEFORE, text + "drop index concurrently i;") == ["cannot-run-in-transaction"]
     assert rules(BEFORE, text + "commit;") == ["transaction-control"]
     assert rules(BEFORE, text + "selec 1;") == ["syntax"]
+
+
+def test_what_a_down_section_does_is_not_known_to_later_files() -> None:
+    """It has not run."""
+    first = "-- migrate:up\ncreate table t (v varchar(10));\n-- migrate:down\nalter table t alter v type int;\n"
+    assert rules(first, up("alter table t alter v type varchar(20)")) == []
 
 
 @pytest.mark.parametrize("down", ["", "-- migrate:down\n", "-- migrate:down\n-- nothing\n;\n"])
