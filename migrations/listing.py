@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from migrations.ledger import State
-from migrations.plan import how_to_settle, what_happened
+from migrations.plan import dirt
 from migrations.revision import declare
 from migrations.standing import Row, Standing, compare
 
@@ -104,7 +104,7 @@ def _remarks(ledger: Ledger, *, running: bool) -> Iterator[str]:
     if dirty is not None and dirty.state is State.RUNNING and running:
         yield f"running: {dirty.revision} since {dirty.started_at:%Y-%m-%d %H:%M:%S%z}, by {dirty.applied_by}"
     elif dirty is not None:
-        yield f"dirty: {dirty.revision} {what_happened(dirty)}. {how_to_settle(dirty)}"
+        yield f"dirty: {dirt(dirty)}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

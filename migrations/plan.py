@@ -244,20 +244,20 @@ def _out_of_order(steps: Sequence[Migration], ledger: Ledger) -> Iterator[tuple[
 
 
 def _dirty_text(record: Record) -> str:
-    return f"{record.revision} {what_happened(record)}. {how_to_settle(record)}; then go on"
+    return f"{dirt(record)}; then go on"
 
 
-def what_happened(record: Record) -> str:
-    """Say what a dirty record tells."""
+def dirt(record: Record) -> str:
+    """Say what a record tells that is failed or running, and how it is settled by hand."""
+    name = record.revision
     if record.state is State.FAILED:
-        return f"failed: {record.error}"
-    return f"began {'to be undone ' if record.undoing else ''}and never ended: its run was killed"
-
-
-def how_to_settle(record: Record) -> str:
-    """Say how a dirty record is settled by hand."""
-    resolve = f"`ledgergate migrate resolve {record.revision}"
+        text = f"{name} failed: {record.error}"
+    else:
+        text = f"{name} began {'to be undone ' if record.undoing else ''}and never ended: its run was killed"
+    resolve = f"`ledgergate migrate resolve {name}"
+    if resolve in text:  # a failure that `up` can go on from says so itself, and what else there is to do
+        return text
     return (
-        "It ran outside a transaction, so part of it may be in place. Complete it by hand and run "
+        f"{text}. It ran outside a transaction, so part of it may be in place. Complete it by hand and run "
         f"{resolve} --applied`, or undo it by hand and run {resolve} --rolled-back`"
     )

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from migrations.ledger import State
-from migrations.plan import changed, how_to_settle, what_happened
+from migrations.plan import changed, dirt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -133,8 +133,7 @@ def _dirty(migrations: Sequence[Migration], ledger: Ledger) -> Iterator[Finding]
     paths = {migration.revision: str(migration.path) for migration in migrations}
     for record in ledger.records:
         if record.state is not State.APPLIED:
-            text = f"{record.revision} {what_happened(record)}. {how_to_settle(record)}"
-            yield Finding(Kind.DIRTY, record.revision, text, paths.get(record.revision))
+            yield Finding(Kind.DIRTY, record.revision, dirt(record), paths.get(record.revision))
 
 
 def _out_of_order(ledger: Ledger) -> Iterator[Finding]:

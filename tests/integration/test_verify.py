@@ -49,7 +49,7 @@ async def test_everything_that_is_wrong_is_told_at_once(ledgergate: Ledgergate, 
     ]
     assert recorded in done.stderr
     assert "nonsense" in done.stderr
-    assert "resolve 20250101000005_failed --applied" in done.stderr
+    assert "resolve 20250101000005_failed --rolled-back" in done.stderr
     assert done.stdout == "4 wrong\n"
 
     document = json.loads(ledgergate("verify", "--json").stdout)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrations.files import Migration, Script
-from migrations.ledger import Ledger, Record, State
-from migrations.plan import Obstacle, Plan, Refusal, plan
+from migrations.ledger import UNDOING, Ledger, Record, State
+from migrations.plan import Obstacle, Plan, Refusal, dirt, plan
 from migrations.standing import Standing, compare
 
 NAMES = [f"r{number:02}" for number in range(8)]
@@ -110,6 +110,15 @@ def test_what_failed_is_told_with_its_error_and_the_way_out() -> None:
         assert decision.dirty
         assert words in decision.obstacles[0][1]
         assert "migrate resolve a --rolled-back" in decision.obstacles[0][1]
+
+
+def test_the_way_out_is_told_once() -> None:
+    """Not again behind an error that tells it; a `down` that was killed is told as what it was."""
+    error = "x.sql:2: no. Settle it: `ledgergate migrate resolve a --rolled-back` or `--applied`"
+    assert dirt(replace(record("a", State.FAILED), error=error)) == f"a failed: {error}"
+    killed = dirt(replace(record("a", State.RUNNING), error=UNDOING))
+    assert killed.startswith("a began to be undone and never ended")
+    assert killed.count("resolve a --applied") == killed.count("resolve a --rolled-back") == 1
 
 
 def test_how_each_revision_stands() -> None:
