@@ -70,6 +70,17 @@ def test_nothing_but_sql_is_on_standard_output(ledgergate: Ledgergate) -> None:
     assert "nothing to do" in dry.stderr
 
 
+async def test_a_transaction_that_stops_leaves_nothing(
+    ledgergate: Ledgergate, connection: Connection, database: str
+) -> None:
+    """Each migration of the script is there with its row, or neither is."""
+    ledgergate.write("one", "create table one (id int)")
+    ledgergate.write("two", "create table two (id int); select nonsense")
+    assert psql(database, ledgergate("up", "--dry-run").stdout).returncode == 3
+    assert await connection.fetchval("select to_regclass('one') is not null and to_regclass('two') is null")
+    assert await connection.fetchval("select revision from ledgergate_migrations") == "20250101000000_one"
+
+
 async def test_a_script_that_stops_leaves_a_row_that_says_so(
     ledgergate: Ledgergate, connection: Connection, database: str
 ) -> None:

@@ -53,6 +53,7 @@ def test_a_person_sees_what_is_wrong_and_what_to_do(ledgergate: Ledgergate) -> N
     assert "head: 20250101000001_two; 2 applied, 1 pending, 1 failed" in lines
     assert "lock: free" in lines
     assert "contract: images older than 20250101000000_one cannot run, since 20250101000001_two is applied" in lines
+    assert lines[-1].startswith("dirty: 20250101000002_three failed: ")
     assert "resolve 20250101000002_three --rolled-back" in lines[-1]
 
 
