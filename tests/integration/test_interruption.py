@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
+from tests import waiting
 from tests.integration.test_up import exists, states
 
 if TYPE_CHECKING:
@@ -46,6 +48,16 @@ async def until(connection: Connection, condition: str, deadline: float = 20) ->
 async def go_on(connection: Connection) -> None:
     """Let who comes to the sleeping statement pass, as long as this connection is there."""
     await connection.execute("set application_name = 'go on'")
+
+
+def timers(port: int) -> list[tuple[str, int]]:
+    """Give the timers of both ends of an open connection: the kind, 02 for keepalive, and when, in hundredths.
+
+    Source: https://man7.org/linux/man-pages/man5/proc_pid_net.5.html, /proc/net/tcp
+    """
+    ends = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ours = [end[5].split(":") for end in ends if end[3] == "01" and f":{port:04X}" in {end[1][-5:], end[2][-5:]}]
+    return [(kind, int(when, 16)) for kind, when in ours]
 
 
 @pytest.fixture
@@ -186,3 +198,57 @@ async def test_a_server_that_does_not_come_back(ledgergate: Ledgergate, own_post
     assert await states(connection) == {"one": "applied"}
     assert not await exists(connection, "two")
     await connection.close()
+
+
+async def test_what_sigterm_left_is_told(ledgergate: Ledgergate, connection: Connection) -> None:
+    """The message says how many migrations are applied and what became of the one that ran."""
+    ledgergate.write("one", "create table one (id int)")
+    ledgergate.write("two", SLEEP)
+    ledgergate.write("three", "select 1")
+    process = ledgergate.start("up")
+    await until(connection, SLEEPS)
+    process.send_signal(signal.SIGINT)
+    output, errors = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 1
+    assert "interrupted: 1 of 3 applied by this run; 20250101000001_two is rolled back" in output
+    assert "SIGINT" in errors
+
+
+async def test_a_run_keeps_asking_whether_the_server_is_there(ledgergate: Ledgergate, connection: Connection) -> None:
+    """While a statement runs both ends probe the silent connection, so that a peer that vanished is noticed."""
+    ledgergate.write("one", SLEEP)
+    process = ledgergate.start("up")
+    await until(connection, SLEEPS)
+    row = await connection.fetchrow(
+        "select client_port from pg_stat_activity where application_name like 'ledgergate pod-1 %'"
+    )
+    assert row is not None
+    kinds = await asyncio.to_thread(
+        waiting.until,
+        "keepalive timers",
+        lambda: [kind for kind, _ in timers(row[0])] == ["02", "02"] and timers(row[0]),
+    )
+    assert all(hundredths <= 1100 for _, hundredths in kinds or ()), "within 10 s"
+    await go_on(connection)
+    await asyncio.to_thread(process.communicate)
+    assert process.returncode == 0
+
+
+async def test_a_connection_that_the_server_ends_records_nothing_false(
+    ledgergate: Ledgergate, connection: Connection
+) -> None:
+    """A backend that is terminated again and again: the run gives up with exit 4, and the ledger says what happened."""
+    ledgergate.write("one", "create table one (id int)")
+    ledgergate.write("two", f"create table two (id int);\n{SLEEP}")
+    process = ledgergate.start("up")
+    for _ in range(3):
+        await until(connection, SLEEPS)
+        await connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'ledgergate pod-1 %'"
+        )
+        await until(connection, f"select not ({SLEEPS})")
+    output, errors = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 4, errors
+    assert output.count("connecting again") == 2
+    assert await states(connection) == {"one": "applied"}
+    assert not await exists(connection, "two")
