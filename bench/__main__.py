@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -63,14 +64,16 @@ def _release(console: Console) -> Mapping[str, Any]:
 
 def _migrate(console: Console) -> Mapping[str, Any]:
     with console.status("finding the peers") as status:
-        found = peers.find(progress=status.update)
+        progress = status.update if console.is_terminal else print
+        found = peers.find(progress=progress)
         for name, reason in found.absent.items():
             console.print(f"{name} takes no part: {reason}", style="yellow", markup=False, highlight=False)
-        return migrate.measure(found, progress=status.update)
+        return migrate.measure(found, progress=progress)
 
 
 BENCHES: Mapping[str, Callable[[Console], Mapping[str, Any]]] = {"release": _release, "migrate": _migrate}
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that servers and files are taken away
     sys.exit(main())
