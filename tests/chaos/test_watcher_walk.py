@@ -53,7 +53,7 @@ async def test_it_always_comes_back_to_the_truth(own_postgres: Postgres, seed: i
                     await connection.fetch(KILL_OURS)
                 case _:
                     names.append(f"r{step:03}")
-                    await connection.fetch(SQL["record"], names[-1], "sum", 1, "test", None, 1)
+                    await connection.fetch(SQL["baseline"], names[-1], "sum", "test", None)
             await asyncio.gather(*asking)
             if chance.random() < 0.5:
                 await until_true(watcher, names, task)

@@ -65,7 +65,7 @@ async def watching(url: str, pace: Pace = SLOW) -> AsyncIterator[Watch]:
 
 async def record(connection: Connection, name: str) -> float:
     """Record a migration as applied; the time of the commit."""
-    await connection.fetch(SQL["record"], name, "sum", 1, "test", None, 1)
+    await connection.fetch(SQL["baseline"], name, "sum", "test", None)
     return time.monotonic()
 
 
