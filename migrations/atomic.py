@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from migrations import pymodule
+from migrations.book import OURSELVES
 from migrations.database import ConnectionLost, StatementFailed
 from migrations.limits import Patience
 from migrations.lock import application_name
@@ -34,6 +35,7 @@ async def run(session: Session, book: Book, task: Task, entry: str, say: Say) ->
         DatabaseError: The connection was lost.
     """
     script, limits = task.script, book.limits.of(task.script)
+    entry = OURSELVES + entry
     begin = f"{named(book, task)}; begin deferrable; {_local(limits, book.limits)}"
     if script.sql is None:
         attempt = _python(session, task, book, entry, _local(limits, book.limits))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from migrations.files import Migration
 
 _SQL = load("ledgergate")
+OURSELVES = "set local role to default;"
+"""Before what writes the ledger in a transaction of a migration, which may have taken a role that must not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from migrations import leftovers
 from migrations.atomic import named, persist
+from migrations.book import OURSELVES
 from migrations.database import ConnectionLost, StatementFailed
 from migrations.limits import passing
 from migrations.pieces import Nature, NotCut, cut
@@ -135,8 +136,7 @@ class _Walk:
 
     async def _lone(self, piece: Piece, number: int) -> None:
         if self.recorded:
-            sql = self.book.sql("expose", begun=number + 1, revision=self.task.migration.revision)
-            await self.session.execute(sql)
+            await self._note(self.book.sql("expose", begun=number + 1, revision=self.task.migration.revision))
         if piece.index is not None:
             for name in await leftovers.drop(self.session, piece.index):
                 text = f"dropped {name}, an INVALID index that an interrupted CONCURRENTLY had left"
@@ -145,10 +145,10 @@ class _Walk:
             await self._unhurried(piece)
         except StepFailed:
             if self.recorded and piece.atomic and piece.nature is Nature.LONE and not self.session.closed:
-                await self.session.execute(self._advance(number - 1))
+                await self._note(self._advance(number - 1))
             raise
         if self.recorded:
-            await self.session.execute(self._advance(number))
+            await self._note(self._advance(number))
 
     async def _unhurried(self, piece: Piece) -> None:
         """Let work on an index wait for old transactions: nobody has to wait for it, and a new try starts over.
@@ -172,4 +172,8 @@ class _Walk:
             raise self.task.failure(error, offset - len(before)) from error
 
     def _advance(self, number: int) -> str:
-        return self.book.sql("advance", done=number + 1, revision=self.task.migration.revision)
+        return OURSELVES + self.book.sql("advance", done=number + 1, revision=self.task.migration.revision)
+
+    async def _note(self, sql: str) -> None:
+        """Write to the ledger beside the statements, whatever role they have taken."""
+        await self.session.execute(f"begin;{OURSELVES}{sql};commit")

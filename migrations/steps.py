@@ -127,6 +127,7 @@ async def _failure_recorded(
         with suppress(DatabaseError, TimeoutError):
             async with asyncio.timeout(_LAST_WORD):
                 await session.abandon()
+                await session.execute("reset role")
                 await session.rows(book.sql("finish"), migration.revision, State.FAILED, prefix + reason)
         raise
 

@@ -158,6 +158,38 @@ async def test_a_migration_that_commits_by_itself_is_found_out(ledgergate: Ledge
     assert await states(connection) == {}
 
 
+async def test_a_migration_that_begins_another_transaction_is_found_out(
+    ledgergate: Ledgergate, connection: Connection
+) -> None:
+    """COMMIT and BEGIN: what is recorded would be another transaction than the one that did the work."""
+    ledgergate.write("one", "create table one (id int);\ncommit;\nbegin;\ncreate table two (id int);")
+    done = ledgergate("up")
+    assert done.returncode == 1
+    assert "take COMMIT and ROLLBACK out" in done.stderr
+    assert await states(connection) == {}
+    assert not await exists(connection, "two")
+
+
+async def test_what_a_migration_sets_is_its_own_affair(ledgergate: Ledgergate, connection: Connection) -> None:
+    """The next one begins with the session's own settings and role, whether it runs in the same `up` or a later one."""
+    await connection.execute("drop role if exists leaving; create role leaving; grant all on schema public to leaving")
+    ledgergate.write("one", "select set_config('search_path', '', false);\nset standard_conforming_strings = off;")
+    ledgergate.write("two", "create table two (id int); set role leaving; set lock_timeout = 1")
+    ledgergate.write("three", "set work_mem = '1MB'; set role leaving; select 1; vacuum", "transaction:false")
+    ledgergate.write(
+        "20250101000003_four.py",
+        "async def up(connection):\n"
+        "    await connection.execute(\"set search_path = ''; create table public.four (id int)\")\n",
+    )
+    settings = "array[current_user, current_setting('search_path'), current_setting('lock_timeout'), "
+    ledgergate.write("five", f"create table five as select {settings} current_setting('work_mem'), '\\'] as found")
+    done = ledgergate("up")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = await connection.fetchval("select found from five")
+    await connection.execute("drop owned by leaving; drop role leaving")
+    assert found == ["postgres", '"$user", public', "5s", "4MB", "\\"]
+
+
 async def test_a_non_transactional_migration_may_use_transactions_but_must_end_them(
     ledgergate: Ledgergate, connection: Connection
 ) -> None:
