@@ -93,11 +93,15 @@ class _Walk:
         if self.pieces[done].nature is Nature.BLOCK:
             ends = (n for n, piece in enumerate(self.pieces[done:], done + 1) if piece.nature is Nature.COMMIT)
             end = next(ends, len(self.pieces))
+        start = done
 
         async def attempt() -> None:
+            nonlocal start
             try:
-                for number in range(done, end):
+                for number in range(start, end):
                     await self._one(number)
+                    if not self.session.in_transaction:
+                        start = number + 1  # it is done, whatever happens to what follows
             except StepFailed as error:
                 if passing(error.sqlstate):
                     await self.session.abandon()
@@ -137,11 +141,8 @@ class _Walk:
     async def _lone(self, piece: Piece, number: int) -> None:
         if self.recorded:
             await self._note(self.book.sql("expose", begun=number + 1, revision=self.task.migration.revision))
-        if piece.index is not None:
-            for name in await leftovers.drop(self.session, piece.index):
-                text = f"dropped {name}, an INVALID index that an interrupted CONCURRENTLY had left"
-                self.say("leftover_dropped", text, revision=self.task.migration.revision, index=name)
         try:
+            await self._clear(piece)
             await self._unhurried(piece)
         except StepFailed:
             if self.recorded and piece.atomic and piece.nature is Nature.LONE and not self.session.closed:
@@ -149,6 +150,19 @@ class _Walk:
             raise
         if self.recorded:
             await self._note(self._advance(number))
+
+    async def _clear(self, piece: Piece) -> None:
+        if piece.index is None:
+            return
+        try:
+            dropped = await leftovers.drop(self.session, piece.index)
+        except StatementFailed as error:
+            failure = f"an INVALID index of an interrupted CONCURRENTLY cannot be dropped: {error}"
+            where = f"{self.task.migration.path}:{self.task.line(piece.offset)}"
+            raise StepFailed(f"{where}: {failure}", error.sqlstate) from error
+        for name in dropped:
+            text = f"dropped {name}, an INVALID index that an interrupted CONCURRENTLY had left"
+            self.say("leftover_dropped", text, revision=self.task.migration.revision, index=name)
 
     async def _unhurried(self, piece: Piece) -> None:
         """Let work on an index wait for old transactions: nobody has to wait for it, and a new try starts over.

@@ -71,6 +71,32 @@ async def test_a_transaction_of_the_file_is_done_or_not(ledgergate: Ledgergate, 
     assert await progress(connection) == (5, 5, None)
 
 
+async def test_what_follows_a_rollback_is_not_repeated(
+    ledgergate: Ledgergate, connection: Connection, database: str
+) -> None:
+    """A try that got no lock starts again after what is committed, whatever transactions the file has."""
+    await connection.execute("create table effects (name text); create table busy (id int)")
+    reader = await asyncpg.connect(database)
+    await reader.execute("begin; select * from busy")
+    ledgergate.write(
+        "one",
+        "begin;\ninsert into effects values ('gone');\nrollback;\ninsert into effects values ('once');\n"
+        "begin;\ninsert into effects values ('also once');\nalter table busy add column note text;\ncommit;",
+        OUTSIDE,
+    )
+    run = ledgergate.start("up", "--ddl-lock-timeout", "0.1")
+    query = (
+        "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
+    )
+    for expected in ("select ", "select not "):
+        await until(connection, query.replace("select ", expected, 1))
+    await reader.close()
+    output, errors = await asyncio.to_thread(run.communicate)
+    assert (run.returncode, errors) == (0, "")
+    assert "once more in" in output
+    assert [row[0] for row in await connection.fetch("select name from effects")] == ["once", "also once"]
+
+
 async def test_a_file_that_was_changed_does_not_go_on(ledgergate: Ledgergate, connection: Connection) -> None:
     """Statement numbers of another text mean nothing: refused with both sums, until somebody settles it."""
     one = ledgergate.write("one", "create table one (id int);\nselect nonsense", OUTSIDE)
