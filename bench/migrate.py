@@ -22,13 +22,15 @@ ROUNDS = 9
 CROWD_ROUNDS = 5
 MANY, CROWD_PENDING = 200, 30
 CROWD, HORDE = 8, 256
+CROWD_SECONDS = 0.02
+"""What a migration of the crowd takes; with less, the first to start would be done before the others have loaded."""
 
 # A commit costs here what it costs in production: the disk's own time.
 SETTINGS = {"fsync": "on", "full_page_writes": "on", "max_connections": "100"}
 
 Figures = dict[str, Any]
 Progress = Callable[[str], None]
-_LOGGED = "insert into ran (step) values ({})"
+_LOGGED = "insert into ran (step) select {} from pg_sleep({})"
 
 
 class FailedRun(Exception):  # noqa: N818 - says what happened
@@ -58,7 +60,7 @@ def measure(peers: Found, *, progress: Progress) -> Figures:
             "load_average": round(os.getloadavg()[0], 1),
             "nothing_pending": bench.nothing_pending(apart),
             "small_migrations": bench.small_migrations([script, *everyone]),
-            "at_once": {tool.name: bench.at_once(tool) for tool in apart},
+            "at_once": {tool.name: bench.at_once(tool) for tool in everyone},
             "many_at_once": bench.many_at_once(ours),
         }
 
@@ -98,7 +100,7 @@ class _Bench:
     def at_once(self, tool: Tool) -> Figures:
         """Start CROWD processes at the same time, and count who exits 0 and how often each migration ran."""
         self._progress(f"{CROWD} at once: {tool.name}")
-        steps = logged(CROWD_PENDING + 1)
+        steps = logged(CROWD_PENDING + 1, CROWD_SECONDS)
         first, project = self._project(tool, "first", steps[:1]), self._project(tool, "logged", steps)
         succeeded, times = [], []
         for _ in range(CROWD_ROUNDS):
@@ -169,9 +171,9 @@ def small(count: int) -> list[Step]:
     return [Step(number + 1, kinds[number % 4].format(number // 4, number)) for number in range(count)]
 
 
-def logged(count: int) -> list[Step]:
-    """Give migrations that can run twice, and leave a row each time."""
-    return [Step(number, _LOGGED.format(number)) for number in range(1, count + 1)]
+def logged(count: int, seconds: float = 0) -> list[Step]:
+    """Give migrations that take so long, can run twice, and leave a row each time."""
+    return [Step(number, _LOGGED.format(number, seconds)) for number in range(1, count + 1)]
 
 
 def _ours() -> Tool:

@@ -41,26 +41,21 @@ def _migrate(results: Figures) -> Iterator[Table]:
 
 
 def _compared(title: str, tools: Figures, reference: str, versions: Mapping[str, str]) -> Table:
-    table = Table("tool", "version", "wall", "least to most", "CPU", "least to most", title=title)
-    if reference in tools:
-        for what in ("wall", "CPU"):
-            table.add_column(f"{what} / {reference}")
+    """Give a row for each tool, the fastest first; "x knex" is how many times the median of knex."""
+    table = Table("tool", title=title)
+    for what in ("wall", "least", "most", f"x {reference}", "CPU", f"x {reference}"):
+        table.add_column(what, justify="right", no_wrap=True)
     for name, found in sorted(tools.items(), key=lambda item: float(item[1]["wall_ms"])):
-        row = [name, versions.get(name.split(",")[0], "")]
-        for what in ("wall", "cpu"):
-            row += [
-                f"{found[f'{what}_ms']:.0f} ms",
-                f"{found[f'{what}_least_ms']:.0f} to {found[f'{what}_most_ms']:.0f} ms",
-            ]
-        if reference in tools:
-            row += [f"{ratio(found, tools[reference], what):.2f}" for what in ("wall_ms", "cpu_ms")]
-        table.add_row(*row)
+        row = [f"{found[key]:.0f} ms" for key in ("wall_ms", "wall_least_ms", "wall_most_ms", "cpu_ms")]
+        ratios = [ratio(found, tools.get(reference), what) for what in ("wall_ms", "cpu_ms")]
+        product, _, mode = name.partition(",")
+        table.add_row(f"{product} {versions[product]}{mode and ','}{mode}", *row[:3], ratios[0], row[3], ratios[1])
     return table
 
 
-def ratio(found: Figures, reference: Figures, what: str) -> float:
-    """Say how many times the reference's median a tool's is."""
-    return round(float(found[what]) / float(reference[what]), 2)
+def ratio(found: Figures, reference: Figures | None, what: str) -> str:
+    """Say how many times the reference's median a tool's is, where the reference took part."""
+    return "" if reference is None else f"{float(found[what]) / float(reference[what]):.2f}"
 
 
 def _times(found: Figures) -> str:

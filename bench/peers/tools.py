@@ -90,7 +90,8 @@ def npm(modules: Path, versions: Mapping[str, str]) -> list[Tool]:
     knex = _by_url(scripts / "knex", "migrate:latest")
     node_pg, version = scripts / "node-pg-migrate", versions["node-pg-migrate"]
     tools = [
-        Tool("knex", versions["knex"], partial(_write_knex, modules), knex),
+        Tool("knex", versions["knex"], partial(_write_knex, modules, apart=True), knex),
+        Tool("knex, 1 transaction", versions["knex"], partial(_write_knex, modules, apart=False), knex),
         Tool("node-pg-migrate", version, _write_node_pg, _by_url(node_pg, "up", "--no-single-transaction")),
         Tool("node-pg-migrate, 1 transaction", version, _write_node_pg, _by_url(node_pg, "up")),
     ]
@@ -165,9 +166,13 @@ def _write_node_pg(project: Path, steps: Sequence[Step]) -> None:
     _write_files(project, {name: text.format(step.sql) for step, name in names.items()})
 
 
-def _write_knex(modules: Path, project: Path, steps: Sequence[Step]) -> None:
+def _write_knex(modules: Path, project: Path, steps: Sequence[Step], *, apart: bool) -> None:
     text = "exports.up = (knex) => knex.raw(`{}`);\nexports.down = (knex) => knex.raw(`select 1`);\n"
-    _write_files(project, {f"migrations/{step.name}.js": text.format(step.sql) for step in steps})
+    files = {f"migrations/{step.name}.js": text.format(step.sql) for step in steps}
+    if apart:
+        # One pending migration that wants no transaction is what makes knex commit the others one by one.
+        files[f"migrations/{steps[-1].name}.js"] += "exports.config = { transaction: false };\n"
+    _write_files(project, files)
     _write_files(
         project,
         {
