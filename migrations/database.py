@@ -26,7 +26,7 @@ from migrations.failures import (
     TimedOut,
     Unreachable,
 )
-from migrations.statements import load
+from migrations.statements import bind, load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -189,9 +189,9 @@ class Session:
             self.terminate()  # the server rolls back what a lost session began
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[None]:
-        """Give the block one consistent, read-only view, with a second's limit on every statement and lock."""
-        await self.execute(_SQL["read_only"])
+    async def reading(self, limit: float = 1.0) -> AsyncIterator[None]:
+        """Give the block one consistent, read-only view, with a limit in seconds on every statement and lock."""
+        await self.execute(bind(_SQL["read_only"], limit=str(round(limit * 1000))))
         try:
             yield
         finally:

@@ -81,14 +81,19 @@ class LedgerUnreadable(ValueError):  # noqa: N818 - says what happened
     """A row holds what the dialect never writes."""
 
 
-async def read(session: Session, source: Source) -> Ledger:
+async def read(session: Session, source: Source, *, limit: float = 1.0) -> Ledger:
     """Read a whole ledger in one read-only transaction of two short queries; a missing table is an empty ledger.
+
+    Args:
+        session: An open one.
+        source: Which ledger.
+        limit: Seconds that each query, and its wait for a lock, may take.
 
     Raises:
         DatabaseError: As `database` says.
         LedgerUnreadable: A row holds what the dialect never writes.
     """
-    async with session.reading():
+    async with session.reading(limit):
         try:
             if not await session.exists(source.dialect.relation(source.schema, source.table)):
                 return Ledger()

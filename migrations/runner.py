@@ -45,6 +45,9 @@ LONGEST_PAUSE = 1.0
 """Seconds that the pause grows to; who waits holds no connection meanwhile."""
 LOSSES = 3
 """How many connections a run may lose on one migration before it gives up; the migration may be what kills them."""
+PATIENCE = 30.0
+"""Seconds that reading the ledger may take. Who watches has to answer soon; who migrates had better wait for a busy
+server, or for whoever has locked the table, than fail."""
 
 
 class Events(Protocol):
@@ -293,7 +296,7 @@ class _Run:
 
     async def _decide(self, connected: Session) -> tuple[Plan | Refusal, Stopped | None]:
         """Decide; what is dirty counts as pending when it can go on where it stopped."""
-        job, ledger = self._job, await read(connected, self._job.source)
+        job, ledger = self._job, await read(connected, self._job.source, limit=PATIENCE)
         decision = _planned(job, ledger)
         dirty = ledger.dirty
         if isinstance(decision, Plan) or not decision.dirty or dirty is None:
@@ -343,7 +346,7 @@ async def look(job: Job) -> tuple[Ledger, Holder | None]:
         DatabaseError: The database cannot be reached in time, or not used.
     """
     async with session(job) as connected:
-        return await read(connected, job.source), await lock.holder(connected, lock.key(_relation(job)))
+        return await read(connected, job.source, limit=PATIENCE), await lock.holder(connected, lock.key(_relation(job)))
 
 
 def book_of(job: Job, batch: int) -> Book:
@@ -354,7 +357,7 @@ def book_of(job: Job, batch: int) -> Book:
 
 
 async def _decide(job: Job, connected: Session) -> Plan | Refusal:
-    return _planned(job, await read(connected, job.source))
+    return _planned(job, await read(connected, job.source, limit=PATIENCE))
 
 
 def _planned(job: Job, ledger: Ledger) -> Plan | Refusal:

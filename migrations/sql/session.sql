@@ -1,10 +1,10 @@
 -- What every session may need, whatever the dialect.
 
 -- name: read_only
--- Settings are local to the transaction: behind a transaction pooler nothing leaks to the next client.
+-- Settings are local to the transaction: behind a transaction pooler nothing leaks to the next client. Milliseconds.
 begin transaction isolation level repeatable read read only;
-set local statement_timeout = '1s';
-set local lock_timeout = '1s'
+set local statement_timeout = {limit};
+set local lock_timeout = {limit}
 
 -- name: configure
 -- Settings for the whole session, names $1 and values $2; a server that is too old for one goes without it.

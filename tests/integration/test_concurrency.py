@@ -57,7 +57,7 @@ def start(forks: Forks, ledgergate: Ledgergate, url: str, count: int) -> list[Fo
 
 async def ended(runs: Sequence[Fork]) -> list[int]:
     """Wait for their ends."""
-    return [await asyncio.to_thread(run.wait, 120) for run in runs]
+    return [await asyncio.to_thread(run.wait, 240) for run in runs]
 
 
 def effects(ledgergate: Ledgergate, count: int) -> None:

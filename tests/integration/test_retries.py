@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 WAITS = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
 
+WAITS_LONG = """select exists (
+    select from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock'
+        and clock_timestamp() - query_start > interval '1.2 s'
+)"""
+"""Longer than a watcher would: its limit is a second."""
+
 
 @pytest.fixture
 async def reader(database: str, connection: Connection) -> AsyncIterator[Connection]:
@@ -138,3 +145,22 @@ async def test_a_migration_that_is_the_victim_of_a_deadlock_is_tried_again(
     assert (run.returncode, errors) == (0, "")
     assert "ran into a deadlock" in output
     assert await states(connection) == {"one": "applied"}
+
+
+async def test_a_ledger_that_somebody_has_locked_is_waited_for(
+    ledgergate: Ledgergate, connection: Connection, database: str
+) -> None:
+    """Who migrates has more patience with a locked ledger than who watches: it waits, and then does its work."""
+    ledgergate.write("one", "create table one (id int)")
+    assert ledgergate("up").returncode == 0
+    ledgergate.write("two", "create table two (id int)")
+    locker = await asyncpg.connect(database)
+    await locker.execute("begin; lock table ledgergate_migrations in access exclusive mode")
+    process = ledgergate.start("up")
+    try:
+        await until(connection, WAITS_LONG)
+    finally:
+        await locker.close()
+        _, errors = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 0, errors
+    assert await states(connection) == {"one": "applied", "two": "applied"}
