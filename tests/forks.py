@@ -60,13 +60,15 @@ class Forks:
 
     def __init__(self) -> None:
         """Prepare; entering the block starts it."""
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._rest = b""  # the beginning of a report whose end has not arrived
         self._runs: dict[int, Fork] = {}
         self._pids: list[int] = []
+        self._early: dict[int, int] = {}  # ends that were reported in one breath with the beginning
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forks"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.forks"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         return self
 
@@ -90,12 +92,14 @@ class Forks:
         request = {"arguments": arguments, "directory": str(directory), "environment": dict(environment)}
         process = self._running()
         assert process.stdin is not None
-        process.stdin.write(json.dumps(request | {"output": str(output)}) + "\n")
+        process.stdin.write(json.dumps(request | {"output": str(output)}).encode() + b"\n")
         process.stdin.flush()
         self.pump(lambda: bool(self._pids), 30)
         pid = self._pids.pop()
-        self._runs[pid] = Fork(self, pid, output)
-        return self._runs[pid]
+        run = self._runs[pid] = Fork(self, pid, output)
+        if pid in self._early:
+            self._runs.pop(pid).returncode = self._early.pop(pid)
+        return run
 
     def pump(self, done: Any, timeout: float) -> None:
         """Take reports until the condition holds."""
@@ -105,15 +109,23 @@ class Forks:
         while not done():
             ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"not within {timeout:g} s"
-            line = process.stdout.readline()
-            assert line, "the process that forks has ended"
-            report = json.loads(line)
-            if "code" in report:
-                self._runs.pop(report["pid"]).returncode = report["code"]
-            else:
-                self._pids.append(report["pid"])
+            # Never through the file's own buffer: what lies there is nothing that `select` could see.
+            chunk = os.read(process.stdout.fileno(), 65536)
+            assert chunk, "the process that forks has ended"
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            for line in lines:
+                self._take(json.loads(line))
 
-    def _running(self) -> subprocess.Popen[str]:
+    def _take(self, report: Mapping[str, int]) -> None:
+        pid = report["pid"]
+        if "code" not in report:
+            self._pids.append(pid)
+        elif pid in self._runs:
+            self._runs.pop(pid).returncode = report["code"]
+        else:
+            self._early[pid] = report["code"]
+
+    def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None
         return self._process
 
