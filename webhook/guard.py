@@ -77,6 +77,11 @@ class Guard:
         """The gates whose ledger was neither read yet nor found unreadable."""
         return [key for key, line in self._lines.items() if not line.settled]
 
+    def settled(self, key: Key) -> bool:
+        """Tell whether a gate's ledger was read or found unreadable; a gate that is gone has nothing to wait for."""
+        line = self._lines.get(key)
+        return line is None or line.settled
+
     def gate(self, key: Key) -> Gate | None:
         """One gate; None where there is none of that name."""
         line = self._lines.get(key)

@@ -19,15 +19,6 @@ class Struct(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_def
     """A wire object: camelCase names, unknown fields ignored."""
 
 
-class OwnerReference(Struct, frozen=True):
-    """The controller that made an object."""
-
-    kind: str
-    name: str
-    uid: str = ""
-    controller: bool = False
-
-
 class Metadata(Struct, frozen=True):
     """The part of ObjectMeta that we look at."""
 
@@ -40,7 +31,6 @@ class Metadata(Struct, frozen=True):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     deletion_timestamp: str | None = None
-    owner_references: list[OwnerReference] | None = None
 
     @property
     def key(self) -> tuple[str, str]:

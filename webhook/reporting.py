@@ -71,7 +71,7 @@ class Reports:
             self._written.pop(key, None)
             self._telemetry.forget_gate(*key)
             return
-        if key in self._guard.unsettled:
+        if not self._guard.settled(key):
             return  # we have just started: what stands there is more than we know, and news is on its way
         standing = Standing(self._guard.reading(gate), self._guard.problems(key), self._count(gate))
         self._guard.hasten(key, urgent=standing.held > 0)

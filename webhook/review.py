@@ -23,12 +23,6 @@ class ReviewError(ValueError):
     """The request is no AdmissionReview that can be answered; the message says what is missing."""
 
 
-class UserInfo(Struct, frozen=True):
-    """Who asks."""
-
-    username: str = ""
-
-
 class Request(Struct, frozen=True):
     """The part of an AdmissionRequest that we look at."""
 
@@ -36,10 +30,8 @@ class Request(Struct, frozen=True):
     operation: str
     namespace: str = ""
     name: str = ""
-    user_info: UserInfo = UserInfo()
     object: Pod | None = None
     old_object: Pod | None = None
-    dry_run: bool = False
 
 
 class _Review(Struct, frozen=True):

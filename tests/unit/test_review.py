@@ -152,8 +152,7 @@ def test_a_review_is_read() -> None:
             object=pod([OURS], None) | {"status": {"conditions": None}},
         )
     )
-    assert (found.uid, found.operation, found.namespace, found.dry_run) == ("u-1", "CREATE", "ns", True)
-    assert found.user_info.username == "jane"
+    assert (found.uid, found.operation, found.namespace) == ("u-1", "CREATE", "ns")
     assert found.object is not None
     assert found.object.held
     assert found.object.labels == {}
