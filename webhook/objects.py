@@ -19,6 +19,16 @@ class Struct(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_def
     """A wire object: camelCase names, unknown fields ignored."""
 
 
+class OwnerReference(Struct, frozen=True):
+    """Who made an object; of several owners the one that manages it is the ``controller``."""
+
+    kind: str
+    name: str
+    api_version: str = ""
+    uid: str = ""
+    controller: bool = False
+
+
 class Metadata(Struct, frozen=True):
     """The part of ObjectMeta that we look at."""
 
@@ -30,7 +40,14 @@ class Metadata(Struct, frozen=True):
     generation: int = 0
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
+    creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
+    owner_references: list[OwnerReference] | None = None
+
+    @property
+    def owner(self) -> OwnerReference | None:
+        """The owner that manages the object; None where nobody does."""
+        return next((owner for owner in self.owner_references or () if owner.controller), None)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -42,6 +59,12 @@ class SchedulingGate(Struct, frozen=True):
     """An entry of a pod's schedulingGates (KEP-3521)."""
 
     name: str
+
+
+class ReadinessGate(Struct, frozen=True):
+    """An entry of a pod's readinessGates (KEP-580)."""
+
+    condition_type: str
 
 
 class EnvVar(Struct, frozen=True):
@@ -63,8 +86,26 @@ class PodSpec(Struct, frozen=True):
 
     node_name: str = ""
     scheduling_gates: list[SchedulingGate] | None = None
+    readiness_gates: list[ReadinessGate] | None = None
     containers: list[Container] | None = None
     init_containers: list[Container] | None = None
+
+
+class Condition(Struct, frozen=True):
+    """One of ``status.conditions``, of a pod or of a LedgerGate."""
+
+    type: str
+    status: str = "Unknown"
+    reason: str = ""
+    message: str = ""
+    last_transition_time: str | None = None
+
+
+class PodStatus(Struct, frozen=True):
+    """The part of a pod's status that readiness is made of."""
+
+    phase: str = ""
+    conditions: list[Condition] | None = None
 
 
 class Pod(Struct, frozen=True):
@@ -72,6 +113,7 @@ class Pod(Struct, frozen=True):
 
     metadata: Metadata = Metadata()
     spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -154,9 +196,12 @@ class LedgerGateSpec(Struct, frozen=True):
     mode: str = "Enforce"
     expect: Expect | None = None
     on_behind: str = "Hold"
+    on_behind_workload: str = "Warn"
     on_ahead: str = "Allow"
     on_undeclared: str = "Warn"
     on_unreachable: str = "LastKnown"
+    readiness: str | bool = "Off"  # YAML 1.1 reads an unquoted Off as false
+    max_hold: str = "15m"
     bypass: Bypass | None = None
 
 
@@ -165,19 +210,22 @@ class Seen(Struct, frozen=True):
 
     revision: str
     observed_at: str = ""
+    compatible_from: str | None = None
 
 
-class Condition(Struct, frozen=True):
-    """One of ``status.conditions``."""
+class RunningMigration(Struct, frozen=True):
+    """``status.migration``: what is being applied, by whom, since when."""
 
-    type: str
-    status: str = "Unknown"
-    last_transition_time: str = ""
+    revision: str | None = None
+    holder: str = ""
+    since: str = ""
 
 
 class LedgerGateStatus(Struct, frozen=True):
     """The part of ``status`` that outlives a restart of ours."""
 
+    place: str | None = None
+    migration: RunningMigration | None = None
     history: list[Seen] | None = None
     conditions: list[Condition] | None = None
 

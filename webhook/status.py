@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from migrations.reading import Reading
-from webhook.gate import Gate
+from webhook.gate import Gate, Sighting
 
 HISTORY = 50
 """Revisions kept in ``status.history``: those that ``LastKnown`` still knows when both the database and every replica
@@ -76,7 +76,7 @@ def _known(reading: Reading, gate: Gate, now: datetime) -> dict[str, Any]:
         "head": reading.ledger.head or "",
         "applied": len(reading.ledger.applied),
         "history": [
-            {"revision": revision, "observedAt": gate.history.get(revision) or _stamp(now)}
+            {"revision": revision, "observedAt": gate.history.get(revision, Sighting()).observed_at or _stamp(now)}
             for revision in reading.ledger.applied[-HISTORY:]
         ],
         "observedAt": _stamp(reading.observed_at),

@@ -87,7 +87,23 @@ class Telemetry:
             "ledgergate_gate_state", "1 for the state a gate is in.", (*gate, "state"), registry=registry
         )
         self.applied = Gauge("ledgergate_ledger_applied", "Revisions the ledger holds.", gate, registry=registry)
+        self.read_duration = Histogram(
+            "ledgergate_ledger_read_duration_seconds",
+            "Time to read a ledger once.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.age = Gauge(
+            "ledgergate_ledger_age_seconds",
+            "Since the ledger was last read; grows in an outage.",
+            gate,
+            registry=registry,
+        )
+        self.bypass = Gauge("ledgergate_bypass_active", "1 while a bypass is in force.", gate, registry=registry)
         self.held = Gauge("ledgergate_held_pods", "Pods held now.", gate, registry=registry)
+        self.held_too_long = Gauge(
+            "ledgergate_held_too_long_pods", "Pods held for longer than maxHold.", gate, registry=registry
+        )
         self.hold_duration = Histogram(
             "ledgergate_hold_duration_seconds",
             "From first seen held to released.",
@@ -95,6 +111,9 @@ class Telemetry:
             registry=registry,
         )
         self.releases = Counter("ledgergate_releases", "Pods released.", (*gate, "how"), registry=registry)
+        self.wakeups = Counter(
+            "ledgergate_owner_wakeups", "Owners short of pods that were told to try again.", registry=registry
+        )
         self.expiry = Gauge(
             "ledgergate_certificate_expiry_timestamp_seconds",
             "When a certificate ends, in Unix time.",
@@ -109,7 +128,7 @@ class Telemetry:
 
     def forget_gate(self, namespace: str, gate: str) -> None:
         """Drop what is said of a gate that is gone."""
-        for metric in (self.gate_state, self.applied, self.held):
+        for metric in (self.gate_state, self.applied, self.age, self.bypass, self.held, self.held_too_long):
             metric.remove_by_labels({"namespace": namespace, "gate": gate})
 
     def exposition(self) -> tuple[bytes, str]:

@@ -1,6 +1,6 @@
 """A LedgerGate object becomes values, or a list of everything that is wrong with it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import yaml
 
-from webhook.gate import Action, Gate, Mode, Policy, read_gate
+from webhook.gate import Action, Gate, Mode, Policy, Readiness, Sighting, read_gate
 from webhook.objects import LedgerGate, LedgerGateSpec
 
 CRD = Path(__file__).parents[2] / "manifests/crd/ledgergates.yaml"
@@ -53,7 +53,7 @@ def test_the_defaults_are_those_of_the_crd() -> None:
 def test_the_actions_are_those_of_the_crd() -> None:
     """What the schema lets through is understood, all of it."""
     schema = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    for field in ("mode", "onBehind", "onAhead", "onUndeclared", "onUnreachable"):
+    for field in ("mode", "onBehind", "onAhead", "onUndeclared", "onUnreachable", "onBehindWorkload", "readiness"):
         for value in schema["properties"][field]["enum"]:
             assert read(**{field: value}).problems == (), (field, value)
 
@@ -68,10 +68,22 @@ def test_every_field_is_read() -> None:
         onAhead="Warn",
         onUndeclared="Hold",
         onUnreachable="Allow",
+        onBehindWorkload="Deny",
+        readiness="Live",
+        maxHold="1h30m",
         bypass={"until": "2026-01-26T18:00:00+01:00", "reason": "fire"},
     )
     assert gate.policy == Policy(
-        Mode.AUDIT, Action.DENY, Action.WARN, Action.HOLD, Action.ALLOW, datetime(2026, 1, 26, 17, tzinfo=UTC)
+        Mode.AUDIT,
+        Action.DENY,
+        Action.WARN,
+        Action.HOLD,
+        Action.ALLOW,
+        datetime(2026, 1, 26, 17, tzinfo=UTC),
+        "fire",
+        Action.DENY,
+        Readiness.LIVE,
+        timedelta(minutes=90),
     )
     assert (gate.schema, gate.table, gate.expect_env) == ("app", "moves", "EXPECTED")
     assert gate.problems == ()
@@ -87,6 +99,9 @@ def test_every_problem_is_told_at_once() -> None:
         onAhead="Hold",
         onUndeclared="",
         onUnreachable="Warn",
+        onBehindWorkload="Hold",
+        readiness=True,
+        maxHold="15 minutes",
         bypass={"until": "soon"},
     )
     fields = [problem.split(":", maxsplit=1)[0] for problem in gate.problems]
@@ -99,6 +114,9 @@ def test_every_problem_is_told_at_once() -> None:
             "spec.onAhead",
             "spec.onUndeclared",
             "spec.onUnreachable",
+            "spec.onBehindWorkload",
+            "spec.readiness",
+            "spec.maxHold",
             "spec.bypass.until",
         ]
     )
@@ -122,22 +140,59 @@ def test_a_bypass_is_an_aware_time(until: str, hour: int) -> None:
     assert found.astimezone(UTC).hour == hour
 
 
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("15m", timedelta(minutes=15)),
+        ("1h30m", timedelta(minutes=90)),
+        ("500ms", timedelta(milliseconds=500)),
+        ("0s", timedelta()),
+        ("1h1m1s1ms", timedelta(hours=1, minutes=1, seconds=1, milliseconds=1)),
+    ],
+)
+def test_a_duration_is_read_as_the_crd_has_it(text: str, length: timedelta) -> None:
+    """Each form that the schema lets through; `ms` is not taken for minutes."""
+    assert read(maxHold=text).policy.max_hold == length
+
+
+@pytest.mark.parametrize("text", ["", "15", "m", "-1m", "1.5h", "1d", "15m ", "999999h", "1h1h1h1h1h", "²m"])
+def test_what_is_no_duration_is_a_problem(text: str) -> None:
+    """It is told, and the default counts."""
+    gate = read(maxHold=text)
+    assert gate.problems == (f"spec.maxHold: {text!r} is no duration such as 90s, 15m or 1h30m",)
+    assert gate.policy.max_hold == timedelta(minutes=15)
+
+
+def test_an_unquoted_off_is_off() -> None:
+    """What YAML makes of `readiness: Off`."""
+    assert read(readiness=False).policy == Policy()
+
+
 def test_status_is_read_back() -> None:
     """What was seen before a restart is known after it."""
     gate = read(
         status={
-            "history": [{"revision": "a", "observedAt": "2026-01-01T00:00:00Z"}, {"revision": "b"}],
+            "history": [
+                {"revision": "a", "observedAt": "2026-01-01T00:00:00Z"},
+                {"revision": "b", "compatibleFrom": "a"},
+            ],
+            "place": "3f2a",
+            "migration": {"revision": "c", "holder": "job-1", "since": "2026-01-03T00:00:00Z"},
             "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-02T00:00:00Z"}],
         }
     )
-    assert gate.history == {"a": "2026-01-01T00:00:00Z", "b": ""}
+    assert gate.history == {"a": Sighting("2026-01-01T00:00:00Z"), "b": Sighting(compatible_from="a")}
+    assert gate.place == "3f2a"
+    assert gate.migration is not None
+    assert (gate.migration.revision, gate.migration.holder) == ("c", "job-1")
     assert list(gate.history) == ["a", "b"]
     assert gate.transitions == {"Ready": ("True", "2026-01-02T00:00:00Z")}
 
 
 def test_our_own_status_is_no_news() -> None:
     """Gates that differ in status alone are equal, else each status written would start work anew."""
-    assert read() == read(status={"history": [{"revision": "a"}]})
+    assert read() == read(status={"history": [{"revision": "a"}], "place": "x", "migration": {"revision": "a"}})
     assert read() != read(mode="Audit")
 
 

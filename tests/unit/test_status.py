@@ -7,7 +7,7 @@ import pytest
 
 from migrations.ledger import Ledger, Record, State
 from migrations.reading import Fault, Reading
-from webhook.gate import Gate
+from webhook.gate import Gate, Sighting
 from webhook.selector import Selector
 from webhook.status import HISTORY, GateState, Standing, describe, same
 
@@ -102,9 +102,11 @@ def test_transition_times_are_kept_until_the_status_changes() -> None:
 
 def test_history_times_are_kept() -> None:
     """A revision's time is when it was first seen; one without a time gets one."""
-    history = describe(Standing(Reading(ledger(A, B, C), THEN)), gate(history={A: "2026-01-01T00:00:00Z", B: ""}), NOW)[
-        "history"
-    ]
+    history = describe(
+        Standing(Reading(ledger(A, B, C), THEN)),
+        gate(history={A: Sighting("2026-01-01T00:00:00Z"), B: Sighting()}),
+        NOW,
+    )["history"]
     assert history == [
         {"revision": A, "observedAt": "2026-01-01T00:00:00Z"},
         {"revision": B, "observedAt": "2026-01-26T13:00:00Z"},
@@ -130,14 +132,16 @@ def test_what_was_only_remembered_is_not_written_back() -> None:
     """After a restart in an outage only this status' own history is known: the newest revisions, not their number."""
     names = [f"{number:014}_m" for number in range(HISTORY)]
     status = describe(
-        Standing(Reading(ledger(*names), None, Fault.UNREACHABLE)), gate(history=dict.fromkeys(names, "t")), NOW
+        Standing(Reading(ledger(*names), None, Fault.UNREACHABLE)),
+        gate(history=dict.fromkeys(names, Sighting("t"))),
+        NOW,
     )
     assert not {"head", "applied", "history", "observedAt"} & status.keys()
 
 
 def test_another_database_starts_from_nothing() -> None:
     """Where nothing is known, what is said of another ledger goes, else a restart would take its history for ours."""
-    status = describe(Standing(Reading(fault=Fault.UNREACHABLE)), gate(history={A: "t"}), NOW)
+    status = describe(Standing(Reading(fault=Fault.UNREACHABLE)), gate(history={A: Sighting("t")}), NOW)
     gone = {"head", "applied", "history", "observedAt"}
     assert {key: status[key] for key in gone} == dict.fromkeys(gone)
 
@@ -145,7 +149,7 @@ def test_another_database_starts_from_nothing() -> None:
 def test_another_look_is_no_change() -> None:
     """Only the time of the look differs: nothing to write; anything else is."""
     before = {"Ready": ("True", "t"), "Reconciling": ("False", "t"), "Stalled": ("False", "t")}
-    known = gate(transitions=before, history={A: "t", B: "t"})
+    known = gate(transitions=before, history={A: Sighting("t"), B: Sighting("t")})
     one = describe(LIVE, known, NOW)
     later = Standing(Reading(ledger(A, B), NOW), held=2)
     assert same(one, describe(later, known, NOW + timedelta(hours=1)))

@@ -17,9 +17,14 @@ CONTRACT = {
     "ledgergate_admission_in_flight": set(),
     "ledgergate_gate_state": {"namespace", "gate", "state"},
     "ledgergate_ledger_applied": {"namespace", "gate"},
+    "ledgergate_ledger_read_duration_seconds": set(),
+    "ledgergate_ledger_age_seconds": {"namespace", "gate"},
     "ledgergate_held_pods": {"namespace", "gate"},
+    "ledgergate_held_too_long_pods": {"namespace", "gate"},
     "ledgergate_hold_duration_seconds": set(),
     "ledgergate_releases_total": {"namespace", "gate", "how"},
+    "ledgergate_owner_wakeups_total": set(),
+    "ledgergate_bypass_active": {"namespace", "gate"},
     "ledgergate_certificate_expiry_timestamp_seconds": {"kind"},
     "ledgergate_certificate_rotations_total": set(),
     "ledgergate_leader": set(),
@@ -43,7 +48,7 @@ def filled() -> Telemetry:
     telemetry = Telemetry()
     telemetry.requests.labels("hold.ledgergate.dev", "held", "Behind").inc()
     telemetry.duration.labels("hold.ledgergate.dev").observe(0.002)
-    for metric in (telemetry.applied, telemetry.held):
+    for metric in (telemetry.applied, telemetry.age, telemetry.bypass, telemetry.held, telemetry.held_too_long):
         metric.labels("ns", "app").set(3)
     telemetry.gate_state.labels("ns", "app", "Live").set(1)
     telemetry.releases.labels("ns", "app", "gate").inc()
@@ -83,7 +88,9 @@ def test_a_gate_that_is_gone_is_forgotten() -> None:
         telemetry.forget_gate("ns", "app")
     telemetry.forget_gate("ns", "never")
     text = telemetry.exposition()[0].decode()
-    gauges = [line for line in text.splitlines() if re.match("ledgergate_(gate_state|ledger_applied|held_pods){", line)]
+    gauges = [
+        line for line in text.splitlines() if 'gate="' in line and "_total{" not in line and "created{" not in line
+    ]
     assert gauges == ['ledgergate_held_pods{gate="other",namespace="ns"} 1.0']
 
 
