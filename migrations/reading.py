@@ -32,6 +32,21 @@ class Fault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """Somebody migrates now.
+
+    Attributes:
+        holder: Who holds the lock: a pod or host for ours, else the session's `application_name` or backend.
+        revision: What it runs; None where that is not known.
+        since: When it took the lock, UTC, to the second; None where the lock is a tool's own, which does not say.
+    """
+
+    holder: str
+    revision: str | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What is known of a ledger.
 
@@ -39,8 +54,10 @@ class Reading:
         ledger: As last read; None when it never was.
         observed_at: When that was, UTC.
         fault: Why it cannot be read now; None when it can.
+        run: Who migrates now; looked for only while somebody waits for news or the ledger is dirty.
     """
 
     ledger: Ledger | None = None
     observed_at: datetime | None = None
     fault: Fault | None = None
+    run: Run | None = None
