@@ -11,6 +11,7 @@ from migrations.statements import bind, literal, load, quoted
 if TYPE_CHECKING:
     from migrations.database import Session
     from migrations.files import Migration
+    from migrations.runner import Job
 
 _SQL = load("ledgergate")
 OURSELVES = "set local role to default;"
@@ -72,3 +73,10 @@ async def prepare(session: Session, book: Book) -> None:
         await session.execute(book.sql("create"))
     elif not await session.value(book.sql("extended"), name):
         await session.execute(book.sql("extend"))
+
+
+def book_of(job: Job, batch: int) -> Book:
+    """Say where and as what a run writes."""
+    dialect = job.source.dialect
+    schema, table = job.source.schema or dialect.schema, job.source.table or dialect.table
+    return Book(schema, table, batch, job.applied_by, job.limits)

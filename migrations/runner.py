@@ -8,21 +8,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from migrations import lock, lookout, steps
+from migrations import lock
 from migrations.database import ConnectionLost, NotReady, Unreachable, connect
-from migrations.ledger import Ledger
 from migrations.limits import Limits, Pauses
 from migrations.plan import Plan, Refusal, plan
 from migrations.pooler import refuse_transaction_mode
 from migrations.reader import read
-from migrations.resuming import Stopped, resumable
-from migrations.steps import Book, StepFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from migrations.database import Session
     from migrations.files import Migration
+    from migrations.ledger import Ledger
     from migrations.lock import Holder
     from migrations.reader import Source
 
@@ -126,6 +124,31 @@ class LockTimeout:
     holder: Holder | None
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far a run has come, over as many connections as it needs.
+
+    Attributes:
+        applied: What it has applied, in order.
+        running: What it is applying; None between two.
+        total: How many it means to apply, with those that are done.
+        batch: Its number in the ledger; None before it has one.
+    """
+
+    applied: list[Migration] = field(default_factory=list)
+    running: Migration | None = None
+    total: int = 0
+    batch: int | None = None
+
+    def tell_interrupted(self, events: Events) -> None:
+        """Tell what is applied and what is not."""
+        running = self.running
+        how = "is rolled back" if running and running.up.transactional else "is recorded as failed"
+        rest = f"; {running.revision} {how}" if running else ""
+        text = f"interrupted: {len(self.applied)} of {self.total} applied by this run{rest}"
+        events.say("interrupted", text, applied=len(self.applied), total=self.total)
+
+
 Outcome = Done | Refusal | Failed | LockTimeout
 Result = TypeVar("Result")
 
@@ -139,26 +162,31 @@ async def up(job: Job, events: Events) -> Outcome:
     Raises:
         DatabaseError: The database cannot be reached in time, or not used.
     """
-    run = _Run(job, events)
+    progress = Progress()
 
     async def settled(connected: Session) -> Outcome | None:
-        decision = await _decide(job, connected)
+        decision = await decide(job, connected)
         if isinstance(decision, Plan):
-            return None if decision.steps else run.done(decision)
+            return None if decision.steps else Done(replace(decision, steps=tuple(progress.applied)))
         return None if decision.dirty else decision  # what is dirty without the lock may be running right now
+
+    async def apply(connected: Session) -> Outcome:
+        from migrations.applying import apply  # noqa: PLC0415 - most of the package; most runs find nothing to do
+
+        return await apply(job, events, connected, progress)
 
     losses, applied = 0, 0
     while True:
         try:
-            return await under_lock(job, events, run.apply, settled)
+            return await under_lock(job, events, apply, settled)
         except ConnectionLost as error:
-            losses = losses + 1 if len(run.applied) == applied else 1
-            applied = len(run.applied)
+            losses = losses + 1 if len(progress.applied) == applied else 1
+            applied = len(progress.applied)
             if losses == LOSSES:
                 raise
             events.say("connection_lost", f"{error}; connecting again", applied=applied)
         except asyncio.CancelledError:
-            run.interrupted()
+            progress.tell_interrupted(events)
             raise
 
 
@@ -246,88 +274,6 @@ async def session(job: Job, *, writable: bool = False) -> AsyncIterator[Session]
     await connected.close()
 
 
-class _Run:
-    """One `up`, over as many connections as it needs."""
-
-    def __init__(self, job: Job, events: Events) -> None:
-        self.applied: list[Migration] = []
-        self._job = job
-        self._events = events
-        self._batch: int | None = None
-        self._running: Migration | None = None
-        self._total = 0
-
-    def done(self, decision: Plan) -> Done:
-        return Done(replace(decision, steps=tuple(self.applied)))
-
-    async def apply(self, connected: Session) -> Outcome:
-        """Decide again, now that nobody else can change the ledger, and carry it out."""
-        decision, stopped = await self._decide(connected)
-        if isinstance(decision, Refusal):
-            return decision
-        self._batch = self._batch or decision.batch
-        book = book_of(self._job, self._batch)
-        if decision.steps:
-            await steps.prepare(connected, book)
-        self._total = len(self.applied) + len(decision.steps)
-        async with lookout.posted(
-            self._job.source.address,
-            connected.locked_by or 0,
-            self._job.limits.lock_timeout,
-            self._revision,
-            self._events.say,
-        ):
-            for migration in decision.steps:
-                try:
-                    await self._step(connected, book, migration, stopped)
-                except StepFailed as error:
-                    return Failed(migration, str(error))
-        return self.done(decision)
-
-    async def _step(self, connected: Session, book: Book, migration: Migration, stopped: Stopped | None) -> None:
-        number = len(self.applied) + 1
-        self._running = migration
-        self._events.starting(migration, number, self._total)
-        here = stopped if stopped and stopped.revision == migration.revision else None
-        milliseconds = await steps.apply(connected, book, migration, self._events.say, here)
-        self._running = None
-        self.applied.append(migration)
-        self._events.applied(migration, milliseconds, number, self._total)
-
-    async def _decide(self, connected: Session) -> tuple[Plan | Refusal, Stopped | None]:
-        """Decide; what is dirty counts as pending when it can go on where it stopped."""
-        job, ledger = self._job, await read(connected, self._job.source, limit=PATIENCE)
-        decision = _planned(job, ledger)
-        dirty = ledger.dirty
-        if isinstance(decision, Plan) or not decision.dirty or dirty is None:
-            return decision, None
-        migration = next((m for m in job.migrations if m.revision == dirty.revision), None)
-        if migration is None:
-            return decision, None
-        book = book_of(job, 0)
-        await steps.prepare(connected, book)
-        stopped = await resumable(connected, book, migration, dirty)
-        if isinstance(stopped, str):
-            (obstacle, text), *others = decision.obstacles
-            return Refusal(((obstacle, f"{text}. Why it does not go on by itself: {stopped}"), *others)), None
-        total = f"goes on after {stopped.done} statements that are done"
-        self._events.say(
-            "resuming", f"{migration.revision} was stopped; it {total}", revision=migration.revision, done=stopped.done
-        )
-        return _planned(job, Ledger.of(record for record in ledger.records if record is not dirty)), stopped
-
-    def _revision(self) -> str | None:
-        return self._running.revision if self._running else None
-
-    def interrupted(self) -> None:
-        """Tell what is applied and what is not."""
-        running = self._running
-        how = "is rolled back" if running and running.up.transactional else "is recorded as failed"
-        rest = f"; {running.revision} {how}" if running else ""
-        text = f"interrupted: {len(self.applied)} of {self._total} applied by this run{rest}"
-        self._events.say("interrupted", text, applied=len(self.applied), total=self._total)
-
-
 async def preview(job: Job) -> Outcome:
     """Decide what `up` would do, without a lock and without writing.
 
@@ -335,7 +281,7 @@ async def preview(job: Job) -> Outcome:
         DatabaseError: The database cannot be reached in time, or not used.
     """
     async with session(job) as connected:
-        decision = await _decide(job, connected)
+        decision = await decide(job, connected)
     return Done(decision) if isinstance(decision, Plan) else decision
 
 
@@ -349,18 +295,13 @@ async def look(job: Job) -> tuple[Ledger, Holder | None]:
         return await read(connected, job.source, limit=PATIENCE), await lock.holder(connected, lock.key(_relation(job)))
 
 
-def book_of(job: Job, batch: int) -> Book:
-    """Say where and as what a run writes."""
-    dialect = job.source.dialect
-    schema, table = job.source.schema or dialect.schema, job.source.table or dialect.table
-    return Book(schema, table, batch, job.applied_by, job.limits)
+async def decide(job: Job, connected: Session) -> Plan | Refusal:
+    """Read the ledger and decide what is to be done."""
+    return planned(job, await read(connected, job.source, limit=PATIENCE))
 
 
-async def _decide(job: Job, connected: Session) -> Plan | Refusal:
-    return _planned(job, await read(connected, job.source, limit=PATIENCE))
-
-
-def _planned(job: Job, ledger: Ledger) -> Plan | Refusal:
+def planned(job: Job, ledger: Ledger) -> Plan | Refusal:
+    """Decide what is to be done with this ledger."""
     return plan(job.migrations, ledger, job.target, out_of_order=job.out_of_order)
 
 

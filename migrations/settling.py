@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from migrations import steps
+from migrations.book import book_of
 from migrations.ledger import State
 from migrations.plan import Baseline, Refusal, plan_baseline
 from migrations.reader import read
-from migrations.runner import LockTimeout, book_of, under_lock
+from migrations.runner import LockTimeout, under_lock
 
 if TYPE_CHECKING:
     from migrations.database import Session

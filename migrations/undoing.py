@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from migrations import steps
+from migrations.book import book_of
 from migrations.plan import Refusal, Undo, plan_down
 from migrations.reader import read
-from migrations.runner import Failed, LockTimeout, book_of, under_lock
+from migrations.runner import Failed, LockTimeout, under_lock
 from migrations.steps import StepFailed
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
-"""The console script ``ledgergate``: a subcommand is imported when it is called, so that none pays for the others."""
+"""The commands of ``ledgergate``: one is imported when it is called, so that none pays for the others."""
 
+import gc
 from importlib import import_module
 
 import click
@@ -23,6 +24,8 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command = getattr(import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        gc.freeze()
+        gc.enable()
         assert isinstance(command, click.Command)  # noqa: S101 - a slip in the table above
         return command
 

@@ -45,11 +45,12 @@ def up(
 
 def _print(job: Job, plan: Plan) -> None:
     """Write the script to standard output, and all else to standard error."""
-    from migrations import runner, script  # noqa: PLC0415 - the driver
+    from migrations import script  # noqa: PLC0415 - only here
+    from migrations.book import book_of  # noqa: PLC0415
 
     relation = job.source.dialect.relation(job.source.schema, job.source.table)
     if plan.steps:
-        click.echo(script.script(plan, runner.book_of(job, plan.batch), relation))
+        click.echo(script.script(plan, book_of(job, plan.batch), relation))
     for _, text, _ in _remarks(job, plan):
         click.echo(text, err=True)
 
