@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.cluster.controlplane import releases
 from tests.cluster.controlplane.cache import cache_directory, once
 from tests.cluster.controlplane.pins import ALL, cache_key, go_version, platform, read_pins
-from tests.cluster.controlplane.provision import MODULE, Unavailable, find, missing
+from tests.cluster.controlplane.provision import HELM_MODULE, MODULE, Unavailable, find, missing
 from tests.cluster.controlplane.releases import Release, ReleaseError, checksum_in, checksums, download, release_of
 
 GO_MOD = """\
@@ -71,6 +71,8 @@ def test_kubernetes_programs_know_their_version() -> None:
     assert "-X k8s.io/component-base/version.gitVersion=v1.37.2 " in flags
     assert flags.endswith("version.gitMinor=37")
     assert programs["etcd"].linker_flags == "-s -w"
+    helm = read_pins((HELM_MODULE / "go.mod").read_text()).programs["helm"]
+    assert helm.linker_flags.endswith(f"version.version={helm.version}")
 
 
 def test_own_go_mod_has_every_program() -> None:
@@ -125,10 +127,11 @@ def test_cache_is_outside_the_checkout() -> None:
 
 def test_releases_are_official() -> None:
     """Each program has an address at its publisher, and a checksum from the same publisher over https."""
-    for program in read_pins((MODULE / "go.mod").read_text()).programs.values():
+    pinned = [read_pins((module / "go.mod").read_text()).programs for module in (MODULE, HELM_MODULE)]
+    for program in [program for programs in pinned for program in programs.values()]:
         release = release_of(program, ("linux", "arm64"))
         assert release is not None
-        assert release.host in {"dl.k8s.io", "github.com", "api.github.com"}
+        assert release.host in {"dl.k8s.io", "get.helm.sh", "github.com", "api.github.com"}
         assert release.url.startswith("https://")
         assert program.version in release.url
         assert "arm64" in release.url

@@ -6,6 +6,6 @@
 from tests.cluster.controlplane.pins import ALL
 from tests.cluster.controlplane.plane import ControlPlane
 from tests.cluster.controlplane.processes import ControlPlaneError
-from tests.cluster.controlplane.provision import Unavailable, provision
+from tests.cluster.controlplane.provision import Unavailable, provision, provision_helm
 
-__all__ = ["ALL", "ControlPlane", "ControlPlaneError", "Unavailable", "provision"]
+__all__ = ["ALL", "ControlPlane", "ControlPlaneError", "Unavailable", "provision", "provision_helm"]

@@ -7,14 +7,16 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 from tests.cluster.controlplane.pins import ALL
 from tests.cluster.controlplane.plane import ControlPlane
-from tests.cluster.controlplane.provision import LINE_INTERVAL, Found, Unavailable, find
+from tests.cluster.controlplane.provision import HELM_MODULE, LINE_INTERVAL, Found, Unavailable, find
 
 DESCRIPTION = """\
 A real Kubernetes control plane for tests: etcd, kube-apiserver, kube-controller-manager,
-kube-scheduler, kubectl, and kwok, which plays the kubelet of nodes that do not exist.
+kube-scheduler, kubectl, and kwok, which plays the kubelet of nodes that do not exist;
+and helm, which installs on it what charts describe.
 
 Where the programs come from, first that has them:
   1. the directory KUBEBUILDER_ASSETS, envtest's convention
@@ -41,21 +43,25 @@ def main() -> int:
     commands.add_parser("start", help="run a control plane until Ctrl-C, for kubectl and for trying things out")
     chosen = parser.parse_args().command
     terminal = sys.stderr.isatty()
+    progress, interval = (_rewrite, 1.0) if terminal else (_say, LINE_INTERVAL)
     try:
-        found = find(ALL, progress=_rewrite if terminal else _say, interval=1.0 if terminal else LINE_INTERVAL)
+        found = [find(ALL, progress=progress, interval=interval)]
+        if chosen == "build":
+            found.append(find(("helm",), progress=progress, interval=interval, module=HELM_MODULE))
     except Unavailable as reason:
         _say(f"\n{reason}" if terminal else str(reason))
         # A developer's other tests still run, the cluster's are skipped; CI must not pass by skipping.
         return int(chosen == "start" or os.environ.get("CI", "").lower() == "true")
     if terminal:
         _rewrite("")
-    return _start(found) if chosen == "start" else _report(found)
+    return _start(found[0]) if chosen == "start" else _report(found)
 
 
-def _report(found: Found) -> int:
-    for name, origin in found.origins.items():
-        print(f"{name:<24} {origin}")  # noqa: T201 - a command prints
-    print(f"in {found.directory}")  # noqa: T201
+def _report(found: Sequence[Found]) -> int:
+    for each in found:
+        for name, origin in each.origins.items():
+            print(f"{name:<24} {origin}")  # noqa: T201 - a command prints
+        print(f"in {each.directory}")  # noqa: T201
     return 0
 
 

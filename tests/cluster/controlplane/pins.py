@@ -11,6 +11,7 @@ ALL = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "k
 _NAMES = {"go.etcd.io/etcd/server/v3": "etcd"}
 _KUBERNETES = "k8s.io/kubernetes"
 _VERSION_VARIABLES = "k8s.io/component-base/version"
+_HELM = "helm.sh/helm/v4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Program:
         A Kubernetes program that is built without it calls itself v0.0.0-master, and admission
         and kubectl judge features by that.
         """
+        if self.module == _HELM:
+            return f"-s -w -X {_HELM}/internal/version.version={self.version}"
         if self.module != _KUBERNETES:
             return "-s -w"
         major, minor = self.version.removeprefix("v").split(".")[:2]

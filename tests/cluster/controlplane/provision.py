@@ -16,6 +16,8 @@ from tests.cluster.controlplane.releases import Release, ReleaseError, checksums
 from tests.cluster.controlplane.toolchain import ToolchainError, build, find_go
 
 MODULE = Path(__file__).parent
+# A module of its own: helm's requirements would raise versions that Kubernetes pins.
+HELM_MODULE = MODULE / "helm"
 LINE_INTERVAL = 30.0
 
 
@@ -39,6 +41,11 @@ class Found:
 def provision(needed: Sequence[str] = ALL, *, progress: Callable[[str], None]) -> Path:
     """Give a directory that has the programs; see `find`."""
     return find(needed, progress=progress).directory
+
+
+def provision_helm(*, progress: Callable[[str], None]) -> Path:
+    """Give the path of helm; only the tests of charts need it, so no demo waits for it."""
+    return find(("helm",), progress=progress, module=HELM_MODULE).directory / "helm"
 
 
 def find(

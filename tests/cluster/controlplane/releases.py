@@ -63,7 +63,8 @@ class Release:
 def release_of(program: Program, on: tuple[str, str]) -> Release | None:
     """Say where a program's official binary is, if its publisher has one.
 
-    See https://kubernetes.io/releases/download/ and the release pages of etcd and kwok on GitHub.
+    See https://kubernetes.io/releases/download/, https://helm.sh/docs/intro/install/, and the release pages of etcd
+    and kwok on GitHub.
 
     Args:
         program: The program.
@@ -78,6 +79,10 @@ def release_of(program: Program, on: tuple[str, str]) -> Release | None:
         base = f"https://github.com/etcd-io/etcd/releases/download/{version}"
         folder = f"etcd-{version}-{system}-{machine}"
         return Release(f"{base}/{folder}.tar.gz", f"{base}/SHA256SUMS", member=f"{folder}/etcd")
+    if program.name == "helm":
+        folder = f"{system}-{machine}"
+        url = f"https://get.helm.sh/helm-{version}-{folder}.tar.gz"
+        return Release(url, f"{url}.sha256sum", member=f"{folder}/helm")
     if program.name == "kwok":
         # kwok publishes no list of checksums; GitHub computes one for every asset.
         repository = "kubernetes-sigs/kwok"
