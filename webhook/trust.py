@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -22,7 +23,7 @@ class CaSecret:
         self._cluster = cluster
         self._collection = f"/api/v1/namespaces/{namespace}/secrets"
         self._name = name
-        self._version = ""
+        self._found: dict[str, Any] = {}
 
     async def read(self) -> Mapping[str, bytes] | None:
         """Return its data; None where it does not exist."""
@@ -32,28 +33,19 @@ class CaSecret:
             return None
         except ClusterError as error:
             raise Unavailable(f"CA Secret {self._name}: {error}") from error
-        secret = msgspec.json.decode(body, type=Secret)
-        self._version = secret.metadata.resource_version
-        return secret.data or {}
+        self._found = msgspec.json.decode(body)
+        return msgspec.convert(self._found, type=Secret).data or {}
 
     async def create(self, data: Mapping[str, bytes]) -> bool:
         """Create it; False where another replica was first."""
-        return await self._write("POST", self._collection, self._object(data, {}))
+        metadata = {"name": self._name, "labels": {"app.kubernetes.io/name": "ledgergate"}}
+        secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata}
+        return await self._write("POST", self._collection, secret | {"data": _encoded(data)})
 
     async def replace(self, data: Mapping[str, bytes]) -> bool:
-        """Replace it; False where it has changed since it was read."""
-        version = {"resourceVersion": self._version}
-        return await self._write("PUT", f"{self._collection}/{self._name}", self._object(data, version))
-
-    def _object(self, data: Mapping[str, bytes], metadata: Mapping[str, str]) -> dict[str, Any]:
-        encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
-        return {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": "Opaque",
-            "metadata": {"name": self._name, "labels": {"app.kubernetes.io/name": "ledgergate"}, **metadata},
-            "data": encoded,
-        }
+        """Replace its data, and nothing of what others wrote on it; False where it has changed since it was read."""
+        # It goes back whole, with the resource version that it was read with.
+        return await self._write("PUT", f"{self._collection}/{self._name}", self._found | {"data": _encoded(data)})
 
     async def _write(self, method: str, path: str, body: Mapping[str, Any]) -> bool:
         try:
@@ -65,9 +57,23 @@ class CaSecret:
         return True
 
 
+def _encoded(data: Mapping[str, bytes]) -> dict[str, str]:
+    return {key: base64.b64encode(value).decode() for key, value in data.items()}
+
+
+class _Service(Struct, frozen=True):
+    path: str = ""
+
+
 class _ClientConfig(Struct, frozen=True):
     ca_bundle: bytes = b""
     url: str | None = None
+    service: _Service | None = None
+
+    @property
+    def path(self) -> str:
+        """What the webhook answers at; the manifests say it, wherever the webhook itself is."""
+        return self.service.path if self.service else urlsplit(self.url or "").path
 
 
 class _Webhook(Struct, frozen=True):
@@ -106,7 +112,7 @@ class WebhookConfigurations:
                 raise Unavailable(f"{kind} {CONFIGURATION}: {error}") from error
 
     def _steps(self, index: int, hook: _Webhook, bundle: bytes) -> list[dict[str, Any]]:
-        url = f"{self._url}{'/mutate' if hook.name.startswith('hold.') else '/validate'}" if self._url else None
+        url = f"{self._url}{hook.client_config.path}" if self._url else None
         if hook.client_config.ca_bundle == bundle and hook.client_config.url == (url or hook.client_config.url):
             return []
         path = f"/webhooks/{index}"

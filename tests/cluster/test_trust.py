@@ -19,7 +19,12 @@ from webhook.trust import CaSecret, WebhookConfigurations
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
-NAMES = ["hold.ledgergate.dev", "verdict.ledgergate.dev", "deny.ledgergate.dev"]
+PATHS: dict[str, str] = {
+    hook["name"]: hook["clientConfig"]["service"]["path"]
+    for manifest in yaml.safe_load_all((MANIFESTS / "base/admission.yaml").read_text())
+    for hook in manifest["webhooks"]
+}
+NAMES = list(PATHS)
 URL = "https://127.0.0.1:9443"
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -136,12 +141,13 @@ async def test_a_url_takes_the_services_place(plane: ControlPlane, cluster: Clus
     """Outside a cluster each webhook is called by URL, at its own path; again it is written once."""
     for url in (URL, f"{URL}/"):
         await WebhookConfigurations(cluster, url).publish(FIRST)
-    paths = dict.fromkeys(NAMES, "/validate") | {"hold.ledgergate.dev": "/mutate"}
     encoded = base64.b64encode(FIRST).decode()
-    assert clients(plane) == {name: {"url": f"{URL}{path}", "caBundle": encoded} for name, path in paths.items()}
+    assert clients(plane) == {name: {"url": f"{URL}{path}", "caBundle": encoded} for name, path in PATHS.items()}
     assert await writes_nothing(cluster, URL)
     await WebhookConfigurations(cluster, "https://127.0.0.1:9444").publish(FIRST)
-    assert clients(plane)["deny.ledgergate.dev"]["url"] == "https://127.0.0.1:9444/validate"
+    assert {client["url"] for client in clients(plane).values()} == {
+        f"https://127.0.0.1:9444{path}" for path in PATHS.values()
+    }
 
 
 @pytest.mark.usefixtures("configurations")
@@ -205,6 +211,19 @@ async def test_the_secret_comes_back_as_it_was_written(plane: ControlPlane, clus
     assert await store.read() == {"ca.crt": SECOND}
     kept = json.loads(plane.kubectl("get", "secret", "ledgergate-ca", "-n", "ledgergate", "-o", "json"))
     assert kept["metadata"]["labels"] == {"app.kubernetes.io/name": "ledgergate"}
+
+
+async def test_what_others_wrote_on_the_secret_stays(plane: ControlPlane, cluster: Cluster, secret: Replica) -> None:
+    """A label of a backup tool, an annotation of a GitOps tool: a rotation replaces the keys alone."""
+    store = secret(cluster)
+    assert await store.create({"ca.crt": FIRST})
+    for kind, word in (("label", "backup=yes"), ("annotate", "tool.example/sync=no")):
+        plane.kubectl(kind, "secret", "ledgergate-ca", "-n", "ledgergate", word)
+    await store.read()
+    assert await store.replace({"ca.crt": SECOND})
+    kept = json.loads(plane.kubectl("get", "secret", "ledgergate-ca", "-n", "ledgergate", "-o", "json"))["metadata"]
+    assert kept["labels"] == {"app.kubernetes.io/name": "ledgergate", "backup": "yes"}
+    assert kept["annotations"]["tool.example/sync"] == "no"
 
 
 async def test_of_two_creators_one_is_first(cluster: Cluster, secret: Replica) -> None:
