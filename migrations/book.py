@@ -78,5 +78,5 @@ async def prepare(session: Session, book: Book) -> None:
 def book_of(job: Job, batch: int) -> Book:
     """Say where and as what a run writes."""
     dialect = job.source.dialect
-    schema, table = job.source.schema or dialect.schema, job.source.table or dialect.table
+    schema, table = job.source.schema or dialect.schema or "public", job.source.table or dialect.table
     return Book(schema, table, batch, job.applied_by, job.limits)

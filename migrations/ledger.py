@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Self
 
 from migrations.naming import Naming
-from migrations.revision import digests
+from migrations.revision import digest_of, digests
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -166,8 +166,7 @@ class Ledger:
 
     @cached_property
     def _set_digest(self) -> str:
-        *_, last = digests(sorted(self._index))
-        return last
+        return digest_of(sorted(self._index))
 
     def contains(self, name: str) -> bool:
         """Tell whether the revision of this canonical name is applied."""

@@ -1,4 +1,4 @@
-"""Reads ledgers without ever writing or waiting long, and watches one for as long as somebody needs it."""
+"""Watches a ledger for as long as somebody needs it, and keeps what is known of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import random
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from migrations.database import (
@@ -19,41 +19,26 @@ from migrations.database import (
     PermissionMissing,
     ServerReadOnly,
     StatementFailed,
-    TableMissing,
     TimedOut,
     Unreachable,
     connect,
 )
-from migrations.ledger import Ledger
-from migrations.reading import Fault, Reading
+from migrations.dialects.dialect import LedgerUnreadable
+from migrations.reading import Fault, Reading, Run
+from migrations.source import Reader, Source, read, running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from migrations.address import Address
     from migrations.database import Session
-    from migrations.dialects import Dialect
+    from migrations.ledger import Ledger
+
+__all__ = ["CHANNEL", "LedgerUnreadable", "Pace", "Source", "Watcher", "read"]
 
 CHANNEL = "ledgergate"
 Result = TypeVar("Result")
+_JITTER = timedelta(seconds=3)
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Name one ledger; equal sources are one ledger read as one role.
-
-    Attributes:
-        address: The database.
-        dialect: How the ledger is written.
-        schema: Where the table is; None for the dialect's default.
-        table: Its name; None for the dialect's default.
-    """
-
-    address: Address
-    dialect: Dialect
-    schema: str | None = None
-    table: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,35 +62,6 @@ class Pace:
     timeout: float = 3.0
 
 
-class LedgerUnreadable(ValueError):  # noqa: N818 - says what happened
-    """A row holds what the dialect never writes."""
-
-
-async def read(session: Session, source: Source, *, limit: float = 1.0) -> Ledger:
-    """Read a whole ledger in one read-only transaction of two short queries; a missing table is an empty ledger.
-
-    Args:
-        session: An open one.
-        source: Which ledger.
-        limit: Seconds that each query, and its wait for a lock, may take.
-
-    Raises:
-        DatabaseError: As `database` says.
-        LedgerUnreadable: A row holds what the dialect never writes.
-    """
-    async with session.reading(limit):
-        try:
-            if not await session.exists(source.dialect.relation(source.schema, source.table)):
-                return Ledger()
-            rows = await session.rows(source.dialect.select(source.schema, source.table))
-        except TableMissing:  # dropped between the two queries
-            return Ledger()
-    try:
-        return Ledger.of(source.dialect.record(row) for row in rows)
-    except (KeyError, TypeError, ValueError) as error:
-        raise LedgerUnreadable(f"the table is no {source.dialect.name} ledger: {error}") from error
-
-
 class Watcher:
     """Keep the reading of one ledger fresh: on NOTIFY at once, else by polling, over one connection."""
 
@@ -123,8 +79,8 @@ class Watcher:
 
         Args:
             source: Which ledger.
-            on_change: Called with the new reading when the ledger's content or the fault changed, never for a read
-                that found the same.
+            on_change: Called with the new reading when anything of it has changed but the time, never for a read that
+                found the same.
             now: The clock, in UTC.
             jitter: Random numbers from 0 to 1, for the pauses between attempts to connect.
             pace: How often to look.
@@ -203,23 +159,36 @@ class Watcher:
             # Before the first read, so that nothing falls between the two. A standby cannot listen and is polled.
             with suppress(ServerReadOnly):
                 await self._bounded(session, session.listen(CHANNEL, self._wake.set))
+            reader = Reader(session, self.source)
             while True:
-                await self._read(session)
+                await self._read(session, reader)
                 await self._rest()
         finally:
             await session.close()
 
-    async def _read(self, session: Session) -> None:
+    async def _read(self, session: Session, reader: Reader) -> None:
         self._wake.clear()
         granted, self._wishes = self._wishes, []
         try:
-            ledger = await self._bounded(session, read(session, self.source))
+            ledger = await self._bounded(session, reader.read())
         except BaseException:
             self._wishes = granted + self._wishes
             raise
         self._failures = 0
-        self._change(Reading(ledger, self._now()))
+        self._change(Reading(ledger, self._now(), run=self._reading.run))
         _grant(granted)
+        # After the answer that others wait for: who migrates is only told, and decides nothing.
+        run = await self._bounded(session, self._running(session, reader, ledger))
+        self._change(replace(self._reading, run=run))
+
+    async def _running(self, session: Session, reader: Reader, ledger: Ledger) -> Run | None:
+        if reader.location is None or not (self._urgent or ledger.dirty):
+            return None
+        run, known = await running(session, reader.location, self._now()), self._reading.run
+        if run is None or run.since is None or known is None or known.since is None:
+            return run
+        # The clocks of two machines: what differs by their jitter is the same moment.
+        return replace(run, since=known.since) if abs(run.since - known.since) < _JITTER else run
 
     async def _bounded(self, session: Session, work: Awaitable[Result]) -> Result:
         try:
@@ -242,7 +211,8 @@ class Watcher:
             log.warning(
                 "ledger_unreadable", extra={"fault": fault, "database": self.source.address.label, "error": str(error)}
             )
-        self._change(replace(self._reading, fault=fault))
+        detail = str(error) if isinstance(error, LedgerUnreadable) else ""
+        self._change(replace(self._reading, fault=fault, detail=detail, run=None))
         granted, self._wishes = self._wishes, []
         _grant(granted)
 
@@ -251,7 +221,7 @@ class Watcher:
         if reading.ledger == known.ledger:
             reading = replace(reading, ledger=known.ledger)  # keeps what that one has already computed
         self._reading = reading
-        if reading.ledger is not known.ledger or reading.fault is not known.fault:
+        if replace(reading, observed_at=known.observed_at) != known:
             self._idle = self._pace.idle
             self._on_change(reading)
 

@@ -54,10 +54,12 @@ class Reading:
         ledger: As last read; None when it never was.
         observed_at: When that was, UTC.
         fault: Why it cannot be read now; None when it can.
+        detail: What is wrong with the table, in our own words and without a host; only where `fault` is LEDGER.
         run: Who migrates now; looked for only while somebody waits for news or the ledger is dirty.
     """
 
     ledger: Ledger | None = None
     observed_at: datetime | None = None
     fault: Fault | None = None
+    detail: str = ""
     run: Run | None = None

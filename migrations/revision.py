@@ -97,6 +97,12 @@ def digests(names: Iterable[str]) -> Iterator[str]:
         yield running.copy().hexdigest()[:DIGEST_LENGTH]
 
 
+def digest_of(names: Iterable[str]) -> str:
+    """Give the digest over all of these canonical names; over none it is that of no text."""
+    digest = hashlib.sha256("".join(f"{name}\n" for name in names).encode(errors="surrogatepass"))
+    return digest.hexdigest()[:DIGEST_LENGTH]
+
+
 def _refusal(text: str) -> RevisionError:
     shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
     return RevisionError(

@@ -1,39 +1,87 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from migrations import lock
 from migrations.dialects import DIALECTS, NATIVE, Dialect, DialectError, find
+from migrations.dialects.catalogue import described
+from migrations.dialects.dialect import LedgerUnreadable, Place
 from migrations.ledger import Record, State
 from migrations.statements import IdentifierError, bind, load, quoted
 
+PLACE = Place("app", "s", 't"')
+WRITES = re.compile(
+    r"\b(insert|delete|create|alter|drop|truncate|lock table|for update|pg_(try_)?advisory)", re.IGNORECASE
+)
 
-@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
-def test_each_dialect_reads_its_own_table(dialect: Dialect) -> None:
-    """Its defaults are in the statement, quoted; nothing in it is left to fill in; it writes nothing."""
-    assert quoted(dialect.schema, dialect.table) in dialect.select()
-    assert '"s"."t"' in dialect.select("s", "t")
-    assert "{" not in dialect.select()
+
+@pytest.mark.parametrize("dialect", described(), ids=lambda dialect: dialect.name)
+def test_each_dialect_reads_the_table_that_is_named(dialect: Dialect) -> None:
+    """Nothing in its statement is left to fill in, and it writes and locks nothing; it is found by its name."""
+    statement = dialect.select(PLACE)
+    assert '"s"."t"""' in statement
+    assert "{" not in statement
+    assert not WRITES.search(statement)
     assert find(dialect.name) is dialect
+    assert dialect.candidates() == (dialect,)
+    assert hash(dialect)
+
+
+@pytest.mark.parametrize("dialect", [d for d in described() if d.row_lock], ids=lambda dialect: dialect.name)
+def test_each_row_lock_has_its_table(dialect: Dialect) -> None:
+    """It stands beside the ledger; reading it writes nothing."""
+    table, read, clear = dialect.lock_table(PLACE), dialect.read_lock(PLACE), dialect.clear_lock(PLACE)
+    assert table is not None
+    assert table.startswith('"s".')
+    assert read is not None
+    assert table in read
+    assert not WRITES.search(read)
+    assert clear is not None
+    assert table in clear
+    assert "{" not in read + clear
+
+
+def test_where_there_is_no_row_lock_nothing_is_asked() -> None:
+    """Ours is an advisory lock."""
+    assert (NATIVE.lock_table(PLACE), NATIVE.read_lock(PLACE), NATIVE.clear_lock(PLACE)) == (None, None, None)
+
+
+def test_every_name_is_one_of_a_dialect() -> None:
+    """The catalogue lists what can be found, and an alias finds the same; telling its names imports nothing."""
+    assert {find(name).name for name in DIALECTS} == {dialect.name for dialect in described()} | {"auto"}
+    assert all(name in DIALECTS for name in DIALECTS)
+    assert len(DIALECTS) == len(list(DIALECTS))
+    assert "nosuch" not in DIALECTS
 
 
 def test_an_unknown_dialect_is_refused_with_the_known_ones() -> None:
     """The message is one that a user can act on."""
-    with pytest.raises(DialectError, match=r"ledgergate.*'nosuch'"):
+    with pytest.raises(DialectError, match=r"auto.*knex.*ledgergate.*'nosuch'"):
         find("nosuch")
+
+
+NATIVE_ROW = dict.fromkeys(("checksum", "compatible_from", "error", "started_at", "finished_at", "applied_by")) | {
+    "revision": "a.sql",
+    "state": "failed",
+    "batch": 3,
+    "duration_ms": 5,
+}
 
 
 def test_a_native_row_is_a_record() -> None:
     """Every column has its place; an extension in the name does not count."""
-    row = dict.fromkeys(("checksum", "compatible_from", "error", "started_at", "finished_at", "applied_by")) | {
-        "revision": "a.sql",
-        "state": "failed",
-        "batch": 3,
-        "duration_ms": 5,
-    }
-    assert NATIVE.record(row) == Record("a", State.FAILED, batch=3, duration_ms=5)
+    assert NATIVE.ledger([NATIVE_ROW]).records == (Record("a", State.FAILED, batch=3, duration_ms=5),)
+
+
+@pytest.mark.parametrize("damage", [{"state": "odd"}, {"revision": None}])
+def test_a_row_that_no_tool_wrote_is_refused(damage: dict[str, str | None]) -> None:
+    """The message names the dialect."""
+    with pytest.raises(LedgerUnreadable, match="no ledgergate ledger"):
+        NATIVE.ledger([NATIVE_ROW | damage])
 
 
 @given(st.text(st.characters(exclude_characters="\0"), min_size=1))
@@ -57,7 +105,7 @@ def test_only_known_places_are_filled() -> None:
     assert quoted(None, "t") == '"t"'
 
 
-@pytest.mark.parametrize("file", ["ledgergate", "lock", "session"])
+@pytest.mark.parametrize("file", ["lock", "session", "reading", *(dialect.name for dialect in described())])
 def test_every_statement_has_a_name(file: str) -> None:
     """A block is found by its name and does not run into the next."""
     statements = load(file)

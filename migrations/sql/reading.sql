@@ -1,0 +1,70 @@
+-- What the reader asks of any ledger. No statement here creates, locks or waits.
+
+-- name: locate
+-- Which of the tables $2 there are, each in its schema of $1; null: the search path's first that has it. The path is
+-- read twice: as the server follows it, and as it is written, for a schema that our role may not use is left out of
+-- the former, and must not look as if the table were missing. One row at least, for the names in its first columns.
+with path as (
+    select step.name, min(step.place) as place
+    from unnest(
+        current_schemas(false)::text[]
+        || string_to_array(translate(replace(current_setting('search_path'), '"$user"', current_user), '" ', ''), ',')
+    ) with ordinality as step (name, place)
+    group by step.name
+),
+present as (
+    select distinct on (wanted.number)
+        wanted.number,
+        wanted.schema as asked,
+        namespace.nspname::text as schema,
+        class.relname::text as name,
+        array(
+            select attribute.attname::text from pg_catalog.pg_attribute as attribute
+            where attribute.attrelid = class.oid and attribute.attnum > 0 and not attribute.attisdropped
+        ) as columns,
+        class.relkind in ('r', 'p', 'm') and coalesce(has_table_privilege(class.oid, 'select'), false) as markable
+    from unnest($1::text[], $2::text[]) with ordinality as wanted (schema, name, number)
+    join pg_catalog.pg_class as class on class.relname = wanted.name and class.relkind in ('r', 'p', 'm', 'v', 'f')
+    join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
+    left join path on path.name = namespace.nspname
+    where coalesce(namespace.nspname = wanted.schema, path.place is not null)
+    order by wanted.number, path.place
+)
+select
+    current_database()::text as database,
+    coalesce(current_schema(), 'public')::text as current_schema,
+    present.asked,
+    present.schema,
+    present.name,
+    present.columns,
+    present.markable
+from (select) as one
+left join present on true
+
+-- name: mark
+-- What changes with every commit that touches the table: who inserts or updates leaves a transaction's number in a row,
+-- who deletes leaves fewer. PostgreSQL, chapter "System Columns".
+select
+    count(*) as mark_count,
+    sum(xmin::text::bigint)::text as mark_sum,
+    max(xmin::text::bigint) as mark_newest
+from {table}
+
+-- name: marked
+-- The ledger, and in each row the mark that it has then.
+select ledger.*, mark.*
+from (select row_number() over () as mark_place, given.* from ({read}) as given) as ledger
+cross join ({mark}) as mark
+order by ledger.mark_place
+
+-- name: held
+-- Whether the session-level lock of this key is taken in this database.
+exists (
+    select from pg_catalog.pg_locks as held
+    where held.locktype = 'advisory'
+        and held.granted
+        and held.objsubid = 1
+        and held.classid = (({key}::bigint >> 32) & 4294967295)::oid
+        and held.objid = ({key}::bigint & 4294967295)::oid
+        and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
+)
