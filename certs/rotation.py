@@ -235,6 +235,11 @@ class ServingCertificate:
         """Whether there is a leaf, and it has not expired."""
         return self._expires_at is not None and self._clock() < self._expires_at
 
+    @property
+    def origin(self) -> str:
+        """Where the certificate comes from, for those who wait for it."""
+        return "the controller to make the CA Secret"
+
     def changed(self) -> None:
         """Have `run` look at once."""
         self._nudge.set()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from certs.authority import CertificateError
+from certs.mounted import MountedCertificate
 from certs.rotation import AuthorityKeeper, ServingCertificate
 from webhook.admission import Admission
 from webhook.cluster import Cluster
@@ -31,13 +32,7 @@ async def run_webhook(settings: WebhookSettings) -> None:
     stop, telemetry = _stop_signal(), Telemetry()
     async with await Cluster.connect(settings.kubeconfig, "ledgergate-webhook") as cluster:
         guard = Guard(cluster, settings.identity)
-        certificate = ServingCertificate(
-            CaSecret(cluster, settings.namespace, CA_SECRET),
-            settings.names,
-            clock=_now,
-            issued=partial(_issued, telemetry, "serving"),
-            failed=_certificate_failed,
-        )
+        certificate = _certificate(settings, cluster, telemetry)
         server = AdmissionServer(Admission(guard, _now), guard, telemetry)
         ready = _Readiness(server, certificate, guard)
         async with (
@@ -67,16 +62,10 @@ async def run_controller(settings: ControllerSettings) -> None:
         telemetry.leader.set_function(lambda: float(leadership.held))
 
         async def term() -> None:
-            keeper = AuthorityKeeper(
-                CaSecret(cluster, settings.namespace, CA_SECRET),
-                WebhookConfigurations(cluster, settings.webhook_url),
-                clock=_now,
-                issued=partial(_issued, telemetry, "authority"),
-                failed=_certificate_failed,
-            )
             controller = Controller(cluster, settings.identity, telemetry, _now, time.monotonic)
             async with asyncio.TaskGroup() as both:
-                both.create_task(keeper.run())
+                if settings.own_certificates:
+                    both.create_task(_keeper(settings, cluster, telemetry).run())
                 both.create_task(controller.run())
 
         async with (
@@ -89,6 +78,28 @@ async def run_controller(settings: ControllerSettings) -> None:
             _cancel(work)
 
 
+def _certificate(
+    settings: WebhookSettings, cluster: Cluster, telemetry: Telemetry
+) -> ServingCertificate | MountedCertificate:
+    issued = partial(_issued, telemetry, "serving")
+    if settings.tls_cert_file is not None and settings.tls_key_file is not None:
+        return MountedCertificate(
+            settings.tls_cert_file, settings.tls_key_file, clock=_now, issued=issued, failed=_certificate_failed
+        )
+    store = CaSecret(cluster, settings.namespace, CA_SECRET)
+    return ServingCertificate(store, settings.names, clock=_now, issued=issued, failed=_certificate_failed)
+
+
+def _keeper(settings: ControllerSettings, cluster: Cluster, telemetry: Telemetry) -> AuthorityKeeper:
+    return AuthorityKeeper(
+        CaSecret(cluster, settings.namespace, CA_SECRET),
+        WebhookConfigurations(cluster, settings.webhook_url),
+        clock=_now,
+        issued=partial(_issued, telemetry, "authority"),
+        failed=_certificate_failed,
+    )
+
+
 @dataclass(slots=True)
 class _Readiness:
     """Why the webhook cannot answer now; empty where it can.
@@ -98,7 +109,7 @@ class _Readiness:
     """
 
     server: AdmissionServer
-    certificate: ServingCertificate
+    certificate: ServingCertificate | MountedCertificate
     guard: Guard
     settled: bool = False
 
@@ -106,7 +117,7 @@ class _Readiness:
         if self.server.draining:
             return "leaving"
         if not self.certificate.ready:
-            return "no certificate yet: waiting for the controller to make the CA Secret"
+            return f"no certificate: waiting for {self.certificate.origin}"
         if not self.guard.synced:
             return "the LedgerGates are not known yet"
         if not self.settled and self.guard.unsettled:

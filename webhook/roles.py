@@ -67,8 +67,21 @@ def _shared(command: F) -> F:
 @click.command
 @_shared
 @_option("--bind", type=_EndpointType(), default="0.0.0.0:9443", help="HOST:PORT of /mutate and /validate (TLS).")
+@_option(
+    "--tls-cert-file",
+    type=click.Path(path_type=Path),
+    help="Serve this certificate (PEM), which somebody else renews, such as cert-manager; without it, sign our own.",
+)
+@_option("--tls-key-file", type=click.Path(path_type=Path), help="Its private key (PEM).")
 @_option("--drain", type=click.FloatRange(min=0), default=10.0, help="Seconds to go on answering after SIGTERM.")
-def webhook(bind: Endpoint, drain: float, log_format: str, **shared: Any) -> None:
+def webhook(
+    bind: Endpoint,
+    drain: float,
+    tls_cert_file: Path | None,
+    tls_key_file: Path | None,
+    log_format: str,
+    **shared: Any,
+) -> None:
     r"""Run the admission server.
 
     It answers the API server's /mutate and /validate from what it knows of every LedgerGate and its ledger, signs its
@@ -78,13 +91,26 @@ def webhook(bind: Endpoint, drain: float, log_format: str, **shared: Any) -> Non
     Outside a cluster, against a local API server:
       ledgergate webhook --kubeconfig ~/.kube/config --bind 127.0.0.1:9443 --webhook-url https://127.0.0.1:9443
     """
-    _run(WebhookSettings(bind=bind, drain=timedelta(seconds=drain), **_read(shared)), log_format, run_webhook)
+    settings = WebhookSettings(
+        bind=bind,
+        drain=timedelta(seconds=drain),
+        tls_cert_file=tls_cert_file,
+        tls_key_file=tls_key_file,
+        **_read(shared),
+    )
+    _run(settings, log_format, run_webhook)
 
 
 @click.command
 @_shared
+@_option(
+    "--certificates",
+    type=click.Choice(["own", "external"]),
+    default="own",
+    help="Who keeps the webhook's certificate and caBundle: we, or somebody else, such as cert-manager.",
+)
 @_option("--lease-duration", type=click.IntRange(min=3), default=5, help="Seconds until a dead leader is replaced.")
-def controller(lease_duration: int, log_format: str, **shared: Any) -> None:
+def controller(lease_duration: int, certificates: str, log_format: str, **shared: Any) -> None:
     r"""Run the controller.
 
     The one replica that holds the Lease releases held pods as soon as their ledger is where they need it, writes the
@@ -94,8 +120,10 @@ def controller(lease_duration: int, log_format: str, **shared: Any) -> None:
     Outside a cluster, against a local API server:
       ledgergate controller --kubeconfig ~/.kube/config --webhook-url https://127.0.0.1:9443
     """
-    lease = timedelta(seconds=lease_duration)
-    _run(ControllerSettings(lease_duration=lease, **_read(shared)), log_format, run_controller)
+    settings = ControllerSettings(
+        lease_duration=timedelta(seconds=lease_duration), own_certificates=certificates == "own", **_read(shared)
+    )
+    _run(settings, log_format, run_controller)
 
 
 S = TypeVar("S", bound=Settings)

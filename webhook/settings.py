@@ -80,8 +80,21 @@ class WebhookSettings(Settings):
     bind: Endpoint = Endpoint("0.0.0.0", 9443)  # noqa: S104 - every pod address
     """Where admission is served, over TLS."""
 
+    tls_cert_file: Path | None = None
+    """The certificate to serve with (PEM), which somebody else keeps, such as cert-manager; None to sign our own."""
+
+    tls_key_file: Path | None = None
+    """Its private key (PEM)."""
+
     drain: timedelta = timedelta(seconds=10)
     """How long a leaving replica goes on answering: until the API server has lost it from the Service."""
+
+    def problems(self) -> list[str]:
+        """Return everything that cannot work."""
+        found = Settings.problems(self)
+        if (self.tls_cert_file is None) is not (self.tls_key_file is None):
+            found.append("--tls-cert-file and --tls-key-file: expected both or neither, got one of them")
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,6 +112,9 @@ class ControllerSettings(Settings):
     lease_duration: timedelta = timedelta(seconds=5)
     """How long pods may wait for a new leader when one dies without a word. Two leaders at once do no harm, since a
     release is the same whoever does it; so it is short, at the price of one small request a second."""
+
+    own_certificates: bool = True
+    """Whether we keep the CA Secret and the webhook configurations' caBundle; not where cert-manager does."""
 
 
 def read_namespace(given: str | None) -> str:

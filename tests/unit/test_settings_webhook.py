@@ -100,3 +100,17 @@ def test_the_namespace_is_what_was_given() -> None:
     assert read_namespace("mine") == "mine"
     assert read_namespace(None) == "ledgergate"
     assert read_namespace("") == "ledgergate"
+
+
+def test_a_certificate_needs_its_key() -> None:
+    """One file without the other serves nothing, and is refused before anything starts."""
+    with_both = WebhookSettings("pod-1", METRICS, tls_cert_file=Path("tls.crt"), tls_key_file=Path("tls.key"))
+    assert with_both.problems() == []
+    for alone in (
+        WebhookSettings("pod-1", METRICS, "B", tls_cert_file=Path("tls.crt")),
+        WebhookSettings("pod-1", METRICS, "B", tls_key_file=Path("tls.key")),
+    ):
+        assert [problem.split(":")[0] for problem in alone.problems()] == [
+            "--namespace",
+            "--tls-cert-file and --tls-key-file",
+        ]

@@ -1,0 +1,161 @@
+"""A certificate in files that somebody else renews, over real TLS."""
+
+import asyncio
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+from certs.authority import KeyPair, Unreadable, issue_authority, issue_leaf, read_certificate
+from certs.mounted import MountedCertificate
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+DAY = timedelta(days=1)
+AUTHORITY = issue_authority("tests", not_before=NOW - DAY, not_after=NOW + 90 * DAY)
+
+
+def leaf(days: int = 10) -> KeyPair:
+    """Issue a certificate for the loopback address."""
+    return issue_leaf(AUTHORITY, ["127.0.0.1"], not_before=NOW - DAY, not_after=NOW + days * DAY)
+
+
+class Volume:
+    """A Secret's volume as the kubelet keeps it: a directory with links, changed by one rename."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.version = 0
+        for name in ("tls.crt", "tls.key"):
+            (directory / name).symlink_to(Path("..data", name))
+
+    def hold(self, pair: KeyPair) -> None:
+        """Put a new pair into the volume."""
+        self.version += 1
+        there = self.directory / f"..{self.version}"
+        there.mkdir()
+        (there / "tls.crt").write_bytes(pair.certificate)
+        (there / "tls.key").write_bytes(pair.key)
+        link = self.directory / "..data_tmp"
+        link.symlink_to(there.name)
+        link.replace(self.directory / "..data")
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Volume:
+    return Volume(tmp_path)
+
+
+def mounted(volume: Volume, told: list[str]) -> MountedCertificate:
+    """Follow the volume."""
+    return MountedCertificate(
+        volume.directory / "tls.crt",
+        volume.directory / "tls.key",
+        clock=lambda: NOW,
+        issued=lambda reason, expires: told.append(f"{reason} until {expires:%Y-%m-%d}"),
+        failed=lambda error: told.append(str(error)),
+    )
+
+
+async def presented(context: ssl.SSLContext) -> int:
+    """Return the serial number of the certificate that a client of this server is shown."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        trust = ssl.create_default_context(cadata=AUTHORITY.certificate.decode())
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust)
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return x509.load_der_x509_certificate(shown).serial_number
+
+
+async def test_a_renewed_certificate_is_presented_to_the_next_client(volume: Volume) -> None:
+    """Whoever connects after the files have changed is shown the new certificate, by the same running context."""
+    told: list[str] = []
+    certificate = mounted(volume, told)
+    first, second = leaf(), leaf(20)
+    volume.hold(first)
+    certificate.refresh()
+    assert certificate.ready
+    assert await presented(certificate.context) == read_certificate(first.certificate).serial_number
+    volume.hold(second)
+    certificate.refresh()
+    certificate.refresh()
+    assert await presented(certificate.context) == read_certificate(second.certificate).serial_number
+    days = [f"{NOW + days * DAY:%Y-%m-%d}" for days in (10, 20)]
+    assert told == [f"first until {days[0]}", f"the files have changed until {days[1]}"]
+
+
+async def test_files_that_cannot_be_served_leave_the_certificate_as_it_is(volume: Volume) -> None:
+    """A key of another certificate, a text that is none, a file that is gone: said, and nothing else happens."""
+    certificate = mounted(volume, [])
+    good, other = leaf(), leaf()
+    volume.hold(good)
+    certificate.refresh()
+    for wrong, words in (
+        (KeyPair(good.certificate, other.key), "no private key of that certificate"),
+        (KeyPair(b"nothing", good.key), "no PEM certificate"),
+    ):
+        volume.hold(wrong)
+        with pytest.raises(Unreadable, match=words):
+            certificate.refresh()
+    (volume.directory / "..data").unlink()
+    with pytest.raises(Unreadable, match="cannot be read: No such file"):
+        certificate.refresh()
+    assert await presented(certificate.context) == read_certificate(good.certificate).serial_number
+
+
+async def test_the_files_may_come_after_the_server(volume: Volume) -> None:
+    """A server without files says so, is not ready, and serves them when they are there."""
+    told: asyncio.Queue[str] = asyncio.Queue()
+    certificate = MountedCertificate(
+        volume.directory / "tls.crt",
+        volume.directory / "tls.key",
+        clock=lambda: NOW,
+        issued=lambda reason, _: told.put_nowait(reason),
+        failed=lambda error: told.put_nowait(str(error)),
+        period=timedelta(milliseconds=5),
+    )
+    following = asyncio.create_task(certificate.run())
+    try:
+        async with asyncio.timeout(10):
+            assert "cannot be read" in await told.get()
+            assert not certificate.ready
+            volume.hold(leaf())
+            while await told.get() != "first":
+                pass
+            assert certificate.ready
+    finally:
+        following.cancel()
+
+
+def test_a_certificate_that_has_expired_is_not_ready(volume: Volume) -> None:
+    """A replica whose certificate nobody renews leaves the Service, instead of failing every handshake."""
+    certificate = mounted(volume, [])
+    volume.hold(issue_leaf(AUTHORITY, ["127.0.0.1"], not_before=NOW - 2 * DAY, not_after=NOW - DAY))
+    certificate.refresh()
+    assert not certificate.ready
+
+
+def test_rsa_is_served_too(volume: Volume) -> None:
+    """The key is of the keeper's choice: cert-manager's default is RSA."""
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+    certificate = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW - DAY, NOW + DAY).sign(
+        key, hashes.SHA256()
+    )
+    volume.hold(
+        KeyPair(
+            certificate.public_bytes(serialization.Encoding.PEM),
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ),
+        )
+    )
+    served = mounted(volume, [])
+    served.refresh()
+    assert served.ready
