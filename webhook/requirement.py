@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
-from migrations.revision import Revision, RevisionError
+from migrations.revision import Revision, RevisionError, canonical
 from webhook.objects import Pod
 
 REVISION = "ledgergate.dev/revision"
 PER_GATE = "revision.ledgergate.dev/"
 MIGRATES = "ledgergate.dev/migrates"
+ANCESTORS = "ledgergate.dev/ancestors"
+ANCESTORS_PER_GATE = "ancestors.ledgergate.dev/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +20,14 @@ class Requirement:
         expected: the revision that the pod's image was built for; None where none is declared.
         invalid: a declaration that cannot be read, as it stands; None where there is none.
         migrates: the pod carries the migrator for this gate.
+        ancestors: the revisions that lead to the expected one, as far as the pod declares them; of use only where the
+            ledger's tool records heads without a history.
     """
 
     expected: Revision | None = None
     invalid: str | None = None
     migrates: bool = False
+    ancestors: frozenset[str] = frozenset()
 
 
 def declares(pod: Pod) -> bool:
@@ -39,14 +44,22 @@ def requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requireme
         expect_env: the environment variable that the gate names, looked for in any container, literal values only
             (a value from a ConfigMap or Secret is not known at admission).
     """
-    migrates = gate in (name.strip() for name in pod.annotations.get(MIGRATES, "").split(","))
+    migrates = gate in _listed(pod, MIGRATES)
     declared = _declared(pod, gate, expect_env)
     if declared is None:
         return Requirement(migrates=migrates)
     try:
-        return Requirement(expected=Revision.parse(declared), migrates=migrates)
+        expected = Revision.parse(declared)
     except RevisionError:
         return Requirement(invalid=declared, migrates=migrates)
+    place = f"{ANCESTORS_PER_GATE}{gate}"
+    ancestors = frozenset(map(canonical, _listed(pod, place if place in pod.annotations else ANCESTORS)))
+    return Requirement(expected=expected, migrates=migrates, ancestors=ancestors)
+
+
+def _listed(pod: Pod, annotation: str) -> list[str]:
+    """Give the names of a comma-separated annotation."""
+    return [name for part in pod.annotations.get(annotation, "").split(",") if (name := part.strip())]
 
 
 def _declared(pod: Pod, gate: str, expect_env: str | None) -> str | None:

@@ -3,12 +3,12 @@
 The one place where that is decided; admission, release and readiness all ask here. Pure: no I/O, no clock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
-from migrations.ledger import Ledger
+from migrations.ledger import Ledger, Position
 from migrations.reading import Reading
 from migrations.revision import Revision
 from webhook.gate import Action, Mode, Policy
@@ -72,7 +72,7 @@ _OUTCOME = {
     Action.DENY: Outcome.DENY,
 }
 _APPLIED = {Reason.MATCHES, Reason.AHEAD, Reason.INCOMPATIBLE}
-"""The ledger has the expected revision, complete; that alone does not let the pod run."""
+"""The ledger has the expected revision, complete, or is past it; that alone does not let the pod run."""
 
 _NEXT = {
     Outcome.ADMIT: "the pod starts",
@@ -130,21 +130,22 @@ def _judge(gate: str, requirement: Requirement, reading: Reading, policy: Policy
         outcome = _OUTCOME[policy.on_undeclared]
         return Reason.UNDECLARED, outcome, _undeclared(gate, outcome)
     if reading.ledger is None or reading.fault is not None:
-        return _unreachable(gate, requirement.expected, reading, policy)
-    return _compare(gate, requirement.expected, reading.ledger, policy)
+        return _unreachable(gate, requirement.expected, requirement.ancestors, reading, policy)
+    return _compare(gate, requirement.expected, requirement.ancestors, reading.ledger, policy)
 
 
-def _compare(gate: str, expected: Revision, ledger: Ledger, policy: Policy) -> _Judgement:
+def _compare(gate: str, expected: Revision, ancestors: Collection[str], ledger: Ledger, policy: Policy) -> _Judgement:
     behind = _OUTCOME[policy.on_behind]
     name, head = _shown(expected.name), _shown(ledger.head or "its beginning (nothing is applied)")
-    if not ledger.contains(expected.name) or _dirty_below(expected.name, ledger):
-        dirty = ledger.dirty
-        if dirty is not None:
-            then = f"{_shown(dirty.revision)} is recorded as {dirty.state}"
-            return Reason.DIRTY, behind, f"ledger {gate}: {then}; the pod expects {name}: {_NEXT[behind]} settled"
-        text = f"ledger {gate} is at {head}, the pod expects {name}: {_NEXT[behind]} applied"
+    position, dirty = ledger.position(expected.name, ancestors), ledger.unsettled(expected.name)
+    if dirty is not None:
+        then = f"{_shown(dirty.revision)} is recorded as {dirty.state}"
+        return Reason.DIRTY, behind, f"ledger {gate}: {then}; the pod expects {name}: {_NEXT[behind]} settled"
+    if position in {Position.SHORT, Position.UNTOLD}:
+        untold = " (which is newer cannot be told)" if position is Position.UNTOLD else ""
+        text = f"ledger {gate} is at {head}, the pod expects {name}{untold}: {_NEXT[behind]} applied"
         return Reason.BEHIND, behind, text
-    if ledger.gap(expected):
+    if position is not Position.BEYOND and ledger.gap(expected):
         text = f"ledger {gate} has {name} but lacks one that the pod's image knows below it: {_NEXT[behind]} applied"
         return Reason.INCOMPLETE, behind, text
     barrier = ledger.barrier(expected.name)
@@ -154,19 +155,16 @@ def _compare(gate: str, expected: Revision, ledger: Ledger, policy: Policy) -> _
             f"{_shown(barrier.compatible_from or '')} cannot run, and the pod expects {name}"
         )
         return Reason.INCOMPATIBLE, Outcome.DENY, text
-    if ledger.head == expected.name:
+    if position is Position.HEAD:
         return Reason.MATCHES, Outcome.ADMIT, f"ledger {gate} is at {name}, as the pod expects"
     ahead = _OUTCOME[policy.on_ahead]
     text = f"ledger {gate} is at {head}, ahead of {name}, which the pod expects"
     return Reason.AHEAD, ahead, f"{text}: {_ahead_next(ahead)}"
 
 
-def _dirty_below(name: str, ledger: Ledger) -> bool:
-    """Tell whether something unfinished stands at or below a revision; what is newer does not concern its image."""
-    return ledger.dirty is not None and ledger.dirty.revision <= name
-
-
-def _unreachable(gate: str, expected: Revision, reading: Reading, policy: Policy) -> _Judgement:
+def _unreachable(
+    gate: str, expected: Revision, ancestors: Collection[str], reading: Reading, policy: Policy
+) -> _Judgement:
     text, name = f"ledger {gate} cannot be read now", _shown(expected.name)
     if policy.on_unreachable is not Action.LAST_KNOWN:
         outcome = _OUTCOME[policy.on_unreachable]
@@ -175,9 +173,10 @@ def _unreachable(gate: str, expected: Revision, reading: Reading, policy: Policy
         # A ledger that was never read here comes from the gate's status, which keeps the newest revisions only: it can
         # tell what was applied, but not whether something older is missing.
         asked = expected if reading.observed_at is not None else Revision(expected.name)
-        reason, known, _ = _compare(gate, asked, reading.ledger, policy)
+        reason, known, _ = _compare(gate, asked, ancestors, reading.ledger, policy)
         if reason in _APPLIED and known.good:
-            return Reason.UNREACHABLE, Outcome.ADMIT, f"{text}; when last read it had {name}: the pod starts"
+            then = "had" if reading.ledger.contains(expected.name) else "was ahead of"
+            return Reason.UNREACHABLE, Outcome.ADMIT, f"{text}; when last read it {then} {name}: the pod starts"
         if reason in _APPLIED:
             then = _unreachable_next(Outcome.HOLD)
             return Reason.UNREACHABLE, Outcome.HOLD, f"{text}; when last read it was no ledger for {name}: {then}"

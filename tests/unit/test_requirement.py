@@ -97,3 +97,18 @@ def test_the_migrator_may_declare_too() -> None:
 def test_a_pod_declares_by_any_of_the_annotations(annotations: dict[str, str] | None, declared: bool) -> None:
     """Even a broken declaration says that the pod waits for some ledger; an environment says so only to a gate."""
     assert declares(pod(annotations, [{"name": "EXPECTED", "value": "a"}])) is declared
+
+
+@pytest.mark.parametrize(
+    ("annotations", "ancestors"),
+    [
+        ({}, ()),
+        ({"ledgergate.dev/ancestors": "a, b.py,,c ,"}, ("a", "b", "c")),
+        ({"ledgergate.dev/ancestors": "a", "ancestors.ledgergate.dev/app": "b"}, ("b",)),
+        ({"ledgergate.dev/ancestors": "a", "ancestors.ledgergate.dev/other": "b"}, ("a",)),
+    ],
+)
+def test_a_pod_may_say_what_leads_to_its_revision(annotations: dict[str, str], ancestors: tuple[str, ...]) -> None:
+    """A list, for the gate or for any; blanks, empty places and extensions do not count."""
+    found = requirement(pod({"ledgergate.dev/revision": "z", **annotations}), "app")
+    assert found == Requirement(Revision("z"), ancestors=frozenset(ancestors))

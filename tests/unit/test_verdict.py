@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from migrations.ledger import Ledger, Record, State
+from migrations.ledger import History, Ledger, Record, State
 from migrations.reading import Fault, Reading
 from migrations.revision import Revision, declare
 from webhook.gate import Action, Mode, Policy
@@ -190,6 +190,34 @@ def test_a_bypass_ends_at_its_time() -> None:
 def test_messages_say_what_is_expected_what_is_there_and_what_is_next(row: str, policy: Policy, message: str) -> None:
     """A person who reads only the message knows what to do."""
     assert decide("app", ROWS[row].requirement, ROWS[row].reading, policy, NOW).message == message
+
+
+HEADS = Ledger.of([Record("cafe", APPLIED)], History.HEADS)
+
+
+@pytest.mark.parametrize(
+    ("seen", "ancestors", "reason", "outcome"),
+    [
+        ((), (), Reason.BEHIND, Outcome.HOLD),
+        ((), ("base", "cafe"), Reason.BEHIND, Outcome.HOLD),
+        ((), ("base", "beef"), Reason.AHEAD, Outcome.ADMIT),
+        (("base", "feed"), (), Reason.AHEAD, Outcome.ADMIT),
+        (("feed", "cafe"), (), Reason.AHEAD, Outcome.ADMIT),
+        (("cafe", "feed"), (), Reason.BEHIND, Outcome.HOLD),
+    ],
+)
+def test_heads_without_a_history(
+    seen: tuple[str, ...], ancestors: tuple[str, ...], reason: Reason, outcome: Outcome
+) -> None:
+    """What the image declares and what was seen tell ahead from behind; who was overtaken by a downgrade is behind."""
+    required = Requirement(Revision("feed"), ancestors=frozenset(ancestors))
+    verdict = decide("app", required, read(HEADS.remembering(seen)), Policy(), NOW)
+    assert (verdict.reason, verdict.outcome) == (reason, outcome)
+    assert ("cannot be told" in verdict.message) is (reason is Reason.BEHIND and not ancestors)
+    after = decide("app", required, lost(HEADS.remembering(seen)), Policy(), NOW)
+    assert after.outcome is outcome
+    if ancestors and outcome is Outcome.ADMIT:
+        assert "was ahead of feed" in after.message
 
 
 def test_last_known_does_not_claim_what_was_not_seen() -> None:
