@@ -9,6 +9,9 @@ _COMMANDS = {
     "migrate": ("migrations.cli", "Apply and inspect migrations, exactly once, under one lock."),
     "webhook": ("webhook.roles", "Run the admission server."),
     "controller": ("webhook.roles", "Run the controller: releases, status, certificates."),
+    "status": ("webhook.commands.status", "Show gates and held pods, each with the reason."),
+    "bypass": ("webhook.commands.bypass", "Open a gate for a limited time, in an emergency."),
+    "release": ("webhook.commands.release", "Take every scheduling gate of ours off, before uninstalling."),
 }
 
 

@@ -1,0 +1,67 @@
+"""Find the API server that a person, or a Job of a chart, means: as kubectl finds it."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kubernetes_asyncio import config
+from kubernetes_asyncio.client import ApiClient, Configuration
+
+from webhook.cluster import Cluster, Unusable
+
+USER_AGENT = "ledgergate-cli"
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_HINT = "name a kubeconfig with --kubeconfig or KUBECONFIG, and one of its contexts with --context"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which cluster, and where in it.
+
+    Args:
+        kubeconfig: a file; None for `KUBECONFIG`, then `~/.kube/config`, then the pod's own service account.
+        context: a context of the kubeconfig; None for its current one.
+        namespace: None for the context's, else `default`.
+    """
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    namespace: str | None = None
+
+
+@asynccontextmanager
+async def reach(target: Target) -> AsyncIterator[tuple[Cluster, str]]:
+    """Give a connection, and the namespace that is meant.
+
+    The order is kubectl's
+    (https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#the-kubeconfig-environment-variable).
+
+    Raises:
+        Unusable: no API server can be addressed.
+    """
+    configuration = Configuration()
+    default = "default"
+    try:
+        if _has_kubeconfig(target):
+            file = str(target.kubeconfig) if target.kubeconfig else None
+            loader = await config.load_kube_config(file, target.context, configuration)
+            current: dict[str, Any] = loader.current_context or {}
+            default = current.get("context", {}).get("namespace") or default
+        else:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            default = _POD_NAMESPACE.read_text().strip()  # noqa: ASYNC240 - a few bytes, before there is any concurrency
+    except Exception as error:  # a broken file breaks the loader in as many ways as there are
+        raise Unusable(f"no way to an API server: {str(error).rstrip('. ')}; {_HINT}") from error
+    client = ApiClient(configuration)
+    client.user_agent = USER_AGENT
+    async with Cluster(client) as cluster:
+        yield cluster, target.namespace or default
+
+
+def _has_kubeconfig(target: Target) -> bool:
+    """Tell whether a kubeconfig is named or lies where kubectl looks; what is named and missing is an error."""
+    named = target.kubeconfig or target.context or os.environ.get("KUBECONFIG")
+    return bool(named) or (Path.home() / ".kube" / "config").is_file()

@@ -1,0 +1,124 @@
+"""`ledgergate status`: gates and held pods, with nothing but a kubeconfig."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import click
+
+from webhook.cluster import Cluster, Collection
+from webhook.commands import output
+from webhook.commands.access import Target, reach
+from webhook.commands.flags import DONE, USAGE, command, fail, flag
+from webhook.commands.survey import Found, Namespace, PodEvent, ShownGate, survey
+from webhook.errors import ClusterError, Forbidden, NotFound
+from webhook.objects import API_GROUP, API_VERSION, Pod
+from webhook.reflector import Object
+
+T = TypeVar("T", bound=Object)
+
+NOT_INSTALLED = (
+    "ledgergate is not installed in this cluster: it has no LedgerGates (CustomResourceDefinition "
+    f"ledgergates.{API_GROUP}); docs/install.md says how"
+)
+
+
+@command(
+    examples="""
+  ledgergate status -n shop
+  kubectl ledgergate -A
+  ledgergate status -A -o json | jq '.held[] | {pod, message}'
+"""
+)
+@flag("--all-namespaces", "-A", is_flag=True, help="Every namespace.")
+@flag(
+    "--output",
+    "-o",
+    "as_format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How it is written.",
+)
+async def status(target: Target, *, all_namespaces: bool, as_format: str) -> int:
+    """Show the gates of a namespace and the pods that are held, each with the reason.
+
+    Asks the API server alone, never a database. Needs to list LedgerGates and pods, and, to tell everything, Events.
+    """
+    async with reach(target) as (cluster, namespace):
+        place = None if all_namespaces else namespace
+        looked = await look(cluster, place)
+    now = datetime.now(UTC)
+    found = survey(looked.found, now)
+    if as_format == "json":
+        click.echo(output.document(found))
+    elif looked.installed or found.held:
+        output.show(found, now, where=f"in namespace {place}" if place else "in any namespace")
+    for gap in looked.gaps:
+        fail(gap, DONE)
+    if looked.installed:
+        return DONE
+    if found.held:
+        fail("pods are held all the same: `ledgergate release --all` lets them go", DONE)
+    return fail(NOT_INSTALLED, USAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What could be listed.
+
+    Args:
+        gaps: what could not, and why.
+    """
+
+    found: Found
+    installed: bool = True
+    gaps: tuple[str, ...] = ()
+
+
+async def look(cluster: Cluster, namespace: str | None) -> Look:
+    """List everything at once.
+
+    Args:
+        namespace: None for all.
+
+    Raises:
+        ClusterError: neither LedgerGates nor pods can be listed.
+    """
+    unbound, held_notes = "spec.nodeName=", "reason=Held,involvedObject.kind=Pod"
+    own = f"metadata.name={namespace}" if namespace else ""
+    gates, pods, notes, namespaces = await asyncio.gather(
+        _list(cluster, _path(f"/apis/{API_GROUP}/{API_VERSION}", "ledgergates", namespace), ShownGate),
+        _list(cluster, _path("/api/v1", "pods", namespace), Pod, unbound),
+        _list(cluster, _path("/api/v1", "events", namespace), PodEvent, held_notes),
+        _list(cluster, "/api/v1/namespaces", Namespace, own),
+    )
+    if isinstance(pods, ClusterError):
+        raise pods
+    if isinstance(gates, ClusterError) and not isinstance(gates, (NotFound, Forbidden)):
+        raise gates
+    gaps = tuple(
+        f"{what} cannot be listed: {failure}"
+        for what, failure in (("LedgerGates", gates), ("Events, which tell why a pod is held,", notes))
+        if isinstance(failure, ClusterError) and not isinstance(failure, NotFound)
+    )
+    listed = Found(_or_none(gates), _or_none(pods), _or_none(notes), _or_none(namespaces))
+    return Look(listed, installed=not isinstance(gates, NotFound), gaps=gaps)
+
+
+def _path(api: str, resource: str, namespace: str | None) -> str:
+    return f"{api}/namespaces/{namespace}/{resource}" if namespace else f"{api}/{resource}"
+
+
+async def _list(cluster: Cluster, path: str, kind: type[T], fields: str = "") -> list[T] | ClusterError:
+    query = (("fieldSelector", fields),) if fields else ()
+    try:
+        items, _ = await Collection(cluster, path, kind, query).snapshot()
+    except ClusterError as failure:
+        return failure
+    return items
+
+
+def _or_none(listed: list[T] | ClusterError) -> list[T]:
+    return [] if isinstance(listed, ClusterError) else listed

@@ -1,0 +1,124 @@
+"""Take our scheduling gate off every pod, as an administrator, whatever runs of ours or does not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+
+from webhook.cluster import Cluster, Collection
+from webhook.errors import ClusterError, Forbidden, NotFound
+from webhook.objects import API_GROUP, Pod
+from webhook.reflector import Key
+from webhook.review import release_patch
+from webhook.settings import CONFIGURATION
+
+PARALLEL = 32
+"""Requests at a time."""
+
+PAUSE = 0.5
+"""Seconds between two rounds."""
+
+CALM_ROUNDS = 3
+"""Rounds in a row that must find no held pod once the guard is gone: an API server learns of that by a watch, so for
+some tenths of a second it may still create pods with our gate."""
+
+PATIENCE = 30.0
+"""Seconds in which a pod that could not be released is tried again."""
+
+_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+GUARDS: Mapping[str, str] = {
+    f"mutatingadmissionpolicybindings/hold.{API_GROUP}": "the hold inside the API server",
+    f"mutatingadmissionpolicies/hold.{API_GROUP}": "the hold inside the API server",
+    f"mutatingwebhookconfigurations/{CONFIGURATION}": "the webhook that holds",
+    f"validatingwebhookconfigurations/{CONFIGURATION}": "the webhook that has the last word",
+}
+"""What puts our gate on pods and keeps it there, in the order in which it is taken away: nothing holds a new pod any
+more before what forbids the release goes."""
+
+
+@dataclass(slots=True)
+class Ungated:
+    """How far a release has come.
+
+    Args:
+        released: pods that are free.
+        refused: pods that stay held, and why.
+    """
+
+    released: set[Key] = field(default_factory=set)
+    refused: dict[Key, ClusterError] = field(default_factory=dict)
+
+    @property
+    def forbidden(self) -> bool:
+        """Whether a pod stays held because somebody forbids its release."""
+        return any(isinstance(error, Forbidden) for error in self.refused.values())
+
+
+async def remove_guards(cluster: Cluster) -> AsyncIterator[str]:
+    """Delete everything that holds pods or guards a gate's removal; yields the name of each that was there.
+
+    Raises:
+        ClusterError: one cannot be deleted.
+    """
+    for name in GUARDS:
+        try:
+            await cluster.request("DELETE", f"{_ADMISSION}/{name}")
+        except NotFound:
+            continue  # of the policy before Kubernetes 1.36, or of all that an earlier run has taken away
+        yield name
+
+
+async def ungate(
+    cluster: Cluster, namespace: str | None, *, unguarded: bool, on_progress: Callable[[int, int], None]
+) -> Ungated:
+    """Release every held pod.
+
+    Args:
+        namespace: None for all.
+        unguarded: nothing of ours refuses it any more; so a refusal is old, and a pod may still come with our gate.
+        on_progress: called with the number of pods released, and of those seen.
+
+    Raises:
+        ClusterError: the pods cannot be listed.
+    """
+    loop, done = asyncio.get_running_loop(), Ungated()
+    deadline, calm = loop.time() + PATIENCE, 0
+    while calm < (CALM_ROUNDS if unguarded else 1) and loop.time() < deadline:
+        held = [pod for pod in await _unbound(cluster, namespace) if pod.held]
+        final = set() if unguarded else {key for key, error in done.refused.items() if isinstance(error, Forbidden)}
+        due = [pod for pod in held if pod.metadata.key not in final]
+        calm = 0 if due else calm + 1
+        done.refused = {key: error for key, error in done.refused.items() if key in final}
+        await _release_all(cluster, due, done, on_progress)
+        if done.refused or unguarded:
+            await asyncio.sleep(PAUSE)
+    return done
+
+
+async def _release_all(
+    cluster: Cluster, pods: list[Pod], done: Ungated, on_progress: Callable[[int, int], None]
+) -> None:
+    slots = asyncio.Semaphore(PARALLEL)
+    seen = len(done.released) + len(pods)
+
+    async def release(pod: Pod) -> None:
+        key = pod.metadata.key
+        try:
+            async with slots:
+                await cluster.patch_pod(pod.metadata, release_patch(pod))
+        except NotFound:
+            return
+        except ClusterError as error:
+            done.refused[key] = error
+            return
+        done.released.add(key)
+        on_progress(len(done.released), seen)
+
+    async with asyncio.TaskGroup() as group:
+        for pod in pods:
+            group.create_task(release(pod))
+
+
+async def _unbound(cluster: Cluster, namespace: str | None) -> list[Pod]:
+    path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
+    pods, _ = await Collection(cluster, path, Pod, (("fieldSelector", "spec.nodeName="),)).snapshot()
+    return pods
