@@ -1,0 +1,44 @@
+{{/*
+The objects of one file of manifests/base, as a YAML list, in this release's namespace and with our labels.
+
+files/ has copies of those files (a test sees that they are the same), so that what is installed is written once,
+whoever installs it; the templates here say only what the values change. A chart cannot read files outside of it, and
+not everybody's tools follow links.
+
+Arguments: the root context, the file's name.
+*/}}
+{{- define "ledgergate.objects" -}}
+{{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
+{{- $excluded := concat (list $root.Release.Namespace "kube-system") $root.Values.admission.excludedNamespaces -}}
+{{- $text := $root.Files.Get (printf "files/%s" $name)
+  | required (printf "files/%s is missing from the chart" $name)
+  | replace "namespace: ledgergate" (printf "namespace: %s" $root.Release.Namespace)
+  | replace "serviceaccount:ledgergate:" (printf "serviceaccount:%s:" $root.Release.Namespace)
+  | replace "[ledgergate, kube-system]" (toJson $excluded) -}}
+{{- $objects := list -}}
+{{- range splitList "\n---\n" $text -}}
+  {{- $object := fromYaml . -}}
+  {{- include "ledgergate.label" (list $root $object) -}}
+  {{- $objects = append $objects $object -}}
+{{- end -}}
+{{- toYaml $objects -}}
+{{- end -}}
+
+{{/* Puts our labels on an object, and on the pods of a template. Arguments: the root context, the object. */}}
+{{- define "ledgergate.label" -}}
+{{- $ours := dict "app.kubernetes.io/name" "ledgergate" "app.kubernetes.io/version" (index . 0).Chart.AppVersion -}}
+{{- $object := index . 1 -}}
+{{- $_ := set $object.metadata "labels" (mergeOverwrite (dict) ($object.metadata.labels | default dict) $ours) -}}
+{{- with dig "spec" "template" "metadata" nil $object -}}
+  {{- $_ := set . "labels" (mergeOverwrite (dict) (.labels | default dict) $ours) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Each object of a list as a document of its own. Argument: the list. */}}
+{{- define "ledgergate.documents" -}}
+{{- range . }}
+---
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

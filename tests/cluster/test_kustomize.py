@@ -1,0 +1,114 @@
+"""The kustomize way and the helm way install the same objects, and each object is what the API server accepts."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = ROOT / "manifests"
+CHART = MANIFESTS / "chart"
+FILES = CHART / "files"
+OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir())
+# What the chart's files/ are copies of.
+SOURCES = {
+    **{path.name: path for path in (MANIFESTS / "base").glob("*.yaml") if path.name != "kustomization.yaml"},
+    "role.yaml": MANIFESTS / "namespace/role.yaml",
+    "ledgergates.yaml": MANIFESTS / "crd/ledgergates.yaml",
+    "certificates.yaml": MANIFESTS / "components/cert-manager/certificates.yaml",
+    "metrics.yaml": MANIFESTS / "components/prometheus/metrics.yaml",
+    "alerts.yaml": MANIFESTS / "alerts/ledgergate.yaml",
+    "dashboard.json": MANIFESTS / "dashboards/ledgergate.json",
+}
+
+Object = dict[str, Any]
+Key = tuple[str, str, str]
+
+
+def run(*command: str | Path) -> str:
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def by_key(rendered: str) -> dict[Key, Object]:
+    objects = [each for each in yaml.safe_load_all(rendered) if each]
+    keyed = {(each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]): each for each in objects}
+    assert len(keyed) == len(objects)
+    return keyed
+
+
+def from_helm(helm_program: Path, *flags: str, namespace: str = "ledgergate") -> dict[Key, Object]:
+    """What a release consists of: hooks come and go, and what helm keeps is marked for it."""
+    rendered = run(helm_program, "template", "any-name", CHART, "--namespace", namespace, *flags)
+    objects = by_key(rendered)
+    for each in objects.values():
+        annotations = each["metadata"].get("annotations", {})
+        if annotations.pop("helm.sh/resource-policy", None) and not annotations:
+            del each["metadata"]["annotations"]
+    return {key: each for key, each in objects.items() if "helm.sh/hook" not in each["metadata"].get("annotations", {})}
+
+
+def from_kustomize(programs: Path, folder: Path) -> dict[Key, Object]:
+    """Everything but the Namespace, which belongs to whoever runs helm."""
+    objects = by_key(run(programs / "kubectl", "kustomize", folder))
+    return {key: each for key, each in objects.items() if key[0] != "Namespace"}
+
+
+def assert_same(found: dict[Key, Object], expected: dict[Key, Object]) -> None:
+    assert found.keys() == expected.keys()
+    assert [key for key, each in expected.items() if found[key] != each] == []
+
+
+def test_the_chart_has_the_manifests_of_the_base() -> None:
+    """The chart's files are copies, byte by byte; what differs is copied by the command in the message."""
+    stale = [name for name, source in SOURCES.items() if (FILES / name).read_bytes() != source.read_bytes()]
+    copies = [f"cp {SOURCES[name].relative_to(ROOT)} {(FILES / name).relative_to(ROOT)}" for name in stale]
+    assert not stale, "\n".join(["the chart's copies are out of date; run:", *copies])
+    assert {path.name for path in FILES.iterdir()} == set(SOURCES)
+
+
+def test_the_base_is_the_chart(programs: Path, helm_program: Path) -> None:
+    """`kubectl kustomize manifests/base` and `helm template` give the same objects, one by one."""
+    expected = from_kustomize(programs, MANIFESTS / "base")
+    found = from_helm(helm_program, "--set", "admission.policy=always")
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_overlay_is_the_chart_with_its_values(programs: Path, helm_program: Path, overlay: str) -> None:
+    """An overlay's values.yaml makes the chart what the overlay makes the base."""
+    folder = MANIFESTS / "overlays" / overlay
+    expected = from_kustomize(programs, folder)
+    policy = () if overlay == "before-1.36" else ("--set", "admission.policy=always")
+    found = from_helm(helm_program, "--values", str(folder / "values.yaml"), *policy)
+    assert_same(found, expected)
+
+
+def test_cert_manager_is_the_chart_with_its_value(programs: Path, helm_program: Path, tmp_path: Path) -> None:
+    """The component makes the base what `certificates.manager=cert-manager` makes the chart."""
+    component = tmp_path / "kustomization.yaml"
+    relative = Path(*[".."] * (len(tmp_path.parts) - 1), *MANIFESTS.parts[1:])
+    component.write_text(
+        yaml.safe_dump({"resources": [f"{relative}/base"], "components": [f"{relative}/components/cert-manager"]})
+    )
+    expected = from_kustomize(programs, tmp_path)
+    found = from_helm(helm_program, "--set", "admission.policy=always,certificates.manager=cert-manager")
+    assert_same(found, expected)
+
+
+def test_another_namespace_is_named_everywhere(helm_program: Path) -> None:
+    """In another namespace nothing of the default one is left: subjects, Services, selectors, CEL expressions."""
+    flags = ("--set", "admission.policy=always,metrics.serviceMonitor.enabled=true,metrics.alerts.enabled=true")
+    here, there = (from_helm(helm_program, *flags, namespace=name) for name in ("ledgergate", "guard"))
+    moved = yaml.safe_load(
+        yaml.safe_dump(list(here.values()))
+        .replace("namespace: ledgergate\n", "namespace: guard\n")
+        .replace("serviceaccount:ledgergate:", "serviceaccount:guard:")
+        .replace("- ledgergate\n        - kube-system", "- guard\n        - kube-system")
+        .replace("- ledgergate\n          - kube-system", "- guard\n          - kube-system")
+    )
+    assert moved != list(here.values())
+    assert list(there.values()) == moved
