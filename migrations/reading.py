@@ -47,6 +47,19 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class RowLock:
+    """A tool's lock that is a row of a table, as it stands; whether its owner lives is another question.
+
+    Attributes:
+        holder: Who took it, in the tool's words; None where it does not say.
+        since: When, UTC; None where it does not say.
+    """
+
+    holder: str | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What is known of a ledger.
 

@@ -10,7 +10,7 @@ from migrations import lock
 from migrations.dialects import detection
 from migrations.dialects.detection import Location, Relation, wanted
 from migrations.failures import TableMissing
-from migrations.reading import Run
+from migrations.reading import RowLock, Run
 from migrations.statements import bind, load
 
 if TYPE_CHECKING:
@@ -140,6 +140,19 @@ async def running(session: Session, location: Location, now: datetime) -> Run | 
             name = holder.pod or holder.application or f"backend {holder.pid}"
             return Run(name, holder.revision, since and since.replace(microsecond=0))
     return None
+
+
+async def row_lock(session: Session, location: Location) -> RowLock | None:
+    """Tell whether the lock that the tool keeps in a table is taken; None when it is not, or there is none.
+
+    Raises:
+        DatabaseError: As `failures` says.
+    """
+    table, statement = location.dialect.lock_table(location.place), location.dialect.read_lock(location.place)
+    if table is None or statement is None or not await session.exists(table):
+        return None
+    rows = await session.rows(statement)
+    return RowLock(rows[0]["holder"], rows[0]["since"]) if rows else None
 
 
 async def _locate(session: Session, source: Source) -> Location:

@@ -50,18 +50,20 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class RowLock:
-    """A lock that is a row of a table: a process that is killed leaves it behind.
+class LockTable:
+    """A table beside the ledger whose row is the tool's lock: a process that is killed leaves it behind.
 
-    The dialect's .sql file has two more blocks, in which `{lock}` stands for the lock's table. `lock` gives one row
-    with `holder` (text or null) and `since` (timestamptz or null) while the lock is taken, and none while it is free.
+    The dialect's .sql file has two more blocks, in which `{lock}` stands for this table. `lock` gives one row with
+    `holder` (text or null) and `since` (timestamptz or null) while the lock is taken, and none while it is free.
     `unlock` frees it as the tool's own command does.
 
     Attributes:
-        table: Name of the lock's table, beside the ledger; `{table}` stands for the ledger's name.
+        name: Of the table; `{table}` stands for the ledger's name.
+        by_hand: How the tool's users free it.
     """
 
-    table: str
+    name: str
+    by_hand: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Dialect:
     history: History = History.NAMES
     naming: Naming = Naming.NAME
     key: Callable[[Place], int] | None = None
-    row_lock: RowLock | None = None
+    row_lock: LockTable | None = None
 
     def candidates(self) -> Sequence[Dialect]:
         """Give the dialects that the ledger may be written in: this one."""
@@ -111,7 +113,7 @@ class Dialect:
         return bind(_statements(self.name)["read"], table=place.relation, held=held)
 
     def read_lock(self, place: Place) -> str | None:
-        """Give the statement that tells who has taken the row lock, see `RowLock`; None where the tool has none."""
+        """Give the statement that tells who has taken the row lock, see `LockTable`; None where the tool has none."""
         return self._on_lock("lock", place)
 
     def clear_lock(self, place: Place) -> str | None:
@@ -120,7 +122,7 @@ class Dialect:
 
     def lock_table(self, place: Place) -> str | None:
         """Give the quoted, qualified name of the row lock's table; None where the tool has none."""
-        return None if self.row_lock is None else quoted(place.schema, bind(self.row_lock.table, table=place.table))
+        return None if self.row_lock is None else quoted(place.schema, bind(self.row_lock.name, table=place.table))
 
     def ledger(self, rows: Iterable[Mapping[str, Any]]) -> Ledger:
         """Make the ledger of the rows of `select`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from migrations.dialects.dialect import Dialect, RowLock
+from migrations.dialects.dialect import Dialect, LockTable
 from migrations.ledger import Record, State
 from migrations.revision import canonical
 
@@ -21,7 +21,7 @@ KNEX = Dialect(
     table="knex_migrations",
     columns=frozenset({"id", "name", "batch", "migration_time"}),
     record=_knex,
-    row_lock=RowLock("{table}_lock"),
+    row_lock=LockTable("{table}_lock", by_hand="npx knex migrate:unlock"),
 )
 
 
