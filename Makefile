@@ -35,6 +35,12 @@ demo: $(VENV)/installed ## the main job on a real API server and a real PostgreS
 test: $(VENV)/installed lint ## every check and every test
 	@$(BIN)/python -m tests.cluster.controlplane build
 	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup
+	@for version in 13 15; do \
+		if $(BIN)/python -m tests.postgres_versions $$version; then \
+			echo "tests/integration on PostgreSQL $$version"; \
+			LEDGERGATE_POSTGRES=$$version $(BIN)/pytest --numprocesses=2 --dist=loadgroup tests/integration; \
+		else echo "tests/integration NOT RUN on PostgreSQL $$version"; fi; \
+	done
 
 .PHONY: bench
 bench: $(VENV)/installed ## measure; writes bench/results.json

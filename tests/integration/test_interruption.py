@@ -13,6 +13,7 @@ import pytest
 
 from tests import waiting
 from tests.integration.test_up import exists, states
+from tests.postgres_versions import since
 
 if TYPE_CHECKING:
     import subprocess
@@ -34,6 +35,10 @@ SLEEPS = """select exists (
     where datname = current_database() and pid <> pg_backend_pid() and state = 'active'
         and query ~ 'pg[_]sleep|call half'
 )"""
+
+NOTICES = since(
+    14, "client_connection_check_interval, without which a killed client goes unnoticed until its statement ends"
+)
 
 
 async def until(connection: Connection, condition: str, deadline: float = 20) -> float:
@@ -100,6 +105,7 @@ async def test_sigterm_outside_a_transaction_is_recorded(
     assert "interrupted" in await connection.fetchval("select error from ledgergate_migrations where state = 'failed'")
 
 
+@NOTICES
 @pytest.mark.parametrize("sleeping", [""], indirect=True)
 async def test_sigkill_frees_the_lock_within_seconds(
     sleeping: subprocess.Popen[str], ledgergate: Ledgergate, connection: Connection
@@ -113,6 +119,7 @@ async def test_sigkill_frees_the_lock_within_seconds(
     assert await states(connection) == {"one": "applied", "two": "applied"}
 
 
+@NOTICES
 @pytest.mark.parametrize("sleeping", ["transaction:false"], indirect=True)
 async def test_after_sigkill_outside_a_transaction_it_goes_on(
     sleeping: subprocess.Popen[str], ledgergate: Ledgergate, connection: Connection
@@ -129,6 +136,7 @@ async def test_after_sigkill_outside_a_transaction_it_goes_on(
     assert await states(connection) == {"one": "applied", "two": "applied"}
 
 
+@NOTICES
 async def test_after_sigkill_in_what_commits_by_itself_somebody_must_look(
     ledgergate: Ledgergate, connection: Connection
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from tests.integration.test_up import states
+from tests.postgres_versions import since
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Ledgergate
@@ -21,6 +22,7 @@ def demote(server: Postgres) -> None:
     server.start()
 
 
+@since(14, "pg_stat_database.sessions, by which this test sees that somebody came and went")
 async def test_a_standby_is_waited_out(ledgergate: Ledgergate, own_postgres: Postgres) -> None:
     """During a failover `up` waits until the server takes writes, and then applies what is pending."""
     ledgergate.write("one", "create table one (id int)")
