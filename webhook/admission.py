@@ -1,20 +1,23 @@
-"""Answer admission requests: what the verdict means for a pod that is being created or ungated.
+"""Answer admission requests: what the verdict means for a pod, or for a workload, that is being created or changed.
 
 Mutation makes our scheduling gate what the verdict says, whether the API server's own policy put it there or not.
 Validation has the last word: no pod without our gate, and no removal of it, unless the verdict is good.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from enum import StrEnum
+from typing import Protocol, TypeVar
 
 from migrations.reading import Reading
-from webhook.gate import Gate
-from webhook.judgement import judge
+from webhook.forecast import foretell
+from webhook.gate import Gate, Mode, Readiness
+from webhook.judgement import combine, judge_each, may_be_stale
 from webhook.objects import SCHEDULING_GATE, Pod
-from webhook.review import Patch, Request, admit_patch, hold_patch
+from webhook.review import Patch, Request, condition_type, creation_patch
 from webhook.verdict import Outcome, Reason, Verdict
+from webhook.workload import Workload
 
 
 class View(Protocol):
@@ -34,6 +37,17 @@ class View(Protocol):
         """Read these gates' ledgers again, waiting no longer than ``within`` seconds."""
 
 
+class Result(StrEnum):
+    """What became of the object, as a metric label."""
+
+    ADMITTED = "admitted"
+    WARNED = "warned"
+    HELD = "held"
+    DENIED = "denied"
+    PASSED = "passed"
+    """Nothing was decided here: another webhook of ours decides, or nothing has to be decided."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is answered to one request.
@@ -44,17 +58,29 @@ class Answer:
     """
 
     verdict: Verdict
-    allowed: bool = True
+    result: Result
     message: str = ""
     warnings: tuple[str, ...] = ()
     patch: Patch = field(default_factory=list)
 
     @property
-    def outcome(self) -> str:
-        """What became of the pod, as a metric label: admitted, warned, held or denied."""
-        if not self.allowed:
-            return "denied"
-        return {Outcome.ADMIT: "admitted", Outcome.WARN: "warned"}.get(self.verdict.outcome, "held")
+    def allowed(self) -> bool:
+        """Whether the object may be stored."""
+        return self.result is not Result.DENIED
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """Every gate's verdict on a pod, by the gates' names, and the one that counts."""
+
+    gates: Sequence[Gate]
+    verdicts: Sequence[Verdict]
+    final: Verdict
+
+    def messages(self, *outcomes: Outcome) -> tuple[str, ...]:
+        """Return what the gates with these outcomes say, so that a pod's creator knows of every one."""
+        every = self.verdicts or (self.final,)
+        return tuple(verdict.message for verdict in every if verdict.outcome in outcomes)
 
 
 class Admission:
@@ -72,59 +98,121 @@ class Admission:
         self._now = now
         self._patience = patience
 
-    async def mutate(self, request: Request) -> Answer:
-        """Make the gate what the verdict says. A bad verdict holds, also where validation will deny."""
+    async def mutate(self, request: Request[Pod]) -> Answer:
+        """Make a new pod's gates what the verdict says. A bad verdict holds, also where validation will deny."""
         pod = _subject(request)
-        verdict = await self._verdict(request.namespace, pod, accept=lambda _: False)
-        if request.operation != "CREATE":
-            return Answer(verdict)
-        if verdict.outcome.good:
-            return Answer(verdict, patch=admit_patch(pod))
-        # The API refuses a scheduling gate on a pod that is bound already (KEP-3521); validation denies it instead.
-        return Answer(verdict, patch=[] if pod.spec.node_name else hold_patch(pod))
+        judgement = await self._judge(request.namespace, pod, doubt=lambda verdict: not verdict.outcome.good)
+        verdict, good = judgement.final, judgement.final.outcome.good
+        patch = creation_patch(pod, hold=not good, conditions=_conditions(judgement.gates))
+        result = _RESULT[verdict.outcome] if good else Result.HELD
+        return Answer(verdict, Result.PASSED if pod.spec.node_name and not good else result, patch=patch)
 
-    async def validate(self, request: Request) -> Answer:
+    async def validate(self, request: Request[Pod]) -> Answer:
         """Say the final word on a pod's creation, and on the removal of our gate."""
-        pod = _subject(request)
         if request.operation == "UPDATE":
-            return await self._guard_removal(request.old_object, pod, request.namespace)
+            return await self._guard_removal(request)
+        pod = _subject(request)
         carries = pod.gate_index is not None
-        verdict = await self._verdict(
-            request.namespace, pod, accept=lambda cached: carries and cached.outcome is Outcome.HOLD
+        # A pod that is held already was looked at closely a moment ago, by mutation.
+        judgement = await self._judge(
+            request.namespace, pod, doubt=lambda cached: not (carries and cached.outcome is Outcome.HOLD)
         )
-        if verdict.reason is Reason.UNSELECTED:
-            return Answer(verdict)
-        if verdict.outcome is Outcome.HOLD and not carries:
-            how = "spec.nodeName is set" if pod.spec.node_name else f"it came without scheduling gate {SCHEDULING_GATE}"
-            return Answer(verdict, allowed=False, message=f"{verdict.message} (refused, not held, since {how})")
+        verdict = judgement.final
         if verdict.outcome is Outcome.DENY:
-            return Answer(verdict, allowed=False, message=verdict.message)
-        return Answer(verdict, warnings=(verdict.message,) if verdict.outcome is Outcome.WARN else ())
+            return Answer(verdict, Result.DENIED, verdict.message, judgement.messages(Outcome.WARN))
+        if verdict.outcome is Outcome.HOLD and not carries:
+            if verdict.reason is Reason.UNSELECTED:
+                return Answer(verdict, Result.PASSED)
+            how = "spec.nodeName is set" if pod.spec.node_name else f"it came without scheduling gate {SCHEDULING_GATE}"
+            return Answer(verdict, Result.DENIED, f"{verdict.message} (refused, not held, since {how})")
+        return Answer(verdict, _RESULT[verdict.outcome], warnings=judgement.messages(Outcome.WARN, Outcome.HOLD))
 
-    async def _guard_removal(self, old: Pod | None, new: Pod, namespace: str) -> Answer:
+    async def audit(self, request: Request[Pod]) -> Answer:
+        """Only tell what would become of a new pod, whatever the gates say."""
+        judgement = await self._judge(request.namespace, _subject(request), audit=True)
+        verdict = judgement.final
+        if verdict.reason is Reason.UNSELECTED:
+            return Answer(verdict, Result.PASSED)
+        return Answer(verdict, _RESULT[verdict.outcome], warnings=judgement.messages(Outcome.WARN))
+
+    async def foretell(self, request: Request[Workload], *, audit: bool = False) -> Answer:
+        """Tell what will become of a workload's pods; refuse it only where a gate says ``onBehindWorkload: Deny``."""
+        workload = _subject(request)
+        pod = workload.pod
+        if pod is None or workload.metadata.deletion_timestamp is not None:
+            return Answer(combine(Pod(), ()), Result.PASSED)
+        judgement = await self._judge(request.namespace, pod, audit=audit)
+        known = [(gate, self._view.reading(gate)) for gate in judgement.gates]
+        forecasts = foretell(workload, pod, known, self._now(), updated=request.operation == "UPDATE")
+        warnings = tuple(warning for forecast in forecasts for warning in forecast.warnings)
+        refusals = [forecast for forecast in forecasts if forecast.refusal]
+        if refusals:
+            message = "; ".join(forecast.refusal for forecast in refusals)
+            return Answer(refusals[0].verdict, Result.DENIED, message, warnings)
+        if judgement.final.reason is Reason.UNSELECTED:
+            return Answer(judgement.final, Result.PASSED)
+        return Answer(judgement.final, Result.WARNED if warnings else Result.ADMITTED, warnings=warnings)
+
+    async def _guard_removal(self, request: Request[Pod]) -> Answer:
         """Judge by the pod as it was: the request that takes the gate off must not change what the pod declares too."""
-        removed = old is not None and old.held and new.gate_index is None and new.metadata.deletion_timestamp is None
-        verdict = await self._verdict(namespace, old or new, accept=lambda _: not removed)
-        if not removed or verdict.outcome.good or verdict.reason is Reason.UNSELECTED:
-            return Answer(verdict)
-        return Answer(verdict, allowed=False, message=f"scheduling gate {SCHEDULING_GATE} stays: {verdict.message}")
+        old, new = request.old_object, _subject(request)
+        if old is None or not old.held or new.gate_index is not None or new.metadata.deletion_timestamp is not None:
+            return Answer(combine(Pod(), ()), Result.PASSED)
+        verdict = (await self._judge(request.namespace, old)).final
+        if verdict.outcome.good or verdict.reason is Reason.UNSELECTED:
+            return Answer(verdict, Result.ADMITTED)
+        return Answer(verdict, Result.DENIED, f"scheduling gate {SCHEDULING_GATE} stays: {verdict.message}")
 
-    async def _verdict(self, namespace: str, pod: Pod, *, accept: Callable[[Verdict], bool]) -> Verdict:
-        """Judge by the cache; where that is bad, and ``accept`` does not take it, look at the database once more."""
-        gates = self._view.selecting(namespace, pod.labels)
-        verdict = self._judge(pod, gates)
-        if verdict.outcome.good or not gates or accept(verdict):
-            return verdict
-        bad = [gate for gate in gates if not self._judge(pod, [gate]).outcome.good]
-        await self._view.refresh(bad, self._patience)
-        return self._judge(pod, gates)
+    async def _judge(
+        self,
+        namespace: str,
+        pod: Pod,
+        *,
+        doubt: Callable[[Verdict], bool] = lambda _: True,
+        audit: bool = False,
+    ) -> _Judgement:
+        """Judge by the cache; where a newer reading may say better, and it is in doubt, look at the database once."""
+        gates = sorted(self._view.selecting(namespace, pod.labels), key=lambda gate: gate.name)
+        if audit:
+            gates = [replace(gate, policy=replace(gate.policy, mode=Mode.AUDIT)) for gate in gates]
+        judgement = self._by_cache(pod, gates)
+        doubtful = [
+            gate
+            for gate, verdict in zip(gates, judgement.verdicts, strict=True)
+            if may_be_stale(verdict) and doubt(verdict)
+        ]
+        if not doubtful:
+            return judgement
+        await self._view.refresh(doubtful, self._patience)
+        return self._by_cache(pod, gates)
 
-    def _judge(self, pod: Pod, gates: Sequence[Gate]) -> Verdict:
-        return judge(pod, [(gate, self._view.reading(gate)) for gate in gates], self._now())
+    def _by_cache(self, pod: Pod, gates: Sequence[Gate]) -> _Judgement:
+        verdicts = judge_each(pod, [(gate, self._view.reading(gate)) for gate in gates], self._now())
+        return _Judgement(gates, verdicts, combine(pod, verdicts))
 
 
-def _subject(request: Request) -> Pod:
-    """Return the pod that the request is about; reviews without one were refused when they were read."""
+_RESULT = {
+    Outcome.ADMIT: Result.ADMITTED,
+    Outcome.WARN: Result.WARNED,
+    Outcome.HOLD: Result.HELD,
+    Outcome.DENY: Result.DENIED,
+}
+
+
+def _conditions(gates: Iterable[Gate]) -> tuple[str, ...]:
+    """Return the readiness gates that a pod needs; a gate that only audits must not keep a pod from being ready."""
+    return tuple(
+        condition_type(gate.name)
+        for gate in gates
+        if gate.policy.readiness is not Readiness.OFF and gate.policy.mode is Mode.ENFORCE
+    )
+
+
+T = TypeVar("T")
+
+
+def _subject(request: Request[T]) -> T:
+    """Return what the request is about; reviews without an object were refused when they were read."""
     if request.object is None:
         raise ValueError("a review without an object reached admission")
     return request.object

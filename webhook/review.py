@@ -4,16 +4,23 @@ https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-con
 """
 
 import base64
+import textwrap
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from webhook.objects import GATED_LABEL, SCHEDULING_GATE, Pod, Struct
+from webhook.objects import API_GROUP, GATED_LABEL, SCHEDULING_GATE, Pod, Struct
+from webhook.workload import Workload
 
 API = "admission.k8s.io/v1"
 WARNING_LIMIT = 120
 """Characters of one warning that every client shows whole (Kubernetes' advice for warnings)."""
+
+_WARNINGS = 30
+_ECHOED = 40
+"""Characters of a stranger's words that an error repeats."""
 
 Patch = list[dict[str, Any]]
 """A JSON patch (RFC 6902)."""
@@ -23,49 +30,63 @@ class ReviewError(ValueError):
     """The request is no AdmissionReview that can be answered; the message says what is missing."""
 
 
-class Request(Struct, frozen=True):
-    """The part of an AdmissionRequest that we look at."""
+T = TypeVar("T")
+
+
+class Request(Struct, Generic[T], frozen=True):
+    """The part of an AdmissionRequest that we look at, about one kind of object."""
 
     uid: str
     operation: str
     namespace: str = ""
-    name: str = ""
-    object: Pod | None = None
-    old_object: Pod | None = None
+    dry_run: bool | None = None
+    object: T | None = None
+    old_object: T | None = None
 
 
-class _Review(Struct, frozen=True):
+class _Review(Struct, Generic[T], frozen=True):
     api_version: str = ""
     kind: str = ""
-    request: Request | None = None
+    request: Request[T] | None = None
 
 
 # Nesting of a hundred thousand brackets is a RecursionError, also where it is only skipped.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_decoder = msgspec.json.Decoder(_Review)
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {
+    Pod: msgspec.json.Decoder(_Review[Pod]),
+    Workload: msgspec.json.Decoder(_Review[Workload]),
+}
 _encoder = msgspec.json.Encoder()
 
 
-def decode_review(body: bytes) -> Request:
-    """Read an AdmissionReview about a pod.
+def decode_review(body: bytes, kind: type[T]) -> Request[T]:
+    """Read an AdmissionReview about an object of a namespace.
+
+    Args:
+        kind: what the object is read as: :class:`Pod` or :class:`Workload`.
 
     Raises:
-        ReviewError: the body is empty, not JSON, or no review of ``admission.k8s.io/v1`` with a uid and an object.
+        ReviewError: the body is empty, not JSON, or no review of ``admission.k8s.io/v1`` with a uid, a namespace and an
+            object.
     """
     if not body:
         raise ReviewError("the body is empty; expected an AdmissionReview")
     try:
-        review = _decoder.decode(body)
+        review: _Review[T] = _decoders[kind].decode(body)
     except _UNREADABLE as error:
-        raise ReviewError(f"the body is no AdmissionReview: {error}") from error
+        raise ReviewError(f"the body is no AdmissionReview: {shorten(str(error))}") from error
     if review.kind != "AdmissionReview" or review.api_version != API:
-        raise ReviewError(f"expected an AdmissionReview of {API}, got {review.kind!r} of {review.api_version!r}")
-    if review.request is None or not review.request.uid:
+        found = f"{shorten(review.kind, _ECHOED)!r} of {shorten(review.api_version, _ECHOED)!r}"
+        raise ReviewError(f"expected an AdmissionReview of {API}, got {found}")
+    request = review.request
+    if request is None or not request.uid:
         raise ReviewError("the AdmissionReview has no request with a uid")
-    if review.request.object is None:
+    if request.object is None:
         raise ReviewError("the AdmissionReview's request has no object")
-    return review.request
+    if not request.namespace:
+        raise ReviewError("the AdmissionReview's request has no namespace")
+    return request
 
 
 def encode_response(
@@ -83,8 +104,8 @@ def encode_response(
         uid: the request's.
         message: what a refused person reads; empty where allowed.
         code: HTTP status of a refusal (the API server hands it on).
-        warnings: shown by kubectl; cut to :data:`WARNING_LIMIT` characters, without control characters, since the API
-            server drops the ones that have any.
+        warnings: shown by kubectl; broken into pieces of :data:`WARNING_LIMIT` characters, without control characters,
+            since the API server drops the ones that have any, and all of them beyond 4096 characters.
         patch: what to change, None or empty for nothing.
     """
     response: dict[str, Any] = {"uid": uid, "allowed": allowed}
@@ -95,42 +116,67 @@ def encode_response(
             "message": message,
         }
     if warnings:
-        response["warnings"] = [shorten(warning) for warning in warnings]
+        pieces = [piece for warning in warnings for piece in textwrap.wrap(_printable(warning), WARNING_LIMIT)]
+        response["warnings"] = pieces[:_WARNINGS]
     if patch:
         response["patchType"] = "JSONPatch"
         response["patch"] = base64.b64encode(_encoder.encode(patch)).decode()
     return _encoder.encode({"apiVersion": API, "kind": "AdmissionReview", "response": response})
 
 
-def shorten(text: str) -> str:
-    """Make a text fit for a warning: printable, at most :data:`WARNING_LIMIT` characters."""
-    clean = "".join(character if character.isprintable() else " " for character in text)
-    return clean if len(clean) <= WARNING_LIMIT else f"{clean[: WARNING_LIMIT - 1]}…"
+def shorten(text: str, limit: int = WARNING_LIMIT) -> str:
+    """Make a text fit for a warning: printable, at most ``limit`` characters."""
+    clean = _printable(text)
+    return clean if len(clean) <= limit else f"{clean[: limit - 1]}…"
 
 
-def hold_patch(pod: Pod) -> Patch:
-    """Put our gate and label on a pod, leaving what is there; empty where both are on it already."""
-    patch: Patch = []
-    if pod.gate_index is None:
-        ours = {"name": SCHEDULING_GATE}
-        if pod.spec.scheduling_gates:
-            patch.append({"op": "add", "path": "/spec/schedulingGates/-", "value": ours})
-        else:
-            patch.append({"op": "add", "path": "/spec/schedulingGates", "value": [ours]})
-    if pod.labels.get(GATED_LABEL) != "true":
-        if pod.metadata.labels is None:
-            patch.append({"op": "add", "path": "/metadata/labels", "value": {GATED_LABEL: "true"}})
-        else:
-            patch.append({"op": "add", "path": _LABEL_PATH, "value": "true"})
-    return patch
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
-def admit_patch(pod: Pod) -> Patch:
-    """Take our gate and label off a pod that is being created; empty where neither is on it."""
-    patch = release_patch(pod)
-    if GATED_LABEL in pod.labels:
-        patch.append({"op": "remove", "path": _LABEL_PATH})
-    return patch
+def condition_type(gate: str) -> str:
+    """Return the readiness gate, and so the pod condition, that stands for a LedgerGate."""
+    return f"{API_GROUP}/{gate}"
+
+
+def creation_patch(pod: Pod, *, hold: bool, conditions: Sequence[str] = ()) -> Patch:
+    """Make a pod that is being created what it should be; empty where it is so already. Nothing else is touched.
+
+    Args:
+        hold: whether it should carry our scheduling gate. The API refuses one on a pod that has its node (KEP-3521), so
+            that is left without.
+        conditions: the readiness gates that it should have beside those that it has. They can be set at creation only
+            (KEP-580).
+    """
+    hold = hold and not pod.spec.node_name
+    patch = _scheduling_gate(pod) if hold else release_patch(pod)
+    present = {gate.condition_type for gate in pod.spec.readiness_gates or ()}
+    missing = [{"conditionType": wanted} for wanted in conditions if wanted not in present]
+    if missing and not pod.spec.readiness_gates:
+        patch.append({"op": "add", "path": "/spec/readinessGates", "value": missing})
+    else:
+        patch.extend({"op": "add", "path": "/spec/readinessGates/-", "value": gate} for gate in missing)
+    # By this label the controller finds the pods whose conditions it keeps.
+    return patch + _label(pod, wanted=hold or bool(conditions))
+
+
+def _scheduling_gate(pod: Pod) -> Patch:
+    if pod.gate_index is not None:
+        return []
+    ours = {"name": SCHEDULING_GATE}
+    if pod.spec.scheduling_gates:
+        return [{"op": "add", "path": "/spec/schedulingGates/-", "value": ours}]
+    return [{"op": "add", "path": "/spec/schedulingGates", "value": [ours]}]
+
+
+def _label(pod: Pod, *, wanted: bool) -> Patch:
+    if not wanted:
+        return [{"op": "remove", "path": _LABEL_PATH}] if GATED_LABEL in pod.labels else []
+    if pod.labels.get(GATED_LABEL) == "true":
+        return []
+    if pod.metadata.labels is None:
+        return [{"op": "add", "path": "/metadata/labels", "value": {GATED_LABEL: "true"}}]
+    return [{"op": "add", "path": _LABEL_PATH, "value": "true"}]
 
 
 def release_patch(pod: Pod) -> Patch:

@@ -1,5 +1,6 @@
 """The commands ``ledgergate webhook`` and ``ledgergate controller``: flags to settings, all problems at once."""
 
+import math
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -32,6 +33,14 @@ class _EndpointType(click.ParamType[Endpoint]):
             return value if isinstance(value, Endpoint) else Endpoint.parse(value)
         except SettingsError as error:
             self.fail(str(error), param, ctx)
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds; click's own range lets `nan` through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        return seconds if math.isfinite(seconds) else self.fail(f"{value} is no number of seconds", param, ctx)
 
 
 def _read(shared: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +82,7 @@ def _shared(command: F) -> F:
     help="Serve this certificate (PEM), which somebody else renews, such as cert-manager; without it, sign our own.",
 )
 @_option("--tls-key-file", type=click.Path(path_type=Path), help="Its private key (PEM).")
-@_option("--drain", type=click.FloatRange(min=0), default=10.0, help="Seconds to go on answering after SIGTERM.")
+@_option("--drain", type=_Seconds(min=0, max=600), default=10.0, help="Seconds to go on answering after SIGTERM.")
 def webhook(
     bind: Endpoint,
     drain: float,

@@ -6,7 +6,7 @@ What a caller gets:
 a review that was decided, allowed or not             200, AdmissionReview
 not JSON by content type                              415, a plain reason
 over 7 MiB (two 3 MiB objects and change)             413
-empty, undecodable, without uid or object             400, a plain reason
+empty, undecodable, no uid, namespace or object       400, a plain reason
 gates not known yet (just started)                    503, a plain reason
 an error of ours                                      500, AdmissionReview with the request's own uid
 ====================================================  ======================================================
@@ -20,23 +20,31 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar
 
 from aiohttp import web
 
-from webhook.admission import Admission, Answer, View
-from webhook.review import Request, ReviewError, decode_review, encode_response
+from webhook.admission import Admission, Answer, Result, View
+from webhook.objects import Pod
+from webhook.review import Request, ReviewError, decode_review, encode_response, shorten
 from webhook.settings import Endpoint
 from webhook.telemetry import Telemetry, event
+from webhook.workload import Workload
 
 BODY_LIMIT = 7 * 2**20
 KEEPALIVE = 150.0
 """Seconds; above Go's idle timeout of 90 s, so that the API server, never we, closes an idle connection."""
 
-Judge = Callable[[Request], Awaitable[Answer]]
+O = TypeVar("O", Pod, Workload)  # noqa: E741 - the object of a review
+
+Judge = Callable[[Request[O]], Awaitable[Answer]]
 
 
 class AdmissionServer:
     """The webhook's HTTP side.
+
+    Each entry of the webhook configurations has a path of its own, so that each is counted as what it is.
 
     Args:
         admission: answers the reviews.
@@ -48,24 +56,29 @@ class AdmissionServer:
         self._telemetry = telemetry
         self.draining = False
         self.application = web.Application(client_max_size=BODY_LIMIT)
-        self.application.router.add_post("/mutate", self._handler("hold.ledgergate.dev", admission.mutate))
-        self.application.router.add_post("/validate", self._handler("verdict.ledgergate.dev", admission.validate))
+        self._route("/mutate", "hold", Pod, admission.mutate)
+        self._route("/validate", "verdict", Pod, admission.validate)
+        self._route("/validate/deny", "deny", Pod, admission.validate)
+        self._route("/validate/audit", "audit", Pod, admission.audit)
+        self._route("/validate-workload", "workload", Workload, admission.foretell)
+        self._route("/validate-workload/audit", "workload-audit", Workload, partial(admission.foretell, audit=True))
 
-    def _handler(self, webhook: str, judge: Judge) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def _route(self, path: str, name: str, kind: type[O], judge: Judge[O]) -> None:
+        webhook = f"{name}.ledgergate.dev"
         duration = self._telemetry.duration.labels(webhook)
 
         async def handle(request: web.Request) -> web.Response:
             with self._telemetry.in_flight.track_inprogress(), duration.time():
-                response = await self._answer(webhook, judge, request)
+                response = await self._answer(webhook, kind, judge, request)
             if self.draining:
                 # The API server keeps using a connection it has, ready or not (kubernetes#127335).
                 response.force_close()
             return response
 
-        return handle
+        self.application.router.add_post(path, handle)
 
-    async def _answer(self, webhook: str, judge: Judge, request: web.Request) -> web.Response:
-        review = await self._read(webhook, request)
+    async def _answer(self, webhook: str, kind: type[O], judge: Judge[O], request: web.Request) -> web.Response:
+        review = await self._read(webhook, kind, request)
         if isinstance(review, web.Response):
             return review
         if not self._view.synced:
@@ -83,12 +96,12 @@ class AdmissionServer:
         )
         return web.Response(body=body, content_type="application/json")
 
-    async def _read(self, webhook: str, request: web.Request) -> Request | web.Response:
+    async def _read(self, webhook: str, kind: type[O], request: web.Request) -> Request[O] | web.Response:
         """Read the review, or refuse it."""
         if request.content_type != "application/json":
-            return self._refuse(webhook, 415, f"expected application/json, got {request.content_type}")
+            return self._refuse(webhook, 415, f"expected application/json, got {shorten(request.content_type)}")
         try:
-            return decode_review(await request.read())
+            return decode_review(await request.read(), kind)
         except web.HTTPRequestEntityTooLarge:
             return self._refuse(webhook, 413, f"the body is over {BODY_LIMIT} bytes")
         except web.RequestPayloadError:
@@ -102,21 +115,25 @@ class AdmissionServer:
         self._telemetry.requests.labels(webhook, "error", str(status)).inc()
         return web.Response(status=status, text=f"{reason}\n")
 
-    def _count(self, webhook: str, review: Request, answer: Answer) -> None:
+    def _count(self, webhook: str, review: Request[O], answer: Answer) -> None:
+        """Count and log what was decided; a dry run decides nothing, and must not look like pods that are held."""
         verdict = answer.verdict
-        self._telemetry.requests.labels(webhook, answer.outcome, verdict.reason).inc()
-        if not verdict.outcome.good:
-            pod = review.object.metadata if review.object else None
-            event(
-                f"pod.{answer.outcome}",
-                webhook=webhook,
-                namespace=review.namespace,
-                # A generated name does not exist yet; its owner's prefix is what a person can look for.
-                pod=(pod.name or pod.generate_name) if pod else "",
-                gate=verdict.gate,
-                reason=verdict.reason,
-                message=verdict.message,
-            )
+        outcome = "dry-run" if review.dry_run else answer.result
+        self._telemetry.requests.labels(webhook, outcome, verdict.reason).inc()
+        if review.dry_run or review.object is None or answer.result not in {Result.HELD, Result.DENIED}:
+            return
+        metadata, subject = review.object.metadata, type(review.object).__name__.lower()
+        # A generated name does not exist yet; its owner's prefix is what a person can look for.
+        name: dict[str, Any] = {subject: metadata.name or metadata.generate_name}
+        event(
+            f"{subject}.{answer.result}",
+            webhook=webhook,
+            namespace=review.namespace,
+            **name,
+            gate=verdict.gate,
+            reason=verdict.reason,
+            message=verdict.message,
+        )
 
 
 def probes(live: Callable[[], bool], ready: Callable[[], str], telemetry: Telemetry) -> web.Application:

@@ -1,6 +1,7 @@
 """The manifests, judged by the real API server: accepted, effective, and granting no more than they should."""
 
 import base64
+import copy
 import json
 import re
 import time
@@ -160,15 +161,34 @@ def test_applying_again_keeps_the_ca_bundle(installed: ControlPlane) -> None:
 
 
 def test_one_selector_for_policy_and_webhooks(installed: ControlPlane) -> None:
-    """The hold and its guards speak of the same namespaces: a difference would be a gap or a trap."""
-    selectors = []
-    for each in render(installed, "base"):
-        if each["kind"] == "MutatingAdmissionPolicy":
-            selectors.append(each["spec"]["matchConstraints"]["namespaceSelector"])
-        if each["kind"] in CONFIGURATIONS:
-            selectors += [webhook["namespaceSelector"] for webhook in each["webhooks"]]
-    assert len(selectors) == 4
-    assert all(each == selectors[0] for each in selectors)
+    """The hold and its guards speak of the same namespaces, audit of others: a difference would be a gap or a trap."""
+    objects = render(installed, "base")
+    (policy,) = (each for each in objects if each["kind"] == "MutatingAdmissionPolicy")
+    enabled = policy["spec"]["matchConstraints"]["namespaceSelector"]
+    audited = copy.deepcopy(enabled)
+    audited["matchExpressions"][0]["values"] = ["audit"]
+    selectors = {
+        webhook["name"].removesuffix(".ledgergate.dev"): webhook["namespaceSelector"]
+        for each in objects
+        if each["kind"] in CONFIGURATIONS
+        for webhook in each["webhooks"]
+    }
+    assert selectors == {
+        **dict.fromkeys(("hold", "verdict", "deny", "workload"), enabled),
+        **dict.fromkeys(("audit", "workload-audit"), audited),
+    }
+
+
+def test_only_the_final_word_fails_closed(installed: ControlPlane) -> None:
+    """Our outage costs a second at most, and stops nothing but a pod that would slip past the gate."""
+    webhooks = [
+        hook for each in render(installed, "base") if each["kind"] in CONFIGURATIONS for hook in each["webhooks"]
+    ]
+    closed = {hook["name"] for hook in webhooks if hook["failurePolicy"] == "Fail"}
+    assert closed == {"verdict.ledgergate.dev"}
+    assert all(hook["timeoutSeconds"] == 1 for hook in webhooks if hook["name"] not in closed)
+    paths = [hook["clientConfig"]["service"]["path"] for hook in webhooks]
+    assert len(set(paths)) == len(paths), "webhooks of one path would be counted as one"
 
 
 def test_the_example_is_accepted(installed: ControlPlane) -> None:

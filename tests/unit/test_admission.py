@@ -65,19 +65,16 @@ def pod(*gates: str, revision: str | None = B, guarded: bool = True, **spec: Any
     return Pod(metadata=metadata, spec=PodSpec(scheduling_gates=held, **spec))
 
 
-def create(found: Pod) -> Request:
+def create(found: Pod) -> Request[Pod]:
     return Request(uid="u", operation="CREATE", namespace="ns", object=found)
 
 
-def update(old: Pod, new: Pod) -> Request:
+def update(old: Pod, new: Pod) -> Request[Pod]:
     return Request(uid="u", operation="UPDATE", namespace="ns", object=new, old_object=old)
 
 
 def admission(view: Ledgers) -> Admission:
     return Admission(view, lambda: NOW, patience=0.25)
-
-
-Ask = Callable[[Ledgers, Request], Any]
 
 
 async def mutate(view: Ledgers, found: Pod) -> Answer:
@@ -96,7 +93,7 @@ async def test_mutation_holds_what_may_not_run() -> None:
     """A bad verdict puts our gate and label on, and lets the pod be created."""
     answer = await mutate(Ledgers([gate()], BEHIND), pod())
     assert answer.allowed
-    assert answer.outcome == "held"
+    assert answer.result == "held"
     assert [step["path"] for step in answer.patch] == [
         "/spec/schedulingGates",
         "/metadata/labels/ledgergate.dev~1gated",
@@ -106,7 +103,7 @@ async def test_mutation_holds_what_may_not_run() -> None:
 async def test_mutation_lets_go_what_may_run() -> None:
     """A good verdict takes off what the API server's own policy put on, in the same request."""
     answer = await mutate(Ledgers([gate()], THERE), pod("other", SCHEDULING_GATE))
-    assert answer.outcome == "admitted"
+    assert answer.result == "admitted"
     assert [step["op"] for step in answer.patch] == ["test", "remove"]
     assert answer.patch[1]["path"] == "/spec/schedulingGates/1"
 
@@ -134,7 +131,7 @@ async def test_a_pod_whose_gate_may_be_on_its_way_is_held_and_never_refused() ->
     """Helm makes custom resources last: a pod that declares a revision waits for its gate, without a look anywhere."""
     view = Ledgers([gate()], BEHIND)
     answer = await mutate(view, pod(guarded=False))
-    assert (answer.verdict.reason, answer.outcome) == (Reason.UNSELECTED, "held")
+    assert (answer.verdict.reason, answer.result) == (Reason.UNSELECTED, "held")
     assert answer.patch
     for found in (pod(guarded=False), pod(SCHEDULING_GATE, guarded=False), pod(guarded=False, node_name="node-0")):
         assert (await validate(view, found)).allowed
@@ -167,7 +164,7 @@ async def test_validation_refuses_what_should_be_held_and_is_not() -> None:
     """Nobody slips past the gate: without it a bad verdict is a refusal that says why."""
     answer = await validate(Ledgers([gate()], BEHIND), pod("other"))
     assert not answer.allowed
-    assert answer.outcome == "denied"
+    assert answer.result == "denied"
     assert answer.message.startswith(f"ledger app is at {A}, the pod expects {B}")
     assert "without scheduling gate ledgergate.dev/ledger" in answer.message
     bound = await validate(Ledgers([gate()], BEHIND), pod(node_name="node-0"))
@@ -266,7 +263,7 @@ async def test_an_outage_is_answered_from_what_was_known() -> None:
     """With the database down, what was seen applied starts, and what was not is held."""
     lost = replace(THERE, fault=Fault.UNREACHABLE)
     assert (await mutate(Ledgers([gate()], lost), pod())).verdict.outcome.good
-    assert (await mutate(Ledgers([gate()], lost), pod(revision="20260103000000_c"))).outcome == "held"
+    assert (await mutate(Ledgers([gate()], lost), pod(revision="20260103000000_c"))).result == "held"
 
 
 async def test_a_removal_is_judged_by_the_pod_as_it_was() -> None:

@@ -16,13 +16,14 @@ from webhook.review import (
     WARNING_LIMIT,
     Patch,
     ReviewError,
-    admit_patch,
+    condition_type,
+    creation_patch,
     decode_review,
     encode_response,
-    hold_patch,
     release_patch,
     shorten,
 )
+from webhook.workload import Workload
 
 OURS = {"name": SCHEDULING_GATE}
 OTHER = {"name": "example.com/quota"}
@@ -63,7 +64,7 @@ def apply(document: dict[str, Any], patch: Patch) -> dict[str, Any]:
     return result
 
 
-def pod(gates: Any = MISSING, labels: Any = MISSING) -> dict[str, Any]:
+def pod(gates: Any = MISSING, labels: Any = MISSING, readiness: Any = MISSING) -> dict[str, Any]:
     """A pod as it comes, with these gates and labels: any JSON, or no such field at all."""
     found: dict[str, Any] = {
         "apiVersion": "v1",
@@ -75,6 +76,8 @@ def pod(gates: Any = MISSING, labels: Any = MISSING) -> dict[str, Any]:
         found["spec"]["schedulingGates"] = gates
     if labels is not MISSING:
         found["metadata"]["labels"] = labels
+    if readiness is not MISSING:
+        found["spec"]["readinessGates"] = readiness
     return found
 
 
@@ -100,11 +103,11 @@ def others(found: dict[str, Any]) -> dict[str, Any]:
 def test_a_hold_puts_gate_and_label_on_and_nothing_else(gates: Any, labels: Any) -> None:
     """Whatever a pod comes with, afterwards it has our gate once and our label; all else is as it was."""
     before = pod(gates, labels)
-    after = apply(before, hold_patch(typed(before)))
+    after = apply(before, creation_patch(typed(before), hold=True))
     assert after["spec"]["schedulingGates"].count(OURS) == 1
     assert after["metadata"]["labels"][GATED_LABEL] == "true"
     assert others(after) == others(before)
-    assert hold_patch(typed(after)) == []
+    assert creation_patch(typed(after), hold=True) == []
 
 
 @pytest.mark.parametrize("gates", GATES, ids=str)
@@ -112,11 +115,46 @@ def test_a_hold_puts_gate_and_label_on_and_nothing_else(gates: Any, labels: Any)
 def test_an_admission_takes_gate_and_label_off_and_nothing_else(gates: Any, labels: Any) -> None:
     """Whatever a pod comes with, afterwards nothing of ours is on it; other tools' gates and all else stay."""
     before = pod(gates, labels)
-    after = apply(before, admit_patch(typed(before)))
+    after = apply(before, creation_patch(typed(before), hold=False))
     assert OURS not in (after["spec"].get("schedulingGates") or [])
     assert GATED_LABEL not in (after["metadata"].get("labels") or {})
     assert others(after) == others(before)
-    assert admit_patch(typed(after)) == []
+    assert creation_patch(typed(after), hold=False) == []
+
+
+THEIRS, OURS_READY = {"conditionType": "example.com/ready"}, {"conditionType": "ledgergate.dev/app"}
+READINESS = [MISSING, None, [], [THEIRS], [OURS_READY], [THEIRS, OURS_READY]]
+
+
+@pytest.mark.parametrize("readiness", READINESS, ids=str)
+@pytest.mark.parametrize("labels", LABELS, ids=str)
+@pytest.mark.parametrize("hold", [True, False])
+def test_readiness_gates_are_added_and_the_label_with_them(readiness: Any, labels: Any, hold: bool) -> None:
+    """Each wanted one is there once, others stay; the label stays on a pod that is let go, so that it can be found."""
+    before = pod([OTHER], labels, readiness)
+    wanted = (condition_type("app"), condition_type("other.app"))
+    after = apply(before, creation_patch(typed(before), hold=hold, conditions=wanted))
+    conditions = [gate["conditionType"] for gate in after["spec"]["readinessGates"]]
+    assert sorted(conditions) == sorted({*wanted, *(gate["conditionType"] for gate in before_gates(readiness))})
+    assert after["metadata"]["labels"][GATED_LABEL] == "true"
+    assert (OURS in after["spec"]["schedulingGates"]) is hold
+    assert creation_patch(typed(after), hold=hold, conditions=wanted) == []
+    del after["spec"]["readinessGates"]
+    before["spec"].pop("readinessGates", None)
+    assert others(after) == others(before)
+
+
+def before_gates(readiness: Any) -> list[dict[str, str]]:
+    return readiness if isinstance(readiness, list) else []
+
+
+def test_a_bound_pod_gets_readiness_gates_and_no_scheduling_gate() -> None:
+    """The API server takes the one on a pod with a node, and refuses the other."""
+    before = pod()
+    before["spec"]["nodeName"] = "node-0"
+    after = apply(before, creation_patch(typed(before), hold=True, conditions=("ledgergate.dev/app",)))
+    assert after["spec"]["readinessGates"] == [OURS_READY]
+    assert "schedulingGates" not in after["spec"]
 
 
 @pytest.mark.parametrize("gates", GATES, ids=str)
@@ -150,7 +188,8 @@ def test_a_review_is_read() -> None:
             dryRun=True,
             userInfo={"username": "jane", "groups": ["a"], "extra": {"x": ["y"]}},
             object=pod([OURS], None) | {"status": {"conditions": None}},
-        )
+        ),
+        Pod,
     )
     assert (found.uid, found.operation, found.namespace) == ("u-1", "CREATE", "ns")
     assert found.object is not None
@@ -180,6 +219,7 @@ def test_a_review_is_read() -> None:
         (review(object=None), "no object"),
         (review(object=None, operation="DELETE"), "no object"),
         (review(object=[]), "no AdmissionReview"),
+        (review(namespace=""), "no namespace"),
         (review(object={"spec": {"schedulingGates": [{}]}}), "schedulingGates"),
         (review(object={"metadata": {"labels": {"a": 1}}}), "labels"),
         (review().replace(b"u-1", b"\xff\xfe"), "no AdmissionReview"),
@@ -193,14 +233,14 @@ def test_a_review_is_read() -> None:
 def test_what_is_no_review_is_refused_with_the_reason(body: bytes, says: str) -> None:
     """Each kind of broken body has one kind of error, and its message says what is missing."""
     with pytest.raises(ReviewError, match=says.replace("(", r"\(")):
-        decode_review(body)
+        decode_review(body, Pod)
 
 
 @given(st.binary(max_size=200) | st.text('{}[]",:null0123uidrequest \\', max_size=200).map(str.encode))
 def test_no_body_breaks_the_reader(body: bytes) -> None:
     """Any bytes at all are read or refused."""
     with pytest.raises(ReviewError):
-        decode_review(body)
+        decode_review(body, Pod)
 
 
 def answer(**given: Any) -> Any:
@@ -225,22 +265,58 @@ def test_a_refusal_says_why() -> None:
 
 def test_a_patch_is_sent_as_the_api_wants_it() -> None:
     """Base64 of a JSON patch, with its type."""
-    patch = hold_patch(typed(pod()))
+    patch = creation_patch(typed(pod()), hold=True)
     found = answer(patch=patch)
     assert found["patchType"] == "JSONPatch"
     assert json.loads(base64.b64decode(found["patch"])) == patch
 
 
-@given(st.text("ab \n\t\r\0\x1b\x7f\u00a0\u2028\u202eé漢😀", max_size=400))
-def test_warnings_survive_the_api_server(text: str) -> None:
-    """Printable and short, whatever goes in: the API server drops what has control characters and cuts the long."""
-    short = shorten(text)
-    assert short.isprintable()
-    assert len(short) <= WARNING_LIMIT
-    assert answer(warnings=(text,))["warnings"] == [short]
+def test_a_broken_review_is_not_echoed_at_length() -> None:
+    """What a stranger sends comes back as a word or two, never as the whole."""
+    for body in (
+        json.dumps({"apiVersion": "x" * 10_000, "kind": "y" * 10_000}).encode(),
+        review(object={"metadata": {"labels": {"z" * 10_000: 1}}}),
+    ):
+        with pytest.raises(ReviewError) as refusal:
+            decode_review(body, Pod)
+        assert len(str(refusal.value)) < 200
 
 
-def test_a_short_warning_is_left_as_it_is() -> None:
-    """The limit itself still fits; one more is cut visibly."""
+WARNED = st.text("ab \n\t\r\0\x1b\x7f\u00a0\u2028\u202eé漢😀", max_size=400)
+
+
+@given(st.lists(WARNED, max_size=60))
+def test_warnings_survive_the_api_server(texts: list[str]) -> None:
+    """Printable and short, whatever goes in: the API server drops what has control characters, and what is too much."""
+    pieces = answer(warnings=tuple(texts)).get("warnings", [])
+    assert all(piece.isprintable() and 0 < len(piece) <= WARNING_LIMIT for piece in pieces)
+    assert sum(map(len, pieces)) <= 4096
+
+
+def test_a_long_warning_is_told_in_pieces() -> None:
+    """Nothing of it is lost, and what fits is left as it is."""
+    text = "ledger app is at " + "a" * 80 + ", the pod expects " + "b" * 80 + ": the pod starts all the same"
+    pieces = answer(warnings=("short", text))["warnings"]
+    assert pieces[0] == "short"
+    assert " ".join(pieces[1:]) == text
+
+
+def test_names_are_cut_visibly() -> None:
+    """The limit itself still fits."""
     assert shorten("é" * WARNING_LIMIT) == "é" * WARNING_LIMIT
     assert shorten("x" * (WARNING_LIMIT + 1)) == "x" * (WARNING_LIMIT - 1) + "…"
+    assert shorten("a\nb" * 9, 5) == "a ba…"
+
+
+def test_a_workload_is_read_as_one() -> None:
+    """The same reader, another kind: nulls and unknown fields are no trouble."""
+    template = {"metadata": {"creationTimestamp": None, "labels": {"app": "x"}}, "spec": {"containers": []}}
+    spec = {"replicas": 3, "template": template, "strategy": {"type": "Recreate", "rollingUpdate": None}}
+    subject = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}
+    found = decode_review(review(object=subject, dryRun=True), Workload)
+    assert found.object is not None
+    assert found.object.title == "deployment/web"
+    assert found.object.pod is not None
+    assert found.object.pod.labels == {"app": "x"}
+    assert found.object.removes_first
+    assert found.dry_run

@@ -20,6 +20,7 @@ from migrations.reading import Reading
 from tests.cluster.controlplane.processes import free_ports
 from webhook.admission import Admission
 from webhook.gate import Gate
+from webhook.objects import Pod
 from webhook.review import decode_review
 from webhook.selector import Selector
 from webhook.server import AdmissionServer, serving
@@ -140,8 +141,8 @@ async def test_patience_ends(database: str) -> None:
     try:
         await until(lambda: watcher.reading.ledger)
         began = time.monotonic()
-        answer = await admission.mutate(decode_review(review(1)))
-        assert answer.outcome == "held"
+        answer = await admission.mutate(decode_review(review(1), Pod))
+        assert answer.result == "held"
         assert time.monotonic() - began < SLOW
     finally:
         watching.cancel()

@@ -1,0 +1,195 @@
+"""What is said of a workload's pods when it is applied: true, brief, and a refusal only where a gate asks for it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrations.ledger import Ledger, Record, State
+from migrations.reading import Fault, Reading
+from webhook.forecast import Forecast, foretell
+from webhook.gate import Action, Gate, Mode, Policy
+from webhook.objects import Pod
+from webhook.review import WARNING_LIMIT
+from webhook.selector import Selector
+from webhook.verdict import Outcome, Reason
+from webhook.workload import Workload
+
+NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
+A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
+
+
+def ledger(*records: Record | str) -> Reading:
+    rows = [Record(each, State.APPLIED) if isinstance(each, str) else each for each in records]
+    return Reading(Ledger.of(rows), NOW)
+
+
+def gate(name: str = "cliscale", **policy: Any) -> Gate:
+    return Gate("ns", name, Selector(), "pg", "ledgergate", policy=Policy(**policy))
+
+
+def workload(kind: str = "Deployment", name: str = "gateway", revision: str | None = B, **spec: Any) -> Workload:
+    annotations = {} if revision is None else {"ledgergate.dev/revision": revision}
+    template: dict[str, Any] = {"metadata": {"annotations": annotations}, "spec": {"containers": []}}
+    body = {"jobTemplate": {"spec": {"template": template}}} if kind == "CronJob" else {"template": template}
+    whole = {"apiVersion": "x/v1", "kind": kind, "metadata": {"name": name}, "spec": body | spec}
+    return msgspec.convert(whole, Workload)
+
+
+def tell(subject: Workload, reading: Reading, found: Gate | None = None, *, updated: bool = False) -> Forecast:
+    pod = subject.pod
+    assert pod is not None
+    (only,) = foretell(subject, pod, [(found or gate(), reading)], NOW, updated=updated)
+    return only
+
+
+def test_pods_that_will_be_held_are_foretold_as_the_contract_says() -> None:
+    """Which workload, which ledger, where it is, and what the image expects."""
+    forecast = tell(workload(), ledger(A))
+    assert forecast.warnings == (
+        f"pods of deployment/gateway will be held: ledger cliscale is at {A}, the image expects {B}",
+    )
+    assert forecast.refusal == ""
+    assert forecast.verdict.reason is Reason.BEHIND
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"])
+def test_every_kind_is_named_as_kubectl_does(kind: str) -> None:
+    """Each kind's template is found where that kind has it."""
+    (warning,) = tell(workload(kind), ledger(A)).warnings
+    assert warning.startswith(f"pods of {kind.lower()}/gateway will be held: ")
+
+
+def test_a_generated_name_is_shown_as_far_as_it_is_known() -> None:
+    """A Job of `generateName` has no name yet."""
+    subject = msgspec.convert({"kind": "Job", "metadata": {"generateName": "load-"}}, Workload)
+    assert subject.title == "job/load-"
+    assert subject.pod is None
+
+
+def test_a_good_verdict_says_nothing() -> None:
+    """No news is good news."""
+    assert tell(workload(), ledger(A, B)).warnings == ()
+    assert tell(workload(), ledger(A, B, C)).warnings == ()
+
+
+OUTCOMES = {
+    "behind": (workload(), ledger(), {}, "held: ledger cliscale is at its beginning, the image expects"),
+    "denied": (workload(), ledger(A), {"on_behind": Action.DENY}, "will be denied: ledger cliscale is at"),
+    "let go": (workload(), ledger(A), {"on_behind": Action.WARN}, "will start all the same: ledger cliscale is at"),
+    "gap": (workload(revision=f"{B}+2.000000000000"), ledger(B), {}, "held: ledger cliscale lacks one that the image"),
+    "dirty": (
+        workload(),
+        ledger(A, Record(B, State.FAILED)),
+        {},
+        f"held: migration {B} of ledger cliscale is unfinish",
+    ),
+    "incompatible": (
+        workload(revision=A),
+        ledger(A, Record(C, State.APPLIED, compatible_from=B)),
+        {},
+        f"denied: a contract migration in ledger cliscale shuts out images of {A}",
+    ),
+    "ahead": (workload(revision=A), ledger(A, B), {"on_ahead": Action.DENY}, f"at {B}, ahead of {A}"),
+    "undeclared": (workload(revision=None), ledger(A), {}, "same: no annotation ledgergate.dev/revision for gate clis"),
+    "invalid": (workload(revision="a+b"), ledger(A), {}, "denied: 'a+b' is no revision"),
+    "unreachable": (workload(), Reading(fault=Fault.UNREACHABLE), {}, "held: ledger cliscale cannot be read now"),
+    "bypassed": (
+        workload(),
+        ledger(A),
+        {"bypass_until": NOW + timedelta(hours=1)},
+        "will start all the same: gate cliscale is bypassed",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_every_reason_is_told(name: str) -> None:
+    """Each row of the table that is not simply good has its sentence."""
+    subject, reading, policy, says = OUTCOMES[name]
+    forecast = tell(subject, reading, gate(**policy))
+    assert says in forecast.warnings[0]
+    assert len(forecast.warnings[0]) <= WARNING_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("subject", "removes"),
+    [
+        (workload(strategy={"type": "Recreate"}), True),
+        (workload(strategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}}), False),
+        (workload("StatefulSet", updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}), True),
+        (workload("StatefulSet", updateStrategy={"type": "OnDelete"}), False),
+        (workload("DaemonSet", updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0}}), True),
+        (workload("DaemonSet", updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "10%"}}), False),
+        (workload("DaemonSet", updateStrategy={"type": "OnDelete"}), False),
+        (workload("ReplicaSet"), False),
+        (workload("CronJob"), False),
+    ],
+)
+def test_whoever_would_lose_running_pods_is_told(subject: Workload, removes: bool) -> None:
+    """An update that removes pods first, while their successors may not start, costs capacity; a creation does not."""
+    assert subject.removes_first is removes
+    updated = tell(subject, ledger(A), updated=True)
+    taken = [warning for warning in updated.warnings if "takes running pods" in warning]
+    assert [f"of {subject.title} away, and their successors will be held" in each for each in taken] == [True] * removes
+    assert len(tell(subject, ledger(A)).warnings) == 1
+    assert tell(subject, ledger(A, B), updated=True).warnings == ()
+
+
+def test_an_audit_never_says_will() -> None:
+    """What would happen under Enforce, in so many words, and no refusal."""
+    audited = gate("app", mode=Mode.AUDIT, on_behind_workload=Action.DENY)
+    forecast = tell(workload(name="web", strategy={"type": "Recreate"}), ledger(A), audited, updated=True)
+    assert forecast.warnings == (
+        f"audit: pods of deployment/web would be held: ledger app is at {A}, the image expects {B}",
+    )
+    assert forecast.refusal == ""
+
+
+def test_a_workload_is_refused_where_the_gate_says_so() -> None:
+    """The message names workload, state and the field that refuses."""
+    refusing = gate(on_behind_workload=Action.DENY)
+    refusal = tell(workload(), ledger(A), refusing).refusal
+    assert refusal.startswith(
+        f"pods of deployment/gateway would be held: ledger cliscale is at {A}, the pod expects {B}"
+    )
+    assert refusal.endswith("(onBehindWorkload: Deny)")
+    assert tell(workload(), ledger(A, B), refusing).refusal == ""
+
+
+@pytest.mark.parametrize("policy", [{"on_behind": Action.WARN}, {"bypass_until": NOW + timedelta(hours=1)}])
+def test_what_may_start_is_never_refused(policy: dict[str, Any]) -> None:
+    """A workload is refused for its pods' sake; where they start all the same there is no reason to."""
+    assert tell(workload(), ledger(A), gate(on_behind_workload=Action.DENY, **policy)).refusal == ""
+
+
+def test_an_outage_of_the_database_refuses_no_workload() -> None:
+    """What cannot be read is no proof; its pods wait, and the workload may be applied."""
+    forecast = tell(workload(), Reading(fault=Fault.UNREACHABLE), gate(on_behind_workload=Action.DENY))
+    assert forecast.verdict.outcome is Outcome.HOLD
+    assert forecast.refusal == ""
+
+
+@given(
+    name=st.text("abc-xyz{}", min_size=1, max_size=253),
+    gate_name=st.text("gate-{}", min_size=1, max_size=63),
+    revision=st.text("0123456789_abc", min_size=1, max_size=200).map(lambda text: f"20260102000000_{text}"),
+    head=st.text("0123456789_{}\n", min_size=1, max_size=200).map(lambda text: f"20260101000000_{text}"),
+)
+def test_a_warning_fits_whatever_the_names(name: str, gate_name: str, revision: str, head: str) -> None:
+    """At most 120 characters; a revision's time, by which it is known, is never cut off before its name is."""
+    subject = workload("StatefulSet", name, revision)
+    warnings = tell(subject, ledger(head), gate(gate_name), updated=True).warnings
+    assert len(warnings) == 2
+    assert all(len(warning) <= WARNING_LIMIT and warning.isprintable() for warning in warnings)
+
+
+def test_a_pod_template_is_judged_as_its_pods_are() -> None:
+    """An annotation for one gate, a migrator: all that a pod may declare, its template may."""
+    template = {"metadata": {"annotations": {"ledgergate.dev/migrates": "cliscale", "ledgergate.dev/revision": C}}}
+    subject = msgspec.convert({"kind": "Job", "metadata": {"name": "x"}, "spec": {"template": template}}, Workload)
+    assert isinstance(subject.pod, Pod)
+    assert tell(subject, ledger(A)).verdict.reason is Reason.SELF_MIGRATING
