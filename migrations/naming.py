@@ -24,6 +24,8 @@ class Naming(StrEnum):
     """The digits that it begins with, as a number: `0007_add_users` is 7 (dbmate, Rails, Ecto, sqlx, goose)."""
     DOTTED = "dotted"
     """Numbers between dots or underscores: `V1_2__add_users` is 1.2, and so is 1.2.0 (Flyway)."""
+    PREFIX = "prefix"
+    """The text before the first underscore: `20250126-1_add_users` is `20250126-1` (Atlas)."""
     TIMESTAMP = "timestamp"
     """A long number in front (a file's name) or at the end (a class's): `1700000000000-AddUsers` and
     `AddUsers1700000000000` are one (TypeORM)."""
@@ -39,6 +41,8 @@ class Naming(StrEnum):
             case Naming.DOTTED:
                 dotted = _DOTTED.match(name)
                 return _normal(dotted["version"]) if dotted else name
+            case Naming.PREFIX:
+                return name.partition("_")[0] or name
             case Naming.TIMESTAMP:
                 stamp = _TIMESTAMP.match(name)
                 return (stamp["first"] or stamp["last"]) if stamp else name
@@ -46,7 +50,7 @@ class Naming(StrEnum):
     def sorting(self, name: str) -> tuple[tuple[int, ...], str]:
         """Give what the tool sorts by: numbers where the key is made of them, after names that have none."""
         key = self.key(name)
-        if self is Naming.NAME or not _NUMBERS.match(key):
+        if self in {Naming.NAME, Naming.PREFIX} or not _NUMBERS.match(key):
             return (), key
         return tuple(map(int, key.split("."))), ""
 

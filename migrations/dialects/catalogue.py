@@ -17,6 +17,16 @@ _MODULES: Mapping[str, str] = MappingProxyType(
         "ledgergate": "native",
         "knex": "javascript",
         "umzug": "javascript",
+        "flyway": "jvm",
+        "liquibase": "jvm",
+        "golang-migrate": "golang",
+        "goose": "golang",
+        "dbmate": "golang",
+        "atlas": "golang",
+        "pgroll": "golang",
+        "rails": "frameworks",
+        "ecto": "frameworks",
+        "sqlx": "frameworks",
         "auto": "detection",
     }
 )

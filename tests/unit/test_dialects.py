@@ -15,7 +15,7 @@ from migrations.statements import IdentifierError, bind, load, quoted
 
 PLACE = Place("app", "s", 't"')
 WRITES = re.compile(
-    r"\b(insert|delete|create|alter|drop|truncate|lock table|for update|pg_(try_)?advisory)", re.IGNORECASE
+    r"\b(insert|delete|create|alter|drop|truncate|lock table|for update)\b|\bpg_(try_)?advisory", re.IGNORECASE
 )
 
 

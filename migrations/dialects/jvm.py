@@ -1,0 +1,70 @@
+"""The tools of the JVM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from migrations.dialects.dialect import Dialect, LockTable, Place
+from migrations.ledger import History, Record, State
+from migrations.naming import Naming
+from migrations.revision import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FLYWAY = 77431708279161
+_JAVA_INT = 2**31
+
+
+def _flyway(row: Mapping[str, Any]) -> Record:
+    return Record(
+        revision=row["version"] or canonical(f"R__{row['description'].replace(' ', '_')}"),
+        state=State(row["state"]),
+        finished_at=row["installed_on"],
+        duration_ms=row["execution_time"],
+        applied_by=row["installed_by"],
+    )
+
+
+def _flyway_key(place: Place) -> int:
+    """Give the key as Flyway's `PostgreSQLAdvisoryLockTemplate` makes it, of the table's quoted name."""
+    return _FLYWAY + _java_hash(place.relation)
+
+
+def _java_hash(text: str) -> int:
+    """Give Java's `String.hashCode`: over UTF-16 units, as a signed 32-bit number."""
+    units = text.encode("utf-16-be", "surrogatepass")
+    value = 0
+    for place in range(0, len(units), 2):
+        value = (31 * value + int.from_bytes(units[place : place + 2], "big")) % (2 * _JAVA_INT)
+    return value - 2 * _JAVA_INT if value >= _JAVA_INT else value
+
+
+FLYWAY = Dialect(
+    name="flyway",
+    table="flyway_schema_history",
+    columns=frozenset({"installed_rank", "version", "description", "type", "script", "installed_on", "success"}),
+    record=_flyway,
+    naming=Naming.DOTTED,
+    key=_flyway_key,
+)
+
+
+def _liquibase(row: Mapping[str, Any]) -> Record:
+    return Record(
+        revision=canonical(f"{row['filename']}::{row['id']}::{row['author']}"),
+        state=State.APPLIED,
+        finished_at=row["executed_at"],
+    )
+
+
+LIQUIBASE = Dialect(
+    name="liquibase",
+    table="databasechangelog",
+    columns=frozenset({"id", "author", "filename", "dateexecuted", "orderexecuted", "exectype", "md5sum"}),
+    record=_liquibase,
+    history=History.EXECUTION,
+    row_lock=LockTable("{table}lock", "liquibase release-locks"),
+)
+
+DIALECTS = (FLYWAY, LIQUIBASE)

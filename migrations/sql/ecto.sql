@@ -1,0 +1,5 @@
+-- A row for each applied migration, with the digits in front of its file's name. A migration that fails leaves none.
+
+-- name: read
+select version, inserted_at at time zone 'UTC' as applied_at
+from {table}
