@@ -12,6 +12,7 @@ from migrations.book import OURSELVES
 from migrations.database import ConnectionLost, StatementFailed
 from migrations.limits import Patience
 from migrations.lock import application_name
+from migrations.pieces import ending
 from migrations.statements import literal
 from migrations.task import StepFailed
 
@@ -40,6 +41,8 @@ async def run(session: Session, book: Book, task: Task, entry: str, say: Say) ->
     if script.sql is None:
         attempt = _python(session, task, book, entry, _local(limits, book.limits))
     else:
+        if (found := ending(script.sql)) is not None:
+            raise task.would_end(*found)
         attempt = _sql(session, book, task, begin, entry)
     await persist(task, limits, attempt, say)
     if script.sql is None or _CHANGES_SESSION.search(script.sql):

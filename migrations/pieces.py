@@ -103,6 +103,34 @@ def cut(sql: str) -> tuple[Piece, ...]:
         raise NotCut(str(message), int(position)) from error
 
 
+_MAY_END = re.compile(
+    r"\b(commit|rollback|abort|prepare\s+transaction)\b|\bend\s*(;|\Z|work|transaction|and)", re.IGNORECASE
+)
+_ENDS = frozenset(("COMMIT", "ROLLBACK", "PREPARE"))
+
+
+def ending(sql: str) -> tuple[int, str] | None:
+    """Find the first statement of a script that ends the transaction it runs in, `AND CHAIN` or not.
+
+    Returns:
+        Where it begins, in characters, and its words; None where there is none, or where the grammar refuses the
+        script, as the server will.
+    """
+    if _MAY_END.search(sql) is None:
+        return None  # nearly always: the grammar need not be loaded
+    from pglast import Error, parse_sql, split  # noqa: PLC0415 - as above
+
+    try:
+        for at in split(sql, only_slices=True):
+            statement = parse_sql(sql[at])[0].stmt
+            kind = getattr(getattr(statement, "kind", None), "name", "")
+            if type(statement).__name__ == "TransactionStmt" and kind.removeprefix("TRANS_STMT_") in _ENDS:
+                return at.start, " ".join(sql[at].split())
+    except Error:
+        pass
+    return None
+
+
 # Statements that PostgreSQL refuses in a transaction (the callers of PreventInTransactionBlock), and whether each may
 # run again: https://www.postgresql.org/docs/current/sql-commands.html, "cannot be executed inside a transaction block".
 _LONE = {

@@ -76,6 +76,14 @@ class Task:
             f"{self.migration.path}: left a transaction open, and with it what it did; end it with COMMIT"
         )
 
+    def would_end(self, position: int, statement: str) -> StepFailed:
+        """Give what is to be said of a statement that would end our transaction, before anything has run."""
+        return StepFailed(
+            f"{self.migration.path}:{self.line(position)}: {statement} would end the transaction in which the "
+            "migration is recorded, so nothing of it was run; take it out, or write "
+            f"`-- migrate:{self.section} transaction:false`"
+        )
+
     def ended_early(self) -> StepFailed:
         """Give what is to be said of a transaction of ours that a section ended."""
         done, recorded = ("applied", "not recorded") if self.section == "up" else ("undone", "still recorded")

@@ -149,25 +149,49 @@ async def test_a_non_transactional_file_with_a_syntax_error_runs_nothing(
     assert await states(connection) == {}
 
 
-async def test_a_migration_that_commits_by_itself_is_found_out(ledgergate: Ledgergate, connection: Connection) -> None:
-    """A COMMIT in a transactional migration fails the run, whose message says what to do."""
-    ledgergate.write("one", "create table one (id int);\ncommit;\ncreate table two (id int);")
+@pytest.mark.parametrize(
+    "end",
+    ["commit", "COMMIT AND CHAIN", "commit;\nbegin", "rollback", "end", "abort", "prepare transaction 'x'"],
+)
+async def test_a_migration_that_would_end_its_transaction_is_not_begun(
+    ledgergate: Ledgergate, connection: Connection, end: str
+) -> None:
+    """Half of it would be there and nothing recorded: the run fails before its first statement, and says where."""
+    ledgergate.write("one", f"create table one (id int);\n{end};\ncreate table two (id int);")
     done = ledgergate("up")
     assert done.returncode == 1
-    assert "take COMMIT and ROLLBACK out" in done.stderr
+    assert f"20250101000000_one.sql:3: {end.partition(';')[0]} would end the transaction" in done.stderr
+    assert "so nothing of it was run" in done.stderr
     assert await states(connection) == {}
+    assert not await exists(connection, "one")
 
 
-async def test_a_migration_that_begins_another_transaction_is_found_out(
+async def test_a_python_migration_that_ends_its_transaction_is_found_out(
     ledgergate: Ledgergate, connection: Connection
 ) -> None:
-    """COMMIT and BEGIN: what is recorded would be another transaction than the one that did the work."""
-    ledgergate.write("one", "create table one (id int);\ncommit;\nbegin;\ncreate table two (id int);")
+    """Nobody can know before what a program will do: the run fails, and the message says what is to be mended."""
+    code = 'async def up(connection):\n    await connection.execute("create table one (id int); commit; begin")\n'
+    ledgergate.write("20250101000000_one.py", code)
     done = ledgergate("up")
     assert done.returncode == 1
-    assert "take COMMIT and ROLLBACK out" in done.stderr
+    assert "so part of it is applied and not recorded" in done.stderr
     assert await states(connection) == {}
-    assert not await exists(connection, "two")
+
+
+async def test_what_only_looks_like_the_end_of_a_transaction_runs(
+    ledgergate: Ledgergate, connection: Connection
+) -> None:
+    """Savepoints, the body of a function, a comment and a text are none."""
+    ledgergate.write(
+        "one",
+        "savepoint s; create table one (id int); rollback to savepoint s; -- commit;\n"
+        "create function f() returns int language plpgsql as $$ begin return 1; end; $$;\n"
+        "create table two (word text default 'commit;');",
+    )
+    done = ledgergate("up")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not await exists(connection, "one")
+    assert await exists(connection, "two")
 
 
 async def test_what_a_migration_sets_is_its_own_affair(ledgergate: Ledgergate, connection: Connection) -> None:
