@@ -8,7 +8,7 @@ from enum import StrEnum
 _DIGITS = re.compile(r"[0-9]+")
 _NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*\Z")
 _DOTTED = re.compile(r"[VB]?(?P<version>[0-9]+(?:[._][0-9]+)*)(?:__.*)?\Z", re.DOTALL)
-_TIMESTAMP = re.compile(r"(?P<first>[0-9]{10,})-.*\Z|.*?(?P<last>[0-9]{10,})\Z", re.DOTALL)
+_TIMESTAMP = re.compile(r"(?P<first>[0-9]{13})-.*\Z|.*(?P<last>[0-9]{13})\Z", re.DOTALL)
 
 
 class Naming(StrEnum):
@@ -27,7 +27,7 @@ class Naming(StrEnum):
     PREFIX = "prefix"
     """The text before the first underscore: `20250126-1_add_users` is `20250126-1` (Atlas)."""
     TIMESTAMP = "timestamp"
-    """A long number in front (a file's name) or at the end (a class's): `1700000000000-AddUsers` and
+    """13 digits in front (a file's name) or at the end (a class's): `1700000000000-AddUsers` and
     `AddUsers1700000000000` are one (TypeORM)."""
 
     def key(self, name: str) -> str:

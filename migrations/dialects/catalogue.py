@@ -16,7 +16,11 @@ _MODULES: Mapping[str, str] = MappingProxyType(
     {
         "ledgergate": "native",
         "knex": "javascript",
+        "node-pg-migrate": "javascript",
         "umzug": "javascript",
+        "typeorm": "javascript",
+        "drizzle": "javascript",
+        "prisma": "javascript",
         "flyway": "jvm",
         "liquibase": "jvm",
         "golang-migrate": "golang",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from migrations.dialects.dialect import Dialect, LockTable
+from migrations.dialects.dialect import Dialect, LockTable, Place
 from migrations.ledger import Record, State
+from migrations.naming import Naming
 from migrations.revision import canonical
 
 if TYPE_CHECKING:
@@ -25,6 +26,24 @@ KNEX = Dialect(
 )
 
 
+def _node_pg_migrate(row: Mapping[str, Any]) -> Record:
+    return Record(canonical(row["name"]), State.APPLIED, finished_at=row["run_on"])
+
+
+def _node_pg_migrate_key(_place: Place) -> int:
+    """The tool's own number, `PG_MIGRATE_LOCK_ID`; one for all ledgers of a database."""
+    return 7241865325823964
+
+
+NODE_PG_MIGRATE = Dialect(
+    name="node-pg-migrate",
+    table="pgmigrations",
+    columns=frozenset({"id", "name", "run_on"}),
+    record=_node_pg_migrate,
+    key=_node_pg_migrate_key,
+)
+
+
 def _named(row: Mapping[str, Any]) -> Record:
     return Record(canonical(row["name"]), State.APPLIED)
 
@@ -35,5 +54,51 @@ UMZUG = Dialect(
     columns=frozenset({"name"}),
     record=_named,
 )
+TYPEORM = Dialect(
+    name="typeorm",
+    table="migrations",
+    columns=frozenset({"id", "timestamp", "name"}),
+    record=_named,
+    naming=Naming.TIMESTAMP,
+)
 
-DIALECTS = (KNEX, UMZUG)
+
+def _drizzle(row: Mapping[str, Any]) -> Record:
+    return Record(str(row["created_at"]), State.APPLIED, checksum=row["hash"])
+
+
+DRIZZLE = Dialect(
+    name="drizzle",
+    schema="drizzle",
+    table="__drizzle_migrations",
+    columns=frozenset({"hash", "created_at"}),
+    record=_drizzle,
+    naming=Naming.VERSION,
+)
+
+
+def _prisma(row: Mapping[str, Any]) -> Record:
+    return Record(
+        canonical(row["migration_name"]),
+        State(row["state"]),
+        checksum=row["checksum"],
+        error=row["logs"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+def _prisma_key(_place: Place) -> int:
+    """The number of Prisma's schema engine, one for all ledgers of a database."""
+    return 72707369
+
+
+PRISMA = Dialect(
+    name="prisma",
+    table="_prisma_migrations",
+    columns=frozenset({"migration_name", "checksum", "started_at", "finished_at", "rolled_back_at", "logs"}),
+    record=_prisma,
+    key=_prisma_key,
+)
+
+DIALECTS = (KNEX, NODE_PG_MIGRATE, UMZUG, TYPEORM, DRIZZLE, PRISMA)

@@ -13,9 +13,10 @@ from bench import __main__ as bench
 from bench import tables
 from bench.migrate import logged, small
 from bench.peers import Step, Tool, tools
-from bench.peers.install import PINS, InstallError, Source, find
+from bench.peers.install import PINS, Source, find
 from bench.processes import Command, Ended, run, summary, together
 from migrations.files import load
+from tests.tools.install import InstallError
 
 HERE = Path("peers")
 EVERY = [
