@@ -72,11 +72,11 @@ async def apply(
             await session.rows(book.entry("begin", session, migration), len(pieces))
         else:
             await session.execute(book.entry("resume", session, migration))
-        async with _failure_recorded(session, book, migration):
-            try:
+        try:
+            async with _failure_recorded(session, book, migration):
                 await piecewise.run(session, book, task, pieces, say, done=stopped.done if stopped else 0)
-            except StepFailed as error:
-                raise StepFailed(f"{error}{_GOES_ON.format(revision=migration.revision)}") from error
+        except StepFailed as error:
+            raise StepFailed(f"{error}{_GOES_ON.format(revision=migration.revision)}") from error
     await session.rows(book.sql("finish"), migration.revision, State.APPLIED, None)
     return _since(started)
 

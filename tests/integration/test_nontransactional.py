@@ -44,7 +44,10 @@ async def test_up_goes_on_at_the_statement_that_failed(ledgergate: Ledgergate, c
     done = ledgergate("up")
     assert done.returncode == 1
     assert '20250101000000_one.sql:5: relation "missing" does not exist' in done.stderr
+    assert "up goes on there once the cause is gone" in done.stderr
     assert await progress(connection) == (5, 3, None)
+    recorded = await connection.fetchval("select error from ledgergate_migrations where state = 'failed'")
+    assert recorded.endswith('20250101000000_one.sql:5: relation "missing" does not exist')
     await connection.execute("create schema elsewhere; create table elsewhere.missing (name text)")
     again = ledgergate("up")
     assert (again.returncode, again.stderr) == (0, "")
