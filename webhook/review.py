@@ -4,8 +4,7 @@ https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-con
 """
 
 import base64
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
@@ -116,8 +115,7 @@ def encode_response(
             "message": message,
         }
     if warnings:
-        pieces = [piece for warning in warnings for piece in textwrap.wrap(_printable(warning), WARNING_LIMIT)]
-        response["warnings"] = pieces[:_WARNINGS]
+        response["warnings"] = [piece for warning in warnings for piece in _pieces(_printable(warning))][:_WARNINGS]
     if patch:
         response["patchType"] = "JSONPatch"
         response["patch"] = base64.b64encode(_encoder.encode(patch)).decode()
@@ -128,6 +126,18 @@ def shorten(text: str, limit: int = WARNING_LIMIT) -> str:
     """Make a text fit for a warning: printable, at most ``limit`` characters."""
     clean = _printable(text)
     return clean if len(clean) <= limit else f"{clean[: limit - 1]}…"
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Break a text into warnings, where a clause ends if one does, else between words."""
+    rest = text.strip()
+    while len(rest) > WARNING_LIMIT:
+        within = rest[:WARNING_LIMIT]
+        end = max(within.rfind(", "), within.rfind(": ")) + 1 or within.rfind(" ") + 1 or WARNING_LIMIT
+        yield rest[:end].rstrip()
+        rest = rest[end:].lstrip()
+    if rest:
+        yield rest
 
 
 def _printable(text: str) -> str:

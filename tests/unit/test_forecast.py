@@ -76,7 +76,7 @@ def test_a_good_verdict_says_nothing() -> None:
     assert tell(workload(), ledger(A, B, C)).warnings == ()
 
 
-OUTCOMES = {
+OUTCOMES: dict[str, tuple[Workload, Reading, dict[str, Any], str]] = {
     "behind": (workload(), ledger(), {}, "held: ledger cliscale is at its beginning, the image expects"),
     "denied": (workload(), ledger(A), {"on_behind": Action.DENY}, "will be denied: ledger cliscale is at"),
     "let go": (workload(), ledger(A), {"on_behind": Action.WARN}, "will start all the same: ledger cliscale is at"),

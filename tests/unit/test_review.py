@@ -295,10 +295,16 @@ def test_warnings_survive_the_api_server(texts: list[str]) -> None:
 
 def test_a_long_warning_is_told_in_pieces() -> None:
     """Nothing of it is lost, and what fits is left as it is."""
-    text = "ledger app is at " + "a" * 80 + ", the pod expects " + "b" * 80 + ": the pod starts all the same"
-    pieces = answer(warnings=("short", text))["warnings"]
-    assert pieces[0] == "short"
-    assert " ".join(pieces[1:]) == text
+    a, b = "a" * 80, "b" * 80
+    text = f"ledger app is at {a}, the pod expects {b}: the pod starts all the same"
+    assert answer(warnings=("short", text, "no clause " * 13))["warnings"] == [
+        "short",
+        f"ledger app is at {a},",
+        f"the pod expects {b}:",
+        "the pod starts all the same",
+        ("no clause " * 12).strip(),
+        "no clause",
+    ]
 
 
 def test_names_are_cut_visibly() -> None:

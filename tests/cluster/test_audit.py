@@ -1,0 +1,86 @@
+"""A namespace in audit: everything is said, nothing is done, whatever its LedgerGates say."""
+
+import json
+
+from tests.cluster.application import FIRST, THIRD, Application
+from tests.cluster.installation import Installation
+from tests.waiting import until
+
+LABEL = "ledgergate.dev/admission"
+
+
+def run(application: Application, name: str, revision: str = THIRD) -> str:
+    """Run a pod that expects a revision, and return all that kubectl said."""
+    declared = f"--annotations=ledgergate.dev/revision={revision}"
+    subject = ("run", name, "--image=app", "--labels=guarded=true,app=x", declared, "-n", application.namespace)
+    return application.plane.kubectl(*subject, check=False)
+
+
+def gated(application: Application, name: str) -> bool:
+    """Tell whether anything of ours is on a pod."""
+    found = json.loads(application.plane.kubectl("get", "pod", name, "-n", application.namespace, "-o", "json"))
+    return "schedulingGates" in found["spec"] or "ledgergate.dev/gated" in found["metadata"]["labels"]
+
+
+def label(application: Application, value: str) -> None:
+    """Give the namespace's label another value; empty takes it off."""
+    change = f"{LABEL}={value}" if value else f"{LABEL}-"
+    application.plane.kubectl("label", "namespace", application.namespace, "--overwrite", change)
+
+
+def counted(installation: Installation, reason: str) -> float:
+    """How many warnings audit has given."""
+    wanted = f'outcome="warned",reason="{reason}",webhook="audit.ledgergate.dev"'
+    lines = [line for line in installation.metrics("webhook").splitlines() if wanted in line and "_total{" in line]
+    return sum(float(line.split()[-1]) for line in lines)
+
+
+def test_a_namespace_in_audit_is_told_and_nothing_else(
+    application: Application, installation: Installation, database: str
+) -> None:
+    """What Enforce would deny or hold starts at once with a warning, and is counted; the same goes for workloads."""
+    application.opt_in(database, onBehind="Deny", onBehindWorkload="Deny", readiness="Latch")
+    label(application, "audit")
+    said = until("the label to count", lambda: (text := run(application, "first")) and "created" in text and text)
+    assert f"Warning: audit only: ledger app is at its beginning (nothing is applied), the pod expects {THIRD}" in said
+    assert not gated(application, "first")
+    before = counted(installation, "Behind")
+    run(application, "second")
+    assert counted(installation, "Behind") == before + 1
+    pods = ("create", "deployment", "web", "--image=app", "-n", application.namespace, "--dry-run=client", "-o", "json")
+    deployment = json.loads(application.plane.kubectl(*pods))
+    deployment["spec"]["template"]["metadata"] |= {
+        "labels": {"app": "web", "guarded": "true"},
+        "annotations": {"ledgergate.dev/revision": THIRD},
+    }
+    applied = application.plane.kubectl(
+        "apply", "-n", application.namespace, "-f", "-", stdin=json.dumps(deployment), check=False
+    )
+    assert "Warning: audit: pods of deployment/web would be denied: ledger app is at its beginning" in applied
+    application.await_running("web", 1)
+
+
+def test_in_audit_our_outage_is_not_noticed(
+    application: Application, installation: Installation, database: str
+) -> None:
+    """Without a webhook pods start as if ledgergate were not there."""
+    application.opt_in(database)
+    label(application, "audit")
+    until("the label to count", lambda: "audit only" in run(application, "first"))
+    installation.kill("webhook")
+    assert "created" in run(application, "second")
+    assert not gated(application, "second")
+
+
+def test_without_the_label_nothing_is_said(application: Application, database: str) -> None:
+    """Taking the label off opts the namespace out, at once and entirely."""
+    application.opt_in(database)
+    assert "the pod is held until it is applied" in run(application, "held", FIRST)
+    assert gated(application, "held")
+    label(application, "")
+    numbers = iter(range(100))
+    said = until(
+        "the label to count", lambda: "Warning" not in (text := run(application, f"x{next(numbers)}")) and text
+    )
+    name = said.split()[0].removeprefix("pod/")
+    assert not gated(application, name)
