@@ -1,0 +1,150 @@
+"""A rollout of each kind of workload ends by itself once its migration is there, however it was kept waiting."""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
+from tests.cluster.pod_watch import PodWatch
+from tests.cluster.workloads import KINDS, RELEASE, Kind, manifest
+from tests.ledger_times import last_commit
+from tests.waiting import until
+
+log = logging.getLogger(__name__)
+
+LIMIT = 3.0
+"""Seconds from the migration's commit until the last pod runs, beyond what the cluster itself takes for the rollout."""
+
+REFUSED_FOR = 90.0
+"""Seconds of refusals, after which the owners' next retry would be more than a minute away (5 ms · 2ⁿ)."""
+
+
+def apply(application: Application, kinds: Sequence[Kind], release: str, revision: str) -> None:
+    """Apply a release of each workload at once."""
+    manifests = [manifest(kind, release, revision) for kind in kinds]
+    application.plane.kubectl("apply", "-n", application.namespace, "-f", "-", stdin=yaml.safe_dump_all(manifests))
+
+
+def finished(watch: PodWatch, kind: Kind, release: str) -> float | None:
+    """When as many pods of a release ran as its workload wants; None while they do not."""
+    first: dict[str, float] = {}
+    for sight in watch.sights:
+        if sight.labels.get("app") == kind.name and sight.labels.get(RELEASE) == release and sight.phase == "Running":
+            first.setdefault(sight.name, sight.at)
+    return max(first.values()) if len(first) >= kind.pods else None
+
+
+def await_finished(watch: PodWatch, release: str, kinds: Sequence[Kind] = KINDS) -> dict[str, float]:
+    """Wait until every workload runs a release; gives when each did."""
+    for kind in kinds:
+        until(f"{kind.name} to run {release}", partial(finished, watch, kind, release), timeout=90)
+    return {kind.name: finished(watch, kind, release) or 0.0 for kind in kinds}
+
+
+def baseline(application: Application, watch: PodWatch) -> float:
+    """Seconds that the slowest rollout takes here and now when it has nothing to wait for."""
+    updated = [kind for kind in KINDS if kind.updates]
+    apply(application, updated, "old", FIRST)
+    await_finished(watch, "old", updated)
+    began = time.time()
+    apply(application, updated, "middle", SECOND)
+    return max(await_finished(watch, "middle", updated).values()) - began
+
+
+def judge(watch: PodWatch, committed: float, cluster: float) -> None:
+    """See that no pod of the new release ran early, and that none came late."""
+    delays = {name: round(at - committed, 2) for name, at in await_finished(watch, "new").items()}
+    log.info("seconds after the commit: %s; the cluster's own: %.2f", delays, cluster)
+    early = [s for s in watch.sights if s.labels.get(RELEASE) == "new" and not s.gated and s.at < committed]
+    assert early == []
+    assert max(delays.values()) <= LIMIT + cluster, delays
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    return write_migrations(tmp_path / "migrations")
+
+
+def test_every_kind_of_workload_that_is_held_goes_on(application: Application, database: str, migrations: Path) -> None:
+    """Under Hold every rollout waits with its new pods held, and ends within seconds of the migration."""
+    migrate(migrations, database, "--to", SECOND)
+    application.opt_in(database)
+    with PodWatch(application.plane, application.namespace) as watch:
+        cluster = baseline(application, watch)
+        apply(application, KINDS, "new", THIRD)
+        application.plane.kubectl("create", "job", "manual", "--from=cronjob/regular", "-n", application.namespace)
+        for kind in KINDS:
+            until(f"a held pod of {kind.name}", partial(application.held, kind.name), timeout=60)
+        migrate(migrations, database)
+        judge(watch, last_commit(database), cluster)
+
+
+@pytest.mark.timeout(400)
+def test_every_kind_of_workload_that_is_denied_is_woken(
+    application: Application, database: str, migrations: Path
+) -> None:
+    """Under Deny owners that were refused for so long that they hardly try any more end their rollout as soon."""
+    migrate(migrations, database, "--to", SECOND)
+    application.opt_in(database, onBehind="Deny")
+    with PodWatch(application.plane, application.namespace) as watch:
+        cluster = baseline(application, watch)
+        apply(application, KINDS, "new", THIRD)
+        refused = time.monotonic()
+        until(
+            "every kind to be refused", lambda: kinds_refused(application) == {kind.name for kind in KINDS}, timeout=90
+        )
+        # Time itself is what is tested here: the owners' back-off grows with it.
+        until("the back-off to have grown", lambda: time.monotonic() - refused > REFUSED_FOR, timeout=120, pause=1)
+        assert [sight for sight in watch.sights if sight.labels.get(RELEASE) == "new"] == []
+        migrate(migrations, database)
+        judge(watch, last_commit(database), cluster)
+
+
+def kinds_refused(application: Application) -> set[str]:
+    """The workloads for which a pod was refused because its ledger is behind."""
+    found = application.plane.kubectl(
+        "get", "events", "-n", application.namespace, "--field-selector=reason=FailedCreate", "-o", "json"
+    )
+    refused = [event for event in json.loads(found)["items"] if f"the pod expects {THIRD}" in event["message"]]
+    return {event["involvedObject"]["name"].partition("-")[0] for event in refused}
+
+
+def test_an_undo_starts_at_once_unless_a_contract_migration_forbids_it(
+    application: Application, database: str, tmp_path: Path
+) -> None:
+    """Back to a compatible image is never delayed; one that can no longer run is denied, with the migration's name."""
+    migrations = write_migrations(tmp_path / "migrations", (FIRST, SECOND))
+    contract = f"-- migrate:up contract compatible-from:{SECOND}\ndrop table users;\n"
+    (migrations / f"{THIRD}.sql").write_text(contract)
+    application.opt_in(database)
+    for revision in (FIRST, SECOND, THIRD):
+        migrate(migrations, database, "--to", revision)
+        application.deploy("gateway", revision, replicas=1)
+        application.plane.kubectl("rollout", "status", "deployment/gateway", "-n", application.namespace)
+    with PodWatch(application.plane, application.namespace) as watch:
+        before = {sight.name for sight in watch.sights}
+        undo(application, to=2)
+        application.plane.kubectl("rollout", "status", "deployment/gateway", "-n", application.namespace)
+        assert [sight for sight in watch.sights if sight.name not in before and sight.gated] == []
+    undo(application, to=1)
+    message = until("the refusal", lambda: refusal(application))
+    assert f"contract migration {THIRD} is applied to ledger app" in message
+    assert f"images older than {SECOND} cannot run" in message
+    assert len(application.running("gateway")) == 1
+
+
+def undo(application: Application, *, to: int) -> None:
+    application.plane.kubectl(
+        "rollout", "undo", "deployment/gateway", f"--to-revision={to}", "-n", application.namespace
+    )
+
+
+def refusal(application: Application) -> str:
+    path = "jsonpath={.status.conditions[?(@.type=='ReplicaFailure')].message}"
+    return application.plane.kubectl("get", "deployment/gateway", "-n", application.namespace, "-o", path)

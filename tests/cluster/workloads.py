@@ -1,0 +1,65 @@
+"""Every kind of workload that makes pods, small, each of its pods labelled with the release that it is of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.cluster.application import REVISION
+
+REPLICAS = 2
+RELEASE = "release"
+"""Label of a pod: which version of its workload made it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of workload.
+
+    Attributes:
+        name: What a workload of this kind is called in the tests.
+        kind: As the API calls it.
+        pods: How many pods of it run at once.
+        updates: Whether its pods are replaced when its template changes; a Job's are not.
+    """
+
+    name: str
+    kind: str
+    pods: int = REPLICAS
+    updates: bool = True
+
+
+KINDS = (
+    Kind("rolling", "Deployment"),
+    Kind("recreate", "Deployment"),
+    Kind("ordered", "StatefulSet"),
+    Kind("everywhere", "DaemonSet", pods=1),
+    Kind("once", "Job", pods=1, updates=False),
+    Kind("regular", "CronJob", pods=1, updates=False),
+)
+
+
+def manifest(kind: Kind, release: str, revision: str) -> Mapping[str, Any]:
+    """Write a workload whose pods expect a revision."""
+    labels = {"app": kind.name}
+    template = {
+        "metadata": {"labels": {**labels, "guarded": "true", RELEASE: release}, "annotations": {REVISION: revision}},
+        "spec": {"containers": [{"name": "main", "image": "app"}], "terminationGracePeriodSeconds": 0},
+    }
+    selector = {"matchLabels": labels}
+    job = {"template": {**template, "spec": {**template["spec"], "restartPolicy": "Never"}}}
+    spec: dict[str, Any]
+    match kind.kind:
+        case "Deployment":
+            strategy = "Recreate" if kind.name == "recreate" else "RollingUpdate"
+            spec = {"replicas": kind.pods, "selector": selector, "strategy": {"type": strategy}, "template": template}
+        case "StatefulSet":
+            spec = {"replicas": kind.pods, "selector": selector, "serviceName": kind.name, "template": template}
+        case "DaemonSet":
+            spec = {"selector": selector, "template": template}
+        case "Job":
+            spec = job
+        case _:
+            # One Job at a time, so that the first is still the one that is waited for minutes later.
+            spec = {"schedule": "* * * * *", "concurrencyPolicy": "Forbid", "jobTemplate": {"spec": job}}
+    group = "batch/v1" if "Job" in kind.kind else "apps/v1"
+    return {"apiVersion": group, "kind": kind.kind, "metadata": {"name": kind.name}, "spec": spec}
