@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
+from migrations.lint.blocks import inside
 from migrations.lint.rule import Hit, Level, Rule
 from migrations.lint.source import identifier, relation, sql_of
 from migrations.lint.types import base, limits
@@ -57,7 +58,7 @@ JSON_COLUMN = Rule(
 DO_BLOCK = Rule(
     "do-block",
     Level.ADVICE,
-    "The statements of a DO block are text that lint does not read.",
+    "What a DO block puts together when it runs, and what it says in another language than PL/pgSQL, lint cannot read.",
     "https://www.postgresql.org/docs/current/sql-do.html",
 )
 RULES = (IF_NOT_EXISTS, TIMESTAMP_WITHOUT_TIME_ZONE, CHAR_TYPE, INTEGER_PRIMARY_KEY, JSON_COLUMN, DO_BLOCK)
@@ -83,9 +84,9 @@ def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]
                     if command.missing_ok:
                         yield _hides("column", identifier(command.def_.colname))
                     yield from _column(command.def_, is_key=command.def_.colname in _keys([command.def_]))
-        case ast.DoStmt():
-            safe = ("-- plain statements, where there is no need for a condition or a loop",)
-            yield Hit(DO_BLOCK, "lint does not read what this block does", safe)
+        case ast.DoStmt() if not inside(statement)[1]:
+            safe = ("-- plain statements, or EXECUTE of a plain text, where that is enough",)
+            yield Hit(DO_BLOCK, "lint cannot read all that this block does", safe)
 
 
 def _columns(elements: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pglast import ast
 
 from migrations.lint import advice, columns, constraints, indexes, removals, suppression, tables, transactions, writes
+from migrations.lint.blocks import inside
 from migrations.lint.catalog import Catalog, Place
 from migrations.lint.finding import Finding, found
 from migrations.lint.rule import Hit, Level, Rule
@@ -139,15 +140,16 @@ class _Walk:
             return
         self._spans += [(offset + statement.position, offset + statement.end) for statement in parsed]
         catalog = Catalog() if is_down else self._catalog
-        for statement, place in self._places(script, parsed):
-            for family in _FAMILIES:
-                for hit in family.check(statement, place, catalog):
-                    if hit.rule.down or not is_down:
-                        yield offset + statement.position, hit
-            table = writes.locks(statement.node, place, catalog)
-            if table is not None and place.transaction is not None:
-                catalog.locked = place.transaction, table
-            catalog.record(statement.node, place)
+        for outer, place in self._places(script, parsed):
+            for statement in (outer, *inside(outer)[0]):
+                for family in _FAMILIES:
+                    for hit in family.check(statement, place, catalog):
+                        if hit.rule.down or not is_down:
+                            yield offset + statement.position, hit
+                table = writes.locks(statement.node, place, catalog)
+                if table is not None and place.transaction is not None:
+                    catalog.locked = place.transaction, table
+                catalog.record(statement.node, place)
 
     def _places(self, script: Script, parsed: Sequence[Statement]) -> Iterator[tuple[Statement, Place]]:
         """Give each statement with the transaction that it runs in."""

@@ -133,7 +133,7 @@ TRANSACTIONAL = [
     ("integer-primary-key", "create table fresh (id serial primary key)"),
     ("integer-primary-key", "create table fresh (id int, primary key (id))"),
     ("json-column", "alter table t add column c json"),
-    ("do-block", "do $$ begin null; end $$"),
+    ("do-block", "do $$ begin execute format('drop table %I', 'x'); end $$"),
     ("syntax", "selec 1"),
 ]
 OUTSIDE = [

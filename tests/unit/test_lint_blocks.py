@@ -1,0 +1,66 @@
+"""What a DO block runs is judged like any other statement."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lint_files import findings, rules, up
+
+TABLE = up("create table t (id bigint primary key)")
+ADD = "alter table t add column c int not null"
+
+
+def block(body: str) -> str:
+    """Give a file with a DO block."""
+    return up(f"do $$\ndeclare n int;\nbegin\n{body}\nend $$;")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{ADD};",
+        f"if not exists (select from pg_class) then\n{ADD};\nend if;",
+        f"begin\n{ADD};\nexception when duplicate_column then null;\nend;",
+        f"for n in 1..2 loop\n{ADD};\nend loop;",
+        f"execute '{ADD}';",
+    ],
+)
+def test_a_hazard_in_a_block_is_found(body: str) -> None:
+    """Under a condition, in a loop, beside an exception handler, as a plain text."""
+    assert rules(TABLE, block(body)) == rules(TABLE, up(ADD))
+    assert "do-block" not in rules(TABLE, block(body))
+
+
+def test_it_is_shown_where_it_stands() -> None:
+    """The line is the statement's, not the block's, also of the second of two that are alike."""
+    text = block(f"perform 1;\n{ADD};\n{ADD};")
+    lines = [finding.line for finding in findings(TABLE, text)]
+    assert sorted(set(lines)) == [6, 7]
+    assert text.splitlines()[5] == f"{ADD};"
+
+
+def test_a_comment_above_the_block_allows_it() -> None:
+    """As it does above any statement."""
+    (rule,) = set(rules(TABLE, up(ADD)))
+    allowed = f"-- lint:allow {rule} because the table is empty\n"
+    assert rules(TABLE, up(f"{allowed}do $$ begin {ADD}; end $$")) == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "do $$ begin execute format('drop table %I', 't'); end $$",
+        "do $$ begin execute 'drop table ' || 't'; end $$",
+        "do language plperl $$ elog(INFO, 'x') $$",
+        "do $$ declare r record; begin for r in execute 'select ' || '1' loop null; end loop; end $$",
+    ],
+)
+def test_what_cannot_be_read_is_said(sql: str) -> None:
+    """Nobody shall think that a block was looked through which was not."""
+    assert "do-block" in rules(up(sql))
+
+
+def test_a_function_runs_nothing() -> None:
+    """Its body is run by others, some day."""
+    body = f"create function f() returns void language plpgsql as $$ begin {ADD}; end $$"
+    assert rules(TABLE, up(body)) == []
