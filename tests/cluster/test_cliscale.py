@@ -1,0 +1,220 @@
+"""The mission's application, with the real helm, Knex and PostgreSQL: each operation gives what it promises.
+
+`kubelet.runs` are the containers that were really run; their pods' commands, environments and Secrets are the chart's.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.cluster.cliscale import BROKEN, BROKEN_MIGRATION, CHART, CURRENT, OLDER, Cliscale, build_images, secret
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.helm import Helm, HelmError
+from tests.cluster.installation import Installation
+from tests.cluster.kubelet import Kubelet
+from tests.waiting import until
+
+FIRST = "20250110090000_create_workspaces_table.js"
+SECOND = "20250118143000_create_sessions_table.js"
+THIRD = "20250126120000_add_user_preferences_table.js"
+MIGRATION = "app.kubernetes.io/component=migration"
+
+
+@pytest.fixture
+def cliscale(
+    plane: ControlPlane, installation: Installation, helm: Helm, namespace: str, database: str, tmp_path: Path
+) -> Iterator[Cliscale]:
+    """The application's namespace, with its label and its Secret; nothing is installed in it."""
+    del installation
+    images = build_images(tmp_path)
+    with Kubelet(plane, namespace, images) as kubelet:
+        prepared = Cliscale(plane, helm, kubelet, images, namespace, database)
+        prepared.prepare()
+        yield prepared
+
+
+async def ledger(database: str) -> list[str]:
+    """The names that Knex has recorded, in its order; each is there as often as it was run."""
+    connection = await asyncpg.connect(database)
+    try:
+        if await connection.fetchval("select to_regclass('knex_migrations')") is None:
+            return []
+        return [row["name"] for row in await connection.fetch("select name from knex_migrations order by id")]
+    finally:
+        await connection.close()
+
+
+# `migrate exec` will be the chart's own command.
+PLAIN = ("--set-json", 'migrations.command=["npm","run","migrate:latest"]')
+
+
+async def test_the_life_cycle_runs_in_order(cliscale: Cliscale) -> None:
+    """The Job to its end, then the controller, then the gateway; helm waits for all of it, and the log stays."""
+    cliscale.upgrade(CURRENT, "--wait", "--timeout=60s", *PLAIN)
+    (run,) = cliscale.kubelet.runs
+    assert (run.container, run.code) == ("migrate", 0)
+    assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
+    cliscale.await_running("controller", 2, CURRENT)
+    cliscale.await_running("gateway", 3, CURRENT)
+    created = [
+        cliscale.get(what)["metadata"]["creationTimestamp"]
+        for what in ("job/cliscale-migrate", "deploy/cliscale-controller", "deploy/cliscale-gateway")
+    ]
+    assert created == sorted(created)
+    assert cliscale.get("job/cliscale-migrate")["status"]["completionTime"] <= created[1]
+    assert "Batch 1 run: 3 migrations" in cliscale.kubectl("logs", "-l", MIGRATION, "--tail=100")
+    (release,) = cliscale.helm.history("cliscale", cliscale.namespace)
+    assert release["status"] == "deployed"
+
+
+async def test_switched_off_pods_wait_for_a_hand(cliscale: Cliscale) -> None:
+    """With `migrations.enabled=false` nothing runs; the new pods wait and say for what; the manual Job frees them."""
+    cliscale.upgrade(OLDER, *PLAIN)
+    cliscale.await_running("gateway", 3, OLDER)
+    cliscale.upgrade(CURRENT, "--set=migrations.enabled=false", *PLAIN)
+    (held, *_) = cliscale.await_held("gateway", 1)
+    assert cliscale.why(held) == (
+        f"ledger cliscale is at {SECOND[:-3]}, the pod expects {THIRD[:-3]}: the pod is held until it is applied"
+    )
+    cliscale.await_held("controller", 1)
+    assert len(cliscale.kubelet.runs) == 1
+    cliscale.kubectl("create", "job", "--from=cronjob/manual-migrate", "cliscale-migrate-manual")
+    cliscale.await_running("gateway", 3, CURRENT)
+    cliscale.await_running("controller", 2, CURRENT)
+    assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
+
+
+async def test_a_failing_migration_stops_the_deployment(cliscale: Cliscale) -> None:
+    """The Job tries as often as it may, helm fails and shows the log, old pods stay; forced, new pods are held."""
+    cliscale.upgrade(CURRENT, *PLAIN)
+    cliscale.await_running("gateway", 3, CURRENT)
+    broken = ("--set=migrations.backoffLimit=1", *PLAIN)
+    with pytest.raises(HelmError, match="division by zero"):
+        cliscale.upgrade(BROKEN, *broken)
+    assert [run.code for run in cliscale.kubelet.runs] == [0, 1, 1]
+    conditions = cliscale.get("job/cliscale-migrate")["status"]["conditions"]
+    assert {each["reason"] for each in conditions if each["status"] == "True"} == {"BackoffLimitExceeded"}
+    assert cliscale.helm.history("cliscale", cliscale.namespace)[-1]["status"] == "failed"
+    assert cliscale.kubectl("logs", "-l", MIGRATION, "--tail=100").count("division by zero") >= 2
+    cliscale.await_running("gateway", 3, CURRENT)
+    assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
+
+    cliscale.upgrade(BROKEN, "--no-hooks", *broken)
+    (held,) = cliscale.await_held("gateway", 1)
+    expected = BROKEN_MIGRATION.removesuffix(".js")
+    assert f"the pod expects {expected}: the pod is held until it is applied" in cliscale.why(held)
+
+    cliscale.kubectl("delete", "job", "-l", MIGRATION)
+    cliscale.upgrade(CURRENT, *PLAIN)
+    cliscale.await_running("gateway", 3, CURRENT)
+    assert len(cliscale.get("jobs", "-l", MIGRATION)) == 1
+
+
+async def test_init_containers_bring_the_migrations(cliscale: Cliscale) -> None:
+    """Two controllers start at once and apply each migration once; the gateway's pods wait for them."""
+    cliscale.upgrade(OLDER, "--set=migrations.mode=initContainer", *PLAIN)
+    cliscale.await_running("gateway", 3, OLDER)
+    cliscale.await_running("controller", 2, OLDER)
+    assert [run.code for run in cliscale.kubelet.of("migrate")] == [0, 0]
+    assert await ledger(cliscale.database) == [FIRST, SECOND]
+    committed = min(run.ended for run in cliscale.kubelet.of("migrate"))
+    started = [pod["status"]["startTime"] for pod in cliscale.pods("gateway")]
+    assert all(datetime.fromisoformat(at).timestamp() >= int(committed) for at in started)
+
+
+async def test_a_failing_init_container_holds_everybody_else(cliscale: Cliscale) -> None:
+    """The controller tries again and again, its last words in its status; the gateway's new pods wait."""
+    mode = ("--set=migrations.mode=initContainer", *PLAIN)
+    cliscale.upgrade(OLDER, *mode)
+    cliscale.await_running("gateway", 3, OLDER)
+    cliscale.upgrade(BROKEN, *mode)
+    cliscale.kubelet.await_run("migrate", count=4)
+    (held,) = cliscale.await_held("gateway", 1)
+    assert BROKEN_MIGRATION.removesuffix(".js") in cliscale.why(held)
+    said = cliscale.kubectl("describe", "pods", "-l", "app.kubernetes.io/component=controller")
+    assert "division by zero" in said
+    assert len([pod for pod in cliscale.pods("gateway") if pod["status"]["phase"] == "Running"]) == 3
+    assert await ledger(cliscale.database) == [FIRST, SECOND]
+
+
+async def test_two_upgrades_at_the_same_moment(cliscale: Cliscale) -> None:
+    """One of them deploys, the other says why not; every migration ran once, and the loser's next try succeeds."""
+    cliscale.upgrade(OLDER, *PLAIN)
+    both = [cliscale.start_upgrade(CURRENT, *PLAIN) for _ in range(2)]
+    said = [process.communicate(timeout=90)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], said
+    refused = next(text for process, text in zip(both, said, strict=True) if process.returncode)
+    assert re.search("another operation .* is in progress|already exists|has been modified", refused), refused
+    cliscale.await_running("gateway", 3, CURRENT)
+    cliscale.upgrade(CURRENT, *PLAIN)
+    assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
+    assert {run.code for run in cliscale.kubelet.runs} == {0}
+
+
+async def test_going_back(cliscale: Cliscale) -> None:
+    """The older image starts on the newer ledger; the rollback Job then undoes the last batch, and new pods wait."""
+    cliscale.upgrade(OLDER, *PLAIN)
+    cliscale.upgrade(CURRENT, "--set-json", 'migrations.rollbackCommand=["npm","run","migrate:rollback"]', *PLAIN)
+    cliscale.await_running("gateway", 3, CURRENT)
+    cliscale.kubectl("create", "job", "--from=cronjob/manual-rollback", "cliscale-migrate-rollback", "--dry-run=client")
+    rollback = cliscale.kubectl("get", "cronjob/manual-rollback", "-o", "jsonpath={.spec.jobTemplate.spec}")
+    assert json.loads(rollback)["backoffLimit"] == 0
+    cliscale.helm("rollback", "cliscale", "1", "-n", cliscale.namespace)
+    cliscale.await_running("gateway", 3, OLDER)
+    assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
+    # The older release's CronJob has the older image, which does not know the migration: the newer one's is used.
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "cliscale-migrate-rollback"}}
+    cliscale.plane.kubectl(
+        "create", "-n", cliscale.namespace, "-f", "-", stdin=json.dumps({**job, "spec": json.loads(rollback)})
+    )
+    assert cliscale.kubelet.await_run("rollback").code == 0
+    assert await ledger(cliscale.database) == [FIRST, SECOND]
+    cliscale.kubectl("rollout", "restart", "deployment/cliscale-gateway")
+    cliscale.await_running("gateway", 3, OLDER)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("development", 1), ("staging", 2), ("production", 3)])
+async def test_each_environment(cliscale: Cliscale, name: str, limit: int) -> None:
+    """Its values file sets Knex's environment, how often the Job is tried, and the proxy beside it."""
+    values = CHART / f"values-{name}.yaml"
+    port = secret(cliscale.database)["port"]
+    cliscale.upgrade(
+        CURRENT, f"--values={values}", f"--set=cloudSqlProxy.port={port}", "--set=ledgerGate.secret=pg", *PLAIN
+    )
+    run = cliscale.kubelet.await_run("migrate")
+    assert (run.code, f"Using environment: {name}" in run.output) == (0, True)
+    assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
+    until("a running gateway", lambda: any(pod["status"]["phase"] == "Running" for pod in cliscale.pods("gateway")))
+    spec = cliscale.get("cronjob/manual-migrate")["spec"]["jobTemplate"]["spec"]
+    assert spec["backoffLimit"] == limit
+    proxies = spec["template"]["spec"].get("initContainers", [])
+    assert [proxy["restartPolicy"] for proxy in proxies] == ([] if name == "development" else ["Always"])
+
+
+def test_the_older_name_of_the_environment(cliscale: Cliscale) -> None:
+    """`migrations.knexEnv`, as the mission's commands have it, does what `environment` does."""
+    cliscale.upgrade(CURRENT, "--set=migrations.knexEnv=staging", "--set=migrations.backoffLimit=2", *PLAIN)
+    assert "Using environment: staging" in cliscale.kubelet.await_run("migrate").output
+    assert cliscale.get("job/cliscale-migrate")["spec"]["backoffLimit"] == 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "complaint"),
+    [
+        ("migrations.mode=sidecar", "migrations/mode"),
+        ("migrations.knexEnv=prod", "migrations/knexEnv"),
+        ("migrations.backofLimit=1", "backofLimit"),
+        ("revision=a b", "revision"),
+        ("cloudSqlProxy.enabled=true", "cloudSqlProxy/instance"),
+        ("database.create=true", "database/host"),
+    ],
+)
+def test_wrong_values_are_refused(helm: Helm, flag: str, complaint: str) -> None:
+    """A value that means nothing is told with its name before anything is done."""
+    with pytest.raises(HelmError, match=complaint):
+        helm("template", "cliscale", str(CHART), "--set", flag)
