@@ -1,6 +1,7 @@
 """A namespace in audit: everything is said, nothing is done, whatever its LedgerGates say."""
 
 import json
+import time
 
 from tests.cluster.application import FIRST, THIRD, Application
 from tests.cluster.installation import Installation
@@ -28,6 +29,21 @@ def label(application: Application, value: str) -> None:
     application.plane.kubectl("label", "namespace", application.namespace, "--overwrite", change)
 
 
+def until_said(application: Application, warning: str) -> str:
+    """Run pods until the namespace's label counts: what is said begins to have this warning, or to have none."""
+
+    def probe() -> str:
+        said = run(application, f"probe-{time.monotonic_ns()}")
+        return said if (warning in said if warning else "Warning" not in said) else ""
+
+    return until("the label to count", probe)
+
+
+def created(said: str) -> str:
+    """The name of the pod that kubectl says it has created."""
+    return next(line.split()[0].removeprefix("pod/") for line in said.splitlines() if line.endswith(" created"))
+
+
 def counted(installation: Installation, reason: str) -> float:
     """How many warnings audit has given."""
     wanted = f'outcome="warned",reason="{reason}",webhook="audit.ledgergate.dev"'
@@ -41,9 +57,9 @@ def test_a_namespace_in_audit_is_told_and_nothing_else(
     """What Enforce would deny or hold starts at once with a warning, and is counted; the same goes for workloads."""
     application.opt_in(database, onBehind="Deny", onBehindWorkload="Deny", readiness="Latch")
     label(application, "audit")
-    said = until("the label to count", lambda: (text := run(application, "first")) and "created" in text and text)
+    said = until_said(application, "audit only")
     assert f"Warning: audit only: ledger app is at its beginning (nothing is applied), the pod expects {THIRD}" in said
-    assert not gated(application, "first")
+    assert not gated(application, created(said))
     before = counted(installation, "Behind")
     run(application, "second")
     assert counted(installation, "Behind") == before + 1
@@ -66,7 +82,7 @@ def test_in_audit_our_outage_is_not_noticed(
     """Without a webhook pods start as if ledgergate were not there."""
     application.opt_in(database)
     label(application, "audit")
-    until("the label to count", lambda: "audit only" in run(application, "first"))
+    until_said(application, "audit only")
     installation.kill("webhook")
     assert "created" in run(application, "second")
     assert not gated(application, "second")
@@ -78,9 +94,5 @@ def test_without_the_label_nothing_is_said(application: Application, database: s
     assert "the pod is held until it is applied" in run(application, "held", FIRST)
     assert gated(application, "held")
     label(application, "")
-    numbers = iter(range(100))
-    said = until(
-        "the label to count", lambda: "Warning" not in (text := run(application, f"x{next(numbers)}")) and text
-    )
-    name = said.split()[0].removeprefix("pod/")
-    assert not gated(application, name)
+    said = until_said(application, "")
+    assert not gated(application, created(said))
