@@ -103,7 +103,8 @@ def _apiserver(at: Layout) -> list[str | Path]:
         f"--service-account-key-file={at.file('service-accounts.pub')}",
         f"--service-account-signing-key-file={at.file('service-accounts.key')}",
         "--service-account-issuer=https://kubernetes.default.svc",
-        "--service-cluster-ip-range=10.96.0.0/16",
+        # Of the loopback network, so that a test can answer at a Service's address: there is no kube-proxy.
+        "--service-cluster-ip-range=127.96.0.0/16",
         "--authorization-mode=RBAC",
         # 127.0.0.1 is no address for an Endpoints object, and nobody looks there.
         "--endpoint-reconciler-type=none",

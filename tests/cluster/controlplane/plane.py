@@ -203,7 +203,7 @@ class ControlPlane:
     def _write_credentials(self) -> None:
         at = self._layout
         authority = Authority(dt.datetime.now(dt.UTC))
-        serving = authority.server(["kubernetes.default.svc", "kubernetes", "localhost"], ["127.0.0.1", "10.96.0.1"])
+        serving = authority.server(["kubernetes.default.svc", "kubernetes", "localhost"], ["127.0.0.1", "127.96.0.1"])
         private, public = signing_keys()
         files = {
             "ca.crt": authority.pem,
