@@ -17,7 +17,7 @@ from tests.tools.install import InstallError, Progress
 PINS = Path(__file__).parent
 
 # What each program is built with: PostgreSQL's driver and no other. That is less to build, and less to load at a start.
-_TAGS = {
+TAGS = {
     "goose": "no_clickhouse,no_duckdb,no_libsql,no_mssql,no_mysql,no_spanner,no_sqlite3,no_vertica,no_ydb",
     "migrate": "postgres",
 }
@@ -89,7 +89,7 @@ def _python(cache: Path, progress: Progress) -> list[Tool]:
 
 def _go(cache: Path, progress: Progress) -> list[Tool]:
     programs = read_pins((PINS / "go.mod").read_text()).programs
-    built = install.go(PINS, cache, progress, _TAGS)
+    built = install.go(PINS, cache, progress, TAGS)
     return tools.go(built, {name: program.version for name, program in programs.items()})
 
 

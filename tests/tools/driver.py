@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -31,12 +31,8 @@ class Answer:
     applied: Sequence[str]
 
 
-class Driver:
-    """A running tool."""
-
-    def __init__(self, process: subprocess.Popen[str], project: Path) -> None:
-        self.project = project
-        self._process = process
+class Tool(Protocol):
+    """A migration tool with a project of its own."""
 
     def __call__(self, act: str, **arguments: Any) -> Answer:
         """Do something, and say what is applied then.
@@ -44,6 +40,18 @@ class Driver:
         Args:
             act: `to` (with `count`, how many migrations shall be applied then), `all`, `down` (one) or `status`.
         """
+        ...
+
+
+class Driver:
+    """A tool as one process that answers requests."""
+
+    def __init__(self, process: subprocess.Popen[str], project: Path) -> None:
+        self.project = project
+        self._process = process
+
+    def __call__(self, act: str, **arguments: Any) -> Answer:
+        """Do as `Tool` says."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"act": act, **arguments}) + "\n")
@@ -67,7 +75,7 @@ def javascript(name: str, project: Path, url: str) -> Iterator[Driver]:
         shutil.copy(HERE / "javascript" / file, project)
     (project / "package.json").write_text("{}\n")
     (project / "node_modules").symlink_to(modules)
-    with _driven(["node", f"{name}.cjs"], project, {"DATABASE_URL": url}) as driver:
+    with driven(["node", f"{name}.cjs"], project, {"DATABASE_URL": url}) as driver:
         yield driver
 
 
@@ -81,12 +89,13 @@ def python(name: str, project: Path, url: str) -> Iterator[Driver]:
     for file in ("serve.py", f"{name}.py"):
         shutil.copy(HERE / "python" / file, project / f"drive_{file}")
     command = [str(interpreter), "-W", "ignore", f"drive_{name}.py"]
-    with _driven(command, project, {"DATABASE_URL": url, "PYTHONDONTWRITEBYTECODE": "1"}) as driver:
+    with driven(command, project, {"DATABASE_URL": url, "PYTHONDONTWRITEBYTECODE": "1"}) as driver:
         yield driver
 
 
 @contextmanager
-def _driven(command: Sequence[str], project: Path, environment: Mapping[str, str]) -> Iterator[Driver]:
+def driven(command: Sequence[str], project: Path, environment: Mapping[str, str]) -> Iterator[Driver]:
+    """Run a command that answers requests, in a project directory."""
     with (
         (project / "stderr").open("w") as errors,
         subprocess.Popen(

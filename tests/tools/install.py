@@ -50,9 +50,9 @@ def npm(pins: Path, cache: Path, progress: Progress) -> Path:
         target.mkdir()
         for file in files:
             shutil.copy(file, target)
-        _run(["npm", "ci", "--ignore-scripts", "--no-fund", "--no-audit", "--legacy-peer-deps"], target)
+        run(["npm", "ci", "--ignore-scripts", "--no-fund", "--no-audit", "--legacy-peer-deps"], target)
 
-    home = cache / f"npm-{_digest(files)}"
+    home = cache / f"npm-{digest(files)}"
     once(home, make, progress=progress)
     return home / "node_modules"
 
@@ -72,12 +72,12 @@ def python(pins: Path, cache: Path, progress: Progress) -> Path:
     def make(target: Path) -> None:
         progress("installing migration tools with pip")
         # Without scripts, whose first line would name the directory before it has its final name.
-        _run([sys.executable, "-m", "venv", "--without-pip", target], pins)
+        run([sys.executable, "-m", "venv", "--without-pip", target], pins)
         pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", target / "bin" / "python", "--quiet"]
         flags: list[str | Path] = ["--disable-pip-version-check", "install", "--require-hashes", "--requirement", pin]
-        _run([*pip, *flags], pins)
+        run([*pip, *flags], pins)
 
-    home = cache / f"python{version}-{_digest([pin])}"
+    home = cache / f"python{version}-{digest([pin])}"
     once(home, make, progress=progress)
     return home / "bin" / "python"
 
@@ -110,9 +110,9 @@ def go(pins: Path, cache: Path, progress: Progress, tags: Mapping[str, str]) -> 
             progress(f"building {name} with go, which takes up to 3 minutes, once")
             flags = ["-trimpath", f"-ldflags={program.linker_flags}", f"-tags={tags.get(name, '')}"]
             command: list[str | Path] = [compiler, "build", *flags, f"-o={target / name}", program.package]
-            _run(command, pins, CGO_ENABLED="0", GOFLAGS="-mod=readonly", GOWORK="off")
+            run(command, pins, CGO_ENABLED="0", GOFLAGS="-mod=readonly", GOWORK="off")
 
-    home = cache / f"go-{_digest(files)}"
+    home = cache / f"go-{digest(files)}"
     once(home, make, progress=progress)
     return home
 
@@ -122,7 +122,12 @@ def place() -> Path:
     return cache_directory(os.environ) / "tools"
 
 
-def _run(command: Sequence[str | Path], directory: Path, **environment: str) -> None:
+def run(command: Sequence[str | Path], directory: Path, **environment: str) -> None:
+    """Run a registry's client in a directory.
+
+    Raises:
+        InstallError: It failed; the message ends with what it said.
+    """
     done = subprocess.run(
         command, cwd=directory, env={**os.environ, **environment}, check=False, capture_output=True, text=True
     )
@@ -131,5 +136,6 @@ def _run(command: Sequence[str | Path], directory: Path, **environment: str) -> 
         raise InstallError(f"{name} … failed: {' / '.join(done.stderr.strip().splitlines()[-3:]) or 'no word'}")
 
 
-def _digest(pins: Sequence[Path]) -> str:
+def digest(pins: Sequence[Path]) -> str:
+    """Give what names the directory of things that these files pin."""
     return hashlib.sha256(b"\0".join(pin.read_bytes() for pin in pins)).hexdigest()[:12]

@@ -9,7 +9,7 @@ from migrations.dialects import find
 from migrations.ledger import Ledger, State
 from migrations.revision import canonical
 from migrations.source import Reader, Source, locate, read
-from tests.tools.driver import Answer, Driver
+from tests.tools.driver import Answer, Tool
 
 MIGRATIONS = (
     ("20250101000001_first", "create table first ()", "drop table first"),
@@ -28,12 +28,12 @@ class Story:
 
     Args:
         name: Of the dialect.
-        tool: The running tool.
+        tool: The tool itself.
         files: How a pod may declare each of `MIGRATIONS`, in order.
         url: The database.
     """
 
-    def __init__(self, name: str, tool: Driver, files: Sequence[str], url: str) -> None:
+    def __init__(self, name: str, tool: Tool, files: Sequence[str], url: str) -> None:
         self.dialect = find(name)
         self._tool = tool
         self._files = [canonical(file) for file in files]
