@@ -5,8 +5,9 @@ The generated model classes are not used: they decode every field of an object, 
 
 import logging
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -17,13 +18,17 @@ from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 
 from webhook.errors import ClusterError, NotFound, Unavailable, cluster_error
-from webhook.objects import API_GROUP, API_VERSION, LedgerGate, Metadata, Pod, Secret, Struct
-from webhook.reflector import Change, ChangeKind, Object
+from webhook.namespaces import LABEL, Namespace
+from webhook.objects import API_GROUP, API_VERSION, GATED_LABEL, LedgerGate, Metadata, Pod, Secret, Struct
+from webhook.owners import Owner, OwnerKind
+from webhook.reflector import Change, ChangeKind, Object, Unreadable
 from webhook.review import Patch
 from webhook.telemetry import event
 
 T = TypeVar("T", bound=Object)
 Q = Mapping[str, str]
+
+WAKING_ANNOTATION = "ledgergate.dev/released-at"
 
 REQUEST_TIMEOUT = 10.0
 """Seconds for anything but a watch."""
@@ -64,12 +69,16 @@ class Collection(Generic[T]):
     kind: type[T]
     query: tuple[tuple[str, str], ...] = ()
 
-    async def snapshot(self) -> tuple[list[T], str]:
+    async def snapshot(self) -> tuple[Sequence[T | Unreadable], str]:
         """List the collection."""
         body = await self.cluster.request("GET", self.path, query=dict(self.query))
         listed = msgspec.json.decode(body, type=_Listed)
-        found = [_read(item, self.kind) for item in listed.items]
-        return [item for item in found if item is not None], listed.metadata.resource_version
+        return [_read(item, self.kind) for item in listed.items], listed.metadata.resource_version
+
+    async def readable(self) -> list[T]:
+        """List what of the collection can be decoded."""
+        found, _ = await self.snapshot()
+        return [item for item in found if not isinstance(item, Unreadable)]
 
     async def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
         """Watch the collection from a resource version on."""
@@ -153,6 +162,18 @@ class Cluster:
         """Every pod that no node has yet: among them all that are held, whatever became of their labels."""
         return Collection(self, "/api/v1/pods", Pod, (("fieldSelector", "spec.nodeName="),))
 
+    def gated_pods(self) -> Collection[Pod]:
+        """Every pod that we have gated, by scheduling or by readiness, wherever it is by now."""
+        return Collection(self, "/api/v1/pods", Pod, (("labelSelector", f"{GATED_LABEL}=true"),))
+
+    def opted_in(self) -> Collection[Namespace]:
+        """Every namespace with our label, whatever its value."""
+        return Collection(self, "/api/v1/namespaces", Namespace, (("labelSelector", LABEL),))
+
+    async def namespace(self, name: str) -> Namespace:
+        """One namespace, as it is now."""
+        return msgspec.json.decode(await self.request("GET", f"/api/v1/namespaces/{name}"), type=Namespace)
+
     def secret(self, namespace: str, name: str) -> SingleSecret:
         """One Secret."""
         return SingleSecret(self, namespace, name)
@@ -160,6 +181,29 @@ class Cluster:
     async def patch_pod(self, pod: Metadata, patch: Patch) -> None:
         """Apply a JSON patch to a pod."""
         await self.request("PATCH", f"{_core(pod.namespace, 'pods')}/{pod.name}", body=patch, content="json-patch")
+
+    async def patch_pod_conditions(self, pod: Metadata, conditions: Sequence[Mapping[str, str]]) -> None:
+        """Merge conditions into a pod's status by their type, unless it is another pod of that name by now."""
+        path = f"{_core(pod.namespace, 'pods')}/{pod.name}/status"
+        body = {"metadata": {"uid": pod.uid}, "status": {"conditions": list(conditions)}}
+        await self.request("PATCH", path, body=body, content="strategic-merge-patch")
+
+    async def owners(self, kind: OwnerKind, namespace: str, *, cached: bool) -> Sequence[Owner]:
+        """List a namespace's owners of pods of one kind, from the API server's own cache if that will do."""
+        path, query = _workloads(kind, namespace), {"resourceVersion": "0"} if cached else {}
+        return msgspec.json.decode(await self.request("GET", path, query=query), type=_Owners).items
+
+    async def owner(self, kind: OwnerKind, namespace: str, name: str) -> Owner:
+        """One owner of pods."""
+        return msgspec.json.decode(await self.request("GET", f"{_workloads(kind, namespace)}/{name}"), type=Owner)
+
+    async def wake(self, kind: OwnerKind, owner: Metadata, at: datetime) -> None:
+        """Annotate an owner of pods with a time, which makes its controller look at it at once."""
+        annotations = {WAKING_ANNOTATION: at.isoformat().replace("+00:00", "Z")}
+        body = {"metadata": {"uid": owner.uid, "annotations": annotations}}
+        await self.request(
+            "PATCH", f"{_workloads(kind, owner.namespace)}/{owner.name}", body=body, content="merge-patch"
+        )
 
     async def patch_gate_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
         """Merge a LedgerGate's status."""
@@ -177,7 +221,7 @@ class Cluster:
         """Ask the API server and return the answer's body.
 
         Args:
-            content: ``json-patch`` or ``merge-patch`` for a PATCH.
+            content: ``json-patch``, ``merge-patch`` or ``strategic-merge-patch`` for a PATCH.
 
         Raises:
             ClusterError: it did not do it, see :mod:`webhook.errors`.
@@ -227,11 +271,19 @@ class Cluster:
         return response
 
 
+class _Owners(Struct, frozen=True):
+    items: list[Owner]
+
+
+def _workloads(kind: OwnerKind, namespace: str) -> str:
+    return f"/apis/{kind.api_version}/namespaces/{namespace}/{kind.plural}"
+
+
 def _core(namespace: str, resource: str) -> str:
     return f"/api/v1/namespaces/{namespace}/{resource}"
 
 
-def _read(raw: msgspec.Raw, kind: type[T]) -> T | None:
+def _read(raw: msgspec.Raw, kind: type[T]) -> T | Unreadable:
     """Decode one object; one that another version of ours wrote must not hide all the others."""
     try:
         return msgspec.json.decode(raw, type=kind)
@@ -240,7 +292,7 @@ def _read(raw: msgspec.Raw, kind: type[T]) -> T | None:
         event(
             "object.unreadable", level=logging.ERROR, kind=kind.__name__, key="/".join(metadata.key), error=str(error)
         )
-        return None
+        return Unreadable(metadata, str(error))
 
 
 def _change(line: bytes, kind: type[T]) -> Change[T]:

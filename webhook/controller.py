@@ -1,20 +1,32 @@
-"""One term as the leader: releases, statuses and Events, over one view of the gates."""
+"""One term as the leader: releases, wake-ups, readiness, statuses and Events, over one view of the gates."""
 
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
+from webhook.conditions import ConditionActions, Conditions
 from webhook.events import EventWriter, Recorder
 from webhook.gate import Gate
 from webhook.guard import Guard, Objects
+from webhook.namespaces import NamespaceActions, Namespaces
 from webhook.reflector import Key
 from webhook.release import PodActions, Releases
 from webhook.reporting import Reports, StatusActions
 from webhook.telemetry import Telemetry
+from webhook.wake import WakeActions, Wakeups
 
 
-class Actions(Objects, PodActions, StatusActions, EventWriter, Protocol):
+class Actions(
+    Objects,
+    NamespaceActions,
+    PodActions,
+    WakeActions,
+    ConditionActions,
+    StatusActions,
+    EventWriter,
+    Protocol,
+):
     """All that the controller reads and does in the cluster."""
 
 
@@ -36,28 +48,40 @@ class Controller:
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
-        self._guard = Guard(actions, identity, self._gate_changed)
-        self._recorder = Recorder(actions, identity)
+        self._guard = guard = Guard(actions, identity, self._gate_changed)
+        self._namespaces = namespaces = Namespaces(actions, self._look, monotonic)
+        self._recorder = Recorder(actions, identity, now)
+        tell = self._recorder.tell
         self._releases = Releases(
-            actions,
-            self._guard,
-            telemetry,
-            on_count=self._count_changed,
-            tell=self._recorder.tell,
-            now=now,
-            monotonic=monotonic,
+            actions, guard, namespaces, telemetry, on_count=self._count_changed, tell=tell, now=now, monotonic=monotonic
         )
-        self._reports = Reports(actions, self._guard, telemetry, count=self._releases.count, now=now)
+        self._wakeups = Wakeups(actions, guard, telemetry, admission=namespaces.label, now=now)
+        self._conditions = Conditions(actions, guard, namespaces, now=now, monotonic=monotonic)
+        self._reports = Reports(actions, guard, telemetry, count=self._releases.count, tell=tell, now=now)
 
     async def run(self) -> None:
         """Work until cancelled."""
+        parts = (
+            self._guard,
+            self._namespaces,
+            self._releases,
+            self._wakeups,
+            self._conditions,
+            self._reports,
+            self._recorder,
+        )
         async with asyncio.TaskGroup() as group:
-            for part in (self._guard, self._releases, self._reports, self._recorder):
+            for part in parts:
                 group.create_task(part.run())
 
     def _gate_changed(self, gate: Key) -> None:
         self._reports.due(gate)
-        self._releases.look(gate[0])
+        self._look(gate[0])
+
+    def _look(self, namespace: str) -> None:
+        self._releases.look(namespace)
+        self._conditions.look(namespace)
+        self._wakeups.due(namespace)
 
     def _count_changed(self, gate: Gate) -> None:
         self._reports.due(gate.key)

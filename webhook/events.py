@@ -3,13 +3,13 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from webhook.errors import ClusterError, Conflict
-from webhook.objects import Metadata
+from webhook.objects import API_GROUP, API_VERSION, Metadata
 from webhook.telemetry import event
 
 REPORTER = "ledgergate.dev/controller"
@@ -21,6 +21,25 @@ WRITERS = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """What an Event is about."""
+
+    api_version: str
+    kind: str
+    metadata: Metadata
+
+    @classmethod
+    def pod(cls, metadata: Metadata) -> "Reference":
+        """Refer to a pod."""
+        return cls("v1", "Pod", metadata)
+
+    @classmethod
+    def gate(cls, metadata: Metadata) -> "Reference":
+        """Refer to a LedgerGate."""
+        return cls(f"{API_GROUP}/{API_VERSION}", "LedgerGate", metadata)
+
+
+@dataclass(frozen=True, slots=True)
 class Happening:
     """Something worth an Event.
 
@@ -28,12 +47,20 @@ class Happening:
         action: what we did, as a verb.
         reason: in one word, why it is told.
         note: one sentence for people.
+        warning: somebody should do something about it.
+        once: what makes it the same as one that was told before, beside its object and its reason; the note, if empty.
     """
 
-    pod: Metadata
+    regarding: Reference
     action: str
     reason: str
     note: str
+    warning: bool = False
+    once: str = ""
+
+
+Tell = Callable[[Happening], None]
+"""Takes note of something; it is written when there is time."""
 
 
 class EventWriter(Protocol):
@@ -49,42 +76,47 @@ def describe_event(happening: Happening, reporter: str, now: datetime) -> dict[s
     Its name follows from what it says, so that a second controller, or one that was restarted, says nothing twice.
     https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
     """
-    pod = happening.pod
-    identity = f"{pod.uid}\n{happening.reason}\n{happening.note}"
+    regarding, about = happening.regarding, happening.regarding.metadata
+    identity = f"{about.uid}\n{happening.reason}\n{happening.once or happening.note}"
     suffix = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": f"{pod.name[:200]}.{suffix}", "namespace": pod.namespace},
+        "metadata": {"name": f"{about.name[:200]}.{suffix}", "namespace": about.namespace},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": REPORTER,
         "reportingInstance": reporter[:128],
-        "type": "Normal",
+        "type": "Warning" if happening.warning else "Normal",
         "action": happening.action,
         "reason": happening.reason,
         "note": happening.note[:NOTE_LIMIT],
         "regarding": {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "namespace": pod.namespace,
-            "name": pod.name,
-            "uid": pod.uid,
+            "apiVersion": regarding.api_version,
+            "kind": regarding.kind,
+            "namespace": about.namespace,
+            "name": about.name,
+            "uid": about.uid,
         },
     }
 
 
 class Recorder:
-    """Writes Events in the background, in order of telling."""
+    """Writes Events in the background, in order of telling.
 
-    def __init__(self, writer: EventWriter, reporter: str) -> None:
+    Args:
+        now: the clock, aware.
+    """
+
+    def __init__(self, writer: EventWriter, reporter: str, now: Callable[[], datetime]) -> None:
         self._writer = writer
         self._reporter = reporter
+        self._now = now
         self._waiting: asyncio.Queue[tuple[Happening, datetime]] = asyncio.Queue(QUEUE)
 
-    def tell(self, happening: Happening, now: datetime) -> None:
+    def tell(self, happening: Happening) -> None:
         """Take note of something; it is written when there is time."""
         try:
-            self._waiting.put_nowait((happening, now))
+            self._waiting.put_nowait((happening, self._now()))
         except asyncio.QueueFull:
             event("event.dropped", level=logging.WARNING, reason=happening.reason)
 
@@ -99,7 +131,7 @@ class Recorder:
             happening, at = await self._waiting.get()
             body = describe_event(happening, self._reporter, at)
             try:
-                await self._writer.create_event(happening.pod.namespace, body)
+                await self._writer.create_event(happening.regarding.metadata.namespace, body)
             except Conflict:
                 continue  # it was said before
             except ClusterError as error:

@@ -1,14 +1,19 @@
 """The ledgers that the gates of a cluster look at: one watcher for each distinct one, however many gates name it."""
 
 import asyncio
+import hashlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from migrations.ledger import Ledger, Record, State
-from migrations.reader import Source, Watcher
+from migrations.dialects import DIALECTS, Dialect
+from migrations.ledger import History, Ledger, Record, State
+from migrations.reader import Watcher
 from migrations.reading import Fault, Reading
-from webhook.gate import Gate
+from migrations.source import Source
+from webhook.gate import Gate, Sighting
 from webhook.reflector import Key
+from webhook.status import Problem
 
 
 class Ledgers:
@@ -50,23 +55,27 @@ class Ledgers:
 class Line:
     """One gate's line to its ledger, which its spec and its Secret can lay anew at any moment.
 
-    What was last known of the ledger outlives the line, but only where the new one leads to the same place: a renewed
-    password changes nothing, another database starts from nothing.
+    What was last known of the ledger outlives the line, and by the gate's status every process of ours; but only where
+    the new one leads to the same place: a renewed password changes nothing, another database starts from nothing.
     """
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self.problem = ""
+        self.problem: Problem | None = None
         self.source: Source | None = None
         self.watcher: Watcher | None = None
-        seen = [Record(revision=revision, state=State.APPLIED) for revision in gate.history]
-        self._known = Reading(ledger=Ledger.of(seen) if seen else None, fault=Fault.ADDRESS)
-        self._place: tuple[object, ...] | None = None
+        self.place = gate.place
+        self._known = Reading(_recalled(gate), fault=Fault.UNREAD)
+        self._heads = _Heads(tuple(gate.history))
 
     @property
     def reading(self) -> Reading:
         """What is known of the ledger now."""
-        return self.watcher.reading if self.watcher is not None else self._known
+        reading = self.watcher.reading if self.watcher is not None else self._known
+        if reading.ledger is None or reading.ledger.history is not History.HEADS:
+            return reading
+        written = self.gate.history if self.gate.place == self.place else _NOTHING
+        return replace(reading, ledger=self._heads.behind(reading.ledger, written))
 
     @property
     def settled(self) -> bool:
@@ -75,21 +84,71 @@ class Line:
             return bool(self.problem or self.gate.problems)
         return self.watcher.reading.fault is not Fault.UNREAD
 
-    def lay(self, source: Source | None, problem: str, ledgers: Ledgers) -> None:
+    def lay(self, source: Source | None, problem: Problem | None, ledgers: Ledgers) -> None:
         """Lead the line to a source, or nowhere while there is a problem."""
         self.problem = problem
         if source == self.source:
             return
-        before = self.reading
-        self._known = Reading(before.ledger, before.observed_at, Fault.ADDRESS)
+        before = self.watcher.reading if self.watcher is not None else self._known
+        self._known = Reading(before.ledger, before.observed_at, Fault.UNREAD)
         old, self.source, self.watcher = self.source, source, None
         if source is not None:
-            place = source.address.label, source.dialect.name, source.schema, source.table
-            if self._place not in {None, place}:
-                self._known = Reading(fault=Fault.ADDRESS)
-            self._place = place
+            place = fingerprint(source)
+            if self.place != place:
+                self._known = Reading(fault=Fault.UNREAD)
+                self._heads = _Heads()
+            self.place = place
             self.watcher = ledgers.join(source, self.gate.key)
             if self._known.ledger is not None:
                 self.watcher.seed(self._known.ledger, self._known.observed_at)
         if old is not None:
             ledgers.leave(old, self.gate.key)
+
+
+_NOTHING: Mapping[str, Sighting] = {}
+
+
+class _Heads:
+    """The heads that a ledger was seen at, where its tool records no more than the newest.
+
+    Args:
+        seen: those of an earlier life, oldest first.
+    """
+
+    def __init__(self, seen: tuple[str, ...] = ()) -> None:
+        self._seen = seen
+        self._from: tuple[Ledger, Mapping[str, Sighting]] | None = None
+        self._ledger = Ledger()
+
+    def behind(self, ledger: Ledger, written: Mapping[str, Sighting]) -> Ledger:
+        """Add to a ledger what came before it.
+
+        Args:
+            written: the gate's ``status.history``. The controller may have seen a head that we, polling, have not; so
+                what it wrote goes first, as soon as it has seen the head that we see.
+        """
+        if self._from is None or self._from[0] is not ledger or self._from[1] is not written:
+            self._from = ledger, written
+            up_to_date = bool(written) and ledger.head == tuple(written)[-1]
+            self._ledger = ledger.remembering(written if up_to_date else self._seen)
+            self._seen = self._ledger.applied
+        return self._ledger
+
+
+def fingerprint(source: Source) -> str:
+    """Name a ledger's place without telling it: whoever may read a gate's status need not know the host."""
+    place = source.address.label, source.dialect.name, source.schema, source.table
+    return hashlib.sha256(repr(place).encode()).hexdigest()[:16]
+
+
+def _recalled(gate: Gate) -> Ledger | None:
+    """Make the ledger that a gate's status remembers."""
+    if not gate.history or gate.dialect not in DIALECTS:
+        return None
+    dialect: Dialect = DIALECTS[gate.dialect]
+    records = [
+        Record(revision=revision, state=State.APPLIED, compatible_from=sighting.compatible_from)
+        for revision, sighting in gate.history.items()
+    ]
+    # Of heads, only the last is where the ledger is; the others are those that it has left behind.
+    return dialect.ledger_of(records[-1:] if dialect.history is History.HEADS else records)

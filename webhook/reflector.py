@@ -7,7 +7,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
@@ -29,6 +29,19 @@ class Object(Protocol):
 
 T = TypeVar("T", bound=Object)
 
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An object that is there, but cannot be decoded: another version of ours may have written it.
+
+    Args:
+        error: what is wrong with it.
+    """
+
+    metadata: Metadata
+    error: str
+
+
 SHORTEST_WATCH = 1.0
 """Seconds. A watch that ends sooner without a word did not work, whatever the answer's status said."""
 
@@ -48,20 +61,20 @@ class Change(Generic[T]):
 
     kind: ChangeKind
     resource_version: str
-    object: T | None = None
+    object: T | Unreadable | None = None
 
 
 class Feed(Protocol[T]):
     """A collection that can be listed and watched. Both raise ClusterError."""
 
-    async def snapshot(self) -> tuple[list[T], str]:
+    async def snapshot(self) -> tuple[Sequence[T | Unreadable], str]:
         """Return what is there, and the resource version to watch from."""
 
     def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
         """Yield what changes since; ends when the server ends the watch."""
 
 
-def _ignore(_: ClusterError | None) -> None: ...
+def _ignore(_: object) -> None: ...
 
 
 class Reflector(Generic[T]):
@@ -71,6 +84,8 @@ class Reflector(Generic[T]):
         feed: what to follow.
         on_change: called with the old and the new object (None where there is none) after the copy has it.
         on_failure: called with each failure to list or watch, and with None once it works again.
+        on_unreadable: called with the key of an object that has become unreadable, or readable again, or has gone. Its
+            last readable state stays in the copy.
         retry: first and longest pause in seconds after a failure; the pause doubles, with full jitter.
     """
 
@@ -80,20 +95,28 @@ class Reflector(Generic[T]):
         on_change: Callable[[T | None, T | None], None],
         *,
         on_failure: Callable[[ClusterError | None], None] = _ignore,
+        on_unreadable: Callable[[Key], None] = _ignore,
         retry: tuple[float, float] = (0.05, 2.0),
     ) -> None:
         self._feed = feed
         self._on_change = on_change
         self._on_failure = on_failure
+        self._on_unreadable = on_unreadable
         self._retry = retry
         self._pause = retry[0]
         self._objects: dict[Key, T] = {}
+        self._unreadable: dict[Key, Unreadable] = {}
         self._synced = asyncio.Event()
 
     @property
     def objects(self) -> Mapping[Key, T]:
         """The copy."""
         return self._objects
+
+    @property
+    def unreadable(self) -> Mapping[Key, Unreadable]:
+        """The objects that are there, but cannot be decoded as they stand."""
+        return self._unreadable
 
     @property
     def synced(self) -> bool:
@@ -123,7 +146,7 @@ class Reflector(Generic[T]):
     async def _list(self) -> str:
         found, version = await self._feed.snapshot()
         fresh = {item.metadata.key: item for item in found}
-        for key in [key for key in self._objects if key not in fresh]:
+        for key in [key for key in (*self._objects, *self._unreadable) if key not in fresh]:
             self._put(key, None)
         for key, item in fresh.items():
             self._put(key, item)
@@ -146,7 +169,19 @@ class Reflector(Generic[T]):
         self._pause = self._retry[0]
         return version
 
-    def _put(self, key: Key, new: T | None) -> None:
+    def _put(self, key: Key, new: T | Unreadable | None) -> None:
+        if isinstance(new, Unreadable):
+            before = self._unreadable.get(key)
+            self._unreadable[key] = new
+            if before is None or not _same(before, new):
+                self._on_unreadable(key)
+            return
+        mended = self._unreadable.pop(key, None) is not None
+        self._put_readable(key, new)
+        if mended:
+            self._on_unreadable(key)
+
+    def _put_readable(self, key: Key, new: T | None) -> None:
         old = self._objects.get(key)
         if old is not None and new is not None and _same(old, new):
             return

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from migrations.ledger import Ledger, Record, State
-from migrations.reading import Fault, Reading
+from migrations.reading import Fault, Reading, Run
 from webhook.gate import Gate, Sighting
 from webhook.selector import Selector
-from webhook.status import HISTORY, GateState, Standing, describe, same
+from webhook.status import HISTORY, GateState, Memory, Problem, Standing, describe, same, spell
 
 THEN, NOW = datetime(2026, 1, 26, 12, tzinfo=UTC), datetime(2026, 1, 26, 13, tzinfo=UTC)
 A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
@@ -24,24 +24,37 @@ def gate(**known: Any) -> Gate:
     return Gate("ns", "app", Selector(), "pg", "ledgergate", generation=4, **known)
 
 
+def written(standing: Standing, known: Gate, now: datetime) -> dict[str, Any]:
+    """The status that follows from what the gate's object says."""
+    return describe(standing, known, Memory.of_gate(known), now)
+
+
 def conditions(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {found["type"]: found for found in status["conditions"]}
 
 
-LIVE = Standing(Reading(ledger(A, B), THEN), held=2)
+LIVE = Standing(Reading(ledger(A, B), THEN), held=2, place="here")
 DIRTY = Standing(Reading(Ledger.of([Record(A, APPLIED), Record(B, State.FAILED, error="no such role bob")]), THEN))
 LOST = Standing(Reading(ledger(A, B), THEN, Fault.UNREACHABLE))
-BROKEN = Standing(Reading(fault=Fault.ADDRESS), ("Secret pg does not exist in namespace ns; create it", "and more"))
+BROKEN = Standing(
+    Reading(fault=Fault.UNREAD), (Problem("Secret pg does not exist in namespace ns; create it"), Problem("and more"))
+)
+FOLLOW = "pods follow onUnreachable until then"
+PASSING = Standing(Reading(ledger(A), THEN, Fault.UNREAD), (Problem("Secret pg cannot be read now", passing=True),))
+REFUSED = Standing(Reading(ledger(A), THEN, Fault.AUTHENTICATION))
+STRANGE = Standing(Reading(fault=Fault.LEDGER, detail="public.t is no knex ledger: it has no column batch"))
 
 
 def test_a_live_gate() -> None:
     """Head, count, history and held pods are told, with the generation that they are about."""
-    status = describe(LIVE, gate(), NOW)
+    status = written(LIVE, gate(), NOW)
     assert status.pop("conditions")
     assert status == {
         "observedGeneration": 4,
         "state": "Live",
         "heldPods": 2,
+        "migration": None,
+        "place": "here",
         "head": B,
         "applied": 2,
         "observedAt": "2026-01-26T12:00:00Z",
@@ -60,11 +73,14 @@ def test_a_live_gate() -> None:
         (LOST, GateState.UNREACHABLE, "Reconciling"),
         (Standing(Reading(fault=Fault.UNREAD)), GateState.UNREACHABLE, "Reconciling"),
         (BROKEN, GateState.MISCONFIGURED, "Stalled"),
+        (PASSING, GateState.UNREACHABLE, "Reconciling"),
+        (REFUSED, GateState.MISCONFIGURED, "Stalled"),
+        (STRANGE, GateState.MISCONFIGURED, "Stalled"),
     ],
 )
 def test_exactly_one_condition_is_true(standing: Standing, state: GateState, true: str) -> None:
     """Kstatus: Current is Ready, InProgress is Reconciling, Failed is Stalled, and never two of them."""
-    found = conditions(describe(standing, gate(), NOW))
+    found = conditions(written(standing, gate(), NOW))
     assert {kind: held["status"] for kind, held in found.items()} == {
         kind: str(kind == true) for kind in ("Ready", "Reconciling", "Stalled")
     }
@@ -80,29 +96,38 @@ def test_exactly_one_condition_is_true(standing: Standing, state: GateState, tru
         (LIVE, f"the ledger is at {B}"),
         (Standing(Reading(Ledger(), THEN)), "the ledger is empty"),
         (DIRTY, f"migration {B} is recorded as failed"),
-        (LOST, "the ledger cannot be read (Unreachable); pods follow onUnreachable until it can"),
+        (LOST, f"the ledger cannot be read now; {FOLLOW}"),
+        (PASSING, "Secret pg cannot be read now"),
+        (
+            REFUSED,
+            "the database refuses the login of Secret pg: correct its user name or password; " + FOLLOW,
+        ),
+        (
+            STRANGE,
+            f"{STRANGE.reading.detail}: correct spec.ledger of this LedgerGate, or the database in Secret pg; {FOLLOW}",
+        ),
         (BROKEN, "Secret pg does not exist in namespace ns; create it; and more"),
     ],
 )
 def test_messages(standing: Standing, message: str) -> None:
     """Every problem is told; nothing of what the database said."""
-    assert conditions(describe(standing, gate(), NOW))["Ready"]["message"] == message
+    assert conditions(written(standing, gate(), NOW))["Ready"]["message"] == message
 
 
 def test_transition_times_are_kept_until_the_status_changes() -> None:
     """A condition's time says since when it holds, not when it was last written."""
     before = {"Ready": ("True", "2026-01-01T00:00:00Z"), "Reconciling": ("False", "2026-01-02T00:00:00Z")}
-    still = conditions(describe(LIVE, gate(transitions=before), NOW))
+    still = conditions(written(LIVE, gate(transitions=before), NOW))
     assert still["Ready"]["lastTransitionTime"] == "2026-01-01T00:00:00Z"
     assert still["Reconciling"]["lastTransitionTime"] == "2026-01-02T00:00:00Z"
     assert still["Stalled"]["lastTransitionTime"] == "2026-01-26T13:00:00Z"
-    lost = conditions(describe(LOST, gate(transitions=before), NOW))
+    lost = conditions(written(LOST, gate(transitions=before), NOW))
     assert {held["lastTransitionTime"] for held in lost.values()} == {"2026-01-26T13:00:00Z"}
 
 
 def test_history_times_are_kept() -> None:
     """A revision's time is when it was first seen; one without a time gets one."""
-    history = describe(
+    history = written(
         Standing(Reading(ledger(A, B, C), THEN)),
         gate(history={A: Sighting("2026-01-01T00:00:00Z"), B: Sighting()}),
         NOW,
@@ -114,35 +139,76 @@ def test_history_times_are_kept() -> None:
     ]
 
 
+def test_two_writes_in_one_round_trip_stamp_once() -> None:
+    """The second status goes on from the first, not from the object, which does not say it yet."""
+    known = gate()
+    first = written(LIVE, known, THEN)
+    held = Standing(LIVE.reading, held=5, place="here")
+    second = describe(held, known, Memory.of_gate(known).after(first), NOW)
+    assert same(second, first | {"heldPods": 5})
+    lost = describe(LOST, known, Memory.of_gate(known).after(first), NOW)
+    assert lost["history"] == first["history"]
+    assert conditions(lost)["Stalled"]["lastTransitionTime"] == "2026-01-26T12:00:00Z"
+    assert conditions(lost)["Ready"]["lastTransitionTime"] == "2026-01-26T13:00:00Z"
+
+
+def test_who_migrates_is_told_and_taken_off() -> None:
+    """Every field of a run is written, so that a merge leaves nothing of the one before."""
+    run = Run("migrate-7d9", B, THEN)
+    status = written(Standing(Reading(ledger(A), THEN, run=run)), gate(), NOW)
+    assert status["migration"] == {"revision": B, "holder": "migrate-7d9", "since": "2026-01-26T12:00:00Z"}
+    unknown = written(Standing(Reading(ledger(A), THEN, run=Run("psql"))), gate(), NOW)
+    assert unknown["migration"] == {"revision": None, "holder": "psql", "since": None}
+    assert written(LIVE, gate(), NOW)["migration"] is None
+
+
+def test_contract_migrations_are_remembered_however_old() -> None:
+    """What shuts older images out is kept, even where fifty migrations came after it."""
+    names = [f"{number:014}_m" for number in range(HISTORY + 7)]
+    records = [Record(names[0], APPLIED), Record(names[1], APPLIED, compatible_from=names[1])]
+    records += [Record(name, APPLIED) for name in names[2:]]
+    history = written(Standing(Reading(Ledger.of(records), THEN)), gate(), NOW)["history"]
+    assert history[0] == {"revision": names[1], "observedAt": "2026-01-26T13:00:00Z", "compatibleFrom": names[1]}
+    assert [entry["revision"] for entry in history[1:]] == names[-HISTORY:]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(90, "1m30s"), (900, "15m"), (5400, "1h30m"), (0.25, "0.25s"), (0, "0s"), (86400, "24h")]
+)
+def test_durations_are_written_as_they_are_set(seconds: float, text: str) -> None:
+    """An Event speaks of maxHold as its author wrote it."""
+    assert spell(timedelta(seconds=seconds)) == text
+
+
 def test_history_is_bounded_and_keeps_the_newest() -> None:
     """A ledger of thousands fits into an object."""
     names = [f"{number:014}_m" for number in range(HISTORY + 7)]
-    status = describe(Standing(Reading(ledger(*names), THEN)), gate(), NOW)
+    status = written(Standing(Reading(ledger(*names), THEN)), gate(), NOW)
     assert [entry["revision"] for entry in status["history"]] == names[-HISTORY:]
     assert (status["applied"], status["head"]) == (HISTORY + 7, names[-1])
 
 
 def test_a_fault_leaves_what_was_last_read() -> None:
     """While the ledger cannot be read, status still says what it was and when."""
-    status = describe(LOST, gate(), NOW)
+    status = written(LOST, gate(), NOW)
     assert (status["head"], status["applied"], status["observedAt"]) == (B, 2, "2026-01-26T12:00:00Z")
 
 
 def test_what_was_only_remembered_is_not_written_back() -> None:
     """After a restart in an outage only this status' own history is known: the newest revisions, not their number."""
     names = [f"{number:014}_m" for number in range(HISTORY)]
-    status = describe(
+    status = written(
         Standing(Reading(ledger(*names), None, Fault.UNREACHABLE)),
         gate(history=dict.fromkeys(names, Sighting("t"))),
         NOW,
     )
-    assert not {"head", "applied", "history", "observedAt"} & status.keys()
+    assert not {"head", "applied", "place", "history", "observedAt"} & status.keys()
 
 
 def test_another_database_starts_from_nothing() -> None:
     """Where nothing is known, what is said of another ledger goes, else a restart would take its history for ours."""
-    status = describe(Standing(Reading(fault=Fault.UNREACHABLE)), gate(history={A: Sighting("t")}), NOW)
-    gone = {"head", "applied", "history", "observedAt"}
+    status = written(Standing(Reading(fault=Fault.UNREACHABLE)), gate(history={A: Sighting("t")}), NOW)
+    gone = {"head", "applied", "place", "history", "observedAt"}
     assert {key: status[key] for key in gone} == dict.fromkeys(gone)
 
 
@@ -150,8 +216,8 @@ def test_another_look_is_no_change() -> None:
     """Only the time of the look differs: nothing to write; anything else is."""
     before = {"Ready": ("True", "t"), "Reconciling": ("False", "t"), "Stalled": ("False", "t")}
     known = gate(transitions=before, history={A: Sighting("t"), B: Sighting("t")})
-    one = describe(LIVE, known, NOW)
-    later = Standing(Reading(ledger(A, B), NOW), held=2)
-    assert same(one, describe(later, known, NOW + timedelta(hours=1)))
-    assert not same(one, describe(Standing(later.reading, held=3), known, NOW))
+    one = written(LIVE, known, NOW)
+    later = Standing(Reading(ledger(A, B), NOW), held=2, place="here")
+    assert same(one, written(later, known, NOW + timedelta(hours=1)))
+    assert not same(one, written(Standing(later.reading, held=3), known, NOW))
     assert not same(one, {})

@@ -9,7 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from migrations.address import Address
+from migrations.dialects import DIALECTS
+from migrations.source import Source
+from webhook.events import Happening
 from webhook.guard import Guard
+from webhook.held import Count
+from webhook.ledgers import fingerprint
 from webhook.objects import LedgerGate, Metadata, Secret
 from webhook.reflector import Change, ChangeKind, Feed
 from webhook.reporting import Reports
@@ -42,7 +48,9 @@ class Objects:
 
     def __init__(self, url: str, dialect: str = "ledgergate") -> None:
         ready = {"Ready": "True", "Reconciling": "False", "Stalled": "False"}
+        source = Source(Address(url), DIALECTS["ledgergate"])
         status = {
+            "place": fingerprint(source),
             "history": [{"revision": "a", "observedAt": SINCE}],
             "conditions": [{"type": kind, "status": held, "lastTransitionTime": SINCE} for kind, held in ready.items()],
         }
@@ -71,11 +79,12 @@ class Objects:
 
 
 @asynccontextmanager
-async def reporting(objects: Objects) -> AsyncIterator[Telemetry]:
+async def reporting(objects: Objects, told: list[Happening] | None = None) -> AsyncIterator[Telemetry]:
     """A guard and its reports, as a controller runs them."""
+    told = [] if told is None else told
     telemetry = Telemetry()
     guard = Guard(objects, "test", lambda key: reports.due(key))  # noqa: PLW0108 - it is made below
-    reports = Reports(objects, guard, telemetry, count=lambda _: 0, now=lambda: NOW)
+    reports = Reports(objects, guard, telemetry, count=lambda _: Count(0, 0), tell=told.append, now=lambda: NOW)
     tasks = [asyncio.create_task(guard.run()), asyncio.create_task(reports.run())]
     try:
         yield telemetry

@@ -1,0 +1,115 @@
+"""A pod's readiness under one gate: what its condition should say, and what it must never say."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from migrations.ledger import Ledger, Record, State
+from migrations.reading import Fault, Reading
+from webhook.gate import Action, Gate, Mode, Policy, Readiness
+from webhook.objects import Condition, Metadata, Pod, PodSpec, PodStatus, ReadinessGate, SchedulingGate
+from webhook.readiness import Ready, asked, assess
+from webhook.selector import Selector
+from webhook.verdict import Reason
+
+NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
+A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
+APPLIED, FAILED = State.APPLIED, State.FAILED
+POD = Pod(metadata=Metadata(annotations={"ledgergate.dev/revision": B}))
+READY = Condition(type="ledgergate.dev/app", status="True", reason="Matches")
+LATCH, LIVE = Readiness.LATCH, Readiness.LIVE
+
+
+def reading(*names: str, fault: Fault | None = None, dirty: str | None = None, contract: str | None = None) -> Reading:
+    records = [Record(name, APPLIED, compatible_from=contract if name == C else None) for name in names]
+    records += [Record(dirty, FAILED)] if dirty else []
+    return Reading(Ledger.of(sorted(records, key=lambda record: record.revision)), NOW, fault)
+
+
+def judged(found: Reading, before: Condition | None, readiness: Readiness, **policy: object) -> Ready | None:
+    gate = Gate("ns", "app", Selector(), "pg", "ledgergate", policy=Policy(readiness=readiness, **policy))  # type: ignore[arg-type]
+    return assess(before, POD, gate, found, NOW)
+
+
+GOOD = [reading(A, B), reading(A, B, C), reading(A, B, dirty=C)]
+LOST = [reading(A), reading(), reading(A, dirty=B), reading(A, B, C, contract=C)]
+UNTOLD = [
+    reading(A, fault=Fault.UNREACHABLE),
+    reading(A, B, C, contract=C, fault=Fault.UNREACHABLE),
+    reading(A, B, dirty=A),
+    Reading(fault=Fault.AUTHENTICATION),
+    Reading(fault=Fault.UNREAD),
+]
+
+
+@pytest.mark.parametrize("readiness", [LATCH, LIVE])
+@pytest.mark.parametrize("found", GOOD)
+def test_a_pod_is_ready_when_its_revision_is_there(found: Reading, readiness: Readiness) -> None:
+    """Matches, ahead, and dirt above the revision: the pod is ready, and told so once."""
+    ready = judged(found, None, readiness)
+    assert ready is not None
+    assert ready.status
+    assert judged(found, READY, readiness) is None
+
+
+@pytest.mark.parametrize("readiness", [LATCH, LIVE])
+@pytest.mark.parametrize("found", [*LOST, *UNTOLD[:-1]])
+def test_a_pod_is_not_ready_before_its_revision_was_seen(found: Reading, readiness: Readiness) -> None:
+    """Whatever is missing is named, for `kubectl describe pod`."""
+    ready = judged(found, None, readiness)
+    assert ready is not None
+    assert not ready.status
+    assert ready.reason in set(Reason)
+    assert ready.message
+
+
+@pytest.mark.parametrize("found", [*LOST, *UNTOLD])
+def test_latch_never_goes_back(found: Reading) -> None:
+    """Once ready, whatever becomes of the ledger."""
+    assert judged(found, READY, LATCH) is None
+
+
+@pytest.mark.parametrize("found", LOST)
+def test_live_goes_back_where_the_revision_is_lost(found: Reading) -> None:
+    """Undone, or shut out by a contract migration, and seen so: the pod must get no traffic."""
+    ready = judged(found, READY, LIVE)
+    assert ready is not None
+    assert not ready.status
+
+
+@pytest.mark.parametrize("found", UNTOLD)
+def test_live_never_goes_back_for_what_is_not_known(found: Reading) -> None:
+    """A database that is down must not empty every Service in front of it; nor must another migration's failure."""
+    assert judged(found, READY, LIVE) is None
+
+
+@pytest.mark.parametrize("readiness", [LATCH, LIVE])
+def test_a_gate_that_only_warns_makes_pods_ready(readiness: Readiness) -> None:
+    """What may run may be ready: under Audit and Warn nothing is taken away."""
+    for policy in ({"mode": Mode.AUDIT}, {"on_behind": Action.WARN}):
+        ready = judged(reading(A), None, readiness, **policy)
+        assert ready is not None
+        assert ready.status
+        assert judged(reading(A), READY, readiness, **policy) is None
+
+
+def test_a_long_run_is_not_told_migration_by_migration() -> None:
+    """A pod that waits is written to when the reason changes, not whenever the head does."""
+    before = judged(reading(), None, LIVE)
+    assert before is not None
+    waiting = Condition(type=READY.type, status="False", reason=before.reason, message=before.message)
+    assert judged(reading(A), waiting, LIVE) is None
+    changed = judged(reading(A, dirty=B), waiting, LIVE)
+    assert changed is not None
+    assert changed.reason == "Dirty"
+
+
+def test_only_pods_that_wait_for_readiness_are_asked_about() -> None:
+    """Not those that are held, leaving, or done; and other tools' readiness gates are none of ours."""
+    gates = [ReadinessGate(condition_type=name) for name in ("ledgergate.dev/app", "example.com/lb")]
+    pod = Pod(spec=PodSpec(readiness_gates=gates))
+    assert asked(pod) == ("app",)
+    held = Pod(spec=PodSpec(readiness_gates=gates, scheduling_gates=[SchedulingGate(name="ledgergate.dev/ledger")]))
+    leaving = Pod(spec=pod.spec, metadata=Metadata(deletion_timestamp="2026-01-01T00:00:00Z"))
+    done = Pod(spec=pod.spec, status=PodStatus(phase="Succeeded"))
+    assert [asked(found) for found in (held, leaving, done, Pod())] == [(), (), (), ()]
