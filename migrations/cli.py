@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrations.commands import authoring, bookkeeping, changes, linting, views, waiting
+from migrations.commands import authoring, bookkeeping, changes, executing, linting, views, waiting
 from migrations.flags import SECONDS, command, examples, flag, limits
 
 if TYPE_CHECKING:
@@ -116,6 +116,48 @@ def wait(options: Options, report: Report, **flags: Any) -> int:
     answer then.
     """
     return waiting.wait(options, report, **flags)
+
+
+@migrate.command(
+    "exec",
+    context_settings={"allow_interspersed_args": False},
+    epilog=examples(
+        "ledgergate migrate exec -- npx knex migrate:latest",
+        "ledgergate migrate exec --dialect knex --expect 20250126120000_add_users -- npm run migrate:latest",
+        "ledgergate migrate exec --expect 'ae1027a6acf5' -- alembic upgrade head",
+    ),
+)
+@click.argument("command", metavar="-- CMD ...", nargs=-1, required=True, type=click.UNPROCESSED)
+@flag(
+    "--expect",
+    "What the ledger must hold afterwards, as NAME or NAME+COUNT.DIGEST; when it holds it already, CMD is not run.",
+    metavar="REV",
+)
+@flag(
+    "--dialect", "The tool whose ledger CMD writes; without it, as CMD or the database's tables tell.", metavar="NAME"
+)
+@flag(
+    "--clear-stale-lock",
+    "Free the tool's lock row (Knex, Liquibase, yoyo) when it is taken and nobody alive can own it.",
+    is_flag=True,
+)
+@flag(
+    "--timeout",
+    "How long CMD may run; 0 is for ever.",
+    type=SECONDS,
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+)
+@command
+def execute(options: Options, report: Report, **flags: Any) -> int:
+    """Run another migration tool under our lock, exactly one at a time.
+
+    CMD has our streams and gets our signals. Who does not get the lock waits, and then finds nothing to do. The lock is
+    held for as long as CMD runs, and CMD is ended when it is lost. Exits 1 when CMD failed, 3 when it did not bring the
+    ledger to --expect.
+    """
+    return executing.execute(options, report, **flags)
 
 
 @migrate.command(

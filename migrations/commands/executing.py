@@ -1,0 +1,107 @@
+"""`exec`: runs a foreign migration tool under our lock."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from migrations.child import ChildError
+from migrations.invocation import Exit, Options, perform, unsuccessful, unusable
+from migrations.revision import Revision, RevisionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from migrations.foreign import Outcome
+    from migrations.report import Report
+    from migrations.runner import Job, LockTimeout
+
+_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+
+
+def execute(
+    options: Options,
+    report: Report,
+    *,
+    command: Sequence[str],
+    expect: str | None,
+    dialect: str | None,
+    clear_stale_lock: bool,
+    timeout: float,
+) -> int:
+    """Run a command under the lock of its tool's ledger."""
+    from migrations import tool  # noqa: PLC0415 - what other commands do without
+    from migrations.dialects import DialectError, find  # noqa: PLC0415
+
+    try:
+        written_in = find(dialect or tool.recognise(command, _script) or "auto")
+        expected = Revision.parse(expect) if expect else None
+    except (DialectError, RevisionError) as error:
+        return unusable(report, error)
+
+    async def work(job: Job) -> int:
+        from migrations import foreign  # noqa: PLC0415 - the driver
+
+        order = foreign.Order(command, expected, (), clear_stale_lock, timeout or None)
+        job = replace(job, source=replace(job.source, dialect=written_in))
+        execution = foreign.Execution(job, order, report)
+        with _forwarding(execution.forward) as received:
+            try:
+                return _tell(report, job, await execution.run())
+            except ChildError as error:
+                return unusable(report, error)
+            except asyncio.CancelledError:
+                if not received:
+                    raise
+                report.fail("interrupted", f"stopped by {received[0].name}; the command was not running")
+                return Exit.FAILED
+
+    return perform(options, report, work, files=False)
+
+
+def _tell(report: Report, job: Job, outcome: Outcome | LockTimeout) -> int:
+    from migrations.foreign import Cause, Complete, Failure  # noqa: PLC0415 - the driver
+
+    if isinstance(outcome, Complete):
+        head = outcome.head or "its beginning"
+        if outcome.ran:
+            report.say("done", f"done: the ledger is at {head}", head=outcome.head)
+        else:
+            report.say("nothing_to_do", f"nothing to do: the ledger is at {head}", head=outcome.head)
+        return Exit.DONE
+    if isinstance(outcome, Failure):
+        report.fail(outcome.cause, outcome.text, exit_code=outcome.code)
+        exits = {Cause.BEHIND: Exit.BEHIND, Cause.OCCUPIED: Exit.UNREACHABLE, Cause.NAMELESS: Exit.USAGE}
+        return exits.get(outcome.cause, Exit.FAILED)
+    return unsuccessful(report, job, outcome)
+
+
+@contextmanager
+def _forwarding(forward: Callable[[signal.Signals], bool]) -> Iterator[Sequence[signal.Signals]]:
+    """Hand signals on as long as there is somebody to take them; else they cancel the task. Gives those received."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # noqa: S101 - only a task can have called us
+    received: list[signal.Signals] = []
+
+    def take(number: signal.Signals) -> None:
+        received.append(number)
+        if not forward(number):
+            task.cancel()
+
+    for number in _FORWARDED:
+        loop.add_signal_handler(number, take, number)
+    yield received
+
+
+def _script(name: str) -> str | None:
+    """Give a script of ./package.json; None where there is none."""
+    try:
+        scripts = json.loads(Path("package.json").read_text(encoding="utf-8"))["scripts"]
+        return str(scripts[name])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

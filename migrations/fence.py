@@ -1,0 +1,59 @@
+"""Keeps what a killed run has left on the server from going on beside the next one.
+
+A tool that is killed in the middle of a statement leaves its session behind: the server finishes the statement first.
+Our lock is free long before that. So the sessions of a wrapped tool carry a mark, and whoever holds the lock next ends
+those that have it: no process is behind them any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from migrations.statements import load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from migrations.database import Session
+
+_SQL = load("fence")
+_PROGRAM = "ledgergate-exec"
+_VARIABLE = "PGAPPNAME"
+_LOOK = 0.1  # seconds between two looks
+
+
+def mark(key: int) -> str:
+    """Give what the `application_name` of a wrapped tool's sessions begins with, under the lock of this key."""
+    return f"{_PROGRAM} {key & (1 << 64) - 1:016x}"
+
+
+def marked(environment: Mapping[str, str], key: int, dialect: str) -> dict[str, str]:
+    """Give the environment of a tool whose sessions carry the mark, unless they have a name of their own.
+
+    Source: https://www.postgresql.org/docs/current/libpq-envars.html, which drivers without libpq follow, too
+    """
+    return {_VARIABLE: f"{mark(key)} {dialect}", **environment}
+
+
+async def end_remains(session: Session, key: int, limit: float) -> Sequence[int]:
+    """End the sessions that carry the mark; to be called under the lock.
+
+    Args:
+        session: The one that holds the lock.
+        key: The lock's.
+        limit: Seconds to wait for those that end by themselves alone, since our role may not end them.
+
+    Returns:
+        Those that are still there when the time is up.
+
+    Raises:
+        DatabaseError: As `failures` says.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + limit
+    while True:
+        left = [row["pid"] for row in await session.rows(_SQL["end"], mark(key))]
+        if not left or clock() >= deadline:
+            return left
+        await asyncio.sleep(_LOOK)

@@ -1,0 +1,282 @@
+"""Runs another migration tool under our lock: one at a time, however the tool locks by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from migrations import child, fence, lock, rowlock
+from migrations.awaiting import missing
+from migrations.child import Child
+from migrations.dialects.detection import AUTO
+from migrations.failures import ConnectionLost, DatabaseError
+from migrations.runner import LOSSES, PATIENCE, session, under_lock
+from migrations.source import locate, read, row_lock
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Mapping, Sequence
+
+    from migrations.database import Session
+    from migrations.dialects.detection import Location
+    from migrations.ledger import Ledger
+    from migrations.report import Report
+    from migrations.revision import Revision
+    from migrations.runner import Job, LockTimeout
+
+BEAT = 3.0
+"""Seconds between two looks whether the session that holds the lock is alive."""
+ANSWER = 10.0
+"""Seconds that the answer may take. With `BEAT` and the child's grace less than the 25 s after which the server gives a
+silent client up, see `runner.SETTINGS`: the tool is dead before anybody else can get the lock."""
+_CHILDS_GRACE = 8.0
+_LOOK = 1.0  # seconds between two looks for the owner of a row lock
+
+_REMAINS = (
+    "backend {pids}: what a killed run has left is still at work on the server, and our role may not end it; "
+    "wait for it, or end it with pg_terminate_backend as its own role"
+)
+
+_NAMELESS = (
+    "expected --dialect to name the tool whose ledger the command writes: the lock belongs to that ledger, and neither "
+    "the command nor a table of the database tells which it is"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be run.
+
+    Attributes:
+        command: The program and its arguments.
+        expected: What the ledger must hold afterwards, and need not be run for when it holds it already; None: run the
+            command in any case, and believe it.
+        names: Every migration of the image in order, to name what is missing; they may be none.
+        clear_stale_lock: Whether to free a row lock that nobody alive can own.
+        limit: Seconds that the command may run; None for no limit.
+    """
+
+    command: Sequence[str]
+    expected: Revision | None = None
+    names: Sequence[str] = ()
+    clear_stale_lock: bool = False
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """All is done.
+
+    Attributes:
+        head: Of the ledger.
+        ran: Whether the command had to be run.
+    """
+
+    head: str | None
+    ran: bool
+
+
+class Cause(StrEnum):
+    """Why the ledger may not be where it was wanted."""
+
+    COMMAND = "command_failed"
+    """The command failed, or could not be started."""
+    BEHIND = "behind"
+    """The command succeeded, and the ledger lacks something all the same."""
+    OCCUPIED = "occupied"
+    """Somebody may be at work whom our lock does not keep out."""
+    NAMELESS = "nameless"
+    """Nobody can tell which tool's ledger it is about, so there is no lock to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something is not done.
+
+    Attributes:
+        cause: What kind of thing is wrong.
+        text: What, and what to do.
+        code: The command's exit code, or minus the signal that ended it; None where it has not failed.
+    """
+
+    cause: Cause
+    text: str
+    code: int | None = None
+
+
+Outcome = Complete | Failure
+
+
+class Execution:
+    """One `exec`, over as many connections as it needs."""
+
+    def __init__(self, job: Job, order: Order, report: Report) -> None:
+        """Prepare; `run` does the work.
+
+        Args:
+            job: Which ledger, and how long to try; its dialect may be `auto`.
+            order: What to run.
+            report: Told what goes on.
+        """
+        self._job = job
+        self._order = order
+        self._report = report
+        self._child: Child | None = None
+        self._succeeded = False
+
+    def forward(self, number: signal.Signals) -> bool:
+        """Send a signal that we got to the command; False when it does not run (any more)."""
+        if self._child is None:
+            return False
+        self._child.stop(number)
+        return True
+
+    async def run(self) -> Outcome | LockTimeout:
+        """Take the lock, run the command, and see that the ledger holds what was expected.
+
+        Raises:
+            ChildError: The command cannot be started.
+            DatabaseError: The database cannot be reached in time, or not used; or the lock was lost while the command
+                ran, which has been ended.
+            LedgerUnreadable: The table is no ledger of the dialect.
+        """
+        child.find(self._order.command)
+        for attempt in range(1, LOSSES + 1):
+            try:
+                return await self._attempt()
+            except ConnectionLost as error:
+                if self._child is not None or attempt == LOSSES:
+                    raise
+                self._report.say("connection_lost", f"{error}; connecting again")
+        raise AssertionError  # the last attempt returns or raises
+
+    async def _attempt(self) -> Outcome | LockTimeout:
+        async with session(self._job) as connected:
+            location = await locate(connected, self._job.source, limit=PATIENCE)
+            if location.dialect is AUTO:
+                return Failure(Cause.NAMELESS, _NAMELESS)
+            place = location.place
+            source = replace(self._job.source, dialect=location.dialect, schema=place.schema, table=place.table)
+            job = replace(self._job, source=source)
+            if self._succeeded:
+                return self._judge(await read(connected, source, limit=PATIENCE))
+            if (done := await self._settled(job, connected)) is not None:
+                return done
+
+        async def settled(connected: Session) -> Outcome | None:
+            return await self._settled(job, connected)
+
+        async def work(connected: Session) -> Outcome:
+            return await self._work(job, location, connected)
+
+        return await under_lock(job, self._report, work, settled)
+
+    async def _settled(self, job: Job, connected: Session) -> Complete | None:
+        """Without a lock: is there anything to do?"""
+        expected = self._order.expected
+        if expected is None:
+            return None
+        ledger = await read(connected, job.source, limit=PATIENCE)
+        return None if ledger.gap(expected) else Complete(ledger.head, ran=False)
+
+    async def _work(self, job: Job, location: Location, connected: Session) -> Outcome:
+        """Under the lock: read again, clear the way, run the command, and read what it has done."""
+        key = lock.key(location.place.relation)
+        if left := await fence.end_remains(connected, key, job.lock_timeout):
+            return Failure(Cause.OCCUPIED, _REMAINS.format(pids=", ".join(map(str, left))))
+        if (done := await self._settled(job, connected)) is not None:
+            return done
+        if (owners := await self._free_row_lock(job, location, connected)) is not None:
+            return owners
+        broken = await self._run_child(connected, fence.marked(os.environ, key, location.dialect.name))
+        self._child = None
+        if broken is not None:
+            with suppress(DatabaseError):
+                await self._tell_row_lock(connected, location)
+            return broken
+        self._succeeded = True
+        return self._judge(await read(connected, job.source, limit=PATIENCE))
+
+    async def _free_row_lock(self, job: Job, location: Location, connected: Session) -> Failure | None:
+        """Tell of a row lock that is taken and, if we are to, wait until nobody alive can own it, and free it."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        if not await self._tell_row_lock(connected, location) or not self._order.clear_stale_lock:
+            return None
+        while owners := await rowlock.clear(connected, location):
+            if clock() - began >= job.lock_timeout:
+                return Failure(
+                    Cause.OCCUPIED,
+                    "the row lock may have an owner who is alive: "
+                    f"{'; '.join(map(str, owners))}. If it is not, {_by_hand(location)} frees it",
+                )
+            self._report.say("row_lock_owned", f"its owner may be alive: {owners[0]}; waiting for its end")
+            await asyncio.sleep(_LOOK)
+        self._report.say("row_lock_freed", "nobody alive can own it: freed")
+        return None
+
+    async def _tell_row_lock(self, connected: Session, location: Location) -> bool:
+        taken = await row_lock(connected, location)
+        if taken is None:
+            return False
+        holder = f" by {taken.holder}" if taken.holder else ""
+        since = f" since {taken.since:%Y-%m-%d %H:%M:%S%z}" if taken.since else ""
+        text = f"the row lock of {location.dialect.name} is taken{holder}{since}, though no run of ours holds it"
+        if not self._order.clear_stale_lock:
+            text += f"; --clear-stale-lock frees it where nobody alive can own it, {_by_hand(location)} in any case"
+        self._report.say("row_lock_taken", text, holder=taken.holder)
+        return True
+
+    async def _run_child(self, connected: Session, environment: Mapping[str, str]) -> Failure | None:
+        """Run the command for as long as our session holds the lock, and no longer."""
+        order = self._order
+        self._child = Child(order.command, environment, grace=_CHILDS_GRACE)
+        running = asyncio.ensure_future(self._child.run())
+        lost = asyncio.ensure_future(_loss(connected))
+        try:
+            await asyncio.wait({running, lost}, timeout=order.limit, return_when=asyncio.FIRST_COMPLETED)
+            in_time = running.done() or lost.done()
+            if not running.done():
+                self._child.stop()
+            code = await running
+            text = child.ending(order.command, code)
+            if not in_time:
+                return Failure(Cause.COMMAND, f"{text}: it took longer than --timeout {order.limit:g}", code)
+            if lost.done() and code:
+                raise ConnectionLost(f"{text}: the session that holds the lock was lost, and another run could begin")
+            return Failure(Cause.COMMAND, text, code) if code else None
+        finally:
+            for task in (running, lost):
+                task.cancel()
+            await asyncio.gather(running, lost, return_exceptions=True)
+
+    def _judge(self, ledger: Ledger) -> Outcome:
+        expected = self._order.expected
+        if expected is None or not ledger.gap(expected):
+            return Complete(ledger.head, ran=True)
+        lack = missing(expected, ledger, self._order.names)
+        return Failure(Cause.BEHIND, f"the command succeeded, but the ledger is not where it was expected: {lack}")
+
+
+def _by_hand(location: Location) -> str:
+    return f"`{location.dialect.row_lock.by_hand}`" if location.dialect.row_lock else "the tool itself"
+
+
+async def _loss(connected: Session) -> None:
+    """Return when the session is gone, does not answer, or is another one: behind a pooler that was restarted."""
+    closed = asyncio.Event()
+    connected.on_close(closed.set)
+    while not connected.closed:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEAT):
+                await closed.wait()
+        try:
+            async with asyncio.timeout(ANSWER):
+                if (await connected.identity())[0] != connected.locked_by:
+                    return
+        except (DatabaseError, TimeoutError):
+            return

@@ -1,0 +1,155 @@
+"""One command, run as if it were ourselves: real processes, in a process that has nothing else to do."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from migrations.child import ChildError, ending, find
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CODE = """
+import asyncio, signal, sys
+from migrations.child import Child
+
+async def main():
+    child = Child(["sh", "-c", *sys.argv[2:]], grace=float(sys.argv[1]))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, child.stop, signal.SIGTERM)
+    run = asyncio.create_task(child.run())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, run.cancel)
+    try:
+        print(await run)
+    except asyncio.CancelledError:
+        print("cancelled")
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def started(script: str, directory: Path, grace: float = 10.0) -> Iterator[subprocess.Popen[str]]:
+    """Run a script of sh, whose $1 is the directory, as the child of a process that prints how it ended."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, str(grace), script, "sh", str(directory)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ran(script: str, directory: Path, grace: float = 10.0) -> str:
+    """Run it to its end; how that was."""
+    with started(script, directory, grace) as process:
+        return process.communicate(timeout=30)[0].strip()
+
+
+def noted(file: Path) -> int:
+    """Wait for a pid that a script writes to a file."""
+    until(file.name, lambda: file.exists() and file.read_text().endswith("\n"))
+    return int(file.read_text())
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(("script", "end"), [("exit 0", "0"), ("exit 7", "7"), ("kill -9 $$", "-9")])
+def test_it_ends_as_its_command_does(tmp_path: Path, script: str, end: str) -> None:
+    """The exit code, or minus the signal."""
+    assert ran(script, tmp_path) == end
+
+
+def test_an_end_is_told_without_arguments() -> None:
+    """They may hold secrets."""
+    assert ending(("/usr/bin/npx", "--password", "x"), 7) == "npx exited with 7"
+    assert ending(("npx",), -9) == "npx was ended by SIGKILL"
+
+
+def test_a_program_that_is_not_there_is_told() -> None:
+    """Before anybody waits for a lock; on PATH or where it was named."""
+    with pytest.raises(ChildError, match="no 'no-such-program' on PATH"):
+        find(("no-such-program",))
+    with pytest.raises(ChildError, match="no '/no/such/program' there"):
+        find(("/no/such/program",))
+    find(("sh",))
+
+
+def test_a_signal_reaches_what_the_command_has_started(tmp_path: Path) -> None:
+    """`npx` starts a shell that starts node: all of them get the signal, and each may end in its own way."""
+    inner = '(trap \'echo inner > "$1/heard"; exit 0\' TERM; echo 1 > "$1/ready"; while :; do sleep 0.05; done) &'
+    with started(f"{inner}\ntrap 'wait; exit 5' TERM; wait", tmp_path) as process:
+        noted(tmp_path / "ready")
+        process.terminate()
+        assert process.communicate(timeout=20)[0] == "5\n"
+    assert (tmp_path / "heard").read_text() == "inner\n"
+
+
+def test_who_ignores_signals_is_killed_after_the_grace_period(tmp_path: Path) -> None:
+    """SIGTERM, and SIGKILL when the time is up."""
+    with started("trap '' TERM; echo 1 > \"$1/ready\"; while :; do sleep 0.05; done", tmp_path, grace=0.3) as process:
+        noted(tmp_path / "ready")
+        process.terminate()
+        assert process.communicate(timeout=20)[0] == "-9\n"
+
+
+def test_what_it_leaves_running_is_ended(tmp_path: Path) -> None:
+    """Politely at first; the end of the command is what is told."""
+    left = '(trap \'echo bye > "$1/bye"; exit\' TERM; echo 1 > "$1/up"; while :; do sleep 0.05; done) &'
+    began = time.monotonic()
+    assert ran(f'{left} while [ ! -e "$1/up" ]; do sleep 0.01; done; exit 3', tmp_path) == "3"
+    assert (tmp_path / "bye").exists()
+    assert time.monotonic() - began < 8
+
+
+def test_what_it_leaves_and_that_ignores_signals_is_killed(tmp_path: Path) -> None:
+    """After the grace period."""
+    left = "(trap '' TERM; sh -c 'echo $$ > \"$1/pid\"; exec sleep 77' sh \"$1\") &"
+    assert ran(f'{left} while [ ! -s "$1/pid" ]; do sleep 0.01; done', tmp_path, grace=0.2) == "0"
+    assert not alive(noted(tmp_path / "pid"))
+
+
+def test_a_cancelled_run_ends_when_its_command_has_ended(tmp_path: Path) -> None:
+    """Whoever gives up waiting does not give up the command."""
+    with started('trap \'sleep 0.2; echo 1 > "$1/bye"; exit\' TERM; echo $$ > "$1/pid"; sleep 78', tmp_path) as process:
+        noted(tmp_path / "pid")
+        process.send_signal(signal.SIGUSR1)
+        assert process.communicate(timeout=20)[0] == "cancelled\n"
+    assert (tmp_path / "bye").exists()
+
+
+def test_orphans_are_reaped(tmp_path: Path) -> None:
+    """As the first process of a container must: a grandchild whose parent has ended does not stay a zombie."""
+    orphan = '(sh -c \'echo $$ > "$1/pid"; exec sleep 0.1\' sh "$1" &)'
+    with started(f'{orphan}; while [ ! -e "$1/go" ]; do sleep 0.01; done', tmp_path) as process:
+        pid = noted(tmp_path / "pid")
+        until("the orphan to be gone", lambda: not Path(f"/proc/{pid}").exists(), timeout=10)
+        (tmp_path / "go").touch()
+        assert process.communicate(timeout=20)[0] == "0\n"
+
+
+def test_it_dies_with_us(tmp_path: Path) -> None:
+    """SIGKILL of our process takes everything that the command has started with it."""
+    with started('sh -c \'echo $$ > "$1/pid"; sleep 79; echo\' sh "$1"; echo', tmp_path) as process:
+        pid = noted(tmp_path / "pid")
+        assert alive(pid)
+        process.kill()
+        until("its end", lambda: not alive(pid), timeout=10)
