@@ -1,22 +1,24 @@
 """What a verdict means for a pod that is being created or ungated, and when the database is looked at once more."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from migrations.ledger import Ledger, Record, State
 from migrations.reading import Fault, Reading
-from webhook.admission import Admission, Answer
-from webhook.gate import Action, Gate, Mode, Policy
+from tests.admission_chain import NOW, Ledgers
+from webhook.admission import Admission, Answer, Result
+from webhook.gate import Action, Gate, Mode, Policy, Readiness
 from webhook.objects import GATED_LABEL, SCHEDULING_GATE, Metadata, Pod, PodSpec, SchedulingGate
 from webhook.review import Request
 from webhook.selector import Selector
 from webhook.verdict import Outcome, Reason
+from webhook.workload import Workload
 
-NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 A, B = "20260101000000_a", "20260102000000_b"
 
 
@@ -28,32 +30,6 @@ def gate(name: str = "app", **policy: Any) -> Gate:
     return Gate(
         "ns", name, Selector((("guarded", "Exists", frozenset()),)), "pg", "ledgergate", policy=Policy(**policy)
     )
-
-
-@dataclass
-class Ledgers:
-    """A view in memory: what is cached, and what a fresh look would find."""
-
-    gates: list[Gate]
-    cached: Reading
-    fresh: dict[str, Reading] = field(default_factory=dict)
-    looks: list[tuple[list[str], float]] = field(default_factory=list)
-    known: dict[str, Reading] = field(default_factory=dict)
-    synced: bool = True
-
-    def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
-        """Return the gates that select these labels."""
-        return [found for found in self.gates if found.namespace == namespace and found.selector.matches(labels)]
-
-    def reading(self, gate: Gate) -> Reading:
-        """Return what is cached."""
-        return self.known.get(gate.name, self.cached)
-
-    async def refresh(self, gates: Iterable[Gate], within: float) -> None:
-        """Take over what a fresh look finds."""
-        names = [found.name for found in gates]
-        self.looks.append((names, within))
-        self.known.update({name: self.fresh[name] for name in names if name in self.fresh})
 
 
 def pod(*gates: str, revision: str | None = B, guarded: bool = True, **spec: Any) -> Pod:
@@ -270,3 +246,164 @@ async def test_a_removal_is_judged_by_the_pod_as_it_was() -> None:
     """The request that takes the gate off cannot, in the same breath, say that the pod needs no gate."""
     for new in (pod(revision=A), pod(guarded=False), pod(revision=None)):
         assert not (await admission(Ledgers([gate()], BEHIND)).validate(update(HELD, new))).allowed
+
+
+# Warnings, and when they are worth a look ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [{"on_behind": Action.WARN}, {"mode": Mode.AUDIT}])
+async def test_a_stale_cache_never_warns(policy: dict[str, Any]) -> None:
+    """Before a person is warned of Behind, the ledger is read once more, like before a pod is held."""
+    view = Ledgers([gate(**policy)], BEHIND, fresh={"app": THERE})
+    answer = await validate(view, pod())
+    assert (answer.result, answer.warnings) == (Result.ADMITTED, ())
+    assert view.looks == [(["app"], 0.25)]
+
+
+async def test_mutation_makes_no_look_for_a_warning() -> None:
+    """Nobody reads mutation's warnings, and the pod starts either way."""
+    view = Ledgers([gate(on_behind=Action.WARN)], BEHIND)
+    assert (await mutate(view, pod())).result is Result.WARNED
+    assert view.looks == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "revision"),
+    [({"on_undeclared": Action.HOLD}, None), ({"on_undeclared": Action.DENY}, None), ({}, "a+b")],
+)
+async def test_what_no_ledger_could_change_costs_no_look(policy: dict[str, Any], revision: str | None) -> None:
+    """A pod that declares nothing, or nothing readable, is answered from what it is."""
+    view = Ledgers([gate(**policy)], BEHIND)
+    assert not (await mutate(view, pod(revision=revision))).verdict.outcome.good
+    await validate(view, pod(revision=revision))
+    assert view.looks == []
+
+
+async def test_a_pod_that_is_denied_for_being_old_is_looked_at_again() -> None:
+    """Under `onAhead: Deny` a ledger that was rolled back lets the pod in; under Warn old pods cost no query."""
+    view = Ledgers([gate(on_ahead=Action.DENY)], THERE, fresh={"app": BEHIND})
+    assert (await validate(view, pod(revision=A))).result is Result.ADMITTED
+    view = Ledgers([gate(on_ahead=Action.WARN)], THERE)
+    assert (await validate(view, pod(revision=A))).result is Result.WARNED
+    assert view.looks == []
+
+
+async def test_every_gate_is_heard() -> None:
+    """A person learns what each gate says, in the order of their names; a refusal keeps the warnings of the others."""
+    gates = [gate("warns", on_behind=Action.WARN), gate("holds"), gate("audits", mode=Mode.AUDIT)]
+    answer = await validate(Ledgers(gates, BEHIND), HELD)
+    assert answer.result is Result.HELD
+    assert [warning.split(" is at")[0] for warning in answer.warnings] == [
+        "audit only: ledger audits",
+        "ledger holds",
+        "ledger warns",
+    ]
+    refused = await validate(Ledgers([*gates, gate("denies", on_behind=Action.DENY)], BEHIND), HELD)
+    assert refused.message.startswith("ledger denies is at")
+    assert [warning.split(" is at")[0] for warning in refused.warnings] == ["audit only: ledger audits", "ledger warns"]
+
+
+# What is counted as what ----------------------------------------------------------------------------------------------
+
+
+async def test_what_is_not_decided_here_is_not_counted_as_held() -> None:
+    """A bound pod that validation will refuse, and updates that take nothing off, are passed on."""
+    assert (await mutate(Ledgers([gate()], BEHIND), pod(node_name="node-0"))).result is Result.PASSED
+    labelled = await admission(Ledgers([gate()], BEHIND)).validate(update(HELD, pod(SCHEDULING_GATE, revision=A)))
+    assert labelled.result is Result.PASSED
+
+
+async def test_a_bypass_is_counted_as_one() -> None:
+    """Admitted, warned of, by its own reason; the ledger is not asked."""
+    view = Ledgers([gate(bypass_until=NOW + timedelta(hours=1))], BEHIND)
+    answer = await validate(view, pod())
+    assert (answer.result, answer.verdict.reason) == (Result.WARNED, Reason.BYPASSED)
+    assert "bypassed" in answer.warnings[0]
+    assert view.looks == []
+
+
+# Readiness ------------------------------------------------------------------------------------------------------------
+
+
+def conditions(answer: Answer) -> list[str]:
+    return [
+        gate["conditionType"]
+        for step in answer.patch
+        if step["path"].startswith("/spec/readinessGates")
+        for gate in (step["value"] if isinstance(step["value"], list) else [step["value"]])
+    ]
+
+
+async def test_readiness_gates_follow_the_gates() -> None:
+    """One for each gate that selects the pod and asks for it, whatever the verdict; a gate that audits adds none."""
+    gates = [
+        gate("latch", readiness=Readiness.LATCH),
+        gate("live", readiness=Readiness.LIVE),
+        gate("off"),
+        gate("audit", readiness=Readiness.LIVE, mode=Mode.AUDIT),
+    ]
+    for reading in (BEHIND, THERE):
+        answer = await mutate(Ledgers(gates, reading), pod())
+        assert conditions(answer) == ["ledgergate.dev/latch", "ledgergate.dev/live"]
+        assert {"op": "add", "path": "/metadata/labels/ledgergate.dev~1gated", "value": "true"} in answer.patch
+    assert conditions(await mutate(Ledgers(gates, THERE), pod(guarded=False))) == []
+
+
+# Audit, and workloads -------------------------------------------------------------------------------------------------
+
+
+async def test_a_namespace_in_audit_is_warned() -> None:
+    """The verdict's reason is kept, so that it can be counted; nothing else comes of it."""
+    view = Ledgers([gate(on_behind=Action.DENY)], BEHIND)
+    answer = await admission(view).audit(create(pod()))
+    assert (answer.result, answer.verdict.reason) == (Result.WARNED, Reason.BEHIND)
+    assert answer.warnings[0].startswith("audit only: ledger app is at")
+    assert len(view.looks) == 1
+
+
+async def test_audit_says_nothing_of_pods_that_no_gate_selects() -> None:
+    """Nothing would hold them for long."""
+    answer = await admission(Ledgers([gate()], BEHIND)).audit(create(pod(guarded=False)))
+    assert (answer.result, answer.warnings) == (Result.PASSED, ())
+
+
+def deployment(revision: str | None = B, *, guarded: bool = True, operation: str = "CREATE", **metadata: Any) -> Any:
+    labels = {"guarded": ""} if guarded else {}
+    annotations = {} if revision is None else {"ledgergate.dev/revision": revision}
+    template = {"metadata": {"labels": labels, "annotations": annotations}}
+    whole = {"kind": "Deployment", "metadata": {"name": "web", **metadata}, "spec": {"template": template}}
+    subject = msgspec.convert(whole, Workload)
+    return Request(uid="u", operation=operation, namespace="ns", object=subject)
+
+
+async def test_a_workload_is_foretold_by_the_newest_reading() -> None:
+    """A stale cache neither warns of a workload nor refuses it."""
+    refusing = gate(on_behind_workload=Action.DENY)
+    stale = Ledgers([refusing], BEHIND, fresh={"app": THERE})
+    assert (await admission(stale).foretell(deployment())).result is Result.ADMITTED
+    behind = await admission(Ledgers([gate()], BEHIND)).foretell(deployment())
+    assert (behind.result, behind.verdict.reason) == (Result.WARNED, Reason.BEHIND)
+    assert behind.warnings[0].startswith("pods of deployment/web will be held: ledger app is at")
+    refused = await admission(Ledgers([gate("other"), refusing], BEHIND)).foretell(deployment())
+    assert refused.result is Result.DENIED
+    assert len(refused.warnings) == 2
+    audited = await admission(Ledgers([refusing], BEHIND)).foretell(deployment(), audit=True)
+    assert (audited.result, audited.verdict.reason) == (Result.WARNED, Reason.BEHIND)
+    assert audited.warnings[0].startswith("audit: pods of deployment/web would be held")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(deployment(guarded=False), id="no gate selects its pods, though they declare a revision"),
+        pytest.param(deployment(deletionTimestamp="t"), id="it is going away"),
+        pytest.param(
+            Request(uid="u", operation="CREATE", namespace="ns", object=Workload(kind="ReplicaSet")), id="no template"
+        ),
+    ],
+)
+async def test_of_some_workloads_there_is_nothing_to_say(request_: Request[Workload]) -> None:
+    """Neither a word nor a refusal."""
+    view = Ledgers([gate(on_behind_workload=Action.DENY)], BEHIND)
+    answer = await admission(view).foretell(request_)
+    assert (answer.result, answer.warnings) == (Result.PASSED, ())

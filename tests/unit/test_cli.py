@@ -85,6 +85,8 @@ def test_bad_settings_are_told_at_once(command: str) -> None:
         (("webhook", "--bind", "nonsense"), {}, "expected HOST:PORT"),
         (("webhook",), {"LEDGERGATE_BIND": "nonsense"}, "expected HOST:PORT"),
         (("webhook", "--drain", "-1"), {}, "--drain"),
+        (("webhook", "--drain", "nan"), {}, "nan is no number of seconds"),
+        (("webhook", "--drain", "1e300"), {}, "--drain"),
         (("controller", "--lease-duration", "2"), {}, "--lease-duration"),
         (("webhook", "extra"), {}, "extra"),
         (("nosuch",), {}, "nosuch"),

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.json_patch import apply
 from webhook.objects import GATED_LABEL, SCHEDULING_GATE, Pod
 from webhook.review import (
     WARNING_LIMIT,
-    Patch,
     ReviewError,
     condition_type,
     creation_patch,
@@ -36,32 +36,6 @@ class Missing(Enum):
 
 
 MISSING = Missing.FIELD
-
-
-def apply(document: dict[str, Any], patch: Patch) -> dict[str, Any]:
-    """Apply a JSON patch, as strictly as RFC 6902: `add`, `remove` and `test` are all that we send."""
-    result = copy.deepcopy(document)
-    for step in patch:
-        *path, last = [part.replace("~1", "/").replace("~0", "~") for part in step["path"].split("/")[1:]]
-        target: Any = result
-        for part in path:
-            target = target[int(part)] if isinstance(target, list) else target[part]
-        index: Any = last
-        if isinstance(target, list):
-            index = len(target) if last == "-" else int(last)
-            assert 0 <= index <= len(target)
-        match step["op"]:
-            case "add" if isinstance(target, list):
-                target.insert(index, step["value"])
-            case "add":
-                target[index] = step["value"]
-            case "remove":
-                del target[index]
-            case "test":
-                assert target[index] == step["value"], step
-            case unknown:
-                raise AssertionError(unknown)
-    return result
 
 
 def pod(gates: Any = MISSING, labels: Any = MISSING, readiness: Any = MISSING) -> dict[str, Any]:

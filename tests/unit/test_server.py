@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 from aiohttp import web
 
 from certs import tls
@@ -28,6 +30,7 @@ from webhook.server import BODY_LIMIT, AdmissionServer, drain, probes, serving
 from webhook.settings import Endpoint
 from webhook.telemetry import Telemetry
 
+MANIFEST = Path(__file__).parents[2] / "manifests/base/admission.yaml"
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 JSON = "application/json"
 
@@ -130,6 +133,8 @@ REFUSED = {
     "empty uid": (review(uid=""), JSON, 400),
     "null uid": (review(uid=None), JSON, 400),
     "null object": (review(object=None), JSON, 400),
+    "no namespace": (review(namespace=""), JSON, 400),
+    "an endless kind": (review().replace(b"AdmissionReview", b"x" * 100_000), JSON, 400),
     "null object of a deletion": (review(object=None, operation="DELETE"), JSON, 400),
     "invalid UTF-8": (review().replace(b"u-1", b"\xff\xff"), JSON, 400),
     "bottomless": (DEEP, JSON, 400),
@@ -142,12 +147,33 @@ REFUSED = {
 }
 
 
+PATHS = {
+    "/mutate": "hold",
+    "/validate": "verdict",
+    "/validate/deny": "deny",
+    "/validate/audit": "audit",
+    "/validate-workload": "workload",
+    "/validate-workload/audit": "workload-audit",
+}
+
+
+def test_every_webhook_of_the_manifests_has_its_path() -> None:
+    """Each entry calls a path that is served, and is counted under its own name."""
+    found = {
+        hook["clientConfig"]["service"]["path"]: hook["name"].removesuffix(".ledgergate.dev")
+        for configuration in yaml.safe_load_all(MANIFEST.read_text())
+        for hook in configuration["webhooks"]
+    }
+    assert found == PATHS
+
+
 @pytest.mark.parametrize("name", REFUSED)
 async def test_what_cannot_be_read_is_refused(name: str, site: Site) -> None:
     """The contract's status with a plain reason, counted, and the next review is answered as ever."""
     body, content_type, expected = REFUSED[name]
     encoding = {"Content_Encoding": "gzip"} if "compression" in name else {}
-    for path, webhook in (("/validate", "verdict.ledgergate.dev"), ("/mutate", "hold.ledgergate.dev")):
+    for path, of in PATHS.items():
+        webhook = f"{of}.ledgergate.dev"
         status, text, headers = await site.post(body, path, Content_Type=content_type, **encoding)
         assert status == expected, text
         assert headers["Content-Type"].startswith("text/plain")
@@ -221,6 +247,34 @@ async def test_verdicts_are_answered_with_200(site: Site) -> None:
     status, body, _ = await site.post(review("b"), "/mutate")
     assert json.loads(body)["response"]["patchType"] == "JSONPatch"
     assert site.counted(webhook="hold.ledgergate.dev", outcome="held", reason="Behind") == 1
+
+
+async def test_each_webhook_is_counted_under_its_name(site: Site) -> None:
+    """By path: the one review means something else to each of them."""
+    template = {"metadata": {"annotations": {"ledgergate.dev/revision": "b"}}}
+    workload = {"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": template}}
+    outcomes = {"hold": "held", "verdict": "denied", "deny": "denied"}
+    for path, name in PATHS.items():
+        about: dict[str, Any] = {"object": workload} if name.startswith("workload") else {}
+        status, body, _ = await site.post(review("b", **about), path)
+        outcome = outcomes.get(name, "warned")
+        assert (status, json.loads(body)["response"]["allowed"]) == (200, outcome != "denied")
+        assert site.counted(webhook=f"{name}.ledgergate.dev", outcome=outcome, reason="Behind") == 1
+
+
+async def test_a_dry_run_is_answered_and_counted_as_one(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """GitOps tools ask all day what would be; nobody is paged, and nothing is logged, for pods that do not exist."""
+    caplog.set_level("INFO", "ledgergate")
+    _, body, _ = await site.post(review("b", dryRun=True), "/mutate")
+    assert json.loads(body)["response"]["patchType"] == "JSONPatch"
+    _, body, _ = await site.post(review("b", dryRun=True))
+    assert not json.loads(body)["response"]["allowed"]
+    for webhook in ("hold.ledgergate.dev", "verdict.ledgergate.dev"):
+        assert site.counted(webhook=webhook, outcome="dry-run", reason="Behind") == 1
+    assert site.counted(webhook="hold.ledgergate.dev", outcome="held", reason="Behind") == 0
+    assert caplog.records == []
+    await site.post(review("b"))
+    assert [record.message for record in caplog.records] == ["pod.denied"]
 
 
 async def test_a_slip_of_ours_is_answered_with_the_uid(site: Site) -> None:

@@ -1,0 +1,91 @@
+"""What the API server does with a new pod: its policy, our mutating webhook, then one of the validating ones."""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from migrations.reading import Reading
+from tests.json_patch import apply
+from webhook.admission import Admission, Answer
+from webhook.gate import Gate
+from webhook.objects import GATED_LABEL, SCHEDULING_GATE, Pod
+from webhook.review import Request
+
+NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
+
+
+@dataclass
+class Ledgers:
+    """A view in memory: what is cached, and what a fresh look would find."""
+
+    gates: list[Gate]
+    cached: Reading
+    fresh: dict[str, Reading] = field(default_factory=dict)
+    looks: list[tuple[list[str], float]] = field(default_factory=list)
+    known: dict[str, Reading] = field(default_factory=dict)
+    synced: bool = True
+
+    def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
+        """Return the gates that select these labels."""
+        return [found for found in self.gates if found.namespace == namespace and found.selector.matches(labels)]
+
+    def reading(self, gate: Gate) -> Reading:
+        """Return what is cached."""
+        return self.known.get(gate.name, self.cached)
+
+    async def refresh(self, gates: Iterable[Gate], within: float) -> None:
+        """Take over what a fresh look finds."""
+        names = [found.name for found in gates]
+        self.looks.append((names, within))
+        self.known.update({name: self.fresh[name] for name in names if name in self.fresh})
+
+
+@dataclass(frozen=True)
+class Created:
+    """What became of a pod: as it is stored, or why it is not.
+
+    Args:
+        final: the validating webhook's answer.
+    """
+
+    pod: dict[str, Any]
+    final: Answer
+
+    @property
+    def gated(self) -> bool:
+        """Whether the stored pod carries our gate."""
+        return any(gate["name"] == SCHEDULING_GATE for gate in self.pod["spec"].get("schedulingGates") or ())
+
+
+async def create(
+    view: Ledgers, pod: dict[str, Any], *, policy: bool = True, mutating: bool = True, namespace: str = "ns"
+) -> Created:
+    """Create a pod.
+
+    Args:
+        policy: the API server has the in-process hold (Kubernetes 1.36 and newer).
+        mutating: the call of the mutating webhook succeeds; it is allowed to fail.
+    """
+    admission = Admission(view, lambda: NOW, patience=0.25)
+    stored = _held(pod) if policy and not pod["spec"].get("nodeName") else copy.deepcopy(pod)
+    if mutating:
+        stored = apply(stored, (await admission.mutate(_request(stored, namespace))).patch)
+    return Created(stored, await admission.validate(_request(stored, namespace)))
+
+
+def _held(pod: dict[str, Any]) -> dict[str, Any]:
+    """Do as manifests/base/policy.yaml does."""
+    held = copy.deepcopy(pod)
+    held["metadata"].setdefault("labels", {})[GATED_LABEL] = "true"
+    gates = held["spec"].setdefault("schedulingGates", [])
+    if {"name": SCHEDULING_GATE} not in gates:
+        gates.append({"name": SCHEDULING_GATE})
+    return held
+
+
+def _request(pod: dict[str, Any], namespace: str) -> Request[Pod]:
+    return Request(uid="u", operation="CREATE", namespace=namespace, object=msgspec.convert(pod, Pod))

@@ -1,0 +1,173 @@
+"""Laws of admission, whatever the pod, the gates, their ledgers and the parts of ours that work."""
+
+from dataclasses import replace
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrations.ledger import Ledger, Record, State
+from migrations.reading import Fault, Reading
+from migrations.revision import declare
+from tests.admission_chain import NOW, Ledgers, create
+from webhook.admission import Admission
+from webhook.gate import Action, Gate, Mode, Policy, Readiness
+from webhook.judgement import judge
+from webhook.objects import Pod
+from webhook.review import Request
+from webhook.selector import Selector
+from webhook.verdict import Reason
+from webhook.workload import Workload
+
+NAMES = [f"2026010{day}000000_m{day}" for day in range(1, 5)]
+GATES = ["app", "other", "third"]
+OTHER = {"name": "example.com/quota"}
+
+revisions = st.sampled_from(NAMES) | st.sets(st.sampled_from(NAMES), min_size=1).map(lambda s: str(declare(sorted(s))))
+
+
+@st.composite
+def readings(draw: st.DrawFn) -> Reading:
+    """Some of the names, in some state, perhaps a contract migration, perhaps not to be read now."""
+    records = [
+        Record(
+            name,
+            draw(st.sampled_from([State.APPLIED, State.APPLIED, State.FAILED])),
+            compatible_from=draw(st.none() | st.just(name)),
+        )
+        for name in sorted(draw(st.sets(st.sampled_from(NAMES))))
+    ]
+    known = draw(st.booleans())
+    return Reading(
+        Ledger.of(records) if known else None, NOW if known else None, draw(st.none() | st.sampled_from(Fault))
+    )
+
+
+policies = st.builds(
+    Policy,
+    mode=st.sampled_from(Mode),
+    on_behind=st.sampled_from([Action.HOLD, Action.DENY, Action.WARN]),
+    on_ahead=st.sampled_from([Action.ALLOW, Action.WARN, Action.DENY]),
+    on_undeclared=st.sampled_from([Action.WARN, Action.HOLD, Action.DENY, Action.ALLOW]),
+    on_unreachable=st.sampled_from([Action.LAST_KNOWN, Action.HOLD, Action.DENY, Action.ALLOW]),
+    bypass_until=st.sampled_from([None, NOW, NOW + timedelta(hours=1)]),
+    on_behind_workload=st.sampled_from([Action.WARN, Action.DENY]),
+    readiness=st.sampled_from(Readiness),
+)
+
+
+ANY_MODE = st.sampled_from(Mode)
+
+
+@st.composite
+def views(draw: st.DrawFn, modes: st.SearchStrategy[Mode] = ANY_MODE) -> Ledgers:
+    """Up to three gates, some of which select the pod, each with a ledger that a fresh look may find changed."""
+    gates = []
+    for name in draw(st.permutations(draw(st.lists(st.sampled_from(GATES), unique=True)))):
+        terms = draw(st.sampled_from([(), (("app", "In", frozenset({"x"})),), (("app", "In", frozenset({"y"})),)]))
+        policy = replace(draw(policies), mode=draw(modes))
+        gates.append(Gate("ns", name, Selector(terms), "pg", "ledgergate", policy=policy))
+    known = {gate.name: draw(readings()) for gate in gates}
+    fresh = {gate.name: draw(readings()) for gate in gates if draw(st.booleans())}
+    return Ledgers(gates, Reading(fault=Fault.UNREAD), fresh=fresh, known=known)
+
+
+@st.composite
+def pods(draw: st.DrawFn) -> dict[str, Any]:
+    """A pod: what it declares, what gates it comes with, whether it has its node."""
+    annotations = draw(
+        st.dictionaries(
+            st.sampled_from(["ledgergate.dev/revision", "revision.ledgergate.dev/app"]), revisions | st.just("a+b")
+        )
+    )
+    migrates = draw(st.none() | st.sampled_from(GATES))
+    if migrates:
+        annotations["ledgergate.dev/migrates"] = migrates
+    spec: dict[str, Any] = {"containers": []}
+    if draw(st.booleans()):
+        spec["nodeName"] = "node-0"
+    else:
+        spec["schedulingGates"] = draw(st.sampled_from([[], [OTHER]]))
+    return {"metadata": {"labels": {"app": "x"}, "annotations": annotations}, "spec": spec}
+
+
+@given(views(), pods(), st.booleans(), st.booleans())
+async def test_nothing_bad_is_stored_without_our_gate(
+    view: Ledgers, pod: dict[str, Any], in_process: bool, mutating: bool
+) -> None:
+    """With or without the policy, whether or not mutation was reached: no gate of ours only with a good verdict."""
+    created = await create(view, pod, policy=in_process, mutating=mutating)
+    if not created.final.allowed or created.gated:
+        return
+    subject = msgspec.convert(created.pod, Pod)
+    gates = view.selecting("ns", subject.labels)
+    verdict = judge(subject, [(gate, view.reading(gate)) for gate in gates], NOW)
+    assert verdict.outcome.good or verdict.reason is Reason.UNSELECTED
+
+
+@given(views(), pods(), st.booleans())
+async def test_what_is_held_was_looked_at_again(view: Ledgers, pod: dict[str, Any], in_process: bool) -> None:
+    """A pod is held or denied by the newest that could be read, never by a cache that a look would have corrected."""
+    created = await create(view, pod, policy=in_process)
+    subject = msgspec.convert(created.pod, Pod)
+    gates = view.selecting("ns", subject.labels)
+    newest = [(gate, view.fresh.get(gate.name, view.known[gate.name])) for gate in gates]
+    bad = created.gated or not created.final.allowed
+    reason = created.final.verdict.reason
+    assert not (bad and gates and judge(subject, newest, NOW).outcome.good), reason
+
+
+@given(views(modes=st.just(Mode.AUDIT)), pods(), st.booleans())
+async def test_audit_never_changes_admission(view: Ledgers, pod: dict[str, Any], in_process: bool) -> None:
+    """Where every gate audits, a pod is stored as if no gate were there."""
+    gates, view.gates = view.gates, [*view.gates]
+    created = await create(view, pod, policy=in_process)
+    without = await create(replace(view, gates=[]), pod, policy=in_process)
+    selected = any(gate.selector.matches({"app": "x"}) for gate in gates)
+    assert created.final.allowed
+    if selected:
+        assert created.pod == pod
+    else:
+        assert created.pod == without.pod
+
+
+@given(views(), pods())
+async def test_a_namespace_in_audit_never_refuses(view: Ledgers, pod: dict[str, Any]) -> None:
+    """Whatever the gates say, the audit's answers allow and change nothing: of pods and of workloads."""
+    admission = Admission(view, lambda: NOW)
+    subject = msgspec.convert(pod, Pod)
+    answer = await admission.audit(Request(uid="u", operation="CREATE", namespace="ns", object=subject))
+    assert (answer.allowed, answer.patch) == (True, [])
+    whole = {"kind": "StatefulSet", "metadata": {"name": "x"}, "spec": {"template": pod}}
+    workload = msgspec.convert(whole, Workload)
+    request = Request(uid="u", operation="UPDATE", namespace="ns", object=workload)
+    assert (await admission.foretell(request, audit=True)).allowed
+
+
+@given(views(), pods(), st.booleans(), st.randoms(use_true_random=False))
+async def test_the_order_of_gates_does_not_matter(
+    view: Ledgers, pod: dict[str, Any], in_process: bool, random: Random
+) -> None:
+    """The same gates in another order: the same pod, the same verdict, the same words."""
+    other = replace(view, gates=random.sample(view.gates, len(view.gates)), known=dict(view.known), looks=[])
+    one, two = await create(view, pod, policy=in_process), await create(other, pod, policy=in_process)
+    assert one == two
+
+
+@given(pods(), policies, st.sampled_from(NAMES), st.booleans())
+async def test_an_old_image_is_never_held_for_being_old(
+    pod: dict[str, Any], policy: Policy, name: str, in_process: bool
+) -> None:
+    """What the ledger holds complete starts, held back by nothing but a policy that says so in as many words."""
+    pod["metadata"]["annotations"] = {
+        "ledgergate.dev/revision": str(declare([known for known in NAMES if known <= name]))
+    }
+    gate = Gate("ns", "app", Selector(), "pg", "ledgergate", policy=replace(policy, on_ahead=Action.ALLOW))
+    view = Ledgers([gate], Reading(Ledger.of(Record(known, State.APPLIED) for known in NAMES), NOW))
+    created = await create(view, pod, policy=in_process)
+    assert created.final.allowed
+    assert not created.gated
+    assert view.looks == [], "the good path makes no I/O"

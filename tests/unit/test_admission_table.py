@@ -1,0 +1,115 @@
+"""The contract's table of verdicts at the edge: what is stored, and what a person is told, for every row and policy."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+
+from migrations.ledger import Ledger, Record, State
+from migrations.reading import Fault, Reading
+from migrations.revision import declare
+from tests.admission_chain import NOW, Ledgers, create
+from webhook.gate import Action, Gate, Mode, Policy
+from webhook.selector import Selector
+from webhook.verdict import Outcome, Reason
+
+A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
+
+
+def ledger(*records: Record | str, fault: Fault | None = None) -> Reading:
+    rows = [Record(each, State.APPLIED) if isinstance(each, str) else each for each in records]
+    return Reading(Ledger.of(rows), NOW, fault)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A situation.
+
+    Args:
+        by: what decides: an outcome, or the field of the policy.
+    """
+
+    annotations: dict[str, str]
+    reading: Reading
+    by: Outcome | str
+    bypassed: bool = False
+
+
+def expects(revision: str) -> dict[str, str]:
+    return {"ledgergate.dev/revision": revision}
+
+
+ROWS: dict[Reason, Row] = {
+    Reason.MATCHES: Row(expects(B), ledger(A, B), Outcome.ADMIT),
+    Reason.AHEAD: Row(expects(A), ledger(A, B), "on_ahead"),
+    Reason.BEHIND: Row(expects(B), ledger(A), "on_behind"),
+    Reason.INCOMPLETE: Row(expects(str(declare([A, B]))), ledger(B), "on_behind"),
+    Reason.DIRTY: Row(expects(B), ledger(A, Record(B, State.FAILED)), "on_behind"),
+    Reason.INCOMPATIBLE: Row(expects(A), ledger(A, Record(C, State.APPLIED, compatible_from=B)), Outcome.DENY),
+    Reason.UNDECLARED: Row({}, ledger(A), "on_undeclared"),
+    Reason.INVALID: Row(expects("a+b"), ledger(A), Outcome.DENY),
+    Reason.UNREACHABLE: Row(expects(B), ledger(A, B, fault=Fault.UNREACHABLE), "on_unreachable"),
+    Reason.SELF_MIGRATING: Row(expects(B) | {"ledgergate.dev/migrates": "app"}, ledger(A), Outcome.ADMIT),
+    Reason.BYPASSED: Row(expects(B), ledger(A), Outcome.WARN, bypassed=True),
+}
+OUTCOME = {
+    Action.ALLOW: Outcome.ADMIT,
+    Action.WARN: Outcome.WARN,
+    Action.HOLD: Outcome.HOLD,
+    Action.DENY: Outcome.DENY,
+    Action.LAST_KNOWN: Outcome.ADMIT,  # the row's last good reading had it
+}
+VALUES = {
+    "on_behind": (Action.HOLD, Action.DENY, Action.WARN),
+    "on_ahead": (Action.ALLOW, Action.WARN, Action.DENY),
+    "on_undeclared": (Action.WARN, Action.HOLD, Action.DENY, Action.ALLOW),
+    "on_unreachable": (Action.LAST_KNOWN, Action.HOLD, Action.DENY, Action.ALLOW),
+}
+
+
+def policies(*, bypassed: bool) -> Iterator[Policy]:
+    """Every value of every field, under both modes."""
+    until = NOW + timedelta(seconds=1) if bypassed else None
+    for mode, (name, values) in product(Mode, VALUES.items()):
+        for value in values:
+            fields: dict[str, Any] = {name: value}
+            yield Policy(mode, bypass_until=until, **fields)
+
+
+def wanted(row: Row, policy: Policy) -> Outcome:
+    outcome = row.by if isinstance(row.by, Outcome) else OUTCOME[getattr(policy, row.by)]
+    return min(outcome, Outcome.WARN) if policy.mode is Mode.AUDIT else outcome
+
+
+def test_the_table_is_whole() -> None:
+    """No reason that one gate can have is forgotten here."""
+    assert set(ROWS) == set(Reason) - {Reason.UNSELECTED}
+
+
+@pytest.mark.parametrize("reason", ROWS)
+@pytest.mark.parametrize("bound", [False, True], ids=["", "bound"])
+@pytest.mark.parametrize("in_process", [True, False], ids=["policy", "no policy"])
+async def test_every_row_under_every_policy(reason: Reason, bound: bool, in_process: bool) -> None:
+    """Admitted without our gate, admitted with a warning, held with one, or denied: as the table says, each row."""
+    row = ROWS[reason]
+    pod: dict[str, Any] = {
+        "metadata": {"labels": {"app": "x"}, "annotations": row.annotations},
+        "spec": {"containers": [], **({"nodeName": "node-0"} if bound else {"schedulingGates": []})},
+    }
+    for policy in policies(bypassed=row.bypassed):
+        gate = Gate("ns", "app", Selector(), "pg", "ledgergate", policy=policy)
+        created = await create(Ledgers([gate], row.reading), pod, policy=in_process)
+        outcome, final = wanted(row, policy), created.final
+        assert final.verdict.reason is reason
+        denied = outcome is Outcome.DENY or (outcome is Outcome.HOLD and bound)
+        assert final.allowed is not denied, (policy, final)
+        assert bool(final.message) is denied
+        if denied:
+            continue
+        assert created.gated is (outcome is Outcome.HOLD)
+        assert final.warnings == (() if outcome is Outcome.ADMIT else (final.verdict.message,))
+        if outcome is not Outcome.HOLD:
+            assert created.pod == pod, "nothing of ours stays on a pod that may run"
