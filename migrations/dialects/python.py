@@ -1,0 +1,54 @@
+"""The tools of Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from migrations.dialects.dialect import Dialect, LockTable
+from migrations.ledger import History, Record, State
+from migrations.revision import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def _alembic(row: Mapping[str, Any]) -> Record:
+    return Record(row["version_num"], State.APPLIED)
+
+
+ALEMBIC = Dialect(
+    name="alembic",
+    table="alembic_version",
+    columns=frozenset({"version_num"}),
+    record=_alembic,
+    history=History.HEADS,
+)
+
+
+def _django(row: Mapping[str, Any]) -> Record:
+    return Record(f"{row['app']}.{row['name']}", State.APPLIED, finished_at=row["applied"])
+
+
+DJANGO = Dialect(
+    name="django",
+    table="django_migrations",
+    columns=frozenset({"id", "app", "name", "applied"}),
+    record=_django,
+    history=History.EXECUTION,
+)
+
+
+def _yoyo(row: Mapping[str, Any]) -> Record:
+    return Record(canonical(row["migration_id"]), State.APPLIED, finished_at=row["applied_at"])
+
+
+YOYO = Dialect(
+    name="yoyo",
+    table="_yoyo_migration",
+    columns=frozenset({"migration_hash", "migration_id", "applied_at_utc"}),
+    record=_yoyo,
+    history=History.EXECUTION,
+    row_lock=LockTable("yoyo_lock", by_hand="yoyo break-lock"),
+)
+
+DIALECTS = (ALEMBIC, DJANGO, YOYO)

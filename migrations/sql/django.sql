@@ -1,0 +1,7 @@
+-- Django: app and name of every migration, in the order in which they ran; the graph that orders them is in the files.
+-- What fails leaves no row.
+
+-- name: read
+select app, name, applied
+from {table}
+order by id

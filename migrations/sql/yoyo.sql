@@ -1,0 +1,18 @@
+-- Yoyo: file names without extension, in the order in which they ran; files may name others that they depend on.
+-- What fails leaves no row.
+
+-- name: read
+select migration_id, applied_at_utc at time zone 'UTC' as applied_at
+from {table}
+where migration_id is not null
+order by applied_at_utc, migration_id collate "C"
+
+-- name: lock
+-- The number is that of a process wherever it ran; of which machine is not said.
+select 'process ' || pid as holder, ctime at time zone 'UTC' as since
+from {lock}
+limit 1
+
+-- name: unlock
+-- What `yoyo break-lock` does.
+delete from {lock}

@@ -1,0 +1,168 @@
+"""The tools of PyPI, each at its own ledger: what they say is applied is what we read."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import pytest
+
+from migrations.address import Address
+from migrations.database import connect
+from migrations.dialects import find
+from migrations.ledger import Ledger, Position
+from migrations.source import Reader, Source, locate, row_lock
+from tests.tools import driver
+from tests.tools.story import MIGRATIONS, Story, Write
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import asyncpg
+
+    from migrations.database import Session
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+def _django(project: Path) -> list[str]:
+    directory = project / "shop" / "migrations"
+    directory.mkdir(parents=True)
+    for package in (project / "shop", directory):
+        (package / "__init__.py").touch()
+    text = dedent("""\
+        from django.db import migrations
+
+
+        class Migration(migrations.Migration):
+            dependencies = [{}]
+            operations = [migrations.RunSQL("{}", "{}")]
+        """)
+    before, names = "", []
+    for number, (_, up, down) in enumerate(MIGRATIONS, 1):
+        name = f"{number:04}_step"
+        (directory / f"{name}.py").write_text(text.format(before, up, down))
+        before = f'("shop", "{name}")'
+        names.append(f"shop.{name}")
+    return names
+
+
+def _yoyo(project: Path) -> list[str]:
+    (project / "migrations").mkdir()
+    for name, up, down in MIGRATIONS:
+        (project / "migrations" / f"{name}.py").write_text(
+            f'from yoyo import step\n\nsteps = [step("{up}", "{down}")]\n'
+        )
+    return [f"{name}.py" for name, _, _ in MIGRATIONS]
+
+
+@pytest.mark.parametrize(("name", "write"), [("django", _django), ("yoyo", _yoyo)])
+async def test_a_tools_ledger_is_read_as_the_tool_reads_it(
+    name: str, write: Write, tmp_path: Path, database: str
+) -> None:
+    """Some, all, one taken back, one that fails: each time what the tool says is applied, and nothing is dirty."""
+    files = write(tmp_path)
+    with driver.python(name, tmp_path, database) as tool:
+        await Story(name, tool, files, database).tell()
+
+
+async def test_yoyos_lock_outlives_a_killed_process(tmp_path: Path, database: str, connection: Connection) -> None:
+    """The row says which process and since when; what the dialect says of clearing it makes the tool run again."""
+    source = Source(Address.from_url(database), find("yoyo"))
+    session = await connect(source.address, timeout=10, application_name="test")
+    files = _yoyo(tmp_path)
+    with driver.python("yoyo", tmp_path, database) as tool:
+        tool("to", count=1)
+        location = await locate(session, source)
+        assert await row_lock(session, location) is None
+        await connection.execute("insert into yoyo_lock (locked, ctime, pid) values (1, '2026-01-26 12:00', 4711)")
+        found = await row_lock(session, location)
+        assert found is not None
+        assert found.holder == "process 4711"
+        assert str(found.since) == "2026-01-26 12:00:00+00:00"
+        clear = location.dialect.clear_lock(location.place)
+        assert clear is not None
+        await connection.execute(clear)
+        assert await row_lock(session, location) is None
+        assert len(tool("to", count=2).applied) == 2
+    assert len(files) == 4
+    await session.close()
+
+
+def _alembic(project: Path) -> list[str]:
+    """Two branches after the second revision, and a fifth one that merges them."""
+    (project / "migrations" / "versions").mkdir(parents=True)
+    (project / "migrations" / "env.py").write_text(
+        dedent("""\
+            import os
+
+            from alembic import context
+            from sqlalchemy import create_engine
+
+            with create_engine(os.environ["SQLALCHEMY_URL"]).connect() as connection:
+                context.configure(connection=connection, transaction_per_migration=True)
+                with context.begin_transaction():
+                    context.run_migrations()
+            """)
+    )
+    text = 'from alembic import op\n\nrevision, down_revision = "{}", {!r}\n\n\ndef upgrade():\n    op.execute("{}")\n'
+    text += '\n\ndef downgrade():\n    op.execute("select 1")\n'
+    ancestry: dict[str, str | tuple[str, ...] | None] = {
+        "f000": None,
+        "0aaa": "f000",
+        "beef": "0aaa",
+        "cafe": "0aaa",
+        "9999": ("beef", "cafe"),
+        "bad0": "9999",
+    }
+    for revision, before in ancestry.items():
+        sql = "select 1/0" if revision == "bad0" else "select 1"
+        (project / "migrations" / "versions" / f"{revision}.py").write_text(text.format(revision, before, sql))
+    return list(ancestry)
+
+
+@pytest.fixture
+async def session(database: str) -> AsyncIterator[Session]:
+    """A session with the test's database."""
+    session = await connect(Address.from_url(database), timeout=10, application_name="test")
+    yield session
+    await session.close()
+
+
+async def test_alembics_heads_are_read_and_remembered(tmp_path: Path, database: str, session: Session) -> None:
+    """One head, two branches, their merge, a failure, a downgrade: what was seen is known to be applied, no more."""
+    _alembic(tmp_path)
+    source = Source(Address.from_url(database), find("alembic"))
+    reader, ledger = Reader(session, source), find("alembic").ledger([])
+    assert await reader.read() == ledger
+
+    async def after(act: str, **arguments: object) -> Ledger:
+        answer = tool(act, **arguments)
+        read = await reader.read()
+        assert list(read.applied) == answer.applied
+        assert (answer.error is None) is (act != "all")
+        assert (await locate(session, Source(source.address, find("auto")))).dialect is find("alembic")
+        return read.remembering(ledger.applied)
+
+    with driver.python("alembic", tmp_path, database) as tool:
+        ledger = await after("upgrade", to="f000")
+        assert ledger.position("f000") is Position.HEAD
+        ledger = await after("upgrade", to="0aaa")
+        assert ledger.position("f000") is Position.PASSED
+        assert ledger.position("beef") is Position.UNTOLD
+        assert ledger.position("beef", {"f000", "0aaa"}) is Position.SHORT
+        ledger = await after("upgrade", to="beef")
+        assert ledger.position("cafe", {"f000", "0aaa"}) is Position.BEYOND
+        ledger = await after("upgrade", to="cafe")
+        assert [ledger.position(name) for name in ("beef", "cafe")] == [Position.HEAD, Position.HEAD]
+        assert ledger.position("0aaa") is Position.PASSED
+        assert ledger.position("9999", {"f000", "0aaa", "beef", "cafe"}) is Position.SHORT
+        ledger = await after("all")
+        assert ledger.applied == ("f000", "0aaa", "beef", "cafe", "9999")
+        assert ledger.dirty is None
+        ledger = await after("downgrade", to="beef")
+        assert ledger.position("9999") is Position.UNTOLD
+        assert ledger.applied == ("f000", "0aaa", "beef", "cafe")
+        ledger = await after("downgrade", to="base")
+        assert ledger.applied == ()
