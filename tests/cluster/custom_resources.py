@@ -1,0 +1,56 @@
+"""The custom resources of others that our manifests can use, as their projects define them.
+
+They are files in those projects' Go modules, so the module proxy has them, and the checksum is pinned here.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from tests.cluster.controlplane.cache import cache_directory
+from tests.cluster.controlplane.toolchain import ToolchainError, find_go
+
+GO = "1.24"
+SOURCES = {
+    "github.com/cert-manager/cert-manager@v1.21.2": (
+        "h1:UWgoYM+KLNtRlqmoWOKjKBOBUPVHeepQ6/ac3ERJW68=",
+        ("deploy/crds/cert-manager.io_certificates.yaml", "deploy/crds/cert-manager.io_issuers.yaml"),
+    ),
+    "github.com/prometheus-operator/prometheus-operator@v0.85.0": (
+        "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
+        (
+            "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+            "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+        ),
+    ),
+}
+
+
+class MissingError(Exception):
+    """The definitions cannot be had here; the message says why."""
+
+
+def definitions() -> list[Path]:
+    """Give the files of cert-manager's and the Prometheus operator's definitions.
+
+    Raises:
+        MissingError: There is no Go, or no module proxy.
+    """
+    try:
+        go = find_go(GO, cache_directory(os.environ), progress=lambda _: None)
+    except ToolchainError as error:
+        raise MissingError(str(error)) from error
+    found = []
+    for module, (checksum, files) in SOURCES.items():
+        # From /, so that no go.mod takes part.
+        done = subprocess.run(
+            [go, "mod", "download", "-json", module], cwd="/", check=False, capture_output=True, text=True, timeout=120
+        )
+        if done.returncode:
+            raise MissingError(f"go mod download {module}: {done.stdout.strip() or done.stderr.strip()}")
+        said = json.loads(done.stdout)
+        if said["Sum"] != checksum:
+            raise MissingError(f"{module}: expected the checksum {checksum}, there is {said['Sum']}")
+        found += [Path(said["Dir"]) / file for file in files]
+    return found

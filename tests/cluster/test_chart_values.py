@@ -1,0 +1,188 @@
+"""What the chart makes of its values, judged by helm's own schema check and by the real API server."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.custom_resources import MissingError, definitions
+from tests.cluster.helm import Helm, HelmError
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "manifests/chart"
+POLICY = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
+EVERYTHING = {
+    "image": {"repository": "registry.example.com/ledgergate", "digest": "sha256:" + "a" * 64, "pullPolicy": "Always"},
+    "imagePullSecrets": [{"name": "registry"}],
+    "logFormat": "json",
+    "webhook": {"minAvailable": "50%", "nodeSelector": {"a": "b"}, "podAnnotations": {"a": "b"}},
+    "controller": {"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {}}},
+    "admission": {"policy": "always", "timeoutSeconds": 5, "excludedNamespaces": ["monitoring"]},
+    "databases": [{"namespace": "default", "secrets": ["pg", "reports"]}],
+    "metrics": {"serviceMonitor": {"enabled": True}, "alerts": {"enabled": True}, "dashboard": {"enabled": True}},
+    "networkPolicy": {"enabled": True, "admissionFrom": [{"ipBlock": {"cidr": "10.0.0.0/28"}}]},
+}
+
+Object = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def foreign(plane: ControlPlane) -> Iterator[None]:
+    """cert-manager's and the Prometheus operator's kinds."""
+    try:
+        files = definitions()
+    except MissingError as reason:
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(str(reason), pytrace=False)
+        pytest.skip(str(reason))
+    flags = [flag for file in files for flag in ("-f", str(file))]
+    plane.kubectl("apply", "--server-side", *flags)
+    plane.kubectl("wait", "--for=condition=Established", *flags, "--timeout=20s")
+    yield
+    plane.kubectl("delete", *flags)
+
+
+def render(helm: Helm, values: Object | None = None, *flags: str) -> list[Object]:
+    return list(filter(None, yaml.safe_load_all(text(helm, values, *flags))))
+
+
+def text(helm: Helm, values: Object | None = None, *flags: str) -> str:
+    path = helm.home / "values.yaml"
+    path.write_text(json.dumps(values or {}))
+    return helm("template", "any-name", str(CHART), "-n", "default", "--values", str(path), *flags)
+
+
+def kinds(objects: list[Object]) -> list[str]:
+    return [each["kind"] for each in objects]
+
+
+@pytest.mark.usefixtures("foreign")
+@pytest.mark.parametrize("manager", ["ledgergate", "cert-manager"])
+def test_the_api_server_accepts_every_object(plane: ControlPlane, helm: Helm, manager: str) -> None:
+    """With every part switched on, a server-side dry run of each object succeeds, strictly, and none is overlooked."""
+    objects = render(helm, EVERYTHING | {"certificates": {"manager": manager}})
+    said = plane.kubectl(
+        "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", stdin=yaml.safe_dump_all(objects)
+    )
+    assert len(said.splitlines()) == len(objects) >= 28
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("webhook.replica=3", "'/webhook': additional properties 'replica' not allowed"),
+        ("webhok.replicas=3", "additional properties 'webhok' not allowed"),
+        ("webhook.replicas=0", "'/webhook/replicas': minimum: got 0, want 1"),
+        ("webhook.replicas=many", "'/webhook/replicas': got string, want integer"),
+        ("admission.failurePolicy=Open", "'/admission/failurePolicy': value must be one of 'Fail', 'Ignore'"),
+        ("admission.timeoutSeconds=31", "'/admission/timeoutSeconds': maximum: got 31, want 30"),
+        ("certificates.manager=vault", "value must be one of 'ledgergate', 'cert-manager'"),
+        ("certificates.issuerRef.kind=Issuer", "properties 'name' required, if 'kind' exists"),
+        ("image.digest=abc", "'/image/digest': 'abc' does not match pattern"),
+        ("databases[0].namespace=shop", "'/databases/0': missing property 'secrets'"),
+        ("webhook.resources.limit.cpu=1", "'/webhook/resources': additional properties 'limit' not allowed"),
+    ],
+)
+def test_a_value_that_cannot_work_is_named(helm: Helm, setting: str, said: str) -> None:
+    """Nothing is rendered from a misspelt key or a wrong type; the message says which and what is expected."""
+    with pytest.raises(HelmError) as error:
+        text(helm, None, "--set", setting)
+    assert said in str(error.value)
+
+
+def test_every_value_is_explained_and_checked() -> None:
+    """Each key of values.yaml has a comment above it, or its section has; the schema knows exactly the same keys."""
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load("\n".join(lines))
+
+    def compare(found: Object, known: Object, path: str) -> None:
+        assert found.keys() == known["properties"].keys() - {"global"}, path
+        for key, value in found.items():
+            if isinstance(value, dict) and value and "properties" in known["properties"][key]:
+                compare(value, known["properties"][key], f"{path}/{key}")
+
+    compare(values, schema, "")
+    sections = [number for number, line in enumerate(lines) if line and not line.startswith((" ", "#"))]
+    bare = [
+        lines[number]
+        for number in sections
+        if not lines[number - 1].startswith("#") and not lines[number + 1].lstrip().startswith("#")
+    ]
+    assert bare == []
+
+
+def test_the_policy_is_there_where_the_cluster_has_it(helm: Helm) -> None:
+    """The value auto follows what the API server knows; without the policy the final word still fails closed."""
+    policy = "MutatingAdmissionPolicy"
+    assert policy in kinds(render(helm, None, "--api-versions", POLICY))
+    before = render(helm)
+    assert policy not in kinds(before)
+    hooks = [hook for each in before if each["kind"] == "ValidatingWebhookConfiguration" for hook in each["webhooks"]]
+    assert [hook["failurePolicy"] for hook in hooks if hook["name"] == "verdict.ledgergate.dev"] == ["Fail"]
+    assert policy in kinds(render(helm, {"admission": {"policy": "always"}}))
+    assert policy not in kinds(render(helm, {"admission": {"policy": "never"}}, "--api-versions", POLICY))
+
+
+def test_no_certificate_is_rendered(helm: Helm) -> None:
+    """Neither a key nor a caBundle: rendering twice gives the same, and an upgrade replaces nobody's certificate."""
+    values = EVERYTHING | {"certificates": {"manager": "cert-manager"}}
+    rendered = text(helm, values)
+    assert rendered == text(helm, values)
+    assert "caBundle:" not in rendered
+    assert "BEGIN" not in rendered
+
+
+def test_no_cpu_limit(helm: Helm) -> None:
+    """Throttled, a replica answers late, and late is denied."""
+    for each in render(helm):
+        if each["kind"] == "Deployment":
+            (container,) = each["spec"]["template"]["spec"]["containers"]
+            assert container["resources"]["limits"].keys() == {"memory"}
+
+
+def test_a_single_replica_has_no_disruption_budget(helm: Helm) -> None:
+    """A budget of one pod of one would keep its node from being drained."""
+    budgets = [
+        each["metadata"]["name"]
+        for each in render(helm, {"webhook": {"replicas": 1}})
+        if each["kind"] == "PodDisruptionBudget"
+    ]
+    assert budgets == ["ledgergate-controller"]
+
+
+def test_the_commands_of_the_pods_exist(helm: Helm) -> None:
+    """Each container's command line is one that the image's entry point takes, with cert-manager's files as well."""
+    objects = render(helm, {"logFormat": "json", "certificates": {"manager": "cert-manager"}})
+    pods = [each["spec"]["template"]["spec"] for each in objects if each["kind"] in {"Deployment", "Job"}]
+    program = Path(sys.executable).with_name("ledgergate")
+    for pod in pods:
+        (container,) = pod["containers"]
+        done = subprocess.run(
+            [program, *container["args"], "--help"], check=False, capture_output=True, text=True, timeout=30
+        )
+        assert done.returncode == 0, done.stderr
+        assert set(flags := [word for word in container["args"] if word.startswith("--")]) <= set(
+            done.stdout.replace(",", " ").split()
+        ), flags
+    assert len(pods) == 3
+
+
+def test_the_notes_say_what_is_next(plane: ControlPlane, helm: Helm) -> None:
+    """After installing: that it runs, how a namespace's Secret is granted, how a namespace opts in."""
+    del plane
+    said = helm("install", "x", str(CHART), "-n", "default", "--dry-run=client")
+    for words in (
+        "rollout status",
+        "databases[0].namespace",
+        "ledgergate.dev/admission=audit",
+        "kubectl ledgergate -A",
+    ):
+        assert words in said.partition("NOTES")[2]
