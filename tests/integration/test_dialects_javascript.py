@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
+from migrations.address import Address
+from migrations.database import connect
+from migrations.dialects import find
+from migrations.ledger import State
+from migrations.reading import RowLock, Run
+from migrations.source import Reader, Source, locate, row_lock, running
 from tests.tools import driver
 from tests.tools.story import MIGRATIONS, Story, Write
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import asyncpg
+
+    from migrations.dialects.detection import Location
+
+    Connection = asyncpg.Connection[asyncpg.Record]
 
 STAMP = 1700000000000
 """The time of the first migration in milliseconds, for the tools that name migrations by one."""
@@ -80,3 +93,73 @@ async def test_a_tools_ledger_is_read_as_the_tool_reads_it(
     files = write(tmp_path / "migrations")
     with driver.javascript(name, tmp_path, database) as tool:
         await Story(name, tool, files, database).tell(reverts=reverts, together=together)
+
+
+def _prisma(directory: Path) -> list[str]:
+    for name, up, _ in MIGRATIONS:
+        (directory / name).mkdir()
+        _write(directory / name / "migration.sql", f"{up};\n")
+    return [name for name, _, _ in MIGRATIONS]
+
+
+async def test_prisma_records_what_failed(tmp_path: Path, database: str, connection: Connection) -> None:
+    """A failed migration is dirty, running while the engine holds its lock, and settled as the tool settles it."""
+    (tmp_path / "migrations").mkdir()
+    files = _prisma(tmp_path / "migrations")
+    await connection.execute("set application_name = 'migrating'")
+    source = Source(Address.from_url(database), find("prisma"))
+    session = await connect(source.address, timeout=10, application_name="test")
+    reader = Reader(session, source)
+    with driver.javascript("prisma", tmp_path, database) as tool:
+        await Story("prisma", tool, files, database).tell(reverts=False, dirty=State.FAILED)
+        dirty = (await reader.read()).dirty
+        assert dirty is not None
+        assert "division by zero" in (dirty.error or "")
+        await connection.execute("select pg_advisory_lock(72707369)")
+        await _is(reader, files[3], State.RUNNING)
+        assert (await running(session, location_of(reader), datetime.now(UTC))) == Run("migrating")
+        await connection.execute("select pg_advisory_unlock(72707369)")
+        await _is(reader, files[3], State.FAILED)
+        # What `prisma migrate resolve --rolled-back` writes; then the mended migration is a row of its own.
+        await connection.execute("update _prisma_migrations set rolled_back_at = now() where finished_at is null")
+        assert (await reader.read()).dirty is None
+        _write(tmp_path / "migrations" / files[3] / "migration.sql", "select 1;\n")
+        answer = tool("all")
+    assert answer.applied == files
+    ledger = await reader.read()
+    assert list(ledger.applied) == files
+    assert ledger.dirty is None
+    await session.close()
+
+
+async def _is(reader: Reader, name: str, state: State) -> None:
+    """A dirty ledger is read again although no row has changed."""
+    dirty = (await reader.read()).dirty
+    assert dirty is not None
+    assert (dirty.revision, dirty.state) == (name, state)
+
+
+def location_of(reader: Reader) -> Location:
+    """Where the reader found the ledger."""
+    assert reader.location is not None
+    return reader.location
+
+
+async def test_knexs_lock_row_is_read_and_freed(tmp_path: Path, database: str, connection: Connection) -> None:
+    """A killed run leaves `is_locked = 1`: it is told, and what the dialect says of freeing it makes knex run again."""
+    (tmp_path / "migrations").mkdir()
+    _knex(tmp_path / "migrations")
+    source = Source(Address.from_url(database), find("knex"))
+    session = await connect(source.address, timeout=10, application_name="test")
+    assert await row_lock(session, await locate(session, source)) is None
+    with driver.javascript("knex", tmp_path, database) as tool:
+        tool("to", count=1)
+        location = await locate(session, source)
+        assert await row_lock(session, location) is None
+        await connection.execute("update knex_migrations_lock set is_locked = 1")
+        assert await row_lock(session, location) == RowLock()
+        assert tool("to", count=2).error is not None
+        await connection.execute(location.dialect.clear_lock(location.place) or "")
+        assert await row_lock(session, location) is None
+        assert tool("to", count=2).error is None
+    await session.close()
