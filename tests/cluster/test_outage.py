@@ -65,8 +65,6 @@ def test_without_policy_and_webhook_no_pod_slips_through(
     assert application.pods("late") == []
     assert "failed calling webhook" in application.try_to_ungate(held[0])
     installation.start_webhook()
-    # Any change of a refused ReplicaSet ends its back-off (the controller will do this by itself in time).
-    plane.kubectl("annotate", "replicaset", "-l", "app=late", "woken=yes", "-n", "shop")
     application.await_held("late")
     migrate(migrations, database)
     application.await_running("gateway")

@@ -1,0 +1,158 @@
+"""A LedgerGate and its namespace change while pods are held: what is held follows, and nothing else moves."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
+from tests.cluster.installation import Installation
+from tests.postgres import create_database, drop_database
+from tests.waiting import until
+
+LABEL = "ledgergate.dev/admission"
+SOON = 5.0
+"""Seconds for what takes effect within one, on a machine that has other things to do."""
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    return write_migrations(tmp_path / "migrations")
+
+
+def label(application: Application, word: str) -> None:
+    """Change the namespace's label."""
+    application.plane.kubectl("label", "namespace", application.namespace, "--overwrite", word)
+
+
+def delete(application: Application, *what: str) -> None:
+    """Delete something, and do not wait for it."""
+    application.plane.kubectl("delete", *what, "-n", application.namespace, "--wait=false")
+
+
+def metric(installation: Installation, name: str, application: Application) -> float | None:
+    """A gauge of the gate `app`; None where it is not there."""
+    labels = f'{name}{{gate="app",namespace="{application.namespace}"}}'
+    lines = [line for line in installation.metrics("controller").splitlines() if line.startswith(labels)]
+    return float(lines[0].split()[-1]) if lines else None
+
+
+def events(application: Application, reason: str, kind: str) -> list[dict[str, Any]]:
+    """The Events of a reason on objects of a kind."""
+    found = application.plane.kubectl(
+        "get", "events.events.k8s.io", "-n", application.namespace, "-o", "json", "--field-selector", f"reason={reason}"
+    )
+    return [event for event in json.loads(found)["items"] if event["regarding"]["kind"] == kind]
+
+
+def test_the_end_of_a_gate_is_the_end_of_its_hold(
+    application: Application, installation: Installation, database: str
+) -> None:
+    """Deleting the LedgerGate lets its pods go at once, and takes its metrics away."""
+    application.opt_in(database)
+    application.deploy("gateway", THIRD)
+    application.await_held("gateway")
+    until("the metric", lambda: metric(installation, "ledgergate_held_pods", application) == 3)
+    delete(application, "ledgergate", "app")
+    application.await_running("gateway", timeout=SOON)
+    until("no metric", lambda: metric(installation, "ledgergate_held_pods", application) is None)
+
+
+def test_selector_policy_and_secret_take_effect_at_once(
+    application: Application, postgres: str, database: str, migrations: Path
+) -> None:
+    """Whatever of a gate is edited, held pods follow within a moment."""
+    application.opt_in(database)
+    application.deploy("one", THIRD)
+    application.await_held("one")
+    application.gate(selector={"matchLabels": {"other": "pods"}})
+    application.await_running("one", timeout=SOON)
+    application.gate()
+    application.deploy("two", THIRD)
+    application.await_held("two")
+    application.gate(onBehind="Warn")
+    application.await_running("two", timeout=SOON)
+    application.gate()
+    application.deploy("three", THIRD)
+    application.await_held("three")
+    migrated = create_database(postgres)
+    migrate(migrations, migrated)
+    application.secret(migrated)
+    application.await_running("three", timeout=SOON)
+    # What the other database had is not believed of this one.
+    application.secret(database)
+    application.deploy("four", FIRST)
+    application.await_held("four")
+    drop_database(migrated)
+
+
+@pytest.mark.parametrize("word", [f"{LABEL}=audit", f"{LABEL}-"])
+def test_a_namespace_that_opts_out_lets_its_pods_go(application: Application, database: str, word: str) -> None:
+    """The label becomes `audit`, or is taken off, while pods are held: they go, and the pods say why."""
+    application.opt_in(database)
+    application.deploy("gateway", THIRD)
+    application.await_held("gateway")
+    label(application, word)
+    application.await_running("gateway", timeout=SOON)
+    released = until(
+        "three Events", lambda: (found := events(application, "Released", "Pod")) and len(found) == 3 and found
+    )
+    assert "opted out of enforcement" in released[0]["note"]
+
+
+def test_a_held_pod_without_our_label_is_still_found(application: Application, database: str, migrations: Path) -> None:
+    """Somebody takes `ledgergate.dev/gated` off: the pod is released all the same."""
+    application.opt_in(database)
+    application.deploy("gateway", THIRD)
+    application.await_held("gateway")
+    application.plane.kubectl("label", "pods", "--all", "ledgergate.dev/gated-", "-n", application.namespace)
+    application.await_held("gateway")
+    migrate(migrations, database)
+    application.await_running("gateway")
+
+
+def test_a_bypass_begins_by_hand_and_ends_by_the_clock(
+    application: Application, installation: Installation, database: str
+) -> None:
+    """Held pods go, with an Event and a metric; when its time is over, new pods are held, and it is told."""
+    application.opt_in(database)
+    application.deploy("before", THIRD)
+    application.await_held("before")
+    until_then = datetime.now(UTC) + timedelta(seconds=8)
+    application.gate(bypass={"until": f"{until_then:%Y-%m-%dT%H:%M:%SZ}", "reason": "the migrator is broken"})
+    application.await_running("before", timeout=SOON)
+    until("the metric", lambda: metric(installation, "ledgergate_bypass_active", application) == 1)
+    (told,) = until("an Event", lambda: events(application, "Bypassed", "LedgerGate"))
+    assert told["type"] == "Warning"
+    assert "the migrator is broken" in told["note"]
+    until("its end", lambda: metric(installation, "ledgergate_bypass_active", application) == 0)
+    assert datetime.now(UTC) >= until_then.replace(microsecond=0)
+    application.deploy("after", THIRD)
+    application.await_held("after")
+    until("an Event of its end", lambda: events(application, "BypassEnded", "LedgerGate"))
+
+
+def test_a_held_pod_may_be_deleted(application: Application, installation: Installation, database: str) -> None:
+    """A pod on its way out is none of ours: it goes, and is counted no more."""
+    application.opt_in(database)
+    application.deploy("gateway", THIRD, replicas=1)
+    application.await_held("gateway", 1)
+    until("the metric", lambda: metric(installation, "ledgergate_held_pods", application) == 1)
+    delete(application, "deployment", "gateway")
+    until("no pod", lambda: not application.pods("gateway"))
+    until("no count", lambda: metric(installation, "ledgergate_held_pods", application) == 0)
+
+
+def test_a_dry_run_leaves_nothing_behind(application: Application, database: str) -> None:
+    """`--dry-run=server` shows the hold, and creates neither a pod nor an Event."""
+    application.opt_in(database)
+    shown = application.plane.kubectl(
+        *("run", "maybe", "--image=app", "--labels=guarded=true", f"--annotations=ledgergate.dev/revision={THIRD}"),
+        *("-n", application.namespace, "--dry-run=server", "-o", "json"),
+    )
+    assert json.loads(shown)["spec"]["schedulingGates"] == [{"name": "ledgergate.dev/ledger"}]
+    application.deploy("real", THIRD, replicas=1)
+    until("the Event of a real one", lambda: events(application, "Held", "Pod"))
+    assert len(events(application, "Held", "Pod")) == 1

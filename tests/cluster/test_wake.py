@@ -1,0 +1,123 @@
+"""Owners of denied pods are woken when their pods would be taken, and left alone otherwise."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
+from tests.cluster.installation import Installation
+from tests.cluster.workloads import KINDS, manifest
+from tests.waiting import until
+
+MAKERS = tuple(kind for kind in KINDS if kind.name in {"rolling", "ordered", "everywhere", "once"})
+WAKEUPS = "ledgergate_owner_wakeups_total"
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    return write_migrations(tmp_path / "migrations")
+
+
+def apply(application: Application, revision: str = THIRD) -> None:
+    """Apply a workload of each kind whose controller makes pods."""
+    wanted = [manifest(kind, "new", revision) for kind in MAKERS]
+    application.plane.kubectl("apply", "-n", application.namespace, "-f", "-", stdin=yaml.safe_dump_all(wanted))
+
+
+def refusals(application: Application) -> dict[str, int]:
+    """How often each kind of owner was refused."""
+    found = application.plane.kubectl(
+        "get", "events", "-n", application.namespace, "--field-selector=reason=FailedCreate", "-o", "json"
+    )
+    counts: dict[str, int] = {}
+    for event in json.loads(found)["items"]:
+        kind = event["involvedObject"]["kind"]
+        counts[kind] = counts.get(kind, 0) + event.get("count", 1)
+    return counts
+
+
+def await_refusals(application: Application, times: int) -> None:
+    """Wait until every owner was refused so often; pods there are none."""
+    owners = {"ReplicaSet", "StatefulSet", "DaemonSet", "Job"}
+
+    def probe() -> bool:
+        counts = refusals(application)
+        return all(counts.get(owner, 0) >= (3 if owner == "Job" else times) for owner in owners)
+
+    until(f"{times} refusals of each owner", probe, timeout=60)
+    assert [pod for kind in MAKERS for pod in application.pods(kind.name)] == []
+
+
+def wakeups(installation: Installation) -> float:
+    """How often the controller has woken an owner."""
+    lines = installation.metrics("controller").splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(WAKEUPS))
+
+
+def woken(application: Application) -> dict[str, str]:
+    """When each owner was woken last."""
+    found = application.plane.kubectl("get", "rs,sts,ds,job", "-n", application.namespace, "-o", "json")
+    return {
+        item["kind"]: item["metadata"]["annotations"]["ledgergate.dev/released-at"]
+        for item in json.loads(found)["items"]
+        if "ledgergate.dev/released-at" in item["metadata"].get("annotations", {})
+    }
+
+
+def await_pods(application: Application, state: str, within: float) -> None:
+    """Wait until every workload has all its pods, held or running."""
+    seen = application.held if state == "held" else application.running
+    deadline = time.monotonic() + within
+    for kind in MAKERS:
+        # An ordered StatefulSet makes its second pod when the first one runs.
+        wanted = 1 if state == "held" and kind.kind == "StatefulSet" else kind.pods
+        until(
+            f"{wanted} {state} pods of {kind.name}",
+            lambda kind=kind, wanted=wanted: len(seen(kind.name)) == wanted,  # type: ignore[misc]
+            timeout=max(0.0, deadline - time.monotonic()),
+        )
+
+
+def test_owners_are_woken_by_the_ledger_and_left_alone_before(
+    application: Application, installation: Installation, database: str, migrations: Path
+) -> None:
+    """While the ledger is behind nobody is woken; the commit wakes all, long before their own next try, and once."""
+    application.opt_in(database, onBehind="Deny")
+    apply(application)
+    await_refusals(application, 11)  # the next try of a ReplicaSet comes 10 s after the last
+    assert woken(application) == {}
+    migrate(migrations, database, "--to", FIRST)
+    # The ledger has changed, and is looked at; it is still not what they need.
+    until("the status to follow", lambda: application.status()["head"] == FIRST)
+    assert woken(application) == {}
+    before = wakeups(installation)
+    migrate(migrations, database)
+    await_pods(application, "running", within=8)
+    assert set(woken(application)) == {"ReplicaSet", "StatefulSet", "DaemonSet", "Job"}
+    assert wakeups(installation) - before <= 2 * len(MAKERS)
+    stamps = woken(application)
+    # They have what they want: a change that wakes another leaves them alone.
+    application.deploy("later", "20990101000000_unknown")
+    until("its refusal", lambda: refusals(application).get("ReplicaSet", 0) >= 1 and not application.pods("later"))
+    application.gate(onBehind="Hold")
+    application.await_held("later")
+    assert {kind: stamps[kind] for kind in ("StatefulSet", "DaemonSet", "Job")}.items() <= woken(application).items()
+
+
+def test_owners_are_woken_by_another_policy_and_by_the_gates_end(application: Application, database: str) -> None:
+    """Deny becomes Hold: the pods are created, held. The gate goes: so do they."""
+    application.opt_in(database, onBehind="Deny")
+    apply(application)
+    await_refusals(application, 4)
+    application.gate(onBehind="Hold")
+    await_pods(application, "held", within=8)
+    assert set(woken(application)) == {"ReplicaSet", "StatefulSet", "DaemonSet", "Job"}
+    application.gate(onBehind="Deny")
+    application.plane.kubectl("delete", "pods", "--all", "-n", application.namespace, "--wait=false")
+    until("no pods", lambda: not [pod for kind in MAKERS for pod in application.pods(kind.name)])
+    application.plane.kubectl("delete", "ledgergate", "app", "-n", application.namespace)
+    # Nobody knows any more that they are ours: they declare a revision, are held for it, and go.
+    await_pods(application, "running", within=25)

@@ -1,0 +1,72 @@
+"""Whether an owner is short of pods, and whether it waits for nothing but its next try."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from webhook.owners import Owner, OwnerKind, blames_us, short, stuck
+
+RS, STS, DS, JOB = OwnerKind.REPLICA_SET, OwnerKind.STATEFUL_SET, OwnerKind.DAEMON_SET, OwnerKind.JOB
+OURS = 'pods "a-" is forbidden: admission webhook "deny.ledgergate.dev" denied the request: ledger app is at x'
+AWAY = 'Internal error occurred: failed calling webhook "verdict.ledgergate.dev": connection refused'
+QUOTA = "exceeded quota: compute"
+
+
+def owner(spec: dict[str, Any], status: dict[str, Any] | None = None, **metadata: Any) -> Owner:
+    return msgspec.convert({"metadata": metadata, "spec": spec, "status": status or {}}, Owner)
+
+
+def failure(message: str, status: str = "True") -> list[dict[str, str]]:
+    return [{"type": "ReplicaFailure", "status": status, "reason": "FailedCreate", "message": message}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "expected"),
+    [
+        (RS, owner({"replicas": 3}, {"replicas": 2}), True),
+        (RS, owner({"replicas": 3}, {"replicas": 3}), False),
+        (RS, owner({}), True),  # one, unless it is said how many
+        (RS, owner({"replicas": 0}), False),
+        (RS, owner({"replicas": 3}, deletionTimestamp="2026-01-01T00:00:00Z"), False),
+        (STS, owner({"replicas": 2}, {"replicas": 1}), True),
+        (DS, owner({}, {"currentNumberScheduled": 1, "desiredNumberScheduled": 2}), True),
+        (DS, owner({}, {"currentNumberScheduled": 2, "desiredNumberScheduled": 2}), False),
+        (JOB, owner({"parallelism": 2, "completions": 5}, {"active": 1, "succeeded": 3}), True),
+        (JOB, owner({"parallelism": 2, "completions": 5}, {"active": 1, "succeeded": 4}), False),
+        (JOB, owner({}, {"active": 0}), True),
+        (JOB, owner({"suspend": True}), False),
+        (JOB, owner({}, {"conditions": [{"type": "Complete", "status": "True"}]}), False),
+        (JOB, owner({}, {"conditions": [{"type": "Failed", "status": "True"}]}), False),
+    ],
+)
+def test_who_is_short_of_pods(kind: OwnerKind, found: Owner, expected: bool) -> None:
+    """Fewer pods than it should have created, as its status says; one that is leaving, done or paused wants none."""
+    assert short(kind, found) is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "expected"),
+    [
+        (RS, owner({"replicas": 3}, {"conditions": failure(OURS)}), True),
+        (RS, owner({"replicas": 3}, {"conditions": failure(AWAY)}), True),
+        (RS, owner({"replicas": 3}, {"conditions": failure(QUOTA)}), False),
+        (RS, owner({"replicas": 3}, {"conditions": failure(OURS, "False")}), False),
+        (RS, owner({"replicas": 3}), False),
+        (RS, owner({"replicas": 0}, {"conditions": failure(OURS)}), False),
+        (STS, owner({"replicas": 3}, {"replicas": 1, "readyReplicas": 0}), False),
+        (STS, owner({"replicas": 3}, {"replicas": 1, "readyReplicas": 1}), True),
+        (STS, owner({"replicas": 3, "podManagementPolicy": "Parallel"}, {"replicas": 1}), True),
+        (DS, owner({}, {"desiredNumberScheduled": 1}), True),
+        (JOB, owner({}, {"failed": 1}), False),
+        (JOB, owner({}), True),
+    ],
+)
+def test_who_is_stuck(kind: OwnerKind, found: Owner, expected: bool) -> None:
+    """Woken again only where nothing else explains the missing pods: no quota, no pod that is not ready yet."""
+    assert stuck(kind, found) is expected
+
+
+def test_whom_a_replica_set_blames() -> None:
+    """A verdict of ours, or our absence; both name our webhook."""
+    assert [blames_us(owner({}, {"conditions": failure(text)})) for text in (OURS, AWAY, QUOTA)] == [True, True, False]
