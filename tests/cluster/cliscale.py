@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import asyncpg
 import yaml
 
-from bench.peers import install
 from migrations.dialects import find
 from tests.cluster.container import Image
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.helm import Helm
 from tests.cluster.kubelet import Kubelet
+from tests.tools import install
 from tests.waiting import until
 
 EXAMPLE = Path(__file__).parents[2] / "manifests/examples/cliscale"
@@ -31,16 +32,13 @@ BROKEN_MIGRATION = "20250201101500_split_names.js"
 _FAILS = "exports.up = (knex) => knex.raw('select 1 / 0');\nexports.down = () => Promise.resolve();\n"
 
 
-def knex() -> Path:
-    """Directory of node_modules with Knex in it, from the cache or the registry."""
-    found = install.find(progress=lambda _: None, sources=install.SOURCES[:1])
-    tool = next(tool for tool in found.tools if tool.name == "knex")
-    return Path(tool.command(Path(), "").arguments[0]).parents[1]
-
-
 def build_images(directory: Path) -> dict[str, Image]:
-    """Make the three images of the controller: directories with the application's own files."""
-    modules, programs = knex(), Path(sys.executable).parent
+    """Make the three images of the controller: directories with the application's own files.
+
+    Raises:
+        InstallError: Knex is not in the cache, and cannot be installed.
+    """
+    modules, programs = install.npm(install.PINS, install.place(), print), Path(sys.executable).parent
     images = {}
     for tag in (OLDER, CURRENT, BROKEN):
         home = directory / tag
@@ -71,6 +69,17 @@ def secret(database: str) -> dict[str, str]:
         "username": unquote(url.username or ""),
         "password": unquote(url.password or ""),
     }
+
+
+async def ledger(database: str) -> list[str]:
+    """The names that Knex has recorded, in its order; each is there as often as it was run."""
+    connection = await asyncpg.connect(database)
+    try:
+        if await connection.fetchval("select to_regclass('knex_migrations')") is None:
+            return []
+        return [row["name"] for row in await connection.fetch("select name from knex_migrations order by id")]
+    finally:
+        await connection.close()
 
 
 @dataclass(frozen=True)

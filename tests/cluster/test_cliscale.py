@@ -9,10 +9,19 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-import asyncpg
 import pytest
 
-from tests.cluster.cliscale import BROKEN, BROKEN_MIGRATION, CHART, CURRENT, OLDER, Cliscale, build_images, secret
+from tests.cluster.cliscale import (
+    BROKEN,
+    BROKEN_MIGRATION,
+    CHART,
+    CURRENT,
+    OLDER,
+    Cliscale,
+    build_images,
+    ledger,
+    secret,
+)
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.helm import Helm, HelmError
 from tests.cluster.installation import Installation
@@ -38,24 +47,9 @@ def cliscale(
         yield prepared
 
 
-async def ledger(database: str) -> list[str]:
-    """The names that Knex has recorded, in its order; each is there as often as it was run."""
-    connection = await asyncpg.connect(database)
-    try:
-        if await connection.fetchval("select to_regclass('knex_migrations')") is None:
-            return []
-        return [row["name"] for row in await connection.fetch("select name from knex_migrations order by id")]
-    finally:
-        await connection.close()
-
-
-# `migrate exec` will be the chart's own command.
-PLAIN = ("--set-json", 'migrations.command=["npm","run","migrate:latest"]')
-
-
 async def test_the_life_cycle_runs_in_order(cliscale: Cliscale) -> None:
     """The Job to its end, then the controller, then the gateway; helm waits for all of it, and the log stays."""
-    cliscale.upgrade(CURRENT, "--wait", "--timeout=60s", *PLAIN)
+    cliscale.upgrade(CURRENT, "--wait", "--timeout=60s")
     (run,) = cliscale.kubelet.runs
     assert (run.container, run.code) == ("migrate", 0)
     assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
@@ -74,9 +68,9 @@ async def test_the_life_cycle_runs_in_order(cliscale: Cliscale) -> None:
 
 async def test_switched_off_pods_wait_for_a_hand(cliscale: Cliscale) -> None:
     """With `migrations.enabled=false` nothing runs; the new pods wait and say for what; the manual Job frees them."""
-    cliscale.upgrade(OLDER, *PLAIN)
+    cliscale.upgrade(OLDER)
     cliscale.await_running("gateway", 3, OLDER)
-    cliscale.upgrade(CURRENT, "--set=migrations.enabled=false", *PLAIN)
+    cliscale.upgrade(CURRENT, "--set=migrations.enabled=false")
     (held, *_) = cliscale.await_held("gateway", 1)
     assert cliscale.why(held) == (
         f"ledger cliscale is at {SECOND[:-3]}, the pod expects {THIRD[:-3]}: the pod is held until it is applied"
@@ -91,11 +85,11 @@ async def test_switched_off_pods_wait_for_a_hand(cliscale: Cliscale) -> None:
 
 async def test_a_failing_migration_stops_the_deployment(cliscale: Cliscale) -> None:
     """The Job tries as often as it may, helm fails and shows the log, old pods stay; forced, new pods are held."""
-    cliscale.upgrade(CURRENT, *PLAIN)
+    cliscale.upgrade(CURRENT)
     cliscale.await_running("gateway", 3, CURRENT)
-    broken = ("--set=migrations.backoffLimit=1", *PLAIN)
+    broken = "--set=migrations.backoffLimit=1"
     with pytest.raises(HelmError, match="division by zero"):
-        cliscale.upgrade(BROKEN, *broken)
+        cliscale.upgrade(BROKEN, broken)
     assert [run.code for run in cliscale.kubelet.runs] == [0, 1, 1]
     conditions = cliscale.get("job/cliscale-migrate")["status"]["conditions"]
     assert {each["reason"] for each in conditions if each["status"] == "True"} == {"BackoffLimitExceeded"}
@@ -104,20 +98,20 @@ async def test_a_failing_migration_stops_the_deployment(cliscale: Cliscale) -> N
     cliscale.await_running("gateway", 3, CURRENT)
     assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
 
-    cliscale.upgrade(BROKEN, "--no-hooks", *broken)
+    cliscale.upgrade(BROKEN, "--no-hooks", broken)
     (held,) = cliscale.await_held("gateway", 1)
     expected = BROKEN_MIGRATION.removesuffix(".js")
     assert f"the pod expects {expected}: the pod is held until it is applied" in cliscale.why(held)
 
     cliscale.kubectl("delete", "job", "-l", MIGRATION)
-    cliscale.upgrade(CURRENT, *PLAIN)
+    cliscale.upgrade(CURRENT)
     cliscale.await_running("gateway", 3, CURRENT)
     assert len(cliscale.get("jobs", "-l", MIGRATION)) == 1
 
 
 async def test_init_containers_bring_the_migrations(cliscale: Cliscale) -> None:
     """Two controllers start at once and apply each migration once; the gateway's pods wait for them."""
-    cliscale.upgrade(OLDER, "--set=migrations.mode=initContainer", *PLAIN)
+    cliscale.upgrade(OLDER, "--set=migrations.mode=initContainer")
     cliscale.await_running("gateway", 3, OLDER)
     cliscale.await_running("controller", 2, OLDER)
     assert [run.code for run in cliscale.kubelet.of("migrate")] == [0, 0]
@@ -129,10 +123,10 @@ async def test_init_containers_bring_the_migrations(cliscale: Cliscale) -> None:
 
 async def test_a_failing_init_container_holds_everybody_else(cliscale: Cliscale) -> None:
     """The controller tries again and again, its last words in its status; the gateway's new pods wait."""
-    mode = ("--set=migrations.mode=initContainer", *PLAIN)
-    cliscale.upgrade(OLDER, *mode)
+    mode = "--set=migrations.mode=initContainer"
+    cliscale.upgrade(OLDER, mode)
     cliscale.await_running("gateway", 3, OLDER)
-    cliscale.upgrade(BROKEN, *mode)
+    cliscale.upgrade(BROKEN, mode)
     cliscale.kubelet.await_run("migrate", count=4)
     (held,) = cliscale.await_held("gateway", 1)
     assert BROKEN_MIGRATION.removesuffix(".js") in cliscale.why(held)
@@ -144,22 +138,22 @@ async def test_a_failing_init_container_holds_everybody_else(cliscale: Cliscale)
 
 async def test_two_upgrades_at_the_same_moment(cliscale: Cliscale) -> None:
     """One of them deploys, the other says why not; every migration ran once, and the loser's next try succeeds."""
-    cliscale.upgrade(OLDER, *PLAIN)
-    both = [cliscale.start_upgrade(CURRENT, *PLAIN) for _ in range(2)]
+    cliscale.upgrade(OLDER)
+    both = [cliscale.start_upgrade(CURRENT) for _ in range(2)]
     said = [process.communicate(timeout=90)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 1], said
     refused = next(text for process, text in zip(both, said, strict=True) if process.returncode)
     assert re.search("another operation .* is in progress|already exists|has been modified", refused), refused
     cliscale.await_running("gateway", 3, CURRENT)
-    cliscale.upgrade(CURRENT, *PLAIN)
+    cliscale.upgrade(CURRENT)
     assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
     assert {run.code for run in cliscale.kubelet.runs} == {0}
 
 
 async def test_going_back(cliscale: Cliscale) -> None:
     """The older image starts on the newer ledger; the rollback Job then undoes the last batch, and new pods wait."""
-    cliscale.upgrade(OLDER, *PLAIN)
-    cliscale.upgrade(CURRENT, "--set-json", 'migrations.rollbackCommand=["npm","run","migrate:rollback"]', *PLAIN)
+    cliscale.upgrade(OLDER)
+    cliscale.upgrade(CURRENT)
     cliscale.await_running("gateway", 3, CURRENT)
     cliscale.kubectl("create", "job", "--from=cronjob/manual-rollback", "cliscale-migrate-rollback", "--dry-run=client")
     rollback = cliscale.kubectl("get", "cronjob/manual-rollback", "-o", "jsonpath={.spec.jobTemplate.spec}")
@@ -183,9 +177,7 @@ async def test_each_environment(cliscale: Cliscale, name: str, limit: int) -> No
     """Its values file sets Knex's environment, how often the Job is tried, and the proxy beside it."""
     values = CHART / f"values-{name}.yaml"
     port = secret(cliscale.database)["port"]
-    cliscale.upgrade(
-        CURRENT, f"--values={values}", f"--set=cloudSqlProxy.port={port}", "--set=ledgerGate.secret=pg", *PLAIN
-    )
+    cliscale.upgrade(CURRENT, f"--values={values}", f"--set=cloudSqlProxy.port={port}", "--set=ledgerGate.secret=pg")
     run = cliscale.kubelet.await_run("migrate")
     assert (run.code, f"Using environment: {name}" in run.output) == (0, True)
     assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
@@ -198,7 +190,7 @@ async def test_each_environment(cliscale: Cliscale, name: str, limit: int) -> No
 
 def test_the_older_name_of_the_environment(cliscale: Cliscale) -> None:
     """`migrations.knexEnv`, as the mission's commands have it, does what `environment` does."""
-    cliscale.upgrade(CURRENT, "--set=migrations.knexEnv=staging", "--set=migrations.backoffLimit=2", *PLAIN)
+    cliscale.upgrade(CURRENT, "--set=migrations.knexEnv=staging", "--set=migrations.backoffLimit=2")
     assert "Using environment: staging" in cliscale.kubelet.await_run("migrate").output
     assert cliscale.get("job/cliscale-migrate")["spec"]["backoffLimit"] == 2
 
