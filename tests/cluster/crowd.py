@@ -48,11 +48,15 @@ class Crowd:
     def release(self, migrations: Path) -> list[float]:
         """Migrate; gives after how many seconds from the commit each pod was released, in order."""
         with PodWatch(self.application.plane, self.application.namespace) as watch:
-            migrate(write_migrations(migrations, (FIRST,)), self.database)
+            committed = self.migrate(migrations)
             self._await_released(watch)
             released = first_ungated(watch.sights)
-        committed = last_commit(self.database)
         return sorted(at - committed for at in released.values())
+
+    def migrate(self, migrations: Path) -> float:
+        """Apply what the pods wait for; gives when it was committed, in Unix time."""
+        migrate(write_migrations(migrations, (FIRST,)), self.database)
+        return last_commit(self.database)
 
     def _await_released(self, watch: PodWatch) -> None:
         what = f"{self.pods} released pods"

@@ -1,15 +1,14 @@
 """A thousand pods that wait for one migration: how soon they go, and what that costs the API server."""
 
 import logging
-import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.application import Application
-from tests.cluster.controlplane import ControlPlane
 from tests.cluster.crowd import PODS, Crowd
+from tests.cluster.requests import pod_patches
 from tests.waiting import until
 
 log = logging.getLogger(__name__)
@@ -33,15 +32,6 @@ def test_a_thousand_held_pods_are_released_in_seconds(application: Application, 
     assert pod_patches(application.plane) - before <= PODS
     until("an Event of each release", lambda: len(releases_told(application)) == PODS, timeout=60, pause=0.5)
     assert set(releases_told(application).values()) == {1}
-
-
-def pod_patches(plane: ControlPlane) -> int:
-    """How many PATCH requests of pods, not of their status, the API server has had, whatever came of them."""
-    found = re.findall(
-        r"^apiserver_request_total\{(.*)\} (\S+)$", plane.kubectl("get", "--raw", "/metrics"), re.MULTILINE
-    )
-    ours = ('resource="pods"', 'subresource=""', 'verb="PATCH"')
-    return round(sum(float(value) for labels, value in found if all(label in labels for label in ours)))
 
 
 def releases_told(application: Application) -> Counter[str]:
