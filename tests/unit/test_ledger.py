@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import time
+from random import Random  # noqa: TC003 - hypothesis looks at the annotation
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from migrations.ledger import Ledger, Record, State
+from migrations.dialects import Dialect
+from migrations.ledger import History, Ledger, Position, Record, State
+from migrations.naming import Naming
 from migrations.revision import Revision, declare
 
 NAMES = [f"r{number:02}" for number in range(12)]
@@ -101,3 +104,119 @@ def test_questions_cost_the_same_whatever_the_length() -> None:
         assert ledger.barrier(name) is None
         ledger.is_ahead_of(name)
     assert time.process_time() - began < 1
+
+
+def kind(history: History, naming: Naming = Naming.NAME) -> Dialect:
+    return Dialect(
+        "test", "t", frozenset(), lambda row: Record(row["name"], State.APPLIED), history=history, naming=naming
+    )
+
+
+@given(st.permutations(NAMES), st.integers(0, 12), st.integers(1, 12), st.randoms())
+def test_what_ran_in_some_order_has_no_false_gap(order: list[str], applied: int, known: int, random: Random) -> None:
+    """Whatever order the database ran them in, an image with no more than these is complete; one with more is not."""
+    ran = order[:applied]
+    random.shuffle(ran)
+    ledger = kind(History.EXECUTION).ledger({"name": name} for name in ran)
+    assert ledger.head == (ran[-1] if ran else None)
+    image = order[:known]
+    assert ledger.gap(kind(History.EXECUTION).declare(image)) is (known > applied)
+
+
+@given(st.permutations(NAMES), st.integers(1, 12), st.integers(0, 11))
+def test_what_ran_in_some_order_shows_a_gap(order: list[str], known: int, missing: int) -> None:
+    """As many as the image knows, but another one among them: that is not what the image knows."""
+    image = order[:known]
+    ran = [name if place != missing else "other" for place, name in enumerate(image)]
+    ledger = kind(History.EXECUTION).ledger({"name": name} for name in ran)
+    assert ledger.gap(kind(History.EXECUTION).declare(image)) is (missing < known)
+
+
+VERSIONS = [f"{number:03}_{name}" for number, name in enumerate("abcdefghij", 95)]
+
+
+@given(st.sets(st.sampled_from(VERSIONS)), st.sets(st.sampled_from(VERSIONS), min_size=1))
+def test_versions_are_found_by_file_names(applied: set[str], known: set[str]) -> None:
+    """The ledger has numbers, 100 after 99; an image's files are found in it, and a gap is only a real one."""
+    dialect = kind(History.NAMES, Naming.VERSION)
+    ledger = dialect.ledger({"name": str(int(name[:3]))} for name in applied)
+    assert all(ledger.contains(name) is (name in applied) for name in VERSIONS)
+    assert ledger.head == (str(int(max(applied)[:3])) if applied else None)
+    image, newest = dialect.declare(sorted(known)), max(known)
+    up_to = {name for name in applied if name <= newest}
+    if newest not in applied:
+        assert ledger.gap(image)
+    elif len(up_to) <= len(known):
+        assert ledger.gap(image) is (up_to != known)
+    else:
+        assert not ledger.gap(image)
+    # A digest over file names is none over versions: then only the number counts.
+    assert ledger.gap(declare(sorted(known))) is (newest not in applied or len(up_to) < len(known))
+
+
+@given(st.integers(0, 20), st.sampled_from(State), st.integers(0, 20))
+def test_a_number_stands_for_all_below_it(top: int, state: State, asked: int) -> None:
+    """What is dirty is not counted, and concerns nobody who is older."""
+    ledger = Ledger.of([Record(str(top), state)], History.NUMBER, Naming.VERSION)
+    settled = state is State.APPLIED
+    name = f"{asked:06}_name"
+    assert ledger.contains(name) is (asked < top or (settled and asked == top))
+    assert ledger.gap(Revision(name, asked + 1, "0" * 12)) is not ledger.contains(name)
+    assert (ledger.unsettled(name) is None) is (settled or asked < top)
+    if ledger.contains(name):
+        assert ledger.position(name) is (Position.HEAD if asked == top else Position.PASSED)
+    else:
+        assert ledger.position(name) is Position.SHORT
+    assert not Ledger((), History.NUMBER, Naming.VERSION).contains(name)
+
+
+def heads(*names: str) -> Ledger:
+    return kind(History.HEADS).ledger({"name": name} for name in names)
+
+
+def test_heads_that_were_seen_are_remembered() -> None:
+    """Each new head is newer than those before it; one that comes back forgets what came after it."""
+    ledger = heads()
+    assert ledger.remembering(["a", "b"]).applied == ()
+    for name in "abcd":
+        ledger = heads(name).remembering(ledger.applied)
+    assert ledger.applied == ("a", "b", "c", "d")
+    assert [ledger.position(name) for name in "abcd"] == [Position.PASSED] * 3 + [Position.HEAD]
+    assert [ledger.newer(name) for name in "abcd"] == [3, 2, 1, 0]
+    ledger = heads("b").remembering(ledger.applied)
+    assert ledger.applied == ("a", "b")
+    assert ledger.position("d") is Position.UNTOLD
+    ledger = heads("e").remembering(ledger.applied)
+    assert ledger.applied == ("a", "b", "e")
+    assert not ledger.gap(Revision("a", 5, "0" * 12))
+    assert ledger.gap(Revision("d", 5, "0" * 12))
+
+
+def test_a_branch_forgets_nothing_of_the_other() -> None:
+    """While one of two heads moves on, what led to it stays known; a downgrade of it is seen all the same."""
+    ledger = heads("a")
+    for branches in (("b", "x"), ("b", "y"), ("b", "z")):
+        ledger = heads(*branches).remembering(ledger.applied)
+    assert set(ledger.applied) == {"a", "x", "y", "b", "z"}
+    assert ledger.position("b") is ledger.position("z") is Position.HEAD
+    ledger = heads("b", "x").remembering(ledger.applied)
+    assert not ledger.contains("z")
+
+
+def test_where_there_is_a_history_nothing_is_remembered() -> None:
+    """What the table no longer has was undone."""
+    for history in set(History) - {History.HEADS}:
+        ledger = kind(history).ledger([{"name": "b"}])
+        assert ledger.remembering(["a", "b", "c"]) is ledger
+
+
+@pytest.mark.parametrize("history", [History.NAMES, History.EXECUTION])
+def test_only_dirt_at_or_below_concerns_an_image(history: History) -> None:
+    """Below is what comes before it in the ledger's own order, whatever the names."""
+    order = ["r3", "r1", "r2"] if history is History.EXECUTION else ["r1", "r2", "r3"]
+    for place, broken in enumerate(order):
+        records = [Record(name, State.FAILED if name == broken else State.APPLIED) for name in order]
+        ledger = Ledger.of(records, history)
+        for other, name in enumerate(order):
+            assert (ledger.unsettled(name) is None) is (other < place)
+    assert Ledger.of([Record("a", State.RUNNING)]).unsettled("nosuch") is not None

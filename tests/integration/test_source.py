@@ -1,0 +1,302 @@
+"""Reading any ledger: found by its tables, read again only when it has changed, never created, locked or waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from migrations import lock
+from migrations.address import Address
+from migrations.database import PermissionMissing, StatementFailed, connect
+from migrations.dialects import NATIVE, find
+from migrations.dialects.catalogue import described
+from migrations.dialects.dialect import LedgerUnreadable
+from migrations.reader import Pace, Watcher
+from migrations.reading import Fault, Reading, Run
+from migrations.source import Reader, Source, locate, read, running
+from migrations.statements import bind, load
+from tests.postgres import Postgres
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from migrations.database import Session
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+KNEX = "create table {} (id serial primary key, name text, batch int, migration_time timestamptz)"
+SQL = {name: bind(text, table=NATIVE.relation()) for name, text in load("ledgergate").items()}
+
+
+@pytest.fixture
+async def session(database: str) -> AsyncIterator[Session]:
+    """A session with the test's database."""
+    session = await connect(Address.from_url(database), timeout=10, application_name="reads")
+    yield session
+    await session.close()
+
+
+async def soon(condition: Callable[[], object]) -> None:
+    """Wait until something holds of a watcher, whose own task makes it so."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - a reading is a value, and has no event
+            await asyncio.sleep(0.02)
+
+
+def source(url: str, dialect: str, schema: str | None = None, table: str | None = None) -> Source:
+    return Source(Address.from_url(url), find(dialect), schema, table)
+
+
+async def test_ten_thousand_rows_are_read_once() -> None:
+    """The first reading is two queries, each later one a single short one, until a row changes in whatever way."""
+    with Postgres(log_statement="all", log_min_messages="log") as server:
+        url = server.create_database()
+        connection = await asyncpg.connect(url)
+        await connection.execute(KNEX.format("knex_migrations"))
+        insert = "insert into knex_migrations (name, batch) select 'm' || n, 1 from generate_series({}, {}) as n"
+        await connection.execute(insert.format(1, 10_000))
+        session = await connect(Address.from_url(url), timeout=10, application_name="reads")
+        reader = Reader(session, source(url, "knex"))
+        seen = len(server.log)
+
+        async def queries() -> list[str]:
+            """What the session asked in one reading, but for the transaction around it."""
+            nonlocal seen
+            ledger = await reader.read()
+            assert len(ledger.applied) == await connection.fetchval("select count(*) from knex_migrations")
+            log, seen = server.log[seen:], len(server.log)
+            asked = re.findall(r"LOG:  execute <unnamed>: ((?:.|\n\t)*)", log)
+            return ["rows" if "name, batch" in one else "mark" if "xmin" in one else "place" for one in asked]
+
+        assert await queries() == ["place", "rows"]
+        for _ in range(3):
+            assert await queries() == ["mark"]
+        changes = [
+            insert.format(10_001, 10_001),
+            "delete from knex_migrations where name = 'm5'",
+            "update knex_migrations set name = 'x' where name = 'm6'",
+            "delete from knex_migrations where name = 'm7'; insert into knex_migrations (name) values ('y')",
+            "truncate knex_migrations",
+            insert.format(1, 5),
+        ]
+        for change in changes:
+            await connection.execute(change)
+            assert await queries() == ["mark", "rows"], change
+            assert await queries() == ["mark"], change
+        await session.close()
+        await connection.close()
+
+
+async def test_an_unchanged_ledger_is_read_fast(database: str, session: Session, connection: Connection) -> None:
+    """Ten thousand rows, unchanged, cost a fraction of what it takes to read them."""
+    await connection.execute(KNEX.format("knex_migrations"))
+    await connection.execute("insert into knex_migrations (name) select 'm' || n from generate_series(1, 10000) as n")
+
+    async def seconds(reader: Reader) -> float:
+        began = time.perf_counter()
+        await reader.read()
+        return time.perf_counter() - began
+
+    followed = Reader(session, source(database, "knex"))
+    await followed.read()
+    again = min([await seconds(followed) for _ in range(5)])
+    whole = min([await seconds(Reader(session, source(database, "knex"))) for _ in range(5)])
+    assert again < whole / 3
+
+
+async def test_what_has_not_changed_is_the_same_object(database: str, session: Session, connection: Connection) -> None:
+    """So that what it has computed is kept; a change that means nothing to us changes nothing."""
+    await connection.execute(KNEX.format("knex_migrations"))
+    await connection.execute("insert into knex_migrations (name, batch) values ('a', 1)")
+    reader = Reader(session, source(database, "knex"))
+    first = await reader.read()
+    await connection.execute("update knex_migrations set id = id + 1")
+    assert await reader.read() is first
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        "create view ledger as select * from knex_migrations; grant select on ledger to app",
+        "alter table knex_migrations rename to ledger; grant select (id, name, batch, migration_time) on ledger to app",
+        "create materialized view ledger as select * from knex_migrations; grant select on ledger to app",
+    ],
+    ids=["view", "columns", "materialized"],
+)
+async def test_where_system_columns_cannot_be_read_the_rows_are(own_postgres: Postgres, grant: str) -> None:
+    """A view, or a role that may see some columns only: every reading is whole, and right."""
+    url = own_postgres.create_database()
+    connection = await asyncpg.connect(url)
+    await connection.execute(KNEX.format("knex_migrations"))
+    await connection.execute("insert into knex_migrations (name, batch) values ('a', 1)")
+    await connection.execute(f"create role app login password 'app'; {grant}")
+    app = urlsplit(url)._replace(netloc=f"app:app@127.0.0.1:{own_postgres.port}").geturl()
+    session = await connect(Address.from_url(app), timeout=10, application_name="reads")
+    reader = Reader(session, source(app, "knex", table="ledger"))
+    assert (await reader.read()).applied == ("a",)
+    base = "ledger" if "rename" in grant else "knex_migrations"
+    await connection.execute(f"insert into {base} (name, batch) values ('b', 1)")  # noqa: S608
+    if "materialized" in grant:
+        await connection.execute("refresh materialized view ledger")
+    assert (await reader.read()).applied == ("a", "b")
+    await session.close()
+    await connection.close()
+
+
+async def test_a_schema_that_may_not_be_used_is_no_missing_table(own_postgres: Postgres) -> None:
+    """Else a missing grant would look as if nothing had been applied."""
+    url = own_postgres.create_database()
+    connection = await asyncpg.connect(url)
+    await connection.execute(KNEX.format("knex_migrations"))
+    await connection.execute("create role app login password 'app'; revoke all on schema public from public")
+    app = urlsplit(url)._replace(netloc=f"app:app@127.0.0.1:{own_postgres.port}").geturl()
+    session = await connect(Address.from_url(app), timeout=10, application_name="reads")
+    with pytest.raises(PermissionMissing):
+        await read(session, source(app, "knex"))
+    await session.close()
+    await connection.close()
+
+
+async def test_reading_creates_and_locks_nothing(database: str, session: Session, connection: Connection) -> None:
+    """Every dialect on an empty database: an empty ledger, and the catalogue is as before."""
+    objects = "select count(*) from pg_class"
+    before = await connection.fetchval(objects)
+    for dialect in [*described(), find("auto")]:
+        ledger = await read(session, Source(Address.from_url(database), dialect))
+        assert ledger == dialect.ledger([])
+    assert await connection.fetchval(objects) == before
+    held = (
+        "select count(*) from pg_locks as l join pg_stat_activity as a using (pid) where a.application_name = 'reads'"
+    )
+    assert await connection.fetchval(held) == 0
+
+
+async def test_a_locked_table_is_waited_for_no_longer_than_allowed(
+    database: str, session: Session, connection: Connection
+) -> None:
+    """TRUNCATE, as golang-migrate does it, takes ACCESS EXCLUSIVE: the reading gives up in time and works again."""
+    await connection.execute(KNEX.format("knex_migrations"))
+    reader = Reader(session, source(database, "knex"))
+    await reader.read()
+    async with connection.transaction():
+        await connection.execute("truncate knex_migrations")
+        began = time.monotonic()
+        with pytest.raises(StatementFailed):
+            await reader.read(limit=0.2)
+        assert 0.2 <= time.monotonic() - began < 5
+    assert (await reader.read()).applied == ()
+
+
+async def test_a_table_that_comes_and_goes(database: str, session: Session, connection: Connection) -> None:
+    """Missing, created, dropped, created elsewhere: each reading says what is there then."""
+    reader = Reader(session, source(database, "knex"))
+    assert (await reader.read()).applied == ()
+    for schema in ("public", "other"):
+        await connection.execute(f"create schema if not exists {schema}")
+        await connection.execute(f'alter database "{urlsplit(database).path[1:]}" set search_path = public, other')
+        await session.execute("set search_path = public, other")
+        await connection.execute(KNEX.format(f"{schema}.knex_migrations"))
+        await connection.execute(f"insert into {schema}.knex_migrations (name) values ('{schema}')")  # noqa: S608
+        assert (await reader.read()).applied == (schema,)
+        assert reader.location is not None
+        assert reader.location.place.schema == schema
+        await connection.execute(f"drop table {schema}.knex_migrations")
+        assert (await reader.read()).applied == ()
+
+
+async def test_the_search_paths_first_table_is_the_ledger(
+    database: str, session: Session, connection: Connection
+) -> None:
+    """As the tools themselves look; a schema that is named goes before."""
+    await connection.execute("create schema app; create schema other")
+    for schema in ("public", "app", "other"):
+        await connection.execute(KNEX.format(f"{schema}.knex_migrations"))
+        await connection.execute(f"insert into {schema}.knex_migrations (name) values ('{schema}')")  # noqa: S608
+    await session.execute('set search_path = "$user", missing, "app", public')
+    assert (await read(session, source(database, "knex"))).applied == ("app",)
+    assert (await read(session, source(database, "knex", schema="other"))).applied == ("other",)
+    assert (await locate(session, source(database, "auto"))).place.schema == "app"
+
+
+async def test_two_ledgers_are_not_guessed_between(database: str, session: Session, connection: Connection) -> None:
+    """`auto` names both; the dialect's own name decides."""
+    await connection.execute(KNEX.format("knex_migrations"))
+    await connection.execute("create table django_migrations (id int, app text, name text, applied timestamptz)")
+    with pytest.raises(
+        LedgerUnreadable, match=r"public.knex_migrations \(knex\) and public.django_migrations \(django\)"
+    ):
+        await read(session, source(database, "auto"))
+    assert (await read(session, source(database, "knex"))).applied == ()
+
+
+async def test_a_table_of_another_tool_is_refused(database: str, session: Session, connection: Connection) -> None:
+    """The message says which columns are missing, and whose the table looks like."""
+    await connection.execute("create table migrations (id int, migration text, batch int)")
+    with pytest.raises(
+        LedgerUnreadable, match=r"public.migrations is no typeorm ledger: it has no column name, timestamp"
+    ):
+        await read(session, source(database, "typeorm"))
+    assert (await read(session, source(database, "auto"))).applied == ()
+
+
+async def test_who_migrates_is_told(database: str, session: Session, connection: Connection) -> None:
+    """By our own lock, whatever the dialect: who holds it, what it runs and since when; nobody is None."""
+    await connection.execute(KNEX.format("knex_migrations"))
+    location = await locate(session, source(database, "knex"))
+    now = datetime.now(UTC)
+    assert await running(session, location, now) is None
+    runner = await connect(Address.from_url(database), timeout=10, application_name=lock.application_name("pod-1", "b"))
+    async with lock.attempt(runner, lock.key('"public"."knex_migrations"')) as held:
+        assert held
+        run = await running(session, location, datetime.now(UTC))
+        assert run is not None
+        assert (run.holder, run.revision) == ("pod-1", "b")
+        assert run.since is not None
+        assert abs((run.since - now).total_seconds()) < 10
+    assert await running(session, location, now) is None
+    await runner.close()
+
+
+async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, connection: Connection) -> None:
+    """A run is told when it begins and when it is over, once each, although the ledger has not changed."""
+    await connection.execute(SQL["create"])
+    told: list[Reading] = []
+    pace = Pace(urgent=0.05, idle=60, slowest=60)
+    watcher = Watcher(source(database, "ledgergate"), on_change=told.append, pace=pace)
+    task = asyncio.create_task(watcher.run())
+    runner = await connect(Address.from_url(database), timeout=10, application_name=lock.application_name("pod-1"))
+    async with lock.attempt(runner, lock.key(NATIVE.relation())):
+        assert (await watcher.fresh(10)).fault is None
+        assert watcher.reading.run is None  # nobody waits for anything
+        watcher.urgent = True
+        await soon(lambda: watcher.reading.run)
+        for _ in range(20):
+            await watcher.fresh(10)
+    await soon(lambda: watcher.reading.run is None)
+    runs = [reading.run for reading in told]
+    assert [run and run.holder for run in runs] == [None, "pod-1", None]
+    assert isinstance(runs[1], Run)
+    task.cancel()
+    await asyncio.wait([task])
+    await runner.close()
+
+
+async def test_a_watcher_says_what_is_wrong_with_a_table(database: str, connection: Connection) -> None:
+    """In our own words, for the gate's status; it goes when the table is mended."""
+    await connection.execute("create table knex_migrations (id int, name text)")
+    watcher = Watcher(source(database, "knex"), on_change=lambda _: None, pace=Pace(retry=0.05, retry_slowest=0.1))
+    task = asyncio.create_task(watcher.run())
+    await soon(lambda: watcher.reading.fault is Fault.LEDGER)
+    assert watcher.reading.detail == "public.knex_migrations is no knex ledger: it has no column batch, migration_time"
+    await connection.execute("alter table knex_migrations add batch int, add migration_time timestamptz")
+    await soon(lambda: watcher.reading.fault is None)
+    assert watcher.reading.detail == ""
+    task.cancel()
+    await asyncio.wait([task])
