@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import settings
 
 from tests.cluster.fixtures import (
     application,
@@ -33,6 +34,11 @@ __all__ = [
     "pytest_collection_finish",
     "pytest_collection_modifyitems",
 ]
+
+
+# How fast an example is judged says something of the machine's load; speed is measured in bench/.
+settings.register_profile("ledgergate", deadline=None)
+settings.load_profile("ledgergate")
 
 
 @pytest.fixture(scope="session")
