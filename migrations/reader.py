@@ -70,6 +70,7 @@ class Watcher:
         source: Source,
         *,
         on_change: Callable[[Reading], None],
+        on_read: Callable[[float], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         jitter: Callable[[], float] = random.random,
         pace: Pace = Pace(),
@@ -81,6 +82,7 @@ class Watcher:
             source: Which ledger.
             on_change: Called with the new reading when anything of it has changed but the time, never for a read that
                 found the same.
+            on_read: Called with the seconds that each successful read took.
             now: The clock, in UTC.
             jitter: Random numbers from 0 to 1, for the pauses between attempts to connect.
             pace: How often to look.
@@ -88,6 +90,7 @@ class Watcher:
         """
         self.source = source
         self._on_change = on_change
+        self._on_read = on_read
         self._now = now
         self._jitter = jitter
         self._pace = pace
@@ -169,12 +172,15 @@ class Watcher:
     async def _read(self, session: Session, reader: Reader) -> None:
         self._wake.clear()
         granted, self._wishes = self._wishes, []
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             ledger = await self._bounded(session, reader.read())
         except BaseException:
             self._wishes = granted + self._wishes
             raise
         self._failures = 0
+        self._on_read(clock() - began)
         self._change(Reading(ledger, self._now(), run=self._reading.run))
         _grant(granted)
         # After the answer that others wait for: who migrates is only told, and decides nothing.

@@ -268,8 +268,9 @@ async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, 
     """A run is told when it begins and when it is over, once each, although the ledger has not changed."""
     await connection.execute(SQL["create"])
     told: list[Reading] = []
+    took: list[float] = []
     pace = Pace(urgent=0.05, idle=60, slowest=60)
-    watcher = Watcher(source(database, "ledgergate"), on_change=told.append, pace=pace)
+    watcher = Watcher(source(database, "ledgergate"), on_change=told.append, on_read=took.append, pace=pace)
     task = asyncio.create_task(watcher.run())
     runner = await connect(Address.from_url(database), timeout=10, application_name=lock.application_name("pod-1"))
     async with lock.attempt(runner, lock.key(NATIVE.relation())):
@@ -283,6 +284,8 @@ async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, 
     runs = [reading.run for reading in told]
     assert [run and run.holder for run in runs] == [None, "pod-1", None]
     assert isinstance(runs[1], Run)
+    assert len(took) > 20
+    assert all(0 < seconds < 3 for seconds in took)
     task.cancel()
     await asyncio.wait([task])
     await runner.close()
