@@ -3,12 +3,12 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
 from tests.cluster.installation import Installation
+from tests.cluster.told import events
 from tests.postgres import create_database, drop_database
 from tests.waiting import until
 
@@ -37,14 +37,6 @@ def metric(installation: Installation, name: str, application: Application) -> f
     labels = f'{name}{{gate="app",namespace="{application.namespace}"}}'
     lines = [line for line in installation.metrics("controller").splitlines() if line.startswith(labels)]
     return float(lines[0].split()[-1]) if lines else None
-
-
-def events(application: Application, reason: str, kind: str) -> list[dict[str, Any]]:
-    """The Events of a reason on objects of a kind."""
-    found = application.plane.kubectl(
-        "get", "events.events.k8s.io", "-n", application.namespace, "-o", "json", "--field-selector", f"reason={reason}"
-    )
-    return [event for event in json.loads(found)["items"] if event["regarding"]["kind"] == kind]
 
 
 def test_the_end_of_a_gate_is_the_end_of_its_hold(

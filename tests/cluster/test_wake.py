@@ -119,5 +119,5 @@ def test_owners_are_woken_by_another_policy_and_by_the_gates_end(application: Ap
     application.plane.kubectl("delete", "pods", "--all", "-n", application.namespace, "--wait=false")
     until("no pods", lambda: not [pod for kind in MAKERS for pod in application.pods(kind.name)])
     application.plane.kubectl("delete", "ledgergate", "app", "-n", application.namespace)
-    # Nobody knows any more that they are ours: they declare a revision, are held for it, and go.
-    await_pods(application, "running", within=25)
+    # They declare a revision, so they are created and held for the moment in which another gate may come.
+    await_pods(application, "held", within=8)
