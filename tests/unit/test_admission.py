@@ -10,6 +10,7 @@ import pytest
 
 from migrations.ledger import Ledger, Record, State
 from migrations.reading import Fault, Reading
+from migrations.revision import declare
 from tests.admission_chain import NOW, Ledgers
 from webhook.admission import Admission, Answer, Result
 from webhook.gate import Action, Gate, Mode, Policy, Readiness
@@ -19,7 +20,7 @@ from webhook.selector import Selector
 from webhook.verdict import Outcome, Reason
 from webhook.workload import Workload
 
-A, B = "20260101000000_a", "20260102000000_b"
+A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
 
 
 def ledger(*names: str) -> Reading:
@@ -260,6 +261,28 @@ async def test_a_stale_cache_never_warns(policy: dict[str, Any]) -> None:
     assert view.looks == [(["app"], 0.25)]
 
 
+STALE = {
+    Reason.BEHIND: (BEHIND, B),
+    Reason.INCOMPLETE: (ledger(B), str(declare([A, B]))),
+    Reason.DIRTY: (Reading(Ledger.of([Record(A, State.APPLIED), Record(B, State.FAILED)]), NOW), B),
+    Reason.INCOMPATIBLE: (
+        Reading(Ledger.of([Record(B, State.APPLIED), Record(C, State.APPLIED, compatible_from=C)]), NOW),
+        B,
+    ),
+    Reason.UNREACHABLE: (Reading(fault=Fault.UNREACHABLE), B),
+}
+
+
+@pytest.mark.parametrize("reason", STALE)
+async def test_whatever_a_ledger_may_have_overcome_is_looked_at_again(reason: Reason) -> None:
+    """Each bad thing that a cached reading says may be over by now."""
+    cached, revision = STALE[reason]
+    bad = await mutate(Ledgers([gate()], cached), pod(revision=revision))
+    assert (bad.result, bad.verdict.reason) == (Result.HELD, reason)
+    answer = await mutate(Ledgers([gate()], cached, fresh={"app": THERE}), pod(revision=revision))
+    assert answer.result is Result.ADMITTED
+
+
 async def test_mutation_makes_no_look_for_a_warning() -> None:
     """Nobody reads mutation's warnings, and the pod starts either way."""
     view = Ledgers([gate(on_behind=Action.WARN)], BEHIND)
@@ -371,7 +394,8 @@ def deployment(revision: str | None = B, *, guarded: bool = True, operation: str
     labels = {"guarded": ""} if guarded else {}
     annotations = {} if revision is None else {"ledgergate.dev/revision": revision}
     template = {"metadata": {"labels": labels, "annotations": annotations}}
-    whole = {"kind": "Deployment", "metadata": {"name": "web", **metadata}, "spec": {"template": template}}
+    whole: Any = {"kind": "Deployment", "metadata": {"name": "web", **metadata}, "spec": {"template": template}}
+    whole["spec"]["strategy"] = {"type": "Recreate"}
     subject = msgspec.convert(whole, Workload)
     return Request(uid="u", operation=operation, namespace="ns", object=subject)
 
@@ -387,6 +411,9 @@ async def test_a_workload_is_foretold_by_the_newest_reading() -> None:
     refused = await admission(Ledgers([gate("other"), refusing], BEHIND)).foretell(deployment())
     assert refused.result is Result.DENIED
     assert len(refused.warnings) == 2
+    assert len(behind.warnings) == 1, "at a creation nothing runs yet"
+    recreated = await admission(Ledgers([gate()], BEHIND)).foretell(deployment(operation="UPDATE"))
+    assert "takes running pods of deployment/web away" in recreated.warnings[1]
     audited = await admission(Ledgers([refusing], BEHIND)).foretell(deployment(), audit=True)
     assert (audited.result, audited.verdict.reason) == (Result.WARNED, Reason.BEHIND)
     assert audited.warnings[0].startswith("audit: pods of deployment/web would be held")

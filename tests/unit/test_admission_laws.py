@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrations.ledger import Ledger, Record, State
@@ -25,6 +25,8 @@ from webhook.workload import Workload
 NAMES = [f"2026010{day}000000_m{day}" for day in range(1, 5)]
 GATES = ["app", "other", "third"]
 OTHER = {"name": "example.com/quota"}
+
+unhurried = settings(deadline=None)  # a machine that is busy with something else is no defect
 
 revisions = st.sampled_from(NAMES) | st.sets(st.sampled_from(NAMES), min_size=1).map(lambda s: str(declare(sorted(s))))
 
@@ -94,6 +96,7 @@ def pods(draw: st.DrawFn) -> dict[str, Any]:
     return {"metadata": {"labels": {"app": "x"}, "annotations": annotations}, "spec": spec}
 
 
+@unhurried
 @given(views(), pods(), st.booleans(), st.booleans())
 async def test_nothing_bad_is_stored_without_our_gate(
     view: Ledgers, pod: dict[str, Any], in_process: bool, mutating: bool
@@ -108,6 +111,7 @@ async def test_nothing_bad_is_stored_without_our_gate(
     assert verdict.outcome.good or verdict.reason is Reason.UNSELECTED
 
 
+@unhurried
 @given(views(), pods(), st.booleans())
 async def test_what_is_held_was_looked_at_again(view: Ledgers, pod: dict[str, Any], in_process: bool) -> None:
     """A pod is held or denied by the newest that could be read, never by a cache that a look would have corrected."""
@@ -120,6 +124,7 @@ async def test_what_is_held_was_looked_at_again(view: Ledgers, pod: dict[str, An
     assert not (bad and gates and judge(subject, newest, NOW).outcome.good), reason
 
 
+@unhurried
 @given(views(modes=st.just(Mode.AUDIT)), pods(), st.booleans())
 async def test_audit_never_changes_admission(view: Ledgers, pod: dict[str, Any], in_process: bool) -> None:
     """Where every gate audits, a pod is stored as if no gate were there."""
@@ -134,6 +139,7 @@ async def test_audit_never_changes_admission(view: Ledgers, pod: dict[str, Any],
         assert created.pod == without.pod
 
 
+@unhurried
 @given(views(), pods())
 async def test_a_namespace_in_audit_never_refuses(view: Ledgers, pod: dict[str, Any]) -> None:
     """Whatever the gates say, the audit's answers allow and change nothing: of pods and of workloads."""
@@ -147,6 +153,7 @@ async def test_a_namespace_in_audit_never_refuses(view: Ledgers, pod: dict[str, 
     assert (await admission.foretell(request, audit=True)).allowed
 
 
+@unhurried
 @given(views(), pods(), st.booleans(), st.randoms(use_true_random=False))
 async def test_the_order_of_gates_does_not_matter(
     view: Ledgers, pod: dict[str, Any], in_process: bool, random: Random
@@ -157,6 +164,7 @@ async def test_the_order_of_gates_does_not_matter(
     assert one == two
 
 
+@unhurried
 @given(pods(), policies, st.sampled_from(NAMES), st.booleans())
 async def test_an_old_image_is_never_held_for_being_old(
     pod: dict[str, Any], policy: Policy, name: str, in_process: bool

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.json_patch import apply
@@ -259,11 +259,18 @@ def test_a_broken_review_is_not_echoed_at_length() -> None:
 WARNED = st.text("ab \n\t\r\0\x1b\x7f\u00a0\u2028\u202eé漢😀", max_size=400)
 
 
-@given(st.lists(WARNED, max_size=60))
+@settings(deadline=None)
+@given(st.lists(WARNED, max_size=8))
 def test_warnings_survive_the_api_server(texts: list[str]) -> None:
     """Printable and short, whatever goes in: the API server drops what has control characters, and what is too much."""
     pieces = answer(warnings=tuple(texts)).get("warnings", [])
     assert all(piece.isprintable() and 0 < len(piece) <= WARNING_LIMIT for piece in pieces)
+
+
+def test_so_many_warnings_are_given_as_the_api_server_keeps() -> None:
+    """Beyond 4096 characters it would drop every one of them."""
+    pieces = answer(warnings=("x" * WARNING_LIMIT,) * 60)["warnings"]
+    assert len(pieces) >= 30
     assert sum(map(len, pieces)) <= 4096
 
 

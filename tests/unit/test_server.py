@@ -260,6 +260,7 @@ async def test_each_webhook_is_counted_under_its_name(site: Site) -> None:
         outcome = outcomes.get(name, "warned")
         assert (status, json.loads(body)["response"]["allowed"]) == (200, outcome != "denied")
         assert site.counted(webhook=f"{name}.ledgergate.dev", outcome=outcome, reason="Behind") == 1
+        assert (b"audit" in body) is name.endswith("audit")
 
 
 async def test_a_dry_run_is_answered_and_counted_as_one(site: Site, caplog: pytest.LogCaptureFixture) -> None:
