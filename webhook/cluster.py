@@ -21,7 +21,7 @@ from webhook.errors import ClusterError, NotFound, Unavailable, cluster_error
 from webhook.namespaces import LABEL, Namespace
 from webhook.objects import API_GROUP, API_VERSION, GATED_LABEL, LedgerGate, Metadata, Pod, Secret, Struct
 from webhook.owners import Owner, OwnerKind
-from webhook.reflector import Change, ChangeKind, Object, Unreadable
+from webhook.reflector import Change, ChangeKind, Listing, Object, Unreadable
 from webhook.review import Patch
 from webhook.telemetry import event
 
@@ -69,7 +69,7 @@ class Collection(Generic[T]):
     kind: type[T]
     query: tuple[tuple[str, str], ...] = ()
 
-    async def snapshot(self) -> tuple[Sequence[T | Unreadable], str]:
+    async def snapshot(self) -> Listing[T]:
         """List the collection."""
         body = await self.cluster.request("GET", self.path, query=dict(self.query))
         listed = msgspec.json.decode(body, type=_Listed)

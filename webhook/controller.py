@@ -48,7 +48,7 @@ class Controller:
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
-        self._guard = guard = Guard(actions, identity, self._gate_changed)
+        self._guard = guard = Guard(actions, identity, self._gate_changed, telemetry.read_duration.observe)
         self._namespaces = namespaces = Namespaces(actions, self._look, monotonic)
         self._recorder = Recorder(actions, identity, now)
         tell = self._recorder.tell

@@ -33,9 +33,17 @@ class Guard:
         objects: the cluster.
         identity: what the databases' lists of sessions show.
         on_change: called with a gate's key whenever the gate, or what is known of its ledger, has changed or gone.
+        on_read: called with the seconds that each reading of a ledger took.
     """
 
-    def __init__(self, objects: Objects, identity: str, on_change: Callable[[Key], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        identity: str,
+        on_change: Callable[[Key], None] = lambda _: None,
+        on_read: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._on_read = on_read
         self._objects = objects
         self._identity = identity
         self._on_change = on_change
@@ -48,7 +56,7 @@ class Guard:
     async def run(self) -> None:
         """Follow everything until cancelled."""
         async with asyncio.TaskGroup() as group:
-            self._ledgers = Ledgers(group, self._on_change, f"ledgergate {self._identity}")
+            self._ledgers = Ledgers(group, self._on_change, self._on_read, f"ledgergate {self._identity}")
             self._credentials = Credentials(self._objects, group, self._secret_changed)
             await self._gates.run()
 

@@ -22,11 +22,19 @@ class Ledgers:
     Args:
         group: where the watchers run.
         on_change: called with the key of each gate whose ledger has changed.
+        on_read: called with the seconds that each reading took.
         application_name: what the database's list of sessions shows.
     """
 
-    def __init__(self, group: asyncio.TaskGroup, on_change: Callable[[Key], None], application_name: str) -> None:
+    def __init__(
+        self,
+        group: asyncio.TaskGroup,
+        on_change: Callable[[Key], None],
+        on_read: Callable[[float], None],
+        application_name: str,
+    ) -> None:
         self._group = group
+        self._on_read = on_read
         self._on_change = on_change
         self._application_name = application_name
         self._watchers: dict[Source, tuple[Watcher, asyncio.Task[None]]] = {}
@@ -36,7 +44,12 @@ class Ledgers:
         """Return the source's watcher, started if this gate is its first."""
         self._users[source].add(gate)
         if source not in self._watchers:
-            watcher = Watcher(source, on_change=lambda _: self._tell(source), application_name=self._application_name)
+            watcher = Watcher(
+                source,
+                on_change=lambda _: self._tell(source),
+                on_read=self._on_read,
+                application_name=self._application_name,
+            )
             self._watchers[source] = watcher, self._group.create_task(watcher.run())
         return self._watchers[source][0]
 

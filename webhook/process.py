@@ -31,7 +31,7 @@ async def run_webhook(settings: WebhookSettings) -> None:
     """
     stop, telemetry = _stop_signal(), Telemetry()
     async with await Cluster.connect(settings.kubeconfig, "ledgergate-webhook") as cluster:
-        guard = Guard(cluster, settings.identity)
+        guard = Guard(cluster, settings.identity, on_read=telemetry.read_duration.observe)
         certificate = _certificate(settings, cluster, telemetry)
         server = AdmissionServer(Admission(guard, _now), guard, telemetry)
         ready = _Readiness(server, certificate, guard)

@@ -10,7 +10,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from webhook.errors import ClusterError, Expired, Unavailable
 from webhook.objects import Metadata
@@ -64,11 +64,15 @@ class Change(Generic[T]):
     object: T | Unreadable | None = None
 
 
+Listing: TypeAlias = tuple[Sequence[T | Unreadable], str]
+"""What is there, and the resource version to watch from."""
+
+
 class Feed(Protocol[T]):
     """A collection that can be listed and watched. Both raise ClusterError."""
 
-    async def snapshot(self) -> tuple[Sequence[T | Unreadable], str]:
-        """Return what is there, and the resource version to watch from."""
+    async def snapshot(self) -> Listing[T]:
+        """List the collection."""
 
     def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
         """Yield what changes since; ends when the server ends the watch."""

@@ -165,7 +165,7 @@ class _Nap:
 
     generation: int
     left: int = 0
-    pause: int = 1
+    pause: int = 2
 
     def over(self) -> bool:
         """Tell, at each sweep, whether this is the one; if so, the next is farther away."""

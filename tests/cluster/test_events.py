@@ -133,7 +133,7 @@ def test_what_is_running_is_told_while_it_runs(application: Application, databas
     application.deploy("gateway", FIRST)
     application.await_held("gateway")
     with subprocess.Popen([LEDGERGATE, "migrate", "up", "--dir", slow, "--database-url", database]) as run:
-        seen = until("the run to be told", lambda: application.status().get("migration"))
+        seen = until("the run to be told", lambda: application.status().get("migration", {}))
         assert run.wait(60) == 0
     assert seen["holder"]
     assert seen["since"].endswith("Z")

@@ -19,7 +19,7 @@ from tests.cluster.controlplane import ControlPlane
 from webhook.cluster import Cluster, Collection
 from webhook.errors import ClusterError, Expired, Forbidden, NotFound
 from webhook.objects import Secret
-from webhook.reflector import Change, Feed, Object, Reflector
+from webhook.reflector import Change, Feed, Listing, Object, Reflector
 
 SECRETS = "/api/v1/namespaces/default/secrets"
 NAMES = [f"watched-{number}" for number in range(6)]
@@ -54,7 +54,7 @@ class Counted(Generic[T]):
         self.lists = 0
         self.watches = 0
 
-    async def snapshot(self) -> tuple[list[T], str]:
+    async def snapshot(self) -> Listing[T]:
         """List."""
         self.lists += 1
         return await self._feed.snapshot()
@@ -251,12 +251,12 @@ def _etcd(plane: ControlPlane, call: str, body: dict[str, Any]) -> dict[str, Any
 class Aged(Generic[T]):
     """A real feed whose first list was long ago, as for a process that was suspended between list and watch."""
 
-    def __init__(self, feed: Feed[T], first: tuple[list[T], str]) -> None:
+    def __init__(self, feed: Feed[T], first: Listing[T]) -> None:
         self._feed = feed
-        self._first: tuple[list[T], str] | None = first
+        self._first: Listing[T] | None = first
         self.ended: list[type[Exception]] = []
 
-    async def snapshot(self) -> tuple[list[T], str]:
+    async def snapshot(self) -> Listing[T]:
         """Give what was listed then, once."""
         first, self._first = self._first, None
         return first or await self._feed.snapshot()

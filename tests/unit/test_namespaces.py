@@ -1,0 +1,152 @@
+"""Who has opted in: a late watch never lets a pod go."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from webhook.errors import NotFound, Unavailable
+from webhook.namespaces import LABEL, Admission, Namespace, Namespaces
+from webhook.objects import Metadata
+from webhook.reflector import Change, ChangeKind, Feed
+
+ENABLED, AUDIT, OFF = Admission.ENABLED, Admission.AUDIT, Admission.OFF
+
+
+def labelled(value: str | None, version: str = "1") -> Namespace:
+    labels = {} if value is None else {LABEL: value}
+    return Namespace(metadata=Metadata(name="shop", labels=labels, resource_version=version))
+
+
+class Cluster:
+    """One namespace, whose watch and whose truth a test sets apart."""
+
+    def __init__(self, watched: Namespace | None, true: Namespace | None) -> None:
+        self.watched, self.true = watched, true
+        self.asked = 0
+        self.failure: Exception | None = None
+        self.changed: asyncio.Queue[Change[Namespace]] = asyncio.Queue()
+
+    def opted_in(self) -> Feed[Namespace]:
+        """The watch."""
+        return self
+
+    async def snapshot(self) -> tuple[list[Namespace], str]:
+        """List."""
+        return [self.watched] if self.watched else [], "1"
+
+    async def changes(self, resource_version: str) -> AsyncIterator[Change[Namespace]]:
+        """Watch."""
+        del resource_version
+        while True:
+            yield await self.changed.get()
+
+    async def namespace(self, name: str) -> Namespace:
+        """The truth."""
+        self.asked += 1
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        if self.true is None:
+            raise NotFound(name)
+        return self.true
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now
+
+
+@asynccontextmanager
+async def following(cluster: Cluster, clock: Clock) -> AsyncIterator[tuple[Namespaces, asyncio.Queue[str]]]:
+    told: asyncio.Queue[str] = asyncio.Queue()
+    namespaces = Namespaces(cluster, told.put_nowait, clock)
+    task = asyncio.create_task(namespaces.run())
+    try:
+        await asyncio.wait_for(namespaces._copy.wait_synced(), 5)
+        yield namespaces, told
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("enabled", ENABLED), ("audit", AUDIT), ("Enabled", OFF), ("", OFF), ("true", OFF), (None, OFF)],
+)
+def test_only_our_own_values_opt_in(value: str | None, expected: Admission) -> None:
+    """As the webhooks' selectors have it: another word is none."""
+    assert Admission.of(labelled(value)) is expected
+
+
+async def test_a_namespace_that_the_watch_has_not_brought_yet_is_taken_for_enabled() -> None:
+    """The pod is there before its namespace's label is known to us: it stays held, and nobody is asked in vain."""
+    clock = Clock()
+    async with following(Cluster(None, labelled("enabled")), clock) as (namespaces, told):
+        assert namespaces.label("shop") is OFF
+        clock.now = 101
+        assert namespaces.admission("shop", since=100.5) is ENABLED
+        assert await asyncio.wait_for(told.get(), 5) == "shop"
+        assert namespaces.admission("shop", since=100.5) is ENABLED
+
+
+@pytest.mark.parametrize(
+    ("true", "expected"), [(labelled(None), OFF), (labelled("audit"), AUDIT), (None, OFF), (labelled("no"), OFF)]
+)
+async def test_opting_out_counts_once_it_was_asked_for(true: Namespace | None, expected: Admission) -> None:
+    """Only an answer that is younger than the pod lets it go; a later pod is asked for again."""
+    clock, cluster = Clock(), Cluster(None, true)
+    async with following(cluster, clock) as (namespaces, told):
+        clock.now = 101
+        assert namespaces.admission("shop", since=100) is ENABLED
+        await asyncio.wait_for(told.get(), 5)
+        assert namespaces.admission("shop", since=100) is expected
+        assert namespaces.admission("shop", since=100.9) is expected
+        assert cluster.asked == 1
+        cluster.true = labelled("enabled")
+        clock.now = 102
+        assert namespaces.admission("shop", since=101.5) is ENABLED
+        await asyncio.wait_for(told.get(), 5)
+        assert namespaces.admission("shop", since=101.5) is ENABLED
+        assert cluster.asked == 2
+
+
+async def test_a_change_of_the_label_is_told() -> None:
+    """On, audit, off: each is told once; another label of the namespace is no news."""
+    cluster = Cluster(labelled("enabled"), labelled(None))
+    async with following(cluster, Clock()) as (namespaces, told):
+        assert await asyncio.wait_for(told.get(), 5) == "shop"
+        for kind, value in ((ChangeKind.MODIFIED, "audit"), (ChangeKind.MODIFIED, "enabled"), (ChangeKind.DELETED, "")):
+            version = f"{kind}{value}"
+            cluster.changed.put_nowait(Change(kind, version, labelled(value, version)))
+            assert await asyncio.wait_for(told.get(), 5) == "shop"
+        assert namespaces.label("shop") is OFF
+        same = Change(ChangeKind.ADDED, "8", labelled("enabled", "8"))
+        again = Change(ChangeKind.MODIFIED, "9", labelled("enabled", "9"))
+        for change in (same, again, Change(ChangeKind.MODIFIED, "10", labelled("audit", "10"))):
+            cluster.changed.put_nowait(change)
+        await asyncio.wait_for(told.get(), 5)
+        await asyncio.wait_for(told.get(), 5)
+        assert namespaces.label("shop") is AUDIT
+        assert told.empty()
+
+
+async def test_what_cannot_be_asked_is_taken_for_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server without an answer lets no pod go; it is asked again."""
+    monkeypatch.setattr("webhook.namespaces.RETRY_SECONDS", 0.01)
+    clock, cluster = Clock(), Cluster(None, labelled(None))
+    cluster.failure = Unavailable("503: busy")
+    async with following(cluster, clock) as (namespaces, told):
+        clock.now = 101
+        assert namespaces.admission("shop", since=100) is ENABLED
+        await asyncio.wait_for(told.get(), 5)
+        assert namespaces.admission("shop", since=100) is ENABLED
+        await asyncio.wait_for(told.get(), 5)
+        assert namespaces.admission("shop", since=100) is OFF
