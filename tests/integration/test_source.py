@@ -121,6 +121,27 @@ async def test_what_has_not_changed_is_the_same_object(database: str, session: S
     assert await reader.read() is first
 
 
+async def test_a_late_commit_is_seen_whatever_it_balances(
+    database: str, session: Session, connection: Connection
+) -> None:
+    """A transaction that began between two others takes their rows away and leaves as many, with the same sum."""
+    await connection.execute(KNEX.format("knex_migrations"))
+    insert = "insert into knex_migrations (name, batch) values ('{}', 1)"
+    reader = Reader(session, source(database, "knex"))
+    await connection.execute(insert.format("a"))
+    between = await asyncpg.connect(database)
+    async with between.transaction():
+        number = await between.fetchval("select txid_current()")
+        await connection.execute(insert.format("b"))
+        assert (await reader.read()).applied == ("a", "b")
+        numbers = [row["xmin"] for row in await connection.fetch("select xmin::text::bigint from knex_migrations")]
+        assert sum(numbers) == 2 * (number % 2**32)
+        await between.execute("delete from knex_migrations")
+        await between.execute(f"{insert.format('c')}; {insert.format('d')}")
+    assert (await reader.read()).applied == ("c", "d")
+    await between.close()
+
+
 @pytest.mark.parametrize(
     "grant",
     [
@@ -198,7 +219,7 @@ async def test_a_table_that_comes_and_goes(database: str, session: Session, conn
     """Missing, created, dropped, created elsewhere: each reading says what is there then."""
     reader = Reader(session, source(database, "knex"))
     assert (await reader.read()).applied == ()
-    for schema in ("public", "other"):
+    for schema in ("other", "public"):
         await connection.execute(f"create schema if not exists {schema}")
         await connection.execute(f'alter database "{urlsplit(database).path[1:]}" set search_path = public, other')
         await session.execute("set search_path = public, other")
