@@ -1,0 +1,349 @@
+"""A seeded random walk over everything that can change under a held pod, against a model of what must happen."""
+
+import json
+import logging
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chaos.guard_model import Chronicle, Claim, ModelGate, World
+from tests.cluster.application import REVISION, Application, migrate, write_migrations
+from tests.cluster.controlplane import ControlPlaneError
+from tests.cluster.installation import Installation
+from tests.cluster.pod_watch import PodWatch
+from tests.postgres import Postgres
+
+log = logging.getLogger(__name__)
+
+STEPS = 300
+REVISIONS = tuple(f"2026010{number}000000_step_{number}" for number in range(1, 7))
+GROUPS = ("red", "blue", "none")
+GATES = ("first", "second")
+SECRETS = ("pg", "other")
+STABLE, FRAGILE = "stable", "fragile"
+"""The databases: one that is always there, one that is stopped now and then."""
+
+PROMISED = 2.0
+"""Seconds within which a pod whose verdict has turned good must run, and one whose verdict has turned bad must not."""
+
+ROUND_TRIPS = 5
+"""Allowed on top, each at the price of the slowest of the walk's own latest requests. A change reaches a pod by as
+many: a watch, a Secret's watch, a session with the database, the patch, the watch that shows it; all of them queue
+behind the same API server on the same two cores. On a quiet machine that adds less than a second."""
+
+GRACE = 10.0
+"""Seconds that a pod which no gate selects waits for one."""
+NEW_LEADER = 8.0
+"""Seconds after a killed controller was started again: the rest of the dead one's Lease, and a start."""
+RECONNECTED = 7.0
+"""Seconds after a database came back: the longest pause between two attempts to connect, and an attempt."""
+MOST_PODS = 24
+
+
+@dataclass(slots=True)
+class WalkPod:
+    """A pod of the walk.
+
+    Attributes:
+        created: When it was asked for.
+        free: Whether it was seen without our gate.
+    """
+
+    name: str
+    group: str
+    expects: int
+    created: float
+    free: bool = False
+
+
+@dataclass(slots=True)
+class Walk:
+    """The walk: each step changes the real world and the model alike."""
+
+    application: Application
+    installation: Installation
+    fragile: Postgres
+    urls: dict[str, str]
+    migrations: Path
+    chance: random.Random
+    chronicle: Chronicle
+    watch: PodWatch
+    pods: dict[str, WalkPod] = field(default_factory=dict)
+    trail: list[str] = field(default_factory=list)
+    recovered: float = 0.0
+    seen: int = 0
+    requests: deque[float] = field(default_factory=lambda: deque([0.05], maxlen=20))
+    released: int = 0
+
+    @property
+    def limit(self) -> float:
+        """Seconds that are allowed now."""
+        return PROMISED + ROUND_TRIPS * max(self.requests)
+
+    # Steps. Each gives what it did, or nothing where it cannot be done now.
+
+    def create_pod(self) -> str:
+        """Create a bare pod, so that no owner's pace comes between."""
+        if len(self.pods) >= MOST_PODS:
+            return self.delete_pod()
+        group, expects = self.chance.choice(GROUPS), self.chance.randint(1, len(REVISIONS))
+        name = f"pod-{len(self.trail)}"
+        body = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": name,
+                "labels": {"group": group},
+                "annotations": {REVISION: REVISIONS[expects - 1]},
+            },
+            "spec": {"containers": [{"name": "main", "image": "app"}], "terminationGracePeriodSeconds": 0},
+        }
+        began = time.time()
+        self.pods[name] = WalkPod(name, group, expects, began)
+        refusal = ""
+        try:
+            self.kubectl("create", "-f", "-", stdin=yaml.safe_dump(body))
+        except ControlPlaneError as error:
+            refusal = str(error)
+        if not refusal:
+            return f"{name} ({group}) expects {expects}"
+        self.check_refusal(self.pods.pop(name), refusal)
+        return f"{name} ({group}, expects {expects}) was refused"
+
+    def delete_pod(self) -> str:
+        """Delete one, held or not."""
+        if not self.pods:
+            return ""
+        name = self.chance.choice(list(self.pods))
+        self.kubectl("delete", "pod", name, "--wait=false")
+        del self.pods[name]
+        return f"delete {name}"
+
+    def migrate(self) -> str:
+        """Lead a ledger to a random level, up or down."""
+        world = self.world
+        database = self.chance.choice([each for each in (STABLE, FRAGILE) if each not in world.down])
+        now, then = world.levels[database], self.chance.randint(0, len(REVISIONS))
+        if now == then:
+            return ""
+        began = time.time()
+        if then > now:
+            migrate(self.migrations, self.urls[database], "--to", REVISIONS[then - 1], "--allow-out-of-order")
+        else:
+            migrate(self.migrations, self.urls[database], "--steps", str(now - then), command="down")
+        self.turn(replace(world, levels={**world.levels, database: then}), began)
+        return f"{database} is at {then}"
+
+    def edit_gate(self) -> str:
+        """Create a gate that is not there, or edit one: its selector, its Secret or its policy."""
+        name = self.chance.choice(GATES)
+        gate = self.world.gates.get(name, ModelGate("red", "pg"))
+        edits: tuple[Callable[[], ModelGate], ...] = (
+            lambda: replace(gate, group=self.chance.choice(GROUPS[:2])),
+            lambda: replace(gate, secret=self.chance.choice(SECRETS)),
+            lambda: replace(gate, mode=self.chance.choice(("Enforce", "Enforce", "Audit"))),
+            lambda: replace(gate, on_behind=self.chance.choice(("Hold", "Hold", "Deny", "Warn"))),
+            lambda: replace(gate, bypassed=self.chance.random() < 0.3),
+        )
+        gate = self.chance.choice(edits)()
+        began = time.time()
+        until = {"until": "2099-01-01T00:00:00Z", "reason": "the walk"} if gate.bypassed else None
+        self.application.gate(
+            name,
+            selector={"matchLabels": {"group": gate.group}},
+            database={"secretRef": {"name": gate.secret}},
+            mode=gate.mode,
+            onBehind=gate.on_behind,
+            **({"bypass": until} if until else {}),
+        )
+        self.turn(replace(self.world, gates={**self.world.gates, name: gate}), began)
+        return f"gate {name} is {gate}"
+
+    def delete_gate(self) -> str:
+        """Delete one; what it held is free."""
+        if not self.world.gates:
+            return ""
+        name = self.chance.choice(list(self.world.gates))
+        began = time.time()
+        self.kubectl("delete", "ledgergate", name)
+        self.turn(
+            replace(self.world, gates={other: gate for other, gate in self.world.gates.items() if other != name}), began
+        )
+        return f"delete gate {name}"
+
+    def edit_secret(self) -> str:
+        """Lead a Secret to another database."""
+        name = self.chance.choice(SECRETS)
+        database = FRAGILE if self.world.secrets[name] == STABLE else STABLE
+        began = time.time()
+        self.write_secret(name, database)
+        self.turn(replace(self.world, secrets={**self.world.secrets, name: database}), began)
+        return f"Secret {name} leads to {database}"
+
+    def break_something(self) -> str:
+        """Kill what runs, or stop the database."""
+        if self.world.down:
+            return self.mend()
+        victim = self.chance.choice(("webhook", "webhook", "controller", FRAGILE))
+        began = time.time()
+        if victim == FRAGILE:
+            self.fragile.stop("immediate")
+        else:
+            self.installation.kill(victim)
+        self.turn(replace(self.world, down=frozenset({victim})), began)
+        return f"{victim} is down"
+
+    def mend(self) -> str:
+        """Start again what is down."""
+        if not self.world.down:
+            return ""
+        (victim,) = self.world.down
+        began = time.time()
+        if victim == FRAGILE:
+            self.fragile.start()
+        else:
+            self.installation.ensure()
+        recovery = {"webhook": 0.0, "controller": NEW_LEADER, FRAGILE: RECONNECTED}[victim]
+        self.recovered = time.time() + recovery
+        self.turn(replace(self.world, down=frozenset()), began)
+        return f"{victim} is back"
+
+    # What must hold.
+
+    def check_refusal(self, pod: WalkPod, refusal: str) -> None:
+        """See that a pod was refused only where a gate denies it, or in the moment of a webhook's death."""
+        worlds = self.chronicle.possible(time.time(), self.limit)
+        denied = any(world.denies(pod.group, pod.expects) for world in worlds)
+        dying = "failed calling webhook" in refusal and any("webhook" in world.down for world in worlds)
+        assert denied or dying, f"{pod} was refused: {refusal}\n{self.story()}"
+
+    def check(self) -> None:
+        """See that no pod ran that must not, and that none waits that must run."""
+        sights = self.watch.sights
+        for sight in sights[self.seen :]:
+            pod = self.pods.get(sight.name)
+            if pod is None or pod.free or sight.gated or sight.phase == "Deleted":
+                continue
+            pod.free, self.released = True, self.released + 1
+            worlds = self.chronicle.possible(sight.at, self.limit)
+            claims = {world.claim(pod.group, pod.expects) for world in worlds}
+            assert claims != {Claim.WAIT}, f"{pod} ran, and must not\n{self.story()}"
+        self.seen = len(sights)
+        now = time.time()
+        for pod in self.pods.values():
+            if not pod.free:
+                late = self.overdue(pod, now)
+                assert late <= 0, f"{pod} waits, {late:.1f} s longer than it may ({self.limit:.1f} s)\n{self.story()}"
+
+    def overdue(self, pod: WalkPod, now: float) -> float:
+        """Seconds that a held pod has waited for too long; nothing or less where it has not."""
+        worst = -1.0
+        for claims, allowed in (({Claim.RUN}, 0.0), ({Claim.RUN, Claim.FREE}, GRACE)):
+            since = self.chronicle.since(pod.group, pod.expects, frozenset(claims))
+            if since is not None:
+                worst = max(worst, now - max(since, pod.created, self.recovered) - allowed - self.limit)
+        return worst
+
+    def story(self) -> str:
+        """The latest steps, and what our processes said."""
+        return "\n".join([*self.trail[-15:], str(self.world), self.installation.log("controller")[-3000:]])
+
+    # How things are done.
+
+    @property
+    def world(self) -> World:
+        """What is asked for now."""
+        return self.chronicle.world
+
+    def turn(self, world: World, began: float) -> None:
+        """Tell the chronicle of a change that was asked for at a time, and is answered now."""
+        self.chronicle.turn(world, began, time.time())
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Do something in the namespace, and note how long that takes here and now."""
+        began = time.monotonic()
+        try:
+            return self.application.plane.kubectl(*arguments, "-n", self.application.namespace, stdin=stdin)
+        finally:
+            self.requests.append(time.monotonic() - began)
+
+    def write_secret(self, name: str, database: str) -> None:
+        """Lead a Secret to a database."""
+        body: dict[str, Any] = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
+        self.kubectl("apply", "-f", "-", stdin=json.dumps({**body, "stringData": {"url": self.urls[database]}}))
+
+
+WEIGHTS: dict[str, int] = {
+    "create_pod": 34,
+    "delete_pod": 4,
+    "migrate": 26,
+    "edit_gate": 16,
+    "delete_gate": 5,
+    "edit_secret": 5,
+    "break_something": 2,
+    "mend": 8,
+}
+
+
+@pytest.fixture
+def walk(
+    application: Application, installation: Installation, database: str, own_postgres: Postgres, tmp_path: Path
+) -> Iterator[Walk]:
+    migrations = write_migrations(tmp_path / "migrations", REVISIONS)
+    urls = {STABLE: database, FRAGILE: own_postgres.create_database()}
+    secrets = dict(zip(SECRETS, (STABLE, FRAGILE), strict=True))
+    application.opt_in(database)
+    allowed = json.dumps([{"op": "add", "path": "/rules/0/resourceNames/-", "value": "other"}])
+    application.plane.kubectl(
+        "patch", "role", "ledgergate-database", "--type=json", "-p", allowed, "-n", application.namespace
+    )
+    application.plane.kubectl("delete", "ledgergate", "app", "-n", application.namespace)
+    for url in urls.values():
+        migrate(migrations, url, "--to", REVISIONS[0])
+    world = World(secrets=secrets, levels=dict.fromkeys(urls, 1))
+    with PodWatch(application.plane, application.namespace) as watch:
+        found = Walk(
+            application=application,
+            installation=installation,
+            fragile=own_postgres,
+            urls=urls,
+            migrations=migrations,
+            chance=random.Random(),  # noqa: S311 - seeded by the test
+            chronicle=Chronicle(world, time.time()),
+            watch=watch,
+        )
+        for name, leads_to in secrets.items():
+            found.write_secret(name, leads_to)
+        yield found
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", [20260126])
+def test_every_pod_runs_when_it_may_and_never_before(walk: Walk, seed: int) -> None:
+    """Whatever changes or breaks in whatever order: no pod runs on a bad verdict, none waits for long on a good one."""
+    walk.chance.seed(seed)
+    done: Counter[str] = Counter()
+    while sum(done.values()) < STEPS:
+        (step,) = walk.chance.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        said = getattr(walk, step)()
+        if said:
+            done[step] += 1
+            walk.trail.append(f"{len(walk.trail)} {time.time():.2f} {said}")
+        walk.check()
+    if walk.world.down:
+        walk.mend()
+    deadline = walk.recovered + GRACE + walk.limit
+    while time.time() < deadline and any(walk.overdue(pod, time.time()) > -GRACE for pod in walk.pods.values()):
+        walk.check()
+        time.sleep(0.05)  # between two looks of a check that must hold at each of them
+    walk.check()
+    log.info("steps %s; %d pods ran; slowest request %.2f s", dict(done), walk.released, max(walk.requests))
+    assert set(done) == set(WEIGHTS)
+    assert walk.released > STEPS // 10
