@@ -7,6 +7,10 @@
 #   --secret id=pip,src=pip.conf --secret id=certificates,src=ca.pem
 #
 # BASE is any image with Python 3.11 or newer and its venv module; build and run time use the same one.
+#
+# The same sources, lock and BASE give the same files, dates included; and the same image where the builder sets the
+# dates of its own: `buildah build --timestamp 0`, or `docker buildx build --build-arg SOURCE_DATE_EPOCH=0 --output
+# type=image,name=ledgergate:0.1.0,rewrite-timestamp=true`.
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
@@ -25,13 +29,20 @@ COPY migrations/ migrations/
 COPY certs/ certs/
 RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
     && /build/bin/pip --python /opt/ledgergate/bin/python install --no-compile --no-index --no-deps /dist/*.whl
-# By hash, never checked: the code cannot change in the image, and layers do not depend on the build's clock.
-RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/ledgergate/lib
+# By hash, never checked: the code cannot change in the image. One process and one hash seed: bytecode depends on both.
+ARG SOURCE_DATE_EPOCH=0
+RUN PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash /opt/ledgergate/lib \
+    && find /opt/ledgergate -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 
 FROM ${BASE}
+ARG BASE
+# Which commit this is: --build-arg REVISION=$(git rev-parse HEAD)
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="ledgergate" \
       org.opencontainers.image.description="A Kubernetes admission and readiness guard for database migrations" \
       org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.base.name="$BASE" \
       org.opencontainers.image.licenses="Apache-2.0"
 # SAFEPATH: `migrations`, the name of one of our packages, is what everybody calls their directory of migrations.
 ENV PATH=/opt/ledgergate/bin:$PATH PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1

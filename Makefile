@@ -56,9 +56,11 @@ lint: $(VENV)/installed ## ruff, mypy and import-linter
 # The first builder that answers; flags for it in IMAGE_FLAGS, such as --build-arg BASE=… (see the Dockerfile's head).
 IMAGE ?= ledgergate:0.1.0
 .PHONY: image
-image: ## build the image, with docker, podman or buildah
+image: $(VENV)/installed ## build the image, with docker, podman or buildah, and say what it weighs and how fast it starts
 	@for builder in docker podman buildah; do \
-		if $$builder info >/dev/null 2>&1; then exec $$builder build --tag $(IMAGE) $(IMAGE_FLAGS) .; fi; \
+		if $$builder info >/dev/null 2>&1; then \
+			$$builder build --tag $(IMAGE) $(IMAGE_FLAGS) . && exec $(BIN)/python -m tests.cluster.image $(IMAGE) $$builder; exit; \
+		fi; \
 	done; echo "make image needs docker, podman or buildah, and none of them answers here" >&2; exit 2
 
 .PHONY: lock

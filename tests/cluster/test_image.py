@@ -2,16 +2,20 @@
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+
+from tests.cluster.image import Runtime, content, migrate_times
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -31,12 +35,17 @@ class Buildah:
 
     storage: Path
 
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The flags of its storage."""
+        root, run = str(self.storage / "root"), str(self.storage / "run")
+        return ("--root", root, "--runroot", run, "--storage-driver", "vfs")
+
     def __call__(self, *args: str, timeout: float = 600) -> str:
         """Run a command and return its standard output."""
-        own = ("--root", str(self.storage / "root"), "--runroot", str(self.storage / "run"), "--storage-driver", "vfs")
         try:
             done = subprocess.run(
-                ["buildah", *own, *args], check=False, capture_output=True, text=True, timeout=timeout
+                ["buildah", *self.own, *args], check=False, capture_output=True, text=True, timeout=timeout
             )
         except subprocess.TimeoutExpired as late:
             raise BuildahError(f"buildah {args[0]}: not done after {timeout:g} s") from late
@@ -115,11 +124,17 @@ def secrets(directory: Path) -> list[str]:
     return [*flags, "--secret", f"id=pip,src={configuration}"]
 
 
+def build(buildah: Buildah, base: str, tag: str) -> str:
+    """Build with the dates of the builder's own set, as the Dockerfile says, and nothing kept from another build."""
+    arguments = ("--build-arg", f"BASE={base}", "--build-arg", "REVISION=0123abc", *secrets(buildah.storage))
+    fresh = ("--no-cache", "--timestamp", "0", "--isolation", "chroot")
+    buildah("build", *fresh, *arguments, "--tag", tag, str(CHECKOUT))
+    return tag
+
+
 @pytest.fixture(scope="module")
 def image(buildah: Buildah, base: str) -> str:
-    flags = ("--isolation", "chroot", "--build-arg", f"BASE={base}", *secrets(buildah.storage))
-    buildah("build", *flags, "--tag", "localhost/ledgergate:test", str(CHECKOUT))
-    return "localhost/ledgergate:test"
+    return build(buildah, base, "localhost/ledgergate:test")
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +186,47 @@ def test_the_image_says_what_it_is_and_gives_nothing_away(buildah: Buildah, imag
     assert config["Entrypoint"] == ["/opt/ledgergate/bin/ledgergate"]
     assert config["User"] == "65532:65532"
     assert {"PYTHONSAFEPATH=1", "PYTHONDONTWRITEBYTECODE=1"} <= set(config["Env"])
-    assert config["Labels"]["org.opencontainers.image.title"] == "ledgergate"
+    labels = {name.rpartition(".image.")[2]: value for name, value in config["Labels"].items()}
+    assert (labels["title"], labels["version"], labels["revision"]) == ("ledgergate", version("ledgergate"), "0123abc")
     given_away = [value for name, value in pip_settings().items() if name in NETWORK_SETTINGS - {"timeout"}]
     assert not [value for value in given_away if value in described]
+
+
+def test_the_same_sources_give_the_same_image(buildah: Buildah, base: str, image: str) -> None:
+    """Built again from nothing, every layer has the same digest: what runs can be rebuilt and compared."""
+    again = build(buildah, base, "localhost/ledgergate:again")
+    assert layers(buildah, again) == layers(buildah, image)
+
+
+def layers(buildah: Buildah, image: str) -> list[str]:
+    found: list[str] = json.loads(buildah("inspect", "--type", "image", image))["OCIv1"]["rootfs"]["diff_ids"]
+    return found
+
+
+def test_an_image_of_yours_can_have_the_migrator(buildah: Buildah, base: str, image: str, tmp_path: Path) -> None:
+    """The Dockerfile of docs/install.md, with the names of this machine, gives an image whose migrator works."""
+    (text,) = re.findall(r"```dockerfile\n(.*?)```", (CHECKOUT / "docs/install.md").read_text(), re.DOTALL)
+    names = {"registry.example.com/ledgergate:0.1.0": image, "python:3.13-slim": base}
+    for name, here in names.items():
+        assert name in text
+        text = text.replace(name, here)
+    (tmp_path / "Dockerfile").write_text(text)
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations/20260101000000_users.sql").write_text("-- migrate:up\nselect 1;\n")
+    buildah("build", "--isolation", "chroot", "--tag", "localhost/yours", str(tmp_path))
+    yours = buildah("from", "localhost/yours")
+    said = run(buildah, yours, "ledgergate", "migrate", "revision", "--dir", "/app/migrations")
+    assert said.startswith("20260101000000_users")
+    assert run(buildah, yours, "id", "-u") == "65532"
+
+
+def test_what_make_image_tells(buildah: Buildah, image: str) -> None:
+    """Size, packages and the start of the migrator are measured in the image itself; docs/install.md keeps them."""
+    runtime = Runtime(["buildah", *buildah.own], image)
+    found = content(runtime)
+    assert 0 < found["ours"] < found["all"]
+    assert ["ledgergate", version("ledgergate")] in found["packages"]
+    assert 0 < min(migrate_times(runtime, runs=3)) < 10
+    documented = re.search(r"(\d+) MB unpacked, (\d+) MB of it ours", (CHECKOUT / "docs/install.md").read_text())
+    assert documented
+    assert abs(int(documented[2]) - found["ours"] / 1e6) < 0.1 * found["ours"] / 1e6, "docs/install.md is out of date"

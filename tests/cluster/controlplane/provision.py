@@ -48,6 +48,22 @@ def provision_helm(*, progress: Callable[[str], None]) -> Path:
     return find(("helm",), progress=progress, module=HELM_MODULE).directory / "helm"
 
 
+def programs_here(needed: Sequence[str]) -> Path | None:
+    """Give the directory of programs that need neither be fetched nor be built; None where there is none."""
+    directories = [cached(MODULE, os.environ)]
+    if assets := os.environ.get("KUBEBUILDER_ASSETS"):
+        directories.insert(0, Path(assets))
+    return next((each for each in directories if not missing(each, needed)), None)
+
+
+def cached(module: Path, environment: Mapping[str, str]) -> Path:
+    """Name the cache's directory for what a module pins."""
+    pins = read_pins((module / "go.mod").read_text())
+    on = platform(machine.system(), machine.machine())
+    files = [(module / name).read_bytes() for name in ("go.mod", "go.sum")]
+    return cache_directory(environment) / "controlplane" / cache_key(pins, files, on)
+
+
 def find(
     needed: Sequence[str] = ALL,
     *,
@@ -83,8 +99,7 @@ def find(
     pins = read_pins((module / "go.mod").read_text())
     on = platform(machine.system(), machine.machine())
     cache = cache_directory(environment)
-    key = cache_key(pins, [(module / name).read_bytes() for name in ("go.mod", "go.sum")], on)
-    directory = cache / "controlplane" / key
+    directory = cached(module, environment)
     lacking = missing(directory, needed)
     tried.append(f"the cache {directory} lacks {', '.join(lacking)}")
     work = _Work(needed, pins, module, cache, directory, progress, interval, tried)
