@@ -43,10 +43,9 @@ async def reach(target: Target) -> AsyncIterator[tuple[Cluster, str]]:
         Unusable: no API server can be addressed.
     """
     configuration = Configuration()
-    default = "default"
+    default, file = "default", _kubeconfig(target)
     try:
-        if _has_kubeconfig(target):
-            file = str(target.kubeconfig) if target.kubeconfig else None
+        if file:
             loader = await config.load_kube_config(file, target.context, configuration)
             current: dict[str, Any] = loader.current_context or {}
             default = current.get("context", {}).get("namespace") or default
@@ -54,14 +53,17 @@ async def reach(target: Target) -> AsyncIterator[tuple[Cluster, str]]:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             default = _POD_NAMESPACE.read_text().strip()  # noqa: ASYNC240 - a few bytes, before there is any concurrency
     except Exception as error:  # a broken file breaks the loader in as many ways as there are
-        raise Unusable(f"no way to an API server: {str(error).rstrip('. ')}; {_HINT}") from error
+        where = f" ({file})" if file else ""
+        raise Unusable(f"no way to an API server: {str(error).rstrip('. ')}{where}; {_HINT}") from error
     client = ApiClient(configuration)
     client.user_agent = USER_AGENT
     async with Cluster(client) as cluster:
         yield cluster, target.namespace or default
 
 
-def _has_kubeconfig(target: Target) -> bool:
-    """Tell whether a kubeconfig is named or lies where kubectl looks; what is named and missing is an error."""
-    named = target.kubeconfig or target.context or os.environ.get("KUBECONFIG")
-    return bool(named) or (Path.home() / ".kube" / "config").is_file()
+def _kubeconfig(target: Target) -> str:
+    """Name the kubeconfig: what is given, else what lies where kubectl looks; empty where none does."""
+    given = str(target.kubeconfig or os.environ.get("KUBECONFIG", ""))
+    usual = Path.home() / ".kube" / "config"
+    # A context that is asked for is one of a kubeconfig, so that a missing file is told, not passed over.
+    return given or (str(usual) if target.context or usual.is_file() else "")

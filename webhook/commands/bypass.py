@@ -23,7 +23,7 @@ class Duration(click.ParamType[timedelta]):
     """A duration as Kubernetes writes it, in whole hours, minutes and seconds."""
 
     name = "duration"
-    _form = re.compile(r"(?=.)(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,5})s)?\Z")
+    _form = re.compile(r"(?=.)(?:([0-9]{1,5})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,5})s)?\Z")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """Read 30m, 90s or 1h30m."""

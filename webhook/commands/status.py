@@ -1,6 +1,7 @@
 """`ledgergate status`: gates and held pods, with nothing but a kubeconfig."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -14,9 +15,11 @@ from webhook.commands.flags import DONE, USAGE, command, fail, flag
 from webhook.commands.survey import Found, Namespace, PodEvent, ShownGate, survey
 from webhook.errors import ClusterError, Forbidden, NotFound
 from webhook.objects import API_GROUP, API_VERSION, Pod
-from webhook.reflector import Object
+from webhook.reflector import Object, Unreadable
 
 T = TypeVar("T", bound=Object)
+K = TypeVar("K")
+Listed = Sequence[Object] | ClusterError
 
 NOT_INSTALLED = (
     "ledgergate is not installed in this cluster: it has no LedgerGates (CustomResourceDefinition "
@@ -98,20 +101,24 @@ async def look(cluster: Cluster, namespace: str | None) -> Look:
         raise pods
     if isinstance(gates, ClusterError) and not isinstance(gates, (NotFound, Forbidden)):
         raise gates
-    gaps = tuple(
+    gaps = [
         f"{what} cannot be listed: {failure}"
         for what, failure in (("LedgerGates", gates), ("Events, which tell why a pod is held,", notes))
         if isinstance(failure, ClusterError) and not isinstance(failure, NotFound)
-    )
-    listed = Found(_or_none(gates), _or_none(pods), _or_none(notes), _or_none(namespaces))
-    return Look(listed, installed=not isinstance(gates, NotFound), gaps=gaps)
+    ]
+    gaps += [
+        f"LedgerGate {'/'.join(one.metadata.key)} is not one that this version can read: {one.error}"
+        for one in _found(gates, Unreadable)
+    ]
+    listed = Found(_found(gates, ShownGate), _found(pods, Pod), _found(notes, PodEvent), _found(namespaces, Namespace))
+    return Look(listed, installed=not isinstance(gates, NotFound), gaps=tuple(gaps))
 
 
 def _path(api: str, resource: str, namespace: str | None) -> str:
     return f"{api}/namespaces/{namespace}/{resource}" if namespace else f"{api}/{resource}"
 
 
-async def _list(cluster: Cluster, path: str, kind: type[T], fields: str = "") -> list[T] | ClusterError:
+async def _list(cluster: Cluster, path: str, kind: type[T], fields: str = "") -> Listed:
     query = (("fieldSelector", fields),) if fields else ()
     try:
         items, _ = await Collection(cluster, path, kind, query).snapshot()
@@ -120,5 +127,6 @@ async def _list(cluster: Cluster, path: str, kind: type[T], fields: str = "") ->
     return items
 
 
-def _or_none(listed: list[T] | ClusterError) -> list[T]:
-    return [] if isinstance(listed, ClusterError) else listed
+def _found(listed: Listed, kind: type[K]) -> list[K]:
+    """Give what was listed of one kind; nothing where it could not be listed."""
+    return [] if isinstance(listed, ClusterError) else [item for item in listed if isinstance(item, kind)]

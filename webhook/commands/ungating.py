@@ -121,4 +121,4 @@ async def _release_all(
 async def _unbound(cluster: Cluster, namespace: str | None) -> list[Pod]:
     path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
     pods, _ = await Collection(cluster, path, Pod, (("fieldSelector", "spec.nodeName="),)).snapshot()
-    return pods
+    return [pod for pod in pods if isinstance(pod, Pod)]

@@ -1,0 +1,136 @@
+"""The commands for people: usage, and where they look for the API server."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from webhook.cli import main
+from webhook.cluster import Unusable
+from webhook.commands import output
+from webhook.commands.access import Target, reach
+from webhook.commands.bypass import Duration
+from webhook.commands.survey import GateLine, PodLine, Survey
+from webhook.commands.ungating import GUARDS
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith(("LEDGERGATE_", "KUBE")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("bypass", "app"), ("expected --for", "expected --reason")),
+        (("bypass", "app", "--for", "25h", "--reason", "x"), ("24h at most", "mode: Audit")),
+        (("bypass", "app", "--for", "0s", "--reason", "x"), ("more than 0s",)),
+        (("bypass", "app", "--for", "soon", "--reason", "x"), ("expected a duration such as 90s",)),
+        (("bypass", "app", "--for", "1h", "--reason", " "), ("expected --reason",)),
+        (("bypass", "app", "--for", "1h", "--reason", "x" * 257), ("256 characters at most, got 257",)),
+        (("bypass", "app", "--end", "--for", "1h"), ("expected --end alone, got --for too",)),
+        (("bypass",), ("GATE",)),
+        (("release",), ("expected --all",)),
+        (("release", "--all", "--uninstall", "-n", "shop"), ("whole cluster",)),
+        (("status", "-o", "xml"), ("table", "json")),
+    ],
+)
+def test_bad_usage_says_all_that_is_wrong(arguments: tuple[str, ...], says: tuple[str, ...]) -> None:
+    """Exit 2, every problem at once, and nothing was asked of any cluster."""
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2, done.output
+    for text in says:
+        assert text in done.output
+
+
+@pytest.mark.parametrize("command", ["status", "bypass", "release"])
+def test_every_flag_has_its_twin(command: str) -> None:
+    """Shown in the help, as for every other command."""
+    done = CliRunner().invoke(main, [command, "--help"])
+    shown = " ".join(done.output.split())
+    found = main.get_command(click.Context(main), command)
+    assert found
+    for option in found.params:
+        if isinstance(option, click.Option):
+            (name,) = (name.removeprefix("--") for name in option.opts if name.startswith("--"))
+            assert name == "help" or f"env var: LEDGERGATE_{name.replace('-', '_').upper()}" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("30m", timedelta(minutes=30)),
+        ("1h30m", timedelta(minutes=90)),
+        ("1h1m1s", timedelta(seconds=3661)),
+    ],
+)
+def test_durations_are_read_as_kubernetes_writes_them(text: str, duration: timedelta) -> None:
+    """Hours, minutes and seconds, in this order."""
+    assert Duration().convert(text, None, None) == duration
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "30m1h", "-5m", "1.5h", "1h 30m", "٣m"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """Above all a bare number, which could be anything."""
+    with pytest.raises(click.BadParameter, match="expected a duration"):
+        Duration().convert(text, None, None)
+
+
+async def test_without_any_cluster_the_flags_are_named() -> None:
+    """On a laptop without a kubeconfig: what to give."""
+    with pytest.raises(Unusable, match="--kubeconfig or KUBECONFIG"):
+        async with reach(Target()):
+            pass
+
+
+@pytest.mark.parametrize("content", ["{]", "", "[]", "current-context: x\ncontexts: []", "\0"])
+async def test_a_broken_kubeconfig_is_named(content: str, tmp_path: Path) -> None:
+    """However it is broken, the person reads which file it was."""
+    path = tmp_path / "config"
+    path.write_text(content)
+    with pytest.raises(Unusable, match=str(path)):
+        async with reach(Target(kubeconfig=path)):
+            pass
+
+
+async def test_a_context_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistyped --context never falls back to another cluster."""
+    path = tmp_path / "config"
+    cluster = "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: u, user: {token: t}}]\n"
+    path.write_text(f"current-context: x\ncontexts: [{{name: x, context: {{cluster: c, user: u}}}}]\n{cluster}")
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    with pytest.raises(Unusable, match="nosuch"):
+        async with reach(Target(context="nosuch")):
+            pass
+
+
+def test_what_holds_goes_before_what_guards() -> None:
+    """Were the last word gone first, a pod could still come that nothing judges and nobody releases."""
+    kinds = [name.partition("/")[0] for name in GUARDS]
+    assert kinds == [
+        "mutatingadmissionpolicybindings",
+        "mutatingadmissionpolicies",
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+    ]
+
+
+def test_plain_columns_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal, lines that `awk` can read: no colours, no trailing blanks, values under their heading."""
+    survey = Survey(
+        (GateLine("shop", "a-long-name", "knex", None, None, "Unknown", 0, None),),
+        (PodLine("shop", "gateway-1", ("a", "b"), "Behind", "why", None),),
+    )
+    output.show(survey, datetime(2026, 1, 26, tzinfo=UTC), where="in namespace shop")
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line == line.rstrip() and line.isprintable() for line in lines)
+    heading, gate = lines[0], lines[1]
+    assert gate.index("Unknown") == heading.index("STATE")
+    assert "a,b" in lines[-1]

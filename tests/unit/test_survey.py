@@ -1,0 +1,189 @@
+"""What a person is told of gates and held pods, from what the API server keeps."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from webhook.commands.survey import Found, Namespace, PodEvent, PodLine, ShownGate, age, moment, survey
+from webhook.objects import Pod
+
+NOW = datetime(2026, 1, 26, 12, 0, 0, tzinfo=UTC)
+FIRST, SECOND, THIRD = "20260101000000_users", "20260102000000_orders", "20260103000000_index"
+LIVE = {"state": "Live", "head": FIRST, "applied": 1, "heldPods": 1, "history": [{"revision": FIRST}]}
+
+
+def gate(name: str = "app", status: dict[str, Any] | None = None, **spec: Any) -> ShownGate:
+    whole = {
+        "selector": {},
+        "database": {"secretRef": {"name": "pg"}},
+        "ledger": {"dialect": "ledgergate"},
+        **spec,
+    }
+    created = {"name": name, "namespace": "shop", "creationTimestamp": "2026-01-26T11:00:00Z"}
+    body = {"metadata": created, "spec": whole, "status": LIVE if status is None else status}
+    return msgspec.convert(body, ShownGate)
+
+
+def pod(name: str = "gateway", expects: str | None = THIRD, *, held: bool = True) -> Pod:
+    metadata = {"name": name, "namespace": "shop", "uid": name, "creationTimestamp": "2026-01-26T11:55:00Z"}
+    annotations = {} if expects is None else {"ledgergate.dev/revision": expects}
+    gates = [{"name": "ledgergate.dev/ledger"}] if held else []
+    return msgspec.convert(
+        {"metadata": {**metadata, "annotations": annotations}, "spec": {"schedulingGates": gates}}, Pod
+    )
+
+
+def note(message: str, at: str = "2026-01-26T11:56:00.000000Z", uid: str = "gateway") -> PodEvent:
+    return msgspec.convert({"involvedObject": {"uid": uid}, "message": message, "eventTime": at}, PodEvent)
+
+
+def namespace(**labels: str) -> Namespace:
+    return msgspec.convert({"metadata": {"name": "shop", "labels": labels}}, Namespace)
+
+
+def the_pod(*gates: ShownGate, notes: tuple[PodEvent, ...] = (), expects: str | None = THIRD) -> PodLine:
+    (line,) = survey(Found(gates, [pod(expects=expects)], notes), NOW).held
+    return line
+
+
+def remarks(found: ShownGate, *namespaces: Namespace) -> tuple[str, ...]:
+    (line,) = survey(Found([found], [], (), namespaces), NOW).gates
+    return line.remarks
+
+
+def test_a_gate_is_told_as_its_status_has_it() -> None:
+    """One line a gate, sorted; nothing to remark of one that works."""
+    found = survey(Found([gate("b"), gate("a")], []), NOW)
+    assert [line.name for line in found.gates] == ["a", "b"]
+    line = found.gates[0]
+    assert (line.head, line.applied, line.state, line.held, line.remarks) == (FIRST, 1, "Live", 1, ())
+    assert line.created_at == NOW - timedelta(hours=1)
+
+
+def test_only_held_pods_are_told() -> None:
+    """A pod without our gate is not our matter."""
+    found = survey(Found([gate()], [pod("b"), pod("a"), pod("free", held=False)]), NOW)
+    assert [line.name for line in found.held] == ["a", "b"]
+
+
+def test_a_pod_that_nobody_has_looked_at_is_judged_by_the_status() -> None:
+    """Without any Event the reason follows from what the gate's status says of its ledger."""
+    line = the_pod(gate())
+    assert (line.gates, line.reason) == (("app",), "Behind")
+    assert f"ledger app is at {FIRST}, the pod expects {THIRD}" in line.message
+
+
+def test_what_is_true_now_goes_before_what_was_said_once() -> None:
+    """An Event is written once for each reason; the ledger may have moved since."""
+    line = the_pod(gate(), notes=(note("ledger app is at its beginning"),))
+    assert f"ledger app is at {FIRST}" in line.message
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {**LIVE, "state": "Dirty"},
+        {**LIVE, "applied": 200},
+        {**LIVE, "history": [{"revision": FIRST}, {"revision": SECOND}, {"revision": THIRD}], "applied": 3},
+    ],
+    ids=["a failed migration is not in the status", "the history is not whole", "nothing there explains it"],
+)
+def test_what_the_controller_said_counts_where_the_status_tells_less(status: dict[str, Any]) -> None:
+    """The newest of its Events about this very pod is shown."""
+    notes = (
+        note("second", "2026-01-26T11:57:00.000000Z"),
+        note("first"),
+        note("another pod", "2026-01-26T11:59:00.000000Z", uid="other"),
+    )
+    assert the_pod(gate(status=status), notes=notes).message == "second"
+
+
+def test_a_pod_waits_for_each_gate_that_does_not_let_it_go() -> None:
+    """Of two gates that select it, those are named whose ledger is not where the pod needs it."""
+    arrived = {**LIVE, "history": [{"revision": each} for each in (FIRST, SECOND, THIRD)], "applied": 3, "head": THIRD}
+    assert the_pod(gate("late"), gate("there", arrived)).gates == ("late",)
+    assert the_pod(gate("late"), gate("later")).gates == ("late", "later")
+
+
+def test_a_pod_that_may_go_says_who_is_missing() -> None:
+    """A good verdict and still held: then nobody acts, and that is what is said."""
+    assert "a controller that runs releases it" in the_pod(gate(), expects=FIRST).message
+
+
+def test_a_pod_without_a_gate_says_so() -> None:
+    """A declared revision that no LedgerGate asks for."""
+    line = the_pod()
+    assert (line.gates, line.reason) == ((), "Unselected")
+    assert "no LedgerGate selects it" in line.message
+
+
+def test_a_ledger_that_cannot_be_read_is_the_reason() -> None:
+    """What was last known does not help this pod, so it waits for the database."""
+    line = the_pod(gate(status={**LIVE, "state": "Unreachable"}))
+    assert line.reason == "Unreachable"
+
+
+def test_a_gate_that_nobody_looks_at_asks_for_the_controller() -> None:
+    """No status at all: the controller does not run, or may not write."""
+    (remark,) = remarks(gate(status={}))
+    assert "ledgergate controller" in remark
+
+
+def test_a_gate_that_does_not_work_says_why() -> None:
+    """Its own condition's message, which has the remedy."""
+    conditions = [{"type": "Ready", "status": "False", "message": "Secret pg does not exist; create it"}]
+    assert remarks(gate(status={**LIVE, "state": "Misconfigured", "conditions": conditions})) == (
+        "Secret pg does not exist; create it",
+    )
+
+
+def test_a_running_migration_is_told() -> None:
+    """Which one, by whom, and for how long."""
+    running = {"revision": SECOND, "holder": "migrate-x7k2", "since": "2026-01-26T11:58:00Z"}
+    assert remarks(gate(status={**LIVE, "migration": running})) == (f"{SECOND} is running, by migrate-x7k2, for 2m",)
+
+
+def test_a_bypass_is_told_while_it_is_in_force() -> None:
+    """Until when and why; nothing any more when it is over."""
+    (remark,) = remarks(gate(bypass={"until": "2026-01-26T12:30:00Z", "reason": "incident 7"}))
+    assert "until 2026-01-26 12:30:00 UTC" in remark
+    assert "incident 7" in remark
+    assert remarks(gate(bypass={"until": "2026-01-26T11:30:00Z", "reason": "incident 7"})) == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ({}, "kubectl label namespace shop ledgergate.dev/admission=enabled"),
+        ({"ledgergate.dev/admission": "audit"}, "verdicts are only told"),
+        ({"ledgergate.dev/admission": "yes"}, "kubectl label namespace shop"),
+    ],
+)
+def test_a_gate_in_a_namespace_that_has_not_opted_in_says_how(labels: dict[str, str], says: str) -> None:
+    """The commonest reason why a gate holds nothing."""
+    (remark,) = remarks(gate(), namespace(**labels))
+    assert says in remark
+    assert remarks(gate(), namespace(**{"ledgergate.dev/admission": "enabled"})) == ()
+
+
+def test_audit_is_told() -> None:
+    """A gate that only tells verdicts holds nothing, and says so."""
+    (remark,) = remarks(gate(mode="Audit"))
+    assert "every pod starts" in remark
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-5, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (86400 * 3, "3d")]
+)
+def test_ages_are_written_as_kubectl_does(seconds: int, text: str) -> None:
+    """The greatest unit of which there are two."""
+    assert age(NOW - timedelta(seconds=seconds), NOW) == text
+
+
+@pytest.mark.parametrize("text", [None, "", "yesterday", "2026-13-01T00:00:00Z"])
+def test_a_time_that_cannot_be_read_is_none(text: str | None) -> None:
+    """A status that somebody wrote by hand ends no command."""
+    assert moment(text) is None
+    assert age(moment(text), NOW) == ""
