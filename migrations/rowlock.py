@@ -50,11 +50,11 @@ async def clear(session: Session, location: Location) -> Sequence[Owner]:
     if table is None or statement is None:
         return ()
     bare = table.rpartition(".")[2].strip('"')
-    key = None if dialect.key is None else dialect.key(place)
+    keys = list(dialect.keys(place))
     try:
         async with session.transaction():
             await session.execute(bind(_SQL["seize"], lock=table))
-            rows = await session.rows(_SQL["owners"], place.relation, table, place.table, bare, dialect.name, key)
+            rows = await session.rows(_SQL["owners"], place.relation, table, place.table, bare, dialect.name, keys)
             if not rows:
                 await session.execute(statement)
             return tuple(Owner(row["pid"], row["application_name"] or "", row["reason"]) for row in rows)

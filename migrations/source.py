@@ -130,10 +130,7 @@ async def running(session: Session, location: Location, now: datetime) -> Run | 
     Raises:
         DatabaseError: As `failures` says.
     """
-    keys = [lock.key(location.place.relation)]
-    if location.dialect.key is not None:
-        keys.append(location.dialect.key(location.place))
-    for key in keys:
+    for key in (lock.key(location.place.relation), *location.dialect.keys(location.place)):
         holder = await lock.holder(session, key)
         if holder is not None:
             since = None if holder.seconds is None else now - timedelta(seconds=holder.seconds)

@@ -72,7 +72,7 @@ class Dialect:
 
     Attributes:
         name: As users write it in a gate's `spec.ledger.dialect`; its statements are in `sql/NAME.sql`, where the block
-            `read` gives every record, `{table}` stands for the table and `{held}` for whether `key` is locked.
+            `read` gives every record, `{table}` stands for the table and `{held}` for whether one of `keys` is locked.
         table: What the tool calls the table unless told otherwise.
         columns: Those that the table must have.
         record: Makes a record of one row of `read`.
@@ -82,7 +82,8 @@ class Dialect:
         apart: Tables that a namesake creates there.
         history: What the tool keeps of what it has applied, and in which order `read` gives it.
         naming: When a declared revision and a recorded one are the same.
-        key: Of the advisory lock under which the tool runs; None where it takes none, or one that cannot be known.
+        keys: Of the advisory lock under which the tool runs, all that it may have; none where it takes none, or one
+            that cannot be known.
         row_lock: The lock that a killed process leaves behind; None where there is none.
     """
 
@@ -96,7 +97,7 @@ class Dialect:
     apart: frozenset[str] = frozenset()
     history: History = History.NAMES
     naming: Naming = Naming.NAME
-    key: Callable[[Place], int] | None = None
+    keys: Callable[[Place], Sequence[int]] = lambda _place: ()
     row_lock: LockTable | None = None
 
     def candidates(self) -> Sequence[Dialect]:
@@ -109,7 +110,7 @@ class Dialect:
 
     def select(self, place: Place) -> str:
         """Give the statement that reads the ledger, oldest record first."""
-        held = "" if self.key is None else bind(_statements("reading")["held"], key=literal(self.key(place)))
+        held = bind(_statements("reading")["held"], keys=", ".join(map(literal, self.keys(place))))
         return bind(_statements(self.name)["read"], table=place.relation, held=held)
 
     def read_lock(self, place: Place) -> str | None:

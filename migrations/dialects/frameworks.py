@@ -20,8 +20,8 @@ def _rails(row: Mapping[str, Any]) -> Record:
     return Record(row["version"], State.APPLIED)
 
 
-def _salted(salt: int, place: Place) -> int:
-    return salt * crc32(place.database.encode())
+def _salted(salt: int, place: Place) -> tuple[int, ...]:
+    return (salt * crc32(place.database.encode()),)
 
 
 RAILS = Dialect(
@@ -32,7 +32,7 @@ RAILS = Dialect(
     beside=frozenset({"ar_internal_metadata"}),
     record=_rails,
     naming=Naming.VERSION,
-    key=lambda place: _salted(_RAILS_SALT, place),  # ActiveRecord::Migrator::MIGRATOR_SALT
+    keys=lambda place: _salted(_RAILS_SALT, place),  # ActiveRecord::Migrator::MIGRATOR_SALT
 )
 
 
@@ -64,7 +64,7 @@ SQLX = Dialect(
     columns=frozenset({"version", "description", "installed_on", "success", "checksum", "execution_time"}),
     record=_sqlx,
     naming=Naming.VERSION,
-    key=lambda place: _salted(_SQLX_SALT, place),
+    keys=lambda place: _salted(_SQLX_SALT, place),  # its command line takes none, its library does
 )
 
 DIALECTS = (RAILS, ECTO, SQLX)

@@ -20,10 +20,14 @@ def _number(row: Mapping[str, Any]) -> Record:
     return Record(str(row["version"]), State(row["state"]))
 
 
-def _golang_migrate_key(place: Place) -> int:
-    """Give the key as golang-migrate's `GenerateAdvisoryLockId` makes it."""
-    subject = f"{place.schema}\0{place.table}\0{place.database}"
-    return crc32(subject.encode()) * _GOLANG_MIGRATE_SALT % 2**32
+def _golang_migrate_keys(place: Place) -> tuple[int, ...]:
+    """Give the keys that golang-migrate's `GenerateAdvisoryLockId` makes.
+
+    Who opens a URL, as its command line does, has the path of it for the database's name; who brings a connection
+    (`WithInstance`) has the name itself.
+    """
+    subjects = (f"{place.schema}\0{place.table}\0{database}" for database in (f"/{place.database}", place.database))
+    return tuple(crc32(subject.encode()) * _GOLANG_MIGRATE_SALT % 2**32 for subject in subjects)
 
 
 GOLANG_MIGRATE = Dialect(
@@ -33,7 +37,7 @@ GOLANG_MIGRATE = Dialect(
     record=_number,
     history=History.NUMBER,
     naming=Naming.VERSION,
-    key=_golang_migrate_key,
+    keys=_golang_migrate_keys,
 )
 
 
@@ -47,7 +51,7 @@ GOOSE = Dialect(
     columns=frozenset({"id", "version_id", "is_applied", "tstamp"}),
     record=_goose,
     naming=Naming.VERSION,
-    key=lambda _: 4097083626,  # goose's lock.DefaultLockID, for those who ask for a lock
+    keys=lambda _place: (4097083626,),  # goose's lock.DefaultLockID, for those who ask for a lock
 )
 
 
@@ -84,7 +88,7 @@ ATLAS = Dialect(
     columns=frozenset({"version", "type", "applied", "total", "executed_at", "error", "hash", "operator_version"}),
     record=_atlas,
     naming=Naming.PREFIX,
-    key=lambda _: 0xA02049D8,  # FNV-1 over `atlas_migrate_execute`
+    keys=lambda _place: (0xA02049D8,),  # FNV-1 over `atlas_migrate_execute`
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from migrations.dialects.dialect import Dialect, LockTable, Place
+from migrations.dialects.dialect import Dialect, LockTable
 from migrations.ledger import Record, State
 from migrations.naming import Naming
 from migrations.revision import canonical
@@ -30,17 +30,12 @@ def _node_pg_migrate(row: Mapping[str, Any]) -> Record:
     return Record(canonical(row["name"]), State.APPLIED, finished_at=row["run_on"])
 
 
-def _node_pg_migrate_key(_place: Place) -> int:
-    """The tool's own number, `PG_MIGRATE_LOCK_ID`; one for all ledgers of a database."""
-    return 7241865325823964
-
-
 NODE_PG_MIGRATE = Dialect(
     name="node-pg-migrate",
     table="pgmigrations",
     columns=frozenset({"id", "name", "run_on"}),
     record=_node_pg_migrate,
-    key=_node_pg_migrate_key,
+    keys=lambda _place: (7241865325823964,),  # `PG_MIGRATE_LOCK_ID`, one for all ledgers of a database
 )
 
 
@@ -88,17 +83,12 @@ def _prisma(row: Mapping[str, Any]) -> Record:
     )
 
 
-def _prisma_key(_place: Place) -> int:
-    """The number of Prisma's schema engine, one for all ledgers of a database."""
-    return 72707369
-
-
 PRISMA = Dialect(
     name="prisma",
     table="_prisma_migrations",
     columns=frozenset({"migration_name", "checksum", "started_at", "finished_at", "rolled_back_at", "logs"}),
     record=_prisma,
-    key=_prisma_key,
+    keys=lambda _place: (72707369,),  # of Prisma's schema engine, one for all ledgers of a database
 )
 
 DIALECTS = (KNEX, NODE_PG_MIGRATE, UMZUG, TYPEORM, DRIZZLE, PRISMA)

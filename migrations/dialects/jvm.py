@@ -26,9 +26,9 @@ def _flyway(row: Mapping[str, Any]) -> Record:
     )
 
 
-def _flyway_key(place: Place) -> int:
+def _flyway_keys(place: Place) -> tuple[int, ...]:
     """Give the key as Flyway's `PostgreSQLAdvisoryLockTemplate` makes it, of the table's quoted name."""
-    return _FLYWAY + _java_hash(place.relation)
+    return (_FLYWAY + _java_hash(place.relation),)
 
 
 def _java_hash(text: str) -> int:
@@ -46,7 +46,7 @@ FLYWAY = Dialect(
     columns=frozenset({"installed_rank", "version", "description", "type", "script", "installed_on", "success"}),
     record=_flyway,
     naming=Naming.DOTTED,
-    key=_flyway_key,
+    keys=_flyway_keys,
 )
 
 

@@ -58,13 +58,13 @@ cross join ({mark}) as mark
 order by ledger.mark_place
 
 -- name: held
--- Whether the session-level lock of this key is taken in this database.
+-- Whether a lock of one of these keys is taken in this database. PostgreSQL, chapter "pg_locks": a bigint key is shown
+-- as its halves.
 exists (
     select from pg_catalog.pg_locks as held
     where held.locktype = 'advisory'
         and held.granted
         and held.objsubid = 1
-        and held.classid = (({key}::bigint >> 32) & 4294967295)::oid
-        and held.objid = ({key}::bigint & 4294967295)::oid
+        and (held.classid::bigint << 32 | held.objid::bigint) = any(array[{keys}]::bigint[])
         and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
 )

@@ -6,7 +6,7 @@ lock table {lock} in share row exclusive mode
 
 -- name: owners
 -- Sessions that may be at work under the row lock: $1 and $2 are the quoted names of the ledger and of the lock's table,
--- $3 and $4 the same without schema and quotes, $5 is the dialect and $6 the key of the tool's advisory lock or null.
+-- $3 and $4 the same without schema and quotes, $5 is the dialect and $6 the keys of the tool's advisory lock.
 -- Locks are shown to everybody (PostgreSQL, chapter "pg_locks"), statements to their own role ("pg_stat_activity").
 with locked as (
     select held.pid, string_agg(distinct held.relation::regclass::text || ' (' || held.mode || ')', ', ') as what
@@ -26,8 +26,7 @@ advisory as (
     where held.granted
         and held.locktype = 'advisory'
         and held.objsubid = 1
-        and held.classid = (($6::bigint >> 32) & 4294967295)::oid
-        and held.objid = ($6::bigint & 4294967295)::oid
+        and (held.classid::bigint << 32 | held.objid::bigint) = any($6::bigint[])
         and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
 )
 select pid, application_name, reason
