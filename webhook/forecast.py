@@ -13,6 +13,9 @@ from webhook.review import WARNING_LIMIT, shorten
 from webhook.verdict import Outcome, Reason, Verdict
 from webhook.workload import Workload
 
+REFUSAL_LIMIT = 500
+"""Characters of a refusal: room for every name, unless somebody tries."""
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -66,7 +69,8 @@ def _forecast(workload: Workload, gate: Gate, verdict: Verdict, why: _Words, *, 
         text = f"this update takes running pods of {{title}} away, and their successors will be {fate}"
         warnings.append(_say(text, workload, ("", {})))
     if gate.policy.on_behind_workload is Action.DENY and verdict.reason is not Reason.UNREACHABLE:
-        refusal = f"pods of {workload.title} would be {fate}: {verdict.message} (onBehindWorkload: Deny)"
+        then = "; apply it again when they may start (onBehindWorkload of LedgerGate {gate} is Deny)"
+        refusal = _say(f"pods of {{title}} would be {fate}: ", workload, (why[0] + then, why[1]), REFUSAL_LIMIT)
         return Forecast(verdict, tuple(warnings), refusal)
     return Forecast(verdict, tuple(warnings))
 
@@ -98,13 +102,13 @@ _WHY = {
 }
 
 
-def _say(beginning: str, workload: Workload, why: _Words) -> str:
-    """Fill names into a sentence; where it is too long for a warning, the longest of them are cut to what has room."""
+def _say(beginning: str, workload: Workload, why: _Words, limit: int = WARNING_LIMIT) -> str:
+    """Fill names into a sentence; where it is too long, the longest of them are cut to what has room."""
     template = beginning + why[0]
     names = {place: name for place, name in {**why[1], "title": workload.title}.items() if f"{{{place}}}" in template}
     room = {place: len(name) for place, name in names.items()}
     while True:
         text = template.format(**{place: shorten(name, room[place]) for place, name in names.items()})
-        if len(text) <= WARNING_LIMIT:
+        if len(text) <= limit:
             return text
         room[max(room, key=lambda place: room[place])] -= 1

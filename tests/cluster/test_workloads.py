@@ -122,8 +122,8 @@ def test_a_gate_may_refuse_the_workload(
 
     said = until("the policy to count", refused)
     assert 'admission webhook "workload.ledgergate.dev" denied the request' in said
-    assert f"pods of statefulset/gateway would be held: ledger app is at {FIRST}, the pod expects {THIRD}" in said
-    assert "(onBehindWorkload: Deny)" in said
+    assert f"pods of statefulset/gateway would be held: ledger app is at {FIRST}, the image expects {THIRD}" in said
+    assert "(onBehindWorkload of LedgerGate app is Deny)" in said
     assert "denied" not in "\n".join(apply(behind, workload("StatefulSet", FIRST, replicas=2)))
     migrate(tmp_path / "migrations", database)
     assert warnings(apply(behind, workload("StatefulSet", THIRD))) == []

@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrations.ledger import Ledger, Record, State
 from migrations.reading import Fault, Reading
-from webhook.forecast import Forecast, foretell
+from webhook.forecast import REFUSAL_LIMIT, Forecast, foretell
 from webhook.gate import Action, Gate, Mode, Policy
 from webhook.objects import Pod
 from webhook.review import WARNING_LIMIT
@@ -150,13 +150,12 @@ def test_an_audit_never_says_will() -> None:
 
 
 def test_a_workload_is_refused_where_the_gate_says_so() -> None:
-    """The message names workload, state and the field that refuses."""
+    """The message names workload, state, what to do, and the field that refuses."""
     refusing = gate(on_behind_workload=Action.DENY)
-    refusal = tell(workload(), ledger(A), refusing).refusal
-    assert refusal.startswith(
-        f"pods of deployment/gateway would be held: ledger cliscale is at {A}, the pod expects {B}"
+    assert tell(workload(), ledger(A), refusing).refusal == (
+        f"pods of deployment/gateway would be held: ledger cliscale is at {A}, the image expects {B}; apply it again "
+        "when they may start (onBehindWorkload of LedgerGate cliscale is Deny)"
     )
-    assert refusal.endswith("(onBehindWorkload: Deny)")
     assert tell(workload(), ledger(A, B), refusing).refusal == ""
 
 
@@ -173,6 +172,7 @@ def test_an_outage_of_the_database_refuses_no_workload() -> None:
     assert forecast.refusal == ""
 
 
+@settings(deadline=None)
 @given(
     name=st.text("abc-xyz{}", min_size=1, max_size=253),
     gate_name=st.text("gate-{}", min_size=1, max_size=63),
@@ -182,9 +182,11 @@ def test_an_outage_of_the_database_refuses_no_workload() -> None:
 def test_a_warning_fits_whatever_the_names(name: str, gate_name: str, revision: str, head: str) -> None:
     """At most 120 characters; a revision's time, by which it is known, is never cut off before its name is."""
     subject = workload("StatefulSet", name, revision)
-    warnings = tell(subject, ledger(head), gate(gate_name), updated=True).warnings
-    assert len(warnings) == 2
-    assert all(len(warning) <= WARNING_LIMIT and warning.isprintable() for warning in warnings)
+    forecast = tell(subject, ledger(head), gate(gate_name, on_behind_workload=Action.DENY), updated=True)
+    assert len(forecast.warnings) == 2
+    assert all(len(warning) <= WARNING_LIMIT and warning.isprintable() for warning in forecast.warnings)
+    assert len(forecast.refusal) <= REFUSAL_LIMIT
+    assert forecast.refusal.isprintable()
 
 
 def test_a_pod_template_is_judged_as_its_pods_are() -> None:
