@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from migrations import reader, runner
+from migrations import reader
 from migrations.database import DatabaseError
-from migrations.ledger import State
+from migrations.ledger import History, State
+from migrations.looking import look
 from migrations.reading import Fault
 
 if TYPE_CHECKING:
@@ -43,14 +44,17 @@ class Lack:
     unreachable: bool
 
 
-async def arrival(job: Job, expected: Revision, report: Report, *, limit: float) -> Lack | None:
+async def arrival(
+    job: Job, expected: Revision, report: Report, *, limit: float, names: Sequence[str] = ()
+) -> Lack | None:
     """Wait until the ledger holds `expected` and, in its long form, all that must have come before it.
 
     Args:
-        job: Which ledger; its files, if any, name what is missing.
+        job: Which ledger.
         expected: The revision.
         report: Told every ten seconds what is missing and who is at work.
         limit: Seconds to wait at most; with 0 the ledger is read once.
+        names: The revisions that we know, in order, to name what is missing.
 
     Returns:
         None as soon as the ledger holds it, else what was missing when the time was up.
@@ -72,10 +76,10 @@ async def arrival(job: Job, expected: Revision, report: Report, *, limit: float)
             known = watcher.reading.fault is not Fault.UNREAD
             end = deadline if known else deadline + PACE.timeout  # one look at least, even with no time to wait
             if clock() >= end:
-                return await _lack(job, expected, watcher.reading, why.error)
+                return await _lack(job, expected, names, watcher.reading, why.error)
             if known and clock() >= told_at + EVERY:
                 told_at = clock()
-                lack = await _lack(job, expected, watcher.reading, why.error)
+                lack = await _lack(job, expected, names, watcher.reading, why.error)
                 report.say("waiting_for", f"waiting for {expected.name}: {lack.text}", revision=expected.name)
                 continue  # there may be news by now
             with suppress(TimeoutError):
@@ -97,7 +101,12 @@ def missing(expected: Revision, ledger: Ledger, names: Sequence[str]) -> str:
         ledger: What is recorded.
         names: The revisions that we know, in order; they may be none.
     """
-    absent = [name for name in names if name <= expected.name and not ledger.contains(name)]
+    key = ledger.naming.key
+    ours = [key(name) for name in names]
+    end = ours.index(key(expected.name)) + 1 if key(expected.name) in ours else 0
+    # Of a tool that keeps heads alone, what is below a head is not known.
+    known = () if ledger.history is History.HEADS else names[:end]
+    absent = [name for name in known if not ledger.contains(name)]
     if absent:
         more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
         text = f"missing {', '.join(absent[:_SHOWN])}{more}"
@@ -107,9 +116,9 @@ def missing(expected: Revision, ledger: Ledger, names: Sequence[str]) -> str:
         text = f"{expected.name} is not applied"
     dirty = ledger.dirty
     if dirty is not None and dirty.state is State.FAILED:
-        text += f"; {dirty.revision} failed: {dirty.error}"
+        text += f"; {dirty.revision} failed{f': {dirty.error}' if dirty.error else ''}"
     elif dirty is not None:
-        text += f"; {dirty.revision} was begun by {dirty.applied_by} and has not ended"
+        text += f"; {dirty.revision} was begun{f' by {dirty.applied_by}' if dirty.applied_by else ''} and has not ended"
     return f"{text}; the head is {ledger.head or 'none'}"
 
 
@@ -117,13 +126,13 @@ def _holds(reading: Reading, expected: Revision) -> bool:
     return reading.ledger is not None and not reading.ledger.gap(expected)
 
 
-async def _lack(job: Job, expected: Revision, reading: Reading, error: str) -> Lack:
+async def _lack(job: Job, expected: Revision, names: Sequence[str], reading: Reading, error: str) -> Lack:
     if reading.fault is not None or reading.ledger is None:
         return Lack(f"the ledger cannot be read: {error or reading.fault or Fault.UNREAD}", unreachable=True)
-    text = missing(expected, reading.ledger, [migration.revision for migration in job.migrations])
+    text = missing(expected, reading.ledger, names)
     with suppress(DatabaseError, reader.LedgerUnreadable, TimeoutError):
         async with asyncio.timeout(_ASKING):
-            _, holder = await runner.look(replace(job, connect_timeout=_ASKING))
+            holder = (await look(replace(job, connect_timeout=_ASKING))).holder
             text += f"; the lock is held by {holder}" if holder else "; nobody is migrating now"
     return Lack(text, unreachable=False)
 

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrations.commands import authoring, bookkeeping, changes, executing, linting, views, waiting
+from migrations.commands import authoring, bookkeeping, changes, executing, foreign, linting, views, waiting
 from migrations.flags import SECONDS, command, examples, flag, limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from migrations.flags import Command
     from migrations.invocation import Options
     from migrations.report import Report
 
@@ -26,6 +29,11 @@ def migrate() -> None:
     A migration is <14 digits>_<name>.sql with `-- migrate:up` and `-- migrate:down` sections, or a .py file with
     `async def up(connection)` on an asyncpg connection.
     """
+
+
+def in_dialect(help_text: str) -> Callable[[Command], Command]:
+    """Declare the flag that names another tool's ledger."""
+    return flag("--dialect", help_text, metavar="NAME")
 
 
 @migrate.command(
@@ -77,9 +85,12 @@ def down(options: Options, report: Report, **flags: Any) -> int:
 )
 @flag("--json", "Write one JSON object.", "as_json", is_flag=True)
 @flag("--check", "Exit 3 unless the ledger holds every migration of the directory.", is_flag=True)
+@in_dialect("Whose ledger and directory these are, such as knex, or auto; without it, ours.")
 @command
-def status(options: Options, report: Report, **flags: Any) -> int:
+def status(options: Options, report: Report, dialect: str | None, **flags: Any) -> int:
     """Show what is applied, pending, missing, changed or dirty, and who holds the lock. Writes nothing."""
+    if dialect is not None:
+        return foreign.status(options, report, dialect=dialect, **flags)
     return views.status(options, report, **flags)
 
 
@@ -107,6 +118,7 @@ def verify(options: Options, report: Report, **flags: Any) -> int:
     )
 )
 @flag("--revision", "What to wait for, as NAME or NAME+COUNT.DIGEST; without it, all of --dir.", metavar="REV")
+@in_dialect("Whose ledger and directory these are, such as knex; without it, ours.")
 @flag("--timeout", "How long to wait.", type=SECONDS, default=600.0, show_default=True, metavar="SECONDS")
 @command
 def wait(options: Options, report: Report, **flags: Any) -> int:
@@ -130,7 +142,8 @@ def wait(options: Options, report: Report, **flags: Any) -> int:
 @click.argument("command", metavar="-- CMD ...", nargs=-1, required=True, type=click.UNPROCESSED)
 @flag(
     "--expect",
-    "What the ledger must hold afterwards, as NAME or NAME+COUNT.DIGEST; when it holds it already, CMD is not run.",
+    "What the ledger must hold afterwards, as NAME or NAME+COUNT.DIGEST, or `all` of --dir. When it holds it already, "
+    "CMD is not run.",
     metavar="REV",
 )
 @flag(
@@ -206,11 +219,20 @@ def new(options: Options, report: Report, **flags: Any) -> int:
     return authoring.new(options.directory, report, now=datetime.now(UTC), **flags)
 
 
-@migrate.command(epilog=examples('docker build --label dev.ledgergate.revision="$(ledgergate migrate revision)" .'))
+@migrate.command(
+    epilog=examples(
+        'docker build --label dev.ledgergate.revision="$(ledgergate migrate revision)" .',
+        "ledgergate migrate revision --dialect alembic --dir alembic/versions",
+    )
+)
+@in_dialect("Whose directory it is, such as knex; without it, ours.")
+@flag("--ancestors", "Print what leads to it, for tools that record heads alone (Alembic).", is_flag=True)
 @command
-def revision(options: Options, report: Report) -> int:
-    """Print what an image with this directory expects, as NAME+COUNT.DIGEST."""
-    return authoring.revision(options.directory, report)
+def revision(options: Options, report: Report, dialect: str | None, *, ancestors: bool) -> int:
+    """Print what an image with this directory expects, as NAME+COUNT.DIGEST where the ledger can confirm it."""
+    if dialect is None and not ancestors:
+        return authoring.revision(options.directory, report)
+    return foreign.revision(options, report, dialect=dialect, ancestors=ancestors)
 
 
 @migrate.command(

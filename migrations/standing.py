@@ -57,19 +57,24 @@ class Row:
 
 def compare(migrations: Sequence[Migration], ledger: Ledger) -> tuple[Row, ...]:
     """Give every revision of the directory and of the ledger, oldest first."""
-    known = {migration.revision: migration for migration in migrations}
-    edited = {migration.revision for migration, _ in changed(migrations, ledger)}
-    records = {record.revision: record for record in ledger.records}
+    naming = ledger.naming
+    known = {naming.key(migration.revision): migration for migration in migrations}
+    edited = {naming.key(migration.revision) for migration, _ in changed(migrations, ledger)}
+    records = {naming.key(record.revision): record for record in ledger.records}
 
-    def standing(revision: str) -> Standing:
-        record = records.get(revision)
+    def standing(key: str) -> Standing:
+        record = records.get(key)
         if record is None:
             return Standing.PENDING
         if record.state is not State.APPLIED:
             return Standing(record.state)
-        if revision not in known:
+        if key not in known:
             return Standing.MISSING
-        return Standing.CHANGED if revision in edited else Standing.APPLIED
+        return Standing.CHANGED if key in edited else Standing.APPLIED
 
-    names = sorted(known.keys() | records.keys())
-    return tuple(Row(name, standing(name), records.get(name), known.get(name)) for name in names)
+    def row(key: str) -> Row:
+        record, migration = records.get(key), known.get(key)
+        named = migration or records[key]
+        return Row(named.revision, standing(key), record, migration)
+
+    return tuple(row(key) for key in sorted(known.keys() | records.keys(), key=naming.sorting))

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrations.child import ChildError
+from migrations.commands.foreign import known
+from migrations.files import FilesError
+from migrations.inventory import InventoryError
 from migrations.invocation import Exit, Options, perform, unsuccessful, unusable
 from migrations.revision import Revision, RevisionError
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from migrations.report import Report
     from migrations.runner import Job, LockTimeout
 
+ALL = "all"
+"""What --expect may say instead of a revision: every migration of --dir."""
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
@@ -40,14 +45,15 @@ def execute(
 
     try:
         written_in = find(dialect or tool.recognise(command, _script) or "auto")
-        expected = Revision.parse(expect) if expect else None
-    except (DialectError, RevisionError) as error:
+        names = known(written_in, options.directory) if expect == ALL else ()
+        expected = written_in.declare(names) if names else Revision.parse(expect) if expect else None
+    except (DialectError, FilesError, InventoryError, RevisionError) as error:
         return unusable(report, error)
 
     async def work(job: Job) -> int:
         from migrations import foreign  # noqa: PLC0415 - the driver
 
-        order = foreign.Order(command, expected, (), clear_stale_lock, timeout or None)
+        order = foreign.Order(command, expected, names, clear_stale_lock, timeout or None)
         job = replace(job, source=replace(job.source, dialect=written_in))
         execution = foreign.Execution(job, order, report)
         with _forwarding(execution.forward) as received:

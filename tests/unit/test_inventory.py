@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrations.cli import migrate
+from migrations.dialects import DIALECTS, find
+from migrations.inventory import InventoryError, names
+from migrations.ledger import Record, State
+from migrations.tool import recognise
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES = {
+    "knex": (
+        ["20250102000000_b.ts", "20250101000000_a.js", "20250101000000_a.js.map", ".keep", "20250102000000_b.d.ts"],
+        ["20250101000000_a", "20250102000000_b"],
+    ),
+    "node-pg-migrate": (
+        ["1700000000001_b.sql", "1700000000000_a.js", "README.md"],
+        ["1700000000000_a", "1700000000001_b"],
+    ),
+    "sequelize": (["20250101000000-a.js", "20250102000000-b.cjs"], ["20250101000000-a", "20250102000000-b"]),
+    "typeorm": (["1700000000000-Add.ts", "index.ts"], ["1700000000000"]),
+    "prisma": (["20250101000000_a/migration.sql", "migration_lock.toml", "empty/x"], ["20250101000000_a"]),
+    "yoyo": (["0001.a.py", "0001.a.rollback.sql", "0002.b.sql", "__init__.py"], ["0001.a", "0002.b"]),
+    "flyway": (["V10__c.sql", "V2__b.sql", "old/V1_1__a.sql", "U2__b.sql", "R__view.sql"], ["1.1", "2", "10"]),
+    "golang-migrate": (["1_a.up.sql", "1_a.down.sql", "2_b.up.sql"], ["2"]),
+    "goose": (["00001_a.sql", "00002_b.go", "00002_b_test.go"], ["1", "2"]),
+    "dbmate": (["20250101000000_a.sql"], ["20250101000000"]),
+    "rails": (["20250101000000_a.rb", "schema.rb"], ["20250101000000"]),
+    "ecto": (["20250101000000_a.exs", ".formatter.exs"], ["20250101000000"]),
+    "sqlx": (["1_a.up.sql", "1_a.down.sql", "2_b.sql"], ["1", "2"]),
+    "atlas": (["20250101000000_a.sql", "20250102000000.sql", "atlas.sum"], ["20250101000000", "20250102000000"]),
+    "pgroll": (["01_a.json", "02_b.yaml"], ["01_a", "02_b"]),
+    "django": (
+        ["shop/migrations/0001_initial.py", "shop/migrations/__init__.py", "users/migrations/0001_initial.py"],
+        ["shop.0001_initial", "users.0001_initial"],
+    ),
+}
+"""Of each tool: files of its directory, and what its ledger holds when all of them are applied."""
+
+
+def fill(directory: Path, files: list[str]) -> Path:
+    for name in files:
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return directory
+
+
+@pytest.mark.parametrize("dialect", FILES)
+def test_what_an_image_declares_is_what_its_ledger_holds(tmp_path: Path, dialect: str) -> None:
+    """The revision that a build prints is confirmed by the ledger that the tool leaves, and by none that lacks some."""
+    files, recorded = FILES[dialect]
+    fill(tmp_path, files)
+    declared = CliRunner().invoke(migrate, ["revision", "--dialect", dialect, "--dir", str(tmp_path)])
+    assert declared.exit_code == 0, declared.output
+    tool = find(dialect)
+    expected = tool.declare(names(tool.name, tmp_path))
+    assert declared.output == f"{expected}\n"
+    records = [Record(name, State.APPLIED) for name in recorded]
+    assert not tool.ledger_of(records).gap(expected)
+    for missing in range(len(records)):
+        rest = records[:missing] + records[missing + 1 :]
+        assert tool.ledger_of(rest).gap(expected), f"without {recorded[missing]}"
+
+
+def test_drizzle_is_known_by_its_journal(tmp_path: Path) -> None:
+    """What the ledger keeps is the time of an entry."""
+    (tmp_path / "meta").mkdir()
+    journal = {
+        "entries": [{"idx": 1, "when": 1700000000001, "tag": "b"}, {"idx": 0, "when": 1700000000000, "tag": "a"}]
+    }
+    (tmp_path / "meta" / "_journal.json").write_text(json.dumps(journal))
+    assert names("drizzle", tmp_path) == ("1700000000000", "1700000000001")
+    (tmp_path / "meta" / "_journal.json").write_text("{}")
+    with pytest.raises(InventoryError, match="as drizzle-kit writes it"):
+        names("drizzle", tmp_path)
+
+
+def alembic(directory: Path, **parents: str) -> Path:
+    for revision, down in parents.items():
+        (directory / f"{revision}_x.py").write_text(
+            f"revision: str = {revision!r}\ndown_revision = {down}\nnow = print()\n"
+        )
+    return directory
+
+
+def test_alembic_is_known_by_its_files(tmp_path: Path) -> None:
+    """Names are hashes: the head comes last, after all that it builds on, which --ancestors prints."""
+    alembic(tmp_path, z="None", b="'z'", c="'z'", a="('b', 'c')")
+    assert names("alembic", tmp_path) == ("z", "b", "c", "a")
+    flags = ["revision", "--dialect", "alembic", "--dir", str(tmp_path)]
+    assert CliRunner().invoke(migrate, flags).output == "a\n"
+    assert CliRunner().invoke(migrate, [*flags, "--ancestors"]).output == "z,b,c\n"
+
+
+def test_every_problem_of_alembic_is_told_at_once(tmp_path: Path) -> None:
+    """Two heads, a parent without a file, a file that is no Python; and a circle."""
+    alembic(tmp_path, a="None", b="'a'", c="'gone'")
+    (tmp_path / "bad.py").write_text("def")
+    with pytest.raises(InventoryError) as error:
+        names("alembic", tmp_path)
+    assert len(error.value.problems) == 3
+    assert "c builds on gone, which has no file" in str(error.value)
+    assert "expected one head, found b and c" in str(error.value)
+    circle = tmp_path / "circle"
+    circle.mkdir()
+    with pytest.raises(InventoryError, match="a circle"):
+        names("alembic", alembic(circle, a="'c'", b="'a'", c="'b'", head="'a'"))
+
+
+def test_a_directory_that_does_not_tell(tmp_path: Path) -> None:
+    """Missing, empty, or of a tool whose files hold many: exit 2 with what is expected."""
+    for dialect, words in (("knex", "found none"), ("liquibase", "do not tell"), ("auto", "do not tell")):
+        with pytest.raises(InventoryError, match=words):
+            names(dialect, tmp_path)
+    done = CliRunner().invoke(migrate, ["revision", "--dialect", "knex", "--dir", str(tmp_path / "nowhere")])
+    assert done.exit_code == 2
+    assert "expected a directory of migrations" in done.output
+
+
+@pytest.mark.parametrize(
+    ("command", "dialect"),
+    [
+        ("npx knex migrate:latest", "knex"),
+        ("npx --no-install knex@3 migrate:latest --env production", "knex"),
+        ("node_modules/.bin/knex migrate:latest", "knex"),
+        ("npm run migrate:latest", "knex"),
+        ("yarn migrate:latest", "knex"),
+        ("npm run migrate", "prisma"),
+        ("npm run nothing", None),
+        ("npm exec -- typeorm migration:run", "typeorm"),
+        ("python3.12 manage.py migrate", "django"),
+        ("python -m alembic upgrade head", "alembic"),
+        ("env A=b alembic upgrade head", "alembic"),
+        ("migrate -path db -database x up", "golang-migrate"),
+        ("bundle exec rails db:migrate", "rails"),
+        ("mix ecto.migrate", "ecto"),
+        ("./bin/flyway migrate", "flyway"),
+        ("sh -c knex", "knex"),
+        ("make knex", None),
+        ("true", None),
+    ],
+)
+def test_a_tool_is_recognised_by_its_command(command: str, dialect: str | None) -> None:
+    """As itself, by what starts it, or by a script of package.json; what is not known is not guessed."""
+    scripts = {"migrate:latest": "NODE_ENV=x knex migrate:latest", "migrate": "prisma migrate deploy && echo knex"}
+    assert recognise(command.split(), scripts.get) == dialect
+    assert dialect is None or dialect in DIALECTS
+
+
+@given(st.lists(st.text(), min_size=1))
+def test_no_command_is_too_strange(command: list[str]) -> None:
+    """Whatever is called, the answer is a dialect that there is, or none."""
+    found = recognise(command, lambda _: None)
+    assert found is None or found in DIALECTS
