@@ -105,7 +105,9 @@ _WHY = {
 def _say(beginning: str, workload: Workload, why: _Words, limit: int = WARNING_LIMIT) -> str:
     """Fill names into a sentence; where it is too long, the longest of them are cut to what has room."""
     template = beginning + why[0]
-    names = {place: name for place, name in {**why[1], "title": workload.title}.items() if f"{{{place}}}" in template}
+    given = {**why[1], "title": workload.title}
+    # None gets more than half of the room, so that a name of a thousand characters is not cut one by one.
+    names = {place: shorten(name, limit // 2) for place, name in given.items() if f"{{{place}}}" in template}
     room = {place: len(name) for place, name in names.items()}
     while True:
         text = template.format(**{place: shorten(name, room[place]) for place, name in names.items()})
