@@ -13,7 +13,6 @@ from urllib.parse import unquote, urlsplit
 import asyncpg
 import yaml
 
-from migrations.dialects import find
 from tests.cluster.container import Image
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.helm import Helm
@@ -24,6 +23,7 @@ from tests.waiting import until
 EXAMPLE = Path(__file__).parents[2] / "manifests/examples/cliscale"
 CHART = EXAMPLE / "cliscale-chart"
 CONTROLLER = "cliscale/controller"
+LEDGERGATE = Path(sys.executable).with_name("ledgergate")
 GATE = "ledgergate.dev/ledger"
 OLDER, CURRENT, BROKEN = "1.1.0", "1.2.0", "1.3.0"
 """Tags of the images: the last migration missing; as the example stands; one more, which fails."""
@@ -54,9 +54,10 @@ def build_images(directory: Path) -> dict[str, Image]:
 
 
 def revision(image: Image) -> str:
-    """What an image expects of its ledger, as CI would hand it over."""
-    names = [path.stem for path in (image.directory / "src/migrations").iterdir()]
-    return str(find("knex").declare(names))
+    """What an image expects of its ledger: the command that CI runs."""
+    directory = str(image.directory / "src/migrations")
+    command = [str(LEDGERGATE), "migrate", "revision", "--dialect", "knex", "--dir", directory]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
 
 
 def secret(database: str) -> dict[str, str]:

@@ -1,0 +1,49 @@
+"""The pages of docs/, as tests read them: their blocks, their links, and a shell that runs what they show."""
+
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+DOCS = Path(__file__).parents[2] / "docs"
+_BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#]+)(?:#[^)]*)?\)")
+MARK = "# run\n"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Give the blocks of a page in one language, in its order."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return [block["text"] for block in _BLOCK.finditer(text) if block["language"] == language]
+
+
+def links(page: str) -> list[Path]:
+    """Give the files that a page links to."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return [(DOCS / page).parent / link["target"] for link in _LINK.finditer(text)]
+
+
+def walk(page: str, directory: Path, environment: Mapping[str, str]) -> str:
+    """Run a page's marked blocks in one shell that stops at the first command that fails.
+
+    Args:
+        page: name within docs/.
+        directory: where the shell begins.
+        environment: the shell's.
+
+    Returns:
+        What they printed.
+    """
+    marked = [text for text in blocks(page, "sh") if text.startswith(MARK)]
+    assert marked, f"{page} has no block that begins with {MARK.strip()}"
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(("set -euo pipefail", "set -x", *marked))],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    return done.stdout

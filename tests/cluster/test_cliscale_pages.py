@@ -1,0 +1,95 @@
+"""What the guides say can be read, applied and run: their manifests, their commands, their links."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from migrations.cli import migrate
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.installation import Installation
+from tests.cluster.pages import DOCS, blocks, links, walk
+
+PAGES = [
+    "quick-start.md",
+    "concepts.md",
+    "operations.md",
+    "expand-contract.md",
+    "comparison.md",
+    "failure-modes.md",
+    *(f"how-to/{path.name}" for path in sorted((DOCS / "how-to").iterdir())),
+]
+HEAD = "revision = {!r}\ndown_revision = {!r}\n"
+PROJECTS: dict[str, tuple[dict[str, str], str]] = {
+    "knex": (
+        {"migrations/20250101000000_users.ts": "", "migrations/20250102000000_orders.js": ""},
+        "20250102000000_orders+2.",
+    ),
+    "alembic": (
+        {
+            "alembic/versions/1975ea83b712_users.py": HEAD.format("1975ea83b712", None),
+            "alembic/versions/ae1027a6acf5_orders.py": HEAD.format("ae1027a6acf5", "1975ea83b712"),
+        },
+        "ae1027a6acf5\n1975ea83b712\n",
+    ),
+    "django": (
+        {"users/migrations/0001_initial.py": "", "orders/migrations/0002_order_total.py": ""},
+        "orders.0002_order_total+2.",
+    ),
+    "prisma": (
+        {f"prisma/migrations/2025010{day}000000_step/migration.sql": "" for day in (1, 2)},
+        "20250102000000_step+2.",
+    ),
+    "flyway": ({"sql/V1_2__users.sql": "", "sql/V1_3__orders.sql": "", "sql/R__views.sql": ""}, "1.3+2."),
+}
+"""By tool: the files of a small project, and how what its page prints begins."""
+
+
+@pytest.mark.parametrize("tool", PROJECTS)
+def test_a_guide_finds_what_an_image_expects(tool: str, tmp_path: Path) -> None:
+    """The commands of a guide's image give the revision of the tool's own files."""
+    files, printed = PROJECTS[tool]
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    assert walk(f"how-to/{tool}.md", tmp_path, {"PATH": path}).startswith(printed)
+
+
+def test_every_guide_is_tested() -> None:
+    """A new page beside these is looked at as well."""
+    assert {f"{tool}.md" for tool in PROJECTS} == {path.name for path in (DOCS / "how-to").iterdir()}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_manifests_are_accepted(page: str, plane: ControlPlane, installation: Installation, namespace: str) -> None:
+    """Every object that a page shows is one that the API server takes; what is a piece of one can be read."""
+    del installation
+    found = [part for text in blocks(page, "yaml") for part in yaml.safe_load_all(text)]
+    objects = [part for part in found if "kind" in part]
+    for part in objects:
+        part["metadata"]["namespace"] = namespace
+        said = plane.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(part))
+        assert "serverside-applied" in said
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """Every file that a page names is there."""
+    assert [str(target) for target in links(page) if not target.exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_are_ones_that_there_are(page: str) -> None:
+    """What a page shows of `ledgergate migrate` is taken by the program, flag by flag."""
+    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
+    for name, rest in re.findall(r"ledgergate migrate ([a-z]+)((?:[^\n#|)]|\)\")*)", text):
+        words = re.sub(r"\$\([^)]*\)|\"|'|>.*", "", rest).split()
+        known = {
+            flag for parameter in migrate.commands[name].params for flag in (*parameter.opts, *parameter.secondary_opts)
+        }
+        own = words[: words.index("--")] if "--" in words else words
+        assert [word for word in own if word.startswith("--") and word not in known] == [], rest
