@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-_DIGITS = re.compile(r"[0-9]+")
-_NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*\Z")
-_DOTTED = re.compile(r"[VB]?(?P<version>[0-9]+(?:[._][0-9]+)*)(?:__.*)?\Z", re.DOTALL)
-_TIMESTAMP = re.compile(r"(?P<first>[0-9]{13})-.*\Z|.*(?P<last>[0-9]{13})\Z", re.DOTALL)
+# Compiled when one is first needed, which `re` remembers: the native ledger, whose start-up counts, needs none.
+_DIGITS = r"[0-9]+"
+_NUMBERS = r"[0-9]+(?:\.[0-9]+)*\Z"
+_DOTTED = r"(?s)[VB]?(?P<version>[0-9]+(?:[._][0-9]+)*)(?:__.*)?\Z"
+_TIMESTAMP = r"(?s)(?P<first>[0-9]{13})-.*\Z|.*(?P<last>[0-9]{13})\Z"
 
 
 class Naming(StrEnum):
@@ -36,21 +37,21 @@ class Naming(StrEnum):
             case Naming.NAME:
                 return name
             case Naming.VERSION:
-                digits = _DIGITS.match(name)
+                digits = re.match(_DIGITS, name)
                 return str(int(digits[0])) if digits else name
             case Naming.DOTTED:
-                dotted = _DOTTED.match(name)
+                dotted = re.match(_DOTTED, name)
                 return _normal(dotted["version"]) if dotted else name
             case Naming.PREFIX:
                 return name.partition("_")[0] or name
             case Naming.TIMESTAMP:
-                stamp = _TIMESTAMP.match(name)
+                stamp = re.match(_TIMESTAMP, name)
                 return (stamp["first"] or stamp["last"]) if stamp else name
 
     def sorting(self, name: str) -> tuple[tuple[int, ...], str]:
         """Give what the tool sorts by: numbers where the key is made of them, after names that have none."""
         key = self.key(name)
-        if self in {Naming.NAME, Naming.PREFIX} or not _NUMBERS.match(key):
+        if self in {Naming.NAME, Naming.PREFIX} or not re.match(_NUMBERS, key):
             return (), key
         return tuple(map(int, key.split("."))), ""
 

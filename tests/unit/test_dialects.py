@@ -29,6 +29,7 @@ def test_each_dialect_reads_the_table_that_is_named(dialect: Dialect) -> None:
     assert find(dialect.name) is dialect
     assert dialect.candidates() == (dialect,)
     assert hash(dialect)
+    assert ("pg_locks" not in statement) or dialect.keys(PLACE)
 
 
 @pytest.mark.parametrize("dialect", [d for d in described() if d.row_lock], ids=lambda dialect: dialect.name)
