@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -43,6 +43,19 @@ class _PatientLock(LeaseLock):
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
         return await self._patiently(super().update(name, namespace, updated_record))
+
+    # The election thinks in local time without a zone, which the library writes into the Lease as if it were UTC.
+
+    def time_str_to_iso(self, str_time: str) -> str:
+        return f"{datetime.fromisoformat(str_time).astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+    def election_record(self, lease: Any) -> LeaderElectionRecord:
+        record: LeaderElectionRecord = super().election_record(lease)
+        for name in ("acquire_time", "renew_time"):
+            written = getattr(lease.spec, name, None)
+            if written is not None:
+                setattr(record, name, str(written.astimezone().replace(tzinfo=None)))
+        return record
 
     async def _patiently(self, attempt: Coroutine[Any, Any, bool]) -> bool:
         try:

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +31,7 @@ GRACE = 2.0
 
 LEADER = """
 import asyncio, sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from webhook.cluster import Cluster
 from webhook.leadership import Leadership
@@ -174,6 +175,26 @@ async def test_a_leader_that_dies_is_replaced(kubeconfig: Path) -> None:
                 assert await leads(two, 30) <= SECONDS + GRACE
         finally:
             leader.kill()
+
+
+async def test_the_lease_is_written_in_utc(plane: ControlPlane, kubeconfig: Path) -> None:
+    """Wherever the replica's clock is set to, others read the Lease's times as they are; renewing shifts none."""
+    command = [sys.executable, "-c", LEADER, str(kubeconfig), "30"]
+    elsewhere = {**os.environ, "TZ": "Asia/Tokyo"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=elsewhere) as leader:  # noqa: ASYNC220
+        try:
+            assert leader.stdout is not None
+            assert await asyncio.to_thread(leader.stdout.readline) == "leads\n"
+            first = await asyncio.to_thread(_renewed, plane)
+            async with asyncio.timeout(20):
+                while await asyncio.to_thread(_renewed, plane) == first:  # noqa: ASYNC110 - another process's doing
+                    await asyncio.sleep(0.1)
+            get = ("get", "lease", LEASE[1], "-n", LEASE[0], "-o", "jsonpath={.spec.acquireTime} {.spec.renewTime}")
+            acquired, renewal = map(datetime.fromisoformat, plane.kubectl(*get).split())
+        finally:
+            leader.kill()
+    assert abs(datetime.now(UTC) - renewal) < timedelta(minutes=5)
+    assert timedelta() < renewal - acquired < timedelta(minutes=5)
 
 
 async def test_who_comes_back_under_his_own_name_leads_at_once(plane: ControlPlane, kubeconfig: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from webhook.errors import ClusterError, Expired, Forbidden, Unavailable
 from webhook.objects import Metadata, Secret
-from webhook.reflector import Change, ChangeKind, Reflector
+from webhook.reflector import Change, ChangeKind, Listing, Reflector, Unreadable
 
 QUICK = (0.001, 0.008)
 Told = tuple[str | None, str | None]
@@ -23,6 +23,7 @@ class Store:
     def __init__(self) -> None:
         self.version = 10
         self.items: dict[str, Secret] = {}
+        self.unreadable: dict[str, Unreadable] = {}
         self.events: list[Change[Secret]] = []
         self.compacted = 0
         self.lists = 0
@@ -37,13 +38,25 @@ class Store:
         kind = ChangeKind.MODIFIED if name in self.items else ChangeKind.ADDED
         self.version += 1
         metadata = Metadata(name=name, namespace="ns", uid=uid, resource_version=str(self.version))
+        self.unreadable.pop(name, None)
         self.items[name] = Secret(metadata=metadata)
         self._tell(kind, self.items[name])
+
+    def spoil(self, name: str) -> None:
+        """Make one unreadable to us, as another version of ours may."""
+        self.version += 1
+        metadata = Metadata(name=name, namespace="ns", uid="u", resource_version=str(self.version))
+        self.unreadable[name] = Unreadable(metadata, "strange")
+        self.items.pop(name, None)
+        self.events.append(Change(ChangeKind.MODIFIED, str(self.version), self.unreadable[name]))
+        self._wake()
 
     def delete(self, name: str) -> None:
         """Delete one that is there."""
         self.version += 1
-        self._tell(ChangeKind.DELETED, self.items.pop(name))
+        known = self.items.pop(name, None) or self.unreadable.pop(name)
+        self.events.append(Change(ChangeKind.DELETED, str(self.version), known))
+        self._wake()
 
     def bookmark(self) -> None:
         """Move the version on without a change, as other objects' changes do."""
@@ -60,12 +73,12 @@ class Store:
         self._end, self.breakage = True, error
         self._wake()
 
-    async def snapshot(self) -> tuple[list[Secret], str]:
+    async def snapshot(self) -> Listing[Secret]:
         """List, unless refused."""
         self.lists += 1
         if self.refusals:
             raise self.refusals.pop(0)
-        return list(self.items.values()), str(self.version)
+        return [*self.items.values(), *self.unreadable.values()], str(self.version)
 
     async def changes(self, resource_version: str) -> AsyncIterator[Change[Secret]]:
         """Watch."""
@@ -74,7 +87,9 @@ class Store:
         while True:
             if at < self.compacted and not self._end:
                 raise Expired("410: too old resource version")
-            for change in [found for found in self.events if int(found.resource_version) > at]:
+            # A watch that ends in the same moment ends with what it knows: never with a change after one it has missed.
+            known = self.events if at >= self.compacted else []
+            for change in [found for found in known if int(found.resource_version) > at]:
                 at = int(change.resource_version)
                 yield change
             if self._end:
@@ -100,7 +115,14 @@ class Follower:
     def __init__(self, store: Store, retry: tuple[float, float] = QUICK) -> None:
         self.told: list[Told] = []
         self.failures: list[ClusterError | None] = []
-        self.reflector = Reflector(store, self._changed, on_failure=self.failures.append, retry=retry)
+        self.strange: list[str] = []
+        self.reflector = Reflector(
+            store,
+            self._changed,
+            on_failure=self.failures.append,
+            on_unreadable=lambda key: self.strange.append(key[1]),
+            retry=retry,
+        )
 
     def _changed(self, old: Secret | None, new: Secret | None) -> None:
         found = new or old
@@ -330,3 +352,27 @@ def test_no_change_is_ever_missed(story: list[tuple[Action, bool]]) -> None:
             assert replayed == {name: _word(found) for name, found in store.items.items()}
 
     asyncio.run(live())
+
+
+async def test_what_cannot_be_read_keeps_its_former_state() -> None:
+    """Neither a watch nor a list forgets an object for that; its end, and its mending, are told."""
+    store = Store()
+    store.put("a")
+    async with following(store) as follower:
+        store.spoil("a")
+        store.spoil("b")
+        await eventually(lambda: follower.strange == ["a", "b"])
+        store.cut(Unavailable("503"))
+        await eventually(lambda: store.lists == 2)
+        assert set(follower.copy) == {"a"}
+        assert set(follower.reflector.unreadable) == {("ns", "a"), ("ns", "b")}
+        assert follower.strange == ["a", "b"], "told again though nothing has changed"
+        store.delete("b")
+        store.put("a")
+        await eventually(lambda: follower.told == [(None, "a@11"), ("a@11", "a@15")])
+        assert follower.reflector.unreadable == {}
+        assert follower.strange == ["a", "b", "b", "a"]
+        store.spoil("a")
+        store.delete("a")
+        await eventually(lambda: follower.told[-1] == ("a@15", None))
+        assert follower.copy == {}

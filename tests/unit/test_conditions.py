@@ -1,0 +1,194 @@
+"""The readiness of many pods: written when it changes, once, and for the right pod."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from migrations.ledger import Ledger, Record, State
+from migrations.reading import Fault, Reading
+from webhook.conditions import GRACE_SECONDS, Conditions
+from webhook.errors import Conflict, Unavailable
+from webhook.gate import Gate, Policy, Readiness
+from webhook.namespaces import Admission, Namespaces
+from webhook.objects import Condition, Metadata, Pod, PodSpec, PodStatus, ReadinessGate
+from webhook.reflector import Change, ChangeKind, Feed
+from webhook.selector import Selector
+
+if TYPE_CHECKING:
+    from webhook.guard import Guard
+
+A, B = "20260101000000_a", "20260102000000_b"
+NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
+
+
+def ledger(*names: str) -> Reading:
+    return Reading(Ledger.of(Record(name, State.APPLIED) for name in names), NOW)
+
+
+def a_pod(name: str, version: str = "1", **known: Any) -> Pod:
+    metadata = Metadata(
+        namespace="ns",
+        name=name,
+        uid=known.pop("uid", name),
+        resource_version=version,
+        annotations={"ledgergate.dev/revision": B},
+    )
+    gates = [ReadinessGate(condition_type="ledgergate.dev/app")]
+    return Pod(metadata=metadata, spec=PodSpec(readiness_gates=gates), **known)
+
+
+class World:
+    """Pods, a gate, a clock, and what was written."""
+
+    def __init__(self, *pods: Pod, readiness: Readiness = Readiness.LIVE) -> None:
+        self.pods = list(pods)
+        self.policy = Policy(readiness=readiness)
+        self.gates: dict[str, Gate] = {"app": self.gate()}
+        self.reading = ledger(A, B)
+        self.written: list[tuple[str, str, str]] = []
+        self.failures: list[Exception] = []
+        self.admission = Admission.ENABLED
+        self.clock = 100.0
+        self.changed: asyncio.Queue[Change[Pod]] = asyncio.Queue()
+
+    def gate(self) -> Gate:
+        """The gate."""
+        return Gate("ns", "app", Selector(), "pg", "ledgergate", policy=self.policy)
+
+    def gated_pods(self) -> Feed[Pod]:
+        """The feed."""
+        return self
+
+    async def snapshot(self) -> tuple[list[Pod], str]:
+        """List."""
+        return self.pods, "1"
+
+    async def changes(self, resource_version: str) -> AsyncIterator[Change[Pod]]:
+        """Watch."""
+        del resource_version
+        while True:
+            yield await self.changed.get()
+
+    async def patch_pod_conditions(self, pod: Metadata, conditions: Sequence[Mapping[str, str]]) -> None:
+        """Note it, unless it is refused."""
+        await asyncio.sleep(0)
+        if self.failures:
+            raise self.failures.pop(0)
+        self.written += [(pod.uid, found["status"], found["reason"]) for found in conditions]
+
+
+@asynccontextmanager
+async def keeping(world: World) -> AsyncIterator[Conditions]:
+    async def known() -> None: ...
+
+    guard = SimpleNamespace(
+        wait_synced=known,
+        gate=lambda key: world.gates.get(key[1]),
+        reading=lambda _: world.reading,
+        unreadable=lambda _: None,
+    )
+    namespaces = SimpleNamespace(admission=lambda _name, _since: world.admission)
+    conditions = Conditions(
+        world,
+        cast("Guard", guard),
+        cast("Namespaces", namespaces),
+        now=lambda: NOW,
+        monotonic=lambda: world.clock,
+    )
+    task = asyncio.create_task(conditions.run())
+    try:
+        await asyncio.wait_for(conditions._pods.wait_synced(), 5)
+        yield conditions
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(world: World, count: int) -> None:
+    """Wait for so many writes, and see that no more of them come by themselves."""
+    async with asyncio.timeout(10):
+        while len(world.written) < count:  # noqa: ASYNC110 - the world is a plain list
+            await asyncio.sleep(0.001)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(world.written) == count
+
+
+async def test_a_thousand_pods_cost_a_thousand_writes_and_then_none() -> None:
+    """One each when they become ready; nothing while the ledger goes on, nothing for an outage; one when it is lost."""
+    world = World(*(a_pod(f"p{number}") for number in range(1000)))
+    async with keeping(world) as conditions:
+        await until(world, 1000)
+        assert set(world.written) == {(f"p{number}", "True", "Matches") for number in range(1000)}
+        for head in range(20):
+            world.reading = ledger(A, B, f"2026020100000{head}_c")
+            conditions.look("ns")
+        world.reading = Reading(world.reading.ledger, NOW, Fault.UNREACHABLE)
+        conditions.look("ns")
+        await until(world, 1000)
+        world.reading = ledger(A)
+        for _ in range(3):
+            conditions.look("ns")
+        await until(world, 2000)
+        assert Counter(status for _, status, _ in world.written) == {"True": 1000, "False": 1000}
+
+
+async def test_what_is_written_already_is_not_written_again() -> None:
+    """A controller that was restarted finds every pod as it should be."""
+    held = [Condition(type="ledgergate.dev/app", status="True", reason="Matches")]
+    world = World(a_pod("p", status=PodStatus(conditions=held)))
+    async with keeping(world) as conditions:
+        conditions.look("ns")
+        await until(world, 0)
+
+
+async def test_a_write_that_fails_is_tried_again(monkeypatch: Any) -> None:
+    """An API server that is busy, a pod that was replaced: the next try finds out what is so then."""
+    monkeypatch.setattr("webhook.conditions.RETRY_SECONDS", 0.01)
+    world = World(a_pod("p", uid="old"))
+    world.failures = [Unavailable("503: busy"), Conflict("409: another uid")]
+    async with keeping(world):
+        world.changed.put_nowait(Change(ChangeKind.MODIFIED, "2", a_pod("p", "2", uid="new")))
+        await until(world, 1)
+        assert world.written == [("new", "True", "Matches")]
+
+
+async def test_a_pod_whose_gate_is_late_is_not_told_to_be_ready() -> None:
+    """The webhook asked for readiness by a gate that we learn of later: under Latch a hasty True would be for good."""
+    world = World(a_pod("p"), readiness=Readiness.LATCH)
+    gate, world.reading = world.gates.pop("app"), ledger(A)
+    async with keeping(world) as conditions:
+        conditions.look("ns")
+        await until(world, 0)
+        world.gates["app"] = gate
+        conditions.look("ns")
+        await until(world, 1)
+        assert world.written == [("p", "False", "Behind")]
+
+
+async def test_a_gate_that_is_gone_or_off_keeps_no_pod_from_being_ready() -> None:
+    """Gone, off, another selector, a namespace that opted out: nobody would ever make the pod ready but us, now."""
+    for change in ("gone", "off", "elsewhere", "out"):
+        world = World(a_pod("p"))
+        world.reading = ledger(A)
+        async with keeping(world) as conditions:
+            await until(world, 1)
+            world.clock += GRACE_SECONDS
+            match change:
+                case "gone":
+                    del world.gates["app"]
+                case "off":
+                    world.policy = Policy(readiness=Readiness.OFF)
+                    world.gates["app"] = world.gate()
+                case "elsewhere":
+                    other = Selector((("app", "In", frozenset({"another"})),))
+                    world.gates["app"] = Gate("ns", "app", other, "pg", "ledgergate", policy=world.policy)
+                case _:
+                    world.admission = Admission.OFF
+            conditions.look("ns")
+            await until(world, 2)
+            assert world.written[1] == ("p", "True", "Unguarded")
