@@ -5,6 +5,8 @@
 
 import json
 import re
+import shutil
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.cluster.cliscale import (
     BROKEN,
     BROKEN_MIGRATION,
     CHART,
+    CONTROLLER,
     CURRENT,
     OLDER,
     Cliscale,
@@ -186,6 +189,71 @@ async def test_each_environment(cliscale: Cliscale, name: str, limit: int) -> No
     assert spec["backoffLimit"] == limit
     proxies = spec["template"]["spec"].get("initContainers", [])
     assert [proxy["restartPolicy"] for proxy in proxies] == ([] if name == "development" else ["Always"])
+
+
+async def test_the_chart_alone_makes_what_is_missing(
+    plane: ControlPlane, installation: Installation, helm: Helm, database: str, tmp_path: Path
+) -> None:
+    """From nothing: namespace, Secret and service account come before the Job; an upgrade and the end leave them be."""
+    del installation
+    name = f"ws-cli-{uuid.uuid4().hex[:6]}"
+    keys = {"name" if key == "database" else key: value for key, value in secret(database).items()}
+    port = f"--set=database.port={keys.pop('port')}"
+    create = [
+        "--set=database.create=true",
+        port,
+        *(f"--set-string=database.{key}={value}" for key, value in keys.items()),
+    ]
+    made = ("namespace/" + name, "secret/pg", f"serviceaccount/{name}-controller")
+
+    images = build_images(tmp_path)
+    with Kubelet(plane, name, images) as kubelet:
+        cliscale = Cliscale(plane, helm, kubelet, images, name, database)
+
+        def identities() -> list[str]:
+            return [cliscale.get(what)["metadata"]["uid"] for what in made]
+
+        release = ["cliscale", str(CHART), "--install", *create, f"--set=namespace.name={name}"]
+        helm("upgrade", *release, f"--set=revision={SECOND}", f"--set=controller.image.tag={OLDER}")
+        before = identities()
+        until("running pods", lambda: [pod["status"]["phase"] for pod in cliscale.pods("gateway")] == ["Running"] * 3)
+        assert cliscale.get(made[0])["metadata"]["labels"]["ledgergate.dev/admission"] == "enabled"
+        helm("upgrade", *release, f"--set=revision={THIRD}")
+        assert await ledger(database) == [FIRST, SECOND, THIRD]
+        helm("uninstall", "cliscale", "--wait")
+        assert identities() == before
+    plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+async def test_a_job_of_ones_own(cliscale: Cliscale) -> None:
+    """A Job that knows nothing of ledgergate, as many have it, runs: no label, no annotation, plain Knex, OnFailure."""
+    environment = [
+        {"name": f"DB_{name}", "valueFrom": {"secretKeyRef": {"name": "pg", "key": key}}}
+        for name, key in (("NAME", "database"), ("USER", "username"), ("PASSWORD", "password"))
+    ]
+    address = secret(cliscale.database)
+    environment += [{"name": "DB_HOST", "value": address["host"]}, {"name": "DB_PORT", "value": address["port"]}]
+    container = {
+        "name": "migrate",
+        "image": f"{CONTROLLER}:{CURRENT}",
+        "command": ["npm", "run", "migrate:latest"],
+        "env": [*environment, {"name": "NODE_ENV", "value": "production"}],
+    }
+    spec = {"template": {"spec": {"restartPolicy": "OnFailure", "containers": [container]}}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "cliscale-migrate-manual"}, "spec": spec}
+    cliscale.plane.kubectl("apply", "-n", cliscale.namespace, "-f", "-", stdin=json.dumps(job))
+    cliscale.kubectl("wait", "--for=condition=Complete", "job/cliscale-migrate-manual", "--timeout=30s")
+    assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
+
+
+def test_a_revision_that_a_build_wrote(helm: Helm, tmp_path: Path) -> None:
+    """The chart's file `revision` counts where no value says one, as Skaffold's build writes it."""
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart)
+    assert "ledgergate.dev/revision" not in helm("template", "cliscale", str(chart))
+    (chart / "revision").write_text(f"{THIRD}\n")
+    assert helm("template", "cliscale", str(chart)).count(f'ledgergate.dev/revision: "{THIRD}"') == 2
+    assert THIRD not in helm("template", "cliscale", str(chart), f"--set=revision={SECOND}")
 
 
 def test_the_older_name_of_the_environment(cliscale: Cliscale) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -124,3 +125,25 @@ def test_manifests_of_the_example_are_whole() -> None:
     steps = [step.get("run", "") for step in workflow["jobs"]["deploy"]["steps"]]
     named += re.findall(r"--values (\S+)", "\n".join(steps))
     assert [path for path in named if not (EXAMPLE / path).exists()] == []
+
+
+def test_the_workflow_deploys(
+    plane: ControlPlane, installation: Installation, surroundings: dict[str, str], desk: Path
+) -> None:
+    """The step of the GitHub workflow is a deployment that helm and the API server accept, dry."""
+    del plane, installation
+    workflow = yaml.safe_load((desk / ".github/workflows/deploy.yaml").read_text())
+    (step,) = (step for step in workflow["jobs"]["deploy"]["steps"] if step.get("name") == "Deploy to Kubernetes")
+    dry = f'helm() {{ command helm "$@" --dry-run=server; }}\n{step["run"]}'
+    done = subprocess.run(
+        ["bash", "-euc", dry],
+        cwd=desk,
+        env={**surroundings, "REVISION": "20250126120000_x", "REGISTRY": "registry.example.com", "TAG": "0123abc"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "image: registry.example.com/cliscale/controller:0123abc" in done.stdout
+    assert 'ledgergate.dev/revision: "20250126120000_x"' in done.stdout
