@@ -1,6 +1,6 @@
 """`make bench`: measure, print tables, write bench/results.json.
 
-python -m bench [release|migrate]…      # without a name: everything that its parts can be had for
+python -m bench [release|scale|migrate]…      # without a name: everything that its parts can be had for
 """
 
 import argparse
@@ -62,6 +62,12 @@ def _release(console: Console) -> Mapping[str, Any]:
         return release.measure(plane, postgres)
 
 
+def _scale(console: Console) -> Mapping[str, Any]:
+    programs = provision(progress=console.print)
+    with ControlPlane(programs) as plane, Postgres() as postgres:
+        return release.scale(plane, postgres)
+
+
 def _migrate(console: Console) -> Mapping[str, Any]:
     with console.status("finding the peers") as status:
         progress = status.update if console.is_terminal else print
@@ -71,7 +77,11 @@ def _migrate(console: Console) -> Mapping[str, Any]:
         return migrate.measure(found, progress=progress)
 
 
-BENCHES: Mapping[str, Callable[[Console], Mapping[str, Any]]] = {"release": _release, "migrate": _migrate}
+BENCHES: Mapping[str, Callable[[Console], Mapping[str, Any]]] = {
+    "release": _release,
+    "scale": _scale,
+    "migrate": _migrate,
+}
 
 
 if __name__ == "__main__":

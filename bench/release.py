@@ -1,4 +1,4 @@
-"""How long after a migration's commit held pods are released, and how long a good pod is held while no webhook runs."""
+"""How long after a migration's commit held pods are released, few and many; and good ones while no webhook runs."""
 
 import statistics
 from collections.abc import Iterable
@@ -7,6 +7,8 @@ from tempfile import TemporaryDirectory
 
 from tests.cluster.application import FIRST, Application, migrate, write_migrations
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.crowd import PODS as CROWD
+from tests.cluster.crowd import Crowd
 from tests.cluster.installation import Installation
 from tests.cluster.pod_watch import PodWatch, Sight
 from tests.ledger_times import last_commit
@@ -14,6 +16,7 @@ from tests.postgres import Postgres
 
 ROUNDS = 20
 PODS = 3
+CROWDS = 5
 
 
 def measure(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, float]]:
@@ -38,6 +41,28 @@ def measure(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, floa
         "first of 3 held pods released after the commit": summary(first),
         "every held pod released after the commit": summary(every),
         "good pod held while every webhook is dead": summary(alone),
+    }
+
+
+def scale(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, float]]:
+    """Measure how soon a thousand held pods of ten Deployments are released, in milliseconds, over :data:`CROWDS`."""
+    first: list[float] = []
+    last: list[float] = []
+    every: list[float] = []
+    with Installation(plane), TemporaryDirectory() as directory:
+        for number in range(CROWDS):
+            crowd = Crowd(_application(plane, f"crowd-{number}"), postgres.create_database())
+            crowd.gather()
+            delays = crowd.release(Path(directory))
+            first.append(delays[0])
+            last.append(delays[-1])
+            every += delays
+            # What is left of one crowd would be work beside the next.
+            plane.kubectl("delete", "namespace", f"crowd-{number}", "--timeout=300s", timeout=310)
+    return {
+        f"first of {CROWD:,} held pods released after the commit": summary(first),
+        f"last of {CROWD:,}": summary(last),
+        "each of them": summary(every),
     }
 
 

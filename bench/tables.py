@@ -12,7 +12,7 @@ Figures = Mapping[str, Any]
 
 def of(name: str, results: Figures) -> Iterator[Table]:
     """Give the tables of one benchmark's results."""
-    yield from {"release": _release, "migrate": _migrate}[name](results)
+    yield from {"release": _release, "scale": _release, "migrate": _migrate}[name](results)
 
 
 def _release(results: Figures) -> Iterator[Table]:

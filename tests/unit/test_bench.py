@@ -123,7 +123,7 @@ def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as ended:
         bench.main(["speed"])
     assert ended.value.code == 2
-    assert "expected release or migrate, got speed" in capsys.readouterr().err
+    assert "expected release or scale or migrate, got speed" in capsys.readouterr().err
 
 
 def test_absent_peers_are_named(tmp_path: Path) -> None:
