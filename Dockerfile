@@ -29,9 +29,10 @@ COPY migrations/ migrations/
 COPY certs/ certs/
 RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
     && /build/bin/pip --python /opt/ledgergate/bin/python install --no-compile --no-index --no-deps /dist/*.whl
-# By hash, never checked: the code cannot change in the image. One process and one hash seed: bytecode depends on both.
+# By hash, never checked: the code cannot change in the image. One process and one hash seed: bytecode depends on both;
+# -f, since what pip has imported on its way has bytecode that depends on the clock.
 ARG SOURCE_DATE_EPOCH=0
-RUN PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash /opt/ledgergate/lib \
+RUN PYTHONHASHSEED=0 python3 -m compileall -q -f --invalidation-mode unchecked-hash /opt/ledgergate/lib \
     && find /opt/ledgergate -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 
 FROM ${BASE}
