@@ -177,10 +177,12 @@ def execute(options: Options, report: Report, **flags: Any) -> int:
     epilog=examples(
         "ledgergate migrate baseline                                 # all files describe the database as it is",
         "ledgergate migrate baseline --to 20250126120000_add_users  # the newer ones are still to be applied",
+        "ledgergate migrate baseline --from knex                      # those that Knex has applied",
     )
 )
 @flag("--to", "Last revision to record; without it, all.", metavar="REV")
-@flag("--from", "Take over what another tool's ledger says.", "from_dialect", metavar="DIALECT")
+@flag("--from", "Take over what another tool's ledger says, such as knex's.", "from_dialect", metavar="DIALECT")
+@flag("--from-table", "Where that ledger is, when not where its tool puts it.", metavar="[SCHEMA.]TABLE")
 @command
 def baseline(options: Options, report: Report, **flags: Any) -> int:
     """Record revisions as applied without running them, for a database that was made by other means.

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from migrations import steps
+from migrations import lock, steps
+from migrations.adoption import Adoption, Mismatch, plan_adoption
 from migrations.book import book_of
 from migrations.ledger import State
 from migrations.plan import Baseline, Refusal, plan_baseline
-from migrations.reader import read
-from migrations.runner import LockTimeout, under_lock
+from migrations.runner import LONGEST_PAUSE, LockTimeout, under_lock
+from migrations.source import locate, read
+from migrations.statements import bind, load, quoted
 
 if TYPE_CHECKING:
+    from migrations.book import Book
     from migrations.database import Session
+    from migrations.dialects.detection import Location
     from migrations.ledger import Ledger, Record
     from migrations.report import Report
     from migrations.runner import Job
+    from migrations.source import Source
 
+_SQL = load("adoption")
+READING = 30.0
+"""Seconds that reading a ledger may take; whoever changes one had better wait for a busy server than fail."""
 PATIENCE = 10.0
 """Seconds for which `resolve` tries to get the lock: long enough for others that only look in, too short for a run."""
 
@@ -65,6 +74,64 @@ async def baseline(job: Job, report: Report) -> Baseline | Refusal | LockTimeout
         return decision
 
     return await under_lock(job, report, work)
+
+
+async def adopt(job: Job, theirs: Source, report: Report) -> Adoption | Mismatch | LockTimeout:
+    """Take over what another tool's ledger says, in one transaction; neither tool may be at work meanwhile.
+
+    Args:
+        job: Our own ledger, the files, and the last revision to take over.
+        theirs: The other ledger, in the same database.
+        report: Told who is waited for.
+
+    Raises:
+        DatabaseError: The database cannot be reached in time, or not used.
+        LedgerUnreadable: The other table is none of the dialect's.
+    """
+
+    async def work(session: Session) -> Adoption | Mismatch | LockTimeout:
+        location = await locate(session, theirs, limit=READING)
+        if not location.exists:
+            what = (
+                "ledger of a tool that is known" if theirs.dialect.name == "auto" else f"{theirs.dialect.name} ledger"
+            )
+            return Mismatch((f"expected a {what} in this database, found none",))
+        return await in_turn(session, location)
+
+    async def in_turn(session: Session, location: Location) -> Adoption | Mismatch | LockTimeout:
+        """Wait for whoever runs the other tool under our lock of its ledger."""
+        clock = asyncio.get_running_loop().time
+        began, key = clock(), lock.key(location.place.relation)
+        while True:
+            async with lock.attempt(session, key) as held:
+                if held:
+                    return await take_over(session)
+            holder, waited = await lock.holder(session, key), clock() - began
+            if waited >= job.lock_timeout:
+                return LockTimeout(holder)
+            report.waiting(holder, waited)
+            await asyncio.sleep(LONGEST_PAUSE)
+
+    async def take_over(session: Session) -> Adoption | Mismatch:
+        ours, ledger = await read(session, job.source, limit=READING), await read(session, theirs, limit=READING)
+        decision = plan_adoption(job.migrations, ours, ledger, job.target)
+        if isinstance(decision, Adoption) and decision.steps:
+            await _record(session, book_of(job, batch=0), decision)
+        return decision
+
+    return await under_lock(job, report, work)
+
+
+async def _record(session: Session, book: Book, adoption: Adoption) -> None:
+    rows = [
+        (m.revision, m.checksum, m.compatible_from, record and record.finished_at, record and record.applied_by)
+        for m, record in adoption.steps
+    ]
+    names, sums, oldest, times, authors = map(list, zip(*rows, strict=True))
+    statement = bind(_SQL["adopt"], table=quoted(book.schema, book.table))
+    async with session.transaction():
+        await steps.prepare(session, book)
+        await session.rows(statement, names, sums, oldest, times, [author or book.applied_by for author in authors])
 
 
 async def resolve(job: Job, report: Report, revision: str, state: State | None) -> Settled | NotDirty | LockTimeout:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from migrations.commands.foreign import find_dialect
 from migrations.invocation import Exit, Options, perform, unsuccessful, unusable
 from migrations.ledger import State
 from migrations.revision import Revision
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from migrations.report import Report
     from migrations.runner import Job
 
 
-def baseline(options: Options, report: Report, *, to: str | None, from_dialect: str | None) -> int:
-    """Record revisions as applied without running them."""
+def baseline(
+    options: Options, report: Report, *, to: str | None, from_dialect: str | None, from_table: str | None
+) -> int:
+    """Record revisions as applied without running them: as somebody says, or as another tool's ledger does."""
     if from_dialect is not None:
-        return unusable(report, _foreign(from_dialect))
+        return _adopt(options, report, to, from_dialect, from_table)
+    if from_table is not None:
+        return unusable(report, ValueError("expected --from-table with --from, which names the tool whose table it is"))
 
     async def work(job: Job) -> int:
         from migrations import settling  # noqa: PLC0415 - the driver
@@ -25,26 +33,51 @@ def baseline(options: Options, report: Report, *, to: str | None, from_dialect: 
         outcome = await settling.baseline(job, report)
         if not isinstance(outcome, Baseline):
             return unsuccessful(report, job, outcome)
-        for migration in outcome.steps:
-            report.say("recorded", f"recorded {migration.revision}, which was not run", revision=migration.revision)
-        if outcome.steps:
-            report.say("done", f"done: recorded {len(outcome.steps)} as applied", recorded=len(outcome.steps))
-        else:
-            report.say("nothing_to_do", "nothing to do: the ledger holds all of it")
+        _tell(report, [migration.revision for migration in outcome.steps])
         return Exit.DONE
 
     return perform(options, report, work, to=to)
 
 
-def _foreign(name: str) -> Exception:
-    """Refuse a ledger that cannot be taken over, naming those that can."""
-    from migrations.dialects import DIALECTS, NATIVE  # noqa: PLC0415 - only here
+def _adopt(options: Options, report: Report, to: str | None, from_dialect: str, from_table: str | None) -> int:
+    try:
+        dialect = find_dialect(from_dialect)
+    except LookupError as error:
+        return unusable(report, error)
+    if dialect.name == "ledgergate":
+        return unusable(report, ValueError("expected --from to name another tool's ledger, got our own"))
+    schema, _, table = (from_table or "").rpartition(".")
 
-    known = ", ".join(sorted(set(DIALECTS) - {NATIVE.name})) or "none yet"
-    return ValueError(
-        f"expected --from to name another tool's ledger that can be taken over ({known}), got {name!r}; "
-        "name the last revision that is in the database with --to instead"
-    )
+    async def work(job: Job) -> int:
+        from migrations import settling  # noqa: PLC0415 - the driver
+        from migrations.adoption import Adoption, Mismatch  # noqa: PLC0415
+
+        theirs = replace(job.source, dialect=dialect, schema=schema or None, table=table or None)
+        outcome = await settling.adopt(job, theirs, report)
+        if isinstance(outcome, Mismatch):
+            for problem in outcome.problems:
+                report.fail("mismatch", problem)
+            return Exit.USAGE
+        if not isinstance(outcome, Adoption):
+            return unsuccessful(report, job, outcome)
+        _tell(report, [migration.revision for migration, _ in outcome.steps])
+        if outcome.pending:
+            text = (
+                f"{len(outcome.pending)} pending, which `ledgergate migrate up` applies: {', '.join(outcome.pending)}"
+            )
+            report.say("pending", text, pending=outcome.pending)
+        return Exit.DONE
+
+    return perform(options, report, work, to=to)
+
+
+def _tell(report: Report, recorded: Sequence[str]) -> None:
+    for name in recorded:
+        report.say("recorded", f"recorded {name}, which was not run", revision=name)
+    if recorded:
+        report.say("done", f"done: recorded {len(recorded)} as applied", recorded=len(recorded))
+    else:
+        report.say("nothing_to_do", "nothing to do: the ledger holds all of it")
 
 
 def resolve(options: Options, report: Report, revision: str, *, applied: bool, rolled_back: bool) -> int:
