@@ -36,6 +36,9 @@ REQUEST_TIMEOUT = 10.0
 WATCH_SECONDS = (30, 45)
 """How long one watch lasts. Short, so that a connection that died without a word is noticed within a minute."""
 
+SILENCE = 15
+"""Seconds beyond its time after which a watch that has not ended counts as dead."""
+
 
 class Unusable(Exception):  # noqa: N818 - reads as the reason it is
     """No API server can be addressed: no kubeconfig, or one that cannot be read."""
@@ -91,7 +94,7 @@ class Collection(Generic[T]):
         }
         if resource_version:
             query["resourceVersion"] = resource_version
-        async for line in self.cluster.stream(self.path, query, seconds + 15):
+        async for line in self.cluster.stream(self.path, query, seconds + SILENCE):
             yield _change(line, self.kind)
 
 

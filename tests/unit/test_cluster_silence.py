@@ -1,0 +1,103 @@
+"""A peer that goes silent: a watch on it ends in bounded time, and is taken up again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+import pytest
+from aiohttp import web
+from kubernetes_asyncio.client import ApiClient, Configuration
+
+from webhook.cluster import Cluster, Collection
+from webhook.errors import Unavailable
+from webhook.objects import Secret
+from webhook.reflector import Reflector
+
+LIST = '{"metadata": {"resourceVersion": "7"}, "items": []}'
+ADDED = b'{"type": "ADDED", "object": {"metadata": {"namespace": "ns", "name": "pg", "resourceVersion": "8"}}}\n'
+
+
+class Silent:
+    """An API server that sends one change of each watch, and then not a byte more, and keeps the connection open."""
+
+    def __init__(self) -> None:
+        self.watches = 0
+        self.headers_too = False
+        self._end = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """List, or watch."""
+        if "watch" not in request.query:
+            return web.Response(text=LIST, content_type="application/json")
+        self.watches += 1
+        if self.headers_too:
+            await self._end.wait()
+        response = web.StreamResponse(status=HTTPStatus.OK)
+        await response.prepare(request)
+        await response.write(ADDED)
+        await self._end.wait()
+        return response
+
+    def release(self) -> None:
+        """Let the connections go."""
+        self._end.set()
+
+
+@asynccontextmanager
+async def silent() -> AsyncIterator[tuple[Silent, Cluster]]:
+    server = Silent()
+    application = web.Application()
+    application.router.add_get("/{path:.*}", server.answer)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    configuration = Configuration()
+    configuration.host = f"http://{host}:{port}"
+    async with Cluster(ApiClient(configuration)) as cluster:
+        try:
+            yield server, cluster
+        finally:
+            server.release()
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("headers_too", [False, True])
+async def test_a_stream_without_a_byte_ends(headers_too: bool) -> None:
+    """After the given silence, whether it came before the first byte or after it, the connection counts as dead."""
+    async with silent() as (server, cluster):
+        server.headers_too = headers_too
+        lines: list[bytes] = []
+
+        async def read() -> None:
+            async for line in cluster.stream("/api/v1/secrets", {"watch": "true"}, silence=0.2):
+                lines.append(line)  # noqa: PERF401 - what was read before the end counts
+
+        with pytest.raises(Unavailable, match="watch /api"):
+            await read()
+        assert lines == ([] if headers_too else [ADDED])
+
+
+async def test_a_silent_watch_is_taken_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy follows another connection, and its owner hears of the failure: no change is waited for in vain."""
+    monkeypatch.setattr("webhook.cluster.WATCH_SECONDS", (0, 0))
+    monkeypatch.setattr("webhook.cluster.SILENCE", 0.2)
+    async with silent() as (server, cluster):
+        failures: list[Exception | None] = []
+        reflector: Reflector[Secret] = Reflector(
+            Collection(cluster, "/api/v1/secrets", Secret),
+            lambda _old, _new: None,
+            on_failure=failures.append,
+            retry=(0.001, 0.01),
+        )
+        task = asyncio.create_task(reflector.run())
+        try:
+            async with asyncio.timeout(10):
+                while server.watches < 3:  # noqa: ASYNC110 - the server is another task
+                    await asyncio.sleep(0.01)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert any(isinstance(failure, Unavailable) for failure in failures)
