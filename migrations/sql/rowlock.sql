@@ -51,7 +51,7 @@ from (
     join pg_catalog.pg_roles as role on role.oid = session.usesysid
     left join locked on locked.pid = session.pid
     where session.datname = current_database()
-        and session.backend_type = 'client backend'
+        and coalesce(session.backend_type, 'client backend') = 'client backend'
         and session.pid <> pg_backend_pid()
         and not starts_with(session.application_name, 'ledgergate ')
 ) as suspect
