@@ -30,6 +30,9 @@ SECRETS = ("pg", "other")
 STABLE, FRAGILE = "stable", "fragile"
 """The databases: one that is always there, one that is stopped now and then."""
 
+RESTS = 0.2
+"""How many of the changes are given time to be known everywhere before the next step."""
+
 PROMISED = 2.0
 """Seconds within which a pod whose verdict has turned good must run."""
 
@@ -192,14 +195,6 @@ class Walk:
         self.turn(replace(self.world, secrets={**self.world.secrets, name: database}), began)
         return f"Secret {name} leads to {database}"
 
-    def rest(self) -> str:
-        """Let everything come to rest, so that what follows has no excuse in what was before."""
-        end = time.time() + self.lag
-        while time.time() < end:
-            time.sleep(0.02)  # between two looks at what must hold at each of them
-            self.check()
-        return "rest"
-
     def break_something(self) -> str:
         """Kill what runs, or stop the database."""
         if self.world.down:
@@ -229,6 +224,13 @@ class Walk:
         return f"{victim} is back"
 
     # What must hold.
+
+    def rest(self) -> None:
+        """Let everything come to rest, mostly for so long that what comes now has no excuse in what was before."""
+        end = time.time() + self.chance.choice((self.lag, self.lag, self.limit + 0.2))
+        while time.time() < end:
+            time.sleep(0.02)  # between two looks at what must hold at each of them
+            self.check()
 
     def check_refusal(self, pod: WalkPod, refusal: str) -> None:
         """See that a pod was refused only where a gate denies it, or in the moment of a webhook's death."""
@@ -296,11 +298,10 @@ class Walk:
 WEIGHTS: dict[str, int] = {
     "create_pod": 34,
     "delete_pod": 4,
-    "migrate": 26,
+    "migrate": 18,
     "edit_gate": 16,
     "delete_gate": 3,
     "edit_secret": 5,
-    "rest": 8,
     "break_something": 2,
     "mend": 8,
 }
@@ -351,6 +352,8 @@ def test_every_pod_runs_when_it_may_and_never_before(walk: Walk, seed: int) -> N
             done[step] += 1
             walk.trail.append(f"{len(walk.trail)} {time.time():.2f} {said}")
         walk.check()
+        if step not in {"create_pod", "delete_pod"} and walk.chance.random() < RESTS:
+            walk.rest()
     if walk.world.down:
         walk.mend()
     deadline = walk.recovered + GRACE + walk.limit

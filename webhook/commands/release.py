@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import click
 
 from webhook.commands.access import Target, reach
 from webhook.commands.flags import DONE, FAILED, command, fail, flag
-from webhook.commands.ungating import Ungated, remove_guards, ungate
+from webhook.commands.ungating import Ungated, make_ready, remove_guards, ungate
 
 _SHOWN = 20
 """Pods that are named; of thousands nobody reads more."""
@@ -30,7 +31,8 @@ async def release(target: Target, *, everything: bool, uninstall: bool) -> int:
     """Take ledgergate's scheduling gate off every held pod, so that it starts whatever its ledger says.
 
     While ledgergate is in service its webhook refuses that for pods whose ledger is not where they need it. With
-    --uninstall it is put out of service first; run that before its manifests are deleted. May be repeated at any time.
+    --uninstall it is put out of service first, and no pod's readiness waits for it any more; run that before its
+    manifests are deleted. May be repeated at any time.
     """
     if not everything:
         raise click.UsageError("expected --all: every held pod is released; for one gate there is `ledgergate bypass`")
@@ -42,6 +44,8 @@ async def release(target: Target, *, everything: bool, uninstall: bool) -> int:
                 click.echo(f"deleted {name}")
         with _progress() as on_progress:
             done = await ungate(cluster, target.namespace, unguarded=uninstall, on_progress=on_progress)
+        if uninstall:
+            done.refused |= await make_ready(cluster, datetime.now(UTC))
     return _tell(done, f"in namespace {target.namespace}" if target.namespace else "in any namespace")
 
 

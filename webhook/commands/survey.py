@@ -14,7 +14,6 @@ from migrations.reading import Fault, Reading
 from webhook.gate import Gate, Mode, read_gate
 from webhook.judgement import judge
 from webhook.objects import LedgerGate, LedgerGateStatus, Metadata, Pod, Struct
-from webhook.reflector import Key
 from webhook.status import GateState
 
 ADMISSION_LABEL = "ledgergate.dev/admission"
@@ -185,7 +184,9 @@ def _remarks(seen: ShownGate, gate: Gate, admission: Mapping[str, str | None], n
             yield f"it guards nothing until its namespace is opted in: {_OPT_IN.format(gate.namespace)}"
 
 
-def _pod_line(pod: Pod, gates: Mapping[Key, tuple[ShownGate, Gate]], told: PodEvent | None, now: datetime) -> PodLine:
+def _pod_line(
+    pod: Pod, gates: Mapping[tuple[str, str], tuple[ShownGate, Gate]], told: PodEvent | None, now: datetime
+) -> PodLine:
     namespace = pod.metadata.namespace
     mine = [(seen, gate) for seen, gate in gates.values() if gate.namespace == namespace]
     selecting = [(seen, gate) for seen, gate in mine if gate.selector.matches(pod.labels)]

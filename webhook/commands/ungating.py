@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from webhook.cluster import Cluster, Collection
-from webhook.errors import ClusterError, Forbidden, NotFound
+from webhook.errors import ClusterError, Conflict, Forbidden, NotFound
 from webhook.objects import API_GROUP, Pod
+from webhook.readiness import asked
 from webhook.reflector import Key
-from webhook.review import release_patch
+from webhook.review import condition_type, release_patch
 from webhook.settings import CONFIGURATION
 
 PARALLEL = 32
@@ -20,6 +22,8 @@ PAUSE = 0.5
 CALM_ROUNDS = 3
 """Rounds in a row that must find no held pod once the guard is gone: an API server learns of that by a watch, so for
 some tenths of a second it may still create pods with our gate."""
+
+_GONE = "ledgergate was taken out of service: it asks nothing of the pod's readiness"
 
 PATIENCE = 30.0
 """Seconds in which a pod that could not be released is tried again."""
@@ -92,6 +96,45 @@ async def ungate(
         if done.refused or unguarded:
             await asyncio.sleep(PAUSE)
     return done
+
+
+async def make_ready(cluster: Cluster, now: datetime) -> dict[Key, ClusterError]:
+    """Set every pod's condition that nobody will ever set any more; gives those for which that failed.
+
+    A pod with a readiness gate of ours (KEP-580) is not ready while the condition is missing or False. That is for good
+    where ledgergate is gone.
+
+    Args:
+        now: aware.
+
+    Raises:
+        ClusterError: the pods cannot be listed.
+    """
+    slots, failed = asyncio.Semaphore(PARALLEL), dict[Key, ClusterError]()
+    stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    async def settle(pod: Pod, kinds: list[str]) -> None:
+        said = {"status": "True", "reason": "Uninstalled", "message": _GONE, "lastTransitionTime": stamp}
+        try:
+            async with slots:
+                await cluster.patch_pod_conditions(pod.metadata, [{"type": kind, **said} for kind in kinds])
+        except (NotFound, Conflict):
+            return  # it is gone, or another pod has its name by now, which came without the gate
+        except ClusterError as error:
+            failed[pod.metadata.key] = error
+
+    pods, _ = await cluster.gated_pods().snapshot()
+    async with asyncio.TaskGroup() as group:
+        for pod in pods:
+            if isinstance(pod, Pod) and (kinds := _unready(pod)):
+                group.create_task(settle(pod, kinds))
+    return failed
+
+
+def _unready(pod: Pod) -> list[str]:
+    """Name the conditions of ours that a pod waits for."""
+    true = {one.type for one in pod.status.conditions or () if one.status == "True"}
+    return [kind for kind in map(condition_type, asked(pod)) if kind not in true]
 
 
 async def _release_all(
