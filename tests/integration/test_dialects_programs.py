@@ -6,94 +6,160 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.tools.debian import rails
+from migrations.address import Address
+from migrations.database import connect
+from migrations.dialects import find
+from migrations.ledger import Ledger, Position, State
+from migrations.source import Source, locate, read
 from tests.tools.maven import jvm
-from tests.tools.programs import program
-from tests.tools.story import MIGRATIONS, Story, Write
+from tests.tools.projects import PROJECTS
+from tests.tools.start import start
+from tests.tools.story import MIGRATIONS, Story
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
+    import asyncpg
 
-def _flyway(directory: Path) -> list[str]:
-    names = ("V{}__{}.sql".format(*name.split("_")) for name, _, _ in MIGRATIONS)
-    return [_write(directory / name, f"{up};\n") for name, (_, up, _) in zip(names, MIGRATIONS, strict=True)]
+    Connection = asyncpg.Connection[asyncpg.Record]
 
-
-def _liquibase(directory: Path) -> list[str]:
-    text = "--changeset ann:{}\n{};\n--rollback {};\n"
-    sets = "".join(text.format(*migration) for migration in MIGRATIONS)
-    _write(directory / "changes.sql", f"--liquibase formatted sql\n{sets}")
-    return [f"changes.sql::{name}::ann" for name, _, _ in MIGRATIONS]
-
-
-def _goose(directory: Path) -> list[str]:
-    return _marked(directory, "-- +goose Up\n{};\n-- +goose Down\n{};\n")
-
-
-def _dbmate(directory: Path) -> list[str]:
-    return _marked(directory, "-- migrate:up\n{};\n-- migrate:down\n{};\n")
-
-
-def _paired(directory: Path) -> list[str]:
-    for name, up, down in MIGRATIONS:
-        _write(directory / f"{name}.up.sql", f"{up};\n")
-        _write(directory / f"{name}.down.sql", f"{down};\n")
-    return [f"{name}.up.sql" for name, _, _ in MIGRATIONS]
-
-
-def _rails(directory: Path) -> list[str]:
-    text = "class {} < ActiveRecord::Migration[6.1]\n  def up = execute('{}')\n  def down = execute('{}')\nend\n"
-    return [
-        _write(directory / f"{name}.rb", text.format(name.partition("_")[2].title(), up, down))
-        for name, up, down in MIGRATIONS
-    ]
-
-
-def _marked(directory: Path, text: str) -> list[str]:
-    return [_write(directory / f"{name}.sql", text.format(up, down)) for name, up, down in MIGRATIONS]
-
-
-def _write(path: Path, text: str) -> str:
-    path.write_text(text)
-    return path.name
+pytestmark = pytest.mark.timeout(1500)  # whoever comes first installs the tool, which may mean to build it
 
 
 @pytest.fixture
-def migrations(tmp_path: Path) -> Iterable[Path]:
+def migrations(tmp_path: Path) -> Path:
     """The directory of a project's migrations."""
     directory = tmp_path / "migrations"
     directory.mkdir()
     return directory
 
 
-@pytest.mark.parametrize(("name", "write"), [("goose", _goose), ("dbmate", _dbmate), ("sqlx", _paired)])
-async def test_a_programs_ledger_is_read_as_the_program_reads_it(
-    name: str, write: Write, tmp_path: Path, migrations: Path, database: str
+async def reading(name: str, database: str) -> Ledger:
+    """Read a ledger, and see that `auto` finds the same."""
+    address = Address.from_url(database)
+    session = await connect(address, timeout=10, application_name="reading")
+    try:
+        ledger = await read(session, Source(address, find(name)))
+        auto = Source(address, find("auto"))
+        assert (await locate(session, auto)).dialect.name == name
+        assert await read(session, auto) == ledger
+    finally:
+        await session.close()
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("name", "reverts"),
+    [
+        ("dbmate", True),
+        ("flyway", False),  # the free edition takes nothing back
+        ("goose", True),
+        ("liquibase", True),
+        ("rails", True),
+        ("sqlx", True),
+    ],
+)
+async def test_a_tools_ledger_is_read_as_the_tool_reads_it(
+    name: str, reverts: bool, tmp_path: Path, migrations: Path, database: str
 ) -> None:
     """Some, all, one taken back, one that fails: each time what the tool says is applied, and nothing is dirty."""
-    files = write(migrations)
-    with program(name, tmp_path, database) as tool:
-        await Story(name, tool, files, database).tell()
+    files = PROJECTS[name](migrations, MIGRATIONS)
+    with start(name, tmp_path, database) as tool:
+        await Story(name, tool, files, database).tell(reverts=reverts)
 
 
-async def test_flyways_ledger_is_read_as_flyway_reads_it(tmp_path: Path, migrations: Path, database: str) -> None:
-    """The free edition takes nothing back."""
-    files = _flyway(migrations)
-    with jvm("flyway", tmp_path, database) as tool:
-        await Story("flyway", tool, files, database).tell(reverts=False)
+async def test_golang_migrate_keeps_one_number(tmp_path: Path, migrations: Path, database: str) -> None:
+    """Whatever is not above it is applied; dirty concerns the number and what is above it, and nothing below."""
+    files = PROJECTS["golang-migrate"](migrations, MIGRATIONS)
+    versions = [name.partition("_")[0] for name, _, _ in MIGRATIONS]
+    with start("golang-migrate", tmp_path, database) as tool:
+        for act, count in (({"act": "to", "count": 2}, 2), ({"act": "to", "count": 3}, 3), ({"act": "down"}, 2)):
+            answer = tool(**act)
+            ledger = await reading("golang-migrate", database)
+            assert (answer.error, answer.applied) == (None, [versions[count - 1]])
+            assert (ledger.head, ledger.dirty) == (versions[count - 1], None)
+            assert [ledger.contains(file) for file in files] == [place < count for place in range(4)]
+            assert ledger.position(files[count - 1]) is Position.HEAD
+            assert ledger.position(files[0]) is Position.PASSED
+            assert not ledger.gap(find("golang-migrate").declare(files[:count]))
+        answer = tool("all")
+        assert answer.error is not None
+        ledger = await reading("golang-migrate", database)
+        assert answer.applied == [versions[3]]
+        assert ledger.dirty is not None
+        assert (ledger.dirty.revision, ledger.dirty.state) == (versions[3], State.FAILED)
+        assert [ledger.contains(file) for file in files] == [True, True, True, False]
+        assert ledger.unsettled(files[3]) is ledger.dirty
+        assert ledger.unsettled(files[2]) is None
 
 
-async def test_liquibases_ledger_is_read_as_liquibase_reads_it(tmp_path: Path, migrations: Path, database: str) -> None:
-    """A changeset is its file, its id and its author."""
-    files = _liquibase(migrations)
-    with jvm("liquibase", tmp_path, database) as tool:
-        await Story("liquibase", tool, files, database).tell()
+@pytest.mark.parametrize("kept", [True, False], ids=["row", "no row"])
+async def test_flyway_may_keep_what_failed_outside_a_transaction(
+    kept: bool, tmp_path: Path, migrations: Path, database: str
+) -> None:
+    """By default the lock's transaction takes the row of the failure along with it: then nobody can see it."""
+    files = PROJECTS["flyway"](migrations, MIGRATIONS)
+    (migrations / f"{files[3]}.conf").write_text("executeInTransaction=false\n")
+    with jvm("flyway", tmp_path, database, TRANSACTIONAL_LOCK=str(not kept).lower()) as tool:
+        answer = tool("all")
+        ledger = await reading("flyway", database)
+        assert answer.error is not None
+        assert list(ledger.applied) == answer.applied
+        assert [ledger.contains(file) for file in files] == [True, True, True, False]
+        assert (ledger.dirty and ledger.dirty.state) == (State.FAILED if kept else None)
+        assert ledger.unsettled(files[2]) is None
+        for file in (files[1], files[3], f"{files[3]}.conf"):
+            (migrations / file).unlink()
+        answer = tool("repair")
+        ledger = await reading("flyway", database)
+        assert answer.error is None
+        assert list(ledger.applied) == answer.applied == ["20250101000001", "20250101000003"]
+        assert ledger.dirty is None
 
 
-async def test_rails_ledger_is_read_as_rails_reads_it(tmp_path: Path, migrations: Path, database: str) -> None:
-    """It has a table of the same name and columns as dbmate's; what tells them apart is the table beside it."""
-    files = _rails(migrations)
-    with rails(tmp_path, database) as tool:
-        await Story("rails", tool, files, database).tell()
+async def test_a_repeatable_migration_of_flyway_has_no_version(tmp_path: Path, migrations: Path, database: str) -> None:
+    """It is known by its description, however often it ran, and is never the head."""
+    files = PROJECTS["flyway"](migrations, MIGRATIONS[:2])
+    view = migrations / "R__some_view.sql"
+    with start("flyway", tmp_path, database) as tool:
+        for text in ("select 1;\n", "select 2;\n"):
+            view.write_text(text)
+            assert tool("all").error is None
+        ledger = await reading("flyway", database)
+        assert ledger.applied == ("R__some_view", "20250101000001", "20250101000002")
+        assert ledger.contains("R__some_view")
+        expected = find("flyway").declare([*files, view.name])
+        assert (expected.name, expected.count) == ("20250101000002", 3)
+        assert not ledger.gap(expected)
+        assert ledger.gap(find("flyway").declare([*files, view.name, "R__another_view.sql"]))
+
+
+async def test_a_changeset_that_runs_always_is_no_news(tmp_path: Path, migrations: Path, database: str) -> None:
+    """Liquibase moves its row to the end each time; who expects the newest changeset still finds it the head."""
+    PROJECTS["liquibase"](migrations, MIGRATIONS[:3])
+    changes = migrations / "changes.sql"
+    changes.write_text(
+        changes.read_text().replace("_first\n", "_first runAlways:true\n").replace("table", "table if not exists", 1)
+    )
+    with start("liquibase", tmp_path, database) as tool:
+        for _ in range(2):
+            answer = tool("all")
+        ledger = await reading("liquibase", database)
+        assert answer.applied[-1] == "changes.sql::20250101000001_first::ann"
+        assert ledger.head == "changes.sql::20250101000003_third::ann"
+        assert set(ledger.applied) == set(answer.applied)
+
+
+async def test_what_sqlx_calls_partially_applied_is_dirty(
+    tmp_path: Path, migrations: Path, database: str, connection: Connection
+) -> None:
+    """It goes on no further then, and neither does an image that expects the revision or a newer one."""
+    files = PROJECTS["sqlx"](migrations, MIGRATIONS[:3])
+    with start("sqlx", tmp_path, database) as tool:
+        tool("all")
+        await connection.execute("update _sqlx_migrations set success = false where version = 20250101000003")
+        assert "partially applied" in (tool("all").error or "")
+        ledger = await reading("sqlx", database)
+        assert (ledger.dirty and ledger.dirty.state) == State.FAILED
+        assert ledger.unsettled(files[2]) is ledger.dirty
+        assert ledger.unsettled(files[1]) is None

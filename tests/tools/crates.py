@@ -23,7 +23,8 @@ def sqlx(cache: Path, progress: Progress) -> Path:
         progress("building sqlx with cargo, which takes up to 3 minutes, once")
         # PostgreSQL's driver alone, and nothing optimized: that is a minute of computing instead of ten.
         flags = ["--locked", "--debug", "--no-default-features", "--features", "postgres"]
-        command = ["cargo", "install", "--quiet", "sqlx-cli", "--version", f"={VERSION}", *flags, "--root", target]
+        crate = ["sqlx-cli", "--version", f"={VERSION}"]
+        command: list[str | Path] = ["cargo", "install", "--quiet", *crate, *flags, "--root", target]
         target.mkdir()
         install.run(command, target, CARGO_TARGET_DIR=str(target / "build"))
         shutil.rmtree(target / "build")

@@ -15,6 +15,7 @@ import java.util.stream.Collectors;
 import liquibase.integration.commandline.LiquibaseCommandLine;
 import org.flywaydb.core.Flyway;
 import org.flywaydb.core.api.MigrationInfo;
+import org.flywaydb.database.postgresql.PostgreSQLConfigurationExtension;
 import org.yaml.snakeyaml.Yaml;
 
 /** Answers the requests of tests/tools/driver.py with a tool of the JVM, one JSON object a line, as serve.cjs does. */
@@ -47,13 +48,15 @@ public class Serve {
     }
 
     private Flyway flyway(String target) {
-      return Flyway.configure()
+      var configuration = Flyway.configure()
           .dataSource(database.url(), database.user(), database.password())
           .locations("filesystem:migrations")
           .target(target)
           .outOfOrder(true)
-          .baselineVersion("20250101000002")
-          .load();
+          .baselineVersion("20250101000002");
+      boolean transactional = !"false".equals(System.getenv("TRANSACTIONAL_LOCK")); // as is Flyway's default
+      configuration.getConfigurationExtension(PostgreSQLConfigurationExtension.class).setTransactionalLock(transactional);
+      return configuration.load();
     }
 
     public void to(int count) {
@@ -65,8 +68,12 @@ public class Serve {
       flyway("latest").migrate();
     }
 
-    /** There is no undo in the free edition; what it can do is to delete what has lost its file, and to repair. */
     public void down() {
+      throw new UnsupportedOperationException("the free edition takes nothing back");
+    }
+
+    /** Forgets what failed, and marks as deleted what has lost its file. */
+    public void repair() {
       flyway("latest").repair();
     }
 
@@ -155,6 +162,7 @@ public class Serve {
       case "to" -> tool.to((Integer) request.get("count"));
       case "all" -> tool.all();
       case "down" -> tool.down();
+      case "repair" -> ((FlywayTool) tool).repair();
       case "baseline" -> ((FlywayTool) tool).baseline();
       default -> {}
     }

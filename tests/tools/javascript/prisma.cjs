@@ -16,12 +16,16 @@ Result.prototype.addFields = function (fields) {
   return addFields.call(this, fields.map((field) => Object.assign(field, { dataTypeID: field.dataTypeID === 19 ? 25 : field.dataTypeID })));
 };
 
+// The engine gives its lock ten seconds, and leaves the timer behind when it has it: nobody waits for that at the end.
+const { setTimeout: timer } = globalThis;
+globalThis.setTimeout = (work, wait, ...rest) => (wait >= 10000 ? timer(work, wait, ...rest).unref() : timer(work, wait, ...rest));
+
 export default {
   schema: "schema.prisma",
   experimental: { adapter: true },
   engine: "js",
   migrations: { path: "some" },
-  adapter: async () => new PrismaPg({ connectionString: process.env.DATABASE_URL }),
+  adapter: async () => new PrismaPg({ connectionString: process.env.DATABASE_URL, allowExitOnIdle: true }),
 };
 `,
 );

@@ -1,0 +1,130 @@
+"""Who migrates now, seen from the locks that the real tools take while a migration of theirs waits."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from migrations.address import Address
+from migrations.database import connect
+from migrations.dialects import find
+from migrations.ledger import State
+from migrations.revision import canonical
+from migrations.source import Source, locate, read, row_lock, running
+from tests.tools.projects import PROJECTS
+from tests.tools.start import start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import asyncpg
+
+    from migrations.database import Session
+    from tests.tools.driver import Answer, Tool
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+pytestmark = pytest.mark.timeout(1500)  # whoever comes first installs the tool, which may mean to build it
+
+MIGRATIONS = (
+    ("20250101000001_first", "create table first ()", ""),
+    ("20250101000002_second", "select from apart.gate", ""),
+)
+WAITS = "select pid from pg_locks where not granted and relation = 'apart.gate'::regclass"
+
+
+@asynccontextmanager
+async def busy(tool: Tool, connection: Connection) -> AsyncIterator[asyncio.Task[Answer]]:
+    """Have the tool wait in its second migration for a lock that we hold; give what will come of it."""
+    await connection.execute("create schema apart create table gate ()")  # Flyway wants its own empty at first
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("lock table apart.gate")
+    task = asyncio.create_task(asyncio.to_thread(tool, "all"))
+    try:
+        async with asyncio.timeout(60):
+            while await connection.fetchval(WAITS) is None:
+                assert not task.done(), await task
+                await asyncio.sleep(0.02)
+        yield task
+    finally:
+        await transaction.rollback()
+        await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def session(database: str) -> AsyncIterator[tuple[Session, Address]]:
+    """Open one as the watcher does."""
+    address = Address.from_url(database)
+    opened = await connect(address, timeout=10, application_name="reading")
+    try:
+        yield opened, address
+    finally:
+        await opened.close()
+
+
+@pytest.mark.parametrize("name", ["flyway", "golang-migrate", "rails"])
+async def test_the_tools_lock_tells_that_it_runs(
+    name: str, tmp_path: Path, database: str, connection: Connection
+) -> None:
+    """While it does its key is taken, and not after; golang-migrate alone says in its ledger what it is at."""
+    (tmp_path / "migrations").mkdir()
+    first, second = (canonical(file) for file in PROJECTS[name](tmp_path / "migrations", MIGRATIONS))
+    with start(name, tmp_path, database) as tool:
+        async with session(database) as (opened, address):
+            source = Source(address, find(name))
+            async with busy(tool, connection) as task:
+                location = await locate(opened, source)
+                assert await running(opened, location, datetime.now(UTC)) is not None
+                ledger = await read(opened, source)
+                assert ledger.contains(first)
+                assert not ledger.contains(second)
+                assert (ledger.dirty and ledger.dirty.state) == (State.RUNNING if name == "golang-migrate" else None)
+            assert (await task).error is None
+            assert await running(opened, location, datetime.now(UTC)) is None
+            ledger = await read(opened, source)
+            assert ledger.contains(second)
+            assert ledger.dirty is None
+
+
+async def test_golang_migrate_that_died_has_failed(tmp_path: Path, database: str, connection: Connection) -> None:
+    """Its ledger looks the same as while it ran; its lock is gone with its session."""
+    (tmp_path / "migrations").mkdir()
+    PROJECTS["golang-migrate"](tmp_path / "migrations", MIGRATIONS)
+    with start("golang-migrate", tmp_path, database) as tool:
+        async with session(database) as (opened, address):
+            async with busy(tool, connection) as task:
+                await connection.execute("select pg_terminate_backend($1)", await connection.fetchval(WAITS))
+            assert (await task).error is not None
+            ledger = await read(opened, Source(address, find("golang-migrate")))
+            assert ledger.dirty is not None
+            assert (ledger.dirty.revision, ledger.dirty.state) == ("20250101000002", State.FAILED)
+
+
+async def test_liquibases_lock_is_a_row(tmp_path: Path, database: str, connection: Connection) -> None:
+    """It says who runs and since when; a process that is killed leaves it; what frees it is what Liquibase does."""
+    (tmp_path / "migrations").mkdir()
+    PROJECTS["liquibase"](tmp_path / "migrations", MIGRATIONS)
+    with start("liquibase", tmp_path, database) as tool:
+        async with session(database) as (opened, address):
+            source = Source(address, find("liquibase"))
+            async with busy(tool, connection):
+                location = await locate(opened, source)
+                lock = await row_lock(opened, location)
+                assert lock is not None
+                assert lock.holder
+                assert lock.since is not None
+                assert abs(datetime.now(UTC) - lock.since) < timedelta(minutes=5)
+            assert await row_lock(opened, location) is None
+            await connection.execute("update databasechangeloglock set locked = true, lockedby = 'a pod that is gone'")
+            lock = await row_lock(opened, location)
+            assert lock is not None
+            assert lock.holder == "a pod that is gone"
+            await connection.execute(location.dialect.clear_lock(location.place) or "")
+            assert await row_lock(opened, location) is None
+            assert tool("all").error is None
