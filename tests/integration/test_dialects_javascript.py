@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
+pytestmark = pytest.mark.timeout(900)  # whoever comes first installs the tools
+
 STAMP = 1700000000000
 """The time of the first migration in milliseconds, for the tools that name migrations by one."""
 

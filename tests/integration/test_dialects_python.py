@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
+pytestmark = pytest.mark.timeout(900)  # whoever comes first installs the tools
+
 
 def _django(project: Path) -> list[str]:
     directory = project / "shop" / "migrations"
