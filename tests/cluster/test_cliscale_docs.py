@@ -127,6 +127,24 @@ def test_manifests_of_the_example_are_whole() -> None:
     assert [path for path in named if not (EXAMPLE / path).exists()] == []
 
 
+@pytest.mark.parametrize("name", ["migrate", "rollback"])
+def test_jobs_without_the_chart_do_what_its_own_do(helm: Helm, name: str) -> None:
+    """The same command, tries, permission and environment as the chart's manual Job, but for what the chart adds."""
+    (job,) = yaml.safe_load_all((EXAMPLE / f"jobs/{name}.yaml").read_text())
+    rendered = yaml.safe_load_all(helm("template", "cliscale", str(EXAMPLE / "cliscale-chart")))
+    (cron,) = (each for each in rendered if each and each["metadata"]["name"] == f"manual-{name}")
+    ours, theirs = job["spec"], cron["spec"]["jobTemplate"]["spec"]
+    pod, template = ours["template"], theirs["template"]
+    (container,), (reference,) = pod["spec"]["containers"], template["spec"]["containers"]
+    for key in ("name", "image", "command", "terminationMessagePolicy"):
+        assert container[key] == reference[key]
+    assert [each for each in container["env"] if each not in reference["env"]] == []
+    assert pod["metadata"]["annotations"] == template["metadata"]["annotations"]
+    assert ours["backoffLimit"] == theirs["backoffLimit"]
+    assert pod["spec"]["restartPolicy"] == template["spec"]["restartPolicy"]
+    assert job["metadata"]["namespace"] == cron["metadata"]["namespace"]
+
+
 def test_the_workflow_deploys(
     plane: ControlPlane, installation: Installation, surroundings: dict[str, str], desk: Path
 ) -> None:
