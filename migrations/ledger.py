@@ -72,6 +72,7 @@ class Record:
         finished_at: When it ended, UTC.
         duration_ms: How long it took, in milliseconds.
         applied_by: Pod or host that ran it.
+        baseline: Whether all that is older counts as applied too, though nothing is recorded of it.
     """
 
     revision: str
@@ -84,6 +85,7 @@ class Record:
     finished_at: datetime | None = None
     duration_ms: int | None = None
     applied_by: str | None = None
+    baseline: bool = False
 
     @property
     def undoing(self) -> bool:
@@ -172,7 +174,7 @@ class Ledger:
         """Tell whether the revision of this canonical name is applied."""
         if self.history is History.NUMBER:
             return self._reaches(name)
-        return self.naming.key(name) in self._index
+        return self.naming.key(name) in self._index or self._precedes(name)
 
     def is_ahead_of(self, name: str) -> bool:
         """Tell whether the revision is applied and newer ones are too."""
@@ -216,7 +218,8 @@ class Ledger:
         if self.history is History.NUMBER:
             return None  # `contains` counts what is below the number that is dirty, and nothing else
         key = self.naming.key
-        return dirty if key(dirty.revision) == key(name) or self._index[key(name)] >= self._below_dirt else None
+        place = self._index.get(key(name), -1)  # older than a baseline, if it is not recorded
+        return dirty if key(dirty.revision) == key(name) or place >= self._below_dirt else None
 
     @cached_property
     def _below_dirt(self) -> int:
@@ -230,13 +233,14 @@ class Ledger:
 
         Fewer than COUNT revisions up to NAME, or as many with another digest, is a gap. More than COUNT is none: a late
         merge that an older image does not know. The short form cannot show a gap; a NAME that is not applied is one.
-        Where it cannot be told, there is none: below a head without history; and digests are compared only where NAME
-        is written as the ledger identifies it, since those over file names are none over versions.
+        Where it cannot be told, there is none: below a head without history, or above a baseline; and digests are
+        compared only where NAME is written as the ledger identifies it, since those over file names are none over
+        versions.
         """
         place = self._index.get(self.naming.key(revision.name))
         if place is None:
             return not self.contains(revision.name)
-        if revision.count is None or self.history in {History.NUMBER, History.HEADS}:
+        if revision.count is None or self.history in {History.NUMBER, History.HEADS} or self._baseline:
             return False
         # What ran in some order is known as a set only: the number of all, and the digest over all of them sorted.
         executed = self.history is History.EXECUTION
@@ -255,6 +259,17 @@ class Ledger:
         if floor is None or floor.compatible_from is None:
             return None
         return floor if min(sorting(floor.revision), sorting(floor.compatible_from)) > sorting(name) else None
+
+    @cached_property
+    def _baseline(self) -> Record | None:
+        """The newest applied baseline."""
+        baselines = [record for record in self.records if record.baseline and record.state is State.APPLIED]
+        return max(baselines, key=lambda record: self.naming.sorting(record.revision), default=None)
+
+    def _precedes(self, name: str) -> bool:
+        """Tell whether this one is older than a baseline."""
+        baseline, sorting = self._baseline, self.naming.sorting
+        return baseline is not None and sorting(name) < sorting(baseline.revision)
 
     def _reaches(self, name: str) -> bool:
         """Tell whether the one number that is recorded is at least this one; a dirty one counts for those below it."""

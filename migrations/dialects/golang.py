@@ -77,7 +77,7 @@ def _atlas(row: Mapping[str, Any]) -> Record:
         error=row["error"],
         started_at=row["executed_at"],
         duration_ms=row["execution_time"] // 1_000_000,
-        applied_by=row["operator_version"],
+        baseline=row["baseline"],
     )
 
 

@@ -23,6 +23,7 @@ def _flyway(row: Mapping[str, Any]) -> Record:
         finished_at=row["installed_on"],
         duration_ms=row["execution_time"],
         applied_by=row["installed_by"],
+        baseline=row["baseline"],
     )
 
 

@@ -3,7 +3,7 @@
 -- migration, known by its description. What fails in a transaction leaves no row; else one without success.
 
 -- name: read
-select version, description, state, installed_on, execution_time, installed_by
+select version, description, state, installed_on, execution_time, installed_by, baseline
 from (
     select distinct on (coalesce(version, 'R__' || description))
         version,
@@ -12,6 +12,7 @@ from (
         installed_on::timestamptz as installed_on,
         execution_time,
         installed_by,
+        type like '%BASELINE' as baseline,
         left(type, 4) in ('UNDO', 'DELE') as undone
     from {table}
     where type <> 'SCHEMA'

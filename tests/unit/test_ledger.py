@@ -220,3 +220,17 @@ def test_only_dirt_at_or_below_concerns_an_image(history: History) -> None:
         for other, name in enumerate(order):
             assert (ledger.unsettled(name) is None) is (other < place)
     assert Ledger.of([Record("a", State.RUNNING)]).unsettled("nosuch") is not None
+
+
+@given(some, st.sampled_from(NAMES), st.lists(st.sampled_from(NAMES), unique=True, min_size=1))
+def test_below_a_baseline_nothing_is_missing(applied: list[str], baseline: str, known: list[str]) -> None:
+    """What is older counts as applied, however much of it an image knows; what is newer must be recorded."""
+    records = [Record(name, State.APPLIED, baseline=name == baseline) for name in sorted({*applied, baseline})]
+    ledger = Ledger.of([*records, Record("r99", State.FAILED)])
+    for name in NAMES:
+        assert ledger.contains(name) is (name <= baseline or name in applied)
+        if ledger.contains(name):
+            assert ledger.unsettled(name) is None
+            assert ledger.is_ahead_of(name) is (name != ledger.head)
+    expected = declare(sorted(known))
+    assert ledger.gap(expected) is not ledger.contains(expected.name)

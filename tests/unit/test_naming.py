@@ -19,6 +19,8 @@ names = st.text("0123456789._-vVBab²٣ ", max_size=30)
         (Naming.DOTTED, ["1.2", "V1_2__add_users", "V1.2__other", "1.2.0", "V01_02", "B1.2__baseline", "V1_2_0_0__x"]),
         (Naming.DOTTED, ["0", "V0__first", "0.0"]),
         (Naming.DOTTED, ["R__views"]),
+        (Naming.PREFIX, ["2.10.x-20250126", "2.10.x-20250126_add_users"]),
+        (Naming.PREFIX, ["_add_users"]),
         (Naming.TIMESTAMP, ["1700000000000-AddUsers", "AddUsers1700000000000", "AddUsers21700000000000"]),
         (Naming.TIMESTAMP, ["AddUsers"]),
     ],
@@ -35,6 +37,7 @@ def test_what_is_one_revision_has_one_key(naming: Naming, same: list[str]) -> No
         (Naming.NAME, ["10", "9"]),
         (Naming.VERSION, ["9_z", "10_a"]),
         (Naming.DOTTED, ["R__views", "V1__a", "V1_1__a", "V1_9__a", "V1_10__a", "V2__a"]),
+        (Naming.PREFIX, ["10_a", "9_z"]),
         (Naming.TIMESTAMP, ["Zebra1700000000000", "1700000000001-Ant"]),
     ],
 )

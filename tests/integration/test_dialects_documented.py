@@ -1,0 +1,225 @@
+"""Ledgers of tools that no registry gives us, made by their documented DDL with the rows that they are known to write.
+
+Atlas and pgroll were run by hand, built from their public sources of June and May 2026, to see that they write these;
+Ecto's table is that of its `Ecto.Migration.SchemaMigration`.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from migrations.address import Address
+from migrations.database import connect
+from migrations.dialects import find
+from migrations.dialects.dialect import LedgerUnreadable
+from migrations.ledger import State
+from migrations.source import Source, locate, read, running
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from migrations.ledger import Ledger
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+ATLAS = """\
+create schema atlas_schema_revisions;
+create table atlas_schema_revisions.atlas_schema_revisions (
+    version varchar not null primary key,
+    description varchar not null,
+    type bigint not null default 2,
+    applied bigint not null default 0,
+    total bigint not null default 0,
+    executed_at timestamptz not null,
+    execution_time bigint not null,
+    error text,
+    error_stmt text,
+    hash varchar not null,
+    partial_hashes jsonb,
+    operator_version varchar not null
+)
+"""
+PGROLL = """\
+create schema pgroll;
+create table pgroll.migrations (
+    schema name not null,
+    name text not null,
+    migration jsonb not null,
+    created_at timestamptz not null default clock_timestamp(),
+    updated_at timestamptz not null default clock_timestamp(),
+    parent text,
+    done boolean not null default false,
+    resulting_schema jsonb not null default '{}',
+    migration_type varchar(32) default 'pgroll',
+    primary key (schema, name),
+    foreign key (schema, parent) references pgroll.migrations (schema, name)
+)
+"""
+ECTO = "create table schema_migrations (version bigint primary key, inserted_at timestamp(0))"
+FIRST, SECOND, THIRD = (f"2025010100000{number}_{name}" for number, name in enumerate(("one", "two", "three"), 1))
+
+
+async def reading(name: str, database: str) -> Ledger:
+    """Read a ledger, and see that `auto` finds the same."""
+    address = Address.from_url(database)
+    session = await connect(address, timeout=10, application_name="reading")
+    try:
+        ledger = await read(session, Source(address, find(name)))
+        auto = Source(address, find("auto"))
+        assert (await locate(session, auto)).dialect.name == name
+        assert await read(session, auto) == ledger
+    finally:
+        await session.close()
+    return ledger
+
+
+@asynccontextmanager
+async def someone(database: str, application: str) -> AsyncIterator[Connection]:
+    """Open a session as a tool does."""
+    connection = await asyncpg.connect(database, server_settings={"application_name": application})
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def atlas(connection: Connection, name: str, **columns: object) -> None:
+    """Record a file of Atlas as it does."""
+    version, description = (name, "") if name.startswith(".") else name.split("_", 1)
+    row = {"type": 2, "applied": 2, "total": 2, "error": None} | columns
+    await connection.execute(
+        "insert into atlas_schema_revisions.atlas_schema_revisions values"
+        " ($1, $2, $3, $4, $5, now(), 609189, $6, null, 'h', 'null', 'Atlas CLI') on conflict (version)"
+        " do update set type = excluded.type, applied = excluded.applied, error = excluded.error",
+        version,
+        description,
+        *row.values(),
+    )
+
+
+async def test_atlas_as_documented(database: str, connection: Connection) -> None:
+    """Done is what has no statement left; what is left is failed, or running while Atlas holds its lock."""
+    await connection.execute(ATLAS)
+    await atlas(connection, ".atlas_cloud_identifier", applied=0, total=0)
+    await atlas(connection, FIRST)
+    await atlas(connection, SECOND)
+    ledger = await reading("atlas", database)
+    assert ledger.applied == ("20250101000001", "20250101000002")
+    assert [ledger.contains(name) for name in (FIRST, SECOND, THIRD)] == [True, True, False]
+    await atlas(connection, THIRD, applied=1, error="pq: division by zero")
+    ledger = await reading("atlas", database)
+    assert (ledger.dirty and ledger.dirty.state) == State.FAILED
+    assert ledger.unsettled(THIRD) is ledger.dirty
+    assert ledger.unsettled(SECOND) is None
+    await connection.execute("select pg_advisory_lock(2686470616)")  # seen in pg_locks while Atlas ran
+    assert ((await reading("atlas", database)).dirty or ledger.records[0]).state is State.RUNNING
+    await connection.execute("select pg_advisory_unlock_all()")
+    await atlas(connection, THIRD, applied=1, type=6, error="pq: division by zero")  # `atlas migrate set`
+    ledger = await reading("atlas", database)
+    assert (ledger.dirty, ledger.head) == (None, "20250101000003")
+
+
+async def test_atlas_never_runs_what_is_older_than_its_first_row(database: str, connection: Connection) -> None:
+    """That is what a baseline and a checkpoint are for: an image that knows the older files lacks nothing."""
+    await connection.execute(ATLAS)
+    await atlas(connection, SECOND, type=1, applied=0, total=0)  # `atlas migrate apply --baseline`
+    ledger = await reading("atlas", database)
+    assert [ledger.contains(name) for name in (FIRST, SECOND, THIRD)] == [True, True, False]
+    assert (ledger.head, ledger.newer(FIRST)) == ("20250101000002", 1)
+    for known in ([FIRST], [FIRST, SECOND]):
+        assert not ledger.gap(find("atlas").declare(known))
+
+
+async def pgroll(
+    connection: Connection, name: str, *, done: bool, schema: str = "public", kind: str = "pgroll"
+) -> None:
+    """Record a migration of pgroll as it does."""
+    await connection.execute(
+        "insert into pgroll.migrations (schema, name, migration, parent, done, migration_type) values ($1, $2, '{}',"
+        " (select name from pgroll.migrations where schema = $1 order by created_at desc limit 1), $3, $4)",
+        schema,
+        name,
+        done,
+        kind,
+    )
+
+
+async def test_pgroll_as_documented(database: str, connection: Connection) -> None:
+    """What is started serves the image that expects it from then on: before it is completed."""
+    await connection.execute(PGROLL)
+    await pgroll(connection, "01_users", done=True)
+    await pgroll(connection, "01_users_20250101000000000000", done=True, kind="inferred")
+    await pgroll(connection, "99_elsewhere", done=True, schema="other")
+    assert (await reading("pgroll", database)).applied == ("01_users",)
+    await pgroll(connection, "02_mail", done=False)
+    async with someone(database, "pgroll-state"):
+        ledger = await reading("pgroll", database)
+        assert (ledger.dirty and (ledger.dirty.revision, ledger.dirty.state)) == ("02_mail", State.RUNNING)
+    async with someone(database, "pgroll-state") as start:
+        await start.execute('create schema "public_02_mail"')
+        assert not (await reading("pgroll", database)).contains("02_mail")  # rows may still be filled in
+    ledger = await reading("pgroll", database)
+    assert (ledger.head, ledger.dirty) == ("02_mail", None)
+    await connection.execute('drop schema "public_02_mail"')  # as if `pgroll start` had died
+    ledger = await reading("pgroll", database)
+    assert (ledger.dirty and ledger.dirty.state) == State.FAILED
+    assert not ledger.gap(find("pgroll").declare(["01_users"]))
+
+
+async def test_ecto_as_documented(database: str, connection: Connection) -> None:
+    """Its table is told from its three namesakes by the time."""
+    await connection.execute(ECTO)
+    assert (await reading("ecto", database)).head is None
+    await connection.execute("insert into schema_migrations values (20250101000002, now()), (20250101000001, now())")
+    ledger = await reading("ecto", database)
+    assert ledger.applied == ("20250101000001", "20250101000002")
+    assert ledger.records[0].finished_at is not None
+    assert abs((datetime.now(UTC) - ledger.records[0].finished_at).total_seconds()) < 300
+    assert not ledger.gap(find("ecto").declare([f"{SECOND}.exs", f"{FIRST}.exs"]))
+
+
+@pytest.mark.parametrize("name", ["goose", "sqlx", "atlas"])
+async def test_a_known_key_tells_that_the_tool_runs(name: str, database: str, connection: Connection) -> None:
+    """The library of goose and sqlx takes a lock which their command lines do not; Atlas cannot be had."""
+    address = Address.from_url(database)
+    session = await connect(address, timeout=10, application_name="reading")
+    try:
+        location = await locate(session, Source(address, find(name)))
+        assert await running(session, location, datetime.now(UTC)) is None
+        (key,) = find(name).keys(location.place)
+        await connection.execute("select pg_advisory_lock($1)", key)
+        assert await running(session, location, datetime.now(UTC)) is not None
+    finally:
+        await session.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "likely"),
+    [
+        ("dbmate", ECTO, "ecto"),
+        ("rails", ECTO, "ecto"),
+        (
+            "ecto",
+            "create table schema_migrations (version bigint primary key, dirty boolean not null)",
+            "golang-migrate",
+        ),
+        ("golang-migrate", ECTO, "ecto"),
+    ],
+)
+async def test_a_namesakes_table_is_refused(
+    name: str, table: str, likely: str, database: str, connection: Connection
+) -> None:
+    """Four tools call it `schema_migrations`; who named the wrong one is told which it looks like."""
+    await connection.execute(table)
+    address = Address.from_url(database)
+    session = await connect(address, timeout=10, application_name="reading")
+    try:
+        with pytest.raises(LedgerUnreadable, match=f"is no {name} ledger.*looks like that of {likely}"):
+            await read(session, Source(address, find(name)))
+    finally:
+        await session.close()

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrations.dialects import find
+from migrations.dialects.catalogue import described
+from migrations.dialects.dialect import Dialect, Place
+from migrations.dialects.jvm import _java_hash
+
+LOCKING = [dialect for dialect in described() if dialect.keys(Place("d", "s", "t"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "keys"),
+    [
+        ("flyway", Place("jvm", "public", "flyway_schema_history"), (77431708279161 + 2125624436,)),
+        ("golang-migrate", Place("gl", "public", "schema_migrations"), (55946073, 348637673)),
+        ("atlas", Place("at", "atlas_schema_revisions", "atlas_schema_revisions"), (2686470616,)),
+    ],
+)
+def test_a_key_is_the_one_that_the_tool_was_seen_to_take(name: str, place: Place, keys: tuple[int, ...]) -> None:
+    """Read from `pg_locks` while Flyway 13.12, golang-migrate 4.20 and Atlas ran; the second of two was not seen."""
+    assert find(name).keys(place) == keys
+
+
+@pytest.mark.parametrize("dialect", LOCKING, ids=lambda dialect: dialect.name)
+@given(database=st.text(), schema=st.text(min_size=1), table=st.text(min_size=1))
+def test_a_key_fits_the_function_that_takes_it(dialect: Dialect, database: str, schema: str, table: str) -> None:
+    """`pg_try_advisory_lock` takes a signed bigint."""
+    try:
+        keys = dialect.keys(Place(database, schema, table))
+    except ValueError:  # of a name that no table can have
+        return
+    assert all(-(2**63) <= key < 2**63 for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("", 0), ("a", 97), ("flyway_schema_history", 1610714361), ("public", -977423767), ("𝄞", 1772394)],
+)
+def test_a_text_has_the_hash_that_java_gives_it(text: str, value: int) -> None:
+    """`String.hashCode` counts the units of UTF-16, and overflows."""
+    assert _java_hash(text) == value
