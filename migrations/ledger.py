@@ -189,22 +189,22 @@ class Ledger:
             return 0  # another branch's head is not newer
         return len(self._index) - place - 1
 
-    def position(self, name: str, ancestors: Collection[str] = ()) -> Position:
+    def position(self, name: str, ancestors: Collection[str] | None = None) -> Position:
         """Tell where the ledger stands, seen from an image that expects a revision.
 
         Args:
             name: The revision's canonical name.
-            ancestors: The revisions that lead to it, as far as the image declares them; needed only where the tool
-                records heads alone.
+            ancestors: The revisions that lead to it; None where the image does not declare them. Needed only where the
+                tool records heads alone.
         """
         if self.contains(name):
             return Position.PASSED if self.is_ahead_of(name) else Position.HEAD
         if self.history is not History.HEADS or not self._index:
             return Position.SHORT
         heads = self.applied[len(self.remembered) :]
-        if not set(ancestors).isdisjoint(heads):
-            return Position.SHORT
-        return Position.BEYOND if ancestors else Position.UNTOLD
+        if ancestors is None:
+            return Position.UNTOLD
+        return Position.BEYOND if set(ancestors).isdisjoint(heads) else Position.SHORT
 
     def unsettled(self, name: str) -> Record | None:
         """Give the first failed or running record that concerns an image which expects `name`.

@@ -20,14 +20,14 @@ class Requirement:
         expected: the revision that the pod's image was built for; None where none is declared.
         invalid: a declaration that cannot be read, as it stands; None where there is none.
         migrates: the pod carries the migrator for this gate.
-        ancestors: the revisions that lead to the expected one, as far as the pod declares them; of use only where the
-            ledger's tool records heads without a history.
+        ancestors: the revisions that lead to the expected one; None where the pod does not declare them. Of use only
+            where the ledger's tool records heads without a history.
     """
 
     expected: Revision | None = None
     invalid: str | None = None
     migrates: bool = False
-    ancestors: frozenset[str] = frozenset()
+    ancestors: frozenset[str] | None = None
 
 
 def declares(pod: Pod) -> bool:
@@ -52,9 +52,14 @@ def requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requireme
         expected = Revision.parse(declared)
     except RevisionError:
         return Requirement(invalid=declared, migrates=migrates)
-    place = f"{ANCESTORS_PER_GATE}{gate}"
-    ancestors = frozenset(map(canonical, _listed(pod, place if place in pod.annotations else ANCESTORS)))
-    return Requirement(expected=expected, migrates=migrates, ancestors=ancestors)
+    return Requirement(expected=expected, migrates=migrates, ancestors=_ancestors(pod, gate))
+
+
+def _ancestors(pod: Pod, gate: str) -> frozenset[str] | None:
+    for annotation in (f"{ANCESTORS_PER_GATE}{gate}", ANCESTORS):
+        if annotation in pod.annotations:
+            return frozenset(map(canonical, _listed(pod, annotation)))
+    return None
 
 
 def _listed(pod: Pod, annotation: str) -> list[str]:

@@ -134,7 +134,9 @@ def _judge(gate: str, requirement: Requirement, reading: Reading, policy: Policy
     return _compare(gate, requirement.expected, requirement.ancestors, reading.ledger, policy)
 
 
-def _compare(gate: str, expected: Revision, ancestors: Collection[str], ledger: Ledger, policy: Policy) -> _Judgement:
+def _compare(
+    gate: str, expected: Revision, ancestors: Collection[str] | None, ledger: Ledger, policy: Policy
+) -> _Judgement:
     behind = _OUTCOME[policy.on_behind]
     name, head = _shown(expected.name), _shown(ledger.head or "its beginning (nothing is applied)")
     position, dirty = ledger.position(expected.name, ancestors), ledger.unsettled(expected.name)
@@ -163,7 +165,7 @@ def _compare(gate: str, expected: Revision, ancestors: Collection[str], ledger: 
 
 
 def _unreachable(
-    gate: str, expected: Revision, ancestors: Collection[str], reading: Reading, policy: Policy
+    gate: str, expected: Revision, ancestors: Collection[str] | None, reading: Reading, policy: Policy
 ) -> _Judgement:
     text, name = f"ledger {gate} cannot be read now", _shown(expected.name)
     if policy.on_unreachable is not Action.LAST_KNOWN:

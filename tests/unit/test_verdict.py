@@ -198,25 +198,26 @@ HEADS = Ledger.of([Record("cafe", APPLIED)], History.HEADS)
 @pytest.mark.parametrize(
     ("seen", "ancestors", "reason", "outcome"),
     [
-        ((), (), Reason.BEHIND, Outcome.HOLD),
+        ((), None, Reason.BEHIND, Outcome.HOLD),
+        ((), (), Reason.AHEAD, Outcome.ADMIT),
         ((), ("base", "cafe"), Reason.BEHIND, Outcome.HOLD),
         ((), ("base", "beef"), Reason.AHEAD, Outcome.ADMIT),
-        (("base", "feed"), (), Reason.AHEAD, Outcome.ADMIT),
-        (("feed", "cafe"), (), Reason.AHEAD, Outcome.ADMIT),
-        (("cafe", "feed"), (), Reason.BEHIND, Outcome.HOLD),
+        (("base", "feed"), None, Reason.AHEAD, Outcome.ADMIT),
+        (("feed", "cafe"), None, Reason.AHEAD, Outcome.ADMIT),
+        (("cafe", "feed"), None, Reason.BEHIND, Outcome.HOLD),
     ],
 )
 def test_heads_without_a_history(
-    seen: tuple[str, ...], ancestors: tuple[str, ...], reason: Reason, outcome: Outcome
+    seen: tuple[str, ...], ancestors: tuple[str, ...] | None, reason: Reason, outcome: Outcome
 ) -> None:
     """What the image declares and what was seen tell ahead from behind; who was overtaken by a downgrade is behind."""
-    required = Requirement(Revision("feed"), ancestors=frozenset(ancestors))
+    required = Requirement(Revision("feed"), ancestors=None if ancestors is None else frozenset(ancestors))
     verdict = decide("app", required, read(HEADS.remembering(seen)), Policy(), NOW)
     assert (verdict.reason, verdict.outcome) == (reason, outcome)
-    assert ("cannot be told" in verdict.message) is (reason is Reason.BEHIND and not ancestors)
+    assert ("cannot be told" in verdict.message) is (reason is Reason.BEHIND and ancestors is None)
     after = decide("app", required, lost(HEADS.remembering(seen)), Policy(), NOW)
     assert after.outcome is outcome
-    if ancestors and outcome is Outcome.ADMIT:
+    if ancestors is not None and outcome is Outcome.ADMIT:
         assert "was ahead of feed" in after.message
 
 

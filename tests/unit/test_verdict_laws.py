@@ -7,7 +7,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.ledger import Ledger, Record, State
+from migrations.dialects import Dialect
+from migrations.ledger import History, Ledger, Record, State
+from migrations.naming import Naming
 from migrations.reading import Fault, Reading
 from migrations.revision import Revision, RevisionError, declare
 from webhook.gate import Action, Mode, Policy
@@ -87,6 +89,48 @@ def test_what_the_ledger_holds_complete_is_good(ledger: Ledger, name: str, polic
         return
     for expected in (Revision(name), declare(applied)):
         assert decide("app", Requirement(expected), Reading(ledger, NOW), policy, NOW).outcome.good
+
+
+def _foreign(history: History, applied: list[str]) -> Ledger:
+    """A ledger of a tool that records whole names, and keeps of them what this kind of history keeps."""
+    kept = applied[-1:] if history in {History.NUMBER, History.HEADS} else applied
+    naming = Naming.VERSION if history is History.NUMBER else Naming.NAME
+    dialect = Dialect("test", "t", frozenset(), lambda row: Record(row["name"], State.APPLIED), None, history=history)
+    return replace(dialect, naming=naming).ledger({"name": name} for name in kept)
+
+
+@given(st.sampled_from(History), st.integers(1, len(NAMES)), st.integers(1, len(NAMES)), st.booleans())
+def test_every_kind_of_ledger_admits_what_it_has_and_holds_what_it_lacks(
+    history: History, applied: int, known: int, declared: bool
+) -> None:
+    """An image is admitted by a ledger that has all it knows, ahead of it or not, and held by one that lacks some.
+
+    A ledger of heads needs to be told: by the heads that were seen, or by the image's own ancestors.
+    """
+    ledger = _foreign(history, NAMES[:applied]).remembering(NAMES[: applied - 1])
+    expected = Revision(NAMES[known - 1])
+    if history in {History.NAMES, History.EXECUTION}:
+        expected = declare(NAMES[:known])
+    ancestors = frozenset(NAMES[: known - 1]) if declared else None
+    verdict = decide("app", Requirement(expected, ancestors=ancestors), Reading(ledger, NOW), Policy(), NOW)
+    assert verdict.outcome.good is (known <= applied)
+    if known == applied:
+        assert verdict.reason is Reason.MATCHES
+    elif known < applied:
+        assert verdict.reason is Reason.AHEAD
+    else:
+        assert verdict.reason is Reason.BEHIND
+
+
+@given(st.integers(1, len(NAMES)), st.integers(1, len(NAMES)))
+def test_heads_that_nobody_saw_are_told_by_the_image(applied: int, known: int) -> None:
+    """With its ancestors declared an image is held below its own revision and admitted above, without any history."""
+    ledger = _foreign(History.HEADS, NAMES[:applied])
+    ancestors = frozenset(NAMES[: known - 1])
+    verdict = decide(
+        "app", Requirement(Revision(NAMES[known - 1]), ancestors=ancestors), Reading(ledger, NOW), Policy(), NOW
+    )
+    assert verdict.outcome.good is (known <= applied)
 
 
 @given(requirements(), readings, policies)
