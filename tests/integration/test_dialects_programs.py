@@ -117,6 +117,22 @@ async def test_flyway_may_keep_what_failed_outside_a_transaction(
         assert ledger.dirty is None
 
 
+async def test_what_a_baseline_of_flyway_covers_is_applied(
+    tmp_path: Path, migrations: Path, database: str, connection: Connection
+) -> None:
+    """It stands for the versions up to its own in a database that was there before Flyway."""
+    files = PROJECTS["flyway"](migrations, MIGRATIONS[:3])
+    await connection.execute("create table first (); create table second ()")
+    with start("flyway", tmp_path, database) as tool:
+        assert tool("baseline").error is None  # at the second
+        ledger = await reading("flyway", database)
+        assert [ledger.contains(file) for file in files] == [True, True, False]
+        assert tool("all").error is None
+        ledger = await reading("flyway", database)
+        assert [ledger.position(file) for file in files] == [Position.PASSED, Position.PASSED, Position.HEAD]
+        assert not any(ledger.gap(find("flyway").declare(files[:known])) for known in (1, 2, 3))
+
+
 async def test_a_repeatable_migration_of_flyway_has_no_version(tmp_path: Path, migrations: Path, database: str) -> None:
     """It is known by its description, however often it ran, and is never the head."""
     files = PROJECTS["flyway"](migrations, MIGRATIONS[:2])
