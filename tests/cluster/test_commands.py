@@ -213,7 +213,7 @@ def own_plane(programs: Path) -> Iterator[ControlPlane]:
 
 
 def test_uninstalling_leaves_no_pod_gated(own_plane: ControlPlane, database: str, migrations: Path) -> None:
-    """One command puts ledgergate out of service and frees every pod, those created meanwhile too; twice is fine."""
+    """One command puts ledgergate out of service, frees every pod, and lets it be ready; twice is fine."""
     absent = ledgergate(own_plane.kubeconfig, "status")
     assert absent.returncode == 2
     assert "ledgergate is not installed in this cluster" in absent.stderr
@@ -222,7 +222,7 @@ def test_uninstalling_leaves_no_pod_gated(own_plane: ControlPlane, database: str
         until("its service account", lambda: "default" in own_plane.kubectl("get", "sa", "-n", "shop"))
         application = Application(own_plane, "shop")
         migrate(migrations, database, "--to", FIRST)
-        application.opt_in(database)
+        application.opt_in(database, readiness="Latch")
         application.deploy("gateway", THIRD, replicas=40)
         application.await_held("gateway", 40)
         own_plane.kubectl("scale", "deployment/gateway", "-n", "shop", "--replicas=80")
@@ -236,6 +236,8 @@ def test_uninstalling_leaves_no_pod_gated(own_plane: ControlPlane, database: str
             "validatingwebhookconfigurations/ledgergate",
         ]
         application.await_running("gateway", 80)
+        ready = ("get", "deployment/gateway", "-n", "shop", "-o", "jsonpath={.status.readyReplicas}")
+        until("every pod to be ready", lambda: own_plane.kubectl(*ready) == "80")
         again = ledgergate(own_plane.kubeconfig, "release", "--all", "--uninstall")
         assert (again.returncode, again.stdout) == (0, "no pod is held in any namespace\n")
 

@@ -125,6 +125,14 @@ def test_a_ledger_that_cannot_be_read_is_the_reason() -> None:
     assert line.reason == "Unreachable"
 
 
+def test_of_a_tool_that_keeps_its_head_alone_the_last_one_is_the_ledger() -> None:
+    """Alembic's identifiers have no order; what the status remembers besides is what came before."""
+    heads = {**LIVE, "head": "b2", "history": [{"revision": "c3"}, {"revision": "b2"}], "applied": 2}
+    alembic = gate(status=heads, ledger={"dialect": "alembic"})
+    assert "ledger app is at b2" in the_pod(alembic, expects="d4").message
+    assert "a controller that runs releases it" in the_pod(alembic, expects="c3").message
+
+
 def test_a_gate_that_nobody_looks_at_asks_for_the_controller() -> None:
     """No status at all: the controller does not run, or may not write."""
     (remark,) = remarks(gate(status={}))

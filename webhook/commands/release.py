@@ -55,7 +55,8 @@ def _tell(done: Ungated, where: str) -> int:
     elif not done.refused:
         click.echo(f"no pod is held {where}")
     if not done.refused:
-        return DONE
+        still = f"pods {where} still come with ledgergate's scheduling gate: something of it is still installed"
+        return DONE if done.over else fail(still, FAILED)
     refused = sorted(done.refused.items())
     for (namespace, name), error in refused[:_SHOWN]:
         click.echo(f"{namespace}/{name}: {error}", err=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from migrations.dialects import DIALECTS
-from migrations.ledger import History, Ledger, Record, State
+from migrations.ledger import History, Record, State
 from migrations.reading import Fault, Reading
 from webhook.gate import Gate, Mode, read_gate
 from webhook.judgement import judge
@@ -64,7 +64,7 @@ class Namespace(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was listed; None where that could not be.
+    """What was listed; nothing of what could not be.
 
     Args:
         notes: Held Events.
@@ -224,7 +224,7 @@ def _reading(seen: ShownGate, gate: Gate) -> Reading:
         return Reading(fault=Fault.UNREAD)
     dialect = DIALECTS[gate.dialect]
     recorded = records[-1:] if dialect.history is History.HEADS else records
-    ledger = Ledger.of(recorded, dialect.history, dialect.naming).remembering(gate.history)
+    ledger = dialect.ledger_of(recorded).remembering(gate.history)
     known = seen.status.state in {GateState.LIVE, GateState.DIRTY}
     return Reading(ledger, None, None if known else Fault.UNREACHABLE)
 

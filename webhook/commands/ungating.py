@@ -25,8 +25,8 @@ some tenths of a second it may still create pods with our gate."""
 
 _GONE = "ledgergate was taken out of service: it asks nothing of the pod's readiness"
 
-PATIENCE = 30.0
-"""Seconds in which a pod that could not be released is tried again."""
+ROUNDS = 60
+"""After which it is given up: half a minute for a pod that could not be released, however long the others take."""
 
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 GUARDS: Mapping[str, str] = {
@@ -46,10 +46,12 @@ class Ungated:
     Args:
         released: pods that are free.
         refused: pods that stay held, and why.
+        over: no pod was found any more that could be released.
     """
 
     released: set[Key] = field(default_factory=set)
     refused: dict[Key, ClusterError] = field(default_factory=dict)
+    over: bool = False
 
     @property
     def forbidden(self) -> bool:
@@ -84,17 +86,18 @@ async def ungate(
     Raises:
         ClusterError: the pods cannot be listed.
     """
-    loop, done = asyncio.get_running_loop(), Ungated()
-    deadline, calm = loop.time() + PATIENCE, 0
-    while calm < (CALM_ROUNDS if unguarded else 1) and loop.time() < deadline:
+    done, calm = Ungated(), 0
+    for _ in range(ROUNDS):
         held = [pod for pod in await _unbound(cluster, namespace) if pod.held]
         final = set() if unguarded else {key for key, error in done.refused.items() if isinstance(error, Forbidden)}
         due = [pod for pod in held if pod.metadata.key not in final]
         calm = 0 if due else calm + 1
         done.refused = {key: error for key, error in done.refused.items() if key in final}
+        done.over = calm >= (CALM_ROUNDS if unguarded else 1)
+        if done.over:
+            break
         await _release_all(cluster, due, done, on_progress)
-        if done.refused or unguarded:
-            await asyncio.sleep(PAUSE)
+        await asyncio.sleep(PAUSE)
     return done
 
 
