@@ -190,7 +190,9 @@ class Watcher:
     async def _running(self, session: Session, reader: Reader, ledger: Ledger) -> Run | None:
         if reader.location is None or not (self._urgent or ledger.dirty):
             return None
-        run, known = await running(session, reader.location, self._now()), self._reading.run
+        run, known = None, self._reading.run
+        with suppress(StatementFailed):  # the ledger is readable all the same
+            run = await running(session, reader.location, self._now())
         if run is None or run.since is None or known is None or known.since is None:
             return run
         # The clocks of two machines: what differs by their jitter is the same moment.

@@ -95,11 +95,14 @@ class Reader:
         return self._keep(location, rows)
 
     async def _again(self, location: Location) -> Ledger:
+        mark = None
         if location.markable:
-            before, self._mark = self._mark, _mark_of((await self._session.rows(_mark(location)))[0])
-            if self._mark == before and self._ledger is not None and self._ledger.dirty is None:
+            mark = _mark_of((await self._session.rows(_mark(location)))[0])
+            if mark == self._mark and self._ledger is not None and self._ledger.dirty is None:
                 return self._ledger
-        return self._keep(location, await self._session.rows(location.dialect.select(location.place)))
+        ledger = self._keep(location, await self._session.rows(location.dialect.select(location.place)))
+        self._mark = mark  # only now: who fails to read the rows must read them the next time
+        return ledger
 
     def _keep(self, location: Location, rows: Iterable[Mapping[str, Any]]) -> Ledger:
         ledger = location.dialect.ledger(rows)

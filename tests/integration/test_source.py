@@ -215,6 +215,46 @@ async def test_a_locked_table_is_waited_for_no_longer_than_allowed(
     assert (await reader.read()).applied == ()
 
 
+async def test_what_could_not_be_read_is_read_the_next_time(
+    database: str, session: Session, connection: Connection
+) -> None:
+    """A change that was seen and not read, since a row is none of the dialect's, is not taken for read."""
+    await connection.execute(SQL["create"])
+    await connection.execute(
+        SQL["baseline"].replace("$1, $2, 0, 'applied', $3, $4", "'a', null, 0, 'applied', 'x', null")
+    )
+    reader = Reader(session, source(database, "ledgergate"))
+    assert (await reader.read()).applied == ("a",)
+    await connection.execute("alter table ledgergate_migrations drop constraint ledgergate_migrations_state_check")
+    await connection.execute("update ledgergate_migrations set state = 'odd'")
+    for _ in range(3):
+        with pytest.raises(LedgerUnreadable, match="no ledgergate ledger"):
+            await reader.read()
+    await connection.execute("update ledgergate_migrations set state = 'failed'")
+    assert (await reader.read()).dirty is not None
+
+
+async def test_who_may_not_see_locks_reads_the_ledger(own_postgres: Postgres) -> None:
+    """Who migrates is then not known; that is no fault of the ledger's."""
+    url = own_postgres.create_database()
+    connection = await asyncpg.connect(url)
+    await connection.execute(SQL["create"])
+    await connection.execute("create role app login password 'app'; grant select on ledgergate_migrations to app")
+    await connection.execute("revoke select on pg_catalog.pg_locks from public")
+    app = urlsplit(url)._replace(netloc=f"app:app@127.0.0.1:{own_postgres.port}").geturl()
+    told: list[Reading] = []
+    watcher = Watcher(source(app, "ledgergate"), on_change=told.append, pace=Pace(urgent=0.05))
+    watcher.urgent = True
+    task = asyncio.create_task(watcher.run())
+    await watcher.fresh(10)
+    for _ in range(5):
+        await watcher.fresh(10)
+    assert [(reading.fault, reading.run) for reading in told] == [(None, None)]
+    task.cancel()
+    await asyncio.wait([task])
+    await connection.close()
+
+
 async def test_a_table_that_comes_and_goes(database: str, session: Session, connection: Connection) -> None:
     """Missing, created, dropped, created elsewhere: each reading says what is there then."""
     reader = Reader(session, source(database, "knex"))
