@@ -59,7 +59,8 @@ async def test_what_knex_has_applied_is_recorded_and_the_rest_is_run(shop: Ledge
 
 
 async def test_as_far_as_is_said(shop: Ledgergate, connection: Connection) -> None:
-    """--to leaves what is newer pending, even where the other tool has applied it."""
+    """--to leaves what is newer pending, even where the other tool has applied it; nobody asks for its file."""
+    await connection.execute(ADD, "20250101000005_gone.js")
     assert shop("baseline", "--from", "knex", "--to", ONE).returncode == 0
     assert await connection.fetchval("select array_agg(revision) from ledgergate_migrations") == [ONE]
 

@@ -136,11 +136,18 @@ def test_a_cancelled_run_ends_when_its_command_has_ended(tmp_path: Path) -> None
     assert (tmp_path / "bye").exists()
 
 
+def parent(pid: int) -> int:
+    """Whose child a process is now."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_orphans_are_reaped(tmp_path: Path) -> None:
-    """As the first process of a container must: a grandchild whose parent has ended does not stay a zombie."""
-    orphan = '(sh -c \'echo $$ > "$1/pid"; exec sleep 0.1\' sh "$1" &)'
+    """As the first process of a container must: a grandchild whose parent has ended is ours, and no zombie."""
+    orphan = '(sh -c \'echo $$ > "$1/pid"; while [ ! -e "$1/end" ]; do sleep 0.01; done\' sh "$1" &)'
     with started(f'{orphan}; while [ ! -e "$1/go" ]; do sleep 0.01; done', tmp_path) as process:
         pid = noted(tmp_path / "pid")
+        until("the orphan to be ours", lambda: parent(pid) == process.pid, timeout=10)
+        (tmp_path / "end").touch()
         until("the orphan to be gone", lambda: not Path(f"/proc/{pid}").exists(), timeout=10)
         (tmp_path / "go").touch()
         assert process.communicate(timeout=20)[0] == "0\n"

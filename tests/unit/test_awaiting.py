@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from migrations.awaiting import missing
-from migrations.ledger import Ledger, Record, State
+from migrations.ledger import History, Ledger, Record, State
 from migrations.revision import Revision, declare
 
 NAMES = [f"r{number}" for number in range(9)]
@@ -27,3 +27,13 @@ def test_who_failed_and_who_is_at_it_is_told() -> None:
     running = Ledger.of([Record("r0", State.RUNNING, applied_by="pod-1")])
     assert "r0 failed: no such table" in missing(Revision("r0"), failed, NAMES)
     assert "r0 was begun by pod-1" in missing(Revision("r0"), running, NAMES)
+
+
+def test_what_is_below_a_head_is_not_known() -> None:
+    """Of a tool that records heads alone only the head is missing; and what no tool tells is left out."""
+    heads = Ledger.of([Record("r1", State.APPLIED)], History.HEADS)
+    assert missing(Revision("r2"), heads, NAMES) == "r2 is not applied; the head is r1"
+    failed = Ledger.of([Record("r0", State.FAILED)])
+    assert missing(Revision("r0"), failed, ()) == "r0 is not applied; r0 failed; the head is none"
+    running = Ledger.of([Record("r0", State.RUNNING)])
+    assert "r0 was begun and has not ended" in missing(Revision("r0"), running, ())
