@@ -4,8 +4,10 @@ kwok says that a pod runs; this runs it: the arguments, environment, service acc
 at an address of its own. Differences from a node: no image, no limits, and the way to the API server is a kubeconfig.
 """
 
+import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from urllib.request import urlopen
 
 from tests.cluster.container import Image, Object, command, environment
 from tests.cluster.controlplane import ControlPlane, ControlPlaneError
+from tests.waiting import until
 
 IMAGE = Image(Path("/"), (str(Path(sys.executable).with_name("ledgergate")),))
 EXIT = "test.ledgergate.dev/exit"
@@ -87,7 +90,6 @@ class PodProcesses:
         self._namespace = namespace
         self._running: dict[str, PodProcess] = {}
         self._ever: list[PodProcess] = []
-        self._kubeconfigs: dict[str, Path] = {}
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
 
@@ -152,9 +154,12 @@ class PodProcesses:
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self._directory),
             **environment(pod, container, _no_lookup),
-            "LEDGERGATE_KUBECONFIG": str(self._kubeconfig(pod["spec"]["serviceAccountName"])),
+            "LEDGERGATE_KUBECONFIG": str(self._kubeconfig(pod)),
         }
-        words = [word.replace("0.0.0.0", address) for word in command(container, IMAGE, variables)]  # noqa: S104
+        places = {"0.0.0.0": address, **self._secrets(pod, container)}  # noqa: S104 - every address of a pod
+        words = command(container, IMAGE, variables)
+        for there, here in places.items():
+            words = [word.replace(there, here) for word in words]
         log = self._directory / f"{pod['metadata']['name']}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -166,6 +171,25 @@ class PodProcesses:
         self._ever.append(started)
         if pod["spec"]["restartPolicy"] != "Always":
             self._later(lambda: self._report(started))
+
+    def _secrets(self, pod: Object, container: Object) -> dict[str, str]:
+        """Write the Secrets that are mounted; gives the directory that stands for each mount."""
+        names = {each["name"]: each["secret"]["secretName"] for each in pod["spec"]["volumes"] if "secret" in each}
+        found = {}
+        for mount in container.get("volumeMounts", ()):
+            if mount["name"] in names:
+                directory = self._directory / pod["metadata"]["name"] / mount["name"]
+                directory.mkdir(parents=True)
+                self._write(names[mount["name"]], directory)
+                found[mount["mountPath"]] = str(directory)
+        return found
+
+    def _write(self, secret: str, directory: Path) -> None:
+        """Write a Secret's files, once it is there: until then a kubelet starts no container that mounts it."""
+        get = ("get", "secret", secret, "-n", self._namespace, "-o", "json", "--ignore-not-found")
+        found = until(f"Secret {secret}", lambda: self._plane.kubectl(*get))
+        for name, value in json.loads(found)["data"].items():
+            (directory / name).write_bytes(base64.b64decode(value))
 
     def _report(self, ended: PodProcess) -> None:
         """Tell kwok how a container that ends has ended."""
@@ -184,10 +208,11 @@ class PodProcesses:
         thread.start()
         self._threads.append(thread)
 
-    def _kubeconfig(self, account: str) -> Path:
-        if account not in self._kubeconfigs:
-            self._kubeconfigs[account] = self._plane.kubeconfig_for(self._namespace, account)
-        return self._kubeconfigs[account]
+    def _kubeconfig(self, pod: Object) -> Path:
+        """Write what lets a pod speak to the API server: as on a node, each has a token of its own."""
+        path = self._directory / f"{pod['metadata']['name']}.kubeconfig"
+        shutil.copy(self._plane.kubeconfig_for(self._namespace, pod["spec"]["serviceAccountName"]), path)
+        return path
 
 
 def _terminate(one: PodProcess) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from types import TracebackType
 from typing import Self
 
@@ -42,10 +42,7 @@ class ServiceProxy:
         self._main = self._loop.create_task(self._serve())
         with suppress(asyncio.CancelledError):
             self._loop.run_until_complete(self._main)
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                self._loop.run_until_complete(task)
+        self._loop.run_until_complete(_end())
         self._loop.close()
 
     async def _serve(self) -> None:
@@ -55,12 +52,12 @@ class ServiceProxy:
             await server.serve_forever()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, ConnectionError):
+        with suppress(OSError), closing(writer):
             pod = await asyncio.to_thread(self._choose)
             if pod is not None:
                 back, there = await asyncio.open_connection(pod.address, pod.port(self._port["targetPort"]))
-                await asyncio.gather(_pump(reader, there), _pump(back, writer))
-        writer.close()
+                with closing(there):
+                    await asyncio.gather(_pump(reader, there), _pump(back, writer))
 
     def _choose(self) -> PodProcess | None:
         """Give one that is selected and ready; else one that is leaving; else none, and the client is hung up on.
@@ -77,9 +74,17 @@ class ServiceProxy:
         return [each for each in pods if self._selector.items() <= each.pod["metadata"]["labels"].items()]
 
 
+async def _end() -> None:
+    """Close what is still carried."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.sleep(0)  # for the closed connections' last callbacks
+
+
 async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    with suppress(OSError, ConnectionError):
+    with suppress(OSError), closing(target):
         while data := await source.read(1 << 16):
             target.write(data)
             await target.drain()
-    target.close()

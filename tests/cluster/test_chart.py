@@ -1,5 +1,7 @@
 """The chart, installed by the real helm: webhook and controller are run from the pods that it makes, by its Service."""
 
+import base64
+import datetime as dt
 import json
 import re
 from collections.abc import Iterator
@@ -10,6 +12,8 @@ import pytest
 
 from tests.cluster.application import SECOND, THIRD, Application, migrate, write_migrations
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.controlplane.certificates import Authority
+from tests.cluster.custom_resources import MissingError, definitions
 from tests.cluster.helm import Helm, HelmError
 from tests.cluster.pod_processes import PodProcesses
 from tests.cluster.service_proxy import ServiceProxy
@@ -186,3 +190,64 @@ def test_uninstalling_frees_every_pod(guard: Guard, application: Application, da
     assert left == ""
     named = guard.plane.kubectl("get", kinds, "-n", NAMESPACE, "-o", "name")
     assert "ledgergate" not in named.replace("configmap/", "")
+
+
+@pytest.fixture
+def cert_manager(plane: ControlPlane) -> Iterator[None]:
+    """Its kinds, on the plane."""
+    try:
+        files = [file for file in definitions() if "cert-manager" in file.name]
+    except MissingError as reason:
+        pytest.skip(str(reason))
+    flags = [flag for file in files for flag in ("-f", str(file))]
+    plane.kubectl("apply", "--server-side", *flags)
+    plane.kubectl("wait", "--for=condition=Established", *flags, "--timeout=20s")
+    yield
+    plane.kubectl("delete", *flags)
+
+
+@pytest.mark.usefixtures("cert_manager")
+def test_with_cert_manager_the_certificate_is_its(
+    guard: Guard, namespace: str, database: str, migrations: Path
+) -> None:
+    """The webhook serves the Certificate's Secret, and the controller leaves certificates and caBundle to cert-manager.
+
+    The test does cert-manager's work: it issues what the Certificate asks for, and injects where the annotation says.
+    """
+    plane = guard.plane
+    guard.helm("uninstall", *AT, "--ignore-not-found")
+    plane.kubectl("delete", "secret", "ledgergate-ca", "-n", NAMESPACE)
+    grants = json.dumps([{"namespace": namespace, "secrets": ["pg"]}])
+    authority = Authority(dt.datetime.now(dt.UTC))
+    guard.helm(
+        "install", *AT, CHART, *SMALL, "--set", "certificates.manager=cert-manager", "--set-json", f"databases={grants}"
+    )
+    certificate = guard.get("certificates.cert-manager.io/ledgergate-webhook")["spec"]
+    pair = authority.server(certificate["dnsNames"], [])
+    secret = {"tls.crt": pair.certificate.decode(), "tls.key": pair.key.decode()}
+    name = {"name": certificate["secretName"], "namespace": NAMESPACE}
+    plane.apply(json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": name, "stringData": secret}))
+    bundle = base64.b64encode(authority.pem).decode()
+    for configuration in CONFIGURATIONS:
+        found = guard.get(configuration)
+        assert found["metadata"]["annotations"]["cert-manager.io/inject-ca-from"] == f"{NAMESPACE}/ledgergate-webhook"
+        steps = [
+            {"op": "add", "path": f"/webhooks/{index}/clientConfig/caBundle", "value": bundle}
+            for index in range(len(found["webhooks"]))
+        ]
+        plane.kubectl("patch", configuration, "--type=json", "-p", json.dumps(steps))
+    with ServiceProxy(guard.pods, guard.get("service/ledgergate-webhook")):
+        guard.await_ready()
+        application = Application(plane, namespace)
+        application.secret(database)
+        application.gate()
+        plane.kubectl("label", "namespace", namespace, "ledgergate.dev/admission=enabled")
+        until("the gate's first status", lambda: application.status().get("state"))
+        application.deploy("early", THIRD)
+        held = application.await_held("early")
+        assert "denied the request" in application.try_to_ungate(held[0])
+        migrate(migrations, database)
+        application.await_running("early")
+        assert set(guard.bundles()) == {bundle}
+        assert "ledgergate-ca" not in plane.kubectl("get", "secrets", "-n", NAMESPACE, "-o", "name")
+        guard.helm("uninstall", *AT)
