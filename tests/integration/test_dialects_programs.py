@@ -9,6 +9,7 @@ import pytest
 from migrations.address import Address
 from migrations.database import connect
 from migrations.dialects import find
+from migrations.dialects.dialect import Place
 from migrations.ledger import Ledger, Position, State
 from migrations.source import Source, locate, read
 from tests.tools.maven import jvm
@@ -91,6 +92,19 @@ async def test_golang_migrate_keeps_one_number(tmp_path: Path, migrations: Path,
         assert [ledger.contains(file) for file in files] == [True, True, True, False]
         assert ledger.unsettled(files[3]) is ledger.dirty
         assert ledger.unsettled(files[2]) is None
+
+
+async def test_what_older_releases_of_goose_undid_is_not_applied(
+    tmp_path: Path, migrations: Path, database: str, connection: Connection
+) -> None:
+    """They wrote a row where newer ones delete one; the newest row of a version decides, for goose too."""
+    files = PROJECTS["goose"](migrations, MIGRATIONS[:3])
+    with start("goose", tmp_path, database) as tool:
+        tool("all")
+        await connection.execute("insert into goose_db_version (version_id, is_applied) values (20250101000003, false)")
+        ledger = await reading("goose", database)
+        assert list(ledger.applied) == tool("status").applied == ["20250101000001", "20250101000002"]
+        assert not ledger.contains(files[2])
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["row", "no row"])
@@ -179,3 +193,8 @@ async def test_what_sqlx_calls_partially_applied_is_dirty(
         assert (ledger.dirty and ledger.dirty.state) == State.FAILED
         assert ledger.unsettled(files[2]) is ledger.dirty
         assert ledger.unsettled(files[1]) is None
+        # As its library does while it runs; the key is beyond 32 bits.
+        (key,) = find("sqlx").keys(Place(await connection.fetchval("select current_database()"), "public", ""))
+        await connection.execute("select pg_advisory_lock($1)", key)
+        ledger = await reading("sqlx", database)
+        assert (ledger.dirty and ledger.dirty.state) == State.RUNNING
