@@ -50,7 +50,7 @@ class Controller:
     ) -> None:
         self._guard = guard = Guard(actions, identity, self._gate_changed, telemetry.read_duration.observe)
         self._namespaces = namespaces = Namespaces(actions, self._look, monotonic)
-        self._recorder = Recorder(actions, identity, now)
+        self._recorder = Recorder(actions, identity, now, busy=lambda: self._releases.saturated)
         tell = self._recorder.tell
         self._releases = Releases(
             actions, guard, namespaces, telemetry, on_count=self._count_changed, tell=tell, now=now, monotonic=monotonic

@@ -18,6 +18,8 @@ NOTE_LIMIT = 1024
 QUEUE = 5_000
 """Events that may wait. Past that they are dropped: an Event is a courtesy, a release is not."""
 WRITERS = 4
+PATIENCE = 0.05
+"""Seconds that an Event waits for releases at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +107,16 @@ class Recorder:
 
     Args:
         now: the clock, aware.
+        busy: tells whether the API server has something better to do for us.
     """
 
-    def __init__(self, writer: EventWriter, reporter: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, writer: EventWriter, reporter: str, now: Callable[[], datetime], busy: Callable[[], bool] = lambda: False
+    ) -> None:
         self._writer = writer
         self._reporter = reporter
         self._now = now
+        self._busy = busy
         self._waiting: asyncio.Queue[tuple[Happening, datetime]] = asyncio.Queue(QUEUE)
 
     def tell(self, happening: Happening) -> None:
@@ -129,6 +135,8 @@ class Recorder:
     async def _write(self) -> None:
         while True:
             happening, at = await self._waiting.get()
+            while self._busy():  # noqa: ASYNC110 - a look every so often is all the care that an Event needs
+                await asyncio.sleep(PATIENCE)
             body = describe_event(happening, self._reporter, at)
             try:
                 await self._writer.create_event(happening.regarding.metadata.namespace, body)

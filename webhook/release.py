@@ -104,6 +104,11 @@ class Releases:
                 await asyncio.sleep(OVERDUE_CHECK)
                 self._tell_overdue()
 
+    @property
+    def saturated(self) -> bool:
+        """Whether as many pods are being released at once as may be: what is less urgent should wait."""
+        return self._slots.locked()
+
     def count(self, gate: Gate) -> Count:
         """How many pods wait for a gate, and how many of them for too long."""
         return self._held.count(gate, self._now())
