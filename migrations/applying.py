@@ -9,9 +9,9 @@ from migrations import lookout, steps
 from migrations.book import book_of
 from migrations.ledger import Ledger
 from migrations.plan import Plan, Refusal
-from migrations.reader import read
 from migrations.resuming import resumable
 from migrations.runner import PATIENCE, Done, Failed, planned
+from migrations.source import read
 from migrations.task import StepFailed
 
 if TYPE_CHECKING:

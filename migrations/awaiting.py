@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from migrations import reader
 from migrations.database import DatabaseError
+from migrations.dialects.dialect import LedgerUnreadable
 from migrations.ledger import History, State
 from migrations.looking import look
 from migrations.reading import Fault
@@ -130,7 +131,7 @@ async def _lack(job: Job, expected: Revision, names: Sequence[str], reading: Rea
     if reading.fault is not None or reading.ledger is None:
         return Lack(f"the ledger cannot be read: {error or reading.fault or Fault.UNREAD}", unreachable=True)
     text = missing(expected, reading.ledger, names)
-    with suppress(DatabaseError, reader.LedgerUnreadable, TimeoutError):
+    with suppress(DatabaseError, LedgerUnreadable, TimeoutError):
         async with asyncio.timeout(_ASKING):
             holder = (await look(replace(job, connect_timeout=_ASKING))).holder
             text += f"; the lock is held by {holder}" if holder else "; nobody is migrating now"

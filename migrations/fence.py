@@ -7,7 +7,6 @@ those that have it: no process is behind them any more.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from migrations.statements import load
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 _SQL = load("fence")
 _PROGRAM = "ledgergate-exec"
 _VARIABLE = "PGAPPNAME"
-_LOOK = 0.1  # seconds between two looks
 
 
 def mark(key: int) -> str:
@@ -36,24 +34,14 @@ def marked(environment: Mapping[str, str], key: int, dialect: str) -> dict[str, 
     return {_VARIABLE: f"{mark(key)} {dialect}", **environment}
 
 
-async def end_remains(session: Session, key: int, limit: float) -> Sequence[int]:
-    """End the sessions that carry the mark; to be called under the lock.
+async def end_remains(session: Session, key: int) -> Sequence[str]:
+    """End the sessions that carry the mark, and tell which are there still; to be called under the lock, until none is.
 
     Args:
         session: The one that holds the lock.
         key: The lock's.
-        limit: Seconds to wait for those that end by themselves alone, since our role may not end them.
-
-    Returns:
-        Those that are still there when the time is up.
 
     Raises:
         DatabaseError: As `failures` says.
     """
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + limit
-    while True:
-        left = [row["pid"] for row in await session.rows(_SQL["end"], mark(key))]
-        if not left or clock() >= deadline:
-            return left
-        await asyncio.sleep(_LOOK)
+    return [f"backend {row['pid']}, which a killed run has left" for row in await session.rows(_SQL["end"], mark(key))]

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from migrations import child, fence, lock, rowlock
-from migrations.awaiting import missing
+from migrations.awaiting import EVERY, missing
 from migrations.child import Child
 from migrations.dialects.detection import AUTO
 from migrations.failures import ConnectionLost, DatabaseError
@@ -19,7 +19,7 @@ from migrations.source import locate, read, row_lock
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from migrations.database import Session
     from migrations.dialects.detection import Location
@@ -34,13 +34,9 @@ ANSWER = 10.0
 """Seconds that the answer may take. With `BEAT` and the child's grace less than the 25 s after which the server gives a
 silent client up, see `runner.SETTINGS`: the tool is dead before anybody else can get the lock."""
 _CHILDS_GRACE = 8.0
-_LOOK = 1.0  # seconds between two looks for the owner of a row lock
+_LOOK = 0.2  # seconds between two looks for sessions that are waited for
 
-_REMAINS = (
-    "backend {pids}: what a killed run has left is still at work on the server, and our role may not end it; "
-    "wait for it, or end it with pg_terminate_backend as its own role"
-)
-
+_REMAINS = "Our role may not end it: wait, or end it as its own role, by pg_terminate_backend"
 _NAMELESS = (
     "expected --dialect to name the tool whose ledger the command writes: the lock belongs to that ledger, and neither "
     "the command nor a table of the database tells which it is"
@@ -165,7 +161,7 @@ class Execution:
             if self._succeeded:
                 return self._judge(await read(connected, source, limit=PATIENCE))
             if (done := await self._settled(job, connected)) is not None:
-                return done
+                return done  # over one connection, however many pods come late
 
         async def settled(connected: Session) -> Outcome | None:
             return await self._settled(job, connected)
@@ -177,19 +173,25 @@ class Execution:
 
     async def _settled(self, job: Job, connected: Session) -> Complete | None:
         """Without a lock: is there anything to do?"""
-        expected = self._order.expected
-        if expected is None:
+        if self._order.expected is None:
             return None
-        ledger = await read(connected, job.source, limit=PATIENCE)
-        return None if ledger.gap(expected) else Complete(ledger.head, ran=False)
+        return self._complete(await read(connected, job.source, limit=PATIENCE))
+
+    def _complete(self, ledger: Ledger) -> Complete | None:
+        expected = self._order.expected
+        return None if expected is None or ledger.gap(expected) else Complete(ledger.head, ran=False)
 
     async def _work(self, job: Job, location: Location, connected: Session) -> Outcome:
-        """Under the lock: read again, clear the way, run the command, and read what it has done."""
+        """Under the lock: clear the way, read again, run the command, and read what it has done."""
         key = lock.key(location.place.relation)
-        if left := await fence.end_remains(connected, key, job.lock_timeout):
-            return Failure(Cause.OCCUPIED, _REMAINS.format(pids=", ".join(map(str, left))))
-        if (done := await self._settled(job, connected)) is not None:
+        if left := await self._outwait(lambda: fence.end_remains(connected, key), job.lock_timeout):
+            return Failure(Cause.OCCUPIED, f"still there: {_listed(left)}. {_REMAINS}")
+        ledger = await read(connected, job.source, limit=PATIENCE)
+        if (done := self._complete(ledger)) is not None:
             return done
+        if ledger.dirty is not None:
+            text = f"{ledger.dirty.revision} is {ledger.dirty.state} in the ledger, and nobody runs it under our lock"
+            self._report.say("dirty", text, revision=ledger.dirty.revision)
         if (owners := await self._free_row_lock(job, location, connected)) is not None:
             return owners
         broken = await self._run_child(connected, fence.marked(os.environ, key, location.dialect.name))
@@ -203,21 +205,27 @@ class Execution:
 
     async def _free_row_lock(self, job: Job, location: Location, connected: Session) -> Failure | None:
         """Tell of a row lock that is taken and, if we are to, wait until nobody alive can own it, and free it."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
         if not await self._tell_row_lock(connected, location) or not self._order.clear_stale_lock:
             return None
-        while owners := await rowlock.clear(connected, location):
-            if clock() - began >= job.lock_timeout:
-                return Failure(
-                    Cause.OCCUPIED,
-                    "the row lock may have an owner who is alive: "
-                    f"{'; '.join(map(str, owners))}. If it is not, {_by_hand(location)} frees it",
-                )
-            self._report.say("row_lock_owned", f"its owner may be alive: {owners[0]}; waiting for its end")
-            await asyncio.sleep(_LOOK)
+        if owners := await self._outwait(lambda: rowlock.clear(connected, location), job.lock_timeout):
+            text = f"the row lock may have an owner who is alive: {_listed(owners)}. If it is not, {_by_hand(location)}"
+            return Failure(Cause.OCCUPIED, f"{text} frees it")
         self._report.say("row_lock_freed", "nobody alive can own it: freed")
         return None
+
+    async def _outwait(self, look: Callable[[], Awaitable[Sequence[object]]], limit: float) -> Sequence[object]:
+        """Look again and again until there is nobody; gives who is left when the time is up."""
+        clock = asyncio.get_running_loop().time
+        began, told = clock(), -EVERY
+        while left := await look():
+            waited = clock() - began
+            if waited >= limit:
+                return left
+            if waited - told >= EVERY:
+                told = waited
+                self._report.say("outwaiting", f"waiting for the end of {left[0]}; {waited:.0f} s so far")
+            await asyncio.sleep(_LOOK)
+        return ()
 
     async def _tell_row_lock(self, connected: Session, location: Location) -> bool:
         taken = await row_lock(connected, location)
@@ -235,24 +243,26 @@ class Execution:
         """Run the command for as long as our session holds the lock, and no longer."""
         order = self._order
         self._child = Child(order.command, environment, grace=_CHILDS_GRACE)
+        over = asyncio.Event()
         running = asyncio.ensure_future(self._child.run())
-        lost = asyncio.ensure_future(_loss(connected))
+        watching = asyncio.ensure_future(_lost(connected, over))
         try:
-            await asyncio.wait({running, lost}, timeout=order.limit, return_when=asyncio.FIRST_COMPLETED)
-            in_time = running.done() or lost.done()
+            await asyncio.wait({running, watching}, timeout=order.limit, return_when=asyncio.FIRST_COMPLETED)
+            in_time = running.done() or watching.done()
             if not running.done():
                 self._child.stop()
             code = await running
-            text = child.ending(order.command, code)
-            if not in_time:
-                return Failure(Cause.COMMAND, f"{text}: it took longer than --timeout {order.limit:g}", code)
-            if lost.done() and code:
-                raise ConnectionLost(f"{text}: the session that holds the lock was lost, and another run could begin")
-            return Failure(Cause.COMMAND, text, code) if code else None
+            over.set()  # never in the middle of a question: what follows uses the same session
+            lost, text = await watching, child.ending(order.command, code)
         finally:
-            for task in (running, lost):
+            for task in (running, watching):
                 task.cancel()
-            await asyncio.gather(running, lost, return_exceptions=True)
+            await asyncio.gather(running, watching, return_exceptions=True)
+        if not in_time:
+            return Failure(Cause.COMMAND, f"{text}: it took longer than --timeout {order.limit:g}", code)
+        if lost and code:
+            raise ConnectionLost(f"{text}: the session that holds the lock was lost, and another run could begin")
+        return Failure(Cause.COMMAND, text, code) if code else None
 
     def _judge(self, ledger: Ledger) -> Outcome:
         expected = self._order.expected
@@ -266,17 +276,22 @@ def _by_hand(location: Location) -> str:
     return f"`{location.dialect.row_lock.by_hand}`" if location.dialect.row_lock else "the tool itself"
 
 
-async def _loss(connected: Session) -> None:
-    """Return when the session is gone, does not answer, or is another one: behind a pooler that was restarted."""
-    closed = asyncio.Event()
-    connected.on_close(closed.set)
-    while not connected.closed:
+def _listed(left: Sequence[object]) -> str:
+    return "; ".join(map(str, left))
+
+
+async def _lost(connected: Session, over: asyncio.Event) -> bool:
+    """Watch the session until it is over, and tell whether it was lost: gone, mute, or a pooler's other one."""
+    connected.on_close(over.set)
+    while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(BEAT):
-                await closed.wait()
+                await over.wait()
+        if over.is_set():
+            return connected.closed
         try:
             async with asyncio.timeout(ANSWER):
-                if (await connected.identity())[0] != connected.locked_by:
-                    return
+                if await connected.value("select pg_backend_pid()") != connected.locked_by:
+                    return True
         except (DatabaseError, TimeoutError):
-            return
+            return True

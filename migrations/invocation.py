@@ -73,7 +73,7 @@ def perform(
         files: Whether the directory is needed.
     """
     from migrations.database import DatabaseError, Misconfigured, PermissionMissing  # noqa: PLC0415 - the driver, which
-    from migrations.reader import LedgerUnreadable  # noqa: PLC0415 - `new` and `revision` do without
+    from migrations.dialects.dialect import LedgerUnreadable  # noqa: PLC0415 - `new` and `revision` do without
 
     try:
         job = _job(options, Revision.parse(to).name if to else None, files=files)
@@ -117,8 +117,8 @@ def unsuccessful(report: Report, job: Job, outcome: Refusal | Failed | LockTimeo
 
 def _job(options: Options, target: str | None, *, files: bool) -> Job:
     from migrations.dialects import NATIVE  # noqa: PLC0415 - as above
-    from migrations.reader import Source  # noqa: PLC0415
     from migrations.runner import Job  # noqa: PLC0415
+    from migrations.source import Source  # noqa: PLC0415
 
     migrations = load(options.directory) if files else ()
     NATIVE.relation(options.schema, options.table)  # refuses a name that no table can have

@@ -25,15 +25,13 @@ from migrations.database import (
 )
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.reading import Fault, Reading, Run
-from migrations.source import Reader, Source, read, running
+from migrations.source import Reader, Source, running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from migrations.database import Session
     from migrations.ledger import Ledger
-
-__all__ = ["CHANNEL", "LedgerUnreadable", "Pace", "Source", "Watcher", "read"]
 
 CHANNEL = "ledgergate"
 Result = TypeVar("Result")

@@ -13,7 +13,7 @@ from migrations.database import ConnectionLost, NotReady, Unreachable, connect
 from migrations.limits import Limits, Pauses
 from migrations.plan import Plan, Refusal, plan
 from migrations.pooler import refuse_transaction_mode
-from migrations.reader import read
+from migrations.source import read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from migrations.files import Migration
     from migrations.ledger import Ledger
     from migrations.lock import Holder
-    from migrations.reader import Source
+    from migrations.source import Source
 
 # A session that holds the lock must not outlive its process, not even in the middle of a statement.
 # https://www.postgresql.org/docs/current/runtime-config-connection.html#RUNTIME-CONFIG-TCP-SETTINGS

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from migrations import steps
 from migrations.book import book_of
 from migrations.plan import Refusal, Undo, plan_down
-from migrations.reader import read
 from migrations.runner import Failed, LockTimeout, under_lock
+from migrations.source import read
 from migrations.steps import StepFailed
 
 if TYPE_CHECKING:

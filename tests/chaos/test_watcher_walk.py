@@ -13,7 +13,8 @@ import pytest
 
 from migrations.address import Address
 from migrations.dialects import NATIVE
-from migrations.reader import Pace, Source, Watcher
+from migrations.reader import Pace, Watcher
+from migrations.source import Source
 from migrations.statements import bind, load
 
 if TYPE_CHECKING:

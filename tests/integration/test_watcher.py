@@ -14,8 +14,9 @@ import pytest
 from migrations.address import Address
 from migrations.dialects import NATIVE
 from migrations.ledger import Ledger, Record, State
-from migrations.reader import Pace, Source, Watcher
+from migrations.reader import Pace, Watcher
 from migrations.reading import Fault, Reading
+from migrations.source import Source
 from migrations.statements import bind, load
 from tests.postgres import Postgres
 

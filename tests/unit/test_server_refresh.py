@@ -15,8 +15,9 @@ import pytest
 from migrations.address import Address
 from migrations.dialects import NATIVE
 from migrations.ledger import Record
-from migrations.reader import Pace, Source, Watcher
+from migrations.reader import Pace, Watcher
 from migrations.reading import Reading
+from migrations.source import Source
 from tests.cluster.controlplane.processes import free_ports
 from webhook.admission import Admission
 from webhook.gate import Gate
