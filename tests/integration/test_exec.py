@@ -223,6 +223,16 @@ def test_a_busy_lock_is_given_up(ledgergate: Ledgergate) -> None:
     assert not (ledgergate.home / "ran").exists()
 
 
+async def test_a_dirty_ledger_is_told_before_the_command_runs(ledgergate: Ledgergate, connection: Connection) -> None:
+    """What golang-migrate has begun and not ended is its own to settle, and no flag of ours takes it back."""
+    await connection.execute("create table schema_migrations (version bigint primary key, dirty boolean not null)")
+    await connection.execute("insert into schema_migrations values (7, true)")
+    done = ledgergate("exec", "--dialect", "golang-migrate", "--clear-stale-lock", "--", "echo", "ran")
+    assert done.returncode == 0
+    assert "7 is failed in the ledger, and nobody runs it under our lock\nran\n" in done.stdout
+    assert await connection.fetchval("select dirty from schema_migrations")
+
+
 def test_what_is_imported(ledgergate: Ledgergate) -> None:
     """Nothing that faces Kubernetes, and no grammar of SQL."""
     code = (

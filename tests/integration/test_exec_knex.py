@@ -174,7 +174,7 @@ async def test_a_live_owner_keeps_its_lock(project: Project, connection: Connect
     assert "the row lock may have an owner who is alive: backend" in refused.stderr
     assert "If it is not, `npx knex migrate:unlock` frees it" in refused.stderr
     waits = project.start("exec", "--clear-stale-lock", "--", *KNEX)
-    line(waits.stdout, "its owner may be alive: ")
+    line(waits.stdout, "waiting for the end of backend ")
     (project.home / "go").touch()
     assert "Batch 1 run: 3 migrations" in alone.communicate(timeout=60)[0]
     output, _ = await asyncio.to_thread(waits.communicate, timeout=60)
