@@ -154,8 +154,12 @@ class Conditions:
         left = follower.since + GRACE_SECONDS - self._monotonic()
         if left > 0 and not follower.awaited:
             follower.awaited = True
-            asyncio.get_running_loop().call_later(left, self._look, follower)
+            asyncio.get_running_loop().call_later(left, self._look_later, follower)
         return left <= 0
+
+    def _look_later(self, follower: _Follower) -> None:
+        follower.awaited = False  # a timer may be a moment early (uvloop rounds it); then it is set again
+        self._look(follower)
 
     async def _write(self, follower: _Follower) -> None:
         """Write what is news, as long as there is any and the pod is there."""

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 import aiohttp
+from kubernetes_asyncio.client import ApiClient
 from kubernetes_asyncio.client.exceptions import ApiException
 from kubernetes_asyncio.leaderelection.electionconfig import Config
 from kubernetes_asyncio.leaderelection.leaderelection import LeaderElection
@@ -27,22 +28,38 @@ RETRY_SECONDS = 1.0
 
 
 class _PatientLock(LeaseLock):
-    """A LeaseLock to which an API server without an answer is a failed try, as it is to the election, not a crash."""
+    """A LeaseLock to which an API server without an answer is a failed try, as it is to the election, not a crash.
+
+    What a try fails of is logged when it changes: a right that is missing would keep everybody waiting in silence.
+    """
+
+    def __init__(self, name: str, namespace: str, identity: str, client: ApiClient) -> None:
+        super().__init__(name, namespace, identity, client)
+        self._failures: dict[str, str] = {}
 
     async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
         try:
             async with asyncio.timeout(RETRY_SECONDS):
                 found, answer = await super().get(name, namespace)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return False, _refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error) or type(error).__name__)
+            found, answer = False, ApiException(HTTPStatus.SERVICE_UNAVAILABLE, str(error) or type(error).__name__)
+        if not isinstance(answer, ApiException):
+            self._note("read", "")
+            return found, answer
+        self._note("read", "" if answer.status == HTTPStatus.NOT_FOUND else f"{answer.status}: {answer.reason}")
         # An overloaded API server answers in plain text, in which the election would look for a code in vain.
-        return found, _refusal(answer.status or 0, answer.reason or "") if isinstance(answer, ApiException) else answer
+        return False, _refusal(answer.status or 0, answer.reason or "")
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
         return await self._patiently(super().create(name, namespace, election_record))
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
         return await self._patiently(super().update(name, namespace, updated_record))
+
+    def _note(self, what: str, failure: str) -> None:
+        if failure and failure != self._failures.get(what):
+            event("leader.failed", level=logging.WARNING, what=f"{what} the Lease", error=failure)
+        self._failures[what] = failure
 
     # The election thinks in local time without a zone, which the library writes into the Lease as if it were UTC.
 
@@ -60,9 +77,12 @@ class _PatientLock(LeaseLock):
     async def _patiently(self, attempt: Coroutine[Any, Any, bool]) -> bool:
         try:
             async with asyncio.timeout(RETRY_SECONDS):
-                return await attempt
-        except (aiohttp.ClientError, TimeoutError, OSError):
+                written = await attempt
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._note("write", str(error) or type(error).__name__)
             return False
+        self._note("write", "" if written else "refused, or another replica was first")
+        return written
 
 
 def _refusal(status: int, reason: str) -> ApiException:

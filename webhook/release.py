@@ -180,6 +180,7 @@ class Releases:
         return left <= 0
 
     def _look_later(self, held: Held) -> None:
+        held.awaited = False  # a timer may be a moment early (uvloop rounds it); then it is set again
         if self._held.get(held.pod.metadata.key) is held:
             self._look(held)
 

@@ -272,8 +272,10 @@ async def test_work_that_fails_ends_the_replica(plane: ControlPlane, kubeconfig:
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
-async def test_an_answer_in_plain_text_is_a_failed_try(status: int, tmp_path: Path) -> None:
-    """An overloaded API server, or a proxy, says so in plain text; the election goes on and tries again."""
+async def test_an_answer_in_plain_text_is_a_failed_try(
+    status: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An overloaded API server, or a proxy, says so in plain text; the election goes on, tries again, and says why."""
     asked = asyncio.Semaphore(0)
 
     async def refuse(_: web.Request) -> web.Response:
@@ -285,7 +287,10 @@ async def test_an_answer_in_plain_text_is_a_failed_try(status: int, tmp_path: Pa
     (port,) = free_ports(1)
     kubeconfig = Kubeconfig(f"http://127.0.0.1:{port}", b"").write_for_token(tmp_path / "config", "x", "default")
     async with serving((application, Endpoint("127.0.0.1", port), None)), candidate(kubeconfig, "one") as one:
-        for _ in range(2):
+        for _ in range(3):
             await asyncio.wait_for(asked.acquire(), 10)
+        told = [record.fields["error"] for record in caplog.records if record.getMessage() == "leader.failed"]  # type: ignore[attr-defined]
+        assert len(told) == 1, "once, not with every try"
+        assert told[0].startswith(f"{status}: ")
         assert not one.task.done(), one.task
         assert not one.leadership.held

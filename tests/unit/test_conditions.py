@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
+
 from migrations.ledger import Ledger, Record, State
 from migrations.reading import Fault, Reading
 from webhook.conditions import GRACE_SECONDS, Conditions
@@ -168,6 +170,19 @@ async def test_a_pod_whose_gate_is_late_is_not_told_to_be_ready() -> None:
         conditions.look("ns")
         await until(world, 1)
         assert world.written == [("p", "False", "Behind")]
+
+
+async def test_a_timer_that_is_early_is_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops round their timers: one that fires a moment too soon must not leave the pod waiting for good."""
+    monkeypatch.setattr("webhook.conditions.GRACE_SECONDS", 0.02)
+    world = World(a_pod("p"))
+    world.gates.clear()
+    async with keeping(world):
+        await asyncio.sleep(0.05)  # the loop's clock has gone on; the world's, which decides, has not
+        assert world.written == []
+        world.clock += 1
+        await until(world, 1)
+        assert world.written == [("p", "True", "Unguarded")]
 
 
 async def test_a_gate_that_is_gone_or_off_keeps_no_pod_from_being_ready() -> None:
