@@ -174,12 +174,17 @@ def test_a_second_installation_is_refused(guard: Guard, namespace: str) -> None:
 
 
 def test_uninstalling_frees_every_pod(guard: Guard, application: Application, database: str, migrations: Path) -> None:
-    """No pod is left gated, nothing of ours is left but what people wrote: the definition and their LedgerGates."""
+    """No pod is left gated or unready; nothing of ours stays but what people wrote: their LedgerGates, and the CRD."""
     migrate(migrations, database, "--to", SECOND)
+    application.gate(readiness="Live")
+    until("the gate to be read again", lambda: application.status().get("observedGeneration") == 2)
     application.deploy("early", THIRD, replicas=20)
     application.await_held("early", 20)
+    assert any(pod["spec"].get("readinessGates") for pod in application.pods("early"))
     guard.helm("uninstall", *AT)
     application.await_running("early", 20)
+    ready = ("wait", "--for=condition=Ready", "pods", "-l", "app=early", "--timeout=30s")
+    guard.plane.kubectl(*ready, "-n", application.namespace, timeout=40)
     application.deploy("late", THIRD)
     application.await_running("late")
     assert application.status()["state"]
