@@ -68,11 +68,13 @@ class ContainerProcess:
         output = self.log.read_text(errors="replace")
         return Run(self.pod, self.container, self._command, self._started, self._ended, self._code, output)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to all its processes, if there are any."""
+    def signal(self, number: signal.Signals) -> bool:
+        """Send a signal to all its processes; False when there are none (yet, or any more)."""
         if self._process is not None and not self.ended:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
+                return True
+        return False
 
     async def run(self, command: Sequence[str], image: Image, variables: Mapping[str, str]) -> int:
         """Run it to its end; returns its exit code. When it is cancelled, its processes are killed."""
@@ -93,6 +95,11 @@ class ContainerProcess:
             code = ended if ended >= 0 else 128 - ended
         except OSError as error:
             code = self.refuse(error)
+        except asyncio.CancelledError:
+            self.signal(signal.SIGKILL)
+            if self._process is not None:
+                await self._process.wait()  # the loop, which may end now, must not leave it unwaited for
+            raise
         finally:
             self.signal(signal.SIGKILL)  # what it left behind ends with it, as the container's processes do
             self._code, self._ended = code, time.time()

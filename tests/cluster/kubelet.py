@@ -103,10 +103,8 @@ class Kubelet:
         return ended[count - 1]
 
     def kill(self, pod: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to every process of a pod's running containers, as an OOM kill does."""
-        for run in list(self._runs):
-            if run.pod == pod:
-                run.signal(number)
+        """Send a signal to all processes of a pod's running containers, as an OOM kill does; wait until there are any."""
+        until(f"a process of {pod}", lambda: sum(run.signal(number) for run in list(self._runs) if run.pod == pod))
 
     # The server's side ------------------------------------------------------------------------------------------------
 
