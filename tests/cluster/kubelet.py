@@ -103,7 +103,7 @@ class Kubelet:
         return ended[count - 1]
 
     def kill(self, pod: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to all processes of a pod's running containers, as an OOM kill does; wait until there are any."""
+        """Send a signal to all processes of a pod's running containers, as an OOM kill does, once there are any."""
         until(f"a process of {pod}", lambda: sum(run.signal(number) for run in list(self._runs) if run.pod == pod))
 
     # The server's side ------------------------------------------------------------------------------------------------
