@@ -71,6 +71,7 @@ def test_pods_go_on_being_released_when_the_leader_dies(replicas: Replicas, data
     crowd = Crowd(Application(plane, "shop"), database, deployments=3)
     crowd.gather()
     leader = until("a leader", replicas.leader)
+    assert leader is not None
     before = pod_patches(plane, code="200")
     with PodWatch(plane, "shop") as watch:
         committed = crowd.migrate(tmp_path / "migrations")
@@ -82,6 +83,7 @@ def test_pods_go_on_being_released_when_the_leader_dies(replicas: Replicas, data
         released = first_ungated(watch.sights)
         sights = watch.sights
     successor = until("another leader", replicas.leader)
+    assert successor is not None
     assert successor.name != leader.name
     late = max(released.values()) - killed
     log.info("the last of %d pods was released %.2f s after the leader died", crowd.pods, late)

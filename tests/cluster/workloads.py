@@ -41,12 +41,12 @@ KINDS = (
 def manifest(kind: Kind, release: str, revision: str) -> Mapping[str, Any]:
     """Write a workload whose pods expect a revision."""
     labels = {"app": kind.name}
-    template = {
+    template: dict[str, dict[str, Any]] = {
         "metadata": {"labels": {**labels, "guarded": "true", RELEASE: release}, "annotations": {REVISION: revision}},
         "spec": {"containers": [{"name": "main", "image": "app"}], "terminationGracePeriodSeconds": 0},
     }
     selector = {"matchLabels": labels}
-    job = {"template": {**template, "spec": {**template["spec"], "restartPolicy": "Never"}}}
+    job = {"template": template | {"spec": template["spec"] | {"restartPolicy": "Never"}}}
     spec: dict[str, Any]
     match kind.kind:
         case "Deployment":
