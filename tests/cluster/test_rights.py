@@ -1,4 +1,4 @@
-"""What our two service accounts may do, as the API server's own authorizer says."""
+"""What our two service accounts and people may do, as the API server's own authorizer says."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from tests.cluster.controlplane import ControlPlane
+from tests.waiting import until
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 CONTROLLER = "system:serviceaccount:ledgergate:controller"
@@ -15,7 +16,7 @@ WEBHOOK = "system:serviceaccount:ledgergate:webhook"
 
 @pytest.fixture(scope="module")
 def roles(plane: ControlPlane) -> ControlPlane:
-    for name in ("namespace", "roles-webhook", "roles-controller"):
+    for name in ("namespace", "roles-webhook", "roles-controller", "roles-people"):
         plane.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "base" / f"{name}.yaml"))
     return plane
 
@@ -29,6 +30,13 @@ GRANTED: list[Right] = [
     *((CONTROLLER, verb, "ledgergates.ledgergate.dev", "default", "") for verb in ("get", "list", "watch")),
     *((CONTROLLER, verb, "ledgergates/status.ledgergate.dev", "default", "app") for verb in ("get", "patch")),
     *((CONTROLLER, verb, "pods", "default", "") for verb in ("get", "list", "watch", "patch")),
+    (CONTROLLER, "patch", "pods/status", "default", "app"),
+    *((CONTROLLER, verb, "namespaces", "", "") for verb in ("get", "list", "watch")),
+    *(
+        (CONTROLLER, verb, kind, "default", "")
+        for kind in ("replicasets.apps", "statefulsets.apps", "daemonsets.apps", "jobs.batch")
+        for verb in ("list", "patch")
+    ),
     *((CONTROLLER, verb, "events", "default", "") for verb in ("create", "patch")),
     *((CONTROLLER, verb, "events.events.k8s.io", "default", "") for verb in ("create", "patch")),
     *(
@@ -111,3 +119,16 @@ def test_a_namespace_grants_its_one_secret(roles: ControlPlane, namespace: str) 
         for verb in ("get", "watch")
     ]
     assert rights(roles, *asked) == [True, True, False, False] * 2
+
+
+def test_people_have_the_rights_of_their_cluster_roles(roles: ControlPlane, namespace: str) -> None:
+    """Whoever may view a namespace sees its LedgerGates; whoever may edit it adds and changes them; others nothing."""
+    for who in ("view", "edit"):
+        roles.kubectl("create", "rolebinding", who, f"--clusterrole={who}", f"--user={who}", "-n", namespace)
+    asked = [
+        (who, verb, "ledgergates.ledgergate.dev", namespace, "")
+        for who in ("view", "edit", "other")
+        for verb in ("get", "list", "create", "patch", "delete")
+    ]
+    expected = [True, True, False, False, False, *[True] * 5, *[False] * 5]
+    until("the controller manager to add them up", lambda: rights(roles, *asked) == expected)
