@@ -33,7 +33,7 @@ class Sight:
 
 
 class PodWatch:
-    """Watch a namespace in the background.
+    """Watch a namespace in the background; begun again, with all that is there, when the API server ends it.
 
     Args:
         plane: where.
@@ -49,9 +49,10 @@ class PodWatch:
         self._sights: list[Sight] = []
         self._lock = threading.Lock()
         self._stands = threading.Event()
+        self._over = False
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        self._process = self._start()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
         if not self._stands.wait(START_TIMEOUT):
@@ -59,11 +60,10 @@ class PodWatch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._process.terminate()
-        self._process.wait()
+        with self._lock:
+            self._over = True
+            self._process.terminate()
         self._thread.join()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
 
     @property
     def sights(self) -> list[Sight]:
@@ -71,14 +71,23 @@ class PodWatch:
         with self._lock:
             return list(self._sights)
 
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+
     def _read(self) -> None:
-        if self._process.stdout is None:
-            return
-        for line in self._process.stdout:
-            at, event = time.time(), json.loads(line)
-            if event["type"] == "BOOKMARK":
-                self._stands.set()
-                continue
+        while True:
+            with self._process as process:
+                for line in process.stdout or ():
+                    self._take(time.time(), json.loads(line))
+            with self._lock:
+                if self._over:
+                    return
+                self._process = self._start()
+
+    def _take(self, at: float, event: dict[str, Any]) -> None:
+        if event["type"] == "BOOKMARK":
+            self._stands.set()
+        elif event["type"] != "ERROR":  # after which the server ends the watch
             sight = _sight(at, event)
             with self._lock:
                 self._sights.append(sight)
