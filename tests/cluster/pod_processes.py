@@ -7,6 +7,7 @@ at an address of its own. Differences from a node: no image, no limits, and the 
 import base64
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -56,7 +58,9 @@ class PodProcess:
         return str(self.pod["metadata"]["labels"]["app.kubernetes.io/component"])
 
     def ready(self) -> bool:
-        """Do what its readiness probe says."""
+        """Do what its readiness probe says, of the process itself."""
+        if self.process.poll() is not None:
+            return False
         probe = self.pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]
         with suppress(OSError), urlopen(self._url(probe["port"], probe["path"]), timeout=2) as answer:  # noqa: S310 - ours
             return bool(answer.status == 200)
@@ -148,8 +152,7 @@ class PodProcesses:
 
     def _start(self, pod: Object) -> None:
         (container,) = pod["spec"]["containers"]
-        # kwok gives a pod's address to the next one while a leaving process still listens there.
-        address = f"127.97.{len(self._ever) // 250}.{len(self._ever) % 250 + 1}"
+        address = _address()
         variables = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self._directory),
@@ -213,6 +216,15 @@ class PodProcesses:
         path = self._directory / f"{pod['metadata']['name']}.kubeconfig"
         shutil.copy(self._plane.kubeconfig_for(self._namespace, pod["spec"]["serviceAccountName"]), path)
         return path
+
+
+def _address() -> str:
+    """Choose one of millions: pods of other planes, and those that are leaving, listen here at the same ports.
+
+    kwok's own choice would not do: each plane's first pod has the same address, and a pod that is gone leaves it to
+    the next one.
+    """
+    return str(IPv4Address("127.97.0.1") + random.randrange(10_000_000))  # noqa: S311 - no secret
 
 
 def _terminate(one: PodProcess) -> None:
