@@ -1,4 +1,4 @@
-"""What every test may ask for: a PostgreSQL server a worker, a clone of an empty database a test; a cluster a run."""
+"""What every test may ask for: a PostgreSQL server and a cluster a worker, a clone of an empty database a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures of every test that needs a Kubernetes cluster, in whatever folder: one control plane for the whole run."""
+"""Fixtures of every test that needs a Kubernetes cluster, in whatever folder: one control plane a worker."""
 
 import os
 import re
@@ -12,14 +12,17 @@ from tests.cluster.application import Application
 from tests.cluster.controlplane import ControlPlane, Unavailable, provision
 from tests.cluster.installation import Installation
 
+HERE = Path(__file__).parent
 PROGRAMS = pytest.StashKey[Path | Unavailable]()
 
 
+# First, since an xdist worker reads the marks in its own hook of this name, which else comes before a conftest's.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the cluster's tests on one xdist worker (`--dist loadgroup`), so that one plane serves them."""
+    """Keep each file of the cluster's tests on one xdist worker (`--dist loadgroup`): it installs things once."""
     for item in items:
-        if "programs" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+        if item.path.parent == HERE or "programs" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -47,7 +50,7 @@ def programs(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def plane(programs: Path) -> Iterator[ControlPlane]:
-    """A control plane, shared by the run."""
+    """A control plane, shared by the tests of a worker."""
     with ControlPlane(programs) as started:
         yield started
 
@@ -66,7 +69,7 @@ def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[s
 
 @pytest.fixture(scope="session")
 def installed(plane: ControlPlane) -> Iterator[Installation]:
-    """Ledgergate on the plane, for the whole run."""
+    """Ledgergate on the plane, until the run ends."""
     with Installation(plane) as installation:
         yield installation
 
