@@ -46,7 +46,7 @@ def foreign(plane: ControlPlane) -> Iterator[None]:
     plane.kubectl("apply", "--server-side", *flags)
     plane.kubectl("wait", "--for=condition=Established", *flags, "--timeout=20s")
     yield
-    plane.kubectl("delete", *flags)
+    plane.kubectl("delete", *flags, "--wait=false")
 
 
 def render(helm: Helm, values: Object | None = None, *flags: str) -> list[Object]:
