@@ -31,9 +31,10 @@ setup: $(VENV)/installed ## install everything into .venv/
 demo: $(VENV)/installed ## the main job on a real API server and a real PostgreSQL
 	@$(BIN)/python -m demo
 
+# Without any group `loadgroup` gives each test to the worker that is free, so the long ones do not queue up behind each other.
+PYTEST = $(BIN)/pytest --numprocesses=2 --dist=loadgroup
 # What fails beside others is run once more by itself, for all to see: what fails again is broken, what does not depends on
 # the machine's load, and is to be mended too.
-PYTEST = $(BIN)/pytest --numprocesses=2 --dist=loadgroup
 ALONE = $(BIN)/pytest --last-failed --last-failed-no-failures=none
 # What runs other tools runs them once: their files and tables are the same on every server.
 OF_TOOLS = $(foreach name,dialects adopt exec_knex docs_foreign foreign_views,--ignore-glob='*test_$(name)*')

@@ -17,7 +17,6 @@ from tests.cluster.fixtures import (
     plane,
     programs,
     pytest_collection_finish,
-    pytest_collection_modifyitems,
 )
 from tests.postgres import Postgres, create_database, drop_database
 
@@ -32,7 +31,6 @@ __all__ = [
     "plane",
     "programs",
     "pytest_collection_finish",
-    "pytest_collection_modifyitems",
 ]
 
 

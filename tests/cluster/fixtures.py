@@ -12,17 +12,7 @@ from tests.cluster.application import Application
 from tests.cluster.controlplane import ControlPlane, Unavailable, provision
 from tests.cluster.installation import Installation
 
-HERE = Path(__file__).parent
 PROGRAMS = pytest.StashKey[Path | Unavailable]()
-
-
-# First, since an xdist worker reads the marks in its own hook of this name, which else comes before a conftest's.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file of the cluster's tests on one xdist worker (`--dist loadgroup`): it installs things once."""
-    for item in items:
-        if item.path.parent == HERE or "programs" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
