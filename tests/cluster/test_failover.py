@@ -16,6 +16,7 @@ from tests.cluster.pod_watch import PodWatch, Sight
 from tests.cluster.requests import pod_patches
 from tests.cluster.service_proxy import ServiceProxy
 from tests.waiting import until
+from webhook.release import PARALLEL_PATCHES
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ def test_pods_go_on_being_released_when_the_leader_dies(replicas: Replicas, data
     assert late <= LEASE_SECONDS + MARGIN
     assert min(released.values()) >= committed, "released before its migration"
     assert gated_again(sights) == []
-    assert pod_patches(plane, code="200") - before == crowd.pods, "not one release a pod"
+    # The API server carries out what the killed leader had asked for, and counts it under the code of a client that is gone.
+    answered = pod_patches(plane, code="200") - before
+    assert crowd.pods - PARALLEL_PATCHES <= answered <= crowd.pods, "a pod was released twice, or by nobody"
 
 
 def gated_again(sights: list[Sight]) -> list[str]:
