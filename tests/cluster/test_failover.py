@@ -91,7 +91,7 @@ def test_pods_go_on_being_released_when_the_leader_dies(replicas: Replicas, data
     assert late <= LEASE_SECONDS + MARGIN
     assert min(released.values()) >= committed, "released before its migration"
     assert gated_again(sights) == []
-    # The API server carries out what the killed leader had asked for, and counts it under the code of a client that is gone.
+    # What the killed leader had asked for is carried out, and counted under the code of a client that is gone.
     answered = pod_patches(plane, code="200") - before
     assert crowd.pods - PARALLEL_PATCHES <= answered <= crowd.pods, "a pod was released twice, or by nobody"
 
