@@ -5,53 +5,19 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import msgspec
 import pytest
 
 from migrations.ledger import Ledger, Record, State
 from migrations.reading import Fault, Reading
 from migrations.revision import declare
 from tests.admission_chain import NOW, Ledgers
-from webhook.admission import Admission, Answer, Result
-from webhook.gate import Action, Gate, Mode, Policy, Readiness
-from webhook.objects import GATED_LABEL, SCHEDULING_GATE, Metadata, Pod, PodSpec, SchedulingGate
-from webhook.review import Request
-from webhook.selector import Selector
+from tests.admission_subjects import BEHIND, THERE, A, B, C, admission, create, gate, ledger, pod, update
+from webhook.admission import Answer, Result
+from webhook.gate import Action, Mode, Readiness
+from webhook.objects import GATED_LABEL, SCHEDULING_GATE, Metadata, Pod
 from webhook.verdict import Outcome, Reason
-from webhook.workload import Workload
 
-A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
-
-
-def ledger(*names: str) -> Reading:
-    return Reading(Ledger.of(Record(name, State.APPLIED) for name in names), NOW)
-
-
-def gate(name: str = "app", **policy: Any) -> Gate:
-    return Gate(
-        "ns", name, Selector((("guarded", "Exists", frozenset()),)), "pg", "ledgergate", policy=Policy(**policy)
-    )
-
-
-def pod(*gates: str, revision: str | None = B, guarded: bool = True, **spec: Any) -> Pod:
-    held = [SchedulingGate(name=name) for name in gates]
-    annotations = None if revision is None else {"ledgergate.dev/revision": revision}
-    metadata = Metadata(
-        name="web-1", namespace="ns", labels={"guarded": ""} if guarded else None, annotations=annotations
-    )
-    return Pod(metadata=metadata, spec=PodSpec(scheduling_gates=held, **spec))
-
-
-def create(found: Pod) -> Request[Pod]:
-    return Request(uid="u", operation="CREATE", namespace="ns", object=found)
-
-
-def update(old: Pod, new: Pod) -> Request[Pod]:
-    return Request(uid="u", operation="UPDATE", namespace="ns", object=new, old_object=old)
-
-
-def admission(view: Ledgers) -> Admission:
-    return Admission(view, lambda: NOW, patience=0.25)
+HELD = pod(SCHEDULING_GATE)
 
 
 async def mutate(view: Ledgers, found: Pod) -> Answer:
@@ -60,10 +26,6 @@ async def mutate(view: Ledgers, found: Pod) -> Answer:
 
 async def validate(view: Ledgers, found: Pod) -> Answer:
     return await admission(view).validate(create(found))
-
-
-BEHIND, THERE = ledger(A), ledger(A, B)
-HELD = pod(SCHEDULING_GATE)
 
 
 async def test_mutation_holds_what_may_not_run() -> None:
@@ -372,7 +334,7 @@ async def test_readiness_gates_follow_the_gates() -> None:
     assert conditions(await mutate(Ledgers(gates, THERE), pod(guarded=False))) == []
 
 
-# Audit, and workloads -------------------------------------------------------------------------------------------------
+# Namespaces in audit --------------------------------------------------------------------------------------------------
 
 
 async def test_a_namespace_in_audit_is_warned() -> None:
@@ -387,50 +349,4 @@ async def test_a_namespace_in_audit_is_warned() -> None:
 async def test_audit_says_nothing_of_pods_that_no_gate_selects() -> None:
     """Nothing would hold them for long."""
     answer = await admission(Ledgers([gate()], BEHIND)).audit(create(pod(guarded=False)))
-    assert (answer.result, answer.warnings) == (Result.PASSED, ())
-
-
-def deployment(revision: str | None = B, *, guarded: bool = True, operation: str = "CREATE", **metadata: Any) -> Any:
-    labels = {"guarded": ""} if guarded else {}
-    annotations = {} if revision is None else {"ledgergate.dev/revision": revision}
-    template = {"metadata": {"labels": labels, "annotations": annotations}}
-    whole: Any = {"kind": "Deployment", "metadata": {"name": "web", **metadata}, "spec": {"template": template}}
-    whole["spec"]["strategy"] = {"type": "Recreate"}
-    subject = msgspec.convert(whole, Workload)
-    return Request(uid="u", operation=operation, namespace="ns", object=subject)
-
-
-async def test_a_workload_is_foretold_by_the_newest_reading() -> None:
-    """A stale cache neither warns of a workload nor refuses it."""
-    refusing = gate(on_behind_workload=Action.DENY)
-    stale = Ledgers([refusing], BEHIND, fresh={"app": THERE})
-    assert (await admission(stale).foretell(deployment())).result is Result.ADMITTED
-    behind = await admission(Ledgers([gate()], BEHIND)).foretell(deployment())
-    assert (behind.result, behind.verdict.reason) == (Result.WARNED, Reason.BEHIND)
-    assert behind.warnings[0].startswith("pods of deployment/web will be held: ledger app is at")
-    refused = await admission(Ledgers([gate("other"), refusing], BEHIND)).foretell(deployment())
-    assert refused.result is Result.DENIED
-    assert len(refused.warnings) == 2
-    assert len(behind.warnings) == 1, "at a creation nothing runs yet"
-    recreated = await admission(Ledgers([gate()], BEHIND)).foretell(deployment(operation="UPDATE"))
-    assert "takes running pods of deployment/web away" in recreated.warnings[1]
-    audited = await admission(Ledgers([refusing], BEHIND)).foretell(deployment(), audit=True)
-    assert (audited.result, audited.verdict.reason) == (Result.WARNED, Reason.BEHIND)
-    assert audited.warnings[0].startswith("audit: pods of deployment/web would be held")
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        pytest.param(deployment(guarded=False), id="no gate selects its pods, though they declare a revision"),
-        pytest.param(deployment(deletionTimestamp="t"), id="it is going away"),
-        pytest.param(
-            Request(uid="u", operation="CREATE", namespace="ns", object=Workload(kind="ReplicaSet")), id="no template"
-        ),
-    ],
-)
-async def test_of_some_workloads_there_is_nothing_to_say(request_: Request[Workload]) -> None:
-    """Neither a word nor a refusal."""
-    view = Ledgers([gate(on_behind_workload=Action.DENY)], BEHIND)
-    answer = await admission(view).foretell(request_)
     assert (answer.result, answer.warnings) == (Result.PASSED, ())

@@ -1,0 +1,55 @@
+"""What tests ask admission about: pods of one application, its gates and ledger, and the requests that bring them."""
+
+from typing import Any
+
+from migrations.ledger import Ledger, Record, State
+from migrations.reading import Reading
+from tests.admission_chain import NOW, Ledgers
+from webhook.admission import Admission
+from webhook.gate import Gate, Policy
+from webhook.objects import Metadata, Pod, PodSpec, SchedulingGate
+from webhook.review import Request
+from webhook.selector import Selector
+
+A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
+
+
+def ledger(*names: str) -> Reading:
+    """Give the reading of a ledger in which these are applied."""
+    return Reading(Ledger.of(Record(name, State.APPLIED) for name in names), NOW)
+
+
+BEHIND, THERE = ledger(A), ledger(A, B)
+"""What a pod of the application, which expects B, finds too old; what it may start with."""
+
+
+def gate(name: str = "app", **policy: Any) -> Gate:
+    """Give a gate of the application's pods."""
+    return Gate(
+        "ns", name, Selector((("guarded", "Exists", frozenset()),)), "pg", "ledgergate", policy=Policy(**policy)
+    )
+
+
+def pod(*gates: str, revision: str | None = B, guarded: bool = True, **spec: Any) -> Pod:
+    """Give a pod of the application, with these scheduling gates; one that is not `guarded` has no gate of ours."""
+    held = [SchedulingGate(name=name) for name in gates]
+    annotations = None if revision is None else {"ledgergate.dev/revision": revision}
+    metadata = Metadata(
+        name="web-1", namespace="ns", labels={"guarded": ""} if guarded else None, annotations=annotations
+    )
+    return Pod(metadata=metadata, spec=PodSpec(scheduling_gates=held, **spec))
+
+
+def create(found: Pod) -> Request[Pod]:
+    """Ask to create a pod."""
+    return Request(uid="u", operation="CREATE", namespace="ns", object=found)
+
+
+def update(old: Pod, new: Pod) -> Request[Pod]:
+    """Ask to change a pod."""
+    return Request(uid="u", operation="UPDATE", namespace="ns", object=new, old_object=old)
+
+
+def admission(view: Ledgers) -> Admission:
+    """Give admission over a view, at one instant."""
+    return Admission(view, lambda: NOW, patience=0.25)
