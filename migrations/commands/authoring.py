@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from migrations.files import FilesError, load
-from migrations.invocation import Exit, unusable
+from migrations.flags import command, examples, flag
+from migrations.invocation import Exit, Options, unusable
 from migrations.revision import RevisionError, declare
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from pathlib import Path
 
     from migrations.report import Report
@@ -35,7 +35,16 @@ async def down(connection):
 '''
 
 
-def new(directory: Path, report: Report, name: str, *, python: bool, now: datetime) -> int:
+@click.command(epilog='Example: `ledgergate migrate new "add users"` creates migrations/20250126120000_add_users.sql.')
+@click.argument("name")
+@flag("--python", "Create a Python migration.", is_flag=True)
+@command
+def new(options: Options, report: Report, *, name: str, python: bool) -> int:
+    """Create an empty migration file, named by the time (UTC) and NAME."""
+    return create(options.directory, report, name, python=python, now=datetime.now(UTC))
+
+
+def create(directory: Path, report: Report, name: str, *, python: bool, now: datetime) -> int:
     """Create an empty migration file, named by the time in UTC; its path is all that goes to standard output."""
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if not slug:
@@ -59,8 +68,26 @@ def _stamp(directory: Path, now: datetime) -> int:
     return max(int(f"{now.astimezone(UTC):%Y%m%d%H%M%S}"), *(stamp + 1 for stamp in stamps), 0)
 
 
-def revision(directory: Path, report: Report) -> int:
-    """Print what an image with this directory expects."""
+@click.command(
+    epilog=examples(
+        'docker build --label dev.ledgergate.revision="$(ledgergate migrate revision)" .',
+        "ledgergate migrate revision --dialect alembic --dir alembic/versions",
+    )
+)
+@flag("--dialect", "Whose directory it is, such as knex; without it, ours.", metavar="NAME")
+@flag("--ancestors", "Print what leads to it, for tools that record heads alone (Alembic).", is_flag=True)
+@command
+def revision(options: Options, report: Report, *, dialect: str | None, ancestors: bool) -> int:
+    """Print what an image with this directory expects, as NAME+COUNT.DIGEST where the ledger can confirm it."""
+    if dialect is not None or ancestors:
+        from migrations.commands import foreign  # noqa: PLC0415 - few ask for another tool's
+
+        return foreign.revision(options, report, dialect=dialect, ancestors=ancestors)
+    return own_revision(options.directory, report)
+
+
+def own_revision(directory: Path, report: Report) -> int:
+    """Print what an image with this directory of ours expects."""
     try:
         click.echo(declare([migration.revision for migration in load(directory)]))
     except (FilesError, RevisionError) as error:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import click
+
 from migrations.commands.foreign import find_dialect
+from migrations.flags import command, examples, flag
 from migrations.invocation import Exit, Options, perform, unsuccessful, unusable
 from migrations.ledger import State
 from migrations.revision import Revision
@@ -17,10 +20,24 @@ if TYPE_CHECKING:
     from migrations.runner import Job
 
 
+@click.command(
+    epilog=examples(
+        "ledgergate migrate baseline                                 # all files describe the database as it is",
+        "ledgergate migrate baseline --to 20250126120000_add_users  # the newer ones are still to be applied",
+        "ledgergate migrate baseline --from knex                      # those that Knex has applied",
+    )
+)
+@flag("--to", "Last revision to record; without it, all.", metavar="REV")
+@flag("--from", "Take over what another tool's ledger says, such as knex's.", "from_dialect", metavar="DIALECT")
+@flag("--from-table", "Where that ledger is, when not where its tool puts it.", metavar="[SCHEMA.]TABLE")
+@command
 def baseline(
     options: Options, report: Report, *, to: str | None, from_dialect: str | None, from_table: str | None
 ) -> int:
-    """Record revisions as applied without running them: as somebody says, or as another tool's ledger does."""
+    """Record revisions as applied without running them, for a database that was made by other means.
+
+    Refuses to fill a ledger that is in use unless --to says how far.
+    """
     if from_dialect is not None:
         return _adopt(options, report, to, from_dialect, from_table)
     if from_table is not None:
@@ -80,8 +97,21 @@ def _tell(report: Report, recorded: Sequence[str]) -> None:
         report.say("nothing_to_do", "nothing to do: the ledger holds all of it")
 
 
-def resolve(options: Options, report: Report, revision: str, *, applied: bool, rolled_back: bool) -> int:
-    """Settle a revision that is neither applied nor undone."""
+@click.command(
+    epilog=examples(
+        "ledgergate migrate resolve 20250126120000_add_index --applied      # you completed it by hand",
+        "ledgergate migrate resolve 20250126120000_add_index --rolled-back  # you undid it by hand",
+    )
+)
+@click.argument("revision", metavar="REV")
+@flag("--applied", "Its effects are in the database now, all of them.", is_flag=True)
+@flag("--rolled-back", "None of its effects is in the database (any more).", is_flag=True)
+@command
+def resolve(options: Options, report: Report, *, revision: str, applied: bool, rolled_back: bool) -> int:
+    """Settle a revision that failed, or whose run was killed, after you have put the database in order by hand.
+
+    Refuses while its run is alive. The database itself is not touched.
+    """
     if applied is rolled_back:
         given = "both" if applied else "neither"
         return unusable(report, ValueError(f"expected one of --applied and --rolled-back, got {given}"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from migrations.flags import command, examples, flag, limits
 from migrations.invocation import Exit, Options, perform, unsuccessful, unusable
 
 if TYPE_CHECKING:
@@ -18,10 +19,30 @@ if TYPE_CHECKING:
     from migrations.runner import Job
 
 
+@click.command(
+    epilog=examples(
+        "ledgergate migrate up",
+        "ledgergate migrate up --dir db/migrations --to 20250126120000_add_users",
+        "ledgergate migrate up --dry-run",
+    )
+)
+@flag("--to", "Last revision to apply; without it, all.", metavar="REV")
+@flag("--dry-run", "Print the SQL that would run, as psql takes it, and write nothing.", is_flag=True)
+@flag(
+    "--allow-out-of-order",
+    "Also apply what is older than the head, such as a branch that was merged late.",
+    is_flag=True,
+)
+@command
+@limits
 def up(
     options: Options, report: Report, *, to: str | None, dry_run: bool, allow_out_of_order: bool, limits: Limits
 ) -> int:
-    """Apply what is pending, or print the SQL that would do it."""
+    """Apply what is pending, in order, under the lock.
+
+    May be started any number of times at once: each migration runs once, and all exit 0. An image that is older than
+    the ledger has nothing to do.
+    """
 
     async def work(job: Job) -> int:
         from migrations import runner  # noqa: PLC0415 - the driver
@@ -55,8 +76,22 @@ def _print(job: Job, plan: Plan) -> None:
         click.echo(text, err=True)
 
 
+@click.command(
+    epilog=examples(
+        "ledgergate migrate down                                # what the last `up` applied",
+        "ledgergate migrate down --steps 1                      # the newest one",
+        "ledgergate migrate down --to 20250126120000_add_users  # everything after it",
+    )
+)
+@flag("--steps", "How many to undo, the newest first.", type=click.IntRange(min=1), metavar="N")
+@flag("--to", "Undo everything that is newer than this revision, which stays.", metavar="REV")
+@command
+@limits
 def down(options: Options, report: Report, *, steps: int | None, to: str | None, limits: Limits) -> int:
-    """Undo what was applied: the last batch, or as many or as far as said."""
+    """Undo what is applied, newest first, under the lock; without a flag, what the last `up` applied.
+
+    Asks nothing. Refuses before it begins when a file is missing or changed, or does not say how it is undone.
+    """
     if steps is not None and to is not None:
         return unusable(report, ValueError("expected --steps or --to, got both; give one"))
 

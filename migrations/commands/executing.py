@@ -10,9 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from migrations.child import ChildError
 from migrations.commands.foreign import known
 from migrations.files import FilesError
+from migrations.flags import SECONDS, command, examples, flag
 from migrations.inventory import InventoryError
 from migrations.invocation import Exit, Options, perform, unsuccessful, unusable
 from migrations.revision import Revision, RevisionError
@@ -29,6 +32,39 @@ ALL = "all"
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
+@click.command(
+    "exec",
+    context_settings={"allow_interspersed_args": False},
+    epilog=examples(
+        "ledgergate migrate exec -- npx knex migrate:latest",
+        "ledgergate migrate exec --dialect knex --expect 20250126120000_add_users -- npm run migrate:latest",
+        "ledgergate migrate exec --expect 'ae1027a6acf5' -- alembic upgrade head",
+    ),
+)
+@click.argument("command", metavar="-- CMD ...", nargs=-1, required=True, type=click.UNPROCESSED)
+@flag(
+    "--expect",
+    "What the ledger must hold afterwards, as NAME or NAME+COUNT.DIGEST, or `all` of --dir. When it holds it already, "
+    "CMD is not run.",
+    metavar="REV",
+)
+@flag(
+    "--dialect", "The tool whose ledger CMD writes; without it, as CMD or the database's tables tell.", metavar="NAME"
+)
+@flag(
+    "--clear-stale-lock",
+    "Free the tool's lock row (Knex, Liquibase, yoyo) when it is taken and nobody alive can own it.",
+    is_flag=True,
+)
+@flag(
+    "--timeout",
+    "How long CMD may run; 0 is for ever.",
+    type=SECONDS,
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+)
+@command
 def execute(
     options: Options,
     report: Report,
@@ -39,7 +75,12 @@ def execute(
     clear_stale_lock: bool,
     timeout: float,
 ) -> int:
-    """Run a command under the lock of its tool's ledger."""
+    """Run another migration tool under our lock, exactly one at a time.
+
+    CMD has our streams and gets our signals. Who does not get the lock waits, and then finds nothing to do. The lock is
+    held for as long as CMD runs, and CMD is ended when it is lost. Exits 1 when CMD failed, 3 when it did not bring the
+    ledger to --expect.
+    """
     from migrations import tool  # noqa: PLC0415 - what other commands do without
     from migrations.dialects import DialectError, find  # noqa: PLC0415
 

@@ -7,13 +7,37 @@ from typing import TYPE_CHECKING
 import click
 
 from migrations.files import FilesError, load
-from migrations.invocation import Exit
+from migrations.flags import command, examples, flag
+from migrations.invocation import Exit, Options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from migrations.report import Report
 
-def lint(directory: Path, *, as_json: bool, advice: bool, rules: bool) -> int:
+
+@click.command(
+    epilog=examples(
+        "ledgergate migrate lint",
+        "ledgergate migrate lint --json | jq '.findings[].rule'",
+        "ledgergate migrate lint --rules",
+    )
+)
+@flag("--json", "Write one JSON object.", "as_json", is_flag=True)
+@flag("--advice", "Show findings of level advice too.", is_flag=True)
+@flag("--rules", "List every rule with its sentence, and read no file.", is_flag=True)
+@command
+def lint(options: Options, report: Report, **flags: bool) -> int:
+    """Find statements that lock or break a live system, with the safe way to do it. Needs no database.
+
+    Exits 2 when a finding is of level error; warnings and advice leave it 0. A comment `-- lint:allow RULE because
+    REASON` above a statement, or in the head of a file, allows a finding.
+    """
+    del report  # findings are the output, not an event
+    return examine(options.directory, **flags)
+
+
+def examine(directory: Path, *, as_json: bool, advice: bool, rules: bool) -> int:
     """Show what is found in a directory; only findings of level error make the exit code 2."""
     from migrations.lint import linter, output  # noqa: PLC0415 - the grammar, which no other command needs
     from migrations.lint.rule import Level  # noqa: PLC0415

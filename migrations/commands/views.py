@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from migrations.flags import command, examples, flag
 from migrations.invocation import Exit, Options, perform
 
 if TYPE_CHECKING:
@@ -14,8 +15,19 @@ if TYPE_CHECKING:
     from migrations.verification import Verification
 
 
-def status(options: Options, report: Report, *, as_json: bool, check: bool) -> int:
-    """Show how every revision stands, and who holds the lock."""
+@click.command(
+    epilog="Examples: `ledgergate migrate status`; `ledgergate migrate status --check && start-the-application`."
+)
+@flag("--json", "Write one JSON object.", "as_json", is_flag=True)
+@flag("--check", "Exit 3 unless the ledger holds every migration of the directory.", is_flag=True)
+@flag("--dialect", "Whose ledger and directory these are, such as knex, or auto; without it, ours.", metavar="NAME")
+@command
+def status(options: Options, report: Report, *, dialect: str | None, as_json: bool, check: bool) -> int:
+    """Show what is applied, pending, missing, changed or dirty, and who holds the lock. Writes nothing."""
+    if dialect is not None:
+        from migrations.commands import foreign  # noqa: PLC0415 - few ask for another tool's
+
+        return foreign.status(options, report, dialect=dialect, as_json=as_json, check=check)
 
     async def work(job: Job) -> int:
         from migrations import listing, runner  # noqa: PLC0415 - the driver
@@ -31,8 +43,19 @@ def status(options: Options, report: Report, *, as_json: bool, check: bool) -> i
     return perform(options, report, work)
 
 
+@click.command(
+    epilog=examples(
+        "ledgergate migrate verify",
+        "ledgergate migrate verify --json | jq '.findings[].message'",
+    )
+)
+@flag("--json", "Write one JSON object.", "as_json", is_flag=True)
+@command
 def verify(options: Options, report: Report, *, as_json: bool) -> int:
-    """Say what is wrong between the files and the ledger."""
+    """Check the files against the ledger: edited, missing, skipped and half-applied revisions. Writes nothing.
+
+    Exits 3 when something is wrong. Pending revisions are not, nor is a ledger that is ahead of the files.
+    """
 
     async def work(job: Job) -> int:
         from migrations import listing, runner, verification  # noqa: PLC0415 - the driver

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import click
+
 from migrations.commands.foreign import find_dialect, known
 from migrations.files import FilesError
+from migrations.flags import SECONDS, command, examples, flag
 from migrations.inventory import InventoryError
 from migrations.invocation import Exit, Options, perform, unusable
 from migrations.revision import Revision, RevisionError
@@ -16,8 +19,23 @@ if TYPE_CHECKING:
     from migrations.runner import Job
 
 
+@click.command(
+    epilog=examples(
+        "ledgergate migrate wait && start-the-application",
+        "ledgergate migrate wait --revision 20250126120000_add_users --timeout 120",
+        'ledgergate migrate wait --revision "$EXPECTED_REVISION"',
+    )
+)
+@flag("--revision", "What to wait for, as NAME or NAME+COUNT.DIGEST; without it, all of --dir.", metavar="REV")
+@flag("--dialect", "Whose ledger and directory these are, such as knex; without it, ours.", metavar="NAME")
+@flag("--timeout", "How long to wait.", type=SECONDS, default=600.0, show_default=True, metavar="SECONDS")
+@command
 def wait(options: Options, report: Report, *, revision: str | None, dialect: str | None, timeout: float) -> int:
-    """Wait for a revision, or for all of the directory; with a revision, no directory is needed."""
+    """Wait until the ledger holds a revision, and all that must have come before it. Writes nothing.
+
+    The database may be down meanwhile, or not be there yet. Exits 3 when the time is up, 4 when the database did not
+    answer then.
+    """
     try:
         written_in = find_dialect(dialect)
         names = known(written_in, options.directory, needed=revision is None)

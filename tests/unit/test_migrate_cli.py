@@ -44,13 +44,13 @@ def test_every_flag_has_an_environment_twin_that_help_shows(command: click.Comma
 def test_a_new_migration_is_named_by_the_time_and_must_be_filled_in(tmp_path: Path) -> None:
     """The SQL one is refused as long as it is empty; nothing is ever overwritten."""
     directory = tmp_path / "migrations"
-    assert authoring.new(directory, Lines(), "Add Users!", python=False, now=NOW) == 0
+    assert authoring.create(directory, Lines(), "Add Users!", python=False, now=NOW) == 0
     path = directory / "20250126120000_add_users.sql"
     with pytest.raises(FilesError, match="a statement in the up section"):
         load(directory)
     path.write_text(path.read_text().replace("up\n", "up\ncreate table users (id int);\n"))
     assert [migration.revision for migration in load(directory)] == ["20250126120000_add_users"]
-    assert authoring.new(directory, Lines(), "add-users", python=False, now=NOW) == 0
+    assert authoring.create(directory, Lines(), "add-users", python=False, now=NOW) == 0
     assert "create table" in path.read_text()
     assert (directory / "20250126120001_add_users.sql").exists()
 
@@ -59,7 +59,7 @@ def test_a_new_migration_is_the_newest(tmp_path: Path) -> None:
     """Two in one second, or one by a clock that is late, still come in the order in which they were made."""
     names = ["users", "orders", "items"]
     for late, name in enumerate(names):
-        assert authoring.new(tmp_path, Lines(), name, python=False, now=NOW - timedelta(hours=late)) == 0
+        assert authoring.create(tmp_path, Lines(), name, python=False, now=NOW - timedelta(hours=late)) == 0
     assert [path.stem for path in sorted(tmp_path.iterdir())] == [
         "20250126120000_users",
         "20250126120001_orders",
@@ -69,7 +69,7 @@ def test_a_new_migration_is_the_newest(tmp_path: Path) -> None:
 
 def test_a_new_python_migration_can_be_read(tmp_path: Path) -> None:
     """It has both functions."""
-    assert authoring.new(tmp_path, Lines(), "backfill", python=True, now=NOW) == 0
+    assert authoring.create(tmp_path, Lines(), "backfill", python=True, now=NOW) == 0
     (migration,) = load(tmp_path)
     assert migration.revision == "20250126120000_backfill"
     assert migration.down is not None
@@ -78,7 +78,7 @@ def test_a_new_python_migration_can_be_read(tmp_path: Path) -> None:
 def test_only_the_path_is_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """So that `$EDITOR "$(ledgergate migrate new ...)"` works; that the name was changed is told beside it."""
     for number, (name, slug) in enumerate((("Größe: add!", "gr_e_add"), ("plain", "plain"))):
-        assert authoring.new(tmp_path, Lines(), name, python=False, now=NOW) == 0
+        assert authoring.create(tmp_path, Lines(), name, python=False, now=NOW) == 0
         captured = capsys.readouterr()
         assert captured.out == f"{tmp_path}/2025012612000{number}_{slug}.sql\n"
         assert (slug in captured.err) is (name != slug)
@@ -94,16 +94,16 @@ def test_help_teaches_by_example(command: click.Command) -> None:
 
 def test_a_name_needs_a_letter_or_a_digit(tmp_path: Path) -> None:
     """Otherwise there would be nothing behind the time."""
-    assert authoring.new(tmp_path, Lines(), "?!", python=False, now=NOW) == 2
+    assert authoring.create(tmp_path, Lines(), "?!", python=False, now=NOW) == 2
     assert not list(tmp_path.iterdir())
 
 
 def test_a_directory_declares_its_revision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The long form goes to standard output and nothing else; an empty directory has none."""
-    assert authoring.revision(tmp_path, Lines()) == 2
+    assert authoring.own_revision(tmp_path, Lines()) == 2
     assert capsys.readouterr().out == ""
     (tmp_path / "20250101000000_a.sql").write_text("-- migrate:up\nselect 1;")
-    assert authoring.revision(tmp_path, Lines()) == 0
+    assert authoring.own_revision(tmp_path, Lines()) == 0
     assert capsys.readouterr().out == "20250101000000_a+1.5234a921d098\n"
 
 
