@@ -1,7 +1,6 @@
 """Laws of admission, whatever the pod, the gates, their ledgers and the parts of ours that work."""
 
 from dataclasses import replace
-from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -13,8 +12,9 @@ from migrations.ledger import Ledger, Record, State
 from migrations.reading import Fault, Reading
 from migrations.revision import declare
 from tests.admission_chain import NOW, Ledgers, create
+from tests.policies import policies
 from webhook.admission import Admission
-from webhook.gate import Action, Gate, Mode, Policy, Readiness
+from webhook.gate import Action, Gate, Mode, Policy
 from webhook.judgement import judge
 from webhook.objects import Pod
 from webhook.review import Request
@@ -46,19 +46,6 @@ def readings(draw: st.DrawFn) -> Reading:
     return Reading(
         Ledger.of(records) if known else None, NOW if known else None, draw(st.none() | st.sampled_from(Fault))
     )
-
-
-policies = st.builds(
-    Policy,
-    mode=st.sampled_from(Mode),
-    on_behind=st.sampled_from([Action.HOLD, Action.DENY, Action.WARN]),
-    on_ahead=st.sampled_from([Action.ALLOW, Action.WARN, Action.DENY]),
-    on_undeclared=st.sampled_from([Action.WARN, Action.HOLD, Action.DENY, Action.ALLOW]),
-    on_unreachable=st.sampled_from([Action.LAST_KNOWN, Action.HOLD, Action.DENY, Action.ALLOW]),
-    bypass_until=st.sampled_from([None, NOW, NOW + timedelta(hours=1)]),
-    on_behind_workload=st.sampled_from([Action.WARN, Action.DENY]),
-    readiness=st.sampled_from(Readiness),
-)
 
 
 ANY_MODE = st.sampled_from(Mode)

@@ -12,11 +12,12 @@ from migrations.ledger import History, Ledger, Record, State
 from migrations.naming import Naming
 from migrations.reading import Fault, Reading
 from migrations.revision import Revision, RevisionError, declare
+from tests.admission_chain import NOW
+from tests.policies import policies
 from webhook.gate import Action, Mode, Policy
 from webhook.requirement import Requirement
 from webhook.verdict import Outcome, Reason, decide, strictest
 
-NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 NAMES = [f"2026010{day}000000_m{day}" for day in range(1, 8)]
 
 states = st.sampled_from(State)
@@ -52,15 +53,6 @@ def requirements(draw: st.DrawFn) -> Requirement:
 
 
 faults = st.sampled_from(Fault)
-policies = st.builds(
-    Policy,
-    mode=st.sampled_from(Mode),
-    on_behind=st.sampled_from([Action.HOLD, Action.DENY, Action.WARN]),
-    on_ahead=st.sampled_from([Action.ALLOW, Action.WARN, Action.DENY]),
-    on_undeclared=st.sampled_from([Action.WARN, Action.HOLD, Action.DENY, Action.ALLOW]),
-    on_unreachable=st.sampled_from([Action.LAST_KNOWN, Action.HOLD, Action.DENY, Action.ALLOW]),
-    bypass_until=st.sampled_from([None, NOW, NOW + timedelta(hours=1)]),
-)
 readings = st.one_of(
     st.builds(Reading, ledgers(), st.just(NOW), st.none() | faults),
     st.builds(Reading, ledgers(), st.none(), faults),
