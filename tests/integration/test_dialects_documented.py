@@ -19,11 +19,10 @@ from migrations.dialects import find
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.ledger import State
 from migrations.source import Source, locate, read, running
+from tests.tools.reading import reading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from migrations.ledger import Ledger
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -62,20 +61,6 @@ create table pgroll.migrations (
 """
 ECTO = "create table schema_migrations (version bigint primary key, inserted_at timestamp(0))"
 FIRST, SECOND, THIRD = (f"2025010100000{number}_{name}" for number, name in enumerate(("one", "two", "three"), 1))
-
-
-async def reading(name: str, database: str) -> Ledger:
-    """Read a ledger, and see that `auto` finds the same."""
-    address = Address.from_url(database)
-    session = await connect(address, timeout=10, application_name="reading")
-    try:
-        ledger = await read(session, Source(address, find(name)))
-        auto = Source(address, find("auto"))
-        assert (await locate(session, auto)).dialect.name == name
-        assert await read(session, auto) == ledger
-    finally:
-        await session.close()
-    return ledger
 
 
 @asynccontextmanager

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations.address import Address
-from migrations.database import connect
 from migrations.dialects import find
 from migrations.dialects.dialect import Place
-from migrations.ledger import Ledger, Position, State
-from migrations.source import Source, locate, read
+from migrations.ledger import Position, State
 from tests.tools.maven import jvm
 from tests.tools.projects import PROJECTS
+from tests.tools.reading import reading
 from tests.tools.start import start
 from tests.tools.story import MIGRATIONS, Story
 
@@ -33,20 +31,6 @@ def migrations(tmp_path: Path) -> Path:
     directory = tmp_path / "migrations"
     directory.mkdir()
     return directory
-
-
-async def reading(name: str, database: str) -> Ledger:
-    """Read a ledger, and see that `auto` finds the same."""
-    address = Address.from_url(database)
-    session = await connect(address, timeout=10, application_name="reading")
-    try:
-        ledger = await read(session, Source(address, find(name)))
-        auto = Source(address, find("auto"))
-        assert (await locate(session, auto)).dialect.name == name
-        assert await read(session, auto) == ledger
-    finally:
-        await session.close()
-    return ledger
 
 
 @pytest.mark.parametrize(
