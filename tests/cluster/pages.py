@@ -17,27 +17,33 @@ def blocks(page: str, language: str) -> list[str]:
     return [block["text"] for block in _BLOCK.finditer(text) if block["language"] == language]
 
 
+def marked(page: str, mark: str = MARK) -> list[str]:
+    """Give the blocks of a page that a test runs."""
+    return [text for text in blocks(page, "sh") if text.startswith(mark)]
+
+
 def links(page: str) -> list[Path]:
     """Give the files that a page links to."""
     text = (DOCS / page).read_text(encoding="utf-8")
     return [(DOCS / page).parent / link["target"] for link in _LINK.finditer(text)]
 
 
-def walk(page: str, directory: Path, environment: Mapping[str, str]) -> str:
+def walk(page: str, directory: Path, environment: Mapping[str, str], mark: str = MARK) -> str:
     """Run a page's marked blocks in one shell that stops at the first command that fails.
 
     Args:
         page: name within docs/.
         directory: where the shell begins.
         environment: the shell's.
+        mark: how the blocks begin.
 
     Returns:
         What they printed.
     """
-    marked = [text for text in blocks(page, "sh") if text.startswith(MARK)]
-    assert marked, f"{page} has no block that begins with {MARK.strip()}"
+    shown = marked(page, mark)
+    assert shown, f"{page} has no block that begins with {mark.strip()}"
     done = subprocess.run(
-        ["bash", "-c", "\n".join(("set -euo pipefail", "set -x", *marked))],
+        ["bash", "-c", "\n".join(("set -euo pipefail", "set -x", *shown))],
         cwd=directory,
         env=environment,
         capture_output=True,

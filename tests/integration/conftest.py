@@ -28,6 +28,11 @@ class Ledgergate:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         self.environment = {**kept, "DATABASE_URL": url, "POD_NAME": "pod-1"}
 
+    @property
+    def shell(self) -> dict[str, str]:
+        """The environment of a shell that finds `ledgergate` by its name."""
+        return {**self.environment, "PATH": f"{Path(PROGRAM).parent}{os.pathsep}{os.environ['PATH']}"}
+
     def write(self, name: str, up: str, options: str = "", down: str = "") -> Path:
         """Write a migration; a name without digits in front gets the next number."""
         if not name[:14].isdigit():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,40 +13,25 @@ import yaml
 from migrations.cli import migrate
 from migrations.flags import _SETTINGS
 from migrations.invocation import Exit
-from tests.integration.conftest import PROGRAM
+from tests.cluster.pages import DOCS, blocks, marked, walk
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Ledgergate
 
-PAGE = (Path(__file__).parents[2] / "docs" / "migrate.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(language: str) -> list[str]:
-    return [block["text"] for block in BLOCK.finditer(PAGE) if block["language"] == language]
+NAME = "migrate.md"
+PAGE = (DOCS / NAME).read_text(encoding="utf-8")
 
 
 def test_what_is_shown_runs(ledgergate: Ledgergate) -> None:
     """The marked blocks, from top to bottom, in one shell that stops at the first command that fails."""
-    marked = [text for text in blocks("sh") if text.startswith("# run\n")]
-    script = "\n".join(("set -euo pipefail", "PATH=$BIN:$PATH", *marked))
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=ledgergate.home,
-        env={**ledgergate.environment, "BIN": str(Path(PROGRAM).parent)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    walk(NAME, ledgergate.home, ledgergate.shell)
     assert json.loads((ledgergate.home / "status.json").read_text())["at_expected"] is True
-    assert len(marked) == 8
+    assert len(marked(NAME)) == 8
 
 
 def test_manifests_can_be_read_and_name_commands_that_there_are() -> None:
     """Each recipe's command line is one that the program takes."""
-    found = [document for text in blocks("yaml") for document in yaml.safe_load_all(text)]
+    found = [document for text in blocks(NAME, "yaml") for document in yaml.safe_load_all(text)]
     commands = re.findall(r"command: \[ledgergate, migrate, (\w+)(.*?)\]", PAGE)
     assert len(found) == len(commands) == 3
     for name, rest in commands:

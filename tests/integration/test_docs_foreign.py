@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -14,21 +12,17 @@ import yaml
 from migrations.cli import migrate
 from migrations.dialects import DIALECTS
 from migrations.invocation import Exit
-from tests.integration.conftest import PROGRAM
+from tests.cluster.pages import DOCS, blocks, marked, walk
 from tests.tools import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.integration.conftest import Ledgergate
 
-PAGE = (Path(__file__).parents[2] / "docs" / "foreign-tools.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(language: str, mark: str = "") -> list[str]:
-    found = [block["text"] for block in BLOCK.finditer(PAGE) if block["language"] == language]
-    return [text for text in found if text.startswith(mark)]
+NAME = "foreign-tools.md"
+PAGE = (DOCS / NAME).read_text(encoding="utf-8")
 
 
 def node(home: Path) -> None:
@@ -94,25 +88,16 @@ def test_what_is_shown_runs(ledgergate: Ledgergate, name: str) -> None:
         PROJECTS[name](ledgergate.home)
     except install.InstallError as reason:
         pytest.skip(str(reason))
-    marked = blocks("sh", f"# run {name}\n")
-    assert len(marked) == (4 if name == "knex" else 1)
-    script = "\n".join(("set -euo pipefail", "PATH=$PWD/bin:$BIN:$PATH", *marked))
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=ledgergate.home,
-        env={**ledgergate.environment, "BIN": str(Path(PROGRAM).parent)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "done: the ledger is at" in done.stdout
+    mark = f"# run {name}\n"
+    assert len(marked(NAME, mark)) == (4 if name == "knex" else 1)
+    path = f"{ledgergate.home / 'bin'}{os.pathsep}{ledgergate.shell['PATH']}"
+    printed = walk(NAME, ledgergate.home, {**ledgergate.shell, "PATH": path}, mark)
+    assert "done: the ledger is at" in printed
 
 
 def test_the_manifest_names_a_command_that_there_is() -> None:
     """Its command line is one that the program takes."""
-    (manifest,) = [document for text in blocks("yaml") for document in yaml.safe_load_all(text)]
+    (manifest,) = [document for text in blocks(NAME, "yaml") for document in yaml.safe_load_all(text)]
     command = manifest["spec"]["template"]["spec"]["initContainers"][0]["command"]
     assert command[:3] == ["ledgergate", "migrate", "exec"]
     context = migrate.commands["exec"].make_context("exec", command[3:])
