@@ -1,37 +1,17 @@
-"""What the tests of charts may ask for, beside the fixtures of every test."""
+"""What the tests of this folder may ask for, beside the fixtures of every test."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.controlplane import ControlPlane, Unavailable, provision_helm
+from tests.cluster.application import FIRST, Application, migrate, write_migrations
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.fixtures import helm_program
 from tests.cluster.helm import Helm, temporary_home
+from tests.waiting import until
 
-PROGRAM = pytest.StashKey[Path | Unavailable]()
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Get helm before the first test: no test's time limit should include a build of minutes."""
-    wanted = any("helm_program" in getattr(item, "fixturenames", ()) for item in session.items)
-    if wanted and not session.config.option.collectonly:
-        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-        try:
-            session.stash[PROGRAM] = provision_helm(progress=reporter.write_line if reporter else lambda _: None)
-        except Unavailable as reason:
-            session.stash[PROGRAM] = reason
-
-
-@pytest.fixture(scope="session")
-def helm_program(request: pytest.FixtureRequest) -> Path:
-    """The executable; without it, tests are skipped, and fail under CI."""
-    found = request.session.stash[PROGRAM]
-    if isinstance(found, Path):
-        return found
-    if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(str(found), pytrace=False)
-    pytest.skip(str(found))
+__all__ = ["helm_program"]
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +19,12 @@ def helm(helm_program: Path, plane: ControlPlane) -> Iterator[Helm]:
     """The real helm, on the test's control plane."""
     with temporary_home() as home:
         yield Helm(helm_program, plane, Path(home))
+
+
+@pytest.fixture
+def behind(application: Application, database: str, tmp_path: Path) -> Application:
+    """An application whose ledger is at FIRST."""
+    migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)
+    application.opt_in(database)
+    until("the ledger to be read", lambda: application.status().get("head") == FIRST)
+    return application

@@ -3,39 +3,71 @@
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
 
 import pytest
 
 from tests.cluster.application import Application
-from tests.cluster.controlplane import ControlPlane, Unavailable, provision
+from tests.cluster.controlplane import ControlPlane, Unavailable, provision, provision_helm
 from tests.cluster.installation import Installation
 
-PROGRAMS = pytest.StashKey[Path | Unavailable]()
+
+class Provision(Protocol):
+    """Gets programs."""
+
+    def __call__(self, *, progress: Callable[[str], None]) -> Path:
+        """Give where they are.
+
+        Raises:
+            Unavailable: they cannot be had.
+        """
+
+
+PROVISIONS: Mapping[str, Provision] = MappingProxyType({"programs": provision, "helm_program": provision_helm})
+"""What the machine may lack, by the fixture that gives it."""
+
+_PROVIDED = pytest.StashKey[dict[str, Path | Unavailable]]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Get the programs before the first test: no test's time limit should include a build of minutes."""
-    wanted = any("programs" in getattr(item, "fixturenames", ()) for item in session.items)
-    if wanted and not session.config.option.collectonly:
-        # Its reporter prints past pytest's capturing; an xdist worker has none, and is silent.
-        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    """Get programs before the first test: no test's time limit should include a build of minutes."""
+    found = session.stash.setdefault(_PROVIDED, {})
+    if session.config.option.collectonly:
+        return
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    # Its reporter prints past pytest's capturing; an xdist worker has none, and is silent.
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    for name in filter(wanted.__contains__, PROVISIONS):
         try:
-            session.stash[PROGRAMS] = provision(progress=reporter.write_line if reporter else lambda _: None)
+            found[name] = PROVISIONS[name](progress=reporter.write_line if reporter else lambda _: None)
         except Unavailable as reason:
-            session.stash[PROGRAMS] = reason
+            found[name] = reason
 
 
-@pytest.fixture(scope="session")
-def programs(request: pytest.FixtureRequest) -> Path:
-    """The directory of the control plane's programs; without it, tests are skipped, and fail under CI."""
-    found = request.session.stash[PROGRAMS]
+def _provided(request: pytest.FixtureRequest) -> Path:
+    """Give what the fixture stands for; without it, tests are skipped, and fail under CI."""
+    assert request.fixturename is not None
+    found = request.session.stash[_PROVIDED][request.fixturename]
     if isinstance(found, Path):
         return found
     if os.environ.get("CI", "").lower() == "true":
         pytest.fail(str(found), pytrace=False)
     pytest.skip(str(found))
+
+
+@pytest.fixture(scope="session")
+def programs(request: pytest.FixtureRequest) -> Path:
+    """The directory of the control plane's programs."""
+    return _provided(request)
+
+
+@pytest.fixture(scope="session")
+def helm_program(request: pytest.FixtureRequest) -> Path:
+    """The executable of helm, which only the tests of charts need."""
+    return _provided(request)
 
 
 @pytest.fixture(scope="session")

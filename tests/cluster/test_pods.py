@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.cluster.application import FIRST, GATE, THIRD, Application, migrate, write_migrations
+from tests.cluster.application import FIRST, GATE, THIRD, Application, migrate
 from tests.cluster.installation import Installation
 from tests.waiting import until
 
@@ -34,15 +32,6 @@ def find(application: Application, name: str) -> dict[str, Any]:
 
 def gates(found: dict[str, Any]) -> list[str]:
     return [gate["name"] for gate in found["spec"].get("schedulingGates", [])]
-
-
-@pytest.fixture
-def behind(application: Application, database: str, tmp_path: Path) -> Application:
-    """An application whose ledger is at FIRST."""
-    migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)
-    application.opt_in(database)
-    until("the ledger to be read", lambda: application.status().get("head") == FIRST)
-    return application
 
 
 def test_a_person_is_told_that_the_pod_is_held(behind: Application) -> None:

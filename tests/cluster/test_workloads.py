@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
+from tests.cluster.application import FIRST, SECOND, THIRD, Application, migrate
 from tests.cluster.installation import Installation
 from tests.waiting import until
 
@@ -49,15 +47,6 @@ def calls(installation: Installation) -> float:
     lines = installation.metrics("webhook").splitlines()
     wanted = 'ledgergate_admission_duration_seconds_count{webhook="workload.ledgergate.dev"}'
     return sum(float(line.split()[-1]) for line in lines if line.startswith(wanted))
-
-
-@pytest.fixture
-def behind(application: Application, database: str, tmp_path: Path) -> Application:
-    """An application whose ledger is at FIRST."""
-    migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)
-    application.opt_in(database)
-    until("the ledger to be read", lambda: application.status().get("head") == FIRST)
-    return application
 
 
 def test_every_kind_is_warned_of_at_apply(behind: Application, database: str, tmp_path: Path) -> None:
