@@ -135,22 +135,27 @@ async def test_an_invalid_index_is_named_dropped_and_built_again(
     assert await exists(connection, "other.t_id"), "one that the statement does not name"
 
 
+async def kill_while(ledgergate: Ledgergate, connection: Connection, database: str, building: str) -> None:
+    """Let `up` wait for an old snapshot of `t`, and send SIGKILL once this condition says that it builds an index."""
+    old = await asyncpg.connect(database)
+    await old.execute("begin isolation level repeatable read; select * from t")
+    run = ledgergate.start("up")
+    await until(connection, f"select {building}")
+    run.kill()
+    run.communicate()
+    await connection.execute(ENDS)  # PostgreSQL 13 would not notice by itself
+    await until(connection, "select not exists (select from pg_stat_progress_create_index)")
+    await old.close()
+
+
 async def test_what_is_killed_while_it_builds_an_index_is_built_again(
     ledgergate: Ledgergate, connection: Connection, database: str
 ) -> None:
     """SIGKILL in the middle of CREATE INDEX CONCURRENTLY: the next run drops what is INVALID and builds it."""
     await connection.execute("create table t (id int)")
-    old = await asyncpg.connect(database)
-    await old.execute("begin isolation level repeatable read; select * from t")
     ledgergate.write("one", "create table one (id int);\ncreate index concurrently t_id on t (id)", OUTSIDE)
-    run = ledgergate.start("up")
-    await until(connection, "select exists (select from pg_stat_progress_create_index)")
-    run.kill()
-    run.communicate()
-    await connection.execute(ENDS)  # PostgreSQL 13 would not notice by itself
-    await until(connection, "select not exists (select from pg_stat_progress_create_index)")
+    await kill_while(ledgergate, connection, database, "exists (select from pg_stat_progress_create_index)")
     assert await progress(connection) == (2, 1, 2)
-    await old.close()
     done = ledgergate("up")
     assert (done.returncode, done.stderr) == (0, "")
     assert 'dropped "public"."t_id", an INVALID index' in done.stdout
@@ -181,16 +186,8 @@ async def test_an_index_that_was_built_but_not_recorded_is_done(ledgergate: Ledg
 async def test_reindex_clears_its_copies_away(ledgergate: Ledgergate, connection: Connection, database: str) -> None:
     """REINDEX CONCURRENTLY that is interrupted leaves `_ccnew`; only copies of what the statement names are dropped."""
     await connection.execute("create table t (id int); create index t_id on t (id); create index t_other on t (id)")
-    old = await asyncpg.connect(database)
-    await old.execute("begin isolation level repeatable read; select * from t")
     ledgergate.write("one", "reindex index concurrently t_id", OUTSIDE)
-    run = ledgergate.start("up")
-    await until(connection, "select to_regclass('t_id_ccnew') is not null")
-    run.kill()
-    run.communicate()
-    await connection.execute(ENDS)  # PostgreSQL 13 would not notice by itself
-    await until(connection, "select not exists (select from pg_stat_progress_create_index)")
-    await old.close()
+    await kill_while(ledgergate, connection, database, "to_regclass('t_id_ccnew') is not null")
     await connection.execute("update pg_index set indisvalid = false where indexrelid = 't_other'::regclass")
     done = ledgergate("up")
     assert (done.returncode, done.stderr) == (0, "")
