@@ -19,7 +19,7 @@ from migrations.dialects import find
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.ledger import State
 from migrations.source import Source, locate, read, running
-from tests.tools.reading import reading
+from tests.tools.reading import PATIENCE, reading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -174,7 +174,7 @@ async def test_a_known_key_tells_that_the_tool_runs(name: str, database: str, co
     address = Address.from_url(database)
     session = await connect(address, timeout=10, application_name="reading")
     try:
-        location = await locate(session, Source(address, find(name)))
+        location = await locate(session, Source(address, find(name)), limit=PATIENCE)
         assert await running(session, location, datetime.now(UTC)) is None
         (key,) = find(name).keys(location.place)
         await connection.execute("select pg_advisory_lock($1)", key)
@@ -205,6 +205,6 @@ async def test_a_namesakes_table_is_refused(
     session = await connect(address, timeout=10, application_name="reading")
     try:
         with pytest.raises(LedgerUnreadable, match=f"is no {name} ledger.*looks like that of {likely}"):
-            await read(session, Source(address, find(name)))
+            await read(session, Source(address, find(name)), limit=PATIENCE)
     finally:
         await session.close()

@@ -15,6 +15,7 @@ from migrations.ledger import State
 from migrations.reading import RowLock, Run
 from migrations.source import Reader, Source, locate, row_lock, running
 from tests.tools import driver
+from tests.tools.reading import PATIENCE
 from tests.tools.story import MIGRATIONS, Story, Write
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ async def test_prisma_records_what_failed(tmp_path: Path, database: str, connect
     reader = Reader(session, source)
     with driver.javascript("prisma", tmp_path, database) as tool:
         await Story("prisma", tool, files, database).tell(reverts=False, dirty=State.FAILED)
-        dirty = (await reader.read()).dirty
+        dirty = (await reader.read(limit=PATIENCE)).dirty
         assert dirty is not None
         assert "division by zero" in (dirty.error or "")
         await connection.execute("select pg_advisory_lock(72707369)")
@@ -124,11 +125,11 @@ async def test_prisma_records_what_failed(tmp_path: Path, database: str, connect
         await _is(reader, files[3], State.FAILED)
         # What `prisma migrate resolve --rolled-back` writes; then the mended migration is a row of its own.
         await connection.execute("update _prisma_migrations set rolled_back_at = now() where finished_at is null")
-        assert (await reader.read()).dirty is None
+        assert (await reader.read(limit=PATIENCE)).dirty is None
         _write(tmp_path / "migrations" / files[3] / "migration.sql", "select 1;\n")
         answer = tool("all")
     assert answer.applied == files
-    ledger = await reader.read()
+    ledger = await reader.read(limit=PATIENCE)
     assert list(ledger.applied) == files
     assert ledger.dirty is None
     await session.close()
@@ -136,7 +137,7 @@ async def test_prisma_records_what_failed(tmp_path: Path, database: str, connect
 
 async def _is(reader: Reader, name: str, state: State) -> None:
     """A dirty ledger is read again although no row has changed."""
-    dirty = (await reader.read()).dirty
+    dirty = (await reader.read(limit=PATIENCE)).dirty
     assert dirty is not None
     assert (dirty.revision, dirty.state) == (name, state)
 
@@ -153,10 +154,10 @@ async def test_knexs_lock_row_is_read_and_freed(tmp_path: Path, database: str, c
     _knex(tmp_path / "migrations")
     source = Source(Address.from_url(database), find("knex"))
     session = await connect(source.address, timeout=10, application_name="test")
-    assert await row_lock(session, await locate(session, source)) is None
+    assert await row_lock(session, await locate(session, source, limit=PATIENCE)) is None
     with driver.javascript("knex", tmp_path, database) as tool:
         tool("to", count=1)
-        location = await locate(session, source)
+        location = await locate(session, source, limit=PATIENCE)
         assert await row_lock(session, location) is None
         await connection.execute("update knex_migrations_lock set is_locked = 1")
         assert await row_lock(session, location) == RowLock()

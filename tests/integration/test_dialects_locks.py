@@ -16,6 +16,7 @@ from migrations.ledger import State
 from migrations.revision import canonical
 from migrations.source import Source, locate, read, row_lock, running
 from tests.tools.projects import PROJECTS
+from tests.tools.reading import PATIENCE
 from tests.tools.start import start
 
 if TYPE_CHECKING:
@@ -79,15 +80,15 @@ async def test_the_tools_lock_tells_that_it_runs(
         async with session(database) as (opened, address):
             source = Source(address, find(name))
             async with busy(tool, connection) as task:
-                location = await locate(opened, source)
+                location = await locate(opened, source, limit=PATIENCE)
                 assert await running(opened, location, datetime.now(UTC)) is not None
-                ledger = await read(opened, source)
+                ledger = await read(opened, source, limit=PATIENCE)
                 assert ledger.contains(first)
                 assert not ledger.contains(second)
                 assert (ledger.dirty and ledger.dirty.state) == (State.RUNNING if name == "golang-migrate" else None)
             assert (await task).error is None
             assert await running(opened, location, datetime.now(UTC)) is None
-            ledger = await read(opened, source)
+            ledger = await read(opened, source, limit=PATIENCE)
             assert ledger.contains(second)
             assert ledger.dirty is None
 
@@ -101,7 +102,7 @@ async def test_golang_migrate_that_died_has_failed(tmp_path: Path, database: str
             async with busy(tool, connection) as task:
                 await connection.execute("select pg_terminate_backend($1)", await connection.fetchval(WAITS))
             assert (await task).error is not None
-            ledger = await read(opened, Source(address, find("golang-migrate")))
+            ledger = await read(opened, Source(address, find("golang-migrate")), limit=PATIENCE)
             assert ledger.dirty is not None
             assert (ledger.dirty.revision, ledger.dirty.state) == ("20250101000002", State.FAILED)
 
@@ -114,7 +115,7 @@ async def test_liquibases_lock_is_a_row(tmp_path: Path, database: str, connectio
         async with session(database) as (opened, address):
             source = Source(address, find("liquibase"))
             async with busy(tool, connection):
-                location = await locate(opened, source)
+                location = await locate(opened, source, limit=PATIENCE)
                 lock = await row_lock(opened, location)
                 assert lock is not None
                 assert lock.holder

@@ -13,6 +13,7 @@ from migrations.dialects import find
 from migrations.ledger import Ledger, Position
 from migrations.source import Reader, Source, locate, row_lock
 from tests.tools import driver
+from tests.tools.reading import PATIENCE
 from tests.tools.story import MIGRATIONS, Story, Write
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ async def test_yoyos_lock_outlives_a_killed_process(tmp_path: Path, database: st
     files = _yoyo(tmp_path)
     with driver.python("yoyo", tmp_path, database) as tool:
         tool("to", count=1)
-        location = await locate(session, source)
+        location = await locate(session, source, limit=PATIENCE)
         assert await row_lock(session, location) is None
         await connection.execute("insert into yoyo_lock (locked, ctime, pid) values (1, '2026-01-26 12:00', 4711)")
         found = await row_lock(session, location)
@@ -137,14 +138,14 @@ async def test_alembics_heads_are_read_and_remembered(tmp_path: Path, database: 
     _alembic(tmp_path)
     source = Source(Address.from_url(database), find("alembic"))
     reader, ledger = Reader(session, source), find("alembic").ledger([])
-    assert await reader.read() == ledger
+    assert await reader.read(limit=PATIENCE) == ledger
 
     async def after(act: str, **arguments: object) -> Ledger:
         answer = tool(act, **arguments)
-        read = await reader.read()
+        read = await reader.read(limit=PATIENCE)
         assert list(read.applied) == answer.applied
         assert (answer.error is None) is (act != "all")
-        assert (await locate(session, Source(source.address, find("auto")))).dialect is find("alembic")
+        assert (await locate(session, Source(source.address, find("auto")), limit=PATIENCE)).dialect is find("alembic")
         return read.remembering(ledger.applied)
 
     with driver.python("alembic", tmp_path, database) as tool:

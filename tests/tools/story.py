@@ -10,6 +10,7 @@ from migrations.ledger import Ledger, State
 from migrations.revision import canonical
 from migrations.source import Reader, Source, locate, read
 from tests.tools.driver import Answer, Tool
+from tests.tools.reading import PATIENCE
 
 MIGRATIONS = (
     ("20250101000001_first", "create table first ()", "drop table first"),
@@ -50,7 +51,11 @@ class Story:
         session = await connect(self._source.address, timeout=10, application_name="story")
         try:
             reader = Reader(session, self._source)
-            assert await reader.read() == await read(session, self._source) == self.dialect.ledger([])
+            assert (
+                await reader.read(limit=PATIENCE)
+                == await read(session, self._source, limit=PATIENCE)
+                == self.dialect.ledger([])
+            )
             assert await session.value("select count(*) from pg_class where relnamespace = 'public'::regnamespace") == 0
             for count in (0, 2, 3):
                 await self._agree(session, reader, self._tool("to", count=count), count)
@@ -67,8 +72,8 @@ class Story:
         self, session: Session, reader: Reader, answer: Answer, count: int, failed: State | None = None
     ) -> None:
         """Hold what the tool says against what we read, again and afresh, by name and by detection."""
-        ledger = await reader.read()
-        assert await read(session, self._source) == ledger
+        ledger = await reader.read(limit=PATIENCE)
+        assert await read(session, self._source, limit=PATIENCE) == ledger
         assert list(ledger.applied) == [canonical(name) for name in answer.applied], answer
         assert [ledger.contains(file) for file in self._files] == [place < count for place in range(4)]
         assert (ledger.dirty and ledger.dirty.state) == failed
@@ -78,10 +83,10 @@ class Story:
 
     async def _detected(self, session: Session, ledger: Ledger) -> None:
         auto = Source(self._source.address, find("auto"))
-        location = await locate(session, auto)
+        location = await locate(session, auto, limit=PATIENCE)
         if location.exists:
             assert location.dialect is self.dialect
-            assert await read(session, auto) == ledger
+            assert await read(session, auto, limit=PATIENCE) == ledger
 
     def _complete(self, ledger: Ledger, count: int) -> None:
         """An image of each age finds no gap below what is applied, and one above it."""
