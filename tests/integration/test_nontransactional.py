@@ -138,15 +138,17 @@ async def test_an_invalid_index_is_named_dropped_and_built_again(
 async def kill_while_it_builds(ledgergate: Ledgergate, connection: Connection, database: str, index: str) -> None:
     """Send SIGKILL to `up` when it has begun an index, whose end an old snapshot of `t` keeps it waiting for."""
     old = await asyncpg.connect(database)
-    await old.execute("begin isolation level repeatable read; select * from t")
-    run = ledgergate.start("up")
-    # Not that any index is being built: the ledger has some of its own.
-    await until(connection, f"select to_regclass('{index}') is not null")
-    run.kill()
-    run.communicate()
-    await connection.execute(ENDS)  # PostgreSQL 13 would not notice by itself
-    await until(connection, "select not exists (select from pg_stat_progress_create_index)")
-    await old.close()
+    try:
+        await old.execute("begin isolation level repeatable read; select * from t")
+        run = ledgergate.start("up")
+        # Not that any index is being built: the ledger has some of its own.
+        await until(connection, f"select to_regclass('{index}') is not null")
+        run.kill()
+        run.communicate()
+        await connection.execute(ENDS)  # PostgreSQL 13 would not notice by itself
+        await until(connection, "select not exists (select from pg_stat_progress_create_index)")
+    finally:
+        await old.close()
 
 
 async def test_what_is_killed_while_it_builds_an_index_is_built_again(
