@@ -157,7 +157,8 @@ def test_every_query_and_every_alert_has_its_metric(
     application.gate(bypass={"until": "2099-01-01T00:00:00Z", "reason": "a test"})
     until("the bypass's alert", lambda: firing(prometheus) == {"LedgergateBypassActive"})
     until("something in each panel", lambda: not blank & empty(prometheus))
-    unknown = metrics_of(alert_expressions()) - set(prometheus.ask("label/__name__/values"))
+    asked = metrics_of([*alert_expressions(), *queries().values()])
+    unknown = asked - set(prometheus.ask("label/__name__/values"))
     # The API server counts a webhook that it passed over from the first time it did so.
     assert unknown <= {"apiserver_admission_webhook_fail_open_count"}
     groups = prometheus.ask("rules")["groups"]
