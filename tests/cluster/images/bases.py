@@ -1,0 +1,103 @@
+"""The images to build upon: the documented ones where a registry has them, else the same of packages.
+
+`requirements.txt` and lock files pin what goes onto a base; a base itself is Debian's newest when it is first made, and
+then stays in the cache.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.cluster.controlplane.cache import cache_directory, once
+from tests.cluster.images.builder import Buildah, BuildahError
+from tests.tools import install
+
+DOCUMENTED_PYTHON = "python:3.13-slim"
+DOCUMENTED_NODE = "node:22-slim"
+NODEJS = Path(__file__).with_name("nodejs")
+SUITE, PACKAGES = "trixie", "python3,python3-venv,ca-certificates"
+
+
+class NoBaseError(Exception):
+    """No base image can be had and run here; the message says what was tried."""
+
+
+def python_base(buildah: Buildah) -> str:
+    """Give an image with Python.
+
+    Raises:
+        NoBaseError: there is none.
+    """
+    return _first(
+        buildah, "python3 -m venv --help", lambda: _pulled(buildah, DOCUMENTED_PYTHON), lambda: _debian(buildah)
+    )
+
+
+def node_base(buildah: Buildah, python: str) -> str:
+    """Give an image with Node.js and npm below /usr/local.
+
+    Args:
+        buildah: makes it.
+        python: what `python_base` gave; Node.js is put onto it where it cannot be pulled.
+
+    Raises:
+        NoBaseError: there is none.
+    """
+    return _first(
+        buildah, "npm --version", lambda: _pulled(buildah, DOCUMENTED_NODE), lambda: _with_node(buildah, python)
+    )
+
+
+def _first(buildah: Buildah, command: str, *sources: Callable[[], str]) -> str:
+    """Give the first image that can be had, and in which the command works."""
+    refusals = []
+    for source in sources:
+        try:
+            image = source()
+            container = buildah("from", image)
+            buildah.run(container, *command.split())
+            buildah("rm", container)
+        except (BuildahError, install.InstallError, OSError) as error:
+            refusals.append(str(error))
+        else:
+            return image
+    raise NoBaseError("; ".join(refusals))
+
+
+def _pulled(buildah: Buildah, image: str) -> str:
+    buildah("pull", image, timeout=120)
+    return image
+
+
+def _debian(buildah: Buildah) -> str:
+    """Make a Debian with the Python of its own, by mmdebstrap."""
+    name = hashlib.sha256(f"{SUITE} {PACKAGES} {platform.machine()}".encode()).hexdigest()[:12]
+    archive = cache_directory(os.environ) / "images" / f"debian-{name}.tar"
+    once(archive, _bootstrap, progress=print)
+    container = buildah("from", "scratch")
+    buildah("add", container, str(archive), "/")
+    buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", container)
+    buildah("commit", "--rm", container, "localhost/ledgergate-test-base")
+    return "localhost/ledgergate-test-base"
+
+
+def _bootstrap(archive: Path) -> None:
+    if shutil.which("mmdebstrap") is None:
+        raise install.InstallError("expected mmdebstrap on PATH, to make a base image")
+    flags = ["--quiet", "--format=tar", "--variant=minbase", f"--include={PACKAGES}"]
+    install.run(["mmdebstrap", *flags, SUITE, archive], archive.parent)
+
+
+def _with_node(buildah: Buildah, python: str) -> str:
+    """Put Node.js and npm of npm's registry where its own images have them."""
+    modules = install.npm(NODEJS, install.place(), print)
+    (program,) = modules.glob("node-linux-*/bin/node")
+    container = buildah("from", python)
+    buildah("add", container, str(program), "/usr/local/bin/node")
+    buildah("add", container, str(modules / "npm"), "/usr/local/lib/node_modules/npm")
+    buildah.run(container, "ln", "-s", "../lib/node_modules/npm/bin/npm-cli.js", "/usr/local/bin/npm")
+    buildah("commit", "--rm", container, "localhost/ledgergate-test-node")
+    return "localhost/ledgergate-test-node"

@@ -1,0 +1,52 @@
+"""The example's GitHub workflow, by the checker that its users have; its image steps: images/test_cliscale_image.py."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.cliscale import EXAMPLE
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.installation import Installation
+from tests.tools import install
+
+WORKFLOW = EXAMPLE / ".github/workflows/deploy.yaml"
+
+
+@pytest.fixture(scope="module")
+def actionlint() -> Path:
+    """The checker of GitHub workflows, built once into the cache, which takes seconds."""
+    try:
+        return install.go(Path(__file__).with_name("actionlint"), install.place(), print, {}) / "actionlint"
+    except install.InstallError as reason:
+        pytest.skip(str(reason))
+
+
+def check(actionlint: Path, workflow: Path) -> str:
+    """Give what is wrong with a workflow; shell scripts are run by other tests, not read by programs of the machine."""
+    command = [actionlint, "-no-color", "-shellcheck=", "-pyflakes=", workflow]
+    return subprocess.run(command, cwd=EXAMPLE, check=False, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_the_workflow_is_one(actionlint: Path, tmp_path: Path) -> None:
+    """Every key, expression and context is one that GitHub knows; a misspelt one would be told."""
+    assert check(actionlint, WORKFLOW) == ""
+    wrong = tmp_path / "deploy.yaml"
+    wrong.write_text(WORKFLOW.read_text().replace("github.sha", "github.sah"))
+    assert 'property "sah" is not defined' in check(actionlint, wrong)
+
+
+def test_the_last_step_tells_what_there_is(plane: ControlPlane, installation: Installation) -> None:
+    """It works, and so hides no earlier failure, even where nothing was deployed."""
+    del installation
+    steps = yaml.safe_load(WORKFLOW.read_text())["jobs"]["deploy"]["steps"]
+    (step,) = (step for step in steps if step.get("name") == "Say what happened")
+    path = os.pathsep.join([str(plane.programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {"PATH": path, "KUBECONFIG": str(plane.kubeconfig)}
+    command = ["bash", "-e", "-c", step["run"]]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert step["if"] == "always()"
