@@ -27,7 +27,7 @@ def actionlint() -> Path:
 
 def check(actionlint: Path, workflow: Path) -> str:
     """Give what is wrong with a workflow; shell scripts are run by other tests, not read by programs of the machine."""
-    command = [actionlint, "-no-color", "-shellcheck=", "-pyflakes=", workflow]
+    command: list[str | Path] = [actionlint, "-no-color", "-shellcheck=", "-pyflakes=", workflow]
     return subprocess.run(command, cwd=EXAMPLE, check=False, capture_output=True, text=True, timeout=60).stdout
 
 
