@@ -85,7 +85,11 @@ async def ledger(database: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Cliscale:
-    """The application in one namespace, with a kubelet that runs its migrations."""
+    """The application in one namespace, with a kubelet that runs its migrations.
+
+    Args:
+        guard: the namespace of the ledgergate that guards it.
+    """
 
     plane: ControlPlane
     helm: Helm
@@ -93,6 +97,7 @@ class Cliscale:
     images: Mapping[str, Image]
     namespace: str
     database: str
+    guard: str
 
     def prepare(self) -> None:
         """Do what the platform team does: the namespace's label, the database's Secret."""
@@ -104,6 +109,7 @@ class Cliscale:
         """Give the arguments of an upgrade to an image."""
         sets = {
             "namespace.name": self.namespace,
+            "ledgerGate.installedIn": self.guard,
             "controller.image.tag": tag,
             "gateway.image.tag": tag,
             "revision": revision(self.images[f"{CONTROLLER}:{tag}"]),

@@ -148,7 +148,8 @@ class PodProcesses:
             if gone and known is not None:
                 self._stop(known)
             elif not gone and known is None and pod["status"].get("phase") == "Running":
-                self._start(pod)
+                with suppress(ControlPlaneError):  # without its service account no kubelet could start it either
+                    self._start(pod)
 
     def _start(self, pod: Object) -> None:
         (container,) = pod["spec"]["containers"]

@@ -25,12 +25,12 @@ from tests.cluster.cliscale import (
     ledger,
     secret,
 )
-from tests.cluster.controlplane import ControlPlane
+from tests.cluster.guard import Guard
 from tests.cluster.helm import Helm, HelmError
-from tests.cluster.installation import Installation
 from tests.cluster.kubelet import Kubelet
 from tests.waiting import until
 
+pytestmark = pytest.mark.xdist_group("chart")
 FIRST = "20250110090000_create_workspaces_table.js"
 SECOND = "20250118143000_create_sessions_table.js"
 THIRD = "20250126120000_add_user_preferences_table.js"
@@ -38,14 +38,11 @@ MIGRATION = "app.kubernetes.io/component=migration"
 
 
 @pytest.fixture
-def cliscale(
-    plane: ControlPlane, installation: Installation, helm: Helm, namespace: str, database: str, tmp_path: Path
-) -> Iterator[Cliscale]:
+def cliscale(guard: Guard, namespace: str, database: str, tmp_path: Path) -> Iterator[Cliscale]:
     """The application's namespace, with its label and its Secret; nothing is installed in it."""
-    del installation
     images = build_images(tmp_path)
-    with Kubelet(plane, namespace, images) as kubelet:
-        prepared = Cliscale(plane, helm, kubelet, images, namespace, database)
+    with Kubelet(guard.plane, namespace, images) as kubelet:
+        prepared = Cliscale(guard.plane, guard.helm, kubelet, images, namespace, database, guard.namespace)
         prepared.prepare()
         yield prepared
 
@@ -203,11 +200,8 @@ async def test_each_environment(cliscale: Cliscale, name: str, limit: int) -> No
     assert [proxy["restartPolicy"] for proxy in proxies] == ([] if name == "development" else ["Always"])
 
 
-async def test_the_chart_alone_makes_what_is_missing(
-    plane: ControlPlane, installation: Installation, helm: Helm, database: str, tmp_path: Path
-) -> None:
+async def test_the_chart_alone_makes_what_is_missing(guard: Guard, database: str, tmp_path: Path) -> None:
     """From nothing: namespace, Secret and service account come before the Job; an upgrade and the end leave them be."""
-    del installation
     name = f"ws-cli-{uuid.uuid4().hex[:6]}"
     keys = {"name" if key == "database" else key: value for key, value in secret(database).items()}
     port = f"--set=database.port={keys.pop('port')}"
@@ -219,22 +213,23 @@ async def test_the_chart_alone_makes_what_is_missing(
     made = ("namespace/" + name, "secret/pg", f"serviceaccount/{name}-controller")
 
     images = build_images(tmp_path)
-    with Kubelet(plane, name, images) as kubelet:
-        cliscale = Cliscale(plane, helm, kubelet, images, name, database)
+    with Kubelet(guard.plane, name, images) as kubelet:
+        cliscale = Cliscale(guard.plane, guard.helm, kubelet, images, name, database, guard.namespace)
 
         def identities() -> list[str]:
             return [cliscale.get(what)["metadata"]["uid"] for what in made]
 
-        release = ["cliscale", str(CHART), "--install", *create, f"--set=namespace.name={name}"]
-        helm("upgrade", *release, f"--set=revision={SECOND}", f"--set=controller.image.tag={OLDER}")
+        here = f"--set=namespace.name={name},ledgerGate.installedIn={guard.namespace}"
+        release = ["cliscale", str(CHART), "--install", *create, here]
+        guard.helm("upgrade", *release, f"--set=revision={SECOND}", f"--set=controller.image.tag={OLDER}")
         before = identities()
         until("running pods", lambda: [pod["status"]["phase"] for pod in cliscale.pods("gateway")] == ["Running"] * 3)
         assert cliscale.get(made[0])["metadata"]["labels"]["ledgergate.dev/admission"] == "enabled"
-        helm("upgrade", *release, f"--set=revision={THIRD}")
+        guard.helm("upgrade", *release, f"--set=revision={THIRD}")
         assert await ledger(database) == [FIRST, SECOND, THIRD]
-        helm("uninstall", "cliscale", "--wait")
+        guard.helm("uninstall", "cliscale", "--wait")
         assert identities() == before
-    plane.kubectl("delete", "namespace", name, "--wait=false")
+    guard.plane.kubectl("delete", "namespace", name, "--wait=false")
 
 
 async def test_a_job_of_ones_own(cliscale: Cliscale) -> None:

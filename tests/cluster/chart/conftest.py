@@ -1,0 +1,62 @@
+"""One control plane for this folder, and ledgergate on it as the real helm installs it from the chart."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.application import Application, write_migrations
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.guard import Guard
+from tests.cluster.helm import Helm, temporary_home
+from tests.waiting import until
+
+# Neither is the default: nothing may depend on them.
+RELEASE, NAMESPACE = "platform", "guard"
+
+
+@pytest.fixture(scope="package")
+def plane(programs: Path) -> Iterator[ControlPlane]:
+    """A control plane of this folder's own: the chart's cluster-scoped objects are installed once in a cluster."""
+    with ControlPlane(programs) as started:
+        started.kubectl("create", "namespace", NAMESPACE)
+        yield started
+
+
+@pytest.fixture(scope="package")
+def helm(helm_program: Path, plane: ControlPlane) -> Iterator[Helm]:
+    """The real helm, on this folder's plane."""
+    with temporary_home() as home:
+        yield Helm(helm_program, plane, Path(home))
+
+
+@pytest.fixture(scope="package")
+def guarding(helm: Helm, plane: ControlPlane) -> Iterator[Guard]:
+    """What runs of ledgergate, as long as the folder's tests do."""
+    with Guard(helm, plane, RELEASE, NAMESPACE) as guard:
+        yield guard
+
+
+@pytest.fixture
+def guard(guarding: Guard) -> Guard:
+    """The chart as `helm install` leaves it; a test may uninstall it."""
+    guarding.ensure()
+    return guarding
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    """A directory of small migrations."""
+    return write_migrations(tmp_path / "migrations")
+
+
+@pytest.fixture
+def application(guard: Guard, namespace: str, database: str) -> Application:
+    """An application whose namespace opted in the chart's way: a value, a label, an object."""
+    guard.grant(namespace)
+    found = Application(guard.plane, namespace)
+    found.secret(database)
+    found.gate()
+    guard.plane.kubectl("label", "namespace", namespace, "ledgergate.dev/admission=enabled")
+    until("the gate's first status", lambda: found.status().get("state"))
+    return found

@@ -1,0 +1,75 @@
+"""The chart, installed by the real helm: webhook and controller are run from the pods that it makes, by its Service."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.application import SECOND, THIRD, Application, migrate
+from tests.cluster.guard import CHART, Guard
+from tests.cluster.helm import HelmError
+
+pytestmark = pytest.mark.xdist_group("chart")
+CHANGED = ("--set-string", "webhook.podAnnotations.a=b,controller.podAnnotations.a=b")
+
+
+def test_pods_wait_for_the_ledger(guard: Guard, application: Application, database: str, migrations: Path) -> None:
+    """Installed by helm alone, reached by its Service: pods are held until the migration, and others start at once."""
+    migrate(migrations, database, "--to", SECOND)
+    application.deploy("early", THIRD)
+    application.deploy("good", SECOND)
+    application.await_running("good")
+    held = application.await_held("early")
+    assert "denied the request" in application.try_to_ungate(held[0])
+    migrate(migrations, database)
+    application.await_running("early")
+    answered = "".join(each.metrics() for each in guard.pods.running("webhook"))
+    assert re.search(r'ledgergate_admission_requests_total\{outcome="\w+",reason="Matches".* [1-9]', answered)
+
+
+def test_an_upgrade_and_its_rollback_go_unnoticed(
+    guard: Guard, application: Application, database: str, migrations: Path
+) -> None:
+    """Both replace every pod of ours; the caBundle stays, held pods stay held, no pod is refused meanwhile."""
+    migrate(migrations, database, "--to", SECOND)
+    application.deploy("early", THIRD, replicas=1)
+    application.await_held("early", 1)
+    before, bundles = guard.pods.running(), guard.bundles()
+    revision = guard.history()[-1]["revision"]
+    for number, step in enumerate((lambda: guard.upgrade(*CHANGED), lambda: guard.roll_back(revision))):
+        step()
+        application.deploy(f"during-{number}", SECOND)
+        application.await_running(f"during-{number}")
+        guard.await_ready()
+        assert not {each.name for each in before} & {each.name for each in guard.pods.running()}
+        assert guard.bundles() == bundles
+        application.await_held("early", 1)
+        events = guard.plane.kubectl("get", "events", "-n", application.namespace, "--field-selector=type=Warning")
+        assert "FailedCreate" not in events
+        before = guard.pods.running()
+    template = guard.get("deployment/ledgergate-webhook")["spec"]["template"]
+    assert "annotations" not in template["metadata"], "the rollback took the upgrade's change back"
+    migrate(migrations, database)
+    application.await_running("early", 1)
+
+
+def test_of_two_upgrades_at_once_one_is_refused(guard: Guard) -> None:
+    """Helm lets one through and tells the other so; the release is whole afterwards, and we go on serving."""
+    tries = [guard.start_upgrade("--set-string", f"webhook.podAnnotations.try={number}") for number in range(2)]
+    said = [each.communicate(timeout=120)[1] for each in tries]
+    won = [number for number, each in enumerate(tries) if each.returncode == 0]
+    assert won, said
+    for number, words in enumerate(said):
+        assert number in won or re.search("another operation .* is in progress|already exists", words), words
+    assert [each["status"] for each in guard.history()].count("deployed") == 1
+    template = guard.get("deployment/ledgergate-webhook")["spec"]["template"]
+    assert template["metadata"]["annotations"]["try"] == str(won[-1]) or len(won) == 2
+    guard.await_ready()
+
+
+def test_a_second_installation_is_refused(guard: Guard, namespace: str) -> None:
+    """The policy and the webhooks of a cluster have one owner; helm says whose they are."""
+    owner = f'"meta.helm.sh/release-name" must equal "other": current value is "{guard.release}"'
+    with pytest.raises(HelmError, match=owner):
+        guard.helm("install", "other", "-n", namespace, CHART)
+    guard.plane.kubectl("get", "mutatingadmissionpolicies", "hold.ledgergate.dev")

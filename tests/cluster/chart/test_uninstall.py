@@ -1,0 +1,103 @@
+"""The chart's end: whatever becomes of helm's hook, no pod is left waiting."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.application import LEDGERGATE, SECOND, THIRD, Application, migrate
+from tests.cluster.guard import Guard
+from tests.cluster.helm import HelmError
+from tests.cluster.pages import blocks
+from tests.waiting import until
+
+pytestmark = pytest.mark.xdist_group("chart")
+NODE_LABEL = "runs-the-release"
+ADMISSION_KINDS = (
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+    "mutatingwebhookconfigurations",
+    "validatingwebhookconfigurations",
+)
+KINDS = "all,pdb,sa,roles,rolebindings,resourcequotas,clusterroles,clusterrolebindings," + ",".join(
+    f"{kind}.admissionregistration.k8s.io" for kind in ADMISSION_KINDS
+)
+
+
+def assert_nothing_is_left(guard: Guard) -> None:
+    """Nothing of ours stays but what people wrote (their LedgerGates, and so the CRD) and what the controller made."""
+    named = guard.plane.kubectl("get", KINDS, "-n", guard.namespace, "-o", "name")
+    assert "ledgergate" not in named
+
+
+def test_uninstalling_frees_every_pod(guard: Guard, application: Application, database: str, migrations: Path) -> None:
+    """No pod is left gated or unready, nobody is held any more, and every LedgerGate is still there."""
+    migrate(migrations, database, "--to", SECOND)
+    application.gate(readiness="Live")
+    until("the gate to be read again", lambda: application.status().get("observedGeneration") == 2)
+    application.deploy("early", THIRD, replicas=20)
+    application.await_held("early", 20)
+    assert any(pod["spec"].get("readinessGates") for pod in application.pods("early"))
+    guard.uninstall()
+    application.await_running("early", 20)
+    ready = ("wait", "--for=condition=Ready", "pods", "-l", "app=early", "--timeout=30s")
+    guard.plane.kubectl(*ready, "-n", application.namespace, timeout=40)
+    application.deploy("late", THIRD)
+    application.await_running("late")
+    assert application.status()["state"]
+    assert_nothing_is_left(guard)
+
+
+@pytest.fixture
+def stuck(guard: Guard, application: Application) -> Iterator[Guard]:
+    """An installation whose `helm uninstall` has failed while pods are held: no node may run its Job."""
+    guard.upgrade("--set-string", f"uninstall.nodeSelector.{NODE_LABEL}=yes")
+    application.deploy("early", THIRD)
+    application.await_held("early")
+    fail_to_uninstall(guard)
+    yield guard
+    guard.plane.kubectl("label", "nodes", "--all", f"{NODE_LABEL}-")
+
+
+def fail_to_uninstall(guard: Guard) -> None:
+    """Helm waits for the Job, and names it when it gives up."""
+    with pytest.raises(HelmError, match=f"Job/{guard.namespace}/ledgergate-release not ready"):
+        guard.uninstall("--timeout=3s")
+
+
+def test_an_uninstallation_that_failed_can_be_taken_back_or_repeated(stuck: Guard, application: Application) -> None:
+    """Nothing was deleted: pods are held and judged; helm goes back, or, mended, on to the end."""
+    application.deploy("late", THIRD)
+    application.await_held("late")
+    application.await_held("early")
+    assert "denied the request" in application.try_to_ungate(application.held("late")[0])
+    stuck.roll_back(stuck.history()[-1]["revision"])
+    assert stuck.history()[-1]["status"] == "deployed"
+    fail_to_uninstall(stuck)
+    stuck.plane.kubectl("label", "nodes", "--all", f"{NODE_LABEL}=yes")
+    stuck.uninstall()
+    application.await_running("early")
+    application.await_running("late")
+    assert_nothing_is_left(stuck)
+
+
+def test_an_uninstallation_that_failed_can_be_done_by_hand(stuck: Guard, application: Application) -> None:
+    """The page's own commands free every pod, and leave nothing."""
+    (block,) = (text for text in blocks("install.md", "sh") if "--no-hooks" in text)
+    text = block.replace("uninstall ledgergate", f"uninstall {stuck.release}")
+    text = text.replace("-n ledgergate", f"-n {stuck.namespace}")
+    programs = (stuck.plane.programs, stuck.helm.program.parent, LEDGERGATE.parent)
+    environment = {
+        "PATH": os.pathsep.join([*map(str, programs), os.defpath]),
+        "HOME": str(stuck.helm.home),
+        "KUBECONFIG": str(stuck.plane.kubeconfig),
+    }
+    done = subprocess.run(
+        ["bash", "-euc", text], env=environment, check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "released 3 pods" in done.stdout
+    application.await_running("early")
+    assert_nothing_is_left(stuck)
