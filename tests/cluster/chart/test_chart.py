@@ -1,6 +1,7 @@
 """The chart, installed by the real helm: webhook and controller are run from the pods that it makes, by its Service."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_an_upgrade_and_its_rollback_go_unnoticed(
     application.await_held("early", 1)
     before, bundles = guard.pods.running(), guard.bundles()
     revision = guard.history()[-1]["revision"]
-    for number, step in enumerate((lambda: guard.upgrade(*CHANGED), lambda: guard.roll_back(revision))):
+    for number, step in enumerate((partial(guard.upgrade, *CHANGED), partial(guard.roll_back, revision))):
         step()
         application.deploy(f"during-{number}", SECOND)
         application.await_running(f"during-{number}")
