@@ -81,6 +81,9 @@ class BundlePublisher(Protocol):
         """
 
 
+def _ignore_seen(_expires_at: datetime) -> None: ...
+
+
 def _ignore_issued(_reason: str, _expires_at: datetime) -> None: ...
 
 
@@ -97,6 +100,7 @@ class AuthorityKeeper:
         common_name: the authority's name.
         life: how long a new authority lives.
         period: how often `run` looks.
+        seen: called at each look with the authority's expiry, whoever issued it.
         issued: called with the reason and the expiry of each authority issued.
         failed: called with each failure of `run`; it goes on.
     """
@@ -110,11 +114,13 @@ class AuthorityKeeper:
         common_name: str = "ledgergate",
         life: timedelta = AUTHORITY_LIFE,
         period: timedelta = PERIOD,
+        seen: Callable[[datetime], None] = _ignore_seen,
         issued: Callable[[str, datetime], None] = _ignore_issued,
         failed: Callable[[CertificateError], None] = _ignore_failure,
     ) -> None:
         self._store = store
         self._publisher = publisher
+        self._seen = seen
         self._clock = clock
         self._common_name = common_name
         self._life = life
@@ -163,6 +169,7 @@ class AuthorityKeeper:
             await self._publisher.publish(wanted.bundle)
             if wanted == held or await self._write(held, wanted):
                 self._expires_at = read_certificate(wanted.pair.certificate).not_valid_after_utc
+                self._seen(self._expires_at)
                 if reason is not None:
                     self._issued(reason, self._expires_at)
                 return wanted.bundle

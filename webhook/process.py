@@ -63,10 +63,13 @@ async def run_controller(settings: ControllerSettings) -> None:
 
         async def term() -> None:
             controller = Controller(cluster, settings.identity, telemetry, _now, time.monotonic)
-            async with asyncio.TaskGroup() as both:
-                if settings.own_certificates:
-                    both.create_task(_keeper(settings, cluster, telemetry).run())
-                both.create_task(controller.run())
+            try:
+                async with asyncio.TaskGroup() as both:
+                    if settings.own_certificates:
+                        both.create_task(_keeper(settings, cluster, telemetry).run())
+                    both.create_task(controller.run())
+            finally:
+                telemetry.resign()
 
         async with (
             serving((probes(lambda: True, lambda: "", telemetry), settings.metrics_bind, None)),
@@ -95,6 +98,7 @@ def _keeper(settings: ControllerSettings, cluster: Cluster, telemetry: Telemetry
         CaSecret(cluster, settings.namespace, CA_SECRET),
         WebhookConfigurations(cluster, settings.webhook_url),
         clock=_now,
+        seen=partial(_seen, telemetry, "authority"),
         issued=partial(_issued, telemetry, "authority"),
         failed=_certificate_failed,
     )
@@ -143,9 +147,13 @@ def _cancel(work: list[asyncio.Task[None]]) -> None:
 
 
 def _issued(telemetry: Telemetry, kind: str, reason: str, expires_at: datetime) -> None:
-    telemetry.expiry.labels(kind).set(expires_at.timestamp())
+    _seen(telemetry, kind, expires_at)
     telemetry.rotations.inc()
     event("certificate.issued", kind=kind, reason=reason, expires=expires_at.isoformat())
+
+
+def _seen(telemetry: Telemetry, kind: str, expires_at: datetime) -> None:
+    telemetry.expiry.labels(kind).set(expires_at.timestamp())
 
 
 def _certificate_failed(error: CertificateError) -> None:

@@ -146,6 +146,7 @@ class Reports:
             self._telemetry.gate_state.labels(*key, state).set(state is standing.state)
         self._telemetry.held.labels(*key).set(count.held)
         self._telemetry.held_too_long.labels(*key).set(count.overdue)
+        self._telemetry.releases.labels(*key, "gate")  # from 0 on, so that the first one counts as an increase
         until = gate.policy.bypass_until
         self._telemetry.bypass.labels(*key).set(until is not None and self._now() < until)
         if standing.reading.ledger is not None and standing.reading.observed_at is not None:

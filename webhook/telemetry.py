@@ -124,12 +124,19 @@ class Telemetry:
             "ledgergate_certificate_rotations", "Serving certificates put into service.", registry=registry
         )
         self.leader = Gauge("ledgergate_leader", "1 on the replica that holds the Lease.", registry=registry)
+        self._of_gates = (self.gate_state, self.applied, self.age, self.bypass, self.held, self.held_too_long)
         Info("ledgergate_build", "Version of this process.", registry=registry).info({"version": version("ledgergate")})
 
     def forget_gate(self, namespace: str, gate: str) -> None:
         """Drop what is said of a gate that is gone."""
-        for metric in (self.gate_state, self.applied, self.age, self.bypass, self.held, self.held_too_long):
+        for metric in self._of_gates:
             metric.remove_by_labels({"namespace": namespace, "gate": gate})
+
+    def resign(self) -> None:
+        """Drop what the leader alone may say: it is the next one's to say, and ours would be wrong from now on."""
+        for metric in self._of_gates:
+            metric.clear()
+        self.expiry.remove_by_labels({"kind": "authority"})
 
     def exposition(self) -> tuple[bytes, str]:
         """Return the metrics in Prometheus' text format, and its content type."""

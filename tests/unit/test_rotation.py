@@ -192,8 +192,10 @@ async def test_two_keepers_at_once_agree_on_one_authority(store: Store, publishe
             await both_have_read.wait()
 
     store.window = meet
-    keepers = [AuthorityKeeper(Replica(store), publisher, clock=clock) for _ in range(2)]
+    seen: list[datetime] = []
+    keepers = [AuthorityKeeper(Replica(store), publisher, clock=clock, seen=seen.append) for _ in range(2)]
     first, second = await asyncio.gather(*(each.ensure(START) for each in keepers))
+    assert seen == [START + 365 * DAY] * 2  # the one that has issued nothing knows its end too
     assert first == second == held(store).bundle == publisher.published[-1]
     assert store.writes == 1
 

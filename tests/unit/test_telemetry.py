@@ -94,6 +94,21 @@ def test_a_gate_that_is_gone_is_forgotten() -> None:
     assert gauges == ['ledgergate_held_pods{gate="other",namespace="ns"} 1.0']
 
 
+def test_who_leads_no_more_says_nothing_of_gates() -> None:
+    """Gauges that the leader alone sets go, of every gate; counters, and what this process is, stay."""
+    telemetry = filled()
+    telemetry.held.labels("ns", "other").set(1)
+    telemetry.expiry.labels("authority").set(1)
+    for _ in range(2):
+        telemetry.resign()
+    said = [line for line in telemetry.exposition()[0].decode().splitlines() if "{" in line and "_created{" not in line]
+    assert not [line for line in said if 'gate="' in line and "_total{" not in line]
+    assert [line for line in said if "expiry" in line] == [
+        'ledgergate_certificate_expiry_timestamp_seconds{kind="serving"} 1.0'
+    ]
+    assert [line for line in said if line.startswith("ledgergate_releases_total{")]
+
+
 def test_telemetries_are_apart() -> None:
     """Two processes' worth of metrics in one process do not meet."""
     one, other = Telemetry(), Telemetry()

@@ -1,0 +1,50 @@
+"""What a controller says of itself while it leads, and what it leaves to the next one."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.cluster.application import Application
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.installation import Installation
+from tests.waiting import until
+
+LEASE = ("lease", "ledgergate-controller", "-n", "ledgergate")
+AUTHORITY = 'ledgergate_certificate_expiry_timestamp_seconds{kind="authority"}'
+
+
+def says(installation: Installation, series: str) -> str:
+    """The first line of the controller's metrics that begins so; empty when there is none, or nobody to ask."""
+    try:
+        lines = installation.metrics("controller").splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith(series)), "")
+
+
+@pytest.fixture
+def gate_state(application: Application, database: str) -> str:
+    """A gate's series, of which the leader alone speaks."""
+    application.opt_in(database)
+    return f'ledgergate_gate_state{{gate="app",namespace="{application.namespace}"'
+
+
+def test_a_new_leader_tells_of_an_authority_that_another_one_issued(installation: Installation) -> None:
+    """The alert on its end needs the date for as long as it is in use, not for as long as its issuer lives."""
+    before = until("an authority", lambda: says(installation, AUTHORITY))
+    installation.kill("controller")
+    installation.ensure()
+    assert until("the new leader's word", lambda: says(installation, AUTHORITY)) == before
+
+
+def test_who_has_lost_the_lease_says_nothing_of_gates(
+    installation: Installation, plane: ControlPlane, gate_state: str
+) -> None:
+    """What a former leader knows grows old: it must neither outvote the new one nor raise an alarm."""
+    until("a gate's state", lambda: says(installation, gate_state))
+    lease = {"holderIdentity": "usurper", "renewTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"}
+    plane.kubectl("patch", *LEASE, "--type=merge", "-p", json.dumps({"spec": lease}))
+    until("another leader", lambda: says(installation, "ledgergate_leader 0.0"))
+    until("silence", lambda: not says(installation, "ledgergate_gate_state{") and not says(installation, AUTHORITY))
+    until("the next term", lambda: says(installation, gate_state) and says(installation, AUTHORITY))
