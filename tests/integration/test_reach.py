@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from tests.waiting import until
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -84,10 +86,12 @@ async def test_a_server_that_starts_later_is_waited_for(ledgergate: Ledgergate, 
     """A proxy or server that is not there yet costs time, not a failure."""
     ledgergate.write("one", "select 1")
     own_postgres.stop()
-    process = ledgergate.start("up", DATABASE_URL=own_postgres.url())
-    while process.poll() is None and not own_postgres.running:
-        await asyncio.sleep(0.5)
-        own_postgres.start()
+    with socket.create_server(("127.0.0.1", own_postgres.port)) as proxy:
+        proxy.settimeout(60)
+        process = ledgergate.start("up", DATABASE_URL=own_postgres.url())
+        first, _ = await asyncio.to_thread(proxy.accept)
+        first.close()
+    own_postgres.start()
     output, errors = await asyncio.to_thread(process.communicate)
     assert process.returncode == 0, errors
     assert "applied" in output
@@ -105,7 +109,8 @@ async def test_a_full_server_is_waited_for(ledgergate: Ledgergate, own_postgres:
     process = ledgergate.start("up", DATABASE_URL=app)
     with pytest.raises(asyncpg.TooManyConnectionsError):
         await asyncpg.connect(app)
-    await asyncio.sleep(0.3)
+    refused = 'too many connections for database "'
+    await asyncio.to_thread(until, "two more refusals", lambda: own_postgres.log.count(refused) > 2)
     assert process.poll() is None
     await connection.execute(f'alter database "{name}" connection limit -1')
     _, errors = await asyncio.to_thread(process.communicate)
