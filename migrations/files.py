@@ -10,6 +10,7 @@ A migration is `<14 digits>_<name>.sql` with `-- migrate:up` and `-- migrate:dow
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -35,7 +36,7 @@ _DURATION = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,3})?)(?P<unit>ms|s|min|
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _LIMITS = {"lock-timeout": "lock_timeout", "statement-timeout": "statement_timeout"}  # option, constant
 Constant = TypeVar("Constant")
-_SUFFIXES = frozenset((".sql", ".py"))
+_SUFFIXES = (".sql", ".py")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -120,9 +121,8 @@ def load(directory: Path) -> tuple[Migration, ...]:
         )
     found: dict[str, Migration] = {}
     problems: list[Problem] = []
-    for path in sorted(directory.iterdir()):
-        if path.suffix not in _SUFFIXES or path.name.startswith(("_", ".")) or not path.is_file():
-            continue
+    for name in _names(directory):
+        path = directory / name
         try:
             migration = parse(path, path.read_bytes())
         except FilesError as error:
@@ -134,6 +134,15 @@ def load(directory: Path) -> tuple[Migration, ...]:
     if problems:
         raise FilesError(problems)
     return tuple(found[revision] for revision in sorted(found))
+
+
+def _names(directory: Path) -> list[str]:
+    with os.scandir(directory) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if entry.name.endswith(_SUFFIXES) and not entry.name.startswith(("_", ".")) and entry.is_file()
+        )
 
 
 def parse(path: Path, content: bytes) -> Migration:
