@@ -100,19 +100,40 @@ def test_a_value_that_cannot_work_is_named(helm: Helm, setting: str, said: str) 
     assert said in str(error.value)
 
 
-def test_every_value_is_explained_and_checked() -> None:
-    """Each key of values.yaml has a comment above it, or its section has; the schema knows exactly the same keys."""
+def leaves(values: Object, schema: Object, path: str = "") -> Iterator[tuple[str, Object | list[Any] | str | int]]:
+    """Every value with its path, `/webhook/replicas`; the schema knows exactly the same keys."""
+    assert values.keys() == schema["properties"].keys() - {"global"}, path
+    for key, value in values.items():
+        known = schema["properties"][key]
+        if isinstance(value, dict) and "properties" in known and value:
+            yield from leaves(value, known, f"{path}/{key}")
+        else:
+            yield f"{path}/{key}", value
+
+
+def all_values() -> dict[str, Object | list[Any] | str | int]:
+    """What values.yaml has, by path."""
+    values, schema = (CHART / name for name in ("values.yaml", "values.schema.json"))
+    return dict(leaves(yaml.safe_load(values.read_text()), json.loads(schema.read_text())))
+
+
+def test_every_value_is_checked(helm: Helm) -> None:
+    """A value of the wrong type is refused, whichever it is, and all that are wrong are named at once."""
+    wrong: Object = {}
+    for path, value in all_values().items():
+        *sections, key = path.strip("/").split("/")
+        at = wrong
+        for section in sections:
+            at = at.setdefault(section, {})
+        at[key] = "wrong" if isinstance(value, (dict, list, bool)) else [value]
+    with pytest.raises(HelmError) as error:
+        text(helm, wrong)
+    assert [path for path in all_values() if f"'{path}'" not in str(error.value)] == []
+
+
+def test_every_value_is_explained() -> None:
+    """Each key of values.yaml has a comment above it, or its section has."""
     lines = (CHART / "values.yaml").read_text().splitlines()
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    values = yaml.safe_load("\n".join(lines))
-
-    def compare(found: Object, known: Object, path: str) -> None:
-        assert found.keys() == known["properties"].keys() - {"global"}, path
-        for key, value in found.items():
-            if isinstance(value, dict) and value and "properties" in known["properties"][key]:
-                compare(value, known["properties"][key], f"{path}/{key}")
-
-    compare(values, schema, "")
     sections = [number for number, line in enumerate(lines) if line and not line.startswith((" ", "#"))]
     bare = [
         lines[number]
@@ -120,6 +141,17 @@ def test_every_value_is_explained_and_checked() -> None:
         if not lines[number - 1].startswith("#") and not lines[number + 1].lstrip().startswith("#")
     ]
     assert bare == []
+
+
+def test_each_port_has_its_own_peers(helm: Helm) -> None:
+    """Who may ask for admission need not be who may read metrics; nobody named is everybody."""
+    api_server: Object = {"ipBlock": {"cidr": "10.0.0.0/28"}}
+    monitoring: Object = {"namespaceSelector": {}}
+    peers = {"enabled": True, "admissionFrom": [api_server], "metricsFrom": [monitoring]}
+    for values, expected in ((peers, [[api_server], [monitoring]]), ({"enabled": True}, [None, None])):
+        (policy,) = (each for each in render(helm, {"networkPolicy": values}) if each["kind"] == "NetworkPolicy")
+        assert [rule.get("from") for rule in policy["spec"]["ingress"]] == expected
+        assert [rule["ports"] for rule in policy["spec"]["ingress"]] == [[{"port": "https"}], [{"port": "metrics"}]]
 
 
 def test_the_policy_is_there_where_the_cluster_has_it(helm: Helm) -> None:

@@ -19,9 +19,12 @@ SOURCES = {
     "ledgergates.yaml": MANIFESTS / "crd/ledgergates.yaml",
     "certificates.yaml": MANIFESTS / "components/cert-manager/certificates.yaml",
     "metrics.yaml": MANIFESTS / "components/prometheus/metrics.yaml",
+    "network.yaml": MANIFESTS / "components/network-policy/network.yaml",
     "alerts.yaml": MANIFESTS / "alerts/ledgergate.yaml",
     "dashboard.json": MANIFESTS / "dashboards/ledgergate.json",
 }
+COMPONENTS = {"cert-manager": "certificates.manager=cert-manager", "network-policy": "networkPolicy.enabled=true"}
+"""Components, and the value of the chart that stands for each."""
 
 Object = dict[str, Any]
 Key = tuple[str, str, str]
@@ -87,21 +90,31 @@ def test_each_overlay_is_the_chart_with_its_values(programs: Path, helm_program:
     assert_same(found, expected)
 
 
-def test_cert_manager_is_the_chart_with_its_value(programs: Path, helm_program: Path, tmp_path: Path) -> None:
-    """The component makes the base what `certificates.manager=cert-manager` makes the chart."""
+@pytest.mark.parametrize(("name", "value"), COMPONENTS.items())
+def test_each_component_is_the_chart_with_its_value(
+    programs: Path, helm_program: Path, tmp_path: Path, name: str, value: str
+) -> None:
+    """A component makes the base what its value makes the chart."""
     component = tmp_path / "kustomization.yaml"
     relative = Path(*[".."] * (len(tmp_path.parts) - 1), *MANIFESTS.parts[1:])
     component.write_text(
-        yaml.safe_dump({"resources": [f"{relative}/base"], "components": [f"{relative}/components/cert-manager"]})
+        yaml.safe_dump({"resources": [f"{relative}/base"], "components": [f"{relative}/components/{name}"]})
     )
     expected = from_kustomize(programs, tmp_path)
-    found = from_helm(helm_program, "--set", "admission.policy=always,certificates.manager=cert-manager")
+    found = from_helm(helm_program, "--set", f"admission.policy=always,{value}")
     assert_same(found, expected)
+
+
+def test_every_component_is_compared() -> None:
+    """Those that are not have an overlay that is."""
+    of_overlays = {"prometheus", "without-policy"}
+    assert {path.name for path in (MANIFESTS / "components").iterdir()} == COMPONENTS.keys() | of_overlays
 
 
 def test_another_namespace_is_named_everywhere(helm_program: Path) -> None:
     """In another namespace nothing of the default one is left: subjects, Services, selectors, CEL expressions."""
-    flags = ("--set", "admission.policy=always,metrics.serviceMonitor.enabled=true,metrics.alerts.enabled=true")
+    switched_on = ("metrics.serviceMonitor.enabled", "metrics.alerts.enabled", "networkPolicy.enabled")
+    flags = ("--set", ",".join(["admission.policy=always", *(f"{value}=true" for value in switched_on)]))
     here, there = (from_helm(helm_program, *flags, namespace=name) for name in ("ledgergate", "guard"))
     moved = yaml.safe_load(
         yaml.safe_dump(list(here.values()))
