@@ -14,8 +14,9 @@ from migrations.awaiting import EVERY, missing
 from migrations.child import Child
 from migrations.dialects.detection import AUTO
 from migrations.failures import ConnectionLost, DatabaseError
+from migrations.presence import row_lock
 from migrations.runner import LOSSES, PATIENCE, session, under_lock
-from migrations.source import locate, read, row_lock
+from migrations.source import locate, read
 
 if TYPE_CHECKING:
     import signal

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from migrations import lock
 from migrations.dialects.dialect import LedgerUnreadable
+from migrations.presence import row_lock
 from migrations.runner import PATIENCE, session
-from migrations.source import Reader, row_lock
+from migrations.source import Reader
 
 if TYPE_CHECKING:
     from migrations.dialects.detection import Location

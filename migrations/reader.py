@@ -24,8 +24,9 @@ from migrations.database import (
     connect,
 )
 from migrations.dialects.dialect import LedgerUnreadable
+from migrations.presence import running
 from migrations.reading import Fault, Reading, Run
-from migrations.source import Reader, Source, running
+from migrations.source import Reader, Source
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

@@ -1,21 +1,17 @@
-"""One ledger, as somebody names it: where it is, what it holds now, and who writes it, without writing or waiting."""
+"""One ledger, as somebody names it: where it is and what it holds now, read without writing or waiting."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from migrations import lock
 from migrations.dialects import detection
 from migrations.dialects.detection import Location, Relation, wanted
 from migrations.failures import TableMissing
-from migrations.reading import RowLock, Run
 from migrations.statements import bind, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
 
     from migrations.address import Address
     from migrations.database import Session
@@ -125,34 +121,6 @@ async def locate(session: Session, source: Source, *, limit: float = 1.0) -> Loc
     """
     async with session.reading(limit):
         return await _locate(session, source)
-
-
-async def running(session: Session, location: Location, now: datetime) -> Run | None:
-    """Tell who migrates now, by our own lock or the tool's; None when nobody does, or the tool takes no lock.
-
-    Raises:
-        DatabaseError: As `failures` says.
-    """
-    for key in (lock.key(location.place.relation), *location.dialect.keys(location.place)):
-        holder = await lock.holder(session, key)
-        if holder is not None:
-            since = None if holder.seconds is None else now - timedelta(seconds=holder.seconds)
-            name = holder.pod or holder.application or f"backend {holder.pid}"
-            return Run(name, holder.revision, since and since.replace(microsecond=0))
-    return None
-
-
-async def row_lock(session: Session, location: Location) -> RowLock | None:
-    """Tell whether the lock that the tool keeps in a table is taken; None when it is not, or there is none.
-
-    Raises:
-        DatabaseError: As `failures` says.
-    """
-    table, statement = location.dialect.lock_table(location.place), location.dialect.read_lock(location.place)
-    if table is None or statement is None or not await session.exists(table):
-        return None
-    rows = await session.rows(statement)
-    return RowLock(rows[0]["holder"], rows[0]["since"]) if rows else None
 
 
 async def _locate(session: Session, source: Source) -> Location:

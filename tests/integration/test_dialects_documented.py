@@ -18,7 +18,8 @@ from migrations.database import connect
 from migrations.dialects import find
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.ledger import State
-from migrations.source import Source, locate, read, running
+from migrations.presence import running
+from migrations.source import Source, locate, read
 from tests.tools.reading import PATIENCE, reading
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from migrations.address import Address
 from migrations.database import connect
 from migrations.dialects import find
 from migrations.ledger import State
+from migrations.presence import row_lock, running
 from migrations.reading import RowLock, Run
-from migrations.source import Reader, Source, locate, row_lock, running
+from migrations.source import Reader, Source, locate
 from tests.tools import driver
 from tests.tools.reading import PATIENCE
 from tests.tools.story import MIGRATIONS, Story, Write

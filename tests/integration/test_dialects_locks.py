@@ -13,8 +13,9 @@ from migrations.address import Address
 from migrations.database import connect
 from migrations.dialects import find
 from migrations.ledger import State
+from migrations.presence import row_lock, running
 from migrations.revision import canonical
-from migrations.source import Source, locate, read, row_lock, running
+from migrations.source import Source, locate, read
 from tests.tools.projects import PROJECTS
 from tests.tools.reading import PATIENCE
 from tests.tools.start import start

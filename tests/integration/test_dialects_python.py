@@ -11,7 +11,8 @@ from migrations.address import Address
 from migrations.database import connect
 from migrations.dialects import find
 from migrations.ledger import Ledger, Position
-from migrations.source import Reader, Source, locate, row_lock
+from migrations.presence import row_lock
+from migrations.source import Reader, Source, locate
 from tests.tools import driver
 from tests.tools.reading import PATIENCE
 from tests.tools.story import MIGRATIONS, Story, Write

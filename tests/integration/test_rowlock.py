@@ -11,8 +11,9 @@ import pytest
 from migrations.address import Address
 from migrations.database import connect
 from migrations.dialects import find
+from migrations.presence import row_lock
 from migrations.rowlock import clear
-from migrations.source import Source, locate, row_lock
+from migrations.source import Source, locate
 from tests.integration.test_exec import KNEX
 from tests.integration.test_foreign_views import KNEX_LOCK
 

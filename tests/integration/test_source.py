@@ -18,9 +18,10 @@ from migrations.database import PermissionMissing, StatementFailed, connect
 from migrations.dialects import NATIVE, find
 from migrations.dialects.catalogue import described
 from migrations.dialects.dialect import LedgerUnreadable
+from migrations.presence import running
 from migrations.reader import Pace, Watcher
 from migrations.reading import Fault, Reading, Run
-from migrations.source import Reader, Source, locate, read, running
+from migrations.source import Reader, Source, locate, read
 from migrations.statements import bind, load
 from tests.postgres import Postgres
 

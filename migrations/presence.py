@@ -1,0 +1,43 @@
+"""Who is at work on a ledger: by our lock, by the tool's own, or by one that is a row of a table."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from migrations import lock
+from migrations.reading import RowLock, Run
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from migrations.database import Session
+    from migrations.dialects.detection import Location
+
+
+async def running(session: Session, location: Location, now: datetime) -> Run | None:
+    """Tell who migrates now, by our own lock or the tool's; None when nobody does, or the tool takes no lock.
+
+    Raises:
+        DatabaseError: As `failures` says.
+    """
+    for key in (lock.key(location.place.relation), *location.dialect.keys(location.place)):
+        holder = await lock.holder(session, key)
+        if holder is not None:
+            since = None if holder.seconds is None else now - timedelta(seconds=holder.seconds)
+            name = holder.pod or holder.application or f"backend {holder.pid}"
+            return Run(name, holder.revision, since and since.replace(microsecond=0))
+    return None
+
+
+async def row_lock(session: Session, location: Location) -> RowLock | None:
+    """Tell whether the lock that the tool keeps in a table is taken; None when it is not, or there is none.
+
+    Raises:
+        DatabaseError: As `failures` says.
+    """
+    table, statement = location.dialect.lock_table(location.place), location.dialect.read_lock(location.place)
+    if table is None or statement is None or not await session.exists(table):
+        return None
+    rows = await session.rows(statement)
+    return RowLock(rows[0]["holder"], rows[0]["since"]) if rows else None
