@@ -10,7 +10,6 @@ A migration is `<14 digits>_<name>.sql` with `-- migrate:up` and `-- migrate:dow
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -121,8 +120,7 @@ def load(directory: Path) -> tuple[Migration, ...]:
         )
     found: dict[str, Migration] = {}
     problems: list[Problem] = []
-    for name in _names(directory):
-        path = directory / name
+    for path in _paths(directory):
         try:
             migration = parse(path, path.read_bytes())
         except FilesError as error:
@@ -136,13 +134,9 @@ def load(directory: Path) -> tuple[Migration, ...]:
     return tuple(found[revision] for revision in sorted(found))
 
 
-def _names(directory: Path) -> list[str]:
-    with os.scandir(directory) as entries:
-        return sorted(
-            entry.name
-            for entry in entries
-            if entry.name.endswith(_SUFFIXES) and not entry.name.startswith(("_", ".")) and entry.is_file()
-        )
+def _paths(directory: Path) -> list[Path]:
+    counted = [path for path in directory.iterdir() if path.name.endswith(_SUFFIXES) and path.name[0] not in "_."]
+    return sorted((path for path in counted if path.is_file()), key=lambda path: path.name)
 
 
 def parse(path: Path, content: bytes) -> Migration:
