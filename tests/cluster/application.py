@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,11 @@ class Application:
     def opt_in(self, database: str, **spec: Any) -> None:
         """Label the namespace, let ledgergate read the Secret, create the LedgerGate `app`."""
         self.secret(database)
-        role = self.plane.kubectl("kustomize", str(ROOT / "manifests/namespace"))
-        self.plane.kubectl("apply", "-n", self.namespace, "-f", "-", stdin=role)
+        for each in yaml.safe_load_all(_role(self.plane)):
+            self._apply(each)
         self.gate(**spec)
-        self.plane.kubectl("label", "namespace", self.namespace, "ledgergate.dev/admission=enabled")
+        label = {"metadata": {"labels": {"ledgergate.dev/admission": "enabled"}}}
+        self.plane.api.merge(f"/api/v1/namespaces/{self.namespace}", label)
         until("the gate's first status", lambda: self.status().get("state"))
 
     def secret(self, database: str) -> None:
@@ -74,9 +76,17 @@ class Application:
         kind = {"apiVersion": "ledgergate.dev/v1alpha1", "kind": "LedgerGate"}
         self._apply({**kind, "metadata": {"name": name}, "spec": whole})
 
+    def objects(self, version: str, collection: str, **selectors: str) -> list[dict[str, Any]]:
+        """The namespace's objects of a kind, such as ("apps/v1", "replicasets"), that selectors leave over."""
+        base = "apis" if "/" in version else "api"
+        path = f"/{base}/{version}/namespaces/{self.namespace}/{collection}"
+        found: list[dict[str, Any]] = self.plane.api.get(path, **selectors)["items"]
+        return found
+
     def status(self, name: str = "app") -> dict[str, Any]:
         """The LedgerGate's status."""
-        found: dict[str, Any] = self._get(f"ledgergate/{name}").get("status", {})
+        path = f"/apis/ledgergate.dev/v1alpha1/namespaces/{self.namespace}/ledgergates/{name}"
+        found: dict[str, Any] = self.plane.api.get(path).get("status", {})
         return found
 
     def deploy(
@@ -116,9 +126,8 @@ class Application:
 
     def pods(self, name: str) -> list[dict[str, Any]]:
         """The pods of a Deployment that are not going away."""
-        found = self.plane.kubectl("get", "pods", "-n", self.namespace, "-l", f"app={name}", "-o", "json")
-        items: list[dict[str, Any]] = json.loads(found)["items"]
-        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+        found = self.objects("v1", "pods", labelSelector=f"app={name}")
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def held(self, name: str) -> list[str]:
         """Names of the Deployment's pods that carry our gate."""
@@ -147,13 +156,15 @@ class Application:
             "patch", "pod", pod, "-n", self.namespace, "--type=json", "-p", patch, check=False, timeout=40
         )
 
-    def _get(self, what: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.plane.kubectl("get", what, "-n", self.namespace, "-o", "json"))
-        return found
-
     def _apply(self, manifest: dict[str, Any]) -> None:
         manifest["metadata"]["namespace"] = self.namespace
         self.plane.apply(yaml.safe_dump(manifest))
+
+
+@cache
+def _role(plane: ControlPlane) -> str:
+    """What lets ledgergate read the Secret; the same for every namespace."""
+    return plane.kubectl("kustomize", str(ROOT / "manifests/namespace"))
 
 
 def _gated(pod: dict[str, Any]) -> bool:

@@ -82,11 +82,9 @@ def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[s
     """A namespace of the test's own in which pods can be created; not opted in to admission."""
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
     name = f"{words[:40].rstrip('-')}-{uuid.uuid4().hex[:6]}"
-    plane.kubectl("create", "namespace", name)
-    # Pods are refused until the controller manager has made the namespace's default service account.
-    plane.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=30s", timeout=40)
+    plane.create_namespace(name)
     yield name
-    plane.kubectl("delete", "namespace", name, "--wait=false")
+    plane.api.delete(f"/api/v1/namespaces/{name}")
 
 
 @pytest.fixture(scope="session")

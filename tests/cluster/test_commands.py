@@ -218,8 +218,7 @@ def test_uninstalling_leaves_no_pod_gated(own_plane: ControlPlane, database: str
     assert absent.returncode == 2
     assert "ledgergate is not installed in this cluster" in absent.stderr
     with Installation(own_plane):
-        own_plane.kubectl("create", "namespace", "shop")
-        until("its service account", lambda: "default" in own_plane.kubectl("get", "sa", "-n", "shop"))
+        own_plane.create_namespace("shop")
         application = Application(own_plane, "shop")
         migrate(migrations, database, "--to", FIRST)
         application.opt_in(database, readiness="Latch")

@@ -67,8 +67,7 @@ def replicas(programs: Path) -> Iterator[Replicas]:
 def test_pods_go_on_being_released_when_the_leader_dies(replicas: Replicas, database: str, tmp_path: Path) -> None:
     """Killed in the middle of a release: the other controller ends it within the Lease's time, each pod once."""
     plane = replicas.plane
-    plane.kubectl("create", "namespace", "shop")
-    until("its service account", lambda: "default" in plane.kubectl("get", "sa", "-n", "shop"))
+    plane.create_namespace("shop")
     crowd = Crowd(Application(plane, "shop"), database, deployments=3)
     crowd.gather()
     leader = until("a leader", replicas.leader)

@@ -52,8 +52,7 @@ def test_without_policy_and_webhook_no_pod_slips_through(
 ) -> None:
     """Before 1.36 the webhook holds; while it is dead pods are refused, and none is ever there without a gate."""
     plane, installation = old_cluster
-    plane.kubectl("create", "namespace", "shop")
-    until("its service account", lambda: "default" in plane.kubectl("get", "sa", "-n", "shop"))
+    plane.create_namespace("shop")
     application = Application(plane, "shop")
     application.opt_in(database)
     application.deploy("gateway", THIRD)

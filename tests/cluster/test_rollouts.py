@@ -1,6 +1,5 @@
 """A rollout of each kind of workload ends by itself once its migration is there, however it was kept waiting."""
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -108,10 +107,8 @@ def test_every_kind_of_workload_that_is_denied_is_woken(
 
 def kinds_refused(application: Application) -> set[str]:
     """The workloads for which a pod was refused because its ledger is behind."""
-    found = application.plane.kubectl(
-        "get", "events", "-n", application.namespace, "--field-selector=reason=FailedCreate", "-o", "json"
-    )
-    refused = [event for event in json.loads(found)["items"] if f"the pod expects {THIRD}" in event["message"]]
+    found = application.objects("v1", "events", fieldSelector="reason=FailedCreate")
+    refused = [event for event in found if f"the pod expects {THIRD}" in event["message"]]
     return {event["involvedObject"]["name"].partition("-")[0] for event in refused}
 
 

@@ -1,6 +1,5 @@
-"""What Events say, as `kubectl get events` has them."""
+"""What Events say."""
 
-import json
 from typing import Any
 
 from tests.cluster.application import Application
@@ -8,7 +7,5 @@ from tests.cluster.application import Application
 
 def events(application: Application, reason: str, kind: str) -> list[dict[str, Any]]:
     """The Events of a reason on objects of a kind in the application's namespace."""
-    found = application.plane.kubectl(
-        "get", "events.events.k8s.io", "-n", application.namespace, "-o", "json", "--field-selector", f"reason={reason}"
-    )
-    return [event for event in json.loads(found)["items"] if event["regarding"]["kind"] == kind]
+    found = application.objects("events.k8s.io/v1", "events", fieldSelector=f"reason={reason}")
+    return [event for event in found if event["regarding"]["kind"] == kind]

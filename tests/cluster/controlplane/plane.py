@@ -14,10 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.cluster.controlplane.api import Api
 from tests.cluster.controlplane.certificates import Authority, signing_keys
 from tests.cluster.controlplane.commands import Layout, commands
 from tests.cluster.controlplane.kubeconfig import Cluster
 from tests.cluster.controlplane.processes import ControlPlaneError, PortTakenError, Processes, free_ports
+from tests.waiting import until
 
 ATTEMPTS = 3
 START_TIMEOUT = 60.0
@@ -40,12 +42,14 @@ class ControlPlane:
     Attributes:
         server: `https://127.0.0.1:PORT`, the same after a restart of the API server.
         kubeconfig: For an administrator (client certificate, group `system:masters`).
+        api: What the administrator asks by HTTP, where it does not matter how a person would.
         ca: The CA certificate of the API server, PEM.
         logs: Directory of one log file per program.
     """
 
     server: str
     kubeconfig: Path
+    api: Api
     ca: Path
     logs: Path
 
@@ -121,9 +125,14 @@ class ControlPlane:
             raise ControlPlaneError(f"kubectl {' '.join(args)}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
-    def apply(self, manifest: str) -> str:
-        """Apply YAML (server-side); returns what kubectl said."""
-        return self.kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
+    def apply(self, manifest: str) -> None:
+        """Apply YAML, server-side."""
+        self.api.apply(manifest)
+
+    def create_namespace(self, name: str) -> None:
+        """Create a namespace, and wait until pods can be created in it."""
+        self.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+        self._await_account(name)
 
     def kubeconfig_for(self, namespace: str, service_account: str) -> Path:
         """Write a kubeconfig of a service account that exists, by TokenRequest; valid for a day.
@@ -197,8 +206,15 @@ class ControlPlane:
             self._processes.start(name, programs[name])
         for node in self._nodes:
             self.add_node(node)
-        # Without it the admission of pods refuses every pod of the namespace.
-        self.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s", timeout=40)
+        self._await_account("default")
+
+    def _await_account(self, namespace: str) -> None:
+        """Wait for a namespace's default service account, without which admission refuses every pod."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+        until(
+            f"the service account of {namespace}",
+            lambda: any(each["metadata"]["name"] == "default" for each in self.api.get(path)["items"]),
+        )
 
     def _write_credentials(self) -> None:
         at = self._layout
@@ -218,10 +234,13 @@ class ControlPlane:
         self.ca = at.file("ca.crt")
         cluster = Cluster(self.server, authority.pem)
         administrator = authority.client("test-admin", "system:masters")
+        at.file("admin.pem").write_bytes(administrator.certificate + administrator.key)
         self.kubeconfig = cluster.write_for_certificate(at.file("admin.kubeconfig"), administrator)
         for name in ("kube-controller-manager", "kube-scheduler"):
             cluster.write_for_certificate(at.file(f"{name}.kubeconfig"), authority.client(f"system:{name}"))
         self._tls = ssl.create_default_context(cafile=str(self.ca))
+        self._tls.load_cert_chain(at.file("admin.pem"))
+        self.api = Api(at.api_port, self._tls)
 
     def _etcd_listens(self) -> bool:
         with socket.socket() as probe:
