@@ -1,6 +1,11 @@
-"""The example's GitHub workflow, by the checker that its users have; its image steps: images/test_cliscale_image.py."""
+"""The example's GitHub workflow, by the checker that its users have, and what Skaffold's file asks of this machine.
+
+The workflow's steps that build are run by images/test_cliscale_image.py, the one that deploys by test_cliscale_docs.py.
+"""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.cliscale import EXAMPLE
+from tests.cluster.cliscale import EXAMPLE, LEDGERGATE
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.installation import Installation
 from tests.tools import install
@@ -50,3 +55,19 @@ def test_the_last_step_tells_what_there_is(plane: ControlPlane, installation: In
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert step["if"] == "always()"
+
+
+def test_skaffold_asks_for_the_revision() -> None:
+    """Its template's command, run where Skaffold runs it, prints what the chart and the image's label expect."""
+    skaffold = yaml.safe_load((EXAMPLE / "skaffold.yaml").read_text())
+    (release,) = skaffold["deploy"]["helm"]["releases"]
+    (artifact,) = skaffold["build"]["artifacts"]
+    template = release["setValueTemplates"]["revision"]
+    assert artifact["docker"]["buildArgs"]["REVISION"] == template
+    command = re.fullmatch(r"\{\{cmd (.*)\}\}", template)
+    assert command
+    path = os.pathsep.join([str(LEDGERGATE.parent), os.environ["PATH"]])
+    words = shlex.split(command[1])
+    told = subprocess.run(words, cwd=EXAMPLE, env={"PATH": path}, check=True, capture_output=True, text=True).stdout
+    newest = max((EXAMPLE / "controller/src/migrations").iterdir())
+    assert told.startswith(f"{newest.stem}+")

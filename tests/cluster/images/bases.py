@@ -19,6 +19,7 @@ DOCUMENTED_PYTHON = "python:3.13-slim"
 DOCUMENTED_NODE = "node:22-slim"
 NODEJS = Path(__file__).with_name("nodejs")
 SUITE, PACKAGES = "trixie", "python3,python3-venv,ca-certificates"
+DEBIAN, DEBIAN_NODE = "localhost/ledgergate-debian", "localhost/ledgergate-debian-node"
 
 
 class NoBaseError(Exception):
@@ -74,30 +75,46 @@ def _pulled(buildah: Buildah, image: str) -> str:
 
 def _debian(buildah: Buildah) -> str:
     """Make a Debian with the Python of its own, by mmdebstrap."""
-    name = hashlib.sha256(f"{SUITE} {PACKAGES} {platform.machine()}".encode()).hexdigest()[:12]
-    archive = cache_directory(os.environ) / "images" / f"debian-{name}.tar"
-    once(archive, _bootstrap, progress=print)
-    container = buildah("from", "scratch")
-    buildah("add", container, str(archive), "/")
-    buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", container)
-    buildah("commit", "--rm", container, "localhost/ledgergate-test-base")
-    return "localhost/ledgergate-test-base"
 
+    def make() -> None:
+        if shutil.which("mmdebstrap") is None:
+            raise install.InstallError("expected mmdebstrap on PATH, to make a base image")
+        archive = buildah.storage / "debian.tar"
+        flags = ["--quiet", "--variant=minbase", f"--include={PACKAGES}"]
+        install.run(["mmdebstrap", *flags, SUITE, archive], buildah.storage)
+        container = buildah("from", "scratch")
+        buildah("add", container, str(archive), "/")
+        archive.unlink()
+        buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", container)
+        buildah("commit", "--rm", container, DEBIAN)
 
-def _bootstrap(archive: Path) -> None:
-    if shutil.which("mmdebstrap") is None:
-        raise install.InstallError("expected mmdebstrap on PATH, to make a base image")
-    flags = ["--quiet", "--format=tar", "--variant=minbase", f"--include={PACKAGES}"]
-    install.run(["mmdebstrap", *flags, SUITE, archive], archive.parent)
+    return _kept(buildah, DEBIAN, make, f"{SUITE} {PACKAGES}")
 
 
 def _with_node(buildah: Buildah, python: str) -> str:
     """Put Node.js and npm of npm's registry where its own images have them."""
-    modules = install.npm(NODEJS, install.place(), print)
-    (program,) = modules.glob("node-linux-*/bin/node")
-    container = buildah("from", python)
-    buildah("add", container, str(program), "/usr/local/bin/node")
-    buildah("add", container, str(modules / "npm"), "/usr/local/lib/node_modules/npm")
-    buildah.run(container, "ln", "-s", "../lib/node_modules/npm/bin/npm-cli.js", "/usr/local/bin/npm")
-    buildah("commit", "--rm", container, "localhost/ledgergate-test-node")
-    return "localhost/ledgergate-test-node"
+
+    def make() -> None:
+        modules = install.npm(NODEJS, install.place(), print)
+        (program,) = modules.glob("node-linux-*/bin/node")
+        container = buildah("from", python)
+        buildah("add", container, str(program), "/usr/local/bin/node")
+        buildah("add", container, str(modules / "npm"), "/usr/local/lib/node_modules/npm")
+        buildah.run(container, "ln", "-s", "../lib/node_modules/npm/bin/npm-cli.js", "/usr/local/bin/npm")
+        buildah("commit", "--rm", container, DEBIAN_NODE)
+
+    return _kept(buildah, DEBIAN_NODE, make, f"{python} {(NODEJS / 'package-lock.json').read_text()}")
+
+
+def _kept(buildah: Buildah, image: str, make: Callable[[], None], of: str) -> str:
+    """Take an image from the cache, where it is kept for the next run; `of` says all that it depends on."""
+    digest = hashlib.sha256(f"{of} {platform.machine()}".encode()).hexdigest()[:12]
+    archive = cache_directory(os.environ) / "images" / f"{image.rpartition('/')[2]}-{digest}.tar"
+
+    def keep(partial: Path) -> None:
+        make()
+        buildah("push", image, f"docker-archive:{partial}:{image}:latest")
+
+    once(archive, keep, progress=print)
+    buildah("pull", f"docker-archive:{archive}")
+    return image

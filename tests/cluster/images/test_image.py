@@ -105,7 +105,8 @@ def test_the_webhook_needs_no_more_than_a_tmp(
     for above in tmp_path.parents[:2]:
         above.chmod(0o755)
     serving, metrics = (f"127.0.0.1:{port}" for port in free_ports(2))
-    where = ("--kubeconfig", "/kubeconfig", "--namespace", "ledgergate", "--bind", serving, "--metrics-bind", metrics)
+    where = ("--kubeconfig", "/kubeconfig", "--namespace", "ledgergate")
+    how = ("--bind", serving, "--metrics-bind", metrics, "--drain", "0")
 
     def ready() -> bool:
         assert process.poll() is None, process.communicate()[0]
@@ -115,7 +116,7 @@ def test_the_webhook_needs_no_more_than_a_tmp(
         except URLError:
             return False
 
-    with Sealed(buildah, image).start(root, LEDGERGATE, "webhook", *where, variables={}, tmp=tmp_path) as process:
+    with Sealed(buildah, image).start(root, LEDGERGATE, "webhook", *where, *how, variables={}, tmp=tmp_path) as process:
         try:
             until("the webhook in the image to be ready", ready)
         finally:
