@@ -278,7 +278,7 @@ async def agrees(connection: Connection) -> None:
 
 async def _alone(connection: Connection) -> None:
     """Wait until the server has noticed that the run is dead."""
-    deadline = asyncio.get_running_loop().time() + 20
+    deadline = asyncio.get_running_loop().time() + 30
     query = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
     while await connection.fetchval(f"{query} and backend_type = 'client backend'"):
         assert asyncio.get_running_loop().time() < deadline

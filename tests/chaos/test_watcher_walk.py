@@ -75,5 +75,5 @@ async def until_true(watcher: Watcher, names: list[str], task: asyncio.Task[None
         reading = await watcher.fresh(0.5)
         if reading.fault is None and reading.ledger is not None and list(reading.ledger.applied) == names:
             return
-        assert time.monotonic() - began < 5, (reading, names)
+        assert time.monotonic() - began < 30, (reading, names)
         await asyncio.sleep(0.01)

@@ -50,7 +50,7 @@ def test_live_readiness_follows_the_ledger(application: Application, database: s
     assert await_condition(application, "gateway", "True") == "Matches"
     application.plane.kubectl(
         *("wait", "pods", "-l", "app=gateway", "-n", application.namespace),
-        *(f"--for=condition={CONDITION}", "--timeout=20s"),
+        *(f"--for=condition={CONDITION}", "--timeout=50s"),
     )
     migrate(migrations, database, "--to", FIRST, command="down")
     assert await_condition(application, "gateway", "False") == "Behind"

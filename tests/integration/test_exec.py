@@ -161,7 +161,7 @@ async def test_a_lost_session_ends_the_command(ledgergate: Ledgergate, connectio
     with running(ledgergate, "--dialect", "knex", "--", "sh", "-c", script) as process:
         pid = noted(ledgergate.home / "pid")
         await connection.execute("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
         assert process.returncode == 4
         assert "sh was ended by SIGTERM: the session that holds the lock was lost" in errors
         assert not alive(pid)
@@ -175,7 +175,7 @@ def test_signals_are_passed_on(ledgergate: Ledgergate, number: signal.Signals) -
     with running(ledgergate, "--dialect", "knex", "--", "sh", "-c", script) as process:
         noted(ledgergate.home / "up")
         process.send_signal(number)
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=60)
         assert (process.returncode, output, errors.splitlines()[-1]) == (
             1,
             f"heard {name}\n",
@@ -189,7 +189,7 @@ async def test_a_signal_before_the_command_runs(ledgergate: Ledgergate, connecti
     with running(ledgergate, "--dialect", "knex", "--", "touch", "ran") as process:
         line(process.stdout, "waiting for the lock")
         process.terminate()
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (1, "error: stopped by SIGTERM; the command was not running\n")
     assert not (ledgergate.home / "ran").exists()
 
@@ -202,7 +202,7 @@ def test_sigkill_takes_the_command_with_it(ledgergate: Ledgergate) -> None:
         pid = noted(ledgergate.home / "pid")
         process.kill()
         process.wait()
-        waiting.until("the grandchild's end", lambda: not alive(pid), timeout=10)
+        waiting.until("the grandchild's end", lambda: not alive(pid))
 
 
 def test_a_command_that_takes_too_long(ledgergate: Ledgergate) -> None:

@@ -41,7 +41,7 @@ NOTICES = since(
 )
 
 
-async def until(connection: Connection, condition: str, deadline: float = 20) -> float:
+async def until(connection: Connection, condition: str, deadline: float = 30) -> float:
     """Wait until the query gives true; how long that took, in seconds."""
     began = time.monotonic()
     while not await connection.fetchval(condition):

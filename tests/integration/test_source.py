@@ -46,7 +46,7 @@ async def session(database: str) -> AsyncIterator[Session]:
 
 async def soon(condition: Callable[[], object]) -> None:
     """Wait until something holds of a watcher, whose own task makes it so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - a reading is a value, and has no event
             await asyncio.sleep(0.02)
 

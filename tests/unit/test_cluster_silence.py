@@ -94,7 +94,7 @@ async def test_a_silent_watch_is_taken_up_again(monkeypatch: pytest.MonkeyPatch)
         )
         task = asyncio.create_task(reflector.run())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while server.watches < 3:  # noqa: ASYNC110 - the server is another task
                     await asyncio.sleep(0.01)
         finally:

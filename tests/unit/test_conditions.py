@@ -112,7 +112,7 @@ async def keeping(world: World) -> AsyncIterator[Conditions]:
 
 async def until(world: World, count: int) -> None:
     """Wait for so many writes, and see that no more of them come by themselves."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(world.written) < count:  # noqa: ASYNC110 - the world is a plain list
             await asyncio.sleep(0.001)
     for _ in range(50):

@@ -102,7 +102,7 @@ class Changes(list[Key]):
 
     async def until(self, probe: Any) -> None:
         """Wait until something is so."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not probe():  # noqa: ASYNC110 - what is waited for has no event of its own
                 await asyncio.sleep(0.005)
 

@@ -122,7 +122,7 @@ async def test_the_files_may_come_after_the_server(volume: Volume) -> None:
     )
     following = asyncio.create_task(certificate.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert "cannot be read" in await told.get()
             assert not certificate.ready
             volume.hold(leaf())

@@ -142,7 +142,7 @@ def _word(found: Secret | None) -> str | None:
 
 async def eventually(probe: Callable[[], bool]) -> None:
     """Wait for a condition, without a fixed time."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not probe():  # noqa: ASYNC110 - no event tells of what somebody else's callback has done
             await asyncio.sleep(0.001)
 

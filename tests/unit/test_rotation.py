@@ -131,7 +131,7 @@ async def running(work: Awaitable[None]) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - the code under test announces nothing to its tests
             await asyncio.sleep(0.001)
 

@@ -96,7 +96,7 @@ class ControlPlane:
         stdin: str | None = None,
         check: bool = True,
         kubeconfig: Path | None = None,
-        timeout: float = 30,
+        timeout: float = 60,
     ) -> str:
         """Run kubectl and return its standard output.
 
