@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -62,11 +61,14 @@ async def arrival(
     """
     clock = asyncio.get_running_loop().time
     deadline, told_at = clock() + limit, -EVERY + clock()
-    news, why = asyncio.Event(), _Why()
+    news, faults = asyncio.Event(), [""]
     watcher = reader.Watcher(
-        job.source, on_change=lambda _: news.set(), pace=PACE, application_name=f"ledgergate {job.applied_by} waits"
+        job.source,
+        on_change=lambda _: news.set(),
+        on_fault=lambda _, words: faults.append(words),
+        pace=PACE,
+        application_name=f"ledgergate {job.applied_by} waits",
     )
-    logging.getLogger(reader.__name__).addHandler(why)
     task = asyncio.create_task(watcher.run())
     task.add_done_callback(lambda _: news.set())
     try:
@@ -77,10 +79,10 @@ async def arrival(
             known = watcher.reading.fault is not Fault.UNREAD
             end = deadline if known else deadline + PACE.timeout  # one look at least, even with no time to wait
             if clock() >= end:
-                return await _lack(job, expected, names, watcher.reading, why.error)
+                return await _lack(job, expected, names, watcher.reading, faults[-1])
             if known and clock() >= told_at + EVERY:
                 told_at = clock()
-                lack = await _lack(job, expected, names, watcher.reading, why.error)
+                lack = await _lack(job, expected, names, watcher.reading, faults[-1])
                 report.say("waiting_for", f"waiting for {expected.name}: {lack.text}", revision=expected.name)
                 continue  # there may be news by now
             with suppress(TimeoutError):
@@ -91,7 +93,6 @@ async def arrival(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        logging.getLogger(reader.__name__).removeHandler(why)
 
 
 def missing(expected: Revision, ledger: Ledger, names: Sequence[str]) -> str:
@@ -136,12 +137,3 @@ async def _lack(job: Job, expected: Revision, names: Sequence[str], reading: Rea
             holder = (await look(replace(job, connect_timeout=_ASKING))).holder
             text += f"; the lock is held by {holder}" if holder else "; nobody is migrating now"
     return Lack(text, unreachable=False)
-
-
-class _Why(logging.Handler):
-    """Keep the words in which the watcher logged why the ledger cannot be read."""
-
-    error = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.error = str(getattr(record, "error", ""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 CHANNEL = "ledgergate"
 Result = TypeVar("Result")
 _JITTER = timedelta(seconds=3)
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,7 @@ class Watcher:
         *,
         on_change: Callable[[Reading], None],
         on_read: Callable[[float], None] = lambda _: None,
+        on_fault: Callable[[Fault, str], None] = lambda *_: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         jitter: Callable[[], float] = random.random,
         pace: Pace = Pace(),
@@ -82,6 +81,7 @@ class Watcher:
             on_change: Called with the new reading when anything of it has changed but the time, never for a read that
                 found the same.
             on_read: Called with the seconds that each successful read took.
+            on_fault: Called with each new fault and what it is in words, which name the server but no password.
             now: The clock, in UTC.
             jitter: Random numbers from 0 to 1, for the pauses between attempts to connect.
             pace: How often to look.
@@ -90,6 +90,7 @@ class Watcher:
         self.source = source
         self._on_change = on_change
         self._on_read = on_read
+        self._on_fault = on_fault
         self._now = now
         self._jitter = jitter
         self._pace = pace
@@ -215,9 +216,7 @@ class Watcher:
     def _fail(self, error: DatabaseError | LedgerUnreadable) -> None:
         fault = _fault(error)
         if fault is not self._reading.fault:
-            log.warning(
-                "ledger_unreadable", extra={"fault": fault, "database": self.source.address.label, "error": str(error)}
-            )
+            self._on_fault(fault, str(error))
         detail = str(error) if isinstance(error, LedgerUnreadable) else ""
         self._change(replace(self._reading, fault=fault, detail=detail, run=None))
         granted, self._wishes = self._wishes, []

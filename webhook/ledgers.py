@@ -2,9 +2,11 @@
 
 import asyncio
 import hashlib
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from migrations.dialects import DIALECTS, Dialect
 from migrations.ledger import History, Ledger, Record, State
@@ -14,6 +16,7 @@ from migrations.source import Source
 from webhook.gate import Gate, Sighting
 from webhook.reflector import Key
 from webhook.status import Problem
+from webhook.telemetry import event
 
 
 class Ledgers:
@@ -48,6 +51,7 @@ class Ledgers:
                 source,
                 on_change=lambda _: self._tell(source),
                 on_read=self._on_read,
+                on_fault=partial(self._log, source),
                 application_name=self._application_name,
             )
             self._watchers[source] = watcher, self._group.create_task(watcher.run())
@@ -59,6 +63,10 @@ class Ledgers:
         if not self._users[source]:
             del self._users[source]
             self._watchers.pop(source)[1].cancel()
+
+    def _log(self, source: Source, fault: Fault, words: str) -> None:
+        gates = ",".join(sorted("/".join(gate) for gate in self._users[source]))
+        event("ledger.unreadable", level=logging.WARNING, gates=gates, fault=fault, error=words)
 
     def _tell(self, source: Source) -> None:
         for gate in tuple(self._users.get(source, ())):

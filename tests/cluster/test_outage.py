@@ -71,9 +71,12 @@ def test_without_policy_and_webhook_no_pod_slips_through(
 
 
 def test_a_stopped_database_stops_no_pod_that_could_run(
-    application: Application, own_postgres: Postgres, migrations: Path
+    application: Application, installation: Installation, own_postgres: Postgres, migrations: Path
 ) -> None:
-    """Pods of a revision that the ledger was seen to hold are re-created; others wait, and go when it is back."""
+    """Pods of a revision that the ledger was seen to hold are re-created; others wait, and go when it is back.
+
+    The log says why.
+    """
     database = own_postgres.create_database()
     migrate(migrations, database, "--to", SECOND)
     application.opt_in(database)
@@ -81,6 +84,9 @@ def test_a_stopped_database_stops_no_pod_that_could_run(
     before = set(application.await_running("seen"))
     own_postgres.stop("immediate")
     until("the gate to notice", lambda: application.status()["state"] == "Unreachable")
+    assert f"ledger.unreadable gates={application.namespace}/app fault=Unreachable error=" in installation.log(
+        "controller"
+    )
     application.plane.kubectl("delete", "pods", "--all", "-n", application.namespace, "--wait=false")
     until("pods in their place", lambda: len(set(application.running("seen")) - before) == 3)
     application.deploy("unseen", THIRD)

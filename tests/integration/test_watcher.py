@@ -35,6 +35,7 @@ class Watch:
 
     watcher: Watcher
     told: list[tuple[float, Reading]] = field(default_factory=list)
+    words: list[tuple[Fault, str]] = field(default_factory=list)
 
     async def until(self, condition: Callable[[Reading], bool], deadline: float = 15) -> float:
         """Wait for a reading; the time it was told."""
@@ -54,7 +55,10 @@ async def watching(url: str, pace: Pace = SLOW) -> AsyncIterator[Watch]:
     def tell(reading: Reading) -> None:
         watch.told.append((time.monotonic(), reading))
 
-    watch = Watch(Watcher(Source(Address.from_url(url), NATIVE), on_change=tell, pace=pace))
+    def complain(fault: Fault, words: str) -> None:
+        watch.words.append((fault, words))
+
+    watch = Watch(Watcher(Source(Address.from_url(url), NATIVE), on_change=tell, on_fault=complain, pace=pace))
     task = asyncio.create_task(watch.watcher.run())
     try:
         yield watch
@@ -302,7 +306,7 @@ async def test_a_standby_is_polled(own_postgres: Postgres) -> None:
     ],
 )
 async def test_what_is_wrong_has_a_name(own_postgres: Postgres, damage: str, fault: Fault) -> None:
-    """Each thing that an operator can get wrong is a fault of its own; mending it is noticed without a restart."""
+    """Each thing that an operator can get wrong is a fault of its own, told once; its mending needs no restart."""
     url = own_postgres.create_database()
     connection = await asyncpg.connect(url)
     await connection.execute(SQL["create"])
@@ -313,6 +317,9 @@ async def test_what_is_wrong_has_a_name(own_postgres: Postgres, damage: str, fau
     async with watching(app) as watch:
         await watch.until(faulty(fault))
         assert watch.watcher.reading.ledger is None
+        ((told, words),) = watch.words
+        assert told is fault
+        assert words
         await connection.execute("drop table ledgergate_migrations; alter role app login password 'app'")
         await watch.until(lambda reading: reading.fault is None)
     await connection.close()
