@@ -25,30 +25,30 @@ CHART = EXAMPLE / "cliscale-chart"
 CONTROLLER = "cliscale/controller"
 LEDGERGATE = Path(sys.executable).with_name("ledgergate")
 GATE = "ledgergate.dev/ledger"
-OLDER, CURRENT, BROKEN = "1.1.0", "1.2.0", "1.3.0"
-"""Tags of the images: the last migration missing; as the example stands; one more, which fails."""
+OLDER, CURRENT, BROKEN, FIXED = "1.1.0", "1.2.0", "1.3.0", "1.3.1"
+"""Tags of the images: the last migration missing; as the example stands; one more, which fails; the same, mended."""
 
-BROKEN_MIGRATION = "20250201101500_split_names.js"
-_FAILS = "exports.up = (knex) => knex.raw('select 1 / 0');\nexports.down = () => Promise.resolve();\n"
+NEXT_MIGRATION = "20250201101500_split_names.js"
+_NEXT = "exports.up = (knex) => knex.raw('select {}');\nexports.down = () => Promise.resolve();\n"
 
 
 def build_images(directory: Path) -> dict[str, Image]:
-    """Make the three images of the controller: directories with the application's own files.
+    """Make the images of the controller: directories with the application's own files.
 
     Raises:
         InstallError: Knex is not in the cache, and cannot be installed.
     """
     modules, programs = install.npm(install.PINS, install.place(), print), Path(sys.executable).parent
     images = {}
-    for tag in (OLDER, CURRENT, BROKEN):
+    for tag in (OLDER, CURRENT, BROKEN, FIXED):
         home = directory / tag
         shutil.copytree(EXAMPLE / "controller", home)
         (home / "node_modules").symlink_to(modules)
         migrations = home / "src/migrations"
         if tag == OLDER:
             max(migrations.iterdir()).unlink()
-        if tag == BROKEN:
-            (migrations / BROKEN_MIGRATION).write_text(_FAILS)
+        if tag in {BROKEN, FIXED}:
+            (migrations / NEXT_MIGRATION).write_text(_NEXT.format("1 / 0" if tag == BROKEN else "1"))
         images[f"{CONTROLLER}:{tag}"] = Image(home, path=(programs,))
     return images
 

@@ -15,10 +15,11 @@ import pytest
 
 from tests.cluster.cliscale import (
     BROKEN,
-    BROKEN_MIGRATION,
     CHART,
     CONTROLLER,
     CURRENT,
+    FIXED,
+    NEXT_MIGRATION,
     OLDER,
     Cliscale,
     build_images,
@@ -84,7 +85,10 @@ async def test_switched_off_pods_wait_for_a_hand(cliscale: Cliscale) -> None:
 
 
 async def test_a_failing_migration_stops_the_deployment(cliscale: Cliscale) -> None:
-    """The Job tries as often as it may, helm fails and shows the log, old pods stay; forced, new pods are held."""
+    """The Job tries as often as it may, helm fails and shows the log, old pods stay; forced, new pods are held.
+
+    The image with the mended migration then goes through like any other.
+    """
     cliscale.upgrade(CURRENT)
     cliscale.await_running("gateway", 3, CURRENT)
     broken = "--set=migrations.backoffLimit=1"
@@ -100,13 +104,14 @@ async def test_a_failing_migration_stops_the_deployment(cliscale: Cliscale) -> N
 
     cliscale.upgrade(BROKEN, "--no-hooks", broken)
     (held,) = cliscale.await_held("gateway", 1)
-    expected = BROKEN_MIGRATION.removesuffix(".js")
+    expected = NEXT_MIGRATION.removesuffix(".js")
     assert f"the pod expects {expected}: the pod is held until it is applied" in cliscale.why(held)
 
     cliscale.kubectl("delete", "job", "-l", MIGRATION)
-    cliscale.upgrade(CURRENT)
-    cliscale.await_running("gateway", 3, CURRENT)
+    cliscale.upgrade(FIXED)
+    cliscale.await_running("gateway", 3, FIXED)
     assert len(cliscale.get("jobs", "-l", MIGRATION)) == 1
+    assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD, NEXT_MIGRATION]
 
 
 async def test_init_containers_bring_the_migrations(cliscale: Cliscale) -> None:
@@ -129,18 +134,25 @@ async def test_a_failing_init_container_holds_everybody_else(cliscale: Cliscale)
     cliscale.upgrade(BROKEN, mode)
     cliscale.kubelet.await_run("migrate", count=4)
     (held,) = cliscale.await_held("gateway", 1)
-    assert BROKEN_MIGRATION.removesuffix(".js") in cliscale.why(held)
+    assert NEXT_MIGRATION.removesuffix(".js") in cliscale.why(held)
     said = cliscale.kubectl("describe", "pods", "-l", "app.kubernetes.io/component=controller")
     assert "division by zero" in said
     assert len([pod for pod in cliscale.pods("gateway") if pod["status"]["phase"] == "Running"]) == 3
     assert await ledger(cliscale.database) == [FIRST, SECOND]
 
 
-async def test_two_upgrades_at_the_same_moment(cliscale: Cliscale) -> None:
-    """One deploys, the other says why not, or finds it done; every migration ran once, and the next try succeeds."""
+async def test_upgrades_at_the_same_moment(cliscale: Cliscale, guard: Guard) -> None:
+    """Of two of the application one deploys, the other says why not, or finds it done; every migration runs once.
+
+    ledgergate itself is upgraded at that moment as well: all its pods are replaced, and nobody notices.
+    """
     cliscale.upgrade(OLDER)
+    before = guard.pods.running()
+    platform = guard.start_upgrade("--set-string", "webhook.podAnnotations.c=d,controller.podAnnotations.c=d")
     both = [cliscale.start_upgrade(CURRENT) for _ in range(2)]
     said = [process.communicate(timeout=90)[1] for process in both]
+    warned = platform.communicate(timeout=60)[1]
+    assert platform.returncode == 0, warned
     refused = [text for process, text in zip(both, said, strict=True) if process.returncode]
     assert len(refused) < len(both), said
     for text in refused:
@@ -149,6 +161,8 @@ async def test_two_upgrades_at_the_same_moment(cliscale: Cliscale) -> None:
     cliscale.upgrade(CURRENT)
     assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
     assert {run.code for run in cliscale.kubelet.runs} == {0}
+    guard.await_ready()
+    assert not {each.name for each in before} & {each.name for each in guard.pods.running()}
 
 
 async def test_two_jobs_at_the_same_moment(cliscale: Cliscale) -> None:
