@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from tests.postgres import Postgres
+from tests.postgres import Postgres, _scratch
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,20 +43,23 @@ async def test_it_wants_the_password(own_postgres: Postgres) -> None:
 
 def test_it_dies_with_its_parent() -> None:
     """After SIGKILL of the process that started it, no server is left."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.postgres"], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("postgresql://")
-    server = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
-    home = Path(f"/proc/{server}/cwd").resolve().parent
-    process.kill()
-    process.communicate()
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{server}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    subprocess.run(["rm", "-rf", str(home)], check=True)  # what only a SIGKILL leaves behind
+    # What only a SIGKILL leaves behind, data and perhaps a copy of the programs, is in here.
+    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+        Path(scratch).chmod(0o755)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.postgres"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": scratch},
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("postgresql://")
+        server = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
+        assert Path(f"/proc/{server}/cwd").resolve().is_relative_to(scratch)
+        process.kill()
+        process.communicate()
+        until("its end", lambda: not Path(f"/proc/{server}").exists())
 
 
 def test_it_leaves_nothing() -> None:
