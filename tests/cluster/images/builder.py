@@ -7,6 +7,7 @@ Exception
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -169,7 +170,9 @@ def pip_secrets(directory: Path) -> list[str]:
 
 
 def npm_secrets(directory: Path) -> list[str]:
-    """Hand npm's settings over in the same way."""
+    """Hand npm's settings over in the same way; a machine without npm has none."""
+    if shutil.which("npm") is None:
+        return []
     listed = subprocess.run(["npm", "config", "list", "--json"], check=True, capture_output=True, text=True)
     settings: dict[str, Any] = json.loads(listed.stdout)
     lines = {name: settings[name] for name in NPM_SETTINGS if settings.get(name)}

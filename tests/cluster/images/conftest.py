@@ -46,4 +46,4 @@ def checkout(buildah: Buildah) -> Path:
 @pytest.fixture(scope="session")
 def image(buildah: Buildah, base: str, checkout: Path) -> str:
     """The product's image, built once from nothing."""
-    return build(buildah, checkout, base, "localhost/ledgergate:0.1.0")
+    return build(buildah, checkout, base, "localhost/ledgergate:test")

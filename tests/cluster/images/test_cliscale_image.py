@@ -1,6 +1,7 @@
 """The example's own image: built by the steps of its workflow, with the real npm, and run for what it is there for."""
 
 import os
+import re
 import shlex
 import subprocess
 
@@ -10,10 +11,12 @@ import yaml
 from tests.cluster.cliscale import CHART, EXAMPLE, ledger, secret
 from tests.cluster.images.bases import NoBaseError, node_base
 from tests.cluster.images.builder import Buildah, npm_secrets
+from tests.cluster.images.product import COMMIT
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("images")]
 
 MIGRATIONS = sorted(path.name for path in (EXAMPLE / "controller/src/migrations").iterdir())
+REGISTRY = "registry.example.com"
 HEAD = MIGRATIONS[-1].removesuffix(".js")
 # The workflow's docker is buildah here, which takes the same words, but for `run` and --push.
 DOCKER = """
@@ -41,19 +44,21 @@ def node(buildah: Buildah, base: str) -> str:
 @pytest.fixture(scope="module")
 def built(buildah: Buildah, base: str, node: str, image: str) -> str:
     """The image that the workflow makes of the example, on the bases of this machine."""
-    workflow = yaml.safe_load((EXAMPLE / ".github/workflows/deploy.yaml").read_text())
-    steps = {step.get("name"): step.get("run") for step in workflow["jobs"]["deploy"]["steps"]}
-    machine = ["--build-arg", f"PYTHON={base}", "--build-arg", f"NODE={node}", *npm_secrets(buildah.storage)]
+    (job,) = yaml.safe_load((EXAMPLE / ".github/workflows/deploy.yaml").read_text())["jobs"].values()
+    steps = {step.get("name"): step.get("run") for step in job["steps"]}
+    known = {"${{ vars.REGISTRY }}": REGISTRY, "${{ github.sha }}": COMMIT}
+    environment = {name: re.sub(r"\${{.*?}}", lambda found: known[found[0]], text) for name, text in job["env"].items()}
+    buildah("tag", image, environment["LEDGERGATE"])
+    # The Dockerfile's default names no image that a runner of GitHub would have.
+    bases = {"LEDGERGATE": "localhost/not-there", "PYTHON": base, "NODE": node}
+    machine = [word for name, value in bases.items() for word in ("--build-arg", f"{name}={value}")]
     said = buildah.storage / "github-environment"
-    environment = {
+    environment |= {
         "PATH": os.environ["PATH"],
         "HOME": str(buildah.storage),
         "STORAGE": shlex.join(buildah.own),
-        "MACHINE": shlex.join(machine),
+        "MACHINE": shlex.join([*machine, *npm_secrets(buildah.storage)]),
         "GITHUB_ENV": str(said),
-        "REGISTRY": "localhost",
-        "LEDGERGATE": image,
-        "TAG": "0123abc",
     }
     for name in ("Find the expected revision", "Build and push"):
         # As GitHub runs a step: a file, with -e. What one says in GITHUB_ENV the next one has.
@@ -63,7 +68,7 @@ def built(buildah: Buildah, base: str, node: str, image: str) -> str:
         )
         assert done.returncode == 0, done.stderr[-3000:]
         environment |= dict(line.split("=", 1) for line in said.read_text().splitlines())
-    return "localhost/cliscale/controller:0123abc"
+    return f"{REGISTRY}/cliscale/controller:{COMMIT}"
 
 
 @pytest.fixture
@@ -73,14 +78,15 @@ def container(buildah: Buildah, built: str) -> str:
 
 def variables(database: str) -> dict[str, str]:
     """The environment that the chart gives to a container that migrates."""
-    keys = {"host": "HOST", "port": "PORT", "database": "NAME", "username": "USER", "password": "PASSWORD"}
-    values = secret(database)
-    libpq = {"host": "HOST", "port": "PORT", "database": "DATABASE", "username": "USER", "password": "PASSWORD"}
-    return {
-        "NODE_ENV": "production",
-        **{f"DB_{name}": values[key] for key, name in keys.items()},
-        **{f"PG{name}": values[key] for key, name in libpq.items()},
+    names = {
+        "host": ("DB_HOST", "PGHOST"),
+        "port": ("DB_PORT", "PGPORT"),
+        "database": ("DB_NAME", "PGDATABASE"),
+        "username": ("DB_USER", "PGUSER"),
+        "password": ("DB_PASSWORD", "PGPASSWORD"),
     }
+    known = {name: value for key, value in secret(database).items() for name in names[key]}
+    return {"NODE_ENV": "production", **known}
 
 
 async def test_the_image_migrates(buildah: Buildah, built: str, container: str, database: str) -> None:
