@@ -197,7 +197,7 @@ def test_who_may_not_look_is_told_which_right_is_missing(application: Applicatio
 def test_an_api_server_that_is_not_there_is_exit_four(tmp_path: Path) -> None:
     """A cluster that cannot be reached is told as such, with its address."""
     (port,) = free_ports(1)
-    kubeconfig = Cluster(f"https://127.0.0.1:{port}", b"").write_for_token(tmp_path / "config", "token", "default")
+    kubeconfig = Cluster(f"https://127.0.0.1:{port}", None).write_for_token(tmp_path / "config", "token", "default")
     for arguments in (("status",), ("bypass", "app", "--for", "1m", "--reason", "x"), ("release", "--all")):
         done = ledgergate(kubeconfig, *arguments)
         assert done.returncode == 4, done.stderr

@@ -285,7 +285,7 @@ async def test_an_answer_in_plain_text_is_a_failed_try(
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", refuse)
     (port,) = free_ports(1)
-    kubeconfig = Kubeconfig(f"http://127.0.0.1:{port}", b"").write_for_token(tmp_path / "config", "x", "default")
+    kubeconfig = Kubeconfig(f"http://127.0.0.1:{port}", None).write_for_token(tmp_path / "config", "x", "default")
     async with serving((application, Endpoint("127.0.0.1", port), None)), candidate(kubeconfig, "one") as one:
         for _ in range(3):
             await asyncio.wait_for(asked.acquire(), 10)

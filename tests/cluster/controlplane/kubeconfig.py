@@ -1,6 +1,8 @@
-"""Kubeconfig files, with everything they need inline (JSON, which is YAML)."""
+"""Kubeconfig files (JSON, which is YAML), with their certificates in files beside them.
 
-import base64
+Python clients write inline certificates to temporary files, which outlive a client that is killed.
+"""
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,16 +17,18 @@ class Cluster:
 
     Attributes:
         server: `https://HOST:PORT`.
-        ca: The CA certificate, PEM.
+        ca: File of the CA certificate, PEM; None for a server that needs none.
     """
 
     server: str
-    ca: bytes
+    ca: Path | None
 
     def write_for_certificate(self, path: Path, pair: Pair) -> Path:
-        """Write a kubeconfig that authenticates by client certificate."""
-        user = {"client-certificate-data": _base64(pair.certificate), "client-key-data": _base64(pair.key)}
-        return self._write(path, user, "default")
+        """Write a kubeconfig that authenticates by client certificate, which goes beside it as `.pem`."""
+        pem = path.with_suffix(".pem")
+        pem.touch(mode=0o600)
+        pem.write_bytes(pair.certificate + pair.key)
+        return self._write(path, {"client-certificate": str(pem), "client-key": str(pem)}, "default")
 
     def write_for_token(self, path: Path, token: str, namespace: str) -> Path:
         """Write a kubeconfig that authenticates by bearer token."""
@@ -38,7 +42,7 @@ class Cluster:
             "clusters": [
                 {
                     "name": "plane",
-                    "cluster": {"server": self.server, "certificate-authority-data": _base64(self.ca)},
+                    "cluster": {"server": self.server, **({"certificate-authority": str(self.ca)} if self.ca else {})},
                 },
             ],
             "contexts": [{"name": "plane", "context": {"cluster": "plane", "user": "user", "namespace": namespace}}],
@@ -47,7 +51,3 @@ class Cluster:
         path.touch(mode=0o600)
         path.write_text(json.dumps(config, indent=1))
         return path
-
-
-def _base64(pem: bytes) -> str:
-    return base64.b64encode(pem).decode()

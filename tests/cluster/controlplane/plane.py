@@ -141,7 +141,7 @@ class ControlPlane:
         """
         token = self.kubectl("create", "token", service_account, "-n", namespace, f"--duration={TOKEN_LIFETIME}")
         path = self._layout.file(f"{namespace}.{service_account}.kubeconfig")
-        return Cluster(self.server, self.ca.read_bytes()).write_for_token(path, token.strip(), namespace)
+        return Cluster(self.server, self.ca).write_for_token(path, token.strip(), namespace)
 
     def add_node(self, name: str, **labels: str) -> None:
         """Add a node with much room and wait until it is Ready."""
@@ -232,14 +232,13 @@ class ControlPlane:
             at.file(name).write_bytes(content)
         self.server = at.server
         self.ca = at.file("ca.crt")
-        cluster = Cluster(self.server, authority.pem)
+        cluster = Cluster(self.server, self.ca)
         administrator = authority.client("test-admin", "system:masters")
-        at.file("admin.pem").write_bytes(administrator.certificate + administrator.key)
         self.kubeconfig = cluster.write_for_certificate(at.file("admin.kubeconfig"), administrator)
         for name in ("kube-controller-manager", "kube-scheduler"):
             cluster.write_for_certificate(at.file(f"{name}.kubeconfig"), authority.client(f"system:{name}"))
         self._tls = ssl.create_default_context(cafile=str(self.ca))
-        self._tls.load_cert_chain(at.file("admin.pem"))
+        self._tls.load_cert_chain(self.kubeconfig.with_suffix(".pem"))
         self.api = Api(at.api_port, self._tls)
 
     def _etcd_listens(self) -> bool:
