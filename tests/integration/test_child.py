@@ -121,7 +121,7 @@ def test_what_it_leaves_running_is_ended(tmp_path: Path) -> None:
 
 
 def test_what_it_leaves_and_that_ignores_signals_is_killed(tmp_path: Path) -> None:
-    """After the grace period."""
+    """What does not end by SIGTERM ends by SIGKILL, after the grace period."""
     left = "(trap '' TERM; sh -c 'echo $$ > \"$1/pid\"; exec sleep 77' sh \"$1\") &"
     assert ran(f'{left} while [ ! -s "$1/pid" ]; do sleep 0.01; done', tmp_path, grace=0.2) == "0"
     assert not alive(noted(tmp_path / "pid"))

@@ -54,7 +54,7 @@ def test_every_command_and_flag_is_explained(command: click.Command) -> None:
 
 
 def test_every_setting_and_exit_code_is_explained() -> None:
-    """The tables have a row for each."""
+    """The page's tables have a row for each setting and each exit code."""
     settings = PAGE.partition("| setting |")[2].partition("## Exit codes")[0]
     assert set(_SETTINGS) <= set(re.findall(r"`([a-z-]+)`", settings))
     codes = PAGE.partition("## Exit codes")[2]

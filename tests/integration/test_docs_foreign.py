@@ -105,7 +105,7 @@ def test_the_manifest_names_a_command_that_there_is() -> None:
 
 
 def test_every_flag_code_and_dialect_is_explained() -> None:
-    """Each has its row."""
+    """Each flag of `exec`, exit code and dialect has its row in the page."""
     own = {"--expect", "--dialect", "--clear-stale-lock", "--timeout"}
     flags = {option.opts[0] for option in migrate.commands["exec"].params if isinstance(option, click.Option)}
     assert own <= flags

@@ -137,7 +137,7 @@ def test_an_address_must_be_named(environment: dict[str, str]) -> None:
 
 @given(st.text())
 def test_any_text_is_read_or_refused(url: str) -> None:
-    """There is no third outcome."""
+    """Whatever the text: an address, or the error that says what is wrong with it."""
     for candidate in (url, f"postgresql://{url}", f"postgresql://{quote(url, safe='')}@db/app"):
         try:
             address = Address.from_url(candidate)

@@ -71,7 +71,7 @@ def test_a_generated_name_is_shown_as_far_as_it_is_known() -> None:
 
 
 def test_a_good_verdict_says_nothing() -> None:
-    """No news is good news."""
+    """Of pods that may all start, `kubectl apply` prints nothing of ours."""
     assert tell(workload(), ledger(A, B)).warnings == ()
     assert tell(workload(), ledger(A, B, C)).warnings == ()
 

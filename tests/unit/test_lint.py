@@ -167,7 +167,7 @@ def test_files_that_cannot_be_used_are_findings_too(tmp_path: Path, capsys: pyte
 
 
 def test_the_json_keeps_its_form() -> None:
-    """Programs read it."""
+    """Programs read it: its keys and their types stay as they are."""
     document = json.loads(output.document(findings(up(INDEX)), 1))
     assert document == {
         "version": 1,

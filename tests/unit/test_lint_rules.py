@@ -264,7 +264,7 @@ def test_the_down_section_is_judged_by_what_makes_it_fail() -> None:
 
 
 def test_what_a_down_section_does_is_not_known_to_later_files() -> None:
-    """It has not run."""
+    """It has not run when they do, so what it drops is still there for them."""
     first = "-- migrate:up\ncreate table t (v varchar(10));\n-- migrate:down\nalter table t alter v type int;\n"
     assert rules(first, up("alter table t alter v type varchar(20)")) == []
 

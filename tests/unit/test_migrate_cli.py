@@ -68,7 +68,7 @@ def test_a_new_migration_is_the_newest(tmp_path: Path) -> None:
 
 
 def test_a_new_python_migration_can_be_read(tmp_path: Path) -> None:
-    """It has both functions."""
+    """It loads, with both `up` and `down`, as `new --python` wrote it."""
     assert authoring.create(tmp_path, Lines(), "backfill", python=True, now=NOW) == 0
     (migration,) = load(tmp_path)
     assert migration.revision == "20250126120000_backfill"

@@ -179,7 +179,7 @@ async def test_what_is_there_is_told_once() -> None:
 
 
 async def test_an_empty_collection_is_synced() -> None:
-    """Nothing there is known too."""
+    """That nothing is there is known too, so nobody waits for it."""
     async with following(Store()) as follower:
         assert follower.copy == {}
 

@@ -32,7 +32,7 @@ def test_what_is_no_endpoint_is_refused(text: str) -> None:
 
 
 def test_good_settings_have_no_problems(tmp_path: Path) -> None:
-    """Everything set, and set well."""
+    """With everything set, and set well, there is nothing to say."""
     kubeconfig = tmp_path / "config"
     kubeconfig.touch()
     settings = Settings("pod-1", METRICS, "system-x1", kubeconfig, "https://10.0.0.1:9443/")
