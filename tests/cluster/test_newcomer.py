@@ -26,7 +26,6 @@ from tests.cluster.pages import walk
 from tests.postgres import create_database, drop_database
 from tests.tools import install
 
-pytestmark = pytest.mark.xdist_group("newcomer")
 ROOT = Path(__file__).parents[2]
 # What is not here: a registry, a kind cluster, an image builder (tests/cluster/test_image.py has one).
 ELSEWHERE = {"make", "docker", "kind"}
@@ -219,8 +218,9 @@ def test_a_first_namespace_and_back_to_nothing(plane: ControlPlane, shell: Shell
     shell("Uninstall", 3)
 
 
-def test_kustomize_from_nothing_to_nothing(plane: ControlPlane, shell: Shell) -> None:
+def test_kustomize_from_nothing_to_nothing(plane: ControlPlane, helm: Helm, shell: Shell) -> None:
     """The same by kubectl alone, and by the command that takes every gate off."""
+    helm("uninstall", RELEASE, "-n", RELEASE, "--ignore-not-found")
     plane.kubectl("delete", "namespace", "shop", "ledgergate", "--ignore-not-found", "--timeout=60s", timeout=70)
     shell("With kustomize")
     shell("A first namespace", 0, 2, 3, 4)

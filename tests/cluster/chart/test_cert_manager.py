@@ -15,7 +15,6 @@ from tests.cluster.custom_resources import MissingError, definitions
 from tests.cluster.guard import CONFIGURATIONS, SMALL, Guard
 from tests.waiting import until
 
-pytestmark = pytest.mark.xdist_group("chart")
 AUTHORITY = "ledgergate-ca"
 
 

@@ -10,7 +10,6 @@ from tests.cluster.application import SECOND, THIRD, Application, migrate
 from tests.cluster.guard import CHART, Guard
 from tests.cluster.helm import HelmError
 
-pytestmark = pytest.mark.xdist_group("chart")
 CHANGED = ("--set-string", "webhook.podAnnotations.a=b,controller.podAnnotations.a=b")
 
 

@@ -31,7 +31,6 @@ from tests.cluster.helm import Helm, HelmError
 from tests.cluster.kubelet import Kubelet
 from tests.waiting import until
 
-pytestmark = pytest.mark.xdist_group("chart")
 FIRST = "20250110090000_create_workspaces_table.js"
 SECOND = "20250118143000_create_sessions_table.js"
 THIRD = "20250126120000_add_user_preferences_table.js"

@@ -13,7 +13,6 @@ from tests.cluster.helm import HelmError
 from tests.cluster.pages import blocks
 from tests.waiting import until
 
-pytestmark = pytest.mark.xdist_group("chart")
 NODE_LABEL = "runs-the-release"
 ADMISSION_KINDS = (
     "mutatingadmissionpolicies",
