@@ -218,6 +218,18 @@ def test_service_account_has_its_own_rights(plane: ControlPlane, namespace: str)
         plane.kubectl("get", "secrets", kubeconfig=kubeconfig)
 
 
+def test_api_and_kubectl_are_one_user(plane: ControlPlane, namespace: str) -> None:
+    """What one has applied the other goes on with, without a conflict; a refusal says what the server said."""
+    manifest = "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: shared, namespace: {}}}, data: {{key: {}}}}}"
+    plane.api.apply(manifest.format(namespace, "one"))
+    plane.kubectl("apply", "--server-side", "-f", "-", stdin=manifest.format(namespace, "two"))
+    plane.api.apply(manifest.format(namespace, "three"))
+    maps = f"/api/v1/namespaces/{namespace}/configmaps"
+    assert plane.api.get(f"{maps}/shared")["data"] == {"key": "three"}
+    with pytest.raises(ControlPlaneError, match='404, configmaps "missing" not found'):
+        plane.api.get(f"{maps}/missing")
+
+
 def test_node_is_added(plane: ControlPlane) -> None:
     """Another node is Ready with its labels."""
     plane.add_node("node-zone-b", **{"topology.kubernetes.io/zone": "b"})
