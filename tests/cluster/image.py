@@ -5,7 +5,6 @@ Measured inside the container, so the time of the container runtime is no part o
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -126,12 +125,17 @@ def migrate_times(runtime: Runtime, *, runs: int = RUNS) -> list[float]:
         return _times(runtime, runs, "", command, mounts, where)
 
 
+def write_kubeconfig(plane: ControlPlane, path: Path) -> None:
+    """Write the webhook's kubeconfig for a container's user: it names no file of this machine."""
+    own = plane.kubeconfig_for("ledgergate", "webhook")
+    path.write_text(plane.kubectl("config", "view", "--raw", "--flatten", f"--kubeconfig={own}"))
+    path.chmod(0o644)
+
+
 def webhook_times(runtime: Runtime, programs: Path, *, runs: int = 3) -> list[float]:
     """Measure a webhook's start until it is ready, as one more replica of a running installation, in seconds."""
     with ControlPlane(programs) as plane, Installation(plane), _directory() as directory:
-        kubeconfig = directory / "kubeconfig"
-        shutil.copy(plane.kubeconfig_for("ledgergate", "webhook"), kubeconfig)
-        kubeconfig.chmod(0o644)  # for the image's user
+        write_kubeconfig(plane, directory / "kubeconfig")
         serving, metrics = (f"127.0.0.1:{port}" for port in free_ports(2))
         command = (LEDGERGATE, "webhook", "--kubeconfig", "/plane/kubeconfig", "--namespace", "ledgergate")
         binds = ("--bind", serving, "--metrics-bind", metrics)

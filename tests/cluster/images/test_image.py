@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 from urllib.error import URLError
@@ -12,7 +11,7 @@ import pytest
 
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.controlplane.processes import free_ports
-from tests.cluster.image import LEDGERGATE, PYTHON, Runtime, content, migrate_times
+from tests.cluster.image import LEDGERGATE, PYTHON, Runtime, content, migrate_times, write_kubeconfig
 from tests.cluster.images.bases import DOCUMENTED_PYTHON
 from tests.cluster.images.builder import PIP_SETTINGS, Buildah, Sealed, pip_settings
 from tests.cluster.images.product import CHECKOUT, COMMIT, build, sources
@@ -99,8 +98,7 @@ def test_the_webhook_needs_no_more_than_a_tmp(
 ) -> None:
     """One more replica becomes ready on a read-only root with the /tmp of the manifests, without a shell."""
     del installation
-    shutil.copy(plane.kubeconfig_for("ledgergate", "webhook"), root / "kubeconfig")
-    (root / "kubeconfig").chmod(0o644)
+    write_kubeconfig(plane, root / "kubeconfig")
     tmp_path.chmod(0o1777)
     for above in tmp_path.parents[:2]:
         above.chmod(0o755)
