@@ -44,13 +44,13 @@ def test_the_workflow_is_one(actionlint: Path, tmp_path: Path) -> None:
     assert 'property "sah" is not defined' in check(actionlint, wrong)
 
 
-def test_the_last_step_tells_what_there_is(plane: ControlPlane, installation: Installation) -> None:
+def test_the_last_step_tells_what_there_is(plane: ControlPlane, installation: Installation, tmp_path: Path) -> None:
     """It works, and so hides no earlier failure, even where nothing was deployed."""
     del installation
     steps = yaml.safe_load(WORKFLOW.read_text())["jobs"]["deploy"]["steps"]
     (step,) = (step for step in steps if step.get("name") == "Say what happened")
     path = os.pathsep.join([str(plane.programs), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {"PATH": path, "KUBECONFIG": str(plane.kubeconfig)}
+    environment = {"PATH": path, "HOME": str(tmp_path), "KUBECONFIG": str(plane.kubeconfig)}
     command = ["bash", "-e", "-c", step["run"]]
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
