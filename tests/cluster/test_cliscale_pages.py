@@ -14,7 +14,7 @@ from migrations.cli import migrate
 from tests.cluster.cliscale import LEDGERGATE
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.installation import Installation
-from tests.cluster.pages import DOCS, blocks, links, walk
+from tests.pages import DOCS, blocks, links, walk
 
 PAGES = [
     "quick-start.md",

@@ -22,12 +22,12 @@ from tests.cluster.controlplane import ControlPlane
 from tests.cluster.guard import Guard
 from tests.cluster.helm import Helm
 from tests.cluster.kubelet import Kubelet
-from tests.cluster.pages import walk
+from tests.pages import walk
 from tests.postgres import create_database, drop_database
 from tests.tools import install
 
 ROOT = Path(__file__).parents[2]
-# What is not here: a registry, a kind cluster, an image builder (tests/cluster/test_image.py has one).
+# What is not here: a registry, a kind cluster, an image builder (tests/cluster/images/test_image.py has one).
 ELSEWHERE = {"make", "docker", "kind"}
 RELEASE = "ledgergate"
 """The release's name, and its namespace's, as the pages have them."""

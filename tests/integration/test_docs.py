@@ -13,7 +13,7 @@ import yaml
 from migrations.cli import migrate
 from migrations.flags import _SETTINGS
 from migrations.invocation import Exit
-from tests.cluster.pages import DOCS, blocks, marked, walk
+from tests.pages import DOCS, blocks, marked, walk
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Ledgergate

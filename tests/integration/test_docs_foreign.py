@@ -12,7 +12,7 @@ import yaml
 from migrations.cli import migrate
 from migrations.dialects import DIALECTS
 from migrations.invocation import Exit
-from tests.cluster.pages import DOCS, blocks, marked, walk
+from tests.pages import DOCS, blocks, marked, walk
 from tests.tools import install
 
 if TYPE_CHECKING:

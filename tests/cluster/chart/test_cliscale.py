@@ -5,7 +5,6 @@
 
 import json
 import re
-import shutil
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
@@ -264,16 +263,6 @@ async def test_a_job_of_ones_own(cliscale: Cliscale) -> None:
     cliscale.plane.kubectl("apply", "-n", cliscale.namespace, "-f", "-", stdin=json.dumps(job))
     cliscale.kubectl("wait", "--for=condition=Complete", "job/cliscale-migrate-manual", "--timeout=30s")
     assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
-
-
-def test_a_revision_that_a_build_wrote(helm: Helm, tmp_path: Path) -> None:
-    """The chart's file `revision` counts where no value says one, as Skaffold's build writes it."""
-    chart = tmp_path / "chart"
-    shutil.copytree(CHART, chart)
-    assert "ledgergate.dev/revision" not in helm("template", "cliscale", str(chart))
-    (chart / "revision").write_text(f"{THIRD}\n")
-    assert helm("template", "cliscale", str(chart)).count(f'ledgergate.dev/revision: "{THIRD}"') == 2
-    assert THIRD not in helm("template", "cliscale", str(chart), f"--set=revision={SECOND}")
 
 
 def test_the_older_name_of_the_environment(helm: Helm) -> None:

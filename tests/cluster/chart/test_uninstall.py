@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.application import LEDGERGATE, SECOND, THIRD, Application, migrate
 from tests.cluster.guard import Guard
 from tests.cluster.helm import HelmError
-from tests.cluster.pages import blocks
+from tests.pages import blocks
 from tests.waiting import until
 
 NODE_LABEL = "runs-the-release"
