@@ -8,10 +8,6 @@
 {{ .Values.migrations.knexEnv | default .Values.migrations.environment }}
 {{- end }}
 
-{{- define "cliscale.revision" -}}
-{{ .Values.revision | default (.Files.Get "revision" | trim) }}
-{{- end }}
-
 {{- define "cliscale.image" -}}
 {{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
 {{- end }}
