@@ -49,17 +49,17 @@ def measure(peers: Found, *, progress: Progress) -> Figures:
     """
     with Postgres(**SETTINGS) as postgres, TemporaryDirectory() as directory:
         bench = _Bench(postgres, Path(directory), progress)
-        ours, script = _ours(), _psql()
+        ours, script, least = _ours(), _psql(), _least()
         everyone = [ours, *peers.tools]
         apart = [
             tool for tool in everyone if "," not in tool.name
         ]  # with nothing pending the number of commits is nought
         return {
-            "versions": {tool.name: tool.version for tool in [script, *apart]},
+            "versions": {tool.name: tool.version for tool in [script, least, *apart]},
             "absent": dict(peers.absent),
             "load_average": round(os.getloadavg()[0], 1),
-            "nothing_pending": bench.nothing_pending(apart),
-            "small_migrations": bench.small_migrations([script, *everyone]),
+            "nothing_pending": bench.nothing_pending([*apart, least]),
+            "small_migrations": bench.small_migrations([script, least, *everyone]),
             "at_once": {tool.name: bench.at_once(tool) for tool in everyone},
             "many_at_once": bench.many_at_once(ours),
         }
@@ -178,6 +178,10 @@ def logged(count: int, seconds: float = 0) -> list[Step]:
 
 def _ours() -> Tool:
     return tools.ledgergate(Path(sys.executable).with_name("ledgergate"), version("ledgergate"))
+
+
+def _least() -> Tool:
+    return tools.least(Path(sys.executable), version("asyncpg"))
 
 
 def _psql() -> Tool:

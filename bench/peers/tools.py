@@ -74,6 +74,12 @@ def ledgergate(program: Path, version: str) -> Tool:
     return Tool("ledgergate", version, _write_marked, _by_url(program, "migrate", "up"))
 
 
+def least(interpreter: Path, version: str) -> Tool:
+    """Give the least that a runner in Python on asyncpg of this version can be."""
+    program = Path(__file__).with_name("least.py")
+    return Tool("asyncpg alone", version, _write_plain, _by_url(interpreter, program))
+
+
 def psql(program: Path, version: str) -> Tool:
     """Give one psql session that does the same: per migration BEGIN, the statement, the ledger's row, COMMIT."""
 
@@ -143,6 +149,10 @@ def _write_marked(project: Path, steps: Sequence[Step]) -> None:
     """Write the files of dbmate, which are ours too."""
     text = "-- migrate:up\n{};\n\n-- migrate:down\nselect 1;\n"
     _write_files(project, {f"migrations/{step.name}.sql": text.format(step.sql) for step in steps})
+
+
+def _write_plain(project: Path, steps: Sequence[Step]) -> None:
+    _write_files(project, {f"migrations/{step.name}.sql": step.sql for step in steps})
 
 
 def _write_script(project: Path, steps: Sequence[Step]) -> None:

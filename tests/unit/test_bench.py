@@ -22,6 +22,7 @@ HERE = Path("peers")
 EVERY = [
     tools.ledgergate(HERE, "1"),
     tools.psql(HERE, "1"),
+    tools.least(HERE, "1"),
     *tools.npm(HERE, {"knex": "1", "node-pg-migrate": "1"}),
     *tools.go(HERE, {"goose": "1", "migrate": "1"}),
     *tools.python(HERE, {"alembic": "1"}),
