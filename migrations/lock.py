@@ -16,6 +16,7 @@ from migrations.statements import load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
     from migrations.database import Session
 
@@ -37,6 +38,7 @@ class Holder:
         seconds: Since when it has held the lock; None where that is not known.
         pod: Which of ours it is; None for a session that is none of ours.
         revision: What it runs now, cut where the name is long; None between two migrations.
+        since: When it took the lock, by the server's clock and to the second; None where that is not known.
     """
 
     pid: int
@@ -44,6 +46,7 @@ class Holder:
     seconds: float | None = None
     pod: str | None = None
     revision: str | None = None
+    since: datetime | None = None
 
     def __str__(self) -> str:
         name = self.pod or self.application or "another session"
@@ -104,7 +107,7 @@ async def holder(session: Session, number: int) -> Holder | None:
     words = (application or "").split(" ")
     ours = words[0] == _PROGRAM
     pod, revision = (words[place] if ours and len(words) > place else None for place in (1, 2))
-    return Holder(rows[0]["pid"], application, rows[0]["seconds"], pod, revision)
+    return Holder(rows[0]["pid"], application, rows[0]["seconds"], pod, revision, rows[0]["since"])
 
 
 def _companion(number: int) -> int:

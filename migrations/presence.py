@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from migrations import lock
 from migrations.reading import RowLock, Run
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from migrations.database import Session
     from migrations.dialects.detection import Location
 
 
-async def running(session: Session, location: Location, now: datetime) -> Run | None:
+async def running(session: Session, location: Location) -> Run | None:
     """Tell who migrates now, by our own lock or the tool's; None when nobody does, or the tool takes no lock.
 
     Raises:
@@ -24,9 +21,8 @@ async def running(session: Session, location: Location, now: datetime) -> Run | 
     for key in (lock.key(location.place.relation), *location.dialect.keys(location.place)):
         holder = await lock.holder(session, key)
         if holder is not None:
-            since = None if holder.seconds is None else now - timedelta(seconds=holder.seconds)
             name = holder.pod or holder.application or f"backend {holder.pid}"
-            return Run(name, holder.revision, since and since.replace(microsecond=0))
+            return Run(name, holder.revision, holder.since)
     return None
 
 

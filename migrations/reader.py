@@ -6,7 +6,7 @@ import asyncio
 import random
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from migrations.database import (
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 CHANNEL = "ledgergate"
 Result = TypeVar("Result")
-_JITTER = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +189,9 @@ class Watcher:
     async def _running(self, session: Session, reader: Reader, ledger: Ledger) -> Run | None:
         if reader.location is None or not (self._urgent or ledger.dirty):
             return None
-        run, known = None, self._reading.run
         with suppress(StatementFailed):  # the ledger is readable all the same
-            run = await running(session, reader.location, self._now())
-        if run is None or run.since is None or known is None or known.since is None:
-            return run
-        # The clocks of two machines: what differs by their jitter is the same moment.
-        return replace(run, since=known.since) if abs(run.since - known.since) < _JITTER else run
+            return await running(session, reader.location)
+        return None
 
     async def _bounded(self, session: Session, work: Awaitable[Result]) -> Result:
         try:

@@ -38,7 +38,8 @@ class Run:
     Attributes:
         holder: Who holds the lock: a pod or host for ours, else the session's `application_name` or backend.
         revision: What it runs; None where that is not known.
-        since: When it took the lock, UTC, to the second; None where the lock is a tool's own, which does not say.
+        since: When it took the lock, UTC, by the server's clock and to the second; None where the lock is a tool's own,
+            which does not say.
     """
 
     holder: str

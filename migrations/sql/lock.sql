@@ -17,14 +17,18 @@ select pg_advisory_unlock_all()
 select
     held.pid,
     activity.application_name,
-    (select max(extract(epoch from clock_timestamp()) - 1577836800 - since.objid::bigint)::float8
-     from pg_catalog.pg_locks as since
-     where since.locktype = 'advisory'
-         and since.pid = held.pid
-         and since.database = held.database
-         and since.objsubid = 2
-         and since.classid = ($2::bigint & 4294967295)::oid) as seconds
+    taken.since,
+    extract(epoch from clock_timestamp() - taken.since)::float8 as seconds
 from pg_catalog.pg_locks as held
+cross join lateral (
+    select to_timestamp(min(companion.objid::bigint) + 1577836800) as since
+    from pg_catalog.pg_locks as companion
+    where companion.locktype = 'advisory'
+        and companion.pid = held.pid
+        and companion.database = held.database
+        and companion.objsubid = 2
+        and companion.classid = ($2::bigint & 4294967295)::oid
+) as taken
 left join pg_catalog.pg_stat_activity as activity on activity.pid = held.pid
 where held.locktype = 'advisory'
     and held.granted

@@ -176,10 +176,10 @@ async def test_a_known_key_tells_that_the_tool_runs(name: str, database: str, co
     session = await connect(address, timeout=10, application_name="reading")
     try:
         location = await locate(session, Source(address, find(name)), limit=PATIENCE)
-        assert await running(session, location, datetime.now(UTC)) is None
+        assert await running(session, location) is None
         (key,) = find(name).keys(location.place)
         await connection.execute("select pg_advisory_lock($1)", key)
-        assert await running(session, location, datetime.now(UTC)) is not None
+        assert await running(session, location) is not None
     finally:
         await session.close()
 

@@ -82,13 +82,13 @@ async def test_the_tools_lock_tells_that_it_runs(
             source = Source(address, find(name))
             async with busy(tool, connection) as task:
                 location = await locate(opened, source, limit=PATIENCE)
-                assert await running(opened, location, datetime.now(UTC)) is not None
+                assert await running(opened, location) is not None
                 ledger = await read(opened, source, limit=PATIENCE)
                 assert ledger.contains(first)
                 assert not ledger.contains(second)
                 assert (ledger.dirty and ledger.dirty.state) == (State.RUNNING if name == "golang-migrate" else None)
             assert (await task).error is None
-            assert await running(opened, location, datetime.now(UTC)) is None
+            assert await running(opened, location) is None
             ledger = await read(opened, source, limit=PATIENCE)
             assert ledger.contains(second)
             assert ledger.dirty is None

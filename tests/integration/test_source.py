@@ -313,16 +313,16 @@ async def test_who_migrates_is_told(database: str, session: Session, connection:
     await connection.execute(KNEX.format("knex_migrations"))
     location = await locate(session, source(database, "knex"))
     now = datetime.now(UTC)
-    assert await running(session, location, now) is None
+    assert await running(session, location) is None
     runner = await connect(Address.from_url(database), timeout=10, application_name=lock.application_name("pod-1", "b"))
     async with lock.attempt(runner, lock.key('"public"."knex_migrations"')) as held:
         assert held
-        run = await running(session, location, datetime.now(UTC))
+        run = await running(session, location)
         assert run is not None
         assert (run.holder, run.revision) == ("pod-1", "b")
         assert run.since is not None
         assert abs((run.since - now).total_seconds()) < 10
-    assert await running(session, location, now) is None
+    assert await running(session, location) is None
     await runner.close()
 
 
