@@ -7,11 +7,18 @@ import yaml
 
 from tests.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
 from tests.cluster.installation import Installation
-from tests.cluster.workloads import KINDS, manifest
+from tests.cluster.workloads import KINDS, REPLICAS, manifest
 from tests.waiting import until
 
 MAKERS = tuple(kind for kind in KINDS if kind.name in {"rolling", "ordered", "everywhere", "once"})
 OWNERS = {"ReplicaSet": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "Job": "batch/v1"}
+COUNTED = {
+    "ReplicaSet": ("replicas", REPLICAS),
+    "StatefulSet": ("replicas", REPLICAS),
+    "DaemonSet": ("currentNumberScheduled", 1),
+    "Job": ("active", 1),
+}
+"""Where an owner's status counts its pods, and how many it wants."""
 WAKEUPS = "ledgergate_owner_wakeups_total"
 
 
@@ -68,6 +75,15 @@ def woken(application: Application) -> dict[str, str]:
     }
 
 
+def satisfied(application: Application) -> bool:
+    """Whether the status of every owner counts all the pods that it wants; who lacks nothing is not to be woken."""
+    return all(
+        item["status"].get(field, 0) >= pods
+        for kind, (field, pods) in COUNTED.items()
+        for item in application.objects(OWNERS[kind], f"{kind.lower()}s")
+    )
+
+
 def await_pods(application: Application, state: str) -> None:
     """Wait until every workload has all its pods, held or running."""
     seen = application.held if state == "held" else application.running
@@ -99,10 +115,11 @@ def test_owners_are_woken_by_the_ledger_and_left_alone_before(
     assert set(woken(application)) == set(OWNERS)
     assert len(MAKERS) <= told(installation, application) <= 2 * len(MAKERS)
     assert wakeups(installation) - before >= len(MAKERS)
-    stamps = woken(application)
-    # They have what they want: a change that wakes another leaves them alone.
+    # They have what they want, and their statuses say so: a change that wakes another leaves them alone.
+    until("statuses without a lack", lambda: satisfied(application))
     application.deploy("later", "20990101000000_unknown")
     until("its refusal", lambda: refusals(application).get("ReplicaSet", 0) >= 1 and not application.pods("later"))
+    stamps = woken(application)
     application.gate(onBehind="Hold")
     application.await_held("later")
     assert {kind: stamps[kind] for kind in ("StatefulSet", "DaemonSet", "Job")}.items() <= woken(application).items()
