@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from migrations import lookout, steps
 from migrations.book import book_of
+from migrations.job import PATIENCE, Done, Failed, planned
 from migrations.ledger import Ledger
 from migrations.plan import Plan, Refusal
 from migrations.resuming import resumable
-from migrations.runner import PATIENCE, Done, Failed, planned
 from migrations.source import read
 from migrations.task import StepFailed
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from migrations.book import Book
     from migrations.database import Session
     from migrations.files import Migration
+    from migrations.job import Events, Job, Outcome, Progress
     from migrations.resuming import Stopped
-    from migrations.runner import Events, Job, Outcome, Progress
 
 
 async def apply(job: Job, events: Events, connected: Session, progress: Progress) -> Outcome:

@@ -17,11 +17,11 @@ from migrations.reading import Fault
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from migrations.job import Job
     from migrations.ledger import Ledger
     from migrations.reading import Reading
     from migrations.report import Report
     from migrations.revision import Revision
-    from migrations.runner import Job
 
 EVERY = 10.0
 """Seconds between two lines that say what is waited for."""

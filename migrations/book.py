@@ -11,7 +11,7 @@ from migrations.statements import bind, literal, load, quoted
 if TYPE_CHECKING:
     from migrations.database import Session
     from migrations.files import Migration
-    from migrations.runner import Job
+    from migrations.job import Job
 
 _SQL = load("ledgergate")
 OURSELVES = "set local role to default;"

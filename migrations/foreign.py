@@ -14,8 +14,9 @@ from migrations.awaiting import EVERY, missing
 from migrations.child import Child
 from migrations.dialects.detection import AUTO
 from migrations.failures import ConnectionLost, DatabaseError
+from migrations.job import PATIENCE
 from migrations.presence import row_lock
-from migrations.runner import LOSSES, PATIENCE, session, under_lock
+from migrations.runner import LOSSES, session, under_lock
 from migrations.source import locate, read
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 
     from migrations.database import Session
     from migrations.dialects.detection import Location
+    from migrations.job import Job, LockTimeout
     from migrations.ledger import Ledger
     from migrations.report import Report
     from migrations.revision import Revision
-    from migrations.runner import Job, LockTimeout
 
 BEAT = 3.0
 """Seconds between two looks whether the session that holds the lock is alive."""

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
+    from migrations.job import Failed, Job, LockTimeout
     from migrations.plan import Refusal
     from migrations.report import Report
-    from migrations.runner import Failed, Job, LockTimeout
 
 
 class Exit(IntEnum):
@@ -97,8 +97,8 @@ def unusable(report: Report, error: Exception) -> int:
 
 def unsuccessful(report: Report, job: Job, outcome: Refusal | Failed | LockTimeout) -> int:
     """Tell why what was wanted was not done, or not all of it."""
+    from migrations.job import Failed, LockTimeout  # noqa: PLC0415
     from migrations.plan import Refusal  # noqa: PLC0415 - as above
-    from migrations.runner import Failed, LockTimeout  # noqa: PLC0415
 
     match outcome:
         case Refusal(obstacles):
@@ -117,7 +117,7 @@ def unsuccessful(report: Report, job: Job, outcome: Refusal | Failed | LockTimeo
 
 def _job(options: Options, target: str | None, *, files: bool) -> Job:
     from migrations.dialects import NATIVE  # noqa: PLC0415 - as above
-    from migrations.runner import Job  # noqa: PLC0415
+    from migrations.job import Job  # noqa: PLC0415
     from migrations.source import Source  # noqa: PLC0415
 
     migrations = load(options.directory) if files else ()

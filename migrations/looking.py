@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 from migrations import lock
 from migrations.dialects.dialect import LedgerUnreadable
+from migrations.job import PATIENCE
 from migrations.presence import row_lock
-from migrations.runner import PATIENCE, session
+from migrations.runner import session
 from migrations.source import Reader
 
 if TYPE_CHECKING:
     from migrations.dialects.detection import Location
+    from migrations.job import Job
     from migrations.ledger import Ledger
     from migrations.lock import Holder
     from migrations.reading import RowLock
-    from migrations.runner import Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ _WAITING_EVERY = 10.0  # seconds between two lines that say the same
 
 
 class Report(Protocol):
-    """What a command says while and after it works; see `runner.Events` for the first part."""
+    """What a command says while and after it works; see `job.Events` for the first part."""
 
     def waiting(self, holder: Holder | None, seconds: float) -> None:
         """Somebody else holds the lock; we have waited for so long."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from migrations import lock, steps
 from migrations.adoption import Adoption, Mismatch, plan_adoption
 from migrations.book import book_of
+from migrations.job import LockTimeout
 from migrations.ledger import State
 from migrations.plan import Baseline, Refusal, plan_baseline
-from migrations.runner import LONGEST_PAUSE, LockTimeout, under_lock
+from migrations.runner import LONGEST_PAUSE, under_lock
 from migrations.source import locate, read
 from migrations.statements import bind, load, quoted
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from migrations.book import Book
     from migrations.database import Session
     from migrations.dialects.detection import Location
+    from migrations.job import Job
     from migrations.ledger import Ledger, Record
     from migrations.report import Report
-    from migrations.runner import Job
     from migrations.source import Source
 
 _SQL = load("adoption")

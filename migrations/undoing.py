@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from migrations import steps
 from migrations.book import book_of
+from migrations.job import Failed, LockTimeout
 from migrations.plan import Refusal, Undo, plan_down
-from migrations.runner import Failed, LockTimeout, under_lock
+from migrations.runner import under_lock
 from migrations.source import read
 from migrations.steps import StepFailed
 
 if TYPE_CHECKING:
     from migrations.database import Session
+    from migrations.job import Job
     from migrations.report import Report
-    from migrations.runner import Job
 
 
 @dataclass(frozen=True, slots=True)

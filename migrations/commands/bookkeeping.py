@@ -16,8 +16,8 @@ from migrations.revision import Revision
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from migrations.job import Job
     from migrations.report import Report
-    from migrations.runner import Job
 
 
 @click.command(

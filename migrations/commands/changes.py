@@ -13,10 +13,10 @@ from migrations.invocation import Exit, Options, perform, unsuccessful, unusable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from migrations.job import Job
     from migrations.limits import Limits
     from migrations.plan import Plan
     from migrations.report import Report
-    from migrations.runner import Job
 
 
 @click.command(
@@ -46,10 +46,11 @@ def up(
 
     async def work(job: Job) -> int:
         from migrations import runner  # noqa: PLC0415 - the driver
+        from migrations.job import Done  # noqa: PLC0415
 
         job = replace(job, out_of_order=allow_out_of_order, limits=limits)
         outcome = await (runner.preview(job) if dry_run else runner.up(job, report))
-        if not isinstance(outcome, runner.Done):
+        if not isinstance(outcome, Done):
             return unsuccessful(report, job, outcome)
         plan = outcome.plan
         if dry_run:
@@ -96,10 +97,11 @@ def down(options: Options, report: Report, *, steps: int | None, to: str | None,
         return unusable(report, ValueError("expected --steps or --to, got both; give one"))
 
     async def work(job: Job) -> int:
-        from migrations import runner, undoing  # noqa: PLC0415 - the driver
+        from migrations import undoing  # noqa: PLC0415 - the driver
+        from migrations.job import Failed  # noqa: PLC0415
 
         outcome = await undoing.down(replace(job, limits=limits), report, count=steps, target=job.target)
-        if isinstance(outcome, runner.Failed):
+        if isinstance(outcome, Failed):
             name = outcome.migration.revision
             report.fail("failed", f"{name} could not be undone. {outcome.reason}", revision=name)
             return Exit.FAILED

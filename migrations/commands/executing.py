@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from migrations.foreign import Outcome
+    from migrations.job import Job, LockTimeout
     from migrations.report import Report
-    from migrations.runner import Job, LockTimeout
 
 ALL = "all"
 """What --expect may say instead of a revision: every migration of --dir."""

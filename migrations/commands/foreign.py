@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from migrations.dialects import Dialect
+    from migrations.job import Job
     from migrations.looking import Look
     from migrations.report import Report
-    from migrations.runner import Job
     from migrations.standing import Row
 
 

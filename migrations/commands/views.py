@@ -10,8 +10,8 @@ from migrations.flags import command, examples, flag
 from migrations.invocation import Exit, Options, perform
 
 if TYPE_CHECKING:
+    from migrations.job import Job
     from migrations.report import Report
-    from migrations.runner import Job
     from migrations.verification import Verification
 
 

@@ -15,8 +15,8 @@ from migrations.invocation import Exit, Options, perform, unusable
 from migrations.revision import Revision, RevisionError
 
 if TYPE_CHECKING:
+    from migrations.job import Job
     from migrations.report import Report
-    from migrations.runner import Job
 
 
 @click.command(
