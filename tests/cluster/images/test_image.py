@@ -18,7 +18,7 @@ from tests.cluster.images.product import CHECKOUT, COMMIT, build, sources
 from tests.cluster.installation import Installation
 from tests.waiting import until
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("images")]
+pytestmark = pytest.mark.timeout(900)
 
 INSTALL = CHECKOUT / "docs/install.md"
 SQL = "-- migrate:up\ncreate table users (id int);\n-- migrate:down\ndrop table users;\n"
