@@ -4,7 +4,7 @@ import ssl
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from certs.authority import KeyPair
+from certs.pki import KeyPair
 
 
 def server_context() -> ssl.SSLContext:

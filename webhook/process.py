@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from certs.authority import CertificateError
-from certs.mounted import MountedCertificate
-from certs.rotation import AuthorityKeeper, ServingCertificate
+from certs.authority_keeper import AuthorityKeeper
+from certs.dynamic_source import DynamicCertificate
+from certs.file_source import FileCertificate
+from certs.pki import CertificateError
 from webhook.admission import Admission
 from webhook.cluster import Cluster
 from webhook.controller import Controller
@@ -83,14 +84,14 @@ async def run_controller(settings: ControllerSettings) -> None:
 
 def _certificate(
     settings: WebhookSettings, cluster: Cluster, telemetry: Telemetry
-) -> ServingCertificate | MountedCertificate:
+) -> DynamicCertificate | FileCertificate:
     issued = partial(_issued, telemetry, "serving")
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:
-        return MountedCertificate(
+        return FileCertificate(
             settings.tls_cert_file, settings.tls_key_file, clock=_now, issued=issued, failed=_certificate_failed
         )
     store = CaSecret(cluster, settings.namespace, CA_SECRET)
-    return ServingCertificate(store, settings.names, clock=_now, issued=issued, failed=_certificate_failed)
+    return DynamicCertificate(store, settings.names, clock=_now, issued=issued, failed=_certificate_failed)
 
 
 def _keeper(settings: ControllerSettings, cluster: Cluster, telemetry: Telemetry) -> AuthorityKeeper:
@@ -113,7 +114,7 @@ class _Readiness:
     """
 
     server: AdmissionServer
-    certificate: ServingCertificate | MountedCertificate
+    certificate: DynamicCertificate | FileCertificate
     guard: Guard
     settled: bool = False
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from certs.rotation import Unavailable
+from certs.secret import Unavailable
 from webhook.cluster import Cluster
 from webhook.errors import ClusterError, Conflict, NotFound
 from webhook.objects import Metadata, Secret, Struct
@@ -17,7 +17,7 @@ _KINDS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 
 
 class CaSecret:
-    """A Secret as a :class:`certs.rotation.SecretStore`."""
+    """A Secret as a :class:`certs.secret.SecretStore`."""
 
     def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
         self._cluster = cluster
@@ -87,7 +87,7 @@ class _Configuration(Struct, frozen=True):
 
 
 class WebhookConfigurations:
-    """Both webhook configurations as a :class:`certs.rotation.BundlePublisher`.
+    """Both webhook configurations as a :class:`certs.authority_keeper.BundlePublisher`.
 
     Args:
         url: where the webhook is, if not behind the Service that the manifests name.

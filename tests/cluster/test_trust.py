@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from certs.authority import issue_authority
-from certs.rotation import AuthorityKeeper, Unavailable
+from certs.authority_keeper import AuthorityKeeper
+from certs.pki import issue_authority
+from certs.secret import Unavailable
 from tests.cluster.controlplane import ControlPlane
 from webhook.cluster import Cluster
 from webhook.trust import CaSecret, WebhookConfigurations

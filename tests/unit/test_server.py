@@ -19,7 +19,7 @@ import yaml
 from aiohttp import web
 
 from certs import tls
-from certs.authority import issue_authority, issue_leaf
+from certs.pki import issue_authority, issue_leaf
 from migrations.ledger import Ledger, Record, State
 from migrations.reading import Reading
 from tests.cluster.controlplane.processes import free_ports

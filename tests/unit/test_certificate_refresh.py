@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from certs.authority import CertificateError, Unreadable, issue_authority, renewal_reason
-from certs.rotation import AuthorityKeeper, Contended, ServingCertificate, Unavailable
-from certs.secret import BUNDLE, CERTIFICATE, KEY, Authority
+from certs.authority_keeper import AuthorityKeeper
+from certs.dynamic_source import DynamicCertificate
+from certs.pki import CertificateError, Unreadable, issue_authority, renewal_reason
+from certs.secret import BUNDLE, CERTIFICATE, KEY, Authority, Contended, Unavailable
 
 START = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -115,8 +116,8 @@ def keeper(store: Store, publisher: Publisher, clock: Clock) -> AuthorityKeeper:
 
 
 @pytest.fixture
-def serving(store: Store, clock: Clock) -> ServingCertificate:
-    return ServingCertificate(Replica(store), ["localhost"], clock=clock)
+def serving(store: Store, clock: Clock) -> DynamicCertificate:
+    return DynamicCertificate(Replica(store), ["localhost"], clock=clock)
 
 
 @contextlib.asynccontextmanager
@@ -280,17 +281,8 @@ async def test_the_keeper_outlives_an_outage(store: Store, publisher: Publisher,
     assert issued == ["there is none yet"]
 
 
-async def test_a_nudge_is_heard_at_once(keeper: AuthorityKeeper, store: Store) -> None:
-    """A deleted Secret is there again long before the period is over, when whoever saw it says so."""
-    async with running(keeper.run()):
-        await until(lambda: store.writes == 1)
-        store.data = None
-        keeper.changed()
-        await until(lambda: store.writes == 2)
-
-
 async def test_a_running_server_presents_the_new_leaf_without_restart(
-    keeper: AuthorityKeeper, serving: ServingCertificate
+    keeper: AuthorityKeeper, serving: DynamicCertificate
 ) -> None:
     """Two handshakes with one listening server, a renewal between them: two serial numbers, both trusted."""
     bundle = await keeper.ensure(START - 5 * DAY)
@@ -304,7 +296,7 @@ async def test_a_running_server_presents_the_new_leaf_without_restart(
 
 
 async def test_a_changed_authority_signs_the_leaf_anew(
-    keeper: AuthorityKeeper, serving: ServingCertificate, store: Store
+    keeper: AuthorityKeeper, serving: DynamicCertificate, store: Store
 ) -> None:
     """The leaf follows the Secret, even when the leaf itself had a long life left, and is trusted by the new bundle."""
     old = await keeper.ensure(START)
@@ -319,14 +311,13 @@ async def test_a_changed_authority_signs_the_leaf_anew(
 
 
 async def test_a_webhook_waits_for_the_authority(
-    keeper: AuthorityKeeper, serving: ServingCertificate, store: Store, clock: Clock
+    keeper: AuthorityKeeper, serving: DynamicCertificate, store: Store, clock: Clock
 ) -> None:
-    """Not ready without a Secret; ready as soon as a nudge says that it is there; not ready once the leaf is dead."""
+    """Not ready without a Secret; ready soon after the Secret is there; not ready once the leaf has expired."""
     async with running(serving.run()):
         await asyncio.sleep(0)
         assert not serving.ready
         await keeper.ensure(START)
-        serving.changed()
         await until(lambda: serving.ready)
     store.down = True
     clock.now = START + 7 * DAY
@@ -334,7 +325,7 @@ async def test_a_webhook_waits_for_the_authority(
 
 
 async def test_an_unusable_secret_leaves_the_leaf_alone(
-    keeper: AuthorityKeeper, serving: ServingCertificate, store: Store
+    keeper: AuthorityKeeper, serving: DynamicCertificate, store: Store
 ) -> None:
     """A broken or dead authority is reported with what happens next; handshakes go on with the leaf that is there."""
     bundle = await keeper.ensure(START)
@@ -351,7 +342,7 @@ async def test_an_unusable_secret_leaves_the_leaf_alone(
         await presented(port, bundle)
 
 
-async def test_a_leaf_never_outlives_its_authority(serving: ServingCertificate, store: Store) -> None:
+async def test_a_leaf_never_outlives_its_authority(serving: DynamicCertificate, store: Store) -> None:
     """A leaf that clients would trust no more, because its authority is dead, is not promised."""
     pair = issue_authority("short", not_before=START - 100 * DAY, not_after=START + DAY)
     store.put(Authority(pair, pair.certificate).to_secret())
@@ -360,7 +351,7 @@ async def test_a_leaf_never_outlives_its_authority(serving: ServingCertificate, 
 
 
 async def test_no_key_stays_on_disk(
-    keeper: AuthorityKeeper, serving: ServingCertificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    keeper: AuthorityKeeper, serving: DynamicCertificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The key's file, which Python's ssl asks for, is gone when the certificate is in use."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

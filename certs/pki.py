@@ -10,7 +10,7 @@ TLS client speaks it. The extensions satisfy OpenSSL's strict mode (RFC 5280), w
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -28,6 +28,10 @@ _NEVER = {
     "encipher_only": False,
     "decipher_only": False,
 }
+
+
+CLOCK_SKEW = timedelta(hours=1)
+"""How far in the past a certificate's life starts, for clients whose clock is late."""
 
 
 class CertificateError(Exception):

@@ -10,15 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certs.authority import (
-    KeyPair,
-    Unreadable,
-    issue_authority,
-    issue_leaf,
-    merge_bundle,
-    read_certificate,
-    renewal_reason,
-)
+from certs.pki import KeyPair, Unreadable, issue_authority, issue_leaf, merge_bundle, read_certificate, renewal_reason
 from certs.tls import serve, server_context
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -4,20 +4,20 @@ The kubelet replaces such a volume's files all at once, by a symbolic link, and 
 https://kubernetes.io/docs/concepts/configuration/secret/#mounted-secrets-are-updated-automatically
 """
 
-import asyncio
 import ssl
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from certs import tls
-from certs.authority import CertificateError, KeyPair, Unreadable, read_certificate
+from certs.pki import CertificateError, KeyPair, Unreadable, read_certificate
+from certs.refresh import refresh_forever
 
 PERIOD = timedelta(seconds=10)
 """How often the files are read. The kubelet itself needs up to a minute to bring a change."""
 
 
-class MountedCertificate:
+class FileCertificate:
     """Serve the certificate of two files, and the next one as soon as they hold it.
 
     Args:
@@ -65,12 +65,11 @@ class MountedCertificate:
 
     async def run(self) -> None:
         """Follow the files until cancelled."""
-        while True:
-            try:
-                self.refresh()
-            except CertificateError as error:
-                self._failed(error)
-            await asyncio.sleep(self._period.total_seconds())
+        await refresh_forever(self._refresh, period=self._period, failed=self._failed)
+
+    async def _refresh(self) -> bool:
+        self.refresh()
+        return True
 
     def refresh(self) -> None:
         """Read the files, and serve what they hold when it is new.

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from certs.authority import KeyPair, Unreadable, issue_authority, issue_leaf, read_certificate
-from certs.mounted import MountedCertificate
+from certs.file_source import FileCertificate
+from certs.pki import KeyPair, Unreadable, issue_authority, issue_leaf, read_certificate
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -50,9 +50,9 @@ def volume(tmp_path: Path) -> Volume:
     return Volume(tmp_path)
 
 
-def mounted(volume: Volume, told: list[str]) -> MountedCertificate:
+def mounted(volume: Volume, told: list[str]) -> FileCertificate:
     """Follow the volume."""
-    return MountedCertificate(
+    return FileCertificate(
         volume.directory / "tls.crt",
         volume.directory / "tls.key",
         clock=lambda: NOW,
@@ -112,7 +112,7 @@ async def test_files_that_cannot_be_served_leave_the_certificate_as_it_is(volume
 async def test_the_files_may_come_after_the_server(volume: Volume) -> None:
     """A server without files says so, is not ready, and serves them when they are there."""
     told: asyncio.Queue[str] = asyncio.Queue()
-    certificate = MountedCertificate(
+    certificate = FileCertificate(
         volume.directory / "tls.crt",
         volume.directory / "tls.key",
         clock=lambda: NOW,
