@@ -1,1 +1,0 @@
-"""Everything that faces PostgreSQL: ledgers, the runner that writes ours, the reader of all. Knows no Kubernetes."""

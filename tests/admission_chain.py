@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from migrations.reading import Reading
+from migrations.core.snapshot import LedgerSnapshot
 from tests.json_patch import apply
 from webhook.admission import Admission, Answer
 from webhook.gate import Gate
@@ -23,17 +23,17 @@ class Ledgers:
     """A view in memory: what is cached, and what a fresh look would find."""
 
     gates: list[Gate]
-    cached: Reading
-    fresh: dict[str, Reading] = field(default_factory=dict)
+    cached: LedgerSnapshot
+    fresh: dict[str, LedgerSnapshot] = field(default_factory=dict)
     looks: list[tuple[list[str], float]] = field(default_factory=list)
-    known: dict[str, Reading] = field(default_factory=dict)
+    known: dict[str, LedgerSnapshot] = field(default_factory=dict)
     synced: bool = True
 
     def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
         """Return the gates that select these labels."""
         return [found for found in self.gates if found.namespace == namespace and found.selector.matches(labels)]
 
-    def reading(self, gate: Gate) -> Reading:
+    def reading(self, gate: Gate) -> LedgerSnapshot:
         """Return what is cached."""
         return self.known.get(gate.name, self.cached)
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from migrations.ledger import Ledger, Record, State
-from migrations.reading import Reading
+from migrations.core.ledger import Ledger, Record, State
+from migrations.core.snapshot import LedgerSnapshot
 from tests.admission_chain import NOW, Ledgers
 from webhook.admission import Admission
 from webhook.gate import Gate, Policy
@@ -14,9 +14,9 @@ from webhook.selector import Selector
 A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
 
 
-def ledger(*names: str) -> Reading:
+def ledger(*names: str) -> LedgerSnapshot:
     """Give the reading of a ledger in which these are applied."""
-    return Reading(Ledger.of(Record(name, State.APPLIED) for name in names), NOW)
+    return LedgerSnapshot(Ledger.of(Record(name, State.APPLIED) for name in names), NOW)
 
 
 BEHIND, THERE = ledger(A), ledger(A, B)

@@ -163,9 +163,9 @@ def main() -> None:
     import asyncpg  # noqa: F401, PLC0415 - what every run would import
     import pglast  # noqa: F401, PLC0415
 
-    import migrations.cli  # noqa: PLC0415
-    import migrations.commands.changes  # noqa: PLC0415
-    import migrations.undoing  # noqa: F401, PLC0415
+    import migrations.cli.main  # noqa: PLC0415
+    import migrations.cli.up  # noqa: PLC0415
+    import migrations.runner.down  # noqa: F401, PLC0415
     import webhook.cli  # noqa: F401, PLC0415
 
     gc.collect()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from migrations.files import parse
+from migrations.files.native import parse
 from migrations.lint.linter import File, lint
 
 if TYPE_CHECKING:

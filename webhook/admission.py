@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from migrations.reading import Reading
+from migrations.core.snapshot import LedgerSnapshot
 from webhook.forecast import foretell
 from webhook.gate import Gate, Mode, Readiness
 from webhook.judgement import combine, judge_each, may_be_stale
@@ -30,7 +30,7 @@ class View(Protocol):
     def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
         """Return the gates of a namespace that select these labels."""
 
-    def reading(self, gate: Gate) -> Reading:
+    def reading(self, gate: Gate) -> LedgerSnapshot:
         """Return what is known of a gate's ledger now, without I/O."""
 
     async def refresh(self, gates: Iterable[Gate], within: float) -> None:

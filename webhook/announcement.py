@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from migrations.ledger import State
+from migrations.core.ledger import State
 from webhook.gate import Gate
 from webhook.held import Count
 from webhook.status import GateState, Standing, message, spell

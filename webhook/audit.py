@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from migrations.reading import Fault
+from migrations.core.snapshot import Fault
 from webhook.events import Happening, Reference, Tell
 from webhook.gate import Gate, Mode
 from webhook.guard import Guard

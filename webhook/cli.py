@@ -4,10 +4,10 @@ import gc
 
 import click
 
-from migrations.menu import Menu
+from migrations.cli.lazy_commands import LazyCommands
 
 _COMMANDS = {
-    "migrate": ("migrations.cli:migrate", "Apply and inspect migrations, exactly once, under one lock."),
+    "migrate": ("migrations.cli.main:migrate", "Apply and inspect migrations, exactly once, under one lock."),
     "webhook": ("webhook.roles:webhook", "Run the admission server."),
     "controller": ("webhook.roles:controller", "Run the controller: releases, status, certificates."),
     "status": ("webhook.commands.status:status", "Show gates and held pods, each with the reason."),
@@ -37,7 +37,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    commands=Menu({name: place for name, (place, _) in _COMMANDS.items()}),
+    commands=LazyCommands({name: place for name, (place, _) in _COMMANDS.items()}),
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Each command explains itself: ledgergate migrate --help, ledgergate migrate up --help.",
 )

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from migrations.address import Address, AddressError
 from migrations.dialects import DIALECTS
-from migrations.source import Source
+from migrations.postgres.address import Address, AddressError
+from migrations.reader.reader import LedgerSource
 from webhook.errors import ClusterError, Forbidden
 from webhook.gate import Gate
 from webhook.objects import Secret
@@ -60,7 +60,7 @@ class Credentials:
         if followed is not None:
             followed.task.cancel()
 
-    def source(self, gate: Gate) -> tuple[Source | None, Problem | None]:
+    def source(self, gate: Gate) -> tuple[LedgerSource | None, Problem | None]:
         """Find where a gate's ledger is, or why that is not known; neither where the answer is on its way."""
         if gate.dialect not in DIALECTS:
             return None, None  # already among the gate's own problems
@@ -74,7 +74,7 @@ class Credentials:
             return None, Problem(f"Secret {gate.secret}: a value is not UTF-8 text")
         except AddressError as error:
             return None, Problem(f"Secret {gate.secret}: {error}")
-        return Source(address, DIALECTS[gate.dialect], gate.schema, gate.table), None
+        return LedgerSource(address, DIALECTS[gate.dialect], gate.schema, gate.table), None
 
     def _failed(self, key: Key, failure: ClusterError | None) -> None:
         """Note a failure, or its end. The end of the first listing of nothing is news too: there is no such Secret."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from migrations.reading import Reading
+from migrations.core.snapshot import LedgerSnapshot
 from webhook.gate import Action, Gate, Mode
 from webhook.judgement import judge_each
 from webhook.objects import Pod
@@ -33,7 +33,7 @@ class Forecast:
 
 
 def foretell(
-    workload: Workload, pod: Pod, gates: Iterable[tuple[Gate, Reading]], now: datetime, *, updated: bool
+    workload: Workload, pod: Pod, gates: Iterable[tuple[Gate, LedgerSnapshot]], now: datetime, *, updated: bool
 ) -> tuple[Forecast, ...]:
     """Foretell what each gate will do.
 
@@ -75,7 +75,7 @@ def _forecast(workload: Workload, gate: Gate, verdict: Verdict, why: _Words, *, 
     return Forecast(verdict, tuple(warnings))
 
 
-def _why(gate: Gate, requires: Requirement, reading: Reading, verdict: Verdict) -> _Words:
+def _why(gate: Gate, requires: Requirement, reading: LedgerSnapshot, verdict: Verdict) -> _Words:
     """Say why, more briefly than a verdict does, which has a message's room."""
     ledger = reading.ledger
     names = {

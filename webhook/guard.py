@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from migrations.reading import Fault, Reading
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.credentials import Credentials, Secrets
 from webhook.errors import ClusterError
 from webhook.gate import Gate, read_gate
@@ -106,14 +106,14 @@ class Guard:
         """Return the gates of a namespace that select these labels."""
         return [gate for gate in self._by_namespace.get(namespace, {}).values() if gate.selector.matches(labels)]
 
-    def guarding(self, namespace: str, labels: Mapping[str, str]) -> Sequence[tuple[Gate, Reading]]:
+    def guarding(self, namespace: str, labels: Mapping[str, str]) -> Sequence[tuple[Gate, LedgerSnapshot]]:
         """Return the gates of a namespace that select these labels, each with what is known of its ledger."""
         return [(gate, self.reading(gate)) for gate in self.selecting(namespace, labels)]
 
-    def reading(self, gate: Gate) -> Reading:
+    def reading(self, gate: Gate) -> LedgerSnapshot:
         """Return what is known of a gate's ledger, without I/O."""
         line = self._lines.get(gate.key)
-        return line.reading if line else Reading(fault=Fault.UNREAD)
+        return line.reading if line else LedgerSnapshot(fault=Fault.UNREAD)
 
     def place(self, key: Key) -> str:
         """Return the fingerprint of the ledger that a gate's reading is of; empty where there is none."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from migrations.reading import Reading
+from migrations.core.snapshot import LedgerSnapshot
 from webhook.gate import Gate
 from webhook.objects import Pod
 from webhook.requirement import declares, requirement
@@ -12,7 +12,7 @@ from webhook.verdict import Outcome, Reason, Verdict, decide, strictest
 _OF_THE_LEDGER = {Reason.BEHIND, Reason.INCOMPLETE, Reason.DIRTY, Reason.INCOMPATIBLE, Reason.UNREACHABLE}
 
 
-def judge(pod: Pod, gates: Iterable[tuple[Gate, Reading]], now: datetime) -> Verdict:
+def judge(pod: Pod, gates: Iterable[tuple[Gate, LedgerSnapshot]], now: datetime) -> Verdict:
     """Decide about a pod under each of the gates that select it; the strictest verdict counts.
 
     Args:
@@ -22,7 +22,7 @@ def judge(pod: Pod, gates: Iterable[tuple[Gate, Reading]], now: datetime) -> Ver
     return combine(pod, judge_each(pod, gates, now))
 
 
-def judge_each(pod: Pod, gates: Iterable[tuple[Gate, Reading]], now: datetime) -> tuple[Verdict, ...]:
+def judge_each(pod: Pod, gates: Iterable[tuple[Gate, LedgerSnapshot]], now: datetime) -> tuple[Verdict, ...]:
     """Decide about a pod under each of the gates that select it, in their order; the arguments are those of judge."""
     return tuple(
         decide(gate.name, requirement(pod, gate.name, gate.expect_env), reading, gate.policy, now)

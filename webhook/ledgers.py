@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from migrations.core.ledger import History, Ledger, Record, State
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from migrations.dialects import DIALECTS, Dialect
-from migrations.ledger import History, Ledger, Record, State
-from migrations.reader import Watcher
-from migrations.reading import Fault, Reading
-from migrations.source import Source
+from migrations.reader.reader import LedgerSource
+from migrations.reader.watcher import LedgerWatcher
 from webhook.gate import Gate, Sighting
 from webhook.reflector import Key
 from webhook.status import Problem
@@ -40,14 +40,14 @@ class Ledgers:
         self._on_read = on_read
         self._on_change = on_change
         self._application_name = application_name
-        self._watchers: dict[Source, tuple[Watcher, asyncio.Task[None]]] = {}
-        self._users: defaultdict[Source, set[Key]] = defaultdict(set)
+        self._watchers: dict[LedgerSource, tuple[LedgerWatcher, asyncio.Task[None]]] = {}
+        self._users: defaultdict[LedgerSource, set[Key]] = defaultdict(set)
 
-    def join(self, source: Source, gate: Key) -> Watcher:
+    def join(self, source: LedgerSource, gate: Key) -> LedgerWatcher:
         """Return the source's watcher, started if this gate is its first."""
         self._users[source].add(gate)
         if source not in self._watchers:
-            watcher = Watcher(
+            watcher = LedgerWatcher(
                 source,
                 on_change=lambda _: self._tell(source),
                 on_read=self._on_read,
@@ -57,18 +57,18 @@ class Ledgers:
             self._watchers[source] = watcher, self._group.create_task(watcher.run())
         return self._watchers[source][0]
 
-    def leave(self, source: Source, gate: Key) -> None:
+    def leave(self, source: LedgerSource, gate: Key) -> None:
         """Let a gate go; the last one's watcher ends."""
         self._users[source].discard(gate)
         if not self._users[source]:
             del self._users[source]
             self._watchers.pop(source)[1].cancel()
 
-    def _log(self, source: Source, fault: Fault, words: str) -> None:
+    def _log(self, source: LedgerSource, fault: Fault, words: str) -> None:
         gates = ",".join(sorted("/".join(gate) for gate in self._users[source]))
         event("ledger.unreadable", level=logging.WARNING, gates=gates, fault=fault, error=words)
 
-    def _tell(self, source: Source) -> None:
+    def _tell(self, source: LedgerSource) -> None:
         for gate in tuple(self._users.get(source, ())):
             self._on_change(gate)
 
@@ -83,14 +83,14 @@ class Line:
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
         self.problem: Problem | None = None
-        self.source: Source | None = None
-        self.watcher: Watcher | None = None
+        self.source: LedgerSource | None = None
+        self.watcher: LedgerWatcher | None = None
         self.place = gate.place
-        self._known = Reading(_recalled(gate), fault=Fault.UNREAD)
+        self._known = LedgerSnapshot(_recalled(gate), fault=Fault.UNREAD)
         self._heads = _Heads(tuple(gate.history))
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> LedgerSnapshot:
         """What is known of the ledger now."""
         reading = self.watcher.reading if self.watcher is not None else self._known
         if reading.ledger is None or reading.ledger.history is not History.HEADS:
@@ -105,18 +105,18 @@ class Line:
             return bool(self.problem or self.gate.problems)
         return self.watcher.reading.fault is not Fault.UNREAD
 
-    def lay(self, source: Source | None, problem: Problem | None, ledgers: Ledgers) -> None:
+    def lay(self, source: LedgerSource | None, problem: Problem | None, ledgers: Ledgers) -> None:
         """Lead the line to a source, or nowhere while there is a problem."""
         self.problem = problem
         if source == self.source:
             return
         before = self.watcher.reading if self.watcher is not None else self._known
-        self._known = Reading(before.ledger, before.observed_at, Fault.UNREAD)
+        self._known = LedgerSnapshot(before.ledger, before.observed_at, Fault.UNREAD)
         old, self.source, self.watcher = self.source, source, None
         if source is not None:
             place = fingerprint(source)
             if self.place != place:
-                self._known = Reading(fault=Fault.UNREAD)
+                self._known = LedgerSnapshot(fault=Fault.UNREAD)
                 self._heads = _Heads()
             self.place = place
             self.watcher = ledgers.join(source, self.gate.key)
@@ -156,7 +156,7 @@ class _Heads:
         return self._ledger
 
 
-def fingerprint(source: Source) -> str:
+def fingerprint(source: LedgerSource) -> str:
     """Name a ledger's place without telling it: whoever may read a gate's status need not know the host."""
     place = source.address.label, source.dialect.name, source.schema, source.table
     return hashlib.sha256(repr(place).encode()).hexdigest()[:16]

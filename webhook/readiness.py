@@ -6,7 +6,7 @@ https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-readiness-
 from dataclasses import dataclass
 from datetime import datetime
 
-from migrations.reading import Fault, Reading
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.gate import Gate, Readiness
 from webhook.judgement import judge
 from webhook.objects import API_GROUP, Condition, Pod
@@ -39,7 +39,7 @@ def unguarded(name: str) -> Ready:
     return Ready(status=True, reason="Unguarded", message=f"LedgerGate {name} asks nothing of the pod's readiness")
 
 
-def assess(before: Condition | None, pod: Pod, gate: Gate, reading: Reading, now: datetime) -> Ready | None:
+def assess(before: Condition | None, pod: Pod, gate: Gate, reading: LedgerSnapshot, now: datetime) -> Ready | None:
     """Decide what a pod's condition should say; None where it stays as it is.
 
     Once True, it stays so under ``Latch``; under ``Live`` it is taken back where the ledger is seen to have lost the
@@ -63,7 +63,7 @@ def assess(before: Condition | None, pod: Pod, gate: Gate, reading: Reading, now
     return Ready(status=False, reason=verdict.reason, message=verdict.message)
 
 
-def _lost(pod: Pod, gate: Gate, reading: Reading, reason: Reason) -> bool:
+def _lost(pod: Pod, gate: Gate, reading: LedgerSnapshot, reason: Reason) -> bool:
     """Tell whether a ledger that can be read now is none for a pod that it was one for."""
     if reading.fault is not None or reading.ledger is None:
         return False

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from migrations.revision import Revision, RevisionError, canonical
+from migrations.core.revision import Revision, RevisionError, canonical
 from webhook.objects import Pod
 
 REVISION = "ledgergate.dev/revision"

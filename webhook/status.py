@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from migrations.ledger import Ledger
-from migrations.reading import Fault, Reading, Run
+from migrations.core.ledger import Ledger
+from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
 from webhook.gate import Gate
 
 HISTORY = 50
@@ -47,7 +47,7 @@ class Standing:
         place: fingerprint of the ledger that the reading is of.
     """
 
-    reading: Reading
+    reading: LedgerSnapshot
     problems: tuple[Problem, ...] = ()
     held: int = 0
     place: str = ""
@@ -140,7 +140,7 @@ def _history(ledger: Ledger, memory: Memory, now: datetime) -> list[dict[str, st
     return entries
 
 
-def _migration(run: Run | None) -> dict[str, Any] | None:
+def _migration(run: ActiveMigration | None) -> dict[str, Any] | None:
     """Tell who migrates; every field, since a merge patch would leave the former run's."""
     if run is None:
         return None

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
-from migrations.ledger import Ledger, Position
-from migrations.reading import Reading
-from migrations.revision import Revision
+from migrations.core.ledger import Ledger, Position
+from migrations.core.revision import Revision
+from migrations.core.snapshot import LedgerSnapshot
 from webhook.gate import Action, Mode, Policy
 from webhook.requirement import Requirement
 
@@ -82,7 +82,7 @@ _NEXT = {
 }
 
 
-def decide(gate: str, requirement: Requirement, reading: Reading, policy: Policy, now: datetime) -> Verdict:
+def decide(gate: str, requirement: Requirement, reading: LedgerSnapshot, policy: Policy, now: datetime) -> Verdict:
     """Decide about one pod under one gate.
 
     Args:
@@ -119,7 +119,7 @@ def strictest(verdicts: Iterable[Verdict], *, declares: bool = False) -> Verdict
 _Judgement = tuple[Reason, Outcome, str]
 
 
-def _judge(gate: str, requirement: Requirement, reading: Reading, policy: Policy, now: datetime) -> _Judgement:
+def _judge(gate: str, requirement: Requirement, reading: LedgerSnapshot, policy: Policy, now: datetime) -> _Judgement:
     if policy.bypass_until is not None and now < policy.bypass_until:
         return Reason.BYPASSED, Outcome.WARN, f"gate {gate} is bypassed: the pod starts without a look at the ledger"
     if requirement.migrates:
@@ -165,7 +165,7 @@ def _compare(
 
 
 def _unreachable(
-    gate: str, expected: Revision, ancestors: Collection[str] | None, reading: Reading, policy: Policy
+    gate: str, expected: Revision, ancestors: Collection[str] | None, reading: LedgerSnapshot, policy: Policy
 ) -> _Judgement:
     text, name = f"ledger {gate} cannot be read now", _shown(expected.name)
     if policy.on_unreachable is not Action.LAST_KNOWN:

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Protocol
 
-from migrations.reading import Fault
+from migrations.core.snapshot import Fault
 from webhook.errors import ClusterError, Forbidden, NotFound
 from webhook.guard import Guard
 from webhook.judgement import judge

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from migrations.dialects.catalogue import described
-from migrations.dialects.dialect import Dialect, LedgerUnreadable, Place
+from migrations.dialects.dialect import Dialect, LedgerTable, LedgerUnreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ class Location:
     """
 
     dialect: Dialect
-    place: Place
+    place: LedgerTable
     exists: bool = True
     markable: bool = False
 
@@ -95,8 +95,8 @@ def locate(
         raise LedgerUnreadable(f"more than one ledger is there: {several}; name the dialect, and the schema or table")
     if found:
         one, relation = found[0]
-        return Location(one, Place(database, relation.schema, relation.name), markable=relation.markable)
-    place = Place(database, schema or dialect.schema or current_schema, table or dialect.table)
+        return Location(one, LedgerTable(database, relation.schema, relation.name), markable=relation.markable)
+    place = LedgerTable(database, schema or dialect.schema or current_schema, table or dialect.table)
     return Location(dialect, place, exists=False)
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from migrations.ledger import History, Ledger, Record
-from migrations.naming import Naming
-from migrations.revision import Revision, canonical, declare, digest_of
-from migrations.statements import bind, literal, load, quoted
+from migrations.core.ledger import History, Ledger, Record
+from migrations.core.revision import Revision, canonical, declare, digest_of
+from migrations.core.versioning import Versioning
+from migrations.sql.statements import bind, literal, load, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ class LedgerUnreadable(ValueError):  # noqa: N818 - says what happened
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LedgerTable:
     """Where a ledger is, or would be created.
 
     Attributes:
@@ -96,8 +96,8 @@ class Dialect:
     beside: frozenset[str] = frozenset()
     apart: frozenset[str] = frozenset()
     history: History = History.NAMES
-    naming: Naming = Naming.NAME
-    keys: Callable[[Place], Sequence[int]] = lambda _place: ()
+    naming: Versioning = Versioning.NAME
+    keys: Callable[[LedgerTable], Sequence[int]] = lambda _place: ()
     row_lock: LockTable | None = None
 
     def candidates(self) -> Sequence[Dialect]:
@@ -108,20 +108,20 @@ class Dialect:
         """Give the quoted name of the table, with the tool's defaults for what is None."""
         return quoted(schema or self.schema, table or self.table)
 
-    def select(self, place: Place) -> str:
+    def select(self, place: LedgerTable) -> str:
         """Give the statement that reads the ledger, oldest record first."""
         held = bind(_statements("reading")["held"], keys=", ".join(map(literal, self.keys(place))))
         return bind(_statements(self.name)["read"], table=place.relation, held=held)
 
-    def read_lock(self, place: Place) -> str | None:
+    def read_lock(self, place: LedgerTable) -> str | None:
         """Give the statement that tells who has taken the row lock, see `LockTable`; None where the tool has none."""
         return self._on_lock("lock", place)
 
-    def clear_lock(self, place: Place) -> str | None:
+    def clear_lock(self, place: LedgerTable) -> str | None:
         """Give the statement that frees the row lock; None where the tool has none."""
         return self._on_lock("unlock", place)
 
-    def lock_table(self, place: Place) -> str | None:
+    def lock_table(self, place: LedgerTable) -> str | None:
         """Give the quoted, qualified name of the row lock's table; None where the tool has none."""
         return None if self.row_lock is None else quoted(place.schema, bind(self.row_lock.name, table=place.table))
 
@@ -161,7 +161,7 @@ class Dialect:
             case History.NUMBER | History.HEADS:
                 return Revision(declare(keys).name)
 
-    def _on_lock(self, block: str, place: Place) -> str | None:
+    def _on_lock(self, block: str, place: LedgerTable) -> str | None:
         table = self.lock_table(place)
         return table and bind(_statements(self.name)[block], lock=table)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from migrations.dialects.dialect import Dialect, Place
-from migrations.ledger import Record, State
-from migrations.naming import Naming
+from migrations.core.ledger import Record, State
+from migrations.core.versioning import Versioning
+from migrations.dialects.dialect import Dialect, LedgerTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ def _rails(row: Mapping[str, Any]) -> Record:
     return Record(row["version"], State.APPLIED)
 
 
-def _salted(salt: int, place: Place) -> tuple[int, ...]:
+def _salted(salt: int, place: LedgerTable) -> tuple[int, ...]:
     return (salt * crc32(place.database.encode()),)
 
 
@@ -31,7 +31,7 @@ RAILS = Dialect(
     without=frozenset({"dirty", "inserted_at"}),
     beside=frozenset({"ar_internal_metadata"}),
     record=_rails,
-    naming=Naming.VERSION,
+    naming=Versioning.VERSION,
     keys=lambda place: _salted(_RAILS_SALT, place),  # ActiveRecord::Migrator::MIGRATOR_SALT
 )
 
@@ -45,7 +45,7 @@ ECTO = Dialect(
     table="schema_migrations",
     columns=frozenset({"version", "inserted_at"}),
     record=_ecto,
-    naming=Naming.VERSION,
+    naming=Versioning.VERSION,
 )
 
 
@@ -63,7 +63,7 @@ SQLX = Dialect(
     table="_sqlx_migrations",
     columns=frozenset({"version", "description", "installed_on", "success", "checksum", "execution_time"}),
     record=_sqlx,
-    naming=Naming.VERSION,
+    naming=Versioning.VERSION,
     keys=lambda place: _salted(_SQLX_SALT, place),  # its command line takes none, its library does
 )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from migrations.dialects.dialect import Dialect, Place
-from migrations.ledger import History, Record, State
-from migrations.naming import Naming
-from migrations.revision import canonical
+from migrations.core.ledger import History, Record, State
+from migrations.core.revision import canonical
+from migrations.core.versioning import Versioning
+from migrations.dialects.dialect import Dialect, LedgerTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ def _number(row: Mapping[str, Any]) -> Record:
     return Record(str(row["version"]), State(row["state"]))
 
 
-def _golang_migrate_keys(place: Place) -> tuple[int, ...]:
+def _golang_migrate_keys(place: LedgerTable) -> tuple[int, ...]:
     """Give the keys that golang-migrate's `GenerateAdvisoryLockId` makes.
 
     Who opens a URL, as its command line does, has the path of it for the database's name; who brings a connection
@@ -36,7 +36,7 @@ GOLANG_MIGRATE = Dialect(
     columns=frozenset({"version", "dirty"}),
     record=_number,
     history=History.NUMBER,
-    naming=Naming.VERSION,
+    naming=Versioning.VERSION,
     keys=_golang_migrate_keys,
 )
 
@@ -50,7 +50,7 @@ GOOSE = Dialect(
     table="goose_db_version",
     columns=frozenset({"id", "version_id", "is_applied", "tstamp"}),
     record=_goose,
-    naming=Naming.VERSION,
+    naming=Versioning.VERSION,
     keys=lambda _place: (4097083626,),  # goose's lock.DefaultLockID, for those who ask for a lock
 )
 
@@ -66,7 +66,7 @@ DBMATE = Dialect(
     without=frozenset({"dirty", "inserted_at"}),
     apart=frozenset({"ar_internal_metadata"}),
     record=_dbmate,
-    naming=Naming.VERSION,
+    naming=Versioning.VERSION,
 )
 
 
@@ -87,7 +87,7 @@ ATLAS = Dialect(
     table="atlas_schema_revisions",
     columns=frozenset({"version", "type", "applied", "total", "executed_at", "error", "hash", "operator_version"}),
     record=_atlas,
-    naming=Naming.PREFIX,
+    naming=Versioning.PREFIX,
     keys=lambda _place: (0xA02049D8,),  # FNV-1 over `atlas_migrate_execute`
 )
 

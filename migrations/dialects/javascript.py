@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from migrations.core.ledger import Record, State
+from migrations.core.revision import canonical
+from migrations.core.versioning import Versioning
 from migrations.dialects.dialect import Dialect, LockTable
-from migrations.ledger import Record, State
-from migrations.naming import Naming
-from migrations.revision import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,7 @@ TYPEORM = Dialect(
     table="migrations",
     columns=frozenset({"id", "timestamp", "name"}),
     record=_named,
-    naming=Naming.TIMESTAMP,
+    naming=Versioning.TIMESTAMP,
 )
 
 
@@ -68,7 +68,7 @@ DRIZZLE = Dialect(
     table="__drizzle_migrations",
     columns=frozenset({"hash", "created_at"}),
     record=_drizzle,
-    naming=Naming.VERSION,
+    naming=Versioning.VERSION,
 )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from migrations.dialects.dialect import Dialect, LockTable, Place
-from migrations.ledger import History, Record, State
-from migrations.naming import Naming
-from migrations.revision import canonical
+from migrations.core.ledger import History, Record, State
+from migrations.core.revision import canonical
+from migrations.core.versioning import Versioning
+from migrations.dialects.dialect import Dialect, LedgerTable, LockTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ def _flyway(row: Mapping[str, Any]) -> Record:
     )
 
 
-def _flyway_keys(place: Place) -> tuple[int, ...]:
+def _flyway_keys(place: LedgerTable) -> tuple[int, ...]:
     """Give the key as Flyway's `PostgreSQLAdvisoryLockTemplate` makes it, of the table's quoted name."""
     return (_FLYWAY + _java_hash(place.relation),)
 
@@ -46,7 +46,7 @@ FLYWAY = Dialect(
     table="flyway_schema_history",
     columns=frozenset({"installed_rank", "version", "description", "type", "script", "installed_on", "success"}),
     record=_flyway,
-    naming=Naming.DOTTED,
+    naming=Versioning.DOTTED,
     keys=_flyway_keys,
 )
 

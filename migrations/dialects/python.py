@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from migrations.core.ledger import History, Record, State
+from migrations.core.revision import canonical
 from migrations.dialects.dialect import Dialect, LockTable
-from migrations.ledger import History, Record, State
-from migrations.revision import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,1 +1,0 @@
-"""`ledgergate migrate lint`: statements that lock or break a live system, found with PostgreSQL's own grammar."""

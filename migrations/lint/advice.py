@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
-from migrations.lint.blocks import inside
+from migrations.lint.parser import identifier, relation, sql_of
+from migrations.lint.plpgsql import inside
 from migrations.lint.rule import Hit, Level, Rule
-from migrations.lint.source import identifier, relation, sql_of
 from migrations.lint.types import base, limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrations.lint.catalog import Catalog, Place
-    from migrations.lint.source import Statement
+    from migrations.lint.parser import ParsedStatement
+    from migrations.lint.schema import Schema, StatementContext
 
 IF_NOT_EXISTS = Rule(
     "if-not-exists",
@@ -68,7 +68,7 @@ _KIND = enums.ConstrType
 _SMALL = frozenset(("int2", "int4", "serial", "serial4", "smallserial", "serial2"))
 
 
-def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]:  # noqa: ARG001 - a family's signature
+def check(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:  # noqa: ARG001 - a family's signature
     """Give what may be regretted."""
     node = statement.node
     match node:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
+from migrations.lint.parser import identifier, relation, sql_of, walk
 from migrations.lint.rule import ALTER_TABLE, Hit, Level, Lock, Rule
-from migrations.lint.source import identifier, relation, sql_of, walk
 from migrations.lint.types import SERIAL, base, keeps_rows
 from migrations.lint.writes import fill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrations.lint.catalog import Catalog, Place
-    from migrations.lint.source import Name, Statement
+    from migrations.lint.parser import Name, ParsedStatement
+    from migrations.lint.schema import Schema, StatementContext
 
 TYPE_CHANGE = Rule(
     "type-change",
@@ -75,7 +75,7 @@ STEADY = frozenset(
 )
 
 
-def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def check(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     """Give the columns that a statement adds or changes row by row."""
     node = statement.node
     if not isinstance(node, ast.AlterTableStmt) or node.objtype != enums.ObjectType.OBJECT_TABLE:
@@ -90,7 +90,7 @@ def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]
             yield from _changed(table, command, place, catalog)
 
 
-def _added(table: Name, column: Any, catalog: Catalog) -> Iterator[Hit]:
+def _added(table: Name, column: Any, catalog: Schema) -> Iterator[Hit]:
     name, kind = identifier(column.colname), base(column.typeName) if column.typeName else ""
     constraints = {constraint.contype: constraint for constraint in column.constraints or ()}
     given = constraints.get(_KIND.CONSTR_DEFAULT)
@@ -107,7 +107,7 @@ def _added(table: Name, column: Any, catalog: Catalog) -> Iterator[Hit]:
         yield _required(table, name, column)
 
 
-def _volatile(expression: Any, catalog: Catalog) -> str | None:
+def _volatile(expression: Any, catalog: Schema) -> str | None:
     """Name the first function of an expression that is or may be volatile."""
     for node in walk(expression):
         if isinstance(node, ast.FuncCall) and node.funcname:
@@ -180,7 +180,7 @@ def _required(table: Name, name: str, column: Any) -> Hit:
     )
 
 
-def _changed(table: Name, command: Any, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def _changed(table: Name, command: Any, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     new = command.def_
     old = catalog.column_type(table, command.name)
     using = new.raw_default

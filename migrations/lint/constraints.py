@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from pglast import ast, enums
 
 from migrations.lint.indexes import OUTSIDE
+from migrations.lint.parser import dotted, identifier, names_of, relation, sql_of
 from migrations.lint.rule import ALTER_TABLE, Hit, Level, Lock, Rule
-from migrations.lint.source import dotted, identifier, names_of, relation, sql_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrations.lint.catalog import Catalog, Place
-    from migrations.lint.source import Name, Statement
+    from migrations.lint.parser import Name, ParsedStatement
+    from migrations.lint.schema import Schema, StatementContext
 
 CHECK_NOT_VALID = Rule(
     "check-not-valid",
@@ -86,7 +86,7 @@ _KIND = enums.ConstrType
 _LATER = "-- in a later migration, so in a transaction of its own:"
 
 
-def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def check(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     """Give the constraints that a statement checks under a lock."""
     match statement.node:
         case ast.AlterTableStmt(objtype=enums.ObjectType.OBJECT_TABLE) as node:
@@ -98,7 +98,7 @@ def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]
             yield from _domain(node)
 
 
-def _command(table: Name, command: Any, commands: Any, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def _command(table: Name, command: Any, commands: Any, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     match command.subtype:
         case _AT.AT_AddConstraint:
             yield from _added(table, command.def_, catalog)
@@ -112,7 +112,7 @@ def _command(table: Name, command: Any, commands: Any, place: Place, catalog: Ca
             yield from _validated(table, command.name, commands, place, catalog)
 
 
-def _validated(table: Name, name: str, commands: Any, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def _validated(table: Name, name: str, commands: Any, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     here = [c.def_ for c in commands if c.subtype == _AT.AT_AddConstraint and c.def_.conname == name]
     before = catalog.unvalidated(table, name)
     if here:
@@ -130,7 +130,7 @@ def _validated(table: Name, name: str, commands: Any, place: Place, catalog: Cat
     )
 
 
-def _added(table: Name, constraint: Any, catalog: Catalog) -> Iterator[Hit]:
+def _added(table: Name, constraint: Any, catalog: Schema) -> Iterator[Hit]:
     if constraint.skip_validation or (
         constraint.contype in {_KIND.CONSTR_CHECK, _KIND.CONSTR_FOREIGN} and _off(constraint)
     ):
@@ -194,7 +194,7 @@ def _check(table: Name, constraint: str, expression: str) -> Hit:
     )
 
 
-def _foreign(table: Name, constraint: Any, definition: str, catalog: Catalog | None = None) -> Hit:
+def _foreign(table: Name, constraint: Any, definition: str, catalog: Schema | None = None) -> Hit:
     other = relation(constraint.pktable)
     columns = "_".join(key.sval for key in constraint.fk_attrs or ())
     named = identifier(constraint.conname or (f"{table.name}_{columns}_fkey" if columns else "NAME"))

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
+from migrations.lint.parser import Name, dotted, relation, sql_of
 from migrations.lint.rule import LOCKING, Hit, Level, Lock, Rule
-from migrations.lint.source import Name, dotted, relation, sql_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrations.lint.catalog import Catalog, Place
-    from migrations.lint.source import Statement
+    from migrations.lint.parser import ParsedStatement
+    from migrations.lint.schema import Schema, StatementContext
 
 _VERBS = re.compile(
     r"(create\s+(?:unique\s+)?index|drop\s+index|reindex\s+(?:\([^)]*\)\s*)?(?:index|table|schema|database|system)"
@@ -63,7 +63,7 @@ _WHOLE = {
 }
 
 
-def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def check(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     """Give what a statement does to indexes that are in use."""
     node = statement.node
     match node:
@@ -92,7 +92,7 @@ def concurrently(node: Any) -> bool:
     return isinstance(node, ast.IndexStmt | ast.DropStmt) and bool(node.concurrent)
 
 
-def _create(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def _create(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     node = statement.node
     name = relation(node.relation)
     if catalog.is_new(name, place.file):
@@ -111,7 +111,7 @@ def _create(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hi
     yield Hit(INDEX_NOT_CONCURRENT, f"CREATE INDEX blocks every write to {name} until it is built", safe, (str(name),))
 
 
-def _drop(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def _drop(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     old: list[Name] = []
     tables: list[str] = []
     for index in map(dotted, statement.node.objects):
@@ -129,7 +129,7 @@ def _drop(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]
         )
 
 
-def _reindex(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def _reindex(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     node = statement.node
     if node.kind in _WHOLE or node.relation is None:
         named, tables = "", ("every table of it",)
@@ -148,7 +148,7 @@ def _reindex(statement: Statement, place: Place, catalog: Catalog) -> Iterator[H
     )
 
 
-def _with_concurrently(statement: Statement) -> str:
+def _with_concurrently(statement: ParsedStatement) -> str:
     """Write a statement with CONCURRENTLY, as its author wrote the rest."""
     text, found = _VERBS.subn(r"\1 CONCURRENTLY", statement.text, count=1)
     if found:

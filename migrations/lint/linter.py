@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 from pglast import ast
 
-from migrations.lint import advice, columns, constraints, indexes, removals, suppression, tables, transactions, writes
-from migrations.lint.blocks import inside
-from migrations.lint.catalog import Catalog, Place
+from migrations.lint import advice, columns, constraints, drops, indexes, suppression, tables, transactions, writes
 from migrations.lint.finding import Finding, found
+from migrations.lint.parser import ScriptError, comments, statements
+from migrations.lint.plpgsql import inside
 from migrations.lint.rule import Hit, Level, Rule
-from migrations.lint.source import ScriptError, comments, statements
+from migrations.lint.schema import Schema, StatementContext
 from migrations.lint.transactions import BEGINS, ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from migrations.files import Migration, Problem, Script
-    from migrations.lint.source import Statement
+    from migrations.core.migration import Migration, Problem, SectionBody
+    from migrations.lint.parser import ParsedStatement
 
 FILE = Rule(
     "file",
@@ -45,7 +45,7 @@ MISSING_DOWN = Rule(
     "Without a down section the migration cannot be undone by `ledgergate migrate down`.",
     "docs/lint.md",
 )
-_FAMILIES = (indexes, constraints, columns, removals, tables, writes, transactions, advice)
+_FAMILIES = (indexes, constraints, columns, drops, tables, writes, transactions, advice)
 RULES: tuple[Rule, ...] = (
     *(rule for family in _FAMILIES for rule in family.RULES),
     *(FILE, SYNTAX, MISSING_DOWN),
@@ -68,12 +68,12 @@ def lint(files: Sequence[File]) -> list[Finding]:
     Args:
         files: The migrations of a directory, in order.
     """
-    catalog, transactions_begun = Catalog(), count(1)
+    catalog, transactions_begun = Schema(), count(1)
     before = [file.migration.revision for file in files]
     previous = {new: old for old, new in pairwise(before)}
     findings: list[Finding] = []
     for number, file in enumerate(files):
-        walk = _Walk(
+        walk = _FileLinter(
             file, number, previous.get(file.migration.revision, file.migration.revision), catalog, transactions_begun
         )
         findings += walk.findings()
@@ -85,10 +85,10 @@ def unusable(problems: Iterable[Problem]) -> list[Finding]:
     return sorted(Finding(problem.path, problem.line, 0, FILE.name, FILE.level, problem.text) for problem in problems)
 
 
-class _Walk:
+class _FileLinter:
     """The way through one file."""
 
-    def __init__(self, file: File, number: int, previous: str, catalog: Catalog, begun: Iterator[int]) -> None:
+    def __init__(self, file: File, number: int, previous: str, catalog: Schema, begun: Iterator[int]) -> None:
         self._file = file
         self._number = number
         self._previous = previous
@@ -129,7 +129,7 @@ class _Walk:
         if migration.down is None or (migration.down.sql and spans == len(self._spans)):
             yield _line_start(self._file.text, migration.up.line), _missing_down()
 
-    def _section(self, script: Script, *, is_down: bool) -> Iterator[tuple[int, Hit]]:
+    def _section(self, script: SectionBody, *, is_down: bool) -> Iterator[tuple[int, Hit]]:
         sql = script.sql or ""
         offset = self._file.text.find(sql, _line_start(self._file.text, script.line))
         try:
@@ -139,7 +139,7 @@ class _Walk:
             yield offset + error.position, Hit(SYNTAX, str(error), ())
             return
         self._spans += [(offset + statement.position, offset + statement.end) for statement in parsed]
-        catalog = Catalog() if is_down else self._catalog
+        catalog = Schema() if is_down else self._catalog
         for outer, place in self._places(script, parsed):
             for statement in (outer, *inside(outer)[0]):
                 for family in _FAMILIES:
@@ -151,7 +151,9 @@ class _Walk:
                     catalog.locked = place.transaction, table
                 catalog.record(statement.node, place)
 
-    def _places(self, script: Script, parsed: Sequence[Statement]) -> Iterator[tuple[Statement, Place]]:
+    def _places(
+        self, script: SectionBody, parsed: Sequence[ParsedStatement]
+    ) -> Iterator[tuple[ParsedStatement, StatementContext]]:
         """Give each statement with the transaction that it runs in."""
         transaction = next(self._begun) if script.transactional else None
         rest = tuple(statement.node for statement in parsed)
@@ -159,7 +161,7 @@ class _Walk:
             control = statement.node.kind if isinstance(statement.node, ast.TransactionStmt) else None
             yield (
                 statement,
-                Place(
+                StatementContext(
                     file=self._number,
                     transaction=transaction,
                     transactional=script.transactional,

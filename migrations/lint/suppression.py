@@ -11,7 +11,7 @@ from migrations.lint.rule import Hit, Level, Rule
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from migrations.lint.source import Comment
+    from migrations.lint.parser import Comment
 
 BAD_ALLOW = Rule(
     "bad-allow",

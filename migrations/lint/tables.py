@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
+from migrations.lint.parser import identifier, relation
 from migrations.lint.rule import ALTER_TABLE, LOCKING, Hit, Level, Lock, Rule
-from migrations.lint.source import identifier, relation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrations.lint.catalog import Catalog, Place
-    from migrations.lint.source import Name, Statement
+    from migrations.lint.parser import Name, ParsedStatement
+    from migrations.lint.schema import Schema, StatementContext
 
 TABLE_REWRITE = Rule(
     "table-rewrite",
@@ -79,7 +79,7 @@ _MODES = {  # LockStmt.mode counts the modes from the weakest on, see lockdefs.h
 }
 
 
-def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def check(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     """Give the tables that a statement keeps to itself."""
     node = statement.node
     match node:
@@ -109,11 +109,11 @@ def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]
                 yield from chain.from_iterable(_altered(name, command) for command in node.cmds or ())
 
 
-def _old(relations: Any, place: Place, catalog: Catalog) -> list[str]:
+def _old(relations: Any, place: StatementContext, catalog: Schema) -> list[str]:
     return [str(name) for name in map(relation, relations or ()) if not catalog.is_new(name, place.file)]
 
 
-def _locked(node: Any, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def _locked(node: Any, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     mode = _MODES[node.mode]
     safe = ("-- without it: each statement takes the lock that it needs; keep transactions short",)
     for table in _old(node.relations, place, catalog):
@@ -127,7 +127,7 @@ def _delete(table: str) -> tuple[str, ...]:
     )
 
 
-def _copied(node: Any, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def _copied(node: Any, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     if isinstance(node, ast.ClusterStmt):
         verb, relations = "CLUSTER", [node.relation] if node.relation else []
     elif any(option.defname == "full" and _is_on(option) for option in node.options or ()):
@@ -172,7 +172,7 @@ def _altered(table: Name, command: Any) -> Iterator[Hit]:
         )
 
 
-def _partition(node: Any, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def _partition(node: Any, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     for parent in _old(node.inhRelations, place, catalog):
         partition = relation(node.relation)
         yield Hit(

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from pglast import ast, enums
 
 from migrations.lint.indexes import OUTSIDE, concurrently
+from migrations.lint.parser import walk
 from migrations.lint.rule import Hit, Level, Rule
-from migrations.lint.source import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrations.lint.catalog import Catalog, Place
-    from migrations.lint.source import Statement
+    from migrations.lint.parser import ParsedStatement
+    from migrations.lint.schema import Schema, StatementContext
 
 CANNOT_RUN_IN_TRANSACTION = Rule(
     "cannot-run-in-transaction",
@@ -70,7 +70,7 @@ _SETS = {
 _RESETS = {enums.VariableSetKind.VAR_RESET, enums.VariableSetKind.VAR_SET_DEFAULT}
 
 
-def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def check(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     """Give what does not fit the transaction."""
     node = statement.node
     if place.transaction is not None and (what := _refused_inside(node)):
@@ -127,7 +127,7 @@ def _repeatable(node: Any) -> bool:
             return False
 
 
-def _control(node: Any, place: Place) -> Iterator[Hit]:
+def _control(node: Any, place: StatementContext) -> Iterator[Hit]:
     if node.kind not in BEGINS | ENDS:
         return
     verb = node.kind.name.removeprefix("TRANS_STMT_")
@@ -143,7 +143,7 @@ def _control(node: Any, place: Place) -> Iterator[Hit]:
         )
 
 
-def _set(statement: Statement, place: Place) -> Iterator[Hit]:
+def _set(statement: ParsedStatement, place: StatementContext) -> Iterator[Hit]:
     node = statement.node
     name, local = _variable(node)
     if name is None or name in {"transaction", "constraints"}:
@@ -181,7 +181,7 @@ def _undoes(node: Any, name: str) -> bool:
     )
 
 
-def _value_used(statement: Statement, transaction: int, catalog: Catalog) -> Iterator[Hit]:
+def _value_used(statement: ParsedStatement, transaction: int, catalog: Schema) -> Iterator[Hit]:
     for node in walk(statement.node):
         match node:
             case ast.A_Const(val=ast.String(sval=str(value))) if catalog.value_added_in(value) == transaction:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
+from migrations.lint.parser import relation, walk
 from migrations.lint.rule import LOCKING, Hit, Level, Rule
-from migrations.lint.source import relation, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrations.lint.catalog import Catalog, Place
-    from migrations.lint.source import Name, Statement
+    from migrations.lint.parser import Name, ParsedStatement
+    from migrations.lint.schema import Schema, StatementContext
 
 MIXED_DDL_DML = Rule(
     "mixed-ddl-dml",
@@ -38,7 +38,7 @@ _WEAK = {_AT.AT_ValidateConstraint, _AT.AT_SetStatistics, _AT.AT_AttachPartition
 _QUERIES = ast.SelectStmt | ast.InsertStmt | ast.UpdateStmt | ast.DeleteStmt | ast.MergeStmt
 
 
-def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]:
+def check(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
     """Give the rows that a statement writes in bulk."""
     if not isinstance(statement.node, _QUERIES):
         return
@@ -62,7 +62,7 @@ def check(statement: Statement, place: Place, catalog: Catalog) -> Iterator[Hit]
             )
 
 
-def locks(node: Any, place: Place, catalog: Catalog) -> Name | None:
+def locks(node: Any, place: StatementContext, catalog: Schema) -> Name | None:
     """Give the existing table that a statement keeps others from until its transaction ends."""
     match node:
         case ast.AlterTableStmt(objtype=enums.ObjectType.OBJECT_TABLE, cmds=(_, *_) as commands) if any(

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from migrations.address import Address
 from migrations.dialects import NATIVE
-from migrations.reader import Pace, Watcher
-from migrations.source import Source
-from migrations.statements import bind, load
+from migrations.postgres.address import Address
+from migrations.reader.reader import LedgerSource
+from migrations.reader.watcher import LedgerWatcher, PollIntervals
+from migrations.sql.statements import bind, load
 
 if TYPE_CHECKING:
-    from migrations.reading import Reading
+    from migrations.core.snapshot import LedgerSnapshot
     from tests.postgres import Postgres
 
 SQL = {name: bind(text, table=NATIVE.relation()) for name, text in load("ledgergate").items()}
@@ -33,9 +33,11 @@ async def test_it_always_comes_back_to_the_truth(own_postgres: Postgres, seed: i
     url = own_postgres.create_database()
     connection = await asyncpg.connect(url)
     await connection.execute(SQL["create"])
-    told: list[Reading] = []
-    pace = Pace(urgent=0.05, idle=0.2, slowest=0.5, retry=0.02, retry_slowest=0.2)
-    watcher = Watcher(Source(Address.from_url(url), NATIVE), on_change=told.append, jitter=chance.random, pace=pace)
+    told: list[LedgerSnapshot] = []
+    pace = PollIntervals(urgent=0.05, idle=0.2, slowest=0.5, retry=0.02, retry_slowest=0.2)
+    watcher = LedgerWatcher(
+        LedgerSource(Address.from_url(url), NATIVE), on_change=told.append, jitter=chance.random, pace=pace
+    )
     task = asyncio.create_task(watcher.run())
     names: list[str] = []
     try:
@@ -68,7 +70,7 @@ async def test_it_always_comes_back_to_the_truth(own_postgres: Postgres, seed: i
     assert all(set(older.applied) <= set(newer.applied) for older, newer in pairwise(ledgers))
 
 
-async def until_true(watcher: Watcher, names: list[str], task: asyncio.Task[None]) -> None:
+async def until_true(watcher: LedgerWatcher, names: list[str], task: asyncio.Task[None]) -> None:
     began = time.monotonic()
     while True:
         assert not task.done(), task

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from migrations.cli import migrate
+from migrations.cli.main import migrate
 from tests.cluster.cliscale import LEDGERGATE
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.installation import Installation

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations import lock
+from migrations.postgres import advisory_lock
 from tests.integration.test_exec import KNEX
 from tests.integration.test_foreign_views import ADD
 from tests.integration.test_wait import line
@@ -115,7 +115,7 @@ async def test_what_cannot_be_taken_over(shop: Ledgergate, connection: Connectio
 async def test_the_other_tool_is_kept_out(shop: Ledgergate, connection: Connection) -> None:
     """While `exec` runs it, nothing is taken over: it is waited for, and in the end exit 4 says who is at work."""
     await connection.execute("set application_name = 'ledgergate pod-9'")
-    await connection.fetchval("select pg_advisory_lock($1)", lock.key('"public"."knex_migrations"'))
+    await connection.fetchval("select pg_advisory_lock($1)", advisory_lock.lock_key('"public"."knex_migrations"'))
     done = shop("baseline", "--from", "knex", "--lock-timeout", "0.1")
     assert done.returncode == 4
     assert "it is held by pod-9" in done.stderr

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations.child import ChildError, ending, find
+from migrations.tools.process import ChildError, describe_exit, require_program
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CODE = """
 import asyncio, signal, sys
-from migrations.child import Child
+from migrations.tools.process import ChildProcess
 
 async def main():
     child = Child(["sh", "-c", *sys.argv[2:]], grace=float(sys.argv[1]))
@@ -80,17 +80,17 @@ def test_it_ends_as_its_command_does(tmp_path: Path, script: str, end: str) -> N
 
 def test_an_end_is_told_without_arguments() -> None:
     """They may hold secrets."""
-    assert ending(("/usr/bin/npx", "--password", "x"), 7) == "npx exited with 7"
-    assert ending(("npx",), -9) == "npx was ended by SIGKILL"
+    assert describe_exit(("/usr/bin/npx", "--password", "x"), 7) == "npx exited with 7"
+    assert describe_exit(("npx",), -9) == "npx was ended by SIGKILL"
 
 
 def test_a_program_that_is_not_there_is_told() -> None:
     """Before anybody waits for a lock; on PATH or where it was named."""
     with pytest.raises(ChildError, match="no 'no-such-program' on PATH"):
-        find(("no-such-program",))
+        require_program(("no-such-program",))
     with pytest.raises(ChildError, match="no '/no/such/program' there"):
-        find(("/no/such/program",))
-    find(("sh",))
+        require_program(("/no/such/program",))
+    require_program(("sh",))
 
 
 def test_a_signal_reaches_what_the_command_has_started(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from migrations.address import Address
-from migrations.database import connect
+from migrations.core.ledger import State
 from migrations.dialects import find
 from migrations.dialects.dialect import LedgerUnreadable
-from migrations.ledger import State
-from migrations.presence import running
-from migrations.source import Source, locate, read
+from migrations.postgres.address import Address
+from migrations.postgres.session import connect
+from migrations.reader.activity import find_active_migration
+from migrations.reader.reader import LedgerSource, locate_ledger, read_ledger
 from tests.tools.reading import PATIENCE, reading
 
 if TYPE_CHECKING:
@@ -175,11 +175,11 @@ async def test_a_known_key_tells_that_the_tool_runs(name: str, database: str, co
     address = Address.from_url(database)
     session = await connect(address, timeout=10, application_name="reading")
     try:
-        location = await locate(session, Source(address, find(name)), limit=PATIENCE)
-        assert await running(session, location) is None
+        location = await locate_ledger(session, LedgerSource(address, find(name)), limit=PATIENCE)
+        assert await find_active_migration(session, location) is None
         (key,) = find(name).keys(location.place)
         await connection.execute("select pg_advisory_lock($1)", key)
-        assert await running(session, location) is not None
+        assert await find_active_migration(session, location) is not None
     finally:
         await session.close()
 
@@ -206,6 +206,6 @@ async def test_a_namesakes_table_is_refused(
     session = await connect(address, timeout=10, application_name="reading")
     try:
         with pytest.raises(LedgerUnreadable, match=f"is no {name} ledger.*looks like that of {likely}"):
-            await read(session, Source(address, find(name)), limit=PATIENCE)
+            await read_ledger(session, LedgerSource(address, find(name)), limit=PATIENCE)
     finally:
         await session.close()

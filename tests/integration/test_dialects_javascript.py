@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations.address import Address
-from migrations.database import connect
+from migrations.core.ledger import State
+from migrations.core.snapshot import ActiveMigration, RowLock
 from migrations.dialects import find
-from migrations.ledger import State
-from migrations.presence import row_lock, running
-from migrations.reading import RowLock, Run
-from migrations.source import Reader, Source, locate
+from migrations.postgres.address import Address
+from migrations.postgres.session import connect
+from migrations.reader.activity import find_active_migration, read_row_lock
+from migrations.reader.reader import LedgerReader, LedgerSource, locate_ledger
 from tests.tools import driver
 from tests.tools.reading import PATIENCE
 from tests.tools.story import MIGRATIONS, Story, Write
@@ -110,9 +110,9 @@ async def test_prisma_records_what_failed(tmp_path: Path, database: str, connect
     (tmp_path / "migrations").mkdir()
     files = _prisma(tmp_path / "migrations")
     await connection.execute("set application_name = 'migrating'")
-    source = Source(Address.from_url(database), find("prisma"))
+    source = LedgerSource(Address.from_url(database), find("prisma"))
     session = await connect(source.address, timeout=10, application_name="test")
-    reader = Reader(session, source)
+    reader = LedgerReader(session, source)
     with driver.javascript("prisma", tmp_path, database) as tool:
         await Story("prisma", tool, files, database).tell(reverts=False, dirty=State.FAILED)
         dirty = (await reader.read(limit=PATIENCE)).dirty
@@ -120,7 +120,7 @@ async def test_prisma_records_what_failed(tmp_path: Path, database: str, connect
         assert "division by zero" in (dirty.error or "")
         await connection.execute("select pg_advisory_lock(72707369)")
         await _is(reader, files[3], State.RUNNING)
-        assert (await running(session, location_of(reader))) == Run("migrating")
+        assert (await find_active_migration(session, location_of(reader))) == ActiveMigration("migrating")
         await connection.execute("select pg_advisory_unlock(72707369)")
         await _is(reader, files[3], State.FAILED)
         # What `prisma migrate resolve --rolled-back` writes; then the mended migration is a row of its own.
@@ -135,14 +135,14 @@ async def test_prisma_records_what_failed(tmp_path: Path, database: str, connect
     await session.close()
 
 
-async def _is(reader: Reader, name: str, state: State) -> None:
+async def _is(reader: LedgerReader, name: str, state: State) -> None:
     """A dirty ledger is read again although no row has changed."""
     dirty = (await reader.read(limit=PATIENCE)).dirty
     assert dirty is not None
     assert (dirty.revision, dirty.state) == (name, state)
 
 
-def location_of(reader: Reader) -> Location:
+def location_of(reader: LedgerReader) -> Location:
     """Where the reader found the ledger."""
     assert reader.location is not None
     return reader.location
@@ -152,17 +152,17 @@ async def test_knexs_lock_row_is_read_and_freed(tmp_path: Path, database: str, c
     """A killed run leaves `is_locked = 1`: it is told, and what the dialect says of freeing it makes knex run again."""
     (tmp_path / "migrations").mkdir()
     _knex(tmp_path / "migrations")
-    source = Source(Address.from_url(database), find("knex"))
+    source = LedgerSource(Address.from_url(database), find("knex"))
     session = await connect(source.address, timeout=10, application_name="test")
-    assert await row_lock(session, await locate(session, source, limit=PATIENCE)) is None
+    assert await read_row_lock(session, await locate_ledger(session, source, limit=PATIENCE)) is None
     with driver.javascript("knex", tmp_path, database) as tool:
         tool("to", count=1)
-        location = await locate(session, source, limit=PATIENCE)
-        assert await row_lock(session, location) is None
+        location = await locate_ledger(session, source, limit=PATIENCE)
+        assert await read_row_lock(session, location) is None
         await connection.execute("update knex_migrations_lock set is_locked = 1")
-        assert await row_lock(session, location) == RowLock()
+        assert await read_row_lock(session, location) == RowLock()
         assert tool("to", count=2).error is not None
         await connection.execute(location.dialect.clear_lock(location.place) or "")
-        assert await row_lock(session, location) is None
+        assert await read_row_lock(session, location) is None
         assert tool("to", count=2).error is None
     await session.close()

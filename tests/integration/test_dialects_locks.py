@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations.address import Address
-from migrations.database import connect
+from migrations.core.ledger import State
+from migrations.core.revision import canonical
 from migrations.dialects import find
-from migrations.ledger import State
-from migrations.presence import row_lock, running
-from migrations.revision import canonical
-from migrations.source import Source, locate, read
+from migrations.postgres.address import Address
+from migrations.postgres.session import connect
+from migrations.reader.activity import find_active_migration, read_row_lock
+from migrations.reader.reader import LedgerSource, locate_ledger, read_ledger
 from tests.tools.projects import PROJECTS
 from tests.tools.reading import PATIENCE
 from tests.tools.start import start
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from migrations.database import Session
+    from migrations.postgres.session import Session
     from tests.tools.driver import Answer, Tool
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -79,17 +79,17 @@ async def test_the_tools_lock_tells_that_it_runs(
     first, second = (canonical(file) for file in PROJECTS[name](tmp_path / "migrations", MIGRATIONS))
     with start(name, tmp_path, database) as tool:
         async with session(database) as (opened, address):
-            source = Source(address, find(name))
+            source = LedgerSource(address, find(name))
             async with busy(tool, connection) as task:
-                location = await locate(opened, source, limit=PATIENCE)
-                assert await running(opened, location) is not None
-                ledger = await read(opened, source, limit=PATIENCE)
+                location = await locate_ledger(opened, source, limit=PATIENCE)
+                assert await find_active_migration(opened, location) is not None
+                ledger = await read_ledger(opened, source, limit=PATIENCE)
                 assert ledger.contains(first)
                 assert not ledger.contains(second)
                 assert (ledger.dirty and ledger.dirty.state) == (State.RUNNING if name == "golang-migrate" else None)
             assert (await task).error is None
-            assert await running(opened, location) is None
-            ledger = await read(opened, source, limit=PATIENCE)
+            assert await find_active_migration(opened, location) is None
+            ledger = await read_ledger(opened, source, limit=PATIENCE)
             assert ledger.contains(second)
             assert ledger.dirty is None
 
@@ -103,7 +103,7 @@ async def test_golang_migrate_that_died_has_failed(tmp_path: Path, database: str
             async with busy(tool, connection) as task:
                 await connection.execute("select pg_terminate_backend($1)", await connection.fetchval(WAITS))
             assert (await task).error is not None
-            ledger = await read(opened, Source(address, find("golang-migrate")), limit=PATIENCE)
+            ledger = await read_ledger(opened, LedgerSource(address, find("golang-migrate")), limit=PATIENCE)
             assert ledger.dirty is not None
             assert (ledger.dirty.revision, ledger.dirty.state) == ("20250101000002", State.FAILED)
 
@@ -114,19 +114,19 @@ async def test_liquibases_lock_is_a_row(tmp_path: Path, database: str, connectio
     PROJECTS["liquibase"](tmp_path / "migrations", MIGRATIONS)
     with start("liquibase", tmp_path, database) as tool:
         async with session(database) as (opened, address):
-            source = Source(address, find("liquibase"))
+            source = LedgerSource(address, find("liquibase"))
             async with busy(tool, connection):
-                location = await locate(opened, source, limit=PATIENCE)
-                lock = await row_lock(opened, location)
+                location = await locate_ledger(opened, source, limit=PATIENCE)
+                lock = await read_row_lock(opened, location)
                 assert lock is not None
                 assert lock.holder
                 assert lock.since is not None
                 assert abs(datetime.now(UTC) - lock.since) < timedelta(minutes=5)
-            assert await row_lock(opened, location) is None
+            assert await read_row_lock(opened, location) is None
             await connection.execute("update databasechangeloglock set locked = true, lockedby = 'a pod that is gone'")
-            lock = await row_lock(opened, location)
+            lock = await read_row_lock(opened, location)
             assert lock is not None
             assert lock.holder == "a pod that is gone"
             await connection.execute(location.dialect.clear_lock(location.place) or "")
-            assert await row_lock(opened, location) is None
+            assert await read_row_lock(opened, location) is None
             assert tool("all").error is None

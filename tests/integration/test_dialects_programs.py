@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from migrations.core.ledger import Position, State
 from migrations.dialects import find
-from migrations.dialects.dialect import Place
-from migrations.ledger import Position, State
+from migrations.dialects.dialect import LedgerTable
 from tests.tools.maven import jvm
 from tests.tools.projects import PROJECTS
 from tests.tools.reading import reading
@@ -178,7 +178,7 @@ async def test_what_sqlx_calls_partially_applied_is_dirty(
         assert ledger.unsettled(files[2]) is ledger.dirty
         assert ledger.unsettled(files[1]) is None
         # As its library does while it runs; the key is beyond 32 bits.
-        (key,) = find("sqlx").keys(Place(await connection.fetchval("select current_database()"), "public", ""))
+        (key,) = find("sqlx").keys(LedgerTable(await connection.fetchval("select current_database()"), "public", ""))
         await connection.execute("select pg_advisory_lock($1)", key)
         ledger = await reading("sqlx", database)
         assert (ledger.dirty and ledger.dirty.state) == State.RUNNING

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations.address import Address
-from migrations.database import connect
+from migrations.core.ledger import Ledger, Position
 from migrations.dialects import find
-from migrations.ledger import Ledger, Position
-from migrations.presence import row_lock
-from migrations.source import Reader, Source, locate
+from migrations.postgres.address import Address
+from migrations.postgres.session import connect
+from migrations.reader.activity import read_row_lock
+from migrations.reader.reader import LedgerReader, LedgerSource, locate_ledger
 from tests.tools import driver
 from tests.tools.reading import PATIENCE
 from tests.tools.story import MIGRATIONS, Story, Write
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from migrations.database import Session
+    from migrations.postgres.session import Session
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -73,22 +73,22 @@ async def test_a_tools_ledger_is_read_as_the_tool_reads_it(
 
 async def test_yoyos_lock_outlives_a_killed_process(tmp_path: Path, database: str, connection: Connection) -> None:
     """The row says which process and since when; what the dialect says of clearing it makes the tool run again."""
-    source = Source(Address.from_url(database), find("yoyo"))
+    source = LedgerSource(Address.from_url(database), find("yoyo"))
     session = await connect(source.address, timeout=10, application_name="test")
     files = _yoyo(tmp_path)
     with driver.python("yoyo", tmp_path, database) as tool:
         tool("to", count=1)
-        location = await locate(session, source, limit=PATIENCE)
-        assert await row_lock(session, location) is None
+        location = await locate_ledger(session, source, limit=PATIENCE)
+        assert await read_row_lock(session, location) is None
         await connection.execute("insert into yoyo_lock (locked, ctime, pid) values (1, '2026-01-26 12:00', 4711)")
-        found = await row_lock(session, location)
+        found = await read_row_lock(session, location)
         assert found is not None
         assert found.holder == "process 4711"
         assert str(found.since) == "2026-01-26 12:00:00+00:00"
         clear = location.dialect.clear_lock(location.place)
         assert clear is not None
         await connection.execute(clear)
-        assert await row_lock(session, location) is None
+        assert await read_row_lock(session, location) is None
         assert len(tool("to", count=2).applied) == 2
     assert len(files) == 4
     await session.close()
@@ -137,8 +137,8 @@ async def session(database: str) -> AsyncIterator[Session]:
 async def test_alembics_heads_are_read_and_remembered(tmp_path: Path, database: str, session: Session) -> None:
     """One head, two branches, their merge, a failure, a downgrade: what was seen is known to be applied, no more."""
     _alembic(tmp_path)
-    source = Source(Address.from_url(database), find("alembic"))
-    reader, ledger = Reader(session, source), find("alembic").ledger([])
+    source = LedgerSource(Address.from_url(database), find("alembic"))
+    reader, ledger = LedgerReader(session, source), find("alembic").ledger([])
     assert await reader.read(limit=PATIENCE) == ledger
 
     async def after(act: str, **arguments: object) -> Ledger:
@@ -146,7 +146,9 @@ async def test_alembics_heads_are_read_and_remembered(tmp_path: Path, database: 
         read = await reader.read(limit=PATIENCE)
         assert list(read.applied) == answer.applied
         assert (answer.error is None) is (act != "all")
-        assert (await locate(session, Source(source.address, find("auto")), limit=PATIENCE)).dialect is find("alembic")
+        assert (
+            await locate_ledger(session, LedgerSource(source.address, find("auto")), limit=PATIENCE)
+        ).dialect is find("alembic")
         return read.remembering(ledger.applied)
 
     with driver.python("alembic", tmp_path, database) as tool:

@@ -10,9 +10,9 @@ import click
 import pytest
 import yaml
 
-from migrations.cli import migrate
-from migrations.flags import _SETTINGS
-from migrations.invocation import Exit
+from migrations.cli.exit_codes import Exit
+from migrations.cli.main import migrate
+from migrations.cli.options import _SETTINGS
 from tests.pages import DOCS, blocks, marked, walk
 
 if TYPE_CHECKING:

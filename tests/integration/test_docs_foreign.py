@@ -9,9 +9,9 @@ import click
 import pytest
 import yaml
 
-from migrations.cli import migrate
+from migrations.cli.exit_codes import Exit
+from migrations.cli.main import migrate
 from migrations.dialects import DIALECTS
-from migrations.invocation import Exit
 from tests.pages import DOCS, blocks, marked, walk
 from tests.tools import install
 

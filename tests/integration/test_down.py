@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations import lock
 from migrations.dialects import NATIVE
+from migrations.postgres import advisory_lock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,7 +165,7 @@ def test_with_nothing_applied_there_is_nothing_to_undo(ledgergate: Ledgergate) -
 async def test_who_cannot_get_the_lock_undoes_nothing(ledgergate: Ledgergate, connection: Connection) -> None:
     """Exit 4 while somebody else migrates."""
     fill(ledgergate)
-    await connection.fetchval("select pg_advisory_lock($1)", lock.key(NATIVE.relation()))
+    await connection.fetchval("select pg_advisory_lock($1)", advisory_lock.lock_key(NATIVE.relation()))
     assert ledgergate("down", "--lock-timeout", "0.2").returncode == 4
     assert len(await recorded(connection)) == 4
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations import lock
+from migrations.postgres import advisory_lock
 from tests import waiting
 from tests.integration.conftest import PROGRAM
 from tests.integration.test_child import alive, noted
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 KNEX = (
     "create table knex_migrations (id serial primary key, name varchar(255), batch integer, migration_time timestamptz)"
 )
-KEY = lock.key('"public"."knex_migrations"')
+KEY = advisory_lock.lock_key('"public"."knex_migrations"')
 HELD = "select exists (select from pg_locks where locktype = 'advisory' and objsubid = 1)"
 
 
@@ -247,5 +247,5 @@ def test_what_is_imported(ledgergate: Ledgergate) -> None:
         check=False,
     )
     imported = done.stderr.strip().split(",")
-    assert "migrations.foreign" in imported
+    assert "migrations.tools.execution" in imported
     assert not {"kubernetes_asyncio", "aiohttp", "pglast", "prometheus_client", "rich"} & set(imported)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations import lock
+from migrations.postgres import advisory_lock
 from tests.integration.test_exec import KNEX
 from tests.integration.test_wait import line, waiting
 
@@ -41,7 +41,7 @@ async def test_status_compares_the_directory_with_the_ledger(
     await connection.execute(KNEX_LOCK)
     await connection.execute("insert into knex_migrations_lock (is_locked) values (1)")
     await connection.execute("set application_name = 'ledgergate pod-9'")
-    await connection.fetchval("select pg_advisory_lock($1)", lock.key('"public"."knex_migrations"'))
+    await connection.fetchval("select pg_advisory_lock($1)", advisory_lock.lock_key('"public"."knex_migrations"'))
     done = shop("status", "--dialect", dialect)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[:6] == [

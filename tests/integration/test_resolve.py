@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations import lock
 from migrations.dialects import NATIVE
+from migrations.postgres import advisory_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +77,7 @@ async def test_a_run_that_was_killed(ledgergate: Ledgergate, connection: Connect
 async def test_not_while_its_run_is_alive(ledgergate: Ledgergate, connection: Connection) -> None:
     """Exit 4 while the lock is held, and the message says by whom; nothing is written."""
     await connection.execute("set application_name = 'ledgergate pod-9'")
-    await connection.fetchval("select pg_advisory_lock($1)", lock.key(NATIVE.relation()))
+    await connection.fetchval("select pg_advisory_lock($1)", advisory_lock.lock_key(NATIVE.relation()))
     done = ledgergate("resolve", ONE, "--rolled-back", "--lock-timeout", "0.2")
     assert done.returncode == 4
     assert "pod-9" in done.stderr

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from migrations.address import Address
-from migrations.database import connect
 from migrations.dialects import find
-from migrations.presence import row_lock
-from migrations.rowlock import clear
-from migrations.source import Source, locate
+from migrations.postgres.address import Address
+from migrations.postgres.session import connect
+from migrations.reader.activity import read_row_lock
+from migrations.reader.reader import LedgerSource, locate_ledger
+from migrations.tools.lock_table import clear_row_lock
 from tests.integration.test_exec import KNEX
 from tests.integration.test_foreign_views import KNEX_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from migrations.database import Session
     from migrations.dialects.detection import Location
-    from migrations.rowlock import Owner
+    from migrations.postgres.session import Session
+    from migrations.tools.lock_table import LockOwner
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -55,7 +55,7 @@ async def opened(url: str, dialect: str = "knex") -> AsyncIterator[tuple[Session
         address, timeout=10, application_name="ledgergate pod-1", settings={"lock_timeout": "200ms"}
     )
     try:
-        yield session, await locate(session, Source(address, find(dialect)))
+        yield session, await locate_ledger(session, LedgerSource(address, find(dialect)))
     finally:
         await session.close()
 
@@ -70,15 +70,15 @@ async def knex(database: str) -> str:
     return database
 
 
-async def cleared(url: str, *statements: str, name: str = "", dialect: str = "knex") -> Sequence[Owner]:
+async def cleared(url: str, *statements: str, name: str = "", dialect: str = "knex") -> Sequence[LockOwner]:
     """Try to free the lock while another session has run these statements."""
     other = await asyncpg.connect(url, server_settings={"application_name": name})
     for statement in statements:
         await other.execute(statement)
     try:
         async with opened(url, dialect) as (session, location):
-            owners = await clear(session, location)
-            assert (await row_lock(session, location) is None) is (not owners)
+            owners = await clear_row_lock(session, location)
+            assert (await read_row_lock(session, location) is None) is (not owners)
             return owners
     finally:
         await other.close()
@@ -145,11 +145,11 @@ async def test_a_session_that_we_may_not_look_into(knex: str, roles: tuple[str, 
     try:
         async with opened(ours) as (session, location):
             await setup.execute(f"grant update on knex_migrations_lock to {name}")
-            owners = await clear(session, location)
+            owners = await clear_row_lock(session, location)
             reason = f"is one of role {name}, whose statements we may not see"
             assert reason in [owner.reason for owner in owners]
             await setup.execute(f"revoke update on knex_migrations_lock from {name}")
-            owners = await clear(session, location)
+            owners = await clear_row_lock(session, location)
             assert reason not in [owner.reason for owner in owners]
     finally:
         await other.close()
@@ -165,9 +165,9 @@ async def test_the_other_tools_that_lock_by_a_row(database: str, dialect: str, s
     await other.execute(setup)
     await other.close()
     async with opened(database, dialect) as (session, location):
-        taken = await row_lock(session, location)
+        taken = await read_row_lock(session, location)
         assert taken is not None
         assert holder in str(taken.holder)
         assert taken.since is not None
-        assert await clear(session, location) == ()
-        assert await row_lock(session, location) is None
+        assert await clear_row_lock(session, location) == ()
+        assert await read_row_lock(session, location) is None

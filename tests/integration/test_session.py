@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations import lock
-from migrations.address import Address
-from migrations.database import (
+from migrations.postgres import advisory_lock
+from migrations.postgres.address import Address
+from migrations.postgres.errors import (
     ColumnMissing,
     ConnectionLost,
     ServerReadOnly,
-    Session,
     StatementFailed,
     TableMissing,
     TimedOut,
-    connect,
 )
+from migrations.postgres.session import Session, connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -117,18 +116,20 @@ async def test_settings_that_the_server_does_not_know_are_left_out(session: Sess
     assert await session.value("show work_mem") == "5MB"
 
 
-@pytest.mark.parametrize("number", [lock.key('"public"."ledgergate_migrations"'), 0, 1, -1, 2**63 - 1, -(2**63)])
+@pytest.mark.parametrize(
+    "number", [advisory_lock.lock_key('"public"."ledgergate_migrations"'), 0, 1, -1, 2**63 - 1, -(2**63)]
+)
 async def test_one_holds_the_lock_and_everybody_sees_who(session: Session, other: Session, number: int) -> None:
     """The second does not get it and can tell who has it; after the block it is free, though the session goes on."""
-    async with lock.attempt(session, number) as held:
+    async with advisory_lock.try_lock(session, number) as held:
         assert held
-        async with lock.attempt(other, number) as also:
+        async with advisory_lock.try_lock(other, number) as also:
             assert not also
-        holder = await lock.holder(other, number)
+        holder = await advisory_lock.find_holder(other, number)
         assert holder is not None
         assert (holder.pid, holder.application) == (await session.value("select pg_backend_pid()"), "first")
         assert str(holder).startswith("first (backend ")
-        assert await lock.holder(other, number ^ 1) is None
-    assert await lock.holder(session, number) is None
-    async with lock.attempt(other, number) as held:
+        assert await advisory_lock.find_holder(other, number ^ 1) is None
+    assert await advisory_lock.find_holder(session, number) is None
+    async with advisory_lock.try_lock(other, number) as held:
         assert held

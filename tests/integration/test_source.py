@@ -12,23 +12,24 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from migrations import lock
-from migrations.address import Address
-from migrations.database import PermissionMissing, StatementFailed, connect
+from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
 from migrations.dialects import NATIVE, find
 from migrations.dialects.catalogue import described
 from migrations.dialects.dialect import LedgerUnreadable
-from migrations.presence import running
-from migrations.reader import Pace, Watcher
-from migrations.reading import Fault, Reading, Run
-from migrations.source import Reader, Source, locate, read
-from migrations.statements import bind, load
+from migrations.postgres import advisory_lock
+from migrations.postgres.address import Address
+from migrations.postgres.errors import PermissionMissing, StatementFailed
+from migrations.postgres.session import connect
+from migrations.reader.activity import find_active_migration
+from migrations.reader.reader import LedgerReader, LedgerSource, locate_ledger, read_ledger
+from migrations.reader.watcher import LedgerWatcher, PollIntervals
+from migrations.sql.statements import bind, load
 from tests.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from migrations.database import Session
+    from migrations.postgres.session import Session
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -51,8 +52,8 @@ async def soon(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
-def source(url: str, dialect: str, schema: str | None = None, table: str | None = None) -> Source:
-    return Source(Address.from_url(url), find(dialect), schema, table)
+def source(url: str, dialect: str, schema: str | None = None, table: str | None = None) -> LedgerSource:
+    return LedgerSource(Address.from_url(url), find(dialect), schema, table)
 
 
 async def test_ten_thousand_rows_are_read_once() -> None:
@@ -64,7 +65,7 @@ async def test_ten_thousand_rows_are_read_once() -> None:
         insert = "insert into knex_migrations (name, batch) select 'm' || n, 1 from generate_series({}, {}) as n"
         await connection.execute(insert.format(1, 10_000))
         session = await connect(Address.from_url(url), timeout=10, application_name="reads")
-        reader = Reader(session, source(url, "knex"))
+        reader = LedgerReader(session, source(url, "knex"))
         seen = len(server.log)
 
         async def queries() -> list[str]:
@@ -100,15 +101,15 @@ async def test_an_unchanged_ledger_is_read_fast(database: str, session: Session,
     await connection.execute(KNEX.format("knex_migrations"))
     await connection.execute("insert into knex_migrations (name) select 'm' || n from generate_series(1, 10000) as n")
 
-    async def seconds(reader: Reader) -> float:
+    async def seconds(reader: LedgerReader) -> float:
         began = time.perf_counter()
         await reader.read()
         return time.perf_counter() - began
 
-    followed = Reader(session, source(database, "knex"))
+    followed = LedgerReader(session, source(database, "knex"))
     await followed.read()
     again = min([await seconds(followed) for _ in range(5)])
-    whole = min([await seconds(Reader(session, source(database, "knex"))) for _ in range(5)])
+    whole = min([await seconds(LedgerReader(session, source(database, "knex"))) for _ in range(5)])
     assert again < whole / 3
 
 
@@ -116,7 +117,7 @@ async def test_what_has_not_changed_is_the_same_object(database: str, session: S
     """So that what it has computed is kept; a change that means nothing to us changes nothing."""
     await connection.execute(KNEX.format("knex_migrations"))
     await connection.execute("insert into knex_migrations (name, batch) values ('a', 1)")
-    reader = Reader(session, source(database, "knex"))
+    reader = LedgerReader(session, source(database, "knex"))
     first = await reader.read()
     await connection.execute("update knex_migrations set id = id + 1")
     assert await reader.read() is first
@@ -128,7 +129,7 @@ async def test_a_late_commit_is_seen_whatever_it_balances(
     """A transaction that began between two others takes their rows away and leaves as many, with the same sum."""
     await connection.execute(KNEX.format("knex_migrations"))
     insert = "insert into knex_migrations (name, batch) values ('{}', 1)"
-    reader = Reader(session, source(database, "knex"))
+    reader = LedgerReader(session, source(database, "knex"))
     await connection.execute(insert.format("a"))
     between = await asyncpg.connect(database)
     async with between.transaction():
@@ -161,7 +162,7 @@ async def test_where_system_columns_cannot_be_read_the_rows_are(own_postgres: Po
     await connection.execute(f"create role app login password 'app'; {grant}")
     app = urlsplit(url)._replace(netloc=f"app:app@127.0.0.1:{own_postgres.port}").geturl()
     session = await connect(Address.from_url(app), timeout=10, application_name="reads")
-    reader = Reader(session, source(app, "knex", table="ledger"))
+    reader = LedgerReader(session, source(app, "knex", table="ledger"))
     assert (await reader.read()).applied == ("a",)
     base = "ledger" if "rename" in grant else "knex_migrations"
     await connection.execute(f"insert into {base} (name, batch) values ('b', 1)")  # noqa: S608
@@ -181,7 +182,7 @@ async def test_a_schema_that_may_not_be_used_is_no_missing_table(own_postgres: P
     app = urlsplit(url)._replace(netloc=f"app:app@127.0.0.1:{own_postgres.port}").geturl()
     session = await connect(Address.from_url(app), timeout=10, application_name="reads")
     with pytest.raises(PermissionMissing):
-        await read(session, source(app, "knex"))
+        await read_ledger(session, source(app, "knex"))
     await session.close()
     await connection.close()
 
@@ -191,7 +192,7 @@ async def test_reading_creates_and_locks_nothing(database: str, session: Session
     objects = "select count(*) from pg_class"
     before = await connection.fetchval(objects)
     for dialect in [*described(), find("auto")]:
-        ledger = await read(session, Source(Address.from_url(database), dialect))
+        ledger = await read_ledger(session, LedgerSource(Address.from_url(database), dialect))
         assert ledger == dialect.ledger([])
     assert await connection.fetchval(objects) == before
     held = (
@@ -205,7 +206,7 @@ async def test_a_locked_table_is_waited_for_no_longer_than_allowed(
 ) -> None:
     """TRUNCATE, as golang-migrate does it, takes ACCESS EXCLUSIVE: the reading gives up in time and works again."""
     await connection.execute(KNEX.format("knex_migrations"))
-    reader = Reader(session, source(database, "knex"))
+    reader = LedgerReader(session, source(database, "knex"))
     await reader.read()
     async with connection.transaction():
         await connection.execute("truncate knex_migrations")
@@ -224,7 +225,7 @@ async def test_what_could_not_be_read_is_read_the_next_time(
     await connection.execute(
         SQL["baseline"].replace("$1, $2, 0, 'applied', $3, $4", "'a', null, 0, 'applied', 'x', null")
     )
-    reader = Reader(session, source(database, "ledgergate"))
+    reader = LedgerReader(session, source(database, "ledgergate"))
     assert (await reader.read()).applied == ("a",)
     await connection.execute("alter table ledgergate_migrations drop constraint ledgergate_migrations_state_check")
     await connection.execute("update ledgergate_migrations set state = 'odd'")
@@ -243,8 +244,8 @@ async def test_who_may_not_see_locks_reads_the_ledger(own_postgres: Postgres) ->
     await connection.execute("create role app login password 'app'; grant select on ledgergate_migrations to app")
     await connection.execute("revoke select on pg_catalog.pg_locks from public")
     app = urlsplit(url)._replace(netloc=f"app:app@127.0.0.1:{own_postgres.port}").geturl()
-    told: list[Reading] = []
-    watcher = Watcher(source(app, "ledgergate"), on_change=told.append, pace=Pace(urgent=0.05))
+    told: list[LedgerSnapshot] = []
+    watcher = LedgerWatcher(source(app, "ledgergate"), on_change=told.append, pace=PollIntervals(urgent=0.05))
     watcher.urgent = True
     task = asyncio.create_task(watcher.run())
     await watcher.fresh(10)
@@ -258,7 +259,7 @@ async def test_who_may_not_see_locks_reads_the_ledger(own_postgres: Postgres) ->
 
 async def test_a_table_that_comes_and_goes(database: str, session: Session, connection: Connection) -> None:
     """Missing, created, dropped, created elsewhere: each reading says what is there then."""
-    reader = Reader(session, source(database, "knex"))
+    reader = LedgerReader(session, source(database, "knex"))
     assert (await reader.read()).applied == ()
     for schema in ("other", "public"):
         await connection.execute(f"create schema if not exists {schema}")
@@ -282,9 +283,9 @@ async def test_the_search_paths_first_table_is_the_ledger(
         await connection.execute(KNEX.format(f"{schema}.knex_migrations"))
         await connection.execute(f"insert into {schema}.knex_migrations (name) values ('{schema}')")  # noqa: S608
     await session.execute('set search_path = "$user", missing, "app", public')
-    assert (await read(session, source(database, "knex"))).applied == ("app",)
-    assert (await read(session, source(database, "knex", schema="other"))).applied == ("other",)
-    assert (await locate(session, source(database, "auto"))).place.schema == "app"
+    assert (await read_ledger(session, source(database, "knex"))).applied == ("app",)
+    assert (await read_ledger(session, source(database, "knex", schema="other"))).applied == ("other",)
+    assert (await locate_ledger(session, source(database, "auto"))).place.schema == "app"
 
 
 async def test_two_ledgers_are_not_guessed_between(database: str, session: Session, connection: Connection) -> None:
@@ -294,8 +295,8 @@ async def test_two_ledgers_are_not_guessed_between(database: str, session: Sessi
     with pytest.raises(
         LedgerUnreadable, match=r"public.knex_migrations \(knex\) and public.django_migrations \(django\)"
     ):
-        await read(session, source(database, "auto"))
-    assert (await read(session, source(database, "knex"))).applied == ()
+        await read_ledger(session, source(database, "auto"))
+    assert (await read_ledger(session, source(database, "knex"))).applied == ()
 
 
 async def test_a_table_of_another_tool_is_refused(database: str, session: Session, connection: Connection) -> None:
@@ -304,38 +305,42 @@ async def test_a_table_of_another_tool_is_refused(database: str, session: Sessio
     with pytest.raises(
         LedgerUnreadable, match=r"public.migrations is no typeorm ledger: it has no column name, timestamp"
     ):
-        await read(session, source(database, "typeorm"))
-    assert (await read(session, source(database, "auto"))).applied == ()
+        await read_ledger(session, source(database, "typeorm"))
+    assert (await read_ledger(session, source(database, "auto"))).applied == ()
 
 
 async def test_who_migrates_is_told(database: str, session: Session, connection: Connection) -> None:
     """By our own lock, whatever the dialect: who holds it, what it runs and since when; nobody is None."""
     await connection.execute(KNEX.format("knex_migrations"))
-    location = await locate(session, source(database, "knex"))
+    location = await locate_ledger(session, source(database, "knex"))
     now = datetime.now(UTC)
-    assert await running(session, location) is None
-    runner = await connect(Address.from_url(database), timeout=10, application_name=lock.application_name("pod-1", "b"))
-    async with lock.attempt(runner, lock.key('"public"."knex_migrations"')) as held:
+    assert await find_active_migration(session, location) is None
+    runner = await connect(
+        Address.from_url(database), timeout=10, application_name=advisory_lock.application_name("pod-1", "b")
+    )
+    async with advisory_lock.try_lock(runner, advisory_lock.lock_key('"public"."knex_migrations"')) as held:
         assert held
-        run = await running(session, location)
+        run = await find_active_migration(session, location)
         assert run is not None
         assert (run.holder, run.revision) == ("pod-1", "b")
         assert run.since is not None
         assert abs((run.since - now).total_seconds()) < 10
-    assert await running(session, location) is None
+    assert await find_active_migration(session, location) is None
     await runner.close()
 
 
 async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, connection: Connection) -> None:
     """A run is told when it begins and when it is over, once each, although the ledger has not changed."""
     await connection.execute(SQL["create"])
-    told: list[Reading] = []
+    told: list[LedgerSnapshot] = []
     took: list[float] = []
-    pace = Pace(urgent=0.05, idle=60, slowest=60)
-    watcher = Watcher(source(database, "ledgergate"), on_change=told.append, on_read=took.append, pace=pace)
+    pace = PollIntervals(urgent=0.05, idle=60, slowest=60)
+    watcher = LedgerWatcher(source(database, "ledgergate"), on_change=told.append, on_read=took.append, pace=pace)
     task = asyncio.create_task(watcher.run())
-    runner = await connect(Address.from_url(database), timeout=10, application_name=lock.application_name("pod-1"))
-    async with lock.attempt(runner, lock.key(NATIVE.relation())):
+    runner = await connect(
+        Address.from_url(database), timeout=10, application_name=advisory_lock.application_name("pod-1")
+    )
+    async with advisory_lock.try_lock(runner, advisory_lock.lock_key(NATIVE.relation())):
         assert (await watcher.fresh(10)).fault is None
         assert watcher.reading.run is None  # nobody waits for anything
         watcher.urgent = True
@@ -345,7 +350,7 @@ async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, 
     await soon(lambda: watcher.reading.run is None)
     runs = [reading.run for reading in told]
     assert [run and run.holder for run in runs] == [None, "pod-1", None]
-    assert isinstance(runs[1], Run)
+    assert isinstance(runs[1], ActiveMigration)
     assert len(took) > 20
     assert all(0 < seconds < 3 for seconds in took)
     task.cancel()
@@ -356,7 +361,9 @@ async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, 
 async def test_a_watcher_says_what_is_wrong_with_a_table(database: str, connection: Connection) -> None:
     """In our own words, for the gate's status; it goes when the table is mended."""
     await connection.execute("create table knex_migrations (id int, name text)")
-    watcher = Watcher(source(database, "knex"), on_change=lambda _: None, pace=Pace(retry=0.05, retry_slowest=0.1))
+    watcher = LedgerWatcher(
+        source(database, "knex"), on_change=lambda _: None, pace=PollIntervals(retry=0.05, retry_slowest=0.1)
+    )
     task = asyncio.create_task(watcher.run())
     await soon(lambda: watcher.reading.fault is Fault.LEDGER)
     assert watcher.reading.detail == "public.knex_migrations is no knex ledger: it has no column batch, migration_time"

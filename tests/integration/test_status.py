@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from migrations import lock
 from migrations.dialects import NATIVE
+from migrations.postgres import advisory_lock
 
 if TYPE_CHECKING:
     import asyncpg
@@ -62,7 +62,7 @@ async def test_who_holds_the_lock_and_what_runs(ledgergate: Ledgergate, connecti
     fill(ledgergate)
     await connection.execute("update ledgergate_migrations set state = 'running', error = null where state = 'failed'")
     await connection.execute("set application_name = 'ledgergate pod-9'")
-    await connection.fetchval("select pg_advisory_lock($1)", lock.key(NATIVE.relation()))
+    await connection.fetchval("select pg_advisory_lock($1)", advisory_lock.lock_key(NATIVE.relation()))
     text = ledgergate("status").stdout
     assert "pod-9" in next(line for line in text.splitlines() if line.startswith("lock: held by"))
     assert "running: 20250101000002_three since" in text

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations import lock
 from migrations.dialects import NATIVE
+from migrations.postgres import advisory_lock
 
 if TYPE_CHECKING:
     import asyncpg
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
-LOCK = lock.key(NATIVE.relation())
+LOCK = advisory_lock.lock_key(NATIVE.relation())
 
 
 async def states(connection: Connection) -> dict[str, str]:

@@ -7,8 +7,8 @@ import time
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from migrations import lock
 from migrations.dialects import NATIVE
+from migrations.postgres import advisory_lock
 from tests.integration.conftest import Ledgergate
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ async def test_who_runs_what_is_told_when_the_time_is_up(ledgergate: Ledgergate,
     ledgergate.write("one", "select nonsense", "transaction:false")
     assert ledgergate("up").returncode == 1
     await connection.execute("set application_name = 'ledgergate pod-9'")
-    await connection.fetchval("select pg_advisory_lock($1)", lock.key(NATIVE.relation()))
+    await connection.fetchval("select pg_advisory_lock($1)", advisory_lock.lock_key(NATIVE.relation()))
     done = ledgergate("wait", "--timeout", "2")
     assert done.returncode == 3
     for words in ("gave up after 2 s: missing 20250101000000_one", "one failed: ", "nonsense", "pod-9"):

@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from migrations.address import Address
+from migrations.core.ledger import Ledger, Record, State
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from migrations.dialects import NATIVE
-from migrations.ledger import Ledger, Record, State
-from migrations.reader import Pace, Watcher
-from migrations.reading import Fault, Reading
-from migrations.source import Source
-from migrations.statements import bind, load
+from migrations.postgres.address import Address
+from migrations.reader.reader import LedgerSource
+from migrations.reader.watcher import LedgerWatcher, PollIntervals
+from migrations.sql.statements import bind, load
 from tests.postgres import Postgres
 
 if TYPE_CHECKING:
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 SQL = {name: bind(text, table=NATIVE.relation()) for name, text in load("ledgergate").items()}
-SLOW = Pace(urgent=60, idle=60, slowest=60)  # so that no poll can be what brings the news
+SLOW = PollIntervals(urgent=60, idle=60, slowest=60)  # so that no poll can be what brings the news
 
 
 @dataclass
 class Watch:
     """A running watcher and what it told."""
 
-    watcher: Watcher
-    told: list[tuple[float, Reading]] = field(default_factory=list)
+    watcher: LedgerWatcher
+    told: list[tuple[float, LedgerSnapshot]] = field(default_factory=list)
     words: list[tuple[Fault, str]] = field(default_factory=list)
 
-    async def until(self, condition: Callable[[Reading], bool], deadline: float = 15) -> float:
+    async def until(self, condition: Callable[[LedgerSnapshot], bool], deadline: float = 15) -> float:
         """Wait for a reading; the time it was told."""
         began = time.monotonic()
         while True:
@@ -49,16 +49,18 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(url: str, pace: Pace = SLOW) -> AsyncIterator[Watch]:
+async def watching(url: str, pace: PollIntervals = SLOW) -> AsyncIterator[Watch]:
     watch: Watch
 
-    def tell(reading: Reading) -> None:
+    def tell(reading: LedgerSnapshot) -> None:
         watch.told.append((time.monotonic(), reading))
 
     def complain(fault: Fault, words: str) -> None:
         watch.words.append((fault, words))
 
-    watch = Watch(Watcher(Source(Address.from_url(url), NATIVE), on_change=tell, on_fault=complain, pace=pace))
+    watch = Watch(
+        LedgerWatcher(LedgerSource(Address.from_url(url), NATIVE), on_change=tell, on_fault=complain, pace=pace)
+    )
     task = asyncio.create_task(watch.watcher.run())
     try:
         yield watch
@@ -74,18 +76,18 @@ async def record(connection: Connection, name: str) -> float:
     return time.monotonic()
 
 
-def holds(name: str) -> Callable[[Reading], bool]:
+def holds(name: str) -> Callable[[LedgerSnapshot], bool]:
     return lambda reading: reading.fault is None and reading.ledger is not None and reading.ledger.contains(name)
 
 
-def faulty(fault: Fault) -> Callable[[Reading], bool]:
+def faulty(fault: Fault) -> Callable[[LedgerSnapshot], bool]:
     return lambda reading: reading.fault is fault
 
 
 async def test_a_missing_table_is_an_empty_ledger(database: str, connection: Connection) -> None:
     """Nothing is created by reading; before the first reading the fault says that there was none."""
     async with watching(database) as watch:
-        assert watch.watcher.reading == Reading(fault=Fault.UNREAD)
+        assert watch.watcher.reading == LedgerSnapshot(fault=Fault.UNREAD)
         reading = await watch.watcher.fresh(5)
         assert (reading.ledger, reading.fault) == (Ledger(), None)
         assert reading.observed_at is not None
@@ -133,7 +135,7 @@ async def test_without_a_notify_a_poll_finds_it(database: str, connection: Conne
     """Other tools announce nothing: the ledger is polled, and often while it is urgent."""
     await connection.execute(SQL["create"])
     insert = "insert into ledgergate_migrations (revision, batch, state, applied_by) values ($1, 1, 'applied', 'test')"
-    async with watching(database, Pace(urgent=0.05, idle=60, slowest=60)) as watch:
+    async with watching(database, PollIntervals(urgent=0.05, idle=60, slowest=60)) as watch:
         await watch.watcher.fresh(5)
         watch.watcher.urgent = True
         await connection.execute(insert, "a")
@@ -269,7 +271,7 @@ async def test_a_peer_that_falls_silent_is_noticed(database: str) -> None:
     proxy = await asyncio.start_server(accept, "127.0.0.1", 0, family=socket.AF_INET)
     port = proxy.sockets[0].getsockname()[1]
     url = target._replace(netloc=target.netloc.rpartition(":")[0] + f":{port}").geturl()
-    async with watching(url, Pace(urgent=0.1, idle=0.1, slowest=0.1, timeout=0.5)) as watch:
+    async with watching(url, PollIntervals(urgent=0.1, idle=0.1, slowest=0.1, timeout=0.5)) as watch:
         await watch.watcher.fresh(5)
         silent.set()
         await watch.until(faulty(Fault.UNREACHABLE), deadline=30)
@@ -337,7 +339,7 @@ async def test_a_seed_is_the_last_known_ledger_until_one_is_read(database: str, 
     old = Ledger.of([Record("old", State.APPLIED)])
     async with watching(database) as watch:
         watch.watcher.seed(old)
-        assert watch.watcher.reading == Reading(old, None, Fault.UNREAD)
+        assert watch.watcher.reading == LedgerSnapshot(old, None, Fault.UNREAD)
         assert (await watch.watcher.fresh(5)).ledger == Ledger()
         watch.watcher.seed(old)
         assert watch.watcher.reading.ledger == Ledger()

@@ -1,10 +1,10 @@
 """A ledger that a tool wrote, as we read it: by the dialect's name and by detection."""
 
-from migrations.address import Address
-from migrations.database import connect
+from migrations.core.ledger import Ledger
 from migrations.dialects import find
-from migrations.ledger import Ledger
-from migrations.source import Source, locate, read
+from migrations.postgres.address import Address
+from migrations.postgres.session import connect
+from migrations.reader.reader import LedgerSource, locate_ledger, read_ledger
 
 PATIENCE = 30.0
 """Seconds for each query: where the tools themselves run, a machine may be too busy for the default, 1 s."""
@@ -15,10 +15,10 @@ async def reading(name: str, database: str) -> Ledger:
     address = Address.from_url(database)
     session = await connect(address, timeout=10, application_name="reading")
     try:
-        ledger = await read(session, Source(address, find(name)), limit=PATIENCE)
-        auto = Source(address, find("auto"))
-        assert (await locate(session, auto, limit=PATIENCE)).dialect.name == name
-        assert await read(session, auto, limit=PATIENCE) == ledger
+        ledger = await read_ledger(session, LedgerSource(address, find(name)), limit=PATIENCE)
+        auto = LedgerSource(address, find("auto"))
+        assert (await locate_ledger(session, auto, limit=PATIENCE)).dialect.name == name
+        assert await read_ledger(session, auto, limit=PATIENCE) == ledger
     finally:
         await session.close()
     return ledger

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from migrations.address import Address
-from migrations.database import Session, connect
+from migrations.core.ledger import Ledger, State
+from migrations.core.revision import canonical
 from migrations.dialects import find
-from migrations.ledger import Ledger, State
-from migrations.revision import canonical
-from migrations.source import Reader, Source, locate, read
+from migrations.postgres.address import Address
+from migrations.postgres.session import Session, connect
+from migrations.reader.reader import LedgerReader, LedgerSource, locate_ledger, read_ledger
 from tests.tools.driver import Answer, Tool
 from tests.tools.reading import PATIENCE
 
@@ -38,7 +38,7 @@ class Story:
         self.dialect = find(name)
         self._tool = tool
         self._files = [canonical(file) for file in files]
-        self._source = Source(Address.from_url(url), self.dialect)
+        self._source = LedgerSource(Address.from_url(url), self.dialect)
 
     async def tell(self, *, reverts: bool = True, dirty: State | None = None, together: bool = False) -> None:
         """Tell it.
@@ -50,10 +50,10 @@ class Story:
         """
         session = await connect(self._source.address, timeout=10, application_name="story")
         try:
-            reader = Reader(session, self._source)
+            reader = LedgerReader(session, self._source)
             assert (
                 await reader.read(limit=PATIENCE)
-                == await read(session, self._source, limit=PATIENCE)
+                == await read_ledger(session, self._source, limit=PATIENCE)
                 == self.dialect.ledger([])
             )
             assert await session.value("select count(*) from pg_class where relnamespace = 'public'::regnamespace") == 0
@@ -69,11 +69,11 @@ class Story:
             await session.close()
 
     async def _agree(
-        self, session: Session, reader: Reader, answer: Answer, count: int, failed: State | None = None
+        self, session: Session, reader: LedgerReader, answer: Answer, count: int, failed: State | None = None
     ) -> None:
         """Hold what the tool says against what we read, again and afresh, by name and by detection."""
         ledger = await reader.read(limit=PATIENCE)
-        assert await read(session, self._source, limit=PATIENCE) == ledger
+        assert await read_ledger(session, self._source, limit=PATIENCE) == ledger
         assert list(ledger.applied) == [canonical(name) for name in answer.applied], answer
         assert [ledger.contains(file) for file in self._files] == [place < count for place in range(4)]
         assert (ledger.dirty and ledger.dirty.state) == failed
@@ -82,11 +82,11 @@ class Story:
         self._complete(ledger, count)
 
     async def _detected(self, session: Session, ledger: Ledger) -> None:
-        auto = Source(self._source.address, find("auto"))
-        location = await locate(session, auto, limit=PATIENCE)
+        auto = LedgerSource(self._source.address, find("auto"))
+        location = await locate_ledger(session, auto, limit=PATIENCE)
         if location.exists:
             assert location.dialect is self.dialect
-            assert await read(session, auto, limit=PATIENCE) == ledger
+            assert await read_ledger(session, auto, limit=PATIENCE) == ledger
 
     def _complete(self, ledger: Ledger, count: int) -> None:
         """An image of each age finds no gap below what is applied, and one above it."""

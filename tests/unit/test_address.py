@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.address import Address, AddressError
+from migrations.postgres.address import Address, AddressError
 
 text = st.text(st.characters(exclude_categories=["C"]), min_size=1)
 PEM = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from migrations.ledger import Ledger, Record, State
-from migrations.reading import Fault, Reading
-from migrations.revision import declare
+from migrations.core.ledger import Ledger, Record, State
+from migrations.core.revision import declare
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from tests.admission_chain import NOW, Ledgers
 from tests.admission_subjects import BEHIND, THERE, A, B, C, admission, create, gate, ledger, pod, update
 from webhook.admission import Answer, Result
@@ -187,7 +187,7 @@ async def test_nobody_takes_the_gate_off_while_the_verdict_is_bad() -> None:
         pytest.param(pod("other"), pod(), BEHIND, id="another tool's gate goes"),
     ],
 )
-async def test_other_updates_pass(old: Pod, new: Pod, reading: Reading) -> None:
+async def test_other_updates_pass(old: Pod, new: Pod, reading: LedgerSnapshot) -> None:
     """An update that does not take our gate off against the verdict is none of our business."""
     assert (await admission(Ledgers([gate()], reading)).validate(update(old, new))).allowed
 
@@ -226,12 +226,12 @@ async def test_a_stale_cache_never_warns(policy: dict[str, Any]) -> None:
 STALE = {
     Reason.BEHIND: (BEHIND, B),
     Reason.INCOMPLETE: (ledger(B), str(declare([A, B]))),
-    Reason.DIRTY: (Reading(Ledger.of([Record(A, State.APPLIED), Record(B, State.FAILED)]), NOW), B),
+    Reason.DIRTY: (LedgerSnapshot(Ledger.of([Record(A, State.APPLIED), Record(B, State.FAILED)]), NOW), B),
     Reason.INCOMPATIBLE: (
-        Reading(Ledger.of([Record(B, State.APPLIED), Record(C, State.APPLIED, compatible_from=C)]), NOW),
+        LedgerSnapshot(Ledger.of([Record(B, State.APPLIED), Record(C, State.APPLIED, compatible_from=C)]), NOW),
         B,
     ),
-    Reason.UNREACHABLE: (Reading(fault=Fault.UNREACHABLE), B),
+    Reason.UNREACHABLE: (LedgerSnapshot(fault=Fault.UNREACHABLE), B),
 }
 
 

@@ -8,9 +8,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrations.ledger import Ledger, Record, State
-from migrations.reading import Fault, Reading
-from migrations.revision import declare
+from migrations.core.ledger import Ledger, Record, State
+from migrations.core.revision import declare
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from tests.admission_chain import NOW, Ledgers, create
 from tests.policies import policies
 from webhook.admission import Admission
@@ -32,7 +32,7 @@ revisions = st.sampled_from(NAMES) | st.sets(st.sampled_from(NAMES), min_size=1)
 
 
 @st.composite
-def readings(draw: st.DrawFn) -> Reading:
+def readings(draw: st.DrawFn) -> LedgerSnapshot:
     """Some of the names, in some state, perhaps a contract migration, perhaps not to be read now."""
     records = [
         Record(
@@ -43,7 +43,7 @@ def readings(draw: st.DrawFn) -> Reading:
         for name in sorted(draw(st.sets(st.sampled_from(NAMES))))
     ]
     known = draw(st.booleans())
-    return Reading(
+    return LedgerSnapshot(
         Ledger.of(records) if known else None, NOW if known else None, draw(st.none() | st.sampled_from(Fault))
     )
 
@@ -61,7 +61,7 @@ def views(draw: st.DrawFn, modes: st.SearchStrategy[Mode] = ANY_MODE) -> Ledgers
         gates.append(Gate("ns", name, Selector(terms), "pg", "ledgergate", policy=policy))
     known = {gate.name: draw(readings()) for gate in gates}
     fresh = {gate.name: draw(readings()) for gate in gates if draw(st.booleans())}
-    return Ledgers(gates, Reading(fault=Fault.UNREAD), fresh=fresh, known=known)
+    return Ledgers(gates, LedgerSnapshot(fault=Fault.UNREAD), fresh=fresh, known=known)
 
 
 @st.composite
@@ -161,7 +161,7 @@ async def test_an_old_image_is_never_held_for_being_old(
         "ledgergate.dev/revision": str(declare([known for known in NAMES if known <= name]))
     }
     gate = Gate("ns", "app", Selector(), "pg", "ledgergate", policy=replace(policy, on_ahead=Action.ALLOW))
-    view = Ledgers([gate], Reading(Ledger.of(Record(known, State.APPLIED) for known in NAMES), NOW))
+    view = Ledgers([gate], LedgerSnapshot(Ledger.of(Record(known, State.APPLIED) for known in NAMES), NOW))
     created = await create(view, pod, policy=in_process)
     assert created.final.allowed
     assert not created.gated

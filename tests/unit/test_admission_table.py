@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from migrations.ledger import Ledger, Record, State
-from migrations.reading import Fault, Reading
-from migrations.revision import declare
+from migrations.core.ledger import Ledger, Record, State
+from migrations.core.revision import declare
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from tests.admission_chain import NOW, Ledgers, create
 from webhook.gate import Action, Gate, Mode, Policy
 from webhook.selector import Selector
@@ -19,9 +19,9 @@ from webhook.verdict import Outcome, Reason
 A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
 
 
-def ledger(*records: Record | str, fault: Fault | None = None) -> Reading:
+def ledger(*records: Record | str, fault: Fault | None = None) -> LedgerSnapshot:
     rows = [Record(each, State.APPLIED) if isinstance(each, str) else each for each in records]
-    return Reading(Ledger.of(rows), NOW, fault)
+    return LedgerSnapshot(Ledger.of(rows), NOW, fault)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Row:
     """
 
     annotations: dict[str, str]
-    reading: Reading
+    reading: LedgerSnapshot
     by: Outcome | str
     bypassed: bool = False
 

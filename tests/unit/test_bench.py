@@ -15,7 +15,7 @@ from bench.migrate import logged, small
 from bench.peers import Step, Tool, tools
 from bench.peers.install import PINS, Source, find
 from bench.processes import Command, Ended, run, summary, together
-from migrations.files import load
+from migrations.files.native import load_directory
 from tests.tools.install import InstallError
 
 HERE = Path("peers")
@@ -49,7 +49,9 @@ def test_our_files_are_read_by_us(tmp_path: Path) -> None:
     """What is written for ledgergate is what it takes, a revision for each step."""
     steps = small(8)
     tools.ledgergate(HERE, "1").write(tmp_path, steps)
-    assert [migration.revision for migration in load(tmp_path / "migrations")] == [step.name for step in steps]
+    assert [migration.revision for migration in load_directory(tmp_path / "migrations")] == [
+        step.name for step in steps
+    ]
 
 
 def test_psql_commits_each_migration_with_its_row(tmp_path: Path) -> None:

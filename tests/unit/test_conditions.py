@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from migrations.ledger import Ledger, Record, State
-from migrations.reading import Fault, Reading
+from migrations.core.ledger import Ledger, Record, State
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.conditions import GRACE_SECONDS, Conditions
 from webhook.errors import Conflict, Unavailable
 from webhook.gate import Gate, Policy, Readiness
@@ -27,8 +27,8 @@ A, B = "20260101000000_a", "20260102000000_b"
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 
 
-def ledger(*names: str) -> Reading:
-    return Reading(Ledger.of(Record(name, State.APPLIED) for name in names), NOW)
+def ledger(*names: str) -> LedgerSnapshot:
+    return LedgerSnapshot(Ledger.of(Record(name, State.APPLIED) for name in names), NOW)
 
 
 def a_pod(name: str, version: str = "1", **known: Any) -> Pod:
@@ -129,7 +129,7 @@ async def test_a_thousand_pods_cost_a_thousand_writes_and_then_none() -> None:
         for head in range(20):
             world.reading = ledger(A, B, f"2026020100000{head}_c")
             conditions.look("ns")
-        world.reading = Reading(world.reading.ledger, NOW, Fault.UNREACHABLE)
+        world.reading = LedgerSnapshot(world.reading.ledger, NOW, Fault.UNREACHABLE)
         conditions.look("ns")
         await until(world, 1000)
         world.reading = ledger(A)

@@ -5,7 +5,7 @@ import pytest
 from migrations.dialects import Dialect, find
 from migrations.dialects.catalogue import described
 from migrations.dialects.detection import Location, Relation, locate, wanted
-from migrations.dialects.dialect import LedgerUnreadable, Place
+from migrations.dialects.dialect import LedgerTable, LedgerUnreadable
 
 KNEX = frozenset({"id", "name", "batch", "migration_time"})
 
@@ -24,7 +24,7 @@ def test_each_is_told_from_all_others(dialect: Dialect) -> None:
     schema = dialect.schema or "public"
     there = [relation(dialect.table, dialect.columns, schema, dialect.schema)]
     there += [relation(name, frozenset(), schema, dialect.schema) for name in dialect.beside]
-    place = Place("app", schema, dialect.table)
+    place = LedgerTable("app", schema, dialect.table)
     for name in (dialect.name, "auto"):
         assert found(name, *there) == Location(dialect, place, exists=True, markable=True)
     asked = wanted(find("auto"), None, None)
@@ -33,9 +33,9 @@ def test_each_is_told_from_all_others(dialect: Dialect) -> None:
 
 def test_what_is_missing_would_be_created_where_the_tool_does() -> None:
     """In the schema that is named, the tool's own, or the current one."""
-    assert found("knex").place == Place("app", "mine", "knex_migrations")
-    assert found("knex", schema="s", table="t").place == Place("app", "s", "t")
-    assert found("ledgergate").place == Place("app", "public", "ledgergate_migrations")
+    assert found("knex").place == LedgerTable("app", "mine", "knex_migrations")
+    assert found("knex", schema="s", table="t").place == LedgerTable("app", "s", "t")
+    assert found("ledgergate").place == LedgerTable("app", "public", "ledgergate_migrations")
     assert not found("auto").exists
 
 

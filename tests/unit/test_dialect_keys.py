@@ -6,21 +6,21 @@ from hypothesis import strategies as st
 
 from migrations.dialects import find
 from migrations.dialects.catalogue import described
-from migrations.dialects.dialect import Dialect, Place
+from migrations.dialects.dialect import Dialect, LedgerTable
 from migrations.dialects.jvm import _java_hash
 
-LOCKING = [dialect for dialect in described() if dialect.keys(Place("d", "s", "t"))]
+LOCKING = [dialect for dialect in described() if dialect.keys(LedgerTable("d", "s", "t"))]
 
 
 @pytest.mark.parametrize(
     ("name", "place", "keys"),
     [
-        ("flyway", Place("jvm", "public", "flyway_schema_history"), (77431708279161 + 2125624436,)),
-        ("golang-migrate", Place("gl", "public", "schema_migrations"), (55946073, 348637673)),
-        ("atlas", Place("at", "atlas_schema_revisions", "atlas_schema_revisions"), (2686470616,)),
+        ("flyway", LedgerTable("jvm", "public", "flyway_schema_history"), (77431708279161 + 2125624436,)),
+        ("golang-migrate", LedgerTable("gl", "public", "schema_migrations"), (55946073, 348637673)),
+        ("atlas", LedgerTable("at", "atlas_schema_revisions", "atlas_schema_revisions"), (2686470616,)),
     ],
 )
-def test_a_key_is_the_one_that_the_tool_was_seen_to_take(name: str, place: Place, keys: tuple[int, ...]) -> None:
+def test_a_key_is_the_one_that_the_tool_was_seen_to_take(name: str, place: LedgerTable, keys: tuple[int, ...]) -> None:
     """Read from `pg_locks` while Flyway 13.12, golang-migrate 4.20 and Atlas ran; the second of two was not seen."""
     assert find(name).keys(place) == keys
 
@@ -30,7 +30,7 @@ def test_a_key_is_the_one_that_the_tool_was_seen_to_take(name: str, place: Place
 def test_a_key_fits_the_function_that_takes_it(dialect: Dialect, database: str, schema: str, table: str) -> None:
     """`pg_try_advisory_lock` takes a signed bigint."""
     try:
-        keys = dialect.keys(Place(database, schema, table))
+        keys = dialect.keys(LedgerTable(database, schema, table))
     except ValueError:  # of a name that no table can have
         return
     assert all(-(2**63) <= key < 2**63 for key in keys)

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations import lock
+from migrations.core.ledger import Record, State
 from migrations.dialects import DIALECTS, NATIVE, Dialect, DialectError, find
 from migrations.dialects.catalogue import described
-from migrations.dialects.dialect import LedgerUnreadable, Place
-from migrations.ledger import Record, State
-from migrations.statements import IdentifierError, bind, load, quoted
+from migrations.dialects.dialect import LedgerTable, LedgerUnreadable
+from migrations.postgres import advisory_lock
+from migrations.sql.statements import IdentifierError, bind, load, quoted
 
-PLACE = Place("app", "s", 't"')
+PLACE = LedgerTable("app", "s", 't"')
 WRITES = re.compile(
     r"\b(insert|delete|create|alter|drop|truncate|lock table|for update)\b|\bpg_(try_)?advisory", re.IGNORECASE
 )
@@ -106,7 +106,7 @@ def test_only_known_places_are_filled() -> None:
     assert quoted(None, "t") == '"t"'
 
 
-@pytest.mark.parametrize("file", ["lock", "session", "reading", *(dialect.name for dialect in described())])
+@pytest.mark.parametrize("file", ["advisory_lock", "session", "reading", *(dialect.name for dialect in described())])
 def test_every_statement_has_a_name(file: str) -> None:
     """A block is found by its name and does not run into the next."""
     statements = load(file)
@@ -116,11 +116,11 @@ def test_every_statement_has_a_name(file: str) -> None:
 
 def test_the_key_of_the_lock_is_stable() -> None:
     """Runners of different versions must mean the same lock: this number is forever; another table has another."""
-    assert lock.key('"public"."ledgergate_migrations"') == -5394254515006578079
-    assert lock.key('"public"."other"') != lock.key('"public"."ledgergate_migrations"')
+    assert advisory_lock.lock_key('"public"."ledgergate_migrations"') == -5394254515006578079
+    assert advisory_lock.lock_key('"public"."other"') != advisory_lock.lock_key('"public"."ledgergate_migrations"')
 
 
 @given(st.text())
 def test_a_key_fits_the_function_that_takes_it(relation: str) -> None:
     """`pg_try_advisory_lock` takes a signed bigint."""
-    assert -(2**63) <= lock.key(relation) < 2**63
+    assert -(2**63) <= advisory_lock.lock_key(relation) < 2**63

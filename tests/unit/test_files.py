@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.files import FilesError, Migration, Script, load, parse
+from migrations.core.migration import FilesError, Migration, SectionBody
+from migrations.files.native import load_directory, parse
 
 SQL = Path("20250101000000_one.sql")
 PYTHON = Path("20250101000000_one.py")
@@ -48,8 +49,8 @@ def test_a_migration_has_two_sections_and_a_checksum() -> None:
         revision="20250101000000_one",
         path=SQL,
         checksum=hashlib.sha256(text.encode()).hexdigest(),
-        up=Script("\nselect 1;\n", 2),
-        down=Script("\nselect 2;\n", 4, transactional=False),
+        up=SectionBody("\nselect 1;\n", 2),
+        down=SectionBody("\nselect 2;\n", 4, transactional=False),
     )
 
 
@@ -117,8 +118,8 @@ def test_a_python_migration_is_read_without_running_it() -> None:
         "async def up(connection): ...\nasync def down(connection): ...\n",
         PYTHON,
     )
-    assert migration.up == Script(None, 4, transactional=False)
-    assert migration.down == Script(None, 5, transactional=False)
+    assert migration.up == SectionBody(None, 4, transactional=False)
+    assert migration.down == SectionBody(None, 5, transactional=False)
     assert migration.compatible_from == "20240101000000_x"
     assert of("async def up(connection): ...", PYTHON).down is None
 
@@ -170,7 +171,7 @@ def test_a_directory_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     for name in ("README.md", "__init__.py", ".hidden.sql", "schema.txt"):
         (tmp_path / name).write_text("x")
     (tmp_path / "20250101000004_directory.sql").mkdir()
-    assert [migration.revision[15:] for migration in load(tmp_path)] == ["c", "c-2", "b", "a"]
+    assert [migration.revision[15:] for migration in load_directory(tmp_path)] == ["c", "c-2", "b", "a"]
 
 
 def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "20250101000002_b.sql").write_text("-- migrate:up nonsense\n-- migrate:upp\nselect 1;")
     (tmp_path / "c.sql").write_text("-- migrate:up\nselect 1;")
     with pytest.raises(FilesError) as refused:
-        load(tmp_path)
+        load_directory(tmp_path)
     told = [(Path(problem.path).name, problem.line) for problem in refused.value.problems]
     assert told == [
         ("20250101000001_a.sql", 0),
@@ -194,6 +195,6 @@ def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:
 
 def test_a_directory_must_be_there(tmp_path: Path) -> None:
     """An empty one is no mistake, a missing one is."""
-    assert load(tmp_path) == ()
+    assert load_directory(tmp_path) == ()
     with pytest.raises(FilesError, match="--dir"):
-        load(tmp_path / "nowhere")
+        load_directory(tmp_path / "nowhere")

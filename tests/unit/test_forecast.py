@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrations.ledger import Ledger, Record, State
-from migrations.reading import Fault, Reading
+from migrations.core.ledger import Ledger, Record, State
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.forecast import REFUSAL_LIMIT, Forecast, foretell
 from webhook.gate import Action, Gate, Mode, Policy
 from webhook.objects import Pod
@@ -22,9 +22,9 @@ NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
 
 
-def ledger(*records: Record | str) -> Reading:
+def ledger(*records: Record | str) -> LedgerSnapshot:
     rows = [Record(each, State.APPLIED) if isinstance(each, str) else each for each in records]
-    return Reading(Ledger.of(rows), NOW)
+    return LedgerSnapshot(Ledger.of(rows), NOW)
 
 
 def gate(name: str = "cliscale", **policy: Any) -> Gate:
@@ -39,7 +39,7 @@ def workload(kind: str = "Deployment", name: str = "gateway", revision: str | No
     return msgspec.convert(whole, Workload)
 
 
-def tell(subject: Workload, reading: Reading, found: Gate | None = None, *, updated: bool = False) -> Forecast:
+def tell(subject: Workload, reading: LedgerSnapshot, found: Gate | None = None, *, updated: bool = False) -> Forecast:
     pod = subject.pod
     assert pod is not None
     (only,) = foretell(subject, pod, [(found or gate(), reading)], NOW, updated=updated)
@@ -76,7 +76,7 @@ def test_a_good_verdict_says_nothing() -> None:
     assert tell(workload(), ledger(A, B, C)).warnings == ()
 
 
-OUTCOMES: dict[str, tuple[Workload, Reading, dict[str, Any], str]] = {
+OUTCOMES: dict[str, tuple[Workload, LedgerSnapshot, dict[str, Any], str]] = {
     "behind": (workload(), ledger(), {}, "held: ledger cliscale is at its beginning, the image expects"),
     "denied": (workload(), ledger(A), {"on_behind": Action.DENY}, "will be denied: ledger cliscale is at"),
     "let go": (workload(), ledger(A), {"on_behind": Action.WARN}, "will start all the same: ledger cliscale is at"),
@@ -96,7 +96,12 @@ OUTCOMES: dict[str, tuple[Workload, Reading, dict[str, Any], str]] = {
     "ahead": (workload(revision=A), ledger(A, B), {"on_ahead": Action.DENY}, f"at {B}, ahead of {A}"),
     "undeclared": (workload(revision=None), ledger(A), {}, "same: no annotation ledgergate.dev/revision for gate clis"),
     "invalid": (workload(revision="a+b"), ledger(A), {}, "denied: 'a+b' is no revision"),
-    "unreachable": (workload(), Reading(fault=Fault.UNREACHABLE), {}, "held: ledger cliscale cannot be read now"),
+    "unreachable": (
+        workload(),
+        LedgerSnapshot(fault=Fault.UNREACHABLE),
+        {},
+        "held: ledger cliscale cannot be read now",
+    ),
     "bypassed": (
         workload(),
         ledger(A),
@@ -167,7 +172,7 @@ def test_what_may_start_is_never_refused(policy: dict[str, Any]) -> None:
 
 def test_an_outage_of_the_database_refuses_no_workload() -> None:
     """What cannot be read is no proof; its pods wait, and the workload may be applied."""
-    forecast = tell(workload(), Reading(fault=Fault.UNREACHABLE), gate(on_behind_workload=Action.DENY))
+    forecast = tell(workload(), LedgerSnapshot(fault=Fault.UNREACHABLE), gate(on_behind_workload=Action.DENY))
     assert forecast.verdict.outcome is Outcome.HOLD
     assert forecast.refusal == ""
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from migrations.address import Address
+from migrations.core.ledger import History, Ledger, Record, State
+from migrations.core.snapshot import Fault
 from migrations.dialects import DIALECTS
-from migrations.ledger import History, Ledger, Record, State
-from migrations.reading import Fault
-from migrations.source import Source
+from migrations.postgres.address import Address
+from migrations.reader.reader import LedgerSource
 from webhook.errors import Forbidden, Unavailable
 from webhook.gate import Gate, Sighting
 from webhook.guard import Guard
@@ -135,7 +135,7 @@ async def test_a_ledger_is_read_and_a_change_is_told(database: str) -> None:
         assert gate is not None
         await changes.until(lambda: guard.reading(gate).fault is None)
         assert guard.reading(gate).ledger == Ledger()
-        assert guard.place(KEY) == fingerprint(Source(Address(database), DIALECTS["ledgergate"]))
+        assert guard.place(KEY) == fingerprint(LedgerSource(Address(database), DIALECTS["ledgergate"]))
         assert guard.namespaces == {"ns"}
         assert KEY in changes
 
@@ -222,7 +222,7 @@ def applied(line: Line) -> tuple[str, ...] | None:
 
 async def test_what_a_status_remembers_counts_for_its_own_ledger_only() -> None:
     """Restarted in an outage, we know what was applied, contract migrations too; not where the gate leads elsewhere."""
-    here, there = (Source(Address(url), DIALECTS["ledgergate"]) for url in (NOBODY, ELSEWHERE))
+    here, there = (LedgerSource(Address(url), DIALECTS["ledgergate"]) for url in (NOBODY, ELSEWHERE))
     async with asyncio.TaskGroup() as group:
         ledgers = Ledgers(group, lambda _: None, lambda _: None, "test")
         line = Line(recalled(fingerprint(here)))
@@ -268,14 +268,16 @@ async def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
 
 def test_a_place_is_named_without_being_told() -> None:
     """Neither host nor database can be read out of it; role and password do not matter, table and dialect do."""
-    source = Source(Address(NOBODY), DIALECTS["ledgergate"])
+    source = LedgerSource(Address(NOBODY), DIALECTS["ledgergate"])
     assert "127" not in fingerprint(source)
-    assert fingerprint(source) == fingerprint(Source(Address(NOBODY.replace("u:p", "v:q")), DIALECTS["ledgergate"]))
+    assert fingerprint(source) == fingerprint(
+        LedgerSource(Address(NOBODY.replace("u:p", "v:q")), DIALECTS["ledgergate"])
+    )
     others = [
-        Source(Address(ELSEWHERE), DIALECTS["ledgergate"]),
-        Source(Address(NOBODY), DIALECTS["knex"]),
-        Source(Address(NOBODY), DIALECTS["ledgergate"], "app"),
-        Source(Address(NOBODY), DIALECTS["ledgergate"], None, "t"),
+        LedgerSource(Address(ELSEWHERE), DIALECTS["ledgergate"]),
+        LedgerSource(Address(NOBODY), DIALECTS["knex"]),
+        LedgerSource(Address(NOBODY), DIALECTS["ledgergate"], "app"),
+        LedgerSource(Address(NOBODY), DIALECTS["ledgergate"], None, "t"),
     ]
     assert len({fingerprint(found) for found in (source, *others)}) == 5
 

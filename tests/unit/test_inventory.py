@@ -8,11 +8,11 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.cli import migrate
+from migrations.cli.main import migrate
+from migrations.core.ledger import Record, State
 from migrations.dialects import DIALECTS, find
-from migrations.inventory import InventoryError, names
-from migrations.ledger import Record, State
-from migrations.tool import recognise
+from migrations.files.external import ExternalFilesError, list_migrations
+from migrations.tools.recognize import recognize_dialect
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ def test_what_an_image_declares_is_what_its_ledger_holds(tmp_path: Path, dialect
     declared = CliRunner().invoke(migrate, ["revision", "--dialect", dialect, "--dir", str(tmp_path)])
     assert declared.exit_code == 0, declared.output
     tool = find(dialect)
-    expected = tool.declare(names(tool.name, tmp_path))
+    expected = tool.declare(list_migrations(tool.name, tmp_path))
     assert declared.output == f"{expected}\n"
     records = [Record(name, State.APPLIED) for name in recorded]
     assert not tool.ledger_of(records).gap(expected)
@@ -79,10 +79,10 @@ def test_drizzle_is_known_by_its_journal(tmp_path: Path) -> None:
         "entries": [{"idx": 1, "when": 1700000000001, "tag": "b"}, {"idx": 0, "when": 1700000000000, "tag": "a"}]
     }
     (tmp_path / "meta" / "_journal.json").write_text(json.dumps(journal))
-    assert names("drizzle", tmp_path) == ("1700000000000", "1700000000001")
+    assert list_migrations("drizzle", tmp_path) == ("1700000000000", "1700000000001")
     (tmp_path / "meta" / "_journal.json").write_text("{}")
-    with pytest.raises(InventoryError, match="as drizzle-kit writes it"):
-        names("drizzle", tmp_path)
+    with pytest.raises(ExternalFilesError, match="as drizzle-kit writes it"):
+        list_migrations("drizzle", tmp_path)
 
 
 def alembic(directory: Path, **parents: str) -> Path:
@@ -96,7 +96,7 @@ def alembic(directory: Path, **parents: str) -> Path:
 def test_alembic_is_known_by_its_files(tmp_path: Path) -> None:
     """Names are hashes: the head comes last, after all that it builds on, which --ancestors prints."""
     alembic(tmp_path, z="None", b="'z'", c="'z'", a="('b', 'c')")
-    assert names("alembic", tmp_path) == ("z", "b", "c", "a")
+    assert list_migrations("alembic", tmp_path) == ("z", "b", "c", "a")
     flags = ["revision", "--dialect", "alembic", "--dir", str(tmp_path)]
     assert CliRunner().invoke(migrate, flags).output == "a\n"
     assert CliRunner().invoke(migrate, [*flags, "--ancestors"]).output == "z,b,c\n"
@@ -106,22 +106,22 @@ def test_every_problem_of_alembic_is_told_at_once(tmp_path: Path) -> None:
     """Two heads, a parent without a file, a file that is no Python; and a circle."""
     alembic(tmp_path, a="None", b="'a'", c="'gone'")
     (tmp_path / "bad.py").write_text("def")
-    with pytest.raises(InventoryError) as error:
-        names("alembic", tmp_path)
+    with pytest.raises(ExternalFilesError) as error:
+        list_migrations("alembic", tmp_path)
     assert len(error.value.problems) == 3
     assert "c builds on gone, which has no file" in str(error.value)
     assert "expected one head, found b and c" in str(error.value)
     circle = tmp_path / "circle"
     circle.mkdir()
-    with pytest.raises(InventoryError, match="a circle"):
-        names("alembic", alembic(circle, a="'c'", b="'a'", c="'b'", head="'a'"))
+    with pytest.raises(ExternalFilesError, match="a circle"):
+        list_migrations("alembic", alembic(circle, a="'c'", b="'a'", c="'b'", head="'a'"))
 
 
 def test_a_directory_that_does_not_tell(tmp_path: Path) -> None:
     """Missing, empty, or of a tool whose files hold many: exit 2 with what is expected."""
     for dialect, words in (("knex", "found none"), ("liquibase", "do not tell"), ("auto", "do not tell")):
-        with pytest.raises(InventoryError, match=words):
-            names(dialect, tmp_path)
+        with pytest.raises(ExternalFilesError, match=words):
+            list_migrations(dialect, tmp_path)
     done = CliRunner().invoke(migrate, ["revision", "--dialect", "knex", "--dir", str(tmp_path / "nowhere")])
     assert done.exit_code == 2
     assert "expected a directory of migrations" in done.output
@@ -153,12 +153,12 @@ def test_a_directory_that_does_not_tell(tmp_path: Path) -> None:
 def test_a_tool_is_recognised_by_its_command(command: str, dialect: str | None) -> None:
     """As itself, by what starts it, or by a script of package.json; what is not known is not guessed."""
     scripts = {"migrate:latest": "NODE_ENV=x knex migrate:latest", "migrate": "prisma migrate deploy && echo knex"}
-    assert recognise(command.split(), scripts.get) == dialect
+    assert recognize_dialect(command.split(), scripts.get) == dialect
     assert dialect is None or dialect in DIALECTS
 
 
 @given(st.lists(st.text(), min_size=1))
 def test_no_command_is_too_strange(command: list[str]) -> None:
     """Whatever is called, the answer is a dialect that there is, or none."""
-    found = recognise(command, lambda _: None)
+    found = recognize_dialect(command, lambda _: None)
     assert found is None or found in DIALECTS

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from migrations.core.ledger import History, Ledger, Position, Record, State
+from migrations.core.revision import Revision, declare
+from migrations.core.versioning import Versioning
 from migrations.dialects import Dialect
-from migrations.ledger import History, Ledger, Position, Record, State
-from migrations.naming import Naming
-from migrations.revision import Revision, declare
 
 NAMES = [f"r{number:02}" for number in range(12)]
 states = st.sampled_from(State)
@@ -106,7 +106,7 @@ def test_questions_cost_the_same_whatever_the_length() -> None:
     assert time.process_time() - began < 1
 
 
-def kind(history: History, naming: Naming = Naming.NAME) -> Dialect:
+def kind(history: History, naming: Versioning = Versioning.NAME) -> Dialect:
     return Dialect(
         "test", "t", frozenset(), lambda row: Record(row["name"], State.APPLIED), history=history, naming=naming
     )
@@ -138,7 +138,7 @@ VERSIONS = [f"{number:03}_{name}" for number, name in enumerate("abcdefghij", 95
 @given(st.sets(st.sampled_from(VERSIONS)), st.sets(st.sampled_from(VERSIONS), min_size=1))
 def test_versions_are_found_by_file_names(applied: set[str], known: set[str]) -> None:
     """The ledger has numbers, 100 after 99; an image's files are found in it, and a gap is only a real one."""
-    dialect = kind(History.NAMES, Naming.VERSION)
+    dialect = kind(History.NAMES, Versioning.VERSION)
     ledger = dialect.ledger({"name": str(int(name[:3]))} for name in applied)
     assert all(ledger.contains(name) is (name in applied) for name in VERSIONS)
     assert ledger.head == (str(int(max(applied)[:3])) if applied else None)
@@ -157,7 +157,7 @@ def test_versions_are_found_by_file_names(applied: set[str], known: set[str]) ->
 @given(st.integers(0, 20), st.sampled_from(State), st.integers(0, 20))
 def test_a_number_stands_for_all_below_it(top: int, state: State, asked: int) -> None:
     """What is dirty is not counted, and concerns nobody who is older."""
-    ledger = Ledger.of([Record(str(top), state)], History.NUMBER, Naming.VERSION)
+    ledger = Ledger.of([Record(str(top), state)], History.NUMBER, Versioning.VERSION)
     settled = state is State.APPLIED
     name = f"{asked:06}_name"
     assert ledger.contains(name) is (asked < top or (settled and asked == top))
@@ -167,7 +167,7 @@ def test_a_number_stands_for_all_below_it(top: int, state: State, asked: int) ->
         assert ledger.position(name) is (Position.HEAD if asked == top else Position.PASSED)
     else:
         assert ledger.position(name) is Position.SHORT
-    assert not Ledger((), History.NUMBER, Naming.VERSION).contains(name)
+    assert not Ledger((), History.NUMBER, Versioning.VERSION).contains(name)
 
 
 def heads(*names: str) -> Ledger:

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.commands.linting import examine
-from migrations.files import FilesError, parse
+from migrations.cli.lint import examine
+from migrations.core.migration import FilesError
+from migrations.files.native import parse
 from migrations.lint import output
 from migrations.lint.linter import RULES, File, lint
-from migrations.lint.source import ScriptError, comments, statements
+from migrations.lint.parser import ScriptError, comments, statements
 from tests.lint_files import findings, read, rules, up
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def test_the_sql_of_the_documentation_can_be_parsed() -> None:
 
 def test_only_lint_pays_for_the_grammar() -> None:
     """The module that every command imports does without it."""
-    source = (Path(__file__).parents[2] / "migrations" / "commands" / "linting.py").read_text()
+    source = (Path(__file__).parents[2] / "migrations" / "cli" / "lint.py").read_text()
     head = source.partition("def lint")[0]
     assert "pglast" not in head
     assert "migrations.lint" not in head

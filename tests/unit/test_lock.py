@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.lock import Holder, application_name
+from migrations.postgres.advisory_lock import LockHolder, application_name
 
 REVISION = "20250126120000_add_user_preferences_table"
 
@@ -30,7 +30,7 @@ def test_it_always_has_three_words_and_the_time_of_the_revision(pod: str, name: 
 
 def test_a_holder_is_told_with_all_that_is_known() -> None:
     """Pod, since when, and what runs; or whatever there is."""
-    assert str(Holder(7, None)) == "another session (backend 7)"
-    assert str(Holder(7, "psql", None)) == "psql (backend 7)"
-    held = Holder(7, "ledgergate pod-1 x", 42.4, "pod-1", "x")
+    assert str(LockHolder(7, None)) == "another session (backend 7)"
+    assert str(LockHolder(7, "psql", None)) == "psql (backend 7)"
+    held = LockHolder(7, "ledgergate pod-1 x", 42.4, "pod-1", "x")
     assert str(held) == "pod-1 (backend 7) for 42 s, running x"

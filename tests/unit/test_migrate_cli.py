@@ -7,10 +7,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from migrations.cli import migrate
-from migrations.commands import authoring
-from migrations.files import FilesError, load
-from migrations.report import Lines
+from migrations.cli import new
+from migrations.cli.main import migrate
+from migrations.cli.report import LineReporter
+from migrations.core.migration import FilesError
+from migrations.files.native import load_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,13 +45,13 @@ def test_every_flag_has_an_environment_twin_that_help_shows(command: click.Comma
 def test_a_new_migration_is_named_by_the_time_and_must_be_filled_in(tmp_path: Path) -> None:
     """The SQL one is refused as long as it is empty; nothing is ever overwritten."""
     directory = tmp_path / "migrations"
-    assert authoring.create(directory, Lines(), "Add Users!", python=False, now=NOW) == 0
+    assert new.create(directory, LineReporter(), "Add Users!", python=False, now=NOW) == 0
     path = directory / "20250126120000_add_users.sql"
     with pytest.raises(FilesError, match="a statement in the up section"):
-        load(directory)
+        load_directory(directory)
     path.write_text(path.read_text().replace("up\n", "up\ncreate table users (id int);\n"))
-    assert [migration.revision for migration in load(directory)] == ["20250126120000_add_users"]
-    assert authoring.create(directory, Lines(), "add-users", python=False, now=NOW) == 0
+    assert [migration.revision for migration in load_directory(directory)] == ["20250126120000_add_users"]
+    assert new.create(directory, LineReporter(), "add-users", python=False, now=NOW) == 0
     assert "create table" in path.read_text()
     assert (directory / "20250126120001_add_users.sql").exists()
 
@@ -59,7 +60,7 @@ def test_a_new_migration_is_the_newest(tmp_path: Path) -> None:
     """Two in one second, or one by a clock that is late, still come in the order in which they were made."""
     names = ["users", "orders", "items"]
     for late, name in enumerate(names):
-        assert authoring.create(tmp_path, Lines(), name, python=False, now=NOW - timedelta(hours=late)) == 0
+        assert new.create(tmp_path, LineReporter(), name, python=False, now=NOW - timedelta(hours=late)) == 0
     assert [path.stem for path in sorted(tmp_path.iterdir())] == [
         "20250126120000_users",
         "20250126120001_orders",
@@ -69,8 +70,8 @@ def test_a_new_migration_is_the_newest(tmp_path: Path) -> None:
 
 def test_a_new_python_migration_can_be_read(tmp_path: Path) -> None:
     """It loads, with both `up` and `down`, as `new --python` wrote it."""
-    assert authoring.create(tmp_path, Lines(), "backfill", python=True, now=NOW) == 0
-    (migration,) = load(tmp_path)
+    assert new.create(tmp_path, LineReporter(), "backfill", python=True, now=NOW) == 0
+    (migration,) = load_directory(tmp_path)
     assert migration.revision == "20250126120000_backfill"
     assert migration.down is not None
 
@@ -78,7 +79,7 @@ def test_a_new_python_migration_can_be_read(tmp_path: Path) -> None:
 def test_only_the_path_is_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """So that `$EDITOR "$(ledgergate migrate new ...)"` works; that the name was changed is told beside it."""
     for number, (name, slug) in enumerate((("Größe: add!", "gr_e_add"), ("plain", "plain"))):
-        assert authoring.create(tmp_path, Lines(), name, python=False, now=NOW) == 0
+        assert new.create(tmp_path, LineReporter(), name, python=False, now=NOW) == 0
         captured = capsys.readouterr()
         assert captured.out == f"{tmp_path}/2025012612000{number}_{slug}.sql\n"
         assert (slug in captured.err) is (name != slug)
@@ -94,22 +95,22 @@ def test_help_teaches_by_example(command: click.Command) -> None:
 
 def test_a_name_needs_a_letter_or_a_digit(tmp_path: Path) -> None:
     """Otherwise there would be nothing behind the time."""
-    assert authoring.create(tmp_path, Lines(), "?!", python=False, now=NOW) == 2
+    assert new.create(tmp_path, LineReporter(), "?!", python=False, now=NOW) == 2
     assert not list(tmp_path.iterdir())
 
 
 def test_a_directory_declares_its_revision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The long form goes to standard output and nothing else; an empty directory has none."""
-    assert authoring.own_revision(tmp_path, Lines()) == 2
+    assert new.own_revision(tmp_path, LineReporter()) == 2
     assert capsys.readouterr().out == ""
     (tmp_path / "20250101000000_a.sql").write_text("-- migrate:up\nselect 1;")
-    assert authoring.own_revision(tmp_path, Lines()) == 0
+    assert new.own_revision(tmp_path, LineReporter()) == 0
     assert capsys.readouterr().out == "20250101000000_a+1.5234a921d098\n"
 
 
 def test_who_waits_is_told_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     """One line at first, then one in ten seconds."""
-    report = Lines()
+    report = LineReporter()
     for second in range(21):
         report.waiting(None, float(second))
     assert len(capsys.readouterr().out.splitlines()) == 3

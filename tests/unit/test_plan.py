@@ -6,10 +6,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.files import Migration, Script
-from migrations.ledger import UNDOING, Ledger, Record, State
-from migrations.plan import Obstacle, Plan, Refusal, dirt, plan
-from migrations.standing import Standing, compare
+from migrations.core.drift import RevisionStatus, compare
+from migrations.core.ledger import UNDOING, Ledger, Record, State
+from migrations.core.migration import Migration, SectionBody
+from migrations.core.plan import Obstacle, Refusal, UpPlan, describe_dirty, plan_up
 
 NAMES = [f"r{number:02}" for number in range(8)]
 subsets = st.sets(st.sampled_from(NAMES)).map(sorted)
@@ -17,7 +17,7 @@ states = st.sampled_from(State)
 
 
 def migration(name: str) -> Migration:
-    return Migration(name, Path(f"{name}.sql"), f"sum of {name}", Script("select 1"))
+    return Migration(name, Path(f"{name}.sql"), f"sum of {name}", SectionBody("select 1"))
 
 
 def record(name: str, state: State = State.APPLIED, batch: int | None = None) -> Record:
@@ -28,7 +28,7 @@ def of(names: list[str]) -> list[Migration]:
     return [migration(name) for name in names]
 
 
-def obstacles(decision: Plan | Refusal) -> list[Obstacle]:
+def obstacles(decision: UpPlan | Refusal) -> list[Obstacle]:
     assert isinstance(decision, Refusal)
     return [obstacle for obstacle, _ in decision.obstacles]
 
@@ -41,14 +41,14 @@ def test_a_plan_is_what_is_pending_in_order(files: list[str], rows: dict[str, St
     dirty = any(state is not State.APPLIED for state in rows.values())
     late = bool(applied) and any(name < applied[-1] for name in wanted)
 
-    decision = plan(of(files), Ledger.of(record(name, rows[name]) for name in sorted(rows)), target)
+    decision = plan_up(of(files), Ledger.of(record(name, rows[name]) for name in sorted(rows)), target)
 
     if (target is not None and target not in files) or (wanted and dirty) or late:
         assert isinstance(decision, Refusal)
         only_dirt = wanted and dirty and (target is None or target in files)
         assert decision.dirty is bool(only_dirt)
     else:
-        assert isinstance(decision, Plan)
+        assert isinstance(decision, UpPlan)
         assert [step.revision for step in decision.steps] == wanted
         assert not set(wanted) & set(applied)
         unknown = [name for name in applied if name not in files]
@@ -59,13 +59,13 @@ def test_a_plan_is_what_is_pending_in_order(files: list[str], rows: dict[str, St
 @given(files=subsets, target=st.none() | st.sampled_from(NAMES))
 def test_after_a_plan_is_carried_out_nothing_is_left(files: list[str], target: str | None) -> None:
     """Planning again gives no steps; a later plan without a target goes on where that one ended."""
-    first = plan(of(files), Ledger(), target if target in files else None)
-    assert isinstance(first, Plan)
+    first = plan_up(of(files), Ledger(), target if target in files else None)
+    assert isinstance(first, UpPlan)
     ledger = Ledger.of(record(step.revision, batch=first.batch) for step in first.steps)
-    again = plan(of(files), ledger, target if target in files else None)
-    rest = plan(of(files), ledger)
-    assert isinstance(again, Plan)
-    assert isinstance(rest, Plan)
+    again = plan_up(of(files), ledger, target if target in files else None)
+    rest = plan_up(of(files), ledger)
+    assert isinstance(again, UpPlan)
+    assert isinstance(rest, UpPlan)
     assert again.steps == ()
     assert [step.revision for step in first.steps + rest.steps] == files
     assert rest.batch == (first.batch + 1 if first.steps else 1)
@@ -77,34 +77,34 @@ def test_an_older_image_has_nothing_to_do_even_when_a_newer_migration_failed(
 ) -> None:
     """Whatever else is in the ledger, a directory that is wholly applied needs nothing."""
     rows = dict.fromkeys(newer, State.FAILED) | dict.fromkeys(files, State.APPLIED)
-    decision = plan(of(files), Ledger.of(record(name, rows[name]) for name in sorted(rows)))
-    assert isinstance(decision, Plan)
+    decision = plan_up(of(files), Ledger.of(record(name, rows[name]) for name in sorted(rows)))
+    assert isinstance(decision, UpPlan)
     assert decision.steps == ()
 
 
 def test_an_edited_file_is_an_obstacle_even_with_nothing_pending() -> None:
     """Both sums and the file are named; a record without a checksum is not compared."""
-    decision = plan(of(["a"]), Ledger.of([replace(record("a"), checksum="another")]))
+    decision = plan_up(of(["a"]), Ledger.of([replace(record("a"), checksum="another")]))
     assert obstacles(decision) == [Obstacle.CHANGED]
     assert isinstance(decision, Refusal)
     assert not decision.dirty
     (text,) = (text for _, text in decision.obstacles)
     assert all(word in text for word in ("a.sql", "another", "sum of a"))
-    assert isinstance(plan(of(["a"]), Ledger.of([replace(record("a"), checksum=None)])), Plan)
+    assert isinstance(plan_up(of(["a"]), Ledger.of([replace(record("a"), checksum=None)])), UpPlan)
 
 
 def test_every_obstacle_is_told_at_once() -> None:
     """A wrong target, an edited file and two late merges are four obstacles."""
     ledger = Ledger.of([record("c"), replace(record("d"), checksum="another")])
-    decision = plan(of(["a", "b", "c", "d"]), ledger, None)
+    decision = plan_up(of(["a", "b", "c", "d"]), ledger, None)
     assert obstacles(decision) == [Obstacle.CHANGED, Obstacle.OUT_OF_ORDER, Obstacle.OUT_OF_ORDER]
-    assert obstacles(plan(of(["a"]), Ledger(), "z")) == [Obstacle.TARGET]
+    assert obstacles(plan_up(of(["a"]), Ledger(), "z")) == [Obstacle.TARGET]
 
 
 def test_what_failed_is_told_with_its_error_and_the_way_out() -> None:
     """A failed migration shows its error, one that was killed says so."""
-    failed = plan(of(["a"]), Ledger.of([replace(record("a", State.FAILED), error="no such table")]))
-    killed = plan(of(["a"]), Ledger.of([record("a", State.RUNNING)]))
+    failed = plan_up(of(["a"]), Ledger.of([replace(record("a", State.FAILED), error="no such table")]))
+    killed = plan_up(of(["a"]), Ledger.of([record("a", State.RUNNING)]))
     for decision, words in ((failed, "no such table"), (killed, "never ended")):
         assert isinstance(decision, Refusal)
         assert decision.dirty
@@ -115,8 +115,8 @@ def test_what_failed_is_told_with_its_error_and_the_way_out() -> None:
 def test_the_way_out_is_told_once() -> None:
     """Not again behind an error that tells it; a `down` that was killed is told as what it was."""
     error = "x.sql:2: no. Settle it: `ledgergate migrate resolve a --rolled-back` or `--applied`"
-    assert dirt(replace(record("a", State.FAILED), error=error)) == f"a failed: {error}"
-    killed = dirt(replace(record("a", State.RUNNING), error=UNDOING))
+    assert describe_dirty(replace(record("a", State.FAILED), error=error)) == f"a failed: {error}"
+    killed = describe_dirty(replace(record("a", State.RUNNING), error=UNDOING))
     assert killed.startswith("a began to be undone and never ended")
     assert killed.count("resolve a --applied") == killed.count("resolve a --rolled-back") == 1
 
@@ -133,10 +133,10 @@ def test_how_each_revision_stands() -> None:
         ]
     )
     assert [(row.revision, row.standing) for row in compare(of(["a", "b", "d", "e", "f"]), ledger)] == [
-        ("a", Standing.APPLIED),
-        ("b", Standing.CHANGED),
-        ("c", Standing.MISSING),
-        ("d", Standing.PENDING),
-        ("e", Standing.FAILED),
-        ("f", Standing.RUNNING),
+        ("a", RevisionStatus.APPLIED),
+        ("b", RevisionStatus.CHANGED),
+        ("c", RevisionStatus.MISSING),
+        ("d", RevisionStatus.PENDING),
+        ("e", RevisionStatus.FAILED),
+        ("f", RevisionStatus.RUNNING),
     ]

@@ -7,10 +7,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.files import Migration, Script
-from migrations.ledger import Ledger, Record, State
-from migrations.plan import Baseline, Obstacle, Plan, Refusal, Undo, plan, plan_baseline, plan_down
-from migrations.verification import Kind, verify
+from migrations.core.drift import DriftKind, verify
+from migrations.core.ledger import Ledger, Record, State
+from migrations.core.migration import Migration, SectionBody
+from migrations.core.plan import BaselinePlan, DownPlan, Obstacle, Refusal, UpPlan, plan_baseline, plan_down, plan_up
 
 NAMES = [f"r{number:02}" for number in range(8)]
 names = st.sampled_from(NAMES)
@@ -22,7 +22,11 @@ counts = st.none() | st.integers(1, 9)
 
 def migration(name: str, *, undoable: bool = True) -> Migration:
     return Migration(
-        name, Path(f"{name}.sql"), f"sum of {name}", Script("select 1"), Script("select 2") if undoable else None
+        name,
+        Path(f"{name}.sql"),
+        f"sum of {name}",
+        SectionBody("select 1"),
+        SectionBody("select 2") if undoable else None,
     )
 
 
@@ -34,18 +38,18 @@ def ledger(rows: dict[str, int]) -> Ledger:
     return Ledger.of(Record(name, State.APPLIED, f"sum of {name}", rows[name]) for name in sorted(rows))
 
 
-def applied(steps: Plan) -> dict[str, int]:
+def applied(steps: UpPlan) -> dict[str, int]:
     return {step.revision: steps.batch for step in steps.steps}
 
 
 @given(files=subsets, rows=batches, target=targets)
 def test_whatever_is_lacking_can_be_applied_late(files: list[str], rows: dict[str, int], target: str | None) -> None:
     """With out_of_order a plan is refused for an unknown target alone, and is what is wanted and not applied."""
-    decision = plan(of(files), ledger(rows), target, out_of_order=True)
+    decision = plan_up(of(files), ledger(rows), target, out_of_order=True)
     if target is not None and target not in files:
         assert isinstance(decision, Refusal)
     else:
-        assert isinstance(decision, Plan)
+        assert isinstance(decision, UpPlan)
         wanted = [name for name in files if name not in rows and (target is None or name <= target)]
         assert [step.revision for step in decision.steps] == wanted
         assert decision.batch > max(rows.values(), default=0)
@@ -56,11 +60,11 @@ def test_down_after_up_restores_the_ledger(files: list[str], rows: dict[str, int
     """Whatever `up` applied, the next `down` undoes in the opposite order, and the ledger is as it was before."""
     everything = of(NAMES)
     before = ledger(rows)
-    up = plan(of(files), before, target if target in files else None, out_of_order=True)
-    assert isinstance(up, Plan)
+    up = plan_up(of(files), before, target if target in files else None, out_of_order=True)
+    assert isinstance(up, UpPlan)
     after = ledger(rows | applied(up))
     down = plan_down(everything, after)
-    assert isinstance(down, Undo)
+    assert isinstance(down, DownPlan)
     if up.steps:
         undone = [step.revision for step, _ in down.steps]
         assert undone == [step.revision for step in reversed(up.steps)]
@@ -97,7 +101,7 @@ def test_down_is_all_of_what_was_asked_for_or_nothing(
             if name not in known or name not in undoable
         ]
     else:
-        assert isinstance(decision, Undo)
+        assert isinstance(decision, DownPlan)
         assert [step.revision for step, _ in decision.steps] == wanted
 
 
@@ -119,12 +123,12 @@ def test_a_baseline_fills_what_is_lacking(files: list[str], rows: dict[str, int]
     if (target is not None and target not in files) or (target is None and rows and lacking):
         assert isinstance(decision, Refusal)
     else:
-        assert isinstance(decision, Baseline)
+        assert isinstance(decision, BaselinePlan)
         assert [step.revision for step in decision.steps] == lacking
         after = ledger(rows | dict.fromkeys(lacking, 0))
-        assert plan_baseline(of(files), after, target) == Baseline(())
+        assert plan_baseline(of(files), after, target) == BaselinePlan(())
         undo = plan_down(of(NAMES), after)
-        assert isinstance(undo, Undo)
+        assert isinstance(undo, DownPlan)
         assert not {step.revision for step, _ in undo.steps} & set(lacking)
 
 
@@ -142,13 +146,13 @@ def test_no_sequence_of_commands_runs_a_revision_twice(sequence: list[tuple[str,
     for command, files, argument in sequence:
         if command == "down":
             undo = plan_down(of(files), ledger(rows), steps=argument if isinstance(argument, int) else None)
-            assert isinstance(undo, Undo)
+            assert isinstance(undo, DownPlan)
             for step, _ in undo.steps:
                 del rows[step.revision]
             continue
         target = argument if isinstance(argument, str) else None
         decision = (
-            plan(of(files), ledger(rows), target, out_of_order=True)
+            plan_up(of(files), ledger(rows), target, out_of_order=True)
             if command == "up"
             else plan_baseline(of(files), ledger(rows), target)
         )
@@ -156,18 +160,18 @@ def test_no_sequence_of_commands_runs_a_revision_twice(sequence: list[tuple[str,
             continue
         for step in decision.steps:
             assert step.revision not in rows
-            rows[step.revision] = decision.batch if isinstance(decision, Plan) else 0
+            rows[step.revision] = decision.batch if isinstance(decision, UpPlan) else 0
 
 
 @given(files=subsets, rows=batches)
 def test_verify_finds_a_gap_exactly_where_up_refuses(files: list[str], rows: dict[str, int]) -> None:
     """What `verify` calls right, `up` can go on from, and what is out of order by accident is a gap."""
     verified = verify(of(files), ledger(rows))
-    decision = plan(of(files), ledger(rows))
-    gaps = [finding.revision for finding in verified.findings if finding.kind is Kind.GAP]
+    decision = plan_up(of(files), ledger(rows))
+    gaps = [finding.revision for finding in verified.findings if finding.kind is DriftKind.GAP]
     assert bool(gaps) is isinstance(decision, Refusal)
-    if isinstance(decision, Plan):
+    if isinstance(decision, UpPlan):
         assert tuple(step.revision for step in decision.steps) == verified.pending
         assert verified.ahead == decision.ahead
-        missing = [finding.revision for finding in verified.findings if finding.kind is Kind.MISSING]
+        missing = [finding.revision for finding in verified.findings if finding.kind is DriftKind.MISSING]
         assert tuple(missing) == decision.missing

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from migrations.ledger import Ledger, Record, State
-from migrations.reading import Fault, Reading
+from migrations.core.ledger import Ledger, Record, State
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.gate import Action, Gate, Mode, Policy, Readiness
 from webhook.objects import Condition, Metadata, Pod, PodSpec, PodStatus, ReadinessGate, SchedulingGate
 from webhook.readiness import Ready, asked, assess
@@ -20,13 +20,15 @@ READY = Condition(type="ledgergate.dev/app", status="True", reason="Matches")
 LATCH, LIVE = Readiness.LATCH, Readiness.LIVE
 
 
-def reading(*names: str, fault: Fault | None = None, dirty: str | None = None, contract: str | None = None) -> Reading:
+def reading(
+    *names: str, fault: Fault | None = None, dirty: str | None = None, contract: str | None = None
+) -> LedgerSnapshot:
     records = [Record(name, APPLIED, compatible_from=contract if name == C else None) for name in names]
     records += [Record(dirty, FAILED)] if dirty else []
-    return Reading(Ledger.of(sorted(records, key=lambda record: record.revision)), NOW, fault)
+    return LedgerSnapshot(Ledger.of(sorted(records, key=lambda record: record.revision)), NOW, fault)
 
 
-def judged(found: Reading, before: Condition | None, readiness: Readiness, **policy: object) -> Ready | None:
+def judged(found: LedgerSnapshot, before: Condition | None, readiness: Readiness, **policy: object) -> Ready | None:
     gate = Gate("ns", "app", Selector(), "pg", "ledgergate", policy=Policy(readiness=readiness, **policy))  # type: ignore[arg-type]
     return assess(before, POD, gate, found, NOW)
 
@@ -37,14 +39,14 @@ UNTOLD = [
     reading(A, fault=Fault.UNREACHABLE),
     reading(A, B, C, contract=C, fault=Fault.UNREACHABLE),
     reading(A, B, dirty=A),
-    Reading(fault=Fault.AUTHENTICATION),
-    Reading(fault=Fault.UNREAD),
+    LedgerSnapshot(fault=Fault.AUTHENTICATION),
+    LedgerSnapshot(fault=Fault.UNREAD),
 ]
 
 
 @pytest.mark.parametrize("readiness", [LATCH, LIVE])
 @pytest.mark.parametrize("found", GOOD)
-def test_a_pod_is_ready_when_its_revision_is_there(found: Reading, readiness: Readiness) -> None:
+def test_a_pod_is_ready_when_its_revision_is_there(found: LedgerSnapshot, readiness: Readiness) -> None:
     """Matches, ahead, and dirt above the revision: the pod is ready, and told so once."""
     ready = judged(found, None, readiness)
     assert ready is not None
@@ -54,7 +56,7 @@ def test_a_pod_is_ready_when_its_revision_is_there(found: Reading, readiness: Re
 
 @pytest.mark.parametrize("readiness", [LATCH, LIVE])
 @pytest.mark.parametrize("found", [*LOST, *UNTOLD[:-1]])
-def test_a_pod_is_not_ready_before_its_revision_was_seen(found: Reading, readiness: Readiness) -> None:
+def test_a_pod_is_not_ready_before_its_revision_was_seen(found: LedgerSnapshot, readiness: Readiness) -> None:
     """Whatever is missing is named, for `kubectl describe pod`."""
     ready = judged(found, None, readiness)
     assert ready is not None
@@ -64,13 +66,13 @@ def test_a_pod_is_not_ready_before_its_revision_was_seen(found: Reading, readine
 
 
 @pytest.mark.parametrize("found", [*LOST, *UNTOLD])
-def test_latch_never_goes_back(found: Reading) -> None:
+def test_latch_never_goes_back(found: LedgerSnapshot) -> None:
     """Once ready, whatever becomes of the ledger."""
     assert judged(found, READY, LATCH) is None
 
 
 @pytest.mark.parametrize("found", LOST)
-def test_live_goes_back_where_the_revision_is_lost(found: Reading) -> None:
+def test_live_goes_back_where_the_revision_is_lost(found: LedgerSnapshot) -> None:
     """Undone, or shut out by a contract migration, and seen so: the pod must get no traffic."""
     ready = judged(found, READY, LIVE)
     assert ready is not None
@@ -78,7 +80,7 @@ def test_live_goes_back_where_the_revision_is_lost(found: Reading) -> None:
 
 
 @pytest.mark.parametrize("found", UNTOLD)
-def test_live_never_goes_back_for_what_is_not_known(found: Reading) -> None:
+def test_live_never_goes_back_for_what_is_not_known(found: LedgerSnapshot) -> None:
     """A database that is down must not empty every Service in front of it; nor must another migration's failure."""
     assert judged(found, READY, LIVE) is None
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from migrations.revision import Revision
+from migrations.core.revision import Revision
 from webhook.objects import Pod
 from webhook.requirement import Requirement, declares, requirement
 

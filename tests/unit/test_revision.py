@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.revision import Revision, RevisionError, canonical, declare, digests
+from migrations.core.revision import Revision, RevisionError, canonical, declare, digests
 
 names = st.text(st.characters(categories=("L", "N", "P", "S"), exclude_characters="+"), min_size=1, max_size=60).map(
     canonical

@@ -20,8 +20,8 @@ from aiohttp import web
 
 from certs import tls
 from certs.pki import issue_authority, issue_leaf
-from migrations.ledger import Ledger, Record, State
-from migrations.reading import Reading
+from migrations.core.ledger import Ledger, Record, State
+from migrations.core.snapshot import LedgerSnapshot
 from tests.cluster.controlplane.processes import free_ports
 from webhook.admission import Admission
 from webhook.gate import Gate
@@ -49,10 +49,10 @@ class Known:
             raise RuntimeError("a slip of ours")
         return [Gate(namespace, "app", Selector(), "pg", "ledgergate")]
 
-    def reading(self, gate: Gate) -> Reading:
+    def reading(self, gate: Gate) -> LedgerSnapshot:
         """Return the one ledger."""
         del gate
-        return Reading(Ledger.of([Record("a", State.APPLIED)]), NOW)
+        return LedgerSnapshot(Ledger.of([Record("a", State.APPLIED)]), NOW)
 
     async def refresh(self, gates: Iterable[Gate], within: float) -> None:
         """Find nothing new."""

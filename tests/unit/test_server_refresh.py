@@ -12,12 +12,12 @@ import aiohttp
 import asyncpg
 import pytest
 
-from migrations.address import Address
+from migrations.core.ledger import Record
+from migrations.core.snapshot import LedgerSnapshot
 from migrations.dialects import NATIVE
-from migrations.ledger import Record
-from migrations.reader import Pace, Watcher
-from migrations.reading import Reading
-from migrations.source import Source
+from migrations.postgres.address import Address
+from migrations.reader.reader import LedgerSource
+from migrations.reader.watcher import LedgerWatcher, PollIntervals
 from tests.cluster.controlplane.processes import free_ports
 from webhook.admission import Admission
 from webhook.gate import Gate
@@ -47,7 +47,7 @@ APPLY = "insert into rows (revision, state, applied_by) values ('b', 'applied', 
 class Watched:
     """One gate over a real watcher of a real database."""
 
-    watcher: Watcher
+    watcher: LedgerWatcher
     synced: bool = True
 
     def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
@@ -55,7 +55,7 @@ class Watched:
         del labels
         return [Gate(namespace, "app", Selector(), "pg", "ledgergate")]
 
-    def reading(self, gate: Gate) -> Reading:
+    def reading(self, gate: Gate) -> LedgerSnapshot:
         """Return the watcher's reading."""
         del gate
         return self.watcher.reading
@@ -94,9 +94,9 @@ async def test_reviews_share_one_look(database: str, counted: list[float]) -> No
             counted.append(time.monotonic())
         return NATIVE.record(row)
 
-    source = Source(Address.from_url(database), replace(NATIVE, record=record))
-    quiet = Pace(urgent=60, idle=60, slowest=60, timeout=10)
-    watcher = Watcher(source, on_change=lambda _: None, pace=quiet)
+    source = LedgerSource(Address.from_url(database), replace(NATIVE, record=record))
+    quiet = PollIntervals(urgent=60, idle=60, slowest=60, timeout=10)
+    watcher = LedgerWatcher(source, on_change=lambda _: None, pace=quiet)
     view, telemetry = Watched(watcher), Telemetry()
     server = AdmissionServer(Admission(view, lambda: datetime.now(UTC), patience=20), view, telemetry)
     (port,) = free_ports(1)
@@ -135,7 +135,7 @@ async def test_patience_ends(database: str) -> None:
     """A database slower than our patience does not make the API server wait: the pod is held, for now."""
     connection = await asyncpg.connect(database)
     await connection.execute(TABLE)
-    watcher = Watcher(Source(Address.from_url(database), NATIVE), on_change=lambda _: None)
+    watcher = LedgerWatcher(LedgerSource(Address.from_url(database), NATIVE), on_change=lambda _: None)
     view = Watched(watcher)
     admission = Admission(view, lambda: datetime.now(UTC), patience=0.05)
     watching = asyncio.create_task(watcher.run())

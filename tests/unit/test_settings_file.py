@@ -7,15 +7,15 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from migrations.flags import command
-from migrations.settings import SettingsError, choose
+from migrations.cli.config import ConfigError, select_environment
+from migrations.cli.options import command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from migrations.invocation import Options
-    from migrations.report import Report
+    from migrations.cli.invocation import CommonOptions
+    from migrations.cli.report import CommandReporter
 
 FLAGS = ("dir", "database-url", "lock-timeout")
 FILE = """
@@ -30,7 +30,7 @@ database-url = "postgresql://staging/app"
 
 
 def chosen(text: str, environment: str) -> dict[str, object]:
-    return choose(tomllib.loads(text), environment, FLAGS)
+    return select_environment(tomllib.loads(text), environment, FLAGS)
 
 
 def test_an_environment_comes_on_top_of_the_defaults() -> None:
@@ -61,21 +61,21 @@ def test_an_environment_comes_on_top_of_the_defaults() -> None:
 )
 def test_what_is_wrong_with_the_file_is_told(text: str, environment: str, words: str) -> None:
     """A misspelt name is an error, not silence."""
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(ConfigError) as refused:
         chosen(text, environment)
     assert words in str(refused.value)
 
 
 def test_all_problems_are_told_at_once() -> None:
     """Three misspelt names are three problems."""
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(ConfigError) as refused:
         chosen("[defaults]\nx = 1\n[default]\n", "y")
     assert len(refused.value.problems) == 3
 
 
 def test_no_value_is_shown() -> None:
     """A database URL has a password in it."""
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(ConfigError) as refused:
         chosen("[defaults]\ndatabase-url = 'postgresql://u:s3cret@${HOST}/x'", "development")
     assert "s3cret" not in str(refused.value)
 
@@ -93,7 +93,7 @@ table = "of_staging"
 
 @click.command()
 @command
-def probe(options: Options, report: Report) -> int:
+def probe(options: CommonOptions, report: CommandReporter) -> int:
     """Show two of the flags."""
     del report
     click.echo(f"{options.lock_timeout:g} {options.table}")

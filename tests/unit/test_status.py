@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from migrations.ledger import Ledger, Record, State
-from migrations.reading import Fault, Reading, Run
+from migrations.core.ledger import Ledger, Record, State
+from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
 from webhook.gate import Gate, Sighting
 from webhook.selector import Selector
 from webhook.status import HISTORY, GateState, Memory, Problem, Standing, describe, same, spell
@@ -33,16 +33,21 @@ def conditions(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {found["type"]: found for found in status["conditions"]}
 
 
-LIVE = Standing(Reading(ledger(A, B), THEN), held=2, place="here")
-DIRTY = Standing(Reading(Ledger.of([Record(A, APPLIED), Record(B, State.FAILED, error="no such role bob")]), THEN))
-LOST = Standing(Reading(ledger(A, B), THEN, Fault.UNREACHABLE))
+LIVE = Standing(LedgerSnapshot(ledger(A, B), THEN), held=2, place="here")
+DIRTY = Standing(
+    LedgerSnapshot(Ledger.of([Record(A, APPLIED), Record(B, State.FAILED, error="no such role bob")]), THEN)
+)
+LOST = Standing(LedgerSnapshot(ledger(A, B), THEN, Fault.UNREACHABLE))
 BROKEN = Standing(
-    Reading(fault=Fault.UNREAD), (Problem("Secret pg does not exist in namespace ns; create it"), Problem("and more"))
+    LedgerSnapshot(fault=Fault.UNREAD),
+    (Problem("Secret pg does not exist in namespace ns; create it"), Problem("and more")),
 )
 FOLLOW = "pods follow onUnreachable until then"
-PASSING = Standing(Reading(ledger(A), THEN, Fault.UNREAD), (Problem("Secret pg cannot be read now", passing=True),))
-REFUSED = Standing(Reading(ledger(A), THEN, Fault.AUTHENTICATION))
-STRANGE = Standing(Reading(fault=Fault.LEDGER, detail="public.t is no knex ledger: it has no column batch"))
+PASSING = Standing(
+    LedgerSnapshot(ledger(A), THEN, Fault.UNREAD), (Problem("Secret pg cannot be read now", passing=True),)
+)
+REFUSED = Standing(LedgerSnapshot(ledger(A), THEN, Fault.AUTHENTICATION))
+STRANGE = Standing(LedgerSnapshot(fault=Fault.LEDGER, detail="public.t is no knex ledger: it has no column batch"))
 
 
 def test_a_live_gate() -> None:
@@ -71,7 +76,7 @@ def test_a_live_gate() -> None:
         (LIVE, GateState.LIVE, "Ready"),
         (DIRTY, GateState.DIRTY, "Reconciling"),
         (LOST, GateState.UNREACHABLE, "Reconciling"),
-        (Standing(Reading(fault=Fault.UNREAD)), GateState.UNREACHABLE, "Reconciling"),
+        (Standing(LedgerSnapshot(fault=Fault.UNREAD)), GateState.UNREACHABLE, "Reconciling"),
         (BROKEN, GateState.MISCONFIGURED, "Stalled"),
         (PASSING, GateState.UNREACHABLE, "Reconciling"),
         (REFUSED, GateState.MISCONFIGURED, "Stalled"),
@@ -94,7 +99,7 @@ def test_exactly_one_condition_is_true(standing: Standing, state: GateState, tru
     ("standing", "message"),
     [
         (LIVE, f"the ledger is at {B}"),
-        (Standing(Reading(Ledger(), THEN)), "the ledger is empty"),
+        (Standing(LedgerSnapshot(Ledger(), THEN)), "the ledger is empty"),
         (DIRTY, f"migration {B} is recorded as failed"),
         (LOST, f"the ledger cannot be read now; {FOLLOW}"),
         (PASSING, "Secret pg cannot be read now"),
@@ -128,7 +133,7 @@ def test_transition_times_are_kept_until_the_status_changes() -> None:
 def test_history_times_are_kept() -> None:
     """A revision's time is when it was first seen; one without a time gets one."""
     history = written(
-        Standing(Reading(ledger(A, B, C), THEN)),
+        Standing(LedgerSnapshot(ledger(A, B, C), THEN)),
         gate(history={A: Sighting("2026-01-01T00:00:00Z"), B: Sighting()}),
         NOW,
     )["history"]
@@ -154,10 +159,10 @@ def test_two_writes_in_one_round_trip_stamp_once() -> None:
 
 def test_who_migrates_is_told_and_taken_off() -> None:
     """Every field of a run is written, so that a merge leaves nothing of the one before."""
-    run = Run("migrate-7d9", B, THEN)
-    status = written(Standing(Reading(ledger(A), THEN, run=run)), gate(), NOW)
+    run = ActiveMigration("migrate-7d9", B, THEN)
+    status = written(Standing(LedgerSnapshot(ledger(A), THEN, run=run)), gate(), NOW)
     assert status["migration"] == {"revision": B, "holder": "migrate-7d9", "since": "2026-01-26T12:00:00Z"}
-    unknown = written(Standing(Reading(ledger(A), THEN, run=Run("psql"))), gate(), NOW)
+    unknown = written(Standing(LedgerSnapshot(ledger(A), THEN, run=ActiveMigration("psql"))), gate(), NOW)
     assert unknown["migration"] == {"revision": None, "holder": "psql", "since": None}
     assert written(LIVE, gate(), NOW)["migration"] is None
 
@@ -167,7 +172,7 @@ def test_contract_migrations_are_remembered_however_old() -> None:
     names = [f"{number:014}_m" for number in range(HISTORY + 7)]
     records = [Record(names[0], APPLIED), Record(names[1], APPLIED, compatible_from=names[1])]
     records += [Record(name, APPLIED) for name in names[2:]]
-    history = written(Standing(Reading(Ledger.of(records), THEN)), gate(), NOW)["history"]
+    history = written(Standing(LedgerSnapshot(Ledger.of(records), THEN)), gate(), NOW)["history"]
     assert history[0] == {"revision": names[1], "observedAt": "2026-01-26T13:00:00Z", "compatibleFrom": names[1]}
     assert [entry["revision"] for entry in history[1:]] == names[-HISTORY:]
 
@@ -183,7 +188,7 @@ def test_durations_are_written_as_they_are_set(seconds: float, text: str) -> Non
 def test_history_is_bounded_and_keeps_the_newest() -> None:
     """A ledger of thousands fits into an object."""
     names = [f"{number:014}_m" for number in range(HISTORY + 7)]
-    status = written(Standing(Reading(ledger(*names), THEN)), gate(), NOW)
+    status = written(Standing(LedgerSnapshot(ledger(*names), THEN)), gate(), NOW)
     assert [entry["revision"] for entry in status["history"]] == names[-HISTORY:]
     assert (status["applied"], status["head"]) == (HISTORY + 7, names[-1])
 
@@ -198,7 +203,7 @@ def test_what_was_only_remembered_is_not_written_back() -> None:
     """After a restart in an outage only this status' own history is known: the newest revisions, not their number."""
     names = [f"{number:014}_m" for number in range(HISTORY)]
     status = written(
-        Standing(Reading(ledger(*names), None, Fault.UNREACHABLE)),
+        Standing(LedgerSnapshot(ledger(*names), None, Fault.UNREACHABLE)),
         gate(history=dict.fromkeys(names, Sighting("t"))),
         NOW,
     )
@@ -207,7 +212,7 @@ def test_what_was_only_remembered_is_not_written_back() -> None:
 
 def test_another_database_starts_from_nothing() -> None:
     """Where nothing is known, what is said of another ledger goes, else a restart would take its history for ours."""
-    status = written(Standing(Reading(fault=Fault.UNREACHABLE)), gate(history={A: Sighting("t")}), NOW)
+    status = written(Standing(LedgerSnapshot(fault=Fault.UNREACHABLE)), gate(history={A: Sighting("t")}), NOW)
     gone = {"head", "applied", "place", "history", "observedAt"}
     assert {key: status[key] for key in gone} == dict.fromkeys(gone)
 
@@ -217,7 +222,7 @@ def test_another_look_is_no_change() -> None:
     before = {"Ready": ("True", "t"), "Reconciling": ("False", "t"), "Stalled": ("False", "t")}
     known = gate(transitions=before, history={A: Sighting("t"), B: Sighting("t")})
     one = written(LIVE, known, NOW)
-    later = Standing(Reading(ledger(A, B), NOW), held=2, place="here")
+    later = Standing(LedgerSnapshot(ledger(A, B), NOW), held=2, place="here")
     assert same(one, written(later, known, NOW + timedelta(hours=1)))
     assert not same(one, written(Standing(later.reading, held=3), known, NOW))
     assert not same(one, {})

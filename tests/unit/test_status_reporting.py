@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from migrations.address import Address
 from migrations.dialects import DIALECTS
-from migrations.source import Source
+from migrations.postgres.address import Address
+from migrations.reader.reader import LedgerSource
 from webhook.events import Happening
 from webhook.guard import Guard
 from webhook.held import Count
@@ -48,7 +48,7 @@ class Objects:
 
     def __init__(self, url: str, dialect: str = "ledgergate") -> None:
         ready = {"Ready": "True", "Reconciling": "False", "Stalled": "False"}
-        source = Source(Address(url), DIALECTS["ledgergate"])
+        source = LedgerSource(Address(url), DIALECTS["ledgergate"])
         status = {
             "place": fingerprint(source),
             "history": [{"revision": "a", "observedAt": SINCE}],

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations.report import Lines
-from migrations.termination import leave
+from migrations.cli.report import LineReporter
+from migrations.cli.termination import write_termination_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,27 +24,27 @@ def log(tmp_path: Path) -> Path:
 def test_a_pod_is_left_with_one_line(log: Path) -> None:
     """Of a success and of a failure, with the command and the exit code."""
     pod = POD | {"LEDGERGATE_TERMINATION_LOG": str(log)}
-    leave(pod, "migrate up", 0, "done: the ledger is at x")
+    write_termination_log(pod, "migrate up", 0, "done: the ledger is at x")
     assert log.read_text() == "ledgergate migrate up: done: the ledger is at x\n"
-    leave(pod, "migrate up", 1, "x failed. x.sql:3: no")
+    write_termination_log(pod, "migrate up", 1, "x failed. x.sql:3: no")
     assert log.read_text() == "ledgergate migrate up (exit 1): x failed. x.sql:3: no\n"
-    leave(pod, "migrate up", 1, "ä" * 5000)
+    write_termination_log(pod, "migrate up", 1, "ä" * 5000)
     assert len(log.read_bytes()) == 4096
 
 
 def test_nothing_is_left_elsewhere(log: Path, tmp_path: Path) -> None:
     """Outside a pod, without such a file, where it cannot be written, or with nothing to say."""
-    leave({"LEDGERGATE_TERMINATION_LOG": str(log)}, "migrate up", 0, "done")
-    leave(POD | {"LEDGERGATE_TERMINATION_LOG": str(tmp_path / "none")}, "migrate up", 0, "done")
-    leave(POD | {"LEDGERGATE_TERMINATION_LOG": str(tmp_path)}, "migrate up", 0, "done")
-    leave(POD | {"LEDGERGATE_TERMINATION_LOG": str(log)}, "migrate status", 0, "")
+    write_termination_log({"LEDGERGATE_TERMINATION_LOG": str(log)}, "migrate up", 0, "done")
+    write_termination_log(POD | {"LEDGERGATE_TERMINATION_LOG": str(tmp_path / "none")}, "migrate up", 0, "done")
+    write_termination_log(POD | {"LEDGERGATE_TERMINATION_LOG": str(tmp_path)}, "migrate up", 0, "done")
+    write_termination_log(POD | {"LEDGERGATE_TERMINATION_LOG": str(log)}, "migrate status", 0, "")
     assert log.read_text() == ""
     assert not (tmp_path / "none").exists()
 
 
 def test_a_report_sums_itself_up() -> None:
     """The first failure and how many follow, on one line; without one, the last word."""
-    report = Lines()
+    report = LineReporter()
     assert report.summary == ""
     report.say("a", "begun")
     report.say("a", "done")

@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 
-from migrations.ledger import History, Ledger, Record, State
-from migrations.reading import Fault, Reading
-from migrations.revision import Revision, declare
+from migrations.core.ledger import History, Ledger, Record, State
+from migrations.core.revision import Revision, declare
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.gate import Action, Mode, Policy
 from webhook.requirement import Requirement
 from webhook.verdict import Outcome, Reason, Verdict, decide, strictest
@@ -31,13 +31,13 @@ def contract(compatible_from: str) -> Ledger:
     return Ledger.of([Record(A, APPLIED), Record(B, APPLIED), last])
 
 
-def read(found: Ledger) -> Reading:
-    return Reading(found, NOW)
+def read(found: Ledger) -> LedgerSnapshot:
+    return LedgerSnapshot(found, NOW)
 
 
-def lost(found: Ledger | None, *, seeded: bool = False) -> Reading:
+def lost(found: Ledger | None, *, seeded: bool = False) -> LedgerSnapshot:
     """A reading that has become a fault; `seeded` from the gate's status after a restart."""
-    return Reading(found, None if found is None or seeded else NOW, Fault.UNREACHABLE)
+    return LedgerSnapshot(found, None if found is None or seeded else NOW, Fault.UNREACHABLE)
 
 
 def expects(name: str, *known: str) -> Requirement:
@@ -50,7 +50,7 @@ class Row:
     """A situation, its reason, and what decides: an outcome, or a field of the policy."""
 
     requirement: Requirement
-    reading: Reading
+    reading: LedgerSnapshot
     reason: Reason
     by: Outcome | str
     bypassed: bool = field(default=False)

@@ -7,11 +7,11 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migrations.core.ledger import History, Ledger, Record, State
+from migrations.core.revision import Revision, RevisionError, declare
+from migrations.core.snapshot import Fault, LedgerSnapshot
+from migrations.core.versioning import Versioning
 from migrations.dialects import Dialect
-from migrations.ledger import History, Ledger, Record, State
-from migrations.naming import Naming
-from migrations.reading import Fault, Reading
-from migrations.revision import Revision, RevisionError, declare
 from tests.admission_chain import NOW
 from tests.policies import policies
 from webhook.gate import Action, Mode, Policy
@@ -54,9 +54,9 @@ def requirements(draw: st.DrawFn) -> Requirement:
 
 faults = st.sampled_from(Fault)
 readings = st.one_of(
-    st.builds(Reading, ledgers(), st.just(NOW), st.none() | faults),
-    st.builds(Reading, ledgers(), st.none(), faults),
-    st.builds(Reading, st.none(), st.none(), faults),
+    st.builds(LedgerSnapshot, ledgers(), st.just(NOW), st.none() | faults),
+    st.builds(LedgerSnapshot, ledgers(), st.none(), faults),
+    st.builds(LedgerSnapshot, st.none(), st.none(), faults),
 )
 
 
@@ -80,13 +80,13 @@ def test_what_the_ledger_holds_complete_is_good(ledger: Ledger, name: str, polic
     if policy.on_ahead is Action.DENY and ledger.head != name:
         return
     for expected in (Revision(name), declare(applied)):
-        assert decide("app", Requirement(expected), Reading(ledger, NOW), policy, NOW).outcome.good
+        assert decide("app", Requirement(expected), LedgerSnapshot(ledger, NOW), policy, NOW).outcome.good
 
 
 def _foreign(history: History, applied: list[str]) -> Ledger:
     """A ledger of a tool that records whole names, and keeps of them what this kind of history keeps."""
     kept = applied[-1:] if history in {History.NUMBER, History.HEADS} else applied
-    naming = Naming.VERSION if history is History.NUMBER else Naming.NAME
+    naming = Versioning.VERSION if history is History.NUMBER else Versioning.NAME
     dialect = Dialect("test", "t", frozenset(), lambda row: Record(row["name"], State.APPLIED), None, history=history)
     return replace(dialect, naming=naming).ledger({"name": name} for name in kept)
 
@@ -104,7 +104,7 @@ def test_every_kind_of_ledger_admits_what_it_has_and_holds_what_it_lacks(
     if history in {History.NAMES, History.EXECUTION}:
         expected = declare(NAMES[:known])
     ancestors = frozenset(NAMES[: known - 1]) if declared else None
-    verdict = decide("app", Requirement(expected, ancestors=ancestors), Reading(ledger, NOW), Policy(), NOW)
+    verdict = decide("app", Requirement(expected, ancestors=ancestors), LedgerSnapshot(ledger, NOW), Policy(), NOW)
     assert verdict.outcome.good is (known <= applied)
     if known == applied:
         assert verdict.reason is Reason.MATCHES
@@ -120,20 +120,20 @@ def test_heads_that_nobody_saw_are_told_by_the_image(applied: int, known: int) -
     ledger = _foreign(History.HEADS, NAMES[:applied])
     ancestors = frozenset(NAMES[: known - 1])
     verdict = decide(
-        "app", Requirement(Revision(NAMES[known - 1]), ancestors=ancestors), Reading(ledger, NOW), Policy(), NOW
+        "app", Requirement(Revision(NAMES[known - 1]), ancestors=ancestors), LedgerSnapshot(ledger, NOW), Policy(), NOW
     )
     assert verdict.outcome.good is (known <= applied)
 
 
 @given(requirements(), readings, policies)
-def test_audit_never_holds_or_denies(requirement: Requirement, reading: Reading, policy: Policy) -> None:
+def test_audit_never_holds_or_denies(requirement: Requirement, reading: LedgerSnapshot, policy: Policy) -> None:
     """Under Audit every pod starts."""
     if policy.mode is Mode.AUDIT:
         assert decide("app", requirement, reading, policy, NOW).outcome.good
 
 
 @given(requirements(), readings, policies)
-def test_audit_changes_the_outcome_only(requirement: Requirement, reading: Reading, policy: Policy) -> None:
+def test_audit_changes_the_outcome_only(requirement: Requirement, reading: LedgerSnapshot, policy: Policy) -> None:
     """The reason is the same under both modes, so that an audit tells what Enforce would do."""
     both = [decide("app", requirement, reading, replace(policy, mode=mode), NOW) for mode in Mode]
     assert both[0].reason is both[1].reason
@@ -149,15 +149,15 @@ def test_what_the_ledger_lacks_is_never_good(
         return
     if policy.on_behind is Action.WARN or (fault is not None and policy.on_unreachable is Action.ALLOW):
         return
-    reading = Reading(ledger, None if seeded and fault else NOW, fault)
+    reading = LedgerSnapshot(ledger, None if seeded and fault else NOW, fault)
     assert not decide("app", Requirement(Revision(name)), reading, policy, NOW).outcome.good
 
 
 @given(requirements(), ledgers(), policies, faults)
 def test_last_known_stays_good(requirement: Requirement, ledger: Ledger, policy: Policy, fault: Fault) -> None:
     """What was good by the last reading stays good when the fault comes."""
-    before = decide("app", requirement, Reading(ledger, NOW), policy, NOW)
-    after = decide("app", requirement, Reading(ledger, NOW, fault), policy, NOW)
+    before = decide("app", requirement, LedgerSnapshot(ledger, NOW), policy, NOW)
+    after = decide("app", requirement, LedgerSnapshot(ledger, NOW, fault), policy, NOW)
     if before.outcome.good and policy.on_unreachable is Action.LAST_KNOWN:
         assert after.outcome.good
 
@@ -165,8 +165,8 @@ def test_last_known_stays_good(requirement: Requirement, ledger: Ledger, policy:
 @given(requirements(), ledgers(), policies, faults)
 def test_last_known_opens_nothing(requirement: Requirement, ledger: Ledger, policy: Policy, fault: Fault) -> None:
     """What was bad by the last reading stays bad when the fault comes: an outage is no key."""
-    before = decide("app", requirement, Reading(ledger, NOW), policy, NOW)
-    after = decide("app", requirement, Reading(ledger, NOW, fault), policy, NOW)
+    before = decide("app", requirement, LedgerSnapshot(ledger, NOW), policy, NOW)
+    after = decide("app", requirement, LedgerSnapshot(ledger, NOW, fault), policy, NOW)
     if not before.outcome.good and policy.on_unreachable is Action.LAST_KNOWN:
         assert not after.outcome.good
 
@@ -178,13 +178,13 @@ def test_a_seeded_ledger_answers_without_the_gap_check(known: list[str], extra: 
         return
     image = declare(sorted({extra, *known}))
     newest = Ledger.of([Record(image.name, State.APPLIED)])
-    verdict = decide("app", Requirement(image), Reading(newest, None, Fault.UNREAD), policy, NOW)
+    verdict = decide("app", Requirement(image), LedgerSnapshot(newest, None, Fault.UNREAD), policy, NOW)
     assert verdict.outcome.good
 
 
 @given(requirements(), st.lists(st.tuples(readings, policies), max_size=5), st.randoms())
 def test_strictest_does_not_depend_on_the_order(
-    requirement: Requirement, gates: list[tuple[Reading, Policy]], random: Random
+    requirement: Requirement, gates: list[tuple[LedgerSnapshot, Policy]], random: Random
 ) -> None:
     """The same gates in another order give the same answer, and it is as strict as the strictest of them."""
     verdicts = [
@@ -223,8 +223,8 @@ def test_messages_are_one_short_line(
     except RevisionError:
         return
     requirement = Requirement(expected, invalid)
-    verdict = decide(gate, requirement, Reading(ledger, NOW, fault), policy, NOW)
-    assert verdict == decide(gate, requirement, Reading(ledger, NOW, fault), policy, NOW + timedelta(0))
+    verdict = decide(gate, requirement, LedgerSnapshot(ledger, NOW, fault), policy, NOW)
+    assert verdict == decide(gate, requirement, LedgerSnapshot(ledger, NOW, fault), policy, NOW + timedelta(0))
     assert verdict.message.isprintable()
     assert 10 < len(verdict.message) <= 330
     assert "hunter2" not in verdict.message
@@ -233,7 +233,7 @@ def test_messages_are_one_short_line(
 
 @given(requirements(), readings, policies, st.datetimes(timezones=st.just(UTC)))
 def test_messages_do_not_depend_on_the_time(
-    requirement: Requirement, reading: Reading, policy: Policy, now: datetime
+    requirement: Requirement, reading: LedgerSnapshot, policy: Policy, now: datetime
 ) -> None:
     """The same situation is the same Event: but for a bypass, the clock changes nothing."""
     then = decide("app", requirement, reading, policy, now)

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from migrations.core.ledger import History, Record, State
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from migrations.dialects import DIALECTS
-from migrations.ledger import History, Record, State
-from migrations.reading import Fault, Reading
 from webhook.gate import Gate, Mode, read_gate
 from webhook.judgement import judge
 from webhook.objects import LedgerGate, LedgerGateStatus, Metadata, Pod, Struct
@@ -214,19 +214,19 @@ def _why(
     return names, "Held", "nothing keeps it any more: a controller that runs releases it now"
 
 
-def _reading(seen: ShownGate, gate: Gate) -> Reading:
+def _reading(seen: ShownGate, gate: Gate) -> LedgerSnapshot:
     """Read a status back: what was known of the ledger when it was written."""
     records = [
         Record(revision=revision, state=State.APPLIED, compatible_from=sighting.compatible_from)
         for revision, sighting in gate.history.items()
     ]
     if seen.status.applied is None or gate.dialect not in DIALECTS:
-        return Reading(fault=Fault.UNREAD)
+        return LedgerSnapshot(fault=Fault.UNREAD)
     dialect = DIALECTS[gate.dialect]
     recorded = records[-1:] if dialect.history is History.HEADS else records
     ledger = dialect.ledger_of(recorded).remembering(gate.history)
     known = seen.status.state in {GateState.LIVE, GateState.DIRTY}
-    return Reading(ledger, None, None if known else Fault.UNREACHABLE)
+    return LedgerSnapshot(ledger, None, None if known else Fault.UNREACHABLE)
 
 
 def _truncated(seen: ShownGate) -> bool:

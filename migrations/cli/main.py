@@ -1,0 +1,35 @@
+"""The commands `ledgergate migrate ...`; each module of `commands` declares some and does their work."""
+
+import click
+
+from migrations.cli.lazy_commands import LazyCommands
+
+_COMMANDS = LazyCommands(
+    {
+        "up": "migrations.cli.up:up",
+        "down": "migrations.cli.up:down",
+        "status": "migrations.cli.status:status",
+        "verify": "migrations.cli.status:verify",
+        "wait": "migrations.cli.wait:wait",
+        "exec": "migrations.cli.exec:execute",
+        "baseline": "migrations.cli.baseline:baseline",
+        "resolve": "migrations.cli.baseline:resolve",
+        "new": "migrations.cli.new:new",
+        "revision": "migrations.cli.new:revision",
+        "lint": "migrations.cli.lint:lint",
+    }
+)
+
+
+@click.group(
+    commands=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 a migration failed, 2 bad usage or files, 3 not at the expected revision, "
+    "4 the database or the lock could not be reached in time.",
+)
+def migrate() -> None:
+    """Apply and inspect migrations, exactly once, under one lock.
+
+    A migration is <14 digits>_<name>.sql with `-- migrate:up` and `-- migrate:down` sections, or a .py file with
+    `async def up(connection)` on an asyncpg connection.
+    """

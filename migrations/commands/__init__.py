@@ -1,1 +1,0 @@
-"""What each `ledgergate migrate` command does, once its flags are read; every one gives its exit code."""

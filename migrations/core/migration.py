@@ -1,0 +1,84 @@
+"""One migration as its file declares it, and what can be wrong with the file.
+
+ValueError
+└── FilesError   every problem of a directory at once
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """Something wrong with a migration file.
+
+    Attributes:
+        path: The file, or the directory.
+        line: Where, from 1; 0 for the whole of it.
+        text: What is expected and what is there.
+    """
+
+    path: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.text}" if self.line else f"{self.path}: {self.text}"
+
+
+class FilesError(ValueError):
+    """A directory that cannot be used.
+
+    Attributes:
+        problems: All of them, by file and line.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+@dataclass(frozen=True, slots=True)
+class SectionBody:
+    """One section of a migration: SQL, or a function of a Python module.
+
+    Attributes:
+        sql: The text; None for Python.
+        line: Line of the file on which `sql` begins.
+        transactional: Whether it runs inside a transaction.
+        lock_timeout: Seconds for each lock, 0 for no limit; None for the run's.
+        statement_timeout: Seconds for each statement, 0 for no limit; None for the run's.
+    """
+
+    sql: str | None
+    line: int = 1
+    transactional: bool = True
+    lock_timeout: float | None = None
+    statement_timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One migration file.
+
+    Attributes:
+        revision: Canonical name.
+        path: The file.
+        checksum: SHA-256 of its bytes, in hex.
+        up: How to apply it.
+        down: How to undo it; None where the file does not say, or says nothing.
+        compatible_from: For a contract migration, the oldest revision whose images can still run.
+    """
+
+    revision: str
+    path: Path
+    checksum: str
+    up: SectionBody
+    down: SectionBody | None = None
+    compatible_from: str | None = None
