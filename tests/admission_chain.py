@@ -10,10 +10,10 @@ import msgspec
 
 from migrations.core.snapshot import LedgerSnapshot
 from tests.json_patch import apply
-from webhook.admission import Admission, Answer
-from webhook.gate import Gate
-from webhook.objects import GATED_LABEL, SCHEDULING_GATE, Pod
-from webhook.review import Request
+from webhook.admission.handlers import Admission, Answer
+from webhook.admission.review import Request
+from webhook.api.objects import GATED_LABEL, SCHEDULING_GATE, Pod
+from webhook.core.gate import Gate
 
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 

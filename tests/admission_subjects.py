@@ -5,11 +5,11 @@ from typing import Any
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import LedgerSnapshot
 from tests.admission_chain import NOW, Ledgers
-from webhook.admission import Admission
-from webhook.gate import Gate, Policy
-from webhook.objects import Metadata, Pod, PodSpec, SchedulingGate
-from webhook.review import Request
-from webhook.selector import Selector
+from webhook.admission.handlers import Admission
+from webhook.admission.review import Request
+from webhook.api.objects import Metadata, Pod, PodSpec, SchedulingGate
+from webhook.core.gate import Gate, Policy
+from webhook.core.selector import Selector
 
 A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
 

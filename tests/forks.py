@@ -140,7 +140,7 @@ def _child(request: Mapping[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = ["ledgergate", *request["arguments"]]
-    from webhook.cli import main  # noqa: PLC0415 - imported long since
+    from webhook.cli.main import main  # noqa: PLC0415 - imported long since
 
     main()
 
@@ -166,7 +166,7 @@ def main() -> None:
     import migrations.cli.main  # noqa: PLC0415
     import migrations.cli.up  # noqa: PLC0415
     import migrations.runner.down  # noqa: F401, PLC0415
-    import webhook.cli  # noqa: F401, PLC0415
+    import webhook.cli.main  # noqa: F401, PLC0415
 
     gc.collect()
     gc.freeze()  # what is not moved is not copied

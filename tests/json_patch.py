@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from webhook.review import Patch
+from webhook.core.patches import Patch
 
 
 def apply(document: dict[str, Any], patch: Patch) -> dict[str, Any]:

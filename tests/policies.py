@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import strategies as st
 
 from tests.admission_chain import NOW
-from webhook.gate import Action, Mode, Policy, Readiness
+from webhook.core.gate import Action, Mode, Policy, Readiness
 
 policies = st.builds(
     Policy,

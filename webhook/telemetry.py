@@ -19,7 +19,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _HOLD_SECONDS = (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 
-def event(name: str, *, level: int = logging.INFO, trace: bool = False, **fields: object) -> None:
+def log_event(name: str, *, level: int = logging.INFO, trace: bool = False, **fields: object) -> None:
     """Log a fixed event name with structured fields; never a message with values pasted in.
 
     Args:

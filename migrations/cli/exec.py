@@ -82,11 +82,12 @@ def execute(
     held for as long as CMD runs, and CMD is ended when it is lost. Exits 1 when CMD failed, 3 when it did not bring the
     ledger to --expect.
     """
-    from migrations.dialects import DialectError, find  # noqa: PLC0415
+    from migrations.dialects.catalogue import find_dialect  # noqa: PLC0415
+    from migrations.dialects.dialect import DialectError  # noqa: PLC0415
     from migrations.tools import recognize  # noqa: PLC0415 - what other commands do without
 
     try:
-        written_in = find(dialect or recognize.recognize_dialect(command, _script) or "auto")
+        written_in = find_dialect(dialect or recognize.recognize_dialect(command, _script) or "auto")
         names = known(written_in, options.directory) if expect == ALL else ()
         expected = written_in.declare(names) if names else Revision.parse(expect) if expect else None
     except (DialectError, FilesError, ExternalFilesError, RevisionError) as error:

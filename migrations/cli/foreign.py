@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from migrations.cli.report import CommandReporter
     from migrations.core.drift import Comparison
-    from migrations.dialects import Dialect
+    from migrations.dialects.dialect import Dialect
     from migrations.runner.run import RunOptions
     from migrations.runner.status import LedgerStatus
 
@@ -35,9 +35,10 @@ def find_dialect(name: str | None) -> Dialect:
     Raises:
         DialectError: There is none of this name.
     """
-    from migrations.dialects import NATIVE, find  # noqa: PLC0415 - what `new` and `lint` do without
+    from migrations.dialects.catalogue import find_dialect  # noqa: PLC0415 - what `new` and `lint` do without
+    from migrations.dialects.native import NATIVE  # noqa: PLC0415 - what `new` and `lint` do without
 
-    return find(name) if name else NATIVE
+    return find_dialect(name) if name else NATIVE
 
 
 def known(dialect: Dialect, directory: Path, *, needed: bool = True) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ def report_outcome(report: CommandReporter, job: RunOptions, outcome: Refusal | 
 
 
 def _job(options: CommonOptions, target: str | None, *, files: bool) -> RunOptions:
-    from migrations.dialects import NATIVE  # noqa: PLC0415 - as above
+    from migrations.dialects.native import NATIVE  # noqa: PLC0415 - as above
     from migrations.reader.reader import LedgerSource  # noqa: PLC0415
     from migrations.runner.run import RunOptions  # noqa: PLC0415
 

@@ -65,7 +65,7 @@ DIALECTS: Mapping[str, Dialect] = _Catalogue()
 """Every dialect by name and alias, `auto` among them."""
 
 
-def find(name: str) -> Dialect:
+def find_dialect(name: str) -> Dialect:
     """Give the dialect of this name or alias.
 
     Raises:

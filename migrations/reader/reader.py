@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from migrations.core.ledger import Ledger
-    from migrations.dialects import Dialect
+    from migrations.dialects.dialect import Dialect
     from migrations.postgres.address import Address
     from migrations.postgres.session import Session
 

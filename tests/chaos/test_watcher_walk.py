@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from migrations.dialects import NATIVE
+from migrations.dialects.native import NATIVE
 from migrations.postgres.address import Address
 from migrations.reader.reader import LedgerSource
 from migrations.reader.watcher import LedgerWatcher, PollIntervals

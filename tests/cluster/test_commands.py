@@ -111,7 +111,7 @@ def test_a_kubectl_plugin_takes_the_context_s_namespace(
     application.plane.kubectl(
         "config", "set-context", "--current", f"--namespace={application.namespace}", kubeconfig=mine
     )
-    code = "from webhook.commands.plugin import main; main()"
+    code = "from webhook.cli.plugin import main; main()"
     environment = {**os.environ, "KUBECONFIG": str(mine)}
     for arguments in ([], ["status", "-o", "table"]):
         done = subprocess.run(

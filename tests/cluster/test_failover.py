@@ -16,7 +16,7 @@ from tests.cluster.pod_watch import PodWatch, Sight
 from tests.cluster.requests import pod_patches
 from tests.cluster.service_proxy import ServiceProxy
 from tests.waiting import until
-from webhook.release import PARALLEL_PATCHES
+from webhook.controller.release import PARALLEL_PATCHES
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,10 @@ from aiohttp import web
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.controlplane.kubeconfig import Cluster as Kubeconfig
 from tests.cluster.controlplane.processes import free_ports
-from webhook.cluster import Cluster
-from webhook.leadership import Leadership
-from webhook.server import serving
+from webhook.admission.server import serving
+from webhook.kube.client import KubeClient
+from webhook.kube.kubeconfig import connect
+from webhook.kube.leader_election import LeaderElector
 from webhook.settings import Endpoint
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -41,7 +42,7 @@ async def lead():
     await asyncio.Event().wait()
 
 async def main(kubeconfig, seconds):
-    async with await Cluster.connect(Path(kubeconfig), "test") as cluster:
+    async with await connect(Path(kubeconfig), "test") as cluster:
         lease = ("ledgergate", "ledgergate-controller")
         await Leadership(cluster, lease, "process", timedelta(seconds=float(seconds))).run(lead)
 
@@ -68,9 +69,9 @@ def kubeconfig(plane: ControlPlane) -> Iterator[Path]:
 class Candidate:
     """A replica that wants to lead; its work does nothing but note when."""
 
-    def __init__(self, cluster: Cluster, name: str, seconds: float) -> None:
+    def __init__(self, cluster: KubeClient, name: str, seconds: float) -> None:
         self.name = name
-        self.leadership = Leadership(cluster, LEASE, name, timedelta(seconds=seconds))
+        self.leadership = LeaderElector(cluster, LEASE, name, timedelta(seconds=seconds))
         self.leads = asyncio.Event()
         self.idle = asyncio.Event()
         self.terms: list[tuple[float, float]] = []
@@ -102,7 +103,7 @@ class Candidate:
 
 @asynccontextmanager
 async def candidate(kubeconfig: Path, name: str, seconds: float = SECONDS) -> AsyncIterator[Candidate]:
-    async with await Cluster.connect(kubeconfig, "test") as cluster:
+    async with await connect(kubeconfig, "test") as cluster:
         found = Candidate(cluster, name, seconds)
         try:
             yield found

@@ -15,8 +15,9 @@ from certs.authority_keeper import AuthorityKeeper
 from certs.pki import issue_authority
 from certs.secret import Unavailable
 from tests.cluster.controlplane import ControlPlane
-from webhook.cluster import Cluster
-from webhook.trust import CaSecret, WebhookConfigurations
+from webhook.certificates import CaSecretStore, WebhookConfigurations
+from webhook.kube.client import KubeClient
+from webhook.kube.kubeconfig import connect
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
@@ -57,16 +58,16 @@ def configurations(plane: ControlPlane) -> Iterator[None]:
 
 
 @pytest.fixture
-async def cluster(plane: ControlPlane) -> AsyncIterator[Cluster]:
+async def cluster(plane: ControlPlane) -> AsyncIterator[KubeClient]:
     """A connection with the rights of our controller."""
-    async with await Cluster.connect(plane.kubeconfig_for("ledgergate", "controller"), "test") as connected:
+    async with await connect(plane.kubeconfig_for("ledgergate", "controller"), "test") as connected:
         yield connected
 
 
 @pytest.fixture
-def secret(plane: ControlPlane) -> Iterator[Callable[[Cluster], CaSecret]]:
+def secret(plane: ControlPlane) -> Iterator[Callable[[KubeClient], CaSecretStore]]:
     """A replica's view of the CA Secret, which does not exist yet."""
-    yield lambda cluster: CaSecret(cluster, "ledgergate", "ledgergate-ca")
+    yield lambda cluster: CaSecretStore(cluster, "ledgergate", "ledgergate-ca")
     plane.kubectl("delete", "secret", "ledgergate-ca", "-n", "ledgergate", "--ignore-not-found")
 
 
@@ -90,7 +91,7 @@ def versions(plane: ControlPlane) -> list[str]:
     return [each["metadata"]["resourceVersion"] for each in found(plane)]
 
 
-class Meddler(Cluster):
+class Meddler(KubeClient):
     """A connection whose writes come a moment too late: somebody else is always there first."""
 
     meddle: Callable[[], object] | None = None
@@ -103,7 +104,7 @@ class Meddler(Cluster):
         return await super().request(method, path, **given)
 
 
-async def writes_nothing(cluster: Cluster, url: str | None = None) -> bool:
+async def writes_nothing(cluster: KubeClient, url: str | None = None) -> bool:
     """Whether publishing the first bundle sends no write at all; one that changes nothing would be one too many."""
     watched = Meddler(cluster.client)
     watched.meddle = list
@@ -112,7 +113,7 @@ async def writes_nothing(cluster: Cluster, url: str | None = None) -> bool:
 
 
 @pytest.mark.usefixtures("configurations")
-async def test_the_bundle_is_written_once(plane: ControlPlane, cluster: Cluster) -> None:
+async def test_the_bundle_is_written_once(plane: ControlPlane, cluster: KubeClient) -> None:
     """Every webhook gets it, the Service stays, and writing the same again writes nothing."""
     before = clients(plane)
     await WebhookConfigurations(cluster).publish(FIRST)
@@ -126,7 +127,7 @@ async def test_the_bundle_is_written_once(plane: ControlPlane, cluster: Cluster)
 
 
 @pytest.mark.usefixtures("configurations")
-async def test_only_the_webhook_that_lacks_it_is_written(plane: ControlPlane, cluster: Cluster) -> None:
+async def test_only_the_webhook_that_lacks_it_is_written(plane: ControlPlane, cluster: KubeClient) -> None:
     """Somebody took one bundle away: it is put back."""
     await WebhookConfigurations(cluster).publish(FIRST)
     patch = '[{"op": "remove", "path": "/webhooks/1/clientConfig/caBundle"}]'
@@ -138,7 +139,7 @@ async def test_only_the_webhook_that_lacks_it_is_written(plane: ControlPlane, cl
 
 
 @pytest.mark.usefixtures("configurations")
-async def test_a_url_takes_the_services_place(plane: ControlPlane, cluster: Cluster) -> None:
+async def test_a_url_takes_the_services_place(plane: ControlPlane, cluster: KubeClient) -> None:
     """Outside a cluster each webhook is called by URL, at its own path; again it is written once."""
     for url in (URL, f"{URL}/"):
         await WebhookConfigurations(cluster, url).publish(FIRST)
@@ -152,7 +153,7 @@ async def test_a_url_takes_the_services_place(plane: ControlPlane, cluster: Clus
 
 
 @pytest.mark.usefixtures("configurations")
-async def test_manifests_applied_again_leave_the_bundle(plane: ControlPlane, cluster: Cluster) -> None:
+async def test_manifests_applied_again_leave_the_bundle(plane: ControlPlane, cluster: KubeClient) -> None:
     """GitOps and we do not fight: the manifests do not own what we write."""
     await WebhookConfigurations(cluster).publish(FIRST)
     plane.apply((MANIFESTS / "base/admission.yaml").read_text())
@@ -161,7 +162,7 @@ async def test_manifests_applied_again_leave_the_bundle(plane: ControlPlane, clu
 
 @pytest.mark.usefixtures("configurations")
 async def test_a_list_that_changes_meanwhile_is_not_hit_in_the_wrong_place(
-    plane: ControlPlane, cluster: Cluster
+    plane: ControlPlane, cluster: KubeClient
 ) -> None:
     """Between our look and our write another webhook took the first place: nothing is written, the next try has it."""
     meddler = Meddler(cluster.client)
@@ -182,7 +183,7 @@ async def test_a_list_that_changes_meanwhile_is_not_hit_in_the_wrong_place(
     assert base64.b64decode(clients(plane)["hold.ledgergate.dev"]["caBundle"]) == FIRST
 
 
-async def test_missing_configurations_are_told_with_the_remedy(cluster: Cluster) -> None:
+async def test_missing_configurations_are_told_with_the_remedy(cluster: KubeClient) -> None:
     """A controller that starts before the manifests are applied says so, and is asked again later."""
     with pytest.raises(Unavailable, match="apply ledgergate's manifests"):
         await WebhookConfigurations(cluster).publish(FIRST)
@@ -191,17 +192,19 @@ async def test_missing_configurations_are_told_with_the_remedy(cluster: Cluster)
 @pytest.mark.usefixtures("configurations")
 async def test_a_missing_right_is_told(plane: ControlPlane) -> None:
     """The webhook's own account may write neither configuration nor Secret; that ends in words."""
-    async with await Cluster.connect(plane.kubeconfig_for("ledgergate", "webhook"), "test") as webhook:
+    async with await connect(plane.kubeconfig_for("ledgergate", "webhook"), "test") as webhook:
         with pytest.raises(Unavailable, match="403"):
             await WebhookConfigurations(webhook).publish(FIRST)
         with pytest.raises(Unavailable, match="403"):
-            await CaSecret(webhook, "ledgergate", "ledgergate-ca").create({"tls.crt": b"x"})
+            await CaSecretStore(webhook, "ledgergate", "ledgergate-ca").create({"tls.crt": b"x"})
 
 
-Replica = Callable[[Cluster], CaSecret]
+Replica = Callable[[KubeClient], CaSecretStore]
 
 
-async def test_the_secret_comes_back_as_it_was_written(plane: ControlPlane, cluster: Cluster, secret: Replica) -> None:
+async def test_the_secret_comes_back_as_it_was_written(
+    plane: ControlPlane, cluster: KubeClient, secret: Replica
+) -> None:
     """Any bytes, under a label that says whose it is."""
     store = secret(cluster)
     data = {"tls.crt": bytes(range(256)), "tls.key": b"", "ca.crt": FIRST}
@@ -214,7 +217,7 @@ async def test_the_secret_comes_back_as_it_was_written(plane: ControlPlane, clus
     assert kept["metadata"]["labels"] == {"app.kubernetes.io/name": "ledgergate"}
 
 
-async def test_what_others_wrote_on_the_secret_stays(plane: ControlPlane, cluster: Cluster, secret: Replica) -> None:
+async def test_what_others_wrote_on_the_secret_stays(plane: ControlPlane, cluster: KubeClient, secret: Replica) -> None:
     """A label of a backup tool, an annotation of a GitOps tool: a rotation replaces the keys alone."""
     store = secret(cluster)
     assert await store.create({"ca.crt": FIRST})
@@ -227,7 +230,7 @@ async def test_what_others_wrote_on_the_secret_stays(plane: ControlPlane, cluste
     assert kept["annotations"]["tool.example/sync"] == "no"
 
 
-async def test_of_two_creators_one_is_first(cluster: Cluster, secret: Replica) -> None:
+async def test_of_two_creators_one_is_first(cluster: KubeClient, secret: Replica) -> None:
     """A race has one winner, and the loser knows."""
     words = [b"one", b"two"]
     won = await asyncio.gather(*(secret(cluster).create({"ca.crt": word}) for word in words))
@@ -235,7 +238,7 @@ async def test_of_two_creators_one_is_first(cluster: Cluster, secret: Replica) -
     assert await secret(cluster).read() == {"ca.crt": words[won.index(True)]}
 
 
-async def test_of_two_writers_the_second_reads_again(cluster: Cluster, secret: Replica) -> None:
+async def test_of_two_writers_the_second_reads_again(cluster: KubeClient, secret: Replica) -> None:
     """What has changed since it was read is not written over."""
     one, other = secret(cluster), secret(cluster)
     assert await one.create({"ca.crt": b"0"})
@@ -247,7 +250,7 @@ async def test_of_two_writers_the_second_reads_again(cluster: Cluster, secret: R
     assert await other.replace({"ca.crt": b"2"})
 
 
-async def test_a_secret_that_is_gone_is_not_replaced(plane: ControlPlane, cluster: Cluster, secret: Replica) -> None:
+async def test_a_secret_that_is_gone_is_not_replaced(plane: ControlPlane, cluster: KubeClient, secret: Replica) -> None:
     """Deleted since it was read: the write says so, and does not fail."""
     store = secret(cluster)
     assert await store.create({"ca.crt": b"0"})
@@ -258,7 +261,9 @@ async def test_a_secret_that_is_gone_is_not_replaced(plane: ControlPlane, cluste
 
 
 @pytest.mark.usefixtures("configurations")
-async def test_two_controllers_end_with_one_authority(plane: ControlPlane, cluster: Cluster, secret: Replica) -> None:
+async def test_two_controllers_end_with_one_authority(
+    plane: ControlPlane, cluster: KubeClient, secret: Replica
+) -> None:
     """Started at once on an empty cluster, both come to trust, and to publish, what the Secret holds."""
     keepers = [
         AuthorityKeeper(secret(cluster), WebhookConfigurations(cluster), clock=lambda: datetime.now(UTC))

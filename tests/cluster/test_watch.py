@@ -14,12 +14,13 @@ from urllib.request import urlopen
 
 import pytest
 
-import webhook.cluster
+import webhook.kube.client
 from tests.cluster.controlplane import ControlPlane
-from webhook.cluster import Cluster, Collection
-from webhook.errors import ClusterError, Expired, Forbidden, NotFound
-from webhook.objects import Secret
-from webhook.reflector import Change, Feed, Listing, Object, Reflector
+from webhook.api.objects import Secret
+from webhook.kube.client import Collection, KubeClient
+from webhook.kube.errors import ClusterError, Expired, Forbidden, NotFound
+from webhook.kube.kubeconfig import connect
+from webhook.kube.reflector import Change, Feed, Listing, Object, Reflector
 
 SECRETS = "/api/v1/namespaces/default/secrets"
 NAMES = [f"watched-{number}" for number in range(6)]
@@ -34,14 +35,14 @@ def plane(programs: Path) -> Iterator[ControlPlane]:
 
 
 @pytest.fixture
-async def cluster(plane: ControlPlane) -> AsyncIterator[Cluster]:
+async def cluster(plane: ControlPlane) -> AsyncIterator[KubeClient]:
     """A connection as administrator; what a test has written is gone afterwards."""
-    async with await Cluster.connect(plane.kubeconfig, "test") as connected:
+    async with await connect(plane.kubeconfig, "test") as connected:
         yield connected
     plane.kubectl("delete", "secrets", "-l", "watched=true", "--wait=true")
 
 
-def watched(cluster: Cluster) -> Collection[Secret]:
+def watched(cluster: KubeClient) -> Collection[Secret]:
     """The Secrets that tests write."""
     return Collection(cluster, SECRETS, Secret, (("labelSelector", "watched=true"),))
 
@@ -115,7 +116,7 @@ async def eventually(what: str, probe: Callable[[], Any], timeout: float = 30) -
         raise AssertionError(f"{what}: not after {timeout:g} s") from None
 
 
-async def write(cluster: Cluster, name: str, content: str = "") -> None:
+async def write(cluster: KubeClient, name: str, content: str = "") -> None:
     """Create or change a Secret."""
     body = {
         "apiVersion": "v1",
@@ -129,24 +130,24 @@ async def write(cluster: Cluster, name: str, content: str = "") -> None:
         await cluster.request("POST", SECRETS, body=body)
 
 
-async def remove(cluster: Cluster, name: str) -> None:
+async def remove(cluster: KubeClient, name: str) -> None:
     await cluster.request("DELETE", f"{SECRETS}/{name}")
 
 
-async def truth(cluster: Cluster) -> dict[str, str]:
+async def truth(cluster: KubeClient) -> dict[str, str]:
     """What is really there."""
     found, _ = await watched(cluster).snapshot()
     return {item.metadata.name: item.metadata.resource_version for item in found}
 
 
-async def agrees(follower: Follower[Secret], cluster: Cluster) -> None:
+async def agrees(follower: Follower[Secret], cluster: KubeClient) -> None:
     """Wait until the copy is the collection."""
     async with asyncio.timeout(30):
         while follower.copy != await truth(cluster):  # noqa: ASYNC110 - the truth is asked for
             await asyncio.sleep(0.02)
 
 
-async def churn(cluster: Cluster) -> None:
+async def churn(cluster: KubeClient) -> None:
     """Write and delete without pause, whatever the API server says to it."""
     dice = random.Random(7)  # noqa: S311 - a story that can be told again
     for number in itertools.count():
@@ -157,7 +158,7 @@ async def churn(cluster: Cluster) -> None:
 
 
 @asynccontextmanager
-async def changing(cluster: Cluster) -> AsyncIterator[None]:
+async def changing(cluster: KubeClient) -> AsyncIterator[None]:
     """Changes all the while."""
     task = asyncio.create_task(churn(cluster))
     try:
@@ -168,7 +169,7 @@ async def changing(cluster: Cluster) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_changes_arrive(cluster: Cluster) -> None:
+async def test_changes_arrive(cluster: KubeClient) -> None:
     """Created, changed, deleted and made anew: the copy follows, by one list and one watch."""
     await write(cluster, NAMES[0])
     async with following(watched(cluster)) as follower:
@@ -183,9 +184,9 @@ async def test_changes_arrive(cluster: Cluster) -> None:
         assert (follower.feed.lists, follower.feed.watches, follower.failures) == (1, 1, [])
 
 
-async def test_a_watch_goes_on_where_the_last_one_ended(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_watch_goes_on_where_the_last_one_ended(cluster: KubeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The API server ends every watch in time: under changes the next goes on from there, without another list."""
-    monkeypatch.setattr(webhook.cluster, "WATCH_SECONDS", (2, 2))
+    monkeypatch.setattr(webhook.kube.client, "WATCH_SECONDS", (2, 2))
     async with following(watched(cluster)) as follower:
         async with changing(cluster):
             await eventually("a third watch", lambda: follower.feed.watches >= 3)
@@ -195,7 +196,7 @@ async def test_a_watch_goes_on_where_the_last_one_ended(cluster: Cluster, monkey
 
 
 @pytest.mark.parametrize("size", [60_000, 200_000, 700_000])
-async def test_large_objects_arrive_by_the_watch(cluster: Cluster, size: int) -> None:
+async def test_large_objects_arrive_by_the_watch(cluster: KubeClient, size: int) -> None:
     """One line of a watch may be a megabyte; it costs no new list."""
     async with following(watched(cluster)) as follower:
         await eventually("a watch", lambda: follower.feed.watches)
@@ -205,7 +206,7 @@ async def test_large_objects_arrive_by_the_watch(cluster: Cluster, size: int) ->
         assert (follower.feed.lists, follower.failures) == (1, [])
 
 
-async def test_an_api_server_that_dies_is_followed_again(plane: ControlPlane, cluster: Cluster) -> None:
+async def test_an_api_server_that_dies_is_followed_again(plane: ControlPlane, cluster: KubeClient) -> None:
     """SIGKILL and restart, twice, under changes: the failures are told, and in the end nothing is missing."""
     async with following(watched(cluster)) as follower:
         async with changing(cluster):
@@ -220,7 +221,7 @@ async def test_an_api_server_that_dies_is_followed_again(plane: ControlPlane, cl
         await agrees(follower, cluster)
 
 
-async def test_an_api_server_that_pauses_is_waited_for(plane: ControlPlane, cluster: Cluster) -> None:
+async def test_an_api_server_that_pauses_is_waited_for(plane: ControlPlane, cluster: KubeClient) -> None:
     """SIGSTOP and SIGCONT under changes: what was done around the pause arrives."""
     async with following(watched(cluster)) as follower:
         async with changing(cluster):
@@ -271,7 +272,7 @@ class Aged(Generic[T]):
             raise
 
 
-async def test_a_history_that_is_gone_is_listed_again(plane: ControlPlane, cluster: Cluster) -> None:
+async def test_a_history_that_is_gone_is_listed_again(plane: ControlPlane, cluster: KubeClient) -> None:
     """410 Gone, by a compaction of etcd and an API server without memory: everything that happened since arrives."""
     for name in NAMES[:4]:
         await write(cluster, name)
@@ -316,13 +317,13 @@ def grant(plane: ControlPlane, account: str, *verbs: str) -> None:
 async def one_secret(plane: ControlPlane, account: str) -> AsyncIterator[Follower[Secret]]:
     """Follow one Secret with the account's rights."""
     async with (
-        await Cluster.connect(plane.kubeconfig_for("default", account), "test") as limited,
+        await connect(plane.kubeconfig_for("default", account), "test") as limited,
         following(limited.secret("default", NAMES[0])) as follower,
     ):
         yield follower
 
 
-async def test_one_secret_is_followed_by_its_name_alone(plane: ControlPlane, cluster: Cluster, account: str) -> None:
+async def test_one_secret_is_followed_by_its_name_alone(plane: ControlPlane, cluster: KubeClient, account: str) -> None:
     """`get` and `watch` on one name are enough: it comes, changes, goes and comes again; others are never seen."""
     grant(plane, account, "get", "watch")
     async with one_secret(plane, account) as follower:
@@ -346,7 +347,7 @@ def _has(follower: Follower[Secret], content: str) -> bool:
 
 
 async def test_a_missing_right_is_told_and_its_coming_noticed(
-    plane: ControlPlane, cluster: Cluster, account: str
+    plane: ControlPlane, cluster: KubeClient, account: str
 ) -> None:
     """Forbidden until somebody grants it, then followed, without a restart."""
     await write(cluster, NAMES[0])
@@ -359,7 +360,7 @@ async def test_a_missing_right_is_told_and_its_coming_noticed(
 
 
 async def test_without_the_right_to_watch_it_is_read_again_and_again(
-    plane: ControlPlane, cluster: Cluster, account: str
+    plane: ControlPlane, cluster: KubeClient, account: str
 ) -> None:
     """`get` alone: changes arrive with seconds of delay, and the API server is not hammered."""
     await write(cluster, NAMES[0])

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from migrations.core.ledger import State
-from migrations.dialects import find
+from migrations.dialects.catalogue import find_dialect
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.postgres.address import Address
 from migrations.postgres.session import connect
@@ -118,7 +118,7 @@ async def test_atlas_never_runs_what_is_older_than_its_first_row(database: str, 
     assert [ledger.contains(name) for name in (FIRST, SECOND, THIRD)] == [True, True, False]
     assert (ledger.head, ledger.newer(FIRST)) == ("20250101000002", 1)
     for known in ([FIRST], [FIRST, SECOND]):
-        assert not ledger.gap(find("atlas").declare(known))
+        assert not ledger.gap(find_dialect("atlas").declare(known))
 
 
 async def pgroll(
@@ -154,7 +154,7 @@ async def test_pgroll_as_documented(database: str, connection: Connection) -> No
     await connection.execute('drop schema "public_02_mail"')  # as if `pgroll start` had died
     ledger = await reading("pgroll", database)
     assert (ledger.dirty and ledger.dirty.state) == State.FAILED
-    assert not ledger.gap(find("pgroll").declare(["01_users"]))
+    assert not ledger.gap(find_dialect("pgroll").declare(["01_users"]))
 
 
 async def test_ecto_as_documented(database: str, connection: Connection) -> None:
@@ -166,7 +166,7 @@ async def test_ecto_as_documented(database: str, connection: Connection) -> None
     assert ledger.applied == ("20250101000001", "20250101000002")
     assert ledger.records[0].finished_at is not None
     assert abs((datetime.now(UTC) - ledger.records[0].finished_at).total_seconds()) < 300
-    assert not ledger.gap(find("ecto").declare([f"{SECOND}.exs", f"{FIRST}.exs"]))
+    assert not ledger.gap(find_dialect("ecto").declare([f"{SECOND}.exs", f"{FIRST}.exs"]))
 
 
 @pytest.mark.parametrize("name", ["goose", "sqlx", "atlas"])
@@ -175,9 +175,9 @@ async def test_a_known_key_tells_that_the_tool_runs(name: str, database: str, co
     address = Address.from_url(database)
     session = await connect(address, timeout=10, application_name="reading")
     try:
-        location = await locate_ledger(session, LedgerSource(address, find(name)), limit=PATIENCE)
+        location = await locate_ledger(session, LedgerSource(address, find_dialect(name)), limit=PATIENCE)
         assert await find_active_migration(session, location) is None
-        (key,) = find(name).keys(location.place)
+        (key,) = find_dialect(name).keys(location.place)
         await connection.execute("select pg_advisory_lock($1)", key)
         assert await find_active_migration(session, location) is not None
     finally:
@@ -206,6 +206,6 @@ async def test_a_namesakes_table_is_refused(
     session = await connect(address, timeout=10, application_name="reading")
     try:
         with pytest.raises(LedgerUnreadable, match=f"is no {name} ledger.*looks like that of {likely}"):
-            await read_ledger(session, LedgerSource(address, find(name)), limit=PATIENCE)
+            await read_ledger(session, LedgerSource(address, find_dialect(name)), limit=PATIENCE)
     finally:
         await session.close()

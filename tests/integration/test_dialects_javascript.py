@@ -9,7 +9,7 @@ import pytest
 
 from migrations.core.ledger import State
 from migrations.core.snapshot import ActiveMigration, RowLock
-from migrations.dialects import find
+from migrations.dialects.catalogue import find_dialect
 from migrations.postgres.address import Address
 from migrations.postgres.session import connect
 from migrations.reader.activity import find_active_migration, read_row_lock
@@ -110,7 +110,7 @@ async def test_prisma_records_what_failed(tmp_path: Path, database: str, connect
     (tmp_path / "migrations").mkdir()
     files = _prisma(tmp_path / "migrations")
     await connection.execute("set application_name = 'migrating'")
-    source = LedgerSource(Address.from_url(database), find("prisma"))
+    source = LedgerSource(Address.from_url(database), find_dialect("prisma"))
     session = await connect(source.address, timeout=10, application_name="test")
     reader = LedgerReader(session, source)
     with driver.javascript("prisma", tmp_path, database) as tool:
@@ -152,7 +152,7 @@ async def test_knexs_lock_row_is_read_and_freed(tmp_path: Path, database: str, c
     """A killed run leaves `is_locked = 1`: it is told, and what the dialect says of freeing it makes knex run again."""
     (tmp_path / "migrations").mkdir()
     _knex(tmp_path / "migrations")
-    source = LedgerSource(Address.from_url(database), find("knex"))
+    source = LedgerSource(Address.from_url(database), find_dialect("knex"))
     session = await connect(source.address, timeout=10, application_name="test")
     assert await read_row_lock(session, await locate_ledger(session, source, limit=PATIENCE)) is None
     with driver.javascript("knex", tmp_path, database) as tool:

@@ -11,7 +11,7 @@ import pytest
 
 from migrations.core.ledger import State
 from migrations.core.revision import canonical
-from migrations.dialects import find
+from migrations.dialects.catalogue import find_dialect
 from migrations.postgres.address import Address
 from migrations.postgres.session import connect
 from migrations.reader.activity import find_active_migration, read_row_lock
@@ -79,7 +79,7 @@ async def test_the_tools_lock_tells_that_it_runs(
     first, second = (canonical(file) for file in PROJECTS[name](tmp_path / "migrations", MIGRATIONS))
     with start(name, tmp_path, database) as tool:
         async with session(database) as (opened, address):
-            source = LedgerSource(address, find(name))
+            source = LedgerSource(address, find_dialect(name))
             async with busy(tool, connection) as task:
                 location = await locate_ledger(opened, source, limit=PATIENCE)
                 assert await find_active_migration(opened, location) is not None
@@ -103,7 +103,7 @@ async def test_golang_migrate_that_died_has_failed(tmp_path: Path, database: str
             async with busy(tool, connection) as task:
                 await connection.execute("select pg_terminate_backend($1)", await connection.fetchval(WAITS))
             assert (await task).error is not None
-            ledger = await read_ledger(opened, LedgerSource(address, find("golang-migrate")), limit=PATIENCE)
+            ledger = await read_ledger(opened, LedgerSource(address, find_dialect("golang-migrate")), limit=PATIENCE)
             assert ledger.dirty is not None
             assert (ledger.dirty.revision, ledger.dirty.state) == ("20250101000002", State.FAILED)
 
@@ -114,7 +114,7 @@ async def test_liquibases_lock_is_a_row(tmp_path: Path, database: str, connectio
     PROJECTS["liquibase"](tmp_path / "migrations", MIGRATIONS)
     with start("liquibase", tmp_path, database) as tool:
         async with session(database) as (opened, address):
-            source = LedgerSource(address, find("liquibase"))
+            source = LedgerSource(address, find_dialect("liquibase"))
             async with busy(tool, connection):
                 location = await locate_ledger(opened, source, limit=PATIENCE)
                 lock = await read_row_lock(opened, location)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from migrations.core.ledger import Position, State
-from migrations.dialects import find
+from migrations.dialects.catalogue import find_dialect
 from migrations.dialects.dialect import LedgerTable
 from tests.tools.maven import jvm
 from tests.tools.projects import PROJECTS
@@ -66,7 +66,7 @@ async def test_golang_migrate_keeps_one_number(tmp_path: Path, migrations: Path,
             assert [ledger.contains(file) for file in files] == [place < count for place in range(4)]
             assert ledger.position(files[count - 1]) is Position.HEAD
             assert ledger.position(files[0]) is Position.PASSED
-            assert not ledger.gap(find("golang-migrate").declare(files[:count]))
+            assert not ledger.gap(find_dialect("golang-migrate").declare(files[:count]))
         answer = tool("all")
         assert answer.error is not None
         ledger = await reading("golang-migrate", database)
@@ -128,7 +128,7 @@ async def test_what_a_baseline_of_flyway_covers_is_applied(
         assert tool("all").error is None
         ledger = await reading("flyway", database)
         assert [ledger.position(file) for file in files] == [Position.PASSED, Position.PASSED, Position.HEAD]
-        assert not any(ledger.gap(find("flyway").declare(files[:known])) for known in (1, 2, 3))
+        assert not any(ledger.gap(find_dialect("flyway").declare(files[:known])) for known in (1, 2, 3))
 
 
 async def test_a_repeatable_migration_of_flyway_has_no_version(tmp_path: Path, migrations: Path, database: str) -> None:
@@ -142,10 +142,10 @@ async def test_a_repeatable_migration_of_flyway_has_no_version(tmp_path: Path, m
         ledger = await reading("flyway", database)
         assert ledger.applied == ("R__some_view", "20250101000001", "20250101000002")
         assert ledger.contains("R__some_view")
-        expected = find("flyway").declare([*files, view.name])
+        expected = find_dialect("flyway").declare([*files, view.name])
         assert (expected.name, expected.count) == ("20250101000002", 3)
         assert not ledger.gap(expected)
-        assert ledger.gap(find("flyway").declare([*files, view.name, "R__another_view.sql"]))
+        assert ledger.gap(find_dialect("flyway").declare([*files, view.name, "R__another_view.sql"]))
 
 
 async def test_a_changeset_that_runs_always_is_no_news(tmp_path: Path, migrations: Path, database: str) -> None:
@@ -178,7 +178,9 @@ async def test_what_sqlx_calls_partially_applied_is_dirty(
         assert ledger.unsettled(files[2]) is ledger.dirty
         assert ledger.unsettled(files[1]) is None
         # As its library does while it runs; the key is beyond 32 bits.
-        (key,) = find("sqlx").keys(LedgerTable(await connection.fetchval("select current_database()"), "public", ""))
+        (key,) = find_dialect("sqlx").keys(
+            LedgerTable(await connection.fetchval("select current_database()"), "public", "")
+        )
         await connection.execute("select pg_advisory_lock($1)", key)
         ledger = await reading("sqlx", database)
         assert (ledger.dirty and ledger.dirty.state) == State.RUNNING

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from migrations.core.ledger import Ledger, Position
-from migrations.dialects import find
+from migrations.dialects.catalogue import find_dialect
 from migrations.postgres.address import Address
 from migrations.postgres.session import connect
 from migrations.reader.activity import read_row_lock
@@ -73,7 +73,7 @@ async def test_a_tools_ledger_is_read_as_the_tool_reads_it(
 
 async def test_yoyos_lock_outlives_a_killed_process(tmp_path: Path, database: str, connection: Connection) -> None:
     """The row says which process and since when; what the dialect says of clearing it makes the tool run again."""
-    source = LedgerSource(Address.from_url(database), find("yoyo"))
+    source = LedgerSource(Address.from_url(database), find_dialect("yoyo"))
     session = await connect(source.address, timeout=10, application_name="test")
     files = _yoyo(tmp_path)
     with driver.python("yoyo", tmp_path, database) as tool:
@@ -137,8 +137,8 @@ async def session(database: str) -> AsyncIterator[Session]:
 async def test_alembics_heads_are_read_and_remembered(tmp_path: Path, database: str, session: Session) -> None:
     """One head, two branches, their merge, a failure, a downgrade: what was seen is known to be applied, no more."""
     _alembic(tmp_path)
-    source = LedgerSource(Address.from_url(database), find("alembic"))
-    reader, ledger = LedgerReader(session, source), find("alembic").ledger([])
+    source = LedgerSource(Address.from_url(database), find_dialect("alembic"))
+    reader, ledger = LedgerReader(session, source), find_dialect("alembic").ledger([])
     assert await reader.read(limit=PATIENCE) == ledger
 
     async def after(act: str, **arguments: object) -> Ledger:
@@ -147,8 +147,8 @@ async def test_alembics_heads_are_read_and_remembered(tmp_path: Path, database: 
         assert list(read.applied) == answer.applied
         assert (answer.error is None) is (act != "all")
         assert (
-            await locate_ledger(session, LedgerSource(source.address, find("auto")), limit=PATIENCE)
-        ).dialect is find("alembic")
+            await locate_ledger(session, LedgerSource(source.address, find_dialect("auto")), limit=PATIENCE)
+        ).dialect is find_dialect("alembic")
         return read.remembering(ledger.applied)
 
     with driver.python("alembic", tmp_path, database) as tool:

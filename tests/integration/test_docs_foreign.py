@@ -11,7 +11,7 @@ import yaml
 
 from migrations.cli.exit_codes import Exit
 from migrations.cli.main import migrate
-from migrations.dialects import DIALECTS
+from migrations.dialects.catalogue import DIALECTS
 from tests.pages import DOCS, blocks, marked, walk
 from tests.tools import install
 

@@ -236,7 +236,8 @@ async def test_a_dirty_ledger_is_told_before_the_command_runs(ledgergate: Ledger
 def test_what_is_imported(ledgergate: Ledgergate) -> None:
     """Nothing that faces Kubernetes, and no grammar of SQL."""
     code = (
-        "import sys; from webhook.cli import main\ntry: main()\nfinally: print(','.join(sys.modules), file=sys.stderr)"
+        "import sys; from webhook.cli.main import main\ntry: main()\n"
+        "finally: print(','.join(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "migrate", "exec", "--dialect", "knex", "--", "true"],

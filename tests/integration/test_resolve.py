@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations.dialects import NATIVE
+from migrations.dialects.native import NATIVE
 from migrations.postgres import advisory_lock
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from migrations.dialects import find
+from migrations.dialects.catalogue import find_dialect
 from migrations.postgres.address import Address
 from migrations.postgres.session import connect
 from migrations.reader.activity import read_row_lock
@@ -55,7 +55,7 @@ async def opened(url: str, dialect: str = "knex") -> AsyncIterator[tuple[Session
         address, timeout=10, application_name="ledgergate pod-1", settings={"lock_timeout": "200ms"}
     )
     try:
-        yield session, await locate_ledger(session, LedgerSource(address, find(dialect)))
+        yield session, await locate_ledger(session, LedgerSource(address, find_dialect(dialect)))
     finally:
         await session.close()
 

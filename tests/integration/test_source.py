@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 
 from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
-from migrations.dialects import NATIVE, find
-from migrations.dialects.catalogue import described
+from migrations.dialects.catalogue import described, find_dialect
 from migrations.dialects.dialect import LedgerUnreadable
+from migrations.dialects.native import NATIVE
 from migrations.postgres import advisory_lock
 from migrations.postgres.address import Address
 from migrations.postgres.errors import PermissionMissing, StatementFailed
@@ -53,7 +53,7 @@ async def soon(condition: Callable[[], object]) -> None:
 
 
 def source(url: str, dialect: str, schema: str | None = None, table: str | None = None) -> LedgerSource:
-    return LedgerSource(Address.from_url(url), find(dialect), schema, table)
+    return LedgerSource(Address.from_url(url), find_dialect(dialect), schema, table)
 
 
 async def test_ten_thousand_rows_are_read_once() -> None:
@@ -191,7 +191,7 @@ async def test_reading_creates_and_locks_nothing(database: str, session: Session
     """Every dialect on an empty database: an empty ledger, and the catalogue is as before."""
     objects = "select count(*) from pg_class"
     before = await connection.fetchval(objects)
-    for dialect in [*described(), find("auto")]:
+    for dialect in [*described(), find_dialect("auto")]:
         ledger = await read_ledger(session, LedgerSource(Address.from_url(database), dialect))
         assert ledger == dialect.ledger([])
     assert await connection.fetchval(objects) == before

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from migrations.dialects import NATIVE
+from migrations.dialects.native import NATIVE
 from migrations.postgres import advisory_lock
 from tests.integration.conftest import Ledgergate
 

@@ -13,7 +13,7 @@ import pytest
 
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import Fault, LedgerSnapshot
-from migrations.dialects import NATIVE
+from migrations.dialects.native import NATIVE
 from migrations.postgres.address import Address
 from migrations.reader.reader import LedgerSource
 from migrations.reader.watcher import LedgerWatcher, PollIntervals

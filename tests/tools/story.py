@@ -5,7 +5,7 @@ from pathlib import Path
 
 from migrations.core.ledger import Ledger, State
 from migrations.core.revision import canonical
-from migrations.dialects import find
+from migrations.dialects.catalogue import find_dialect
 from migrations.postgres.address import Address
 from migrations.postgres.session import Session, connect
 from migrations.reader.reader import LedgerReader, LedgerSource, locate_ledger, read_ledger
@@ -35,7 +35,7 @@ class Story:
     """
 
     def __init__(self, name: str, tool: Tool, files: Sequence[str], url: str) -> None:
-        self.dialect = find(name)
+        self.dialect = find_dialect(name)
         self._tool = tool
         self._files = [canonical(file) for file in files]
         self._source = LedgerSource(Address.from_url(url), self.dialect)
@@ -82,7 +82,7 @@ class Story:
         self._complete(ledger, count)
 
     async def _detected(self, session: Session, ledger: Ledger) -> None:
-        auto = LedgerSource(self._source.address, find("auto"))
+        auto = LedgerSource(self._source.address, find_dialect("auto"))
         location = await locate_ledger(session, auto, limit=PATIENCE)
         if location.exists:
             assert location.dialect is self.dialect

@@ -12,10 +12,10 @@ from migrations.core.revision import declare
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from tests.admission_chain import NOW, Ledgers
 from tests.admission_subjects import BEHIND, THERE, A, B, C, admission, create, gate, ledger, pod, update
-from webhook.admission import Answer, Result
-from webhook.gate import Action, Mode, Readiness
-from webhook.objects import GATED_LABEL, SCHEDULING_GATE, Metadata, Pod
-from webhook.verdict import Outcome, Reason
+from webhook.admission.handlers import Answer, Result
+from webhook.api.objects import GATED_LABEL, SCHEDULING_GATE, Metadata, Pod
+from webhook.core.gate import Action, Mode, Readiness
+from webhook.core.verdict import Outcome, Reason
 
 HELD = pod(SCHEDULING_GATE)
 

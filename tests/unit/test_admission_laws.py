@@ -13,14 +13,13 @@ from migrations.core.revision import declare
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from tests.admission_chain import NOW, Ledgers, create
 from tests.policies import policies
-from webhook.admission import Admission
-from webhook.gate import Action, Gate, Mode, Policy
-from webhook.judgement import judge
-from webhook.objects import Pod
-from webhook.review import Request
-from webhook.selector import Selector
-from webhook.verdict import Reason
-from webhook.workload import Workload
+from webhook.admission.handlers import Admission
+from webhook.admission.review import Request
+from webhook.api.objects import Pod
+from webhook.api.workload import Workload
+from webhook.core.gate import Action, Gate, Mode, Policy
+from webhook.core.selector import Selector
+from webhook.core.verdict import Reason, judge
 
 NAMES = [f"2026010{day}000000_m{day}" for day in range(1, 5)]
 GATES = ["app", "other", "third"]
@@ -137,7 +136,7 @@ async def test_a_namespace_in_audit_never_refuses(view: Ledgers, pod: dict[str, 
     whole = {"kind": "StatefulSet", "metadata": {"name": "x"}, "spec": {"template": pod}}
     workload = msgspec.convert(whole, Workload)
     request = Request(uid="u", operation="UPDATE", namespace="ns", object=workload)
-    assert (await admission.foretell(request, audit=True)).allowed
+    assert (await admission.preview(request, audit=True)).allowed
 
 
 @unhurried

@@ -12,9 +12,9 @@ from migrations.core.ledger import Ledger, Record, State
 from migrations.core.revision import declare
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from tests.admission_chain import NOW, Ledgers, create
-from webhook.gate import Action, Gate, Mode, Policy
-from webhook.selector import Selector
-from webhook.verdict import Outcome, Reason
+from webhook.core.gate import Action, Gate, Mode, Policy
+from webhook.core.selector import Selector
+from webhook.core.verdict import Outcome, Reason
 
 A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
 

@@ -7,11 +7,11 @@ import pytest
 
 from tests.admission_chain import Ledgers
 from tests.admission_subjects import BEHIND, THERE, B, admission, gate
-from webhook.admission import Result
-from webhook.gate import Action
-from webhook.review import Request
-from webhook.verdict import Reason
-from webhook.workload import Workload
+from webhook.admission.handlers import Result
+from webhook.admission.review import Request
+from webhook.api.workload import Workload
+from webhook.core.gate import Action
+from webhook.core.verdict import Reason
 
 
 def deployment(revision: str | None = B, *, guarded: bool = True, operation: str = "CREATE", **metadata: Any) -> Any:
@@ -28,17 +28,17 @@ async def test_a_workload_is_foretold_by_the_newest_reading() -> None:
     """A stale cache neither warns of a workload nor refuses it."""
     refusing = gate(on_behind_workload=Action.DENY)
     stale = Ledgers([refusing], BEHIND, fresh={"app": THERE})
-    assert (await admission(stale).foretell(deployment())).result is Result.ADMITTED
-    behind = await admission(Ledgers([gate()], BEHIND)).foretell(deployment())
+    assert (await admission(stale).preview(deployment())).result is Result.ADMITTED
+    behind = await admission(Ledgers([gate()], BEHIND)).preview(deployment())
     assert (behind.result, behind.verdict.reason) == (Result.WARNED, Reason.BEHIND)
     assert behind.warnings[0].startswith("pods of deployment/web will be held: ledger app is at")
-    refused = await admission(Ledgers([gate("other"), refusing], BEHIND)).foretell(deployment())
+    refused = await admission(Ledgers([gate("other"), refusing], BEHIND)).preview(deployment())
     assert refused.result is Result.DENIED
     assert len(refused.warnings) == 2
     assert len(behind.warnings) == 1, "at a creation nothing runs yet"
-    recreated = await admission(Ledgers([gate()], BEHIND)).foretell(deployment(operation="UPDATE"))
+    recreated = await admission(Ledgers([gate()], BEHIND)).preview(deployment(operation="UPDATE"))
     assert "takes running pods of deployment/web away" in recreated.warnings[1]
-    audited = await admission(Ledgers([refusing], BEHIND)).foretell(deployment(), audit=True)
+    audited = await admission(Ledgers([refusing], BEHIND)).preview(deployment(), audit=True)
     assert (audited.result, audited.verdict.reason) == (Result.WARNED, Reason.BEHIND)
     assert audited.warnings[0].startswith("audit: pods of deployment/web would be held")
 
@@ -56,5 +56,5 @@ async def test_a_workload_is_foretold_by_the_newest_reading() -> None:
 async def test_of_some_workloads_there_is_nothing_to_say(request_: Request[Workload]) -> None:
     """Neither a word nor a refusal."""
     view = Ledgers([gate(on_behind_workload=Action.DENY)], BEHIND)
-    answer = await admission(view).foretell(request_)
+    answer = await admission(view).preview(request_)
     assert (answer.result, answer.warnings) == (Result.PASSED, ())

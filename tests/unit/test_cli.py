@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from webhook.cli import main
-from webhook.cluster import Cluster, Unusable
+from webhook.cli.main import main
+from webhook.kube.kubeconfig import KubeconfigError, connect
 
 CODE = """
 import sys
-from webhook.cli import main
+from webhook.cli.main import main
 try:
     main()
 finally:
@@ -113,8 +113,8 @@ async def test_a_kubeconfig_that_cannot_be_read_is_told(content: str, tmp_path: 
     """However it is broken, it is named, and the command ends as for any bad setting."""
     path = tmp_path / "config"
     path.write_text(content)
-    with pytest.raises(Unusable, match=re.escape(str(path))):
-        await Cluster.connect(path, "test")
+    with pytest.raises(KubeconfigError, match=re.escape(str(path))):
+        await connect(path, "test")
 
 
 def test_version() -> None:

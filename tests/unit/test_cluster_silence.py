@@ -9,10 +9,10 @@ import pytest
 from aiohttp import web
 from kubernetes_asyncio.client import ApiClient, Configuration
 
-from webhook.cluster import Cluster, Collection
-from webhook.errors import Unavailable
-from webhook.objects import Secret
-from webhook.reflector import Reflector
+from webhook.api.objects import Secret
+from webhook.kube.client import Collection, KubeClient
+from webhook.kube.errors import Unavailable
+from webhook.kube.reflector import Reflector
 
 LIST = '{"metadata": {"resourceVersion": "7"}, "items": []}'
 ADDED = b'{"type": "ADDED", "object": {"metadata": {"namespace": "ns", "name": "pg", "resourceVersion": "8"}}}\n'
@@ -45,7 +45,7 @@ class Silent:
 
 
 @asynccontextmanager
-async def silent() -> AsyncIterator[tuple[Silent, Cluster]]:
+async def silent() -> AsyncIterator[tuple[Silent, KubeClient]]:
     server = Silent()
     application = web.Application()
     application.router.add_get("/{path:.*}", server.answer)
@@ -56,7 +56,7 @@ async def silent() -> AsyncIterator[tuple[Silent, Cluster]]:
     host, port = runner.addresses[0][:2]
     configuration = Configuration()
     configuration.host = f"http://{host}:{port}"
-    async with Cluster(ApiClient(configuration)) as cluster:
+    async with KubeClient(ApiClient(configuration)) as cluster:
         try:
             yield server, cluster
         finally:
@@ -82,8 +82,8 @@ async def test_a_stream_without_a_byte_ends(headers_too: bool) -> None:
 
 async def test_a_silent_watch_is_taken_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The copy follows another connection, and its owner hears of the failure: no change is waited for in vain."""
-    monkeypatch.setattr("webhook.cluster.WATCH_SECONDS", (0, 0))
-    monkeypatch.setattr("webhook.cluster.SILENCE", 0.2)
+    monkeypatch.setattr("webhook.kube.client.WATCH_SECONDS", (0, 0))
+    monkeypatch.setattr("webhook.kube.client.SILENCE", 0.2)
     async with silent() as (server, cluster):
         failures: list[Exception | None] = []
         reflector: Reflector[Secret] = Reflector(

@@ -8,13 +8,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from webhook.cli import main
-from webhook.cluster import Unusable
-from webhook.commands import output
-from webhook.commands.access import Target, reach
-from webhook.commands.bypass import Duration
-from webhook.commands.survey import GateLine, PodLine, Survey
-from webhook.commands.ungating import GUARDS
+from webhook.cli import tables
+from webhook.cli.bypass import Duration
+from webhook.cli.main import main
+from webhook.cli.uninstall import GUARDS
+from webhook.core.overview import GateRow, Overview, PodRow
+from webhook.kube.kubeconfig import ClusterTarget, KubeconfigError, connect_to
 
 
 @pytest.fixture(autouse=True)
@@ -85,8 +84,8 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 async def test_without_any_cluster_the_flags_are_named() -> None:
     """On a laptop without a kubeconfig: what to give."""
-    with pytest.raises(Unusable, match="--kubeconfig or KUBECONFIG"):
-        async with reach(Target()):
+    with pytest.raises(KubeconfigError, match="--kubeconfig or KUBECONFIG"):
+        async with connect_to(ClusterTarget()):
             pass
 
 
@@ -95,8 +94,8 @@ async def test_a_broken_kubeconfig_is_named(content: str, tmp_path: Path) -> Non
     """However it is broken, the person reads which file it was."""
     path = tmp_path / "config"
     path.write_text(content)
-    with pytest.raises(Unusable, match=str(path)):
-        async with reach(Target(kubeconfig=path)):
+    with pytest.raises(KubeconfigError, match=str(path)):
+        async with connect_to(ClusterTarget(kubeconfig=path)):
             pass
 
 
@@ -106,8 +105,8 @@ async def test_a_context_that_is_not_there_is_named(tmp_path: Path, monkeypatch:
     cluster = "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: u, user: {token: t}}]\n"
     path.write_text(f"current-context: x\ncontexts: [{{name: x, context: {{cluster: c, user: u}}}}]\n{cluster}")
     monkeypatch.setenv("KUBECONFIG", str(path))
-    with pytest.raises(Unusable, match="nosuch"):
-        async with reach(Target(context="nosuch")):
+    with pytest.raises(KubeconfigError, match="nosuch"):
+        async with connect_to(ClusterTarget(context="nosuch")):
             pass
 
 
@@ -124,11 +123,11 @@ def test_what_holds_goes_before_what_guards() -> None:
 
 def test_plain_columns_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal, lines that `awk` can read: no colours, no trailing blanks, values under their heading."""
-    survey = Survey(
-        (GateLine("shop", "a-long-name", "knex", None, None, "Unknown", 0, None),),
-        (PodLine("shop", "gateway-1", ("a", "b"), "Behind", "why", None),),
+    survey = Overview(
+        (GateRow("shop", "a-long-name", "knex", None, None, "Unknown", 0, None),),
+        (PodRow("shop", "gateway-1", ("a", "b"), "Behind", "why", None),),
     )
-    output.show(survey, datetime(2026, 1, 26, tzinfo=UTC), where="in namespace shop")
+    tables.show(survey, datetime(2026, 1, 26, tzinfo=UTC), where="in namespace shop")
     lines = capsys.readouterr().out.splitlines()
     assert all(line == line.rstrip() and line.isprintable() for line in lines)
     heading, gate = lines[0], lines[1]

@@ -6,22 +6,19 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import Fault, LedgerSnapshot
-from webhook.conditions import GRACE_SECONDS, Conditions
-from webhook.errors import Conflict, Unavailable
-from webhook.gate import Gate, Policy, Readiness
-from webhook.namespaces import Admission, Namespaces
-from webhook.objects import Condition, Metadata, Pod, PodSpec, PodStatus, ReadinessGate
-from webhook.reflector import Change, ChangeKind, Feed
-from webhook.selector import Selector
-
-if TYPE_CHECKING:
-    from webhook.guard import Guard
+from webhook.api.namespace import OptIn
+from webhook.api.objects import Condition, Metadata, Pod, PodSpec, PodStatus, ReadinessGate
+from webhook.controller.readiness import GRACE_SECONDS, ReadinessReconciler
+from webhook.core.gate import Gate, Policy, Readiness
+from webhook.core.selector import Selector
+from webhook.kube.errors import Conflict, Unavailable
+from webhook.kube.reflector import Change, ChangeKind, Feed
 
 A, B = "20260101000000_a", "20260102000000_b"
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
@@ -53,7 +50,7 @@ class World:
         self.reading = ledger(A, B)
         self.written: list[tuple[str, str, str]] = []
         self.failures: list[Exception] = []
-        self.admission = Admission.ENABLED
+        self.admission = OptIn.ENABLED
         self.clock = 100.0
         self.changed: asyncio.Queue[Change[Pod]] = asyncio.Queue()
 
@@ -84,7 +81,7 @@ class World:
 
 
 @asynccontextmanager
-async def keeping(world: World) -> AsyncIterator[Conditions]:
+async def keeping(world: World) -> AsyncIterator[ReadinessReconciler]:
     async def known() -> None: ...
 
     guard = SimpleNamespace(
@@ -94,10 +91,10 @@ async def keeping(world: World) -> AsyncIterator[Conditions]:
         unreadable=lambda _: None,
     )
     namespaces = SimpleNamespace(admission=lambda _name, _since: world.admission)
-    conditions = Conditions(
+    conditions = ReadinessReconciler(
         world,
-        cast("Guard", guard),
-        cast("Namespaces", namespaces),
+        cast("Any", guard),
+        cast("Any", namespaces),
         now=lambda: NOW,
         monotonic=lambda: world.clock,
     )
@@ -150,7 +147,7 @@ async def test_what_is_written_already_is_not_written_again() -> None:
 
 async def test_a_write_that_fails_is_tried_again(monkeypatch: Any) -> None:
     """An API server that is busy, a pod that was replaced: the next try finds out what is so then."""
-    monkeypatch.setattr("webhook.conditions.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("webhook.controller.readiness.RETRY_SECONDS", 0.01)
     world = World(a_pod("p", uid="old"))
     world.failures = [Unavailable("503: busy"), Conflict("409: another uid")]
     async with keeping(world):
@@ -174,7 +171,7 @@ async def test_a_pod_whose_gate_is_late_is_not_told_to_be_ready() -> None:
 
 async def test_a_timer_that_is_early_is_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loops round their timers: one that fires a moment too soon must not leave the pod waiting for good."""
-    monkeypatch.setattr("webhook.conditions.GRACE_SECONDS", 0.02)
+    monkeypatch.setattr("webhook.controller.readiness.GRACE_SECONDS", 0.02)
     world = World(a_pod("p"))
     world.gates.clear()
     async with keeping(world):
@@ -203,7 +200,7 @@ async def test_a_gate_that_is_gone_or_off_keeps_no_pod_from_being_ready() -> Non
                     other = Selector((("app", "In", frozenset({"another"})),))
                     world.gates["app"] = Gate("ns", "app", other, "pg", "ledgergate", policy=world.policy)
                 case _:
-                    world.admission = Admission.OFF
+                    world.admission = OptIn.OFF
             conditions.look("ns")
             await until(world, 2)
             assert world.written[1] == ("p", "True", "Unguarded")

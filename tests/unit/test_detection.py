@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from migrations.dialects import Dialect, find
-from migrations.dialects.catalogue import described
+from migrations.dialects.catalogue import described, find_dialect
 from migrations.dialects.detection import Location, Relation, locate, wanted
-from migrations.dialects.dialect import LedgerTable, LedgerUnreadable
+from migrations.dialects.dialect import Dialect, LedgerTable, LedgerUnreadable
 
 KNEX = frozenset({"id", "name", "batch", "migration_time"})
 
@@ -15,7 +14,7 @@ def relation(name: str, columns: frozenset[str], schema: str = "public", asked: 
 
 
 def found(dialect: str, *relations: Relation, schema: str | None = None, table: str | None = None) -> Location:
-    return locate(find(dialect), schema, table, relations, database="app", current_schema="mine")
+    return locate(find_dialect(dialect), schema, table, relations, database="app", current_schema="mine")
 
 
 @pytest.mark.parametrize("dialect", described(), ids=lambda dialect: dialect.name)
@@ -27,7 +26,7 @@ def test_each_is_told_from_all_others(dialect: Dialect) -> None:
     place = LedgerTable("app", schema, dialect.table)
     for name in (dialect.name, "auto"):
         assert found(name, *there) == Location(dialect, place, exists=True, markable=True)
-    asked = wanted(find("auto"), None, None)
+    asked = wanted(find_dialect("auto"), None, None)
     assert all((one.asked, one.name) in asked for one in there)
 
 
@@ -41,8 +40,8 @@ def test_what_is_missing_would_be_created_where_the_tool_does() -> None:
 
 def test_a_table_of_another_name_is_told_by_its_columns() -> None:
     """Of those that could be, the one that asks most of it: any table with a name could be Umzug's."""
-    assert found("auto", relation("moves", KNEX), table="moves").dialect is find("knex")
-    assert found("auto", relation("moves", frozenset({"name"})), table="moves").dialect is find("umzug")
+    assert found("auto", relation("moves", KNEX), table="moves").dialect is find_dialect("knex")
+    assert found("auto", relation("moves", frozenset({"name"})), table="moves").dialect is find_dialect("umzug")
     assert not found("auto", relation("moves", frozenset({"x"})), table="moves").exists
 
 

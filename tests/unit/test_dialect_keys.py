@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.dialects import find
-from migrations.dialects.catalogue import described
+from migrations.dialects.catalogue import described, find_dialect
 from migrations.dialects.dialect import Dialect, LedgerTable
 from migrations.dialects.jvm import _java_hash
 
@@ -22,7 +21,7 @@ LOCKING = [dialect for dialect in described() if dialect.keys(LedgerTable("d", "
 )
 def test_a_key_is_the_one_that_the_tool_was_seen_to_take(name: str, place: LedgerTable, keys: tuple[int, ...]) -> None:
     """Read from `pg_locks` while Flyway 13.12, golang-migrate 4.20 and Atlas ran; the second of two was not seen."""
-    assert find(name).keys(place) == keys
+    assert find_dialect(name).keys(place) == keys
 
 
 @pytest.mark.parametrize("dialect", LOCKING, ids=lambda dialect: dialect.name)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrations.core.ledger import Record, State
-from migrations.dialects import DIALECTS, NATIVE, Dialect, DialectError, find
-from migrations.dialects.catalogue import described
-from migrations.dialects.dialect import LedgerTable, LedgerUnreadable
+from migrations.dialects.catalogue import DIALECTS, described, find_dialect
+from migrations.dialects.dialect import Dialect, DialectError, LedgerTable, LedgerUnreadable
+from migrations.dialects.native import NATIVE
 from migrations.postgres import advisory_lock
 from migrations.sql.statements import IdentifierError, bind, load, quoted
 
@@ -26,7 +26,7 @@ def test_each_dialect_reads_the_table_that_is_named(dialect: Dialect) -> None:
     assert '"s"."t"""' in statement
     assert "{" not in statement
     assert not WRITES.search(statement)
-    assert find(dialect.name) is dialect
+    assert find_dialect(dialect.name) is dialect
     assert dialect.candidates() == (dialect,)
     assert hash(dialect)
     assert ("pg_locks" not in statement) or dialect.keys(PLACE)
@@ -53,7 +53,7 @@ def test_where_there_is_no_row_lock_nothing_is_asked() -> None:
 
 def test_every_name_is_one_of_a_dialect() -> None:
     """The catalogue lists what can be found, and an alias finds the same; telling its names imports nothing."""
-    assert {find(name).name for name in DIALECTS} == {dialect.name for dialect in described()} | {"auto"}
+    assert {find_dialect(name).name for name in DIALECTS} == {dialect.name for dialect in described()} | {"auto"}
     assert all(name in DIALECTS for name in DIALECTS)
     assert len(DIALECTS) == len(list(DIALECTS))
     assert "nosuch" not in DIALECTS
@@ -62,7 +62,7 @@ def test_every_name_is_one_of_a_dialect() -> None:
 def test_an_unknown_dialect_is_refused_with_the_known_ones() -> None:
     """The message is one that a user can act on."""
     with pytest.raises(DialectError, match=r"auto.*knex.*ledgergate.*'nosuch'"):
-        find("nosuch")
+        find_dialect("nosuch")
 
 
 NATIVE_ROW = dict.fromkeys(("checksum", "compatible_from", "error", "started_at", "finished_at", "applied_by")) | {

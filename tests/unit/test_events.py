@@ -5,20 +5,20 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from webhook.errors import Conflict, Unavailable
-from webhook.events import Happening, Recorder, Reference, describe_event
-from webhook.objects import Metadata
+from webhook.api.objects import Metadata
+from webhook.controller.events import Event, EventRecorder, Reference, build_event
+from webhook.kube.errors import Conflict, Unavailable
 
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 GATE = Reference.gate(Metadata(namespace="ns", name="app", uid="1"))
 
 
-def happening(note: str = "why", reason: str = "Held", **known: Any) -> Happening:
-    return Happening(Reference.pod(Metadata(namespace="ns", name="p", uid="2")), "Hold", reason, note, **known)
+def happening(note: str = "why", reason: str = "Held", **known: Any) -> Event:
+    return Event(Reference.pod(Metadata(namespace="ns", name="p", uid="2")), "Hold", reason, note, **known)
 
 
-def name(one: Happening) -> str:
-    found: str = describe_event(one, "me", NOW)["metadata"]["name"]
+def name(one: Event) -> str:
+    found: str = build_event(one, "me", NOW)["metadata"]["name"]
     return found
 
 
@@ -32,7 +32,7 @@ def test_an_events_name_follows_from_what_it_says() -> None:
 
 def test_an_event_names_its_object_and_its_weight() -> None:
     """`kubectl describe` finds it by the object's kind, name and uid; a Warning is marked as one; a note fits."""
-    event = describe_event(Happening(GATE, "Watch", "Misconfigured", "x" * 5000, warning=True), "me", NOW)
+    event = build_event(Event(GATE, "Watch", "Misconfigured", "x" * 5000, warning=True), "me", NOW)
     assert event["type"] == "Warning"
     assert event["regarding"] == {
         "apiVersion": "ledgergate.dev/v1alpha1",
@@ -42,7 +42,7 @@ def test_an_event_names_its_object_and_its_weight() -> None:
         "uid": "1",
     }
     assert len(event["note"]) == 1024
-    assert describe_event(happening(), "me", NOW)["type"] == "Normal"
+    assert build_event(happening(), "me", NOW)["type"] == "Normal"
 
 
 class Writer:
@@ -66,7 +66,7 @@ class Writer:
 async def test_events_wait_for_releases_and_survive_refusals() -> None:
     """Nothing is written while there is something better to do; what was said before, or fails, stops no other."""
     writer, busy = Writer(Conflict("409: it is there"), Unavailable("503")), [True]
-    recorder = Recorder(writer, "me", lambda: NOW, busy=lambda: busy[0])
+    recorder = EventRecorder(writer, "me", lambda: NOW, busy=lambda: busy[0])
     task = asyncio.create_task(recorder.run())
     for number in range(3):
         recorder.tell(happening(str(number)))

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import Fault, LedgerSnapshot
-from webhook.forecast import REFUSAL_LIMIT, Forecast, foretell
-from webhook.gate import Action, Gate, Mode, Policy
-from webhook.objects import Pod
-from webhook.review import WARNING_LIMIT
-from webhook.selector import Selector
-from webhook.verdict import Outcome, Reason
-from webhook.workload import Workload
+from webhook.admission.forecast import REFUSAL_LIMIT, Forecast, preview
+from webhook.admission.review import WARNING_LIMIT
+from webhook.api.objects import Pod
+from webhook.api.workload import Workload
+from webhook.core.gate import Action, Gate, Mode, Policy
+from webhook.core.selector import Selector
+from webhook.core.verdict import Outcome, Reason
 
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
@@ -42,7 +42,7 @@ def workload(kind: str = "Deployment", name: str = "gateway", revision: str | No
 def tell(subject: Workload, reading: LedgerSnapshot, found: Gate | None = None, *, updated: bool = False) -> Forecast:
     pod = subject.pod
     assert pod is not None
-    (only,) = foretell(subject, pod, [(found or gate(), reading)], NOW, updated=updated)
+    (only,) = preview(subject, pod, [(found or gate(), reading)], NOW, updated=updated)
     return only
 
 

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 import yaml
 
-from webhook.gate import Action, Gate, Mode, Policy, Readiness, Sighting, read_gate
-from webhook.objects import LedgerGate, LedgerGateSpec
+from webhook.api.objects import LedgerGate, LedgerGateSpec
+from webhook.core.gate import Action, Gate, Mode, Policy, Readiness, RecordedRevision, parse_gate
 
 CRD = Path(__file__).parents[2] / "manifests/crd/ledgergates.yaml"
 MINIMAL = {"selector": {}, "database": {"secretRef": {"name": "pg"}}, "ledger": {"dialect": "ledgergate"}}
@@ -22,7 +22,7 @@ def read(*, status: dict[str, Any] | None = None, **spec: Any) -> Gate:
         "spec": {key: value for key, value in (MINIMAL | spec).items() if value is not None},
         **({"status": status} if status else {}),
     }
-    return read_gate(msgspec.convert(whole, LedgerGate))
+    return parse_gate(msgspec.convert(whole, LedgerGate))
 
 
 def test_a_minimal_gate_has_the_defaults() -> None:
@@ -182,7 +182,7 @@ def test_status_is_read_back() -> None:
             "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-02T00:00:00Z"}],
         }
     )
-    assert gate.history == {"a": Sighting("2026-01-01T00:00:00Z"), "b": Sighting(compatible_from="a")}
+    assert gate.history == {"a": RecordedRevision("2026-01-01T00:00:00Z"), "b": RecordedRevision(compatible_from="a")}
     assert gate.place == "3f2a"
     assert gate.migration is not None
     assert (gate.migration.revision, gate.migration.holder) == ("c", "job-1")

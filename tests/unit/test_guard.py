@@ -9,17 +9,17 @@ import msgspec
 
 from migrations.core.ledger import History, Ledger, Record, State
 from migrations.core.snapshot import Fault
-from migrations.dialects import DIALECTS
+from migrations.dialects.catalogue import DIALECTS
 from migrations.postgres.address import Address
 from migrations.reader.reader import LedgerSource
-from webhook.errors import Forbidden, Unavailable
-from webhook.gate import Gate, Sighting
-from webhook.guard import Guard
-from webhook.ledgers import Ledgers, Line, fingerprint
-from webhook.objects import LedgerGate, Metadata, Secret
-from webhook.reflector import Change, ChangeKind, Feed, Key, Unreadable
-from webhook.selector import Selector
-from webhook.status import Problem
+from webhook.api.objects import LedgerGate, Metadata, Secret
+from webhook.core.gate import Gate, RecordedRevision
+from webhook.core.selector import Selector
+from webhook.core.status import Problem
+from webhook.kube.errors import Forbidden, Unavailable
+from webhook.kube.reflector import Change, ChangeKind, Feed, Key, Unreadable
+from webhook.ledgers.guard import GateCache
+from webhook.ledgers.ledgers import LedgerBinding, Ledgers, fingerprint
 
 NOBODY = "postgresql://u:p@127.0.0.1:1/nobody"
 ELSEWHERE = "postgresql://u:p@127.0.0.1:2/nobody"
@@ -108,9 +108,9 @@ class Changes(list[Key]):
 
 
 @asynccontextmanager
-async def guarding(objects: Objects) -> AsyncIterator[tuple[Guard, Changes]]:
+async def guarding(objects: Objects) -> AsyncIterator[tuple[GateCache, Changes]]:
     changes = Changes()
-    guard = Guard(objects, "test", changes.append)
+    guard = GateCache(objects, "test", changes.append)
     task = asyncio.create_task(guard.run())
     try:
         await asyncio.wait_for(guard.wait_synced(), 10)
@@ -147,7 +147,7 @@ async def test_every_problem_of_a_secret_is_named_and_over_when_it_is_mended() -
     secrets = objects.secret("ns", "pg")
     assert isinstance(secrets, Collection)
 
-    def problem(guard: Guard) -> Problem | None:
+    def problem(guard: GateCache) -> Problem | None:
         found = guard.problems(KEY)
         return found[0] if found else None
 
@@ -211,11 +211,11 @@ async def test_an_unreadable_gate_keeps_its_former_state() -> None:
 
 
 def recalled(place: str, **known: Any) -> Gate:
-    history = {"a": Sighting("t"), "b": Sighting("t", compatible_from="b")}
+    history = {"a": RecordedRevision("t"), "b": RecordedRevision("t", compatible_from="b")}
     return Gate("ns", "app", Selector(), "pg", "ledgergate", history=history, place=place, **known)
 
 
-def applied(line: Line) -> tuple[str, ...] | None:
+def applied(line: LedgerBinding) -> tuple[str, ...] | None:
     """What is known to be applied; None where nothing is known."""
     return line.reading.ledger.applied if line.reading.ledger is not None else None
 
@@ -225,19 +225,19 @@ async def test_what_a_status_remembers_counts_for_its_own_ledger_only() -> None:
     here, there = (LedgerSource(Address(url), DIALECTS["ledgergate"]) for url in (NOBODY, ELSEWHERE))
     async with asyncio.TaskGroup() as group:
         ledgers = Ledgers(group, lambda _: None, lambda _: None, "test")
-        line = Line(recalled(fingerprint(here)))
+        line = LedgerBinding(recalled(fingerprint(here)))
         assert applied(line) == ("a", "b"), "before its Secret could be read"
-        line.lay(here, None, ledgers)
+        line.rebind(here, None, ledgers)
         assert applied(line) == ("a", "b")
         assert (line.reading.ledger or Ledger()).barrier("a") is not None
-        line.lay(there, None, ledgers)
+        line.rebind(there, None, ledgers)
         assert applied(line) is None
-        line.lay(None, Problem("gone"), ledgers)
+        line.rebind(None, Problem("gone"), ledgers)
         for place in (fingerprint(there), ""):
-            other = Line(recalled(place))
-            other.lay(here, None, ledgers)
+            other = LedgerBinding(recalled(place))
+            other.rebind(here, None, ledgers)
             assert applied(other) is None
-            other.lay(None, None, ledgers)
+            other.rebind(None, None, ledgers)
 
 
 def heads(*names: str) -> Ledger:
@@ -246,7 +246,9 @@ def heads(*names: str) -> Ledger:
 
 async def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
     """Each head that is left behind is applied still; the controller's word, from the status, adds what we missed."""
-    line = Line(Gate("ns", "app", Selector(), "pg", "ledgergate", history={"one": Sighting()}, place="here"))
+    line = LedgerBinding(
+        Gate("ns", "app", Selector(), "pg", "ledgergate", history={"one": RecordedRevision()}, place="here")
+    )
 
     def at(ledger: Ledger) -> tuple[str, ...]:
         line._known = line._known.__class__(ledger)
@@ -258,10 +260,12 @@ async def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
     assert at(heads("one")) == ("one",)
     assert at(heads("two")) == ("one", "two")
     assert at(heads("four")) == ("one", "two", "four")
-    written = {name: Sighting() for name in ("one", "two", "three", "four")}
+    written = {name: RecordedRevision() for name in ("one", "two", "three", "four")}
     line.gate = Gate("ns", "app", Selector(), "pg", "ledgergate", history=written, place="here")
     assert at(heads("four")) == ("one", "two", "three", "four")
-    line.gate = Gate("ns", "app", Selector(), "pg", "ledgergate", history={"x": Sighting(), "four": Sighting()})
+    line.gate = Gate(
+        "ns", "app", Selector(), "pg", "ledgergate", history={"x": RecordedRevision(), "four": RecordedRevision()}
+    )
     assert at(heads("four"))[:2] == ("one", "two"), "of another place"
     assert at(heads("two")) == ("one", "two"), "a downgrade forgets what came after"
 

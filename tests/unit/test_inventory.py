@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from migrations.cli.main import migrate
 from migrations.core.ledger import Record, State
-from migrations.dialects import DIALECTS, find
+from migrations.dialects.catalogue import DIALECTS, find_dialect
 from migrations.files.external import ExternalFilesError, list_migrations
 from migrations.tools.recognize import recognize_dialect
 
@@ -62,7 +62,7 @@ def test_what_an_image_declares_is_what_its_ledger_holds(tmp_path: Path, dialect
     fill(tmp_path, files)
     declared = CliRunner().invoke(migrate, ["revision", "--dialect", dialect, "--dir", str(tmp_path)])
     assert declared.exit_code == 0, declared.output
-    tool = find(dialect)
+    tool = find_dialect(dialect)
     expected = tool.declare(list_migrations(tool.name, tmp_path))
     assert declared.output == f"{expected}\n"
     records = [Record(name, State.APPLIED) for name in recorded]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from migrations.core.ledger import History, Ledger, Position, Record, State
 from migrations.core.revision import Revision, declare
 from migrations.core.versioning import Versioning
-from migrations.dialects import Dialect
+from migrations.dialects.dialect import Dialect
 
 NAMES = [f"r{number:02}" for number in range(12)]
 states = st.sampled_from(State)

@@ -6,16 +6,17 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from webhook.errors import NotFound, Unavailable
-from webhook.namespaces import LABEL, Admission, Namespace, Namespaces
-from webhook.objects import Metadata
-from webhook.reflector import Change, ChangeKind, Feed
+from webhook.api.namespace import ADMISSION_LABEL, Namespace, OptIn
+from webhook.api.objects import Metadata
+from webhook.cache.namespaces import NamespaceCache
+from webhook.kube.errors import NotFound, Unavailable
+from webhook.kube.reflector import Change, ChangeKind, Feed
 
-ENABLED, AUDIT, OFF = Admission.ENABLED, Admission.AUDIT, Admission.OFF
+ENABLED, AUDIT, OFF = OptIn.ENABLED, OptIn.AUDIT, OptIn.OFF
 
 
 def labelled(value: str | None, version: str = "1") -> Namespace:
-    labels = {} if value is None else {LABEL: value}
+    labels = {} if value is None else {ADMISSION_LABEL: value}
     return Namespace(metadata=Metadata(name="shop", labels=labels, resource_version=version))
 
 
@@ -65,9 +66,9 @@ class Clock:
 
 
 @asynccontextmanager
-async def following(cluster: Cluster, clock: Clock) -> AsyncIterator[tuple[Namespaces, asyncio.Queue[str]]]:
+async def following(cluster: Cluster, clock: Clock) -> AsyncIterator[tuple[NamespaceCache, asyncio.Queue[str]]]:
     told: asyncio.Queue[str] = asyncio.Queue()
-    namespaces = Namespaces(cluster, told.put_nowait, clock)
+    namespaces = NamespaceCache(cluster, told.put_nowait, clock)
     task = asyncio.create_task(namespaces.run())
     try:
         await asyncio.wait_for(namespaces._copy.wait_synced(), 5)
@@ -81,9 +82,9 @@ async def following(cluster: Cluster, clock: Clock) -> AsyncIterator[tuple[Names
     ("value", "expected"),
     [("enabled", ENABLED), ("audit", AUDIT), ("Enabled", OFF), ("", OFF), ("true", OFF), (None, OFF)],
 )
-def test_only_our_own_values_opt_in(value: str | None, expected: Admission) -> None:
+def test_only_our_own_values_opt_in(value: str | None, expected: OptIn) -> None:
     """As the webhooks' selectors have it: another word is none."""
-    assert Admission.of(labelled(value)) is expected
+    assert OptIn.of(labelled(value)) is expected
 
 
 async def test_a_namespace_that_the_watch_has_not_brought_yet_is_taken_for_enabled() -> None:
@@ -100,7 +101,7 @@ async def test_a_namespace_that_the_watch_has_not_brought_yet_is_taken_for_enabl
 @pytest.mark.parametrize(
     ("true", "expected"), [(labelled(None), OFF), (labelled("audit"), AUDIT), (None, OFF), (labelled("no"), OFF)]
 )
-async def test_opting_out_counts_once_it_was_asked_for(true: Namespace | None, expected: Admission) -> None:
+async def test_opting_out_counts_once_it_was_asked_for(true: Namespace | None, expected: OptIn) -> None:
     """Only an answer that is younger than the pod lets it go; a later pod is asked for again."""
     clock, cluster = Clock(), Cluster(None, true)
     async with following(cluster, clock) as (namespaces, told):
@@ -140,7 +141,7 @@ async def test_a_change_of_the_label_is_told() -> None:
 
 async def test_what_cannot_be_asked_is_taken_for_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
     """An API server without an answer lets no pod go; it is asked again."""
-    monkeypatch.setattr("webhook.namespaces.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("webhook.cache.namespaces.RETRY_SECONDS", 0.01)
     clock, cluster = Clock(), Cluster(None, labelled(None))
     cluster.failure = Unavailable("503: busy")
     async with following(cluster, clock) as (namespaces, told):

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from webhook.owners import Owner, OwnerKind, blames_us, short, stuck
+from webhook.api.owners import Owner, OwnerKind, blames_us, short, stuck
 
 RS, STS, DS, JOB = OwnerKind.REPLICA_SET, OwnerKind.STATEFUL_SET, OwnerKind.DAEMON_SET, OwnerKind.JOB
 OURS = 'pods "a-" is forbidden: admission webhook "deny.ledgergate.dev" denied the request: ledger app is at x'

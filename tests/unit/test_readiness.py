@@ -6,11 +6,11 @@ import pytest
 
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import Fault, LedgerSnapshot
-from webhook.gate import Action, Gate, Mode, Policy, Readiness
-from webhook.objects import Condition, Metadata, Pod, PodSpec, PodStatus, ReadinessGate, SchedulingGate
-from webhook.readiness import Ready, asked, assess
-from webhook.selector import Selector
-from webhook.verdict import Reason
+from webhook.api.objects import Condition, Metadata, Pod, PodSpec, PodStatus, ReadinessGate, SchedulingGate
+from webhook.core.gate import Action, Gate, Mode, Policy, Readiness
+from webhook.core.readiness import ReadinessVerdict, assess, requested_gates
+from webhook.core.selector import Selector
+from webhook.core.verdict import Reason
 
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
@@ -28,7 +28,9 @@ def reading(
     return LedgerSnapshot(Ledger.of(sorted(records, key=lambda record: record.revision)), NOW, fault)
 
 
-def judged(found: LedgerSnapshot, before: Condition | None, readiness: Readiness, **policy: object) -> Ready | None:
+def judged(
+    found: LedgerSnapshot, before: Condition | None, readiness: Readiness, **policy: object
+) -> ReadinessVerdict | None:
     gate = Gate("ns", "app", Selector(), "pg", "ledgergate", policy=Policy(readiness=readiness, **policy))  # type: ignore[arg-type]
     return assess(before, POD, gate, found, NOW)
 
@@ -110,8 +112,8 @@ def test_only_pods_that_wait_for_readiness_are_asked_about() -> None:
     """Not those that are held, leaving, or done; and other tools' readiness gates are none of ours."""
     gates = [ReadinessGate(condition_type=name) for name in ("ledgergate.dev/app", "example.com/lb")]
     pod = Pod(spec=PodSpec(readiness_gates=gates))
-    assert asked(pod) == ("app",)
+    assert requested_gates(pod) == ("app",)
     held = Pod(spec=PodSpec(readiness_gates=gates, scheduling_gates=[SchedulingGate(name="ledgergate.dev/ledger")]))
     leaving = Pod(spec=pod.spec, metadata=Metadata(deletion_timestamp="2026-01-01T00:00:00Z"))
     done = Pod(spec=pod.spec, status=PodStatus(phase="Succeeded"))
-    assert [asked(found) for found in (held, leaving, done, Pod())] == [(), (), (), ()]
+    assert [requested_gates(found) for found in (held, leaving, done, Pod())] == [(), (), (), ()]

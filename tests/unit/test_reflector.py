@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webhook.errors import ClusterError, Expired, Forbidden, Unavailable
-from webhook.objects import Metadata, Secret
-from webhook.reflector import Change, ChangeKind, Listing, Reflector, Unreadable
+from webhook.api.objects import Metadata, Secret
+from webhook.kube.errors import ClusterError, Expired, Forbidden, Unavailable
+from webhook.kube.reflector import Change, ChangeKind, Listing, Reflector, Unreadable
 
 QUICK = (0.001, 0.008)
 Told = tuple[str | None, str | None]

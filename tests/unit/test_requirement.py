@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from migrations.core.revision import Revision
-from webhook.objects import Pod
-from webhook.requirement import Requirement, declares, requirement
+from webhook.api.objects import Pod
+from webhook.core.requirement import Requirement, declares, requirement
 
 LONG = "20260102000000_b+2.0123456789ab"
 

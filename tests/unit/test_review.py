@@ -12,18 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.json_patch import apply
-from webhook.objects import GATED_LABEL, SCHEDULING_GATE, Pod
-from webhook.review import (
-    WARNING_LIMIT,
-    ReviewError,
-    condition_type,
-    creation_patch,
-    decode_review,
-    encode_response,
-    release_patch,
-    shorten,
-)
-from webhook.workload import Workload
+from webhook.admission.review import WARNING_LIMIT, ReviewError, decode_review, encode_response, shorten
+from webhook.api.objects import GATED_LABEL, SCHEDULING_GATE, Pod
+from webhook.api.workload import Workload
+from webhook.core.patches import condition_type, creation_patch, release_patch
 
 OURS = {"name": SCHEDULING_GATE}
 OTHER = {"name": "example.com/quota"}

@@ -7,13 +7,13 @@ import pytest
 
 CODE = """
 import sys
-import webhook.cli
+import webhook.cli.main
 
 def command_line():
 {body}
 
 webhook.cli.main = command_line
-from webhook.script import main
+from webhook.cli.entry_point import main
 main()
 """
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook.objects import LabelSelector, SelectorRequirement
-from webhook.selector import compile_selector
+from webhook.api.objects import LabelSelector, SelectorRequirement
+from webhook.core.selector import compile_selector
 
 
 def selects(labels: dict[str, str], key: str, operator: str, *values: str) -> bool:

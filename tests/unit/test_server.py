@@ -23,10 +23,10 @@ from certs.pki import issue_authority, issue_leaf
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import LedgerSnapshot
 from tests.cluster.controlplane.processes import free_ports
-from webhook.admission import Admission
-from webhook.gate import Gate
-from webhook.selector import Selector
-from webhook.server import BODY_LIMIT, AdmissionServer, drain, probes, serving
+from webhook.admission.handlers import Admission
+from webhook.admission.server import BODY_LIMIT, AdmissionServer, drain, probes, serving
+from webhook.core.gate import Gate
+from webhook.core.selector import Selector
 from webhook.settings import Endpoint
 from webhook.telemetry import Telemetry
 

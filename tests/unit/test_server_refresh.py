@@ -14,17 +14,17 @@ import pytest
 
 from migrations.core.ledger import Record
 from migrations.core.snapshot import LedgerSnapshot
-from migrations.dialects import NATIVE
+from migrations.dialects.native import NATIVE
 from migrations.postgres.address import Address
 from migrations.reader.reader import LedgerSource
 from migrations.reader.watcher import LedgerWatcher, PollIntervals
 from tests.cluster.controlplane.processes import free_ports
-from webhook.admission import Admission
-from webhook.gate import Gate
-from webhook.objects import Pod
-from webhook.review import decode_review
-from webhook.selector import Selector
-from webhook.server import AdmissionServer, serving
+from webhook.admission.handlers import Admission
+from webhook.admission.review import decode_review
+from webhook.admission.server import AdmissionServer, serving
+from webhook.api.objects import Pod
+from webhook.core.gate import Gate
+from webhook.core.selector import Selector
 from webhook.settings import Endpoint
 from webhook.telemetry import Telemetry
 

@@ -7,9 +7,18 @@ import pytest
 
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
-from webhook.gate import Gate, Sighting
-from webhook.selector import Selector
-from webhook.status import HISTORY, GateState, Memory, Problem, Standing, describe, same, spell
+from webhook.core.gate import Gate, RecordedRevision
+from webhook.core.selector import Selector
+from webhook.core.status import (
+    HISTORY,
+    GateObservation,
+    GateState,
+    PreviousStatus,
+    Problem,
+    build_status,
+    format_duration,
+    is_same_status,
+)
 
 THEN, NOW = datetime(2026, 1, 26, 12, tzinfo=UTC), datetime(2026, 1, 26, 13, tzinfo=UTC)
 A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
@@ -24,30 +33,32 @@ def gate(**known: Any) -> Gate:
     return Gate("ns", "app", Selector(), "pg", "ledgergate", generation=4, **known)
 
 
-def written(standing: Standing, known: Gate, now: datetime) -> dict[str, Any]:
+def written(standing: GateObservation, known: Gate, now: datetime) -> dict[str, Any]:
     """The status that follows from what the gate's object says."""
-    return describe(standing, known, Memory.of_gate(known), now)
+    return build_status(standing, known, PreviousStatus.of_gate(known), now)
 
 
 def conditions(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {found["type"]: found for found in status["conditions"]}
 
 
-LIVE = Standing(LedgerSnapshot(ledger(A, B), THEN), held=2, place="here")
-DIRTY = Standing(
+LIVE = GateObservation(LedgerSnapshot(ledger(A, B), THEN), held=2, place="here")
+DIRTY = GateObservation(
     LedgerSnapshot(Ledger.of([Record(A, APPLIED), Record(B, State.FAILED, error="no such role bob")]), THEN)
 )
-LOST = Standing(LedgerSnapshot(ledger(A, B), THEN, Fault.UNREACHABLE))
-BROKEN = Standing(
+LOST = GateObservation(LedgerSnapshot(ledger(A, B), THEN, Fault.UNREACHABLE))
+BROKEN = GateObservation(
     LedgerSnapshot(fault=Fault.UNREAD),
     (Problem("Secret pg does not exist in namespace ns; create it"), Problem("and more")),
 )
 FOLLOW = "pods follow onUnreachable until then"
-PASSING = Standing(
+PASSING = GateObservation(
     LedgerSnapshot(ledger(A), THEN, Fault.UNREAD), (Problem("Secret pg cannot be read now", passing=True),)
 )
-REFUSED = Standing(LedgerSnapshot(ledger(A), THEN, Fault.AUTHENTICATION))
-STRANGE = Standing(LedgerSnapshot(fault=Fault.LEDGER, detail="public.t is no knex ledger: it has no column batch"))
+REFUSED = GateObservation(LedgerSnapshot(ledger(A), THEN, Fault.AUTHENTICATION))
+STRANGE = GateObservation(
+    LedgerSnapshot(fault=Fault.LEDGER, detail="public.t is no knex ledger: it has no column batch")
+)
 
 
 def test_a_live_gate() -> None:
@@ -76,14 +87,14 @@ def test_a_live_gate() -> None:
         (LIVE, GateState.LIVE, "Ready"),
         (DIRTY, GateState.DIRTY, "Reconciling"),
         (LOST, GateState.UNREACHABLE, "Reconciling"),
-        (Standing(LedgerSnapshot(fault=Fault.UNREAD)), GateState.UNREACHABLE, "Reconciling"),
+        (GateObservation(LedgerSnapshot(fault=Fault.UNREAD)), GateState.UNREACHABLE, "Reconciling"),
         (BROKEN, GateState.MISCONFIGURED, "Stalled"),
         (PASSING, GateState.UNREACHABLE, "Reconciling"),
         (REFUSED, GateState.MISCONFIGURED, "Stalled"),
         (STRANGE, GateState.MISCONFIGURED, "Stalled"),
     ],
 )
-def test_exactly_one_condition_is_true(standing: Standing, state: GateState, true: str) -> None:
+def test_exactly_one_condition_is_true(standing: GateObservation, state: GateState, true: str) -> None:
     """Kstatus: Current is Ready, InProgress is Reconciling, Failed is Stalled, and never two of them."""
     found = conditions(written(standing, gate(), NOW))
     assert {kind: held["status"] for kind, held in found.items()} == {
@@ -99,7 +110,7 @@ def test_exactly_one_condition_is_true(standing: Standing, state: GateState, tru
     ("standing", "message"),
     [
         (LIVE, f"the ledger is at {B}"),
-        (Standing(LedgerSnapshot(Ledger(), THEN)), "the ledger is empty"),
+        (GateObservation(LedgerSnapshot(Ledger(), THEN)), "the ledger is empty"),
         (DIRTY, f"migration {B} is recorded as failed"),
         (LOST, f"the ledger cannot be read now; {FOLLOW}"),
         (PASSING, "Secret pg cannot be read now"),
@@ -114,7 +125,7 @@ def test_exactly_one_condition_is_true(standing: Standing, state: GateState, tru
         (BROKEN, "Secret pg does not exist in namespace ns; create it; and more"),
     ],
 )
-def test_messages(standing: Standing, message: str) -> None:
+def test_messages(standing: GateObservation, message: str) -> None:
     """Every problem is told; nothing of what the database said."""
     assert conditions(written(standing, gate(), NOW))["Ready"]["message"] == message
 
@@ -133,8 +144,8 @@ def test_transition_times_are_kept_until_the_status_changes() -> None:
 def test_history_times_are_kept() -> None:
     """A revision's time is when it was first seen; one without a time gets one."""
     history = written(
-        Standing(LedgerSnapshot(ledger(A, B, C), THEN)),
-        gate(history={A: Sighting("2026-01-01T00:00:00Z"), B: Sighting()}),
+        GateObservation(LedgerSnapshot(ledger(A, B, C), THEN)),
+        gate(history={A: RecordedRevision("2026-01-01T00:00:00Z"), B: RecordedRevision()}),
         NOW,
     )["history"]
     assert history == [
@@ -148,10 +159,10 @@ def test_two_writes_in_one_round_trip_stamp_once() -> None:
     """The second status goes on from the first, not from the object, which does not say it yet."""
     known = gate()
     first = written(LIVE, known, THEN)
-    held = Standing(LIVE.reading, held=5, place="here")
-    second = describe(held, known, Memory.of_gate(known).after(first), NOW)
-    assert same(second, first | {"heldPods": 5})
-    lost = describe(LOST, known, Memory.of_gate(known).after(first), NOW)
+    held = GateObservation(LIVE.reading, held=5, place="here")
+    second = build_status(held, known, PreviousStatus.of_gate(known).after(first), NOW)
+    assert is_same_status(second, first | {"heldPods": 5})
+    lost = build_status(LOST, known, PreviousStatus.of_gate(known).after(first), NOW)
     assert lost["history"] == first["history"]
     assert conditions(lost)["Stalled"]["lastTransitionTime"] == "2026-01-26T12:00:00Z"
     assert conditions(lost)["Ready"]["lastTransitionTime"] == "2026-01-26T13:00:00Z"
@@ -160,9 +171,9 @@ def test_two_writes_in_one_round_trip_stamp_once() -> None:
 def test_who_migrates_is_told_and_taken_off() -> None:
     """Every field of a run is written, so that a merge leaves nothing of the one before."""
     run = ActiveMigration("migrate-7d9", B, THEN)
-    status = written(Standing(LedgerSnapshot(ledger(A), THEN, run=run)), gate(), NOW)
+    status = written(GateObservation(LedgerSnapshot(ledger(A), THEN, run=run)), gate(), NOW)
     assert status["migration"] == {"revision": B, "holder": "migrate-7d9", "since": "2026-01-26T12:00:00Z"}
-    unknown = written(Standing(LedgerSnapshot(ledger(A), THEN, run=ActiveMigration("psql"))), gate(), NOW)
+    unknown = written(GateObservation(LedgerSnapshot(ledger(A), THEN, run=ActiveMigration("psql"))), gate(), NOW)
     assert unknown["migration"] == {"revision": None, "holder": "psql", "since": None}
     assert written(LIVE, gate(), NOW)["migration"] is None
 
@@ -172,7 +183,7 @@ def test_contract_migrations_are_remembered_however_old() -> None:
     names = [f"{number:014}_m" for number in range(HISTORY + 7)]
     records = [Record(names[0], APPLIED), Record(names[1], APPLIED, compatible_from=names[1])]
     records += [Record(name, APPLIED) for name in names[2:]]
-    history = written(Standing(LedgerSnapshot(Ledger.of(records), THEN)), gate(), NOW)["history"]
+    history = written(GateObservation(LedgerSnapshot(Ledger.of(records), THEN)), gate(), NOW)["history"]
     assert history[0] == {"revision": names[1], "observedAt": "2026-01-26T13:00:00Z", "compatibleFrom": names[1]}
     assert [entry["revision"] for entry in history[1:]] == names[-HISTORY:]
 
@@ -182,13 +193,13 @@ def test_contract_migrations_are_remembered_however_old() -> None:
 )
 def test_durations_are_written_as_they_are_set(seconds: float, text: str) -> None:
     """An Event speaks of maxHold as its author wrote it."""
-    assert spell(timedelta(seconds=seconds)) == text
+    assert format_duration(timedelta(seconds=seconds)) == text
 
 
 def test_history_is_bounded_and_keeps_the_newest() -> None:
     """A ledger of thousands fits into an object."""
     names = [f"{number:014}_m" for number in range(HISTORY + 7)]
-    status = written(Standing(LedgerSnapshot(ledger(*names), THEN)), gate(), NOW)
+    status = written(GateObservation(LedgerSnapshot(ledger(*names), THEN)), gate(), NOW)
     assert [entry["revision"] for entry in status["history"]] == names[-HISTORY:]
     assert (status["applied"], status["head"]) == (HISTORY + 7, names[-1])
 
@@ -203,8 +214,8 @@ def test_what_was_only_remembered_is_not_written_back() -> None:
     """After a restart in an outage only this status' own history is known: the newest revisions, not their number."""
     names = [f"{number:014}_m" for number in range(HISTORY)]
     status = written(
-        Standing(LedgerSnapshot(ledger(*names), None, Fault.UNREACHABLE)),
-        gate(history=dict.fromkeys(names, Sighting("t"))),
+        GateObservation(LedgerSnapshot(ledger(*names), None, Fault.UNREACHABLE)),
+        gate(history=dict.fromkeys(names, RecordedRevision("t"))),
         NOW,
     )
     assert not {"head", "applied", "place", "history", "observedAt"} & status.keys()
@@ -212,7 +223,9 @@ def test_what_was_only_remembered_is_not_written_back() -> None:
 
 def test_another_database_starts_from_nothing() -> None:
     """Where nothing is known, what is said of another ledger goes, else a restart would take its history for ours."""
-    status = written(Standing(LedgerSnapshot(fault=Fault.UNREACHABLE)), gate(history={A: Sighting("t")}), NOW)
+    status = written(
+        GateObservation(LedgerSnapshot(fault=Fault.UNREACHABLE)), gate(history={A: RecordedRevision("t")}), NOW
+    )
     gone = {"head", "applied", "place", "history", "observedAt"}
     assert {key: status[key] for key in gone} == dict.fromkeys(gone)
 
@@ -220,9 +233,9 @@ def test_another_database_starts_from_nothing() -> None:
 def test_another_look_is_no_change() -> None:
     """Only the time of the look differs: nothing to write; anything else is."""
     before = {"Ready": ("True", "t"), "Reconciling": ("False", "t"), "Stalled": ("False", "t")}
-    known = gate(transitions=before, history={A: Sighting("t"), B: Sighting("t")})
+    known = gate(transitions=before, history={A: RecordedRevision("t"), B: RecordedRevision("t")})
     one = written(LIVE, known, NOW)
-    later = Standing(LedgerSnapshot(ledger(A, B), NOW), held=2, place="here")
-    assert same(one, written(later, known, NOW + timedelta(hours=1)))
-    assert not same(one, written(Standing(later.reading, held=3), known, NOW))
-    assert not same(one, {})
+    later = GateObservation(LedgerSnapshot(ledger(A, B), NOW), held=2, place="here")
+    assert is_same_status(one, written(later, known, NOW + timedelta(hours=1)))
+    assert not is_same_status(one, written(GateObservation(later.reading, held=3), known, NOW))
+    assert not is_same_status(one, {})

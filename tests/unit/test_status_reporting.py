@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from migrations.dialects import DIALECTS
+from migrations.dialects.catalogue import DIALECTS
 from migrations.postgres.address import Address
 from migrations.reader.reader import LedgerSource
-from webhook.events import Happening
-from webhook.guard import Guard
-from webhook.held import Count
-from webhook.ledgers import fingerprint
-from webhook.objects import LedgerGate, Metadata, Secret
-from webhook.reflector import Change, ChangeKind, Feed
-from webhook.reporting import Reports
+from webhook.api.objects import LedgerGate, Metadata, Secret
+from webhook.controller.events import Event
+from webhook.controller.held_pods import HeldCount
+from webhook.controller.status import StatusReconciler
+from webhook.kube.reflector import Change, ChangeKind, Feed
+from webhook.ledgers.guard import GateCache
+from webhook.ledgers.ledgers import fingerprint
 from webhook.telemetry import Telemetry
 
 SINCE = "2026-01-01T00:00:00Z"
@@ -79,12 +79,14 @@ class Objects:
 
 
 @asynccontextmanager
-async def reporting(objects: Objects, told: list[Happening] | None = None) -> AsyncIterator[Telemetry]:
+async def reporting(objects: Objects, told: list[Event] | None = None) -> AsyncIterator[Telemetry]:
     """A guard and its reports, as a controller runs them."""
     told = [] if told is None else told
     telemetry = Telemetry()
-    guard = Guard(objects, "test", lambda key: reports.due(key))  # noqa: PLW0108 - it is made below
-    reports = Reports(objects, guard, telemetry, count=lambda _: Count(0, 0), tell=told.append, now=lambda: NOW)
+    guard = GateCache(objects, "test", lambda key: reports.due(key))  # noqa: PLW0108 - it is made below
+    reports = StatusReconciler(
+        objects, guard, telemetry, count=lambda _: HeldCount(0, 0), tell=told.append, now=lambda: NOW
+    )
     tasks = [asyncio.create_task(guard.run()), asyncio.create_task(reports.run())]
     try:
         yield telemetry
@@ -130,7 +132,7 @@ async def test_a_secret_that_cannot_be_used_is_told_at_once(url: str) -> None:
 async def test_a_dialect_that_nobody_knows_is_told_and_keeps_nobody_waiting(database: str) -> None:
     """Any tenant may write such a gate: it is that gate's trouble, and no replica waits for its ledger to be read."""
     objects = Objects(database, dialect="nosuch")
-    guard = Guard(objects, "test")
+    guard = GateCache(objects, "test")
     async with reporting(objects):
         await asyncio.wait_for(objects.wrote.wait(), 20)
     assert objects.written[0]["state"] == "Misconfigured"

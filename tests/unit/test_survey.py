@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from webhook.commands.survey import Found, Namespace, PodEvent, PodLine, ShownGate, age, moment, survey
-from webhook.objects import Pod
+from webhook.api.namespace import Namespace
+from webhook.api.objects import Pod
+from webhook.core.overview import ListedObjects, PodEvent, PodRow, ShownGate, build_overview, format_age, parse_time
 
 NOW = datetime(2026, 1, 26, 12, 0, 0, tzinfo=UTC)
 FIRST, SECOND, THIRD = "20260101000000_users", "20260102000000_orders", "20260103000000_index"
@@ -43,19 +44,19 @@ def namespace(**labels: str) -> Namespace:
     return msgspec.convert({"metadata": {"name": "shop", "labels": labels}}, Namespace)
 
 
-def the_pod(*gates: ShownGate, notes: tuple[PodEvent, ...] = (), expects: str | None = THIRD) -> PodLine:
-    (line,) = survey(Found(gates, [pod(expects=expects)], notes), NOW).held
+def the_pod(*gates: ShownGate, notes: tuple[PodEvent, ...] = (), expects: str | None = THIRD) -> PodRow:
+    (line,) = build_overview(ListedObjects(gates, [pod(expects=expects)], notes), NOW).held
     return line
 
 
 def remarks(found: ShownGate, *namespaces: Namespace) -> tuple[str, ...]:
-    (line,) = survey(Found([found], [], (), namespaces), NOW).gates
+    (line,) = build_overview(ListedObjects([found], [], (), namespaces), NOW).gates
     return line.remarks
 
 
 def test_a_gate_is_told_as_its_status_has_it() -> None:
     """One line a gate, sorted; nothing to remark of one that works."""
-    found = survey(Found([gate("b"), gate("a")], []), NOW)
+    found = build_overview(ListedObjects([gate("b"), gate("a")], []), NOW)
     assert [line.name for line in found.gates] == ["a", "b"]
     line = found.gates[0]
     assert (line.head, line.applied, line.state, line.held, line.remarks) == (FIRST, 1, "Live", 1, ())
@@ -64,7 +65,7 @@ def test_a_gate_is_told_as_its_status_has_it() -> None:
 
 def test_only_held_pods_are_told() -> None:
     """A pod without our gate is not our matter."""
-    found = survey(Found([gate()], [pod("b"), pod("a"), pod("free", held=False)]), NOW)
+    found = build_overview(ListedObjects([gate()], [pod("b"), pod("a"), pod("free", held=False)]), NOW)
     assert [line.name for line in found.held] == ["a", "b"]
 
 
@@ -187,11 +188,11 @@ def test_audit_is_told() -> None:
 )
 def test_ages_are_written_as_kubectl_does(seconds: int, text: str) -> None:
     """The greatest unit of which there are two."""
-    assert age(NOW - timedelta(seconds=seconds), NOW) == text
+    assert format_age(NOW - timedelta(seconds=seconds), NOW) == text
 
 
 @pytest.mark.parametrize("text", [None, "", "yesterday", "2026-13-01T00:00:00Z"])
 def test_a_time_that_cannot_be_read_is_none(text: str | None) -> None:
     """A status that somebody wrote by hand ends no command."""
-    assert moment(text) is None
-    assert age(moment(text), NOW) == ""
+    assert parse_time(text) is None
+    assert format_age(parse_time(text), NOW) == ""

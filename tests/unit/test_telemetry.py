@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from webhook.telemetry import Telemetry, configure_logging, event, logger
+from webhook.telemetry import Telemetry, configure_logging, log_event, logger
 
 CONTRACT = {
     "ledgergate_admission_requests_total": {"webhook", "outcome", "reason"},
@@ -120,8 +120,8 @@ def test_telemetries_are_apart() -> None:
 def test_json_events_are_one_object_a_line(stream: io.StringIO) -> None:
     """Whatever a field holds, a line is one event."""
     configure_logging("json", stream)
-    event("pod.held", pod="a\nb", reason="x", many=(1, 2), odd=object)
-    event("pod.released", level=logging.WARNING)
+    log_event("pod.held", pod="a\nb", reason="x", many=(1, 2), odd=object)
+    log_event("pod.released", level=logging.WARNING)
     first, second = (json.loads(line) for line in stream.getvalue().splitlines())
     assert (first["event"], first["level"], first["pod"], first["many"]) == ("pod.held", "info", "a\nb", [1, 2])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["time"])
@@ -131,7 +131,7 @@ def test_json_events_are_one_object_a_line(stream: io.StringIO) -> None:
 def test_text_events_are_one_line_each(stream: io.StringIO) -> None:
     """A field cannot begin a line of its own, and so cannot pass for another event."""
     configure_logging("text", stream)
-    event("pod.held", pod="web-", message="a\nb")
+    log_event("pod.held", pod="web-", message="a\nb")
     (line,) = stream.getvalue().splitlines()
     assert " pod.held pod=web- message=" in line
 
@@ -143,7 +143,7 @@ def test_an_exception_is_told_with_its_trace(log_format: str, stream: io.StringI
     try:
         int("ours")
     except ValueError:
-        event("admission.failed", level=logging.ERROR, trace=True)
+        log_event("admission.failed", level=logging.ERROR, trace=True)
     assert "ValueError: invalid literal" in stream.getvalue()
     assert "test_telemetry" in stream.getvalue()
 

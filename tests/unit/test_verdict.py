@@ -10,9 +10,9 @@ import pytest
 from migrations.core.ledger import History, Ledger, Record, State
 from migrations.core.revision import Revision, declare
 from migrations.core.snapshot import Fault, LedgerSnapshot
-from webhook.gate import Action, Mode, Policy
-from webhook.requirement import Requirement
-from webhook.verdict import Outcome, Reason, Verdict, decide, strictest
+from webhook.core.gate import Action, Mode, Policy
+from webhook.core.requirement import Requirement
+from webhook.core.verdict import Outcome, Reason, Verdict, decide, strictest
 
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"

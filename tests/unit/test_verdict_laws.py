@@ -11,12 +11,12 @@ from migrations.core.ledger import History, Ledger, Record, State
 from migrations.core.revision import Revision, RevisionError, declare
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from migrations.core.versioning import Versioning
-from migrations.dialects import Dialect
+from migrations.dialects.dialect import Dialect
 from tests.admission_chain import NOW
 from tests.policies import policies
-from webhook.gate import Action, Mode, Policy
-from webhook.requirement import Requirement
-from webhook.verdict import Outcome, Reason, decide, strictest
+from webhook.core.gate import Action, Mode, Policy
+from webhook.core.requirement import Requirement
+from webhook.core.verdict import Outcome, Reason, decide, strictest
 
 NAMES = [f"2026010{day}000000_m{day}" for day in range(1, 8)]
 

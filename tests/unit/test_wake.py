@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 
-from webhook.owners import Owner, OwnerKind
-from webhook.wake import Occasion, _is_time, _Nap
+from webhook.api.owners import Owner, OwnerKind
+from webhook.controller.owner_wakeup import WakeTrigger, _is_time, _WakeBackoff
 
-CHANGE, AGAIN, SWEEP = Occasion.CHANGE, Occasion.SECOND_LOOK, Occasion.SWEEP
+CHANGE, AGAIN, SWEEP = WakeTrigger.CHANGE, WakeTrigger.SECOND_LOOK, WakeTrigger.SWEEP
 REFUSED = {"type": "ReplicaFailure", "status": "True", "message": 'webhook "deny.ledgergate.dev" denied the request'}
 
 
@@ -17,7 +17,7 @@ def replica_set(generation: int = 1, *, refused: bool = True) -> Owner:
     return msgspec.convert({"metadata": metadata, "spec": {"replicas": 3}, "status": status}, Owner)
 
 
-def woken(owner: Owner, *occasions: Occasion, naps: dict[str, _Nap] | None = None) -> str:
+def woken(owner: Owner, *occasions: WakeTrigger, naps: dict[str, _WakeBackoff] | None = None) -> str:
     naps = {} if naps is None else naps
     return "".join("x" if _is_time(OwnerKind.REPLICA_SET, owner, one, naps) else "." for one in occasions)
 
@@ -46,6 +46,6 @@ def test_one_that_stays_stuck_is_woken_ever_more_seldom() -> None:
 
 def test_another_template_is_another_story() -> None:
     """A new generation of the owner is woken as if it had never been."""
-    naps: dict[str, _Nap] = {}
+    naps: dict[str, _WakeBackoff] = {}
     assert woken(replica_set(), CHANGE, naps=naps) == "x"
     assert woken(replica_set(generation=2), CHANGE, CHANGE, naps=naps) == "x."

@@ -1,0 +1,181 @@
+"""The admission server: routes, the table from outcome to HTTP, and the drain.
+
+What a caller gets:
+
+====================================================  ======================================================
+a review that was decided, allowed or not             200, AdmissionReview
+not JSON by content type                              415, a plain reason
+over 7 MiB (two 3 MiB objects and change)             413
+empty, undecodable, no uid, namespace or object       400, a plain reason
+gates not known yet (just started)                    503, a plain reason
+an error of ours                                      500, AdmissionReview with the request's own uid
+====================================================  ======================================================
+
+To the API server everything but 200 is a failed call, to which the webhook's failurePolicy applies: Ignore goes on
+with the pod held by the policy, Fail refuses.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from webhook.admission.handlers import Admission, Answer, GateView, Result
+from webhook.admission.review import Request, ReviewError, decode_review, encode_response, shorten
+from webhook.api.objects import Pod
+from webhook.api.workload import Workload
+from webhook.settings import Endpoint
+from webhook.telemetry import Telemetry, log_event
+
+BODY_LIMIT = 7 * 2**20
+KEEPALIVE = 150.0
+"""Seconds; above Go's idle timeout of 90 s, so that the API server, never we, closes an idle connection."""
+
+O = TypeVar("O", Pod, Workload)  # noqa: E741 - the object of a review
+
+Judge = Callable[[Request[O]], Awaitable[Answer]]
+
+
+class AdmissionServer:
+    """The webhook's HTTP side.
+
+    Each entry of the webhook configurations has a path of its own, so that each is counted as what it is.
+
+    Args:
+        admission: answers the reviews.
+        view: asked for ``synced`` before a review is answered.
+    """
+
+    def __init__(self, admission: Admission, view: GateView, telemetry: Telemetry) -> None:
+        self._view = view
+        self._telemetry = telemetry
+        self.draining = False
+        self.application = web.Application(client_max_size=BODY_LIMIT)
+        self._route("/mutate", "hold", Pod, admission.mutate)
+        self._route("/validate", "verdict", Pod, admission.validate)
+        self._route("/validate/deny", "deny", Pod, admission.validate)
+        self._route("/validate/audit", "audit", Pod, admission.audit)
+        self._route("/validate-workload", "workload", Workload, admission.preview)
+        self._route("/validate-workload/audit", "workload-audit", Workload, partial(admission.preview, audit=True))
+
+    def _route(self, path: str, name: str, kind: type[O], judge: Judge[O]) -> None:
+        webhook = f"{name}.ledgergate.dev"
+        duration = self._telemetry.duration.labels(webhook)
+
+        async def handle(request: web.Request) -> web.Response:
+            with self._telemetry.in_flight.track_inprogress(), duration.time():
+                response = await self._answer(webhook, kind, judge, request)
+            if self.draining:
+                # The API server keeps using a connection it has, ready or not (kubernetes#127335).
+                response.force_close()
+            return response
+
+        self.application.router.add_post(path, handle)
+
+    async def _answer(self, webhook: str, kind: type[O], judge: Judge[O], request: web.Request) -> web.Response:
+        review = await self._read(webhook, kind, request)
+        if isinstance(review, web.Response):
+            return review
+        if not self._view.synced:
+            return self._refuse(webhook, 503, "the gates are not known yet; ask again")
+        try:
+            answer = await judge(review)
+        except Exception:  # noqa: BLE001 - whatever it is, the API server gets an answer with its uid
+            log_event("admission.failed", level=logging.ERROR, trace=True, webhook=webhook)
+            self._telemetry.requests.labels(webhook, "error", "Internal").inc()
+            broken = encode_response(review.uid, allowed=False, code=500, message="ledgergate failed; see its log")
+            return web.Response(status=500, body=broken, content_type="application/json")
+        self._count(webhook, review, answer)
+        body = encode_response(
+            review.uid, allowed=answer.allowed, message=answer.message, warnings=answer.warnings, patch=answer.patch
+        )
+        return web.Response(body=body, content_type="application/json")
+
+    async def _read(self, webhook: str, kind: type[O], request: web.Request) -> Request[O] | web.Response:
+        """Read the review, or refuse it."""
+        if request.content_type != "application/json":
+            return self._refuse(webhook, 415, f"expected application/json, got {shorten(request.content_type)}")
+        try:
+            return decode_review(await request.read(), kind)
+        except web.HTTPRequestEntityTooLarge:
+            return self._refuse(webhook, 413, f"the body is over {BODY_LIMIT} bytes")
+        except web.RequestPayloadError:
+            refusal = self._refuse(webhook, 400, "the body is not compressed as its headers say")
+            refusal.force_close()  # where the next request begins is not known
+            return refusal
+        except ReviewError as error:
+            return self._refuse(webhook, 400, str(error))
+
+    def _refuse(self, webhook: str, status: int, reason: str) -> web.Response:
+        self._telemetry.requests.labels(webhook, "error", str(status)).inc()
+        return web.Response(status=status, text=f"{reason}\n")
+
+    def _count(self, webhook: str, review: Request[O], answer: Answer) -> None:
+        """Count and log what was decided; a dry run decides nothing, and must not look like pods that are held."""
+        verdict = answer.verdict
+        outcome = "dry-run" if review.dry_run else answer.result
+        self._telemetry.requests.labels(webhook, outcome, verdict.reason).inc()
+        if review.dry_run or review.object is None or answer.result not in {Result.HELD, Result.DENIED}:
+            return
+        metadata, subject = review.object.metadata, type(review.object).__name__.lower()
+        # A generated name does not exist yet; its owner's prefix is what a person can look for.
+        name: dict[str, Any] = {subject: metadata.name or metadata.generate_name}
+        log_event(
+            f"{subject}.{answer.result}",
+            webhook=webhook,
+            namespace=review.namespace,
+            **name,
+            gate=verdict.gate,
+            reason=verdict.reason,
+            message=verdict.message,
+        )
+
+
+def probes(live: Callable[[], bool], ready: Callable[[], str], telemetry: Telemetry) -> web.Application:
+    """Build the plain-text side: ``/livez``, ``/readyz`` and ``/metrics``.
+
+    Args:
+        live: whether the process does its work.
+        ready: why it cannot answer now; empty where it can.
+    """
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if live() else web.Response(status=503, text="not alive\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        reason = ready()
+        return web.Response(status=503, text=f"{reason}\n") if reason else web.Response(text="ok\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        body, content_type = telemetry.exposition()
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    application = web.Application()
+    application.router.add_get("/livez", livez)
+    application.router.add_get("/readyz", readyz)
+    application.router.add_get("/metrics", metrics)
+    return application
+
+
+@asynccontextmanager
+async def serving(*sites: tuple[web.Application, Endpoint, ssl.SSLContext | None]) -> AsyncIterator[None]:
+    """Serve applications, each at its address, with TLS where it has a context, until the block ends."""
+    async with AsyncExitStack() as stack:
+        for application, endpoint, context in sites:
+            runner = web.AppRunner(application, keepalive_timeout=KEEPALIVE, access_log=None, shutdown_timeout=5.0)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=context, backlog=1024).start()
+        yield
+
+
+async def drain(server: AdmissionServer, seconds: float) -> None:
+    """Go on answering while the API server learns that this replica is leaving."""
+    server.draining = True
+    log_event("webhook.draining", seconds=seconds)
+    await asyncio.sleep(seconds)

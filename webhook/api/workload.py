@@ -1,0 +1,63 @@
+"""Deployments and their like, as far as it concerns what will become of their pods."""
+
+from webhook.api.objects import Metadata, Pod, Struct
+
+
+class _JobTemplateSpec(Struct, frozen=True):
+    template: Pod | None = None
+
+
+class _JobTemplate(Struct, frozen=True):
+    spec: _JobTemplateSpec = _JobTemplateSpec()
+
+
+class _RollingUpdate(Struct, frozen=True):
+    max_surge: int | str | None = None
+
+
+class _Strategy(Struct, frozen=True):
+    type: str = ""
+    rolling_update: _RollingUpdate | None = None
+
+
+class _Spec(Struct, frozen=True):
+    template: Pod | None = None
+    job_template: _JobTemplate = _JobTemplate()
+    strategy: _Strategy = _Strategy()  # of a Deployment
+    update_strategy: _Strategy = _Strategy()  # of a StatefulSet and of a DaemonSet
+
+
+class Workload(Struct, frozen=True):
+    """A Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob."""
+
+    kind: str = ""
+    metadata: Metadata = Metadata()
+    spec: _Spec = _Spec()
+
+    @property
+    def title(self) -> str:
+        """How kubectl names it: ``deployment/gateway``; with the prefix of a name that is still to be generated."""
+        return f"{self.kind.lower()}/{self.metadata.name or self.metadata.generate_name}"
+
+    @property
+    def pod(self) -> Pod | None:
+        """One of its pods, as its template has it; None where it has no template."""
+        return self.spec.template or self.spec.job_template.spec.template
+
+    @property
+    def removes_first(self) -> bool:
+        """Whether a rollout takes running pods away before their successors run.
+
+        A Deployment with strategy Recreate, a StatefulSet, and a DaemonSet without surge do
+        (https://kubernetes.io/docs/tasks/manage-daemon/update-daemon-set/#daemonset-update-strategy); with OnDelete a
+        person does.
+        """
+        update = self.spec.update_strategy
+        if self.kind == "Deployment":
+            return self.spec.strategy.type == "Recreate"
+        if self.kind == "StatefulSet":
+            return update.type != "OnDelete"
+        if self.kind == "DaemonSet":
+            surge = update.rolling_update.max_surge if update.rolling_update else None
+            return update.type != "OnDelete" and surge in {None, 0, "0", "0%"}
+        return False

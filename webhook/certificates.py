@@ -1,0 +1,124 @@
+"""The Kubernetes side of our certificates: the CA Secret, and the webhook configurations that must trust it."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from certs.secret import Unavailable
+from webhook.api.objects import Metadata, Secret, Struct
+from webhook.kube.client import KubeClient
+from webhook.kube.errors import ClusterError, Conflict, NotFound
+from webhook.settings import CONFIGURATION
+
+_KINDS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+
+
+class CaSecretStore:
+    """A Secret as a :class:`certs.secret.SecretStore`."""
+
+    def __init__(self, cluster: KubeClient, namespace: str, name: str) -> None:
+        self._cluster = cluster
+        self._collection = f"/api/v1/namespaces/{namespace}/secrets"
+        self._name = name
+        self._found: dict[str, Any] = {}
+
+    async def read(self) -> Mapping[str, bytes] | None:
+        """Return its data; None where it does not exist."""
+        try:
+            body = await self._cluster.request("GET", f"{self._collection}/{self._name}")
+        except NotFound:
+            return None
+        except ClusterError as error:
+            raise Unavailable(f"CA Secret {self._name}: {error}") from error
+        self._found = msgspec.json.decode(body)
+        return msgspec.convert(self._found, type=Secret).data or {}
+
+    async def create(self, data: Mapping[str, bytes]) -> bool:
+        """Create it; False where another replica was first."""
+        metadata = {"name": self._name, "labels": {"app.kubernetes.io/name": "ledgergate"}}
+        secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata}
+        return await self._write("POST", self._collection, secret | {"data": _encoded(data)})
+
+    async def replace(self, data: Mapping[str, bytes]) -> bool:
+        """Replace its data, and nothing of what others wrote on it; False where it has changed since it was read."""
+        # It goes back whole, with the resource version that it was read with.
+        return await self._write("PUT", f"{self._collection}/{self._name}", self._found | {"data": _encoded(data)})
+
+    async def _write(self, method: str, path: str, body: Mapping[str, Any]) -> bool:
+        try:
+            await self._cluster.request(method, path, body=body)
+        except (Conflict, NotFound):
+            return False
+        except ClusterError as error:
+            raise Unavailable(f"CA Secret {self._name}: {error}") from error
+        return True
+
+
+def _encoded(data: Mapping[str, bytes]) -> dict[str, str]:
+    return {key: base64.b64encode(value).decode() for key, value in data.items()}
+
+
+class _Service(Struct, frozen=True):
+    path: str = ""
+
+
+class _ClientConfig(Struct, frozen=True):
+    ca_bundle: bytes = b""
+    url: str | None = None
+    service: _Service | None = None
+
+    @property
+    def path(self) -> str:
+        """What the webhook answers at; the manifests say it, wherever the webhook itself is."""
+        return self.service.path if self.service else urlsplit(self.url or "").path
+
+
+class _Webhook(Struct, frozen=True):
+    name: str
+    client_config: _ClientConfig
+
+
+class _Configuration(Struct, frozen=True):
+    metadata: Metadata
+    webhooks: tuple[_Webhook, ...] = ()
+
+
+class WebhookConfigurations:
+    """Both webhook configurations as a :class:`certs.authority_keeper.BundlePublisher`.
+
+    Args:
+        url: where the webhook is, if not behind the Service that the manifests name.
+    """
+
+    def __init__(self, cluster: KubeClient, url: str | None = None) -> None:
+        self._cluster = cluster
+        self._url = url.rstrip("/") if url else None
+
+    async def publish(self, bundle: bytes) -> None:
+        """Write the bundle, and nothing else, into each webhook that lacks it."""
+        for kind in _KINDS:
+            path = f"/apis/admissionregistration.k8s.io/v1/{kind}/{CONFIGURATION}"
+            try:
+                found = msgspec.json.decode(await self._cluster.request("GET", path), type=_Configuration)
+                patch = [step for index, hook in enumerate(found.webhooks) for step in self._steps(index, hook, bundle)]
+                if patch:
+                    await self._cluster.request("PATCH", path, body=patch, content="json-patch")
+            except NotFound as error:
+                raise Unavailable(f"{kind} {CONFIGURATION} does not exist; apply ledgergate's manifests") from error
+            except ClusterError as error:
+                raise Unavailable(f"{kind} {CONFIGURATION}: {error}") from error
+
+    def _steps(self, index: int, hook: _Webhook, bundle: bytes) -> list[dict[str, Any]]:
+        url = f"{self._url}{hook.client_config.path}" if self._url else None
+        if hook.client_config.ca_bundle == bundle and hook.client_config.url == (url or hook.client_config.url):
+            return []
+        path = f"/webhooks/{index}"
+        encoded = base64.b64encode(bundle).decode()
+        # The test keeps us from writing to another entry where somebody has changed the list meanwhile.
+        test = {"op": "test", "path": f"{path}/name", "value": hook.name}
+        if url is None:
+            return [test, {"op": "add", "path": f"{path}/clientConfig/caBundle", "value": encoded}]
+        return [test, {"op": "replace", "path": f"{path}/clientConfig", "value": {"url": url, "caBundle": encoded}}]

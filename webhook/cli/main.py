@@ -1,0 +1,46 @@
+"""The commands of ``ledgergate``."""
+
+import gc
+
+import click
+
+from migrations.cli.lazy_commands import LazyCommands
+
+_COMMANDS = {
+    "migrate": ("migrations.cli.main:migrate", "Apply and inspect migrations, exactly once, under one lock."),
+    "webhook": ("webhook.cli.serve:webhook", "Run the admission server."),
+    "controller": ("webhook.cli.serve:controller", "Run the controller: releases, status, certificates."),
+    "status": ("webhook.cli.status:status", "Show gates and held pods, each with the reason."),
+    "bypass": ("webhook.cli.bypass:bypass", "Open a gate for a limited time, in an emergency."),
+    "release": ("webhook.cli.release:release", "Take every scheduling gate of ours off, before uninstalling."),
+}
+
+
+class _Commands(click.Group):
+    """Explains commands without importing them either (kubernetes_asyncio alone costs half a second)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = super().get_command(ctx, cmd_name)
+        gc.freeze()  # see script
+        gc.enable()
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_Commands,
+    commands=LazyCommands({name: place for name, (place, _) in _COMMANDS.items()}),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Each command explains itself: ledgergate migrate --help, ledgergate migrate up --help.",
+)
+@click.version_option(package_name="ledgergate", prog_name="ledgergate")
+def main() -> None:
+    """Keep pods from starting before their database is migrated, and migrate it exactly once."""

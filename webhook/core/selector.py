@@ -1,0 +1,51 @@
+"""Match a pod's labels against a label selector.
+
+https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from webhook.api.objects import LabelSelector
+
+_MATCH: Mapping[str, Callable[[str | None, frozenset[str]], bool]] = {
+    "In": lambda value, values: value in values,
+    "NotIn": lambda value, values: value not in values,  # a missing label matches, as in Kubernetes
+    "Exists": lambda value, _: value is not None,
+    "DoesNotExist": lambda value, _: value is None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A compiled label selector: every term must match.
+
+    Args:
+        terms: (label key, operator, values) in any order; no term at all selects every pod.
+    """
+
+    terms: tuple[tuple[str, str, frozenset[str]], ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether labels satisfy every term."""
+        return all(_MATCH[operator](labels.get(key), values) for key, operator, values in self.terms)
+
+
+def compile_selector(selector: LabelSelector) -> tuple[Selector, tuple[str, ...]]:
+    """Compile a selector as the API has it.
+
+    Returns:
+        The selector, and what is wrong with it, each problem with its field. Terms with a problem are left out.
+    """
+    terms = [(key, "In", frozenset((value,))) for key, value in (selector.match_labels or {}).items()]
+    problems: list[str] = []
+    for index, term in enumerate(selector.match_expressions or ()):
+        values = frozenset(term.values or ())
+        field = f"spec.selector.matchExpressions[{index}]"
+        if term.operator not in _MATCH:
+            problems.append(f"{field}.operator: {term.operator!r} is none of {', '.join(_MATCH)}")
+        elif (term.operator in {"In", "NotIn"}) is not bool(values):
+            problems.append(f"{field}.values: In and NotIn need values, Exists and DoesNotExist take none")
+        else:
+            terms.append((term.key, term.operator, values))
+    return Selector(tuple(sorted(terms, key=lambda term: (term[0], term[1], sorted(term[2]))))), tuple(problems)
