@@ -11,7 +11,7 @@ import yaml
 from webhook.gate import Action, Gate, Mode, Policy, Readiness, Sighting, read_gate
 from webhook.objects import LedgerGate, LedgerGateSpec
 
-CRD = Path(__file__).parents[2] / "manifests/crd/ledgergates.yaml"
+CRD = Path(__file__).parents[2] / "manifests/chart/files/crd/ledgergates.yaml"
 MINIMAL = {"selector": {}, "database": {"secretRef": {"name": "pg"}}, "ledger": {"dialect": "ledgergate"}}
 
 

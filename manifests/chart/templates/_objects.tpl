@@ -1,11 +1,10 @@
 {{/*
-The objects of one file of manifests/base, as a YAML list, in this release's namespace and with our labels.
+The objects of one file of files/, as a YAML list, with this release's namespace and ledgergate's labels.
 
-files/ has copies of those files (a test sees that they are the same), so that what is installed is written once,
-whoever installs it; the templates here say only what the values change. A chart cannot read files outside of it, and
-not everybody's tools follow links.
+Each manifest exists once, in files/, because a chart cannot read files outside its own directory. The kustomize
+directories (manifests/base and others) take the directories of files/ as resources. The templates only apply the values.
 
-Arguments: the root context, the file's name.
+Arguments: the root context, the file's path in files/.
 */}}
 {{- define "ledgergate.objects" -}}
 {{- $root := index . 0 -}}

@@ -43,7 +43,7 @@
 {{- $name := index . 1 -}}
 {{- $values := get $root.Values $name -}}
 {{- $objects := list -}}
-{{- range include "ledgergate.objects" (list $root (printf "%s.yaml" $name)) | fromYamlArray -}}
+{{- range include "ledgergate.objects" (list $root (printf "base/%s.yaml" $name)) | fromYamlArray -}}
   {{- if eq .kind "Deployment" -}}
     {{- include "ledgergate.deployment" (list $root . $values) -}}
     {{- if eq $root.Values.certificates.manager "cert-manager" -}}
