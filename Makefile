@@ -9,7 +9,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Python and make are all that a machine needs for the rest.
 $(VENV)/requirements: requirements/dev.txt
@@ -32,7 +32,7 @@ demo: $(VENV)/installed ## the main job on a real API server and a real PostgreS
 	@$(BIN)/python -m demo
 
 # Without any group `loadgroup` gives each test to the worker that is free, so the long ones do not queue up behind each other.
-PYTEST = $(BIN)/pytest --numprocesses=2 --dist=loadgroup
+PYTEST = $(BIN)/pytest --numprocesses=2 --dist=loadgroup -m "not examples"
 # What fails beside others is run once more by itself, for all to see: what fails again is broken, what does not depends on
 # the machine's load, and is to be mended too.
 ALONE = $(BIN)/pytest --last-failed --last-failed-no-failures=none
@@ -40,7 +40,7 @@ ALONE = $(BIN)/pytest --last-failed --last-failed-no-failures=none
 OF_TOOLS = $(foreach name,dialects adopt exec_knex docs_foreign foreign_views,--ignore-glob='*test_$(name)*')
 
 .PHONY: test
-test: $(VENV)/installed lint ## every check and every test
+test: $(VENV)/installed lint ## every check, and every test but those of test-examples
 	@$(BIN)/python -m tests.cluster.controlplane build
 	@$(PYTEST) || { echo "FAILED beside others; once more, alone:"; $(ALONE); }
 	@for version in 13 15; do \
@@ -50,6 +50,10 @@ test: $(VENV)/installed lint ## every check and every test
 			$(PYTEST) tests/integration $(OF_TOOLS) || { echo "FAILED beside others; once more, alone:"; $(ALONE) tests/integration; }; \
 		else echo "tests/integration NOT RUN on PostgreSQL $$version"; fi; \
 	done
+
+.PHONY: test-examples
+test-examples: $(VENV)/installed ## the example's workflow: actionlint, and its image, built by the workflow's steps
+	@$(BIN)/pytest -m examples tests/cluster
 
 .PHONY: bench
 bench: $(VENV)/installed ## measure; writes bench/results.json

@@ -78,7 +78,7 @@ async def create(
 
 
 def _held(pod: dict[str, Any]) -> dict[str, Any]:
-    """Do as manifests/base/policy.yaml does."""
+    """Do as manifests/chart/files/base/policy.yaml does."""
     held = copy.deepcopy(pod)
     held["metadata"].setdefault("labels", {})[GATED_LABEL] = "true"
     gates = held["spec"].setdefault("schedulingGates", [])

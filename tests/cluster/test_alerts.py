@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-ALERTS = ROOT / "manifests/alerts/ledgergate.yaml"
+ALERTS = ROOT / "manifests/chart/files/prometheus/alerts.yaml"
 FIRING = Path(__file__).with_name("alerts") / "firing.yaml"
 METRICS = ROOT / "docs/metrics.md"
 

@@ -36,6 +36,7 @@ def check(actionlint: Path, workflow: Path) -> str:
     return subprocess.run(command, cwd=EXAMPLE, check=False, capture_output=True, text=True, timeout=60).stdout
 
 
+@pytest.mark.examples
 def test_the_workflow_is_one(actionlint: Path, tmp_path: Path) -> None:
     """Every key, expression and context is one that GitHub knows; a misspelt one would be told."""
     assert check(actionlint, WORKFLOW) == ""

@@ -23,8 +23,8 @@ from tests.cluster.installation import Installation
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
-DASHBOARD = json.loads((ROOT / "manifests/dashboards/ledgergate.json").read_text())
-ALERTS = ROOT / "manifests/alerts/ledgergate.yaml"
+DASHBOARD = json.loads((ROOT / "manifests/chart/files/prometheus/dashboard.json").read_text())
+ALERTS = ROOT / "manifests/chart/files/prometheus/alerts.yaml"
 DOCUMENT = (ROOT / "docs/metrics.md").read_text()
 COLUMNS = 24
 SUFFIX = re.compile(r"_(bucket|count|sum)\Z")

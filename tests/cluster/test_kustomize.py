@@ -7,22 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
-MANIFESTS = ROOT / "manifests"
+MANIFESTS = Path(__file__).parents[2] / "manifests"
 CHART = MANIFESTS / "chart"
-FILES = CHART / "files"
 OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir())
-# What the chart's files/ are copies of.
-SOURCES = {
-    **{path.name: path for path in (MANIFESTS / "base").glob("*.yaml") if path.name != "kustomization.yaml"},
-    "role.yaml": MANIFESTS / "namespace/role.yaml",
-    "ledgergates.yaml": MANIFESTS / "crd/ledgergates.yaml",
-    "certificates.yaml": MANIFESTS / "components/cert-manager/certificates.yaml",
-    "metrics.yaml": MANIFESTS / "components/prometheus/metrics.yaml",
-    "network.yaml": MANIFESTS / "components/network-policy/network.yaml",
-    "alerts.yaml": MANIFESTS / "alerts/ledgergate.yaml",
-    "dashboard.json": MANIFESTS / "dashboards/ledgergate.json",
-}
 COMPONENTS = {"cert-manager": "certificates.manager=cert-manager", "network-policy": "networkPolicy.enabled=true"}
 """Components, and the value of the chart that stands for each."""
 
@@ -63,14 +50,6 @@ def from_kustomize(programs: Path, folder: Path) -> dict[Key, Object]:
 def assert_same(found: dict[Key, Object], expected: dict[Key, Object]) -> None:
     assert found.keys() == expected.keys()
     assert [key for key, each in expected.items() if found[key] != each] == []
-
-
-def test_the_chart_has_the_manifests_of_the_base() -> None:
-    """The chart's files are copies, byte by byte; what differs is copied by the command in the message."""
-    stale = [name for name, source in SOURCES.items() if (FILES / name).read_bytes() != source.read_bytes()]
-    copies = [f"cp {SOURCES[name].relative_to(ROOT)} {(FILES / name).relative_to(ROOT)}" for name in stale]
-    assert not stale, "\n".join(["the chart's copies are out of date; run:", *copies])
-    assert {path.name for path in FILES.iterdir()} == set(SOURCES)
 
 
 def test_the_base_is_the_chart(programs: Path, helm_program: Path) -> None:

@@ -55,7 +55,7 @@ def plane(programs: Path) -> Iterator[ControlPlane]:
     """A control plane of this file's own, to pause and kill."""
     with ControlPlane(programs) as started:
         for name in ("namespace", "roles-controller"):
-            started.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "base" / f"{name}.yaml"))
+            started.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "chart/files/base" / f"{name}.yaml"))
         yield started
 
 

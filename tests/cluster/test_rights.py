@@ -17,7 +17,7 @@ WEBHOOK = "system:serviceaccount:ledgergate:webhook"
 @pytest.fixture(scope="module")
 def roles(plane: ControlPlane) -> ControlPlane:
     for name in ("namespace", "roles-webhook", "roles-controller", "roles-people"):
-        plane.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "base" / f"{name}.yaml"))
+        plane.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "chart/files/base" / f"{name}.yaml"))
     return plane
 
 

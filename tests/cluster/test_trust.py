@@ -23,7 +23,7 @@ MANIFESTS = Path(__file__).parents[2] / "manifests"
 CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
 PATHS: dict[str, str] = {
     hook["name"]: hook["clientConfig"]["service"]["path"]
-    for manifest in yaml.safe_load_all((MANIFESTS / "base/admission.yaml").read_text())
+    for manifest in yaml.safe_load_all((MANIFESTS / "chart/files/base/admission.yaml").read_text())
     for hook in manifest["webhooks"]
 }
 NAMES = list(PATHS)
@@ -44,14 +44,14 @@ def plane(programs: Path) -> Iterator[ControlPlane]:
     """A control plane of this file's own: no controller of ours writes there but the test."""
     with ControlPlane(programs) as started:
         for name in ("namespace", "roles-controller", "roles-webhook"):
-            started.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "base" / f"{name}.yaml"))
+            started.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "chart/files/base" / f"{name}.yaml"))
         yield started
 
 
 @pytest.fixture
 def configurations(plane: ControlPlane) -> Iterator[None]:
     """Both webhook configurations, as they are applied."""
-    manifest = (MANIFESTS / "base/admission.yaml").read_text()
+    manifest = (MANIFESTS / "chart/files/base/admission.yaml").read_text()
     plane.apply(manifest)
     yield
     plane.kubectl("delete", "-f", "-", stdin=manifest)
@@ -156,7 +156,7 @@ async def test_a_url_takes_the_services_place(plane: ControlPlane, cluster: Kube
 async def test_manifests_applied_again_leave_the_bundle(plane: ControlPlane, cluster: KubeClient) -> None:
     """GitOps and we do not fight: the manifests do not own what we write."""
     await WebhookConfigurations(cluster).publish(FIRST)
-    plane.apply((MANIFESTS / "base/admission.yaml").read_text())
+    plane.apply((MANIFESTS / "chart/files/base/admission.yaml").read_text())
     assert bundles(plane) == {FIRST}
 
 
@@ -275,5 +275,5 @@ async def test_two_controllers_end_with_one_authority(
     assert held is not None
     assert settled == [held["ca.crt"]] * 2
     assert bundles(plane) == {held["ca.crt"]}
-    documents = yaml.safe_load_all((MANIFESTS / "base/admission.yaml").read_text())
+    documents = yaml.safe_load_all((MANIFESTS / "chart/files/base/admission.yaml").read_text())
     assert sorted(clients(plane)) == sorted(hook["name"] for each in documents for hook in each["webhooks"])

@@ -11,7 +11,7 @@ import yaml
 from webhook.api.objects import LedgerGate, LedgerGateSpec
 from webhook.core.gate import Action, Gate, Mode, Policy, Readiness, RecordedRevision, parse_gate
 
-CRD = Path(__file__).parents[2] / "manifests/crd/ledgergates.yaml"
+CRD = Path(__file__).parents[2] / "manifests/chart/files/crd/ledgergates.yaml"
 MINIMAL = {"selector": {}, "database": {"secretRef": {"name": "pg"}}, "ledger": {"dialect": "ledgergate"}}
 
 

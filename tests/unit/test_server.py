@@ -30,7 +30,7 @@ from webhook.core.selector import Selector
 from webhook.settings import Endpoint
 from webhook.telemetry import Telemetry
 
-MANIFEST = Path(__file__).parents[2] / "manifests/base/admission.yaml"
+MANIFEST = Path(__file__).parents[2] / "manifests/chart/files/base/admission.yaml"
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 JSON = "application/json"
 

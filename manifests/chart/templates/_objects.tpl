@@ -1,11 +1,10 @@
 {{/*
-The objects of one file of manifests/base, as a YAML list, in this release's namespace and with our labels.
+The objects of one file of files/, as a YAML list, with this release's namespace and ledgergate's labels.
 
-files/ has copies of those files (a test sees that they are the same), so that what is installed is written once,
-whoever installs it; the templates here say only what the values change. A chart cannot read files outside of it, and
-not everybody's tools follow links.
+Each manifest exists once, in files/, because a chart cannot read files outside its own directory. The kustomize
+directories (manifests/base and others) list those of files/ as resources. The templates only apply the values.
 
-Arguments: the root context, the file's name.
+Arguments: the root context, the file's path in files/.
 */}}
 {{- define "ledgergate.objects" -}}
 {{- $root := index . 0 -}}
@@ -25,17 +24,17 @@ Arguments: the root context, the file's name.
 {{- toYaml $objects -}}
 {{- end -}}
 
-{{/* Puts our labels on an object, and on the pods of a template. Arguments: the root context, the object. */}}
+{{/* Adds ledgergate's labels to an object and to its pod template. Arguments: the root context, the object. */}}
 {{- define "ledgergate.label" -}}
-{{- $ours := dict "app.kubernetes.io/name" "ledgergate" "app.kubernetes.io/version" (index . 0).Chart.AppVersion -}}
+{{- $labels := dict "app.kubernetes.io/name" "ledgergate" "app.kubernetes.io/version" (index . 0).Chart.AppVersion -}}
 {{- $object := index . 1 -}}
-{{- $_ := set $object.metadata "labels" (mergeOverwrite (dict) ($object.metadata.labels | default dict) $ours) -}}
+{{- $_ := set $object.metadata "labels" (mergeOverwrite (dict) ($object.metadata.labels | default dict) $labels) -}}
 {{- with dig "spec" "template" "metadata" nil $object -}}
-  {{- $_ := set . "labels" (mergeOverwrite (dict) (.labels | default dict) $ours) -}}
+  {{- $_ := set . "labels" (mergeOverwrite (dict) (.labels | default dict) $labels) -}}
 {{- end -}}
 {{- end -}}
 
-{{/* Each object of a list as a document of its own. Argument: the list. */}}
+{{/* Renders each object of a list as a document. Argument: the list. */}}
 {{- define "ledgergate.documents" -}}
 {{- range . }}
 ---

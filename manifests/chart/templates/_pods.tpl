@@ -1,4 +1,4 @@
-{{/* Fits a pod spec to the values. Arguments: the root context, the spec, the values of its part. */}}
+{{/* Applies the values to a pod spec. Arguments: the root context, the spec, the component's values. */}}
 {{- define "ledgergate.pod" -}}
 {{- $root := index . 0 -}}
 {{- $spec := index . 1 -}}
@@ -15,14 +15,14 @@
 {{- with $values.resources }}{{ $_ := set $container "resources" . }}{{ end -}}
 {{- end -}}
 
-{{/* The image, by digest where there is one. */}}
+{{/* The image's reference, by digest if there is one. Argument: the root context. */}}
 {{- define "ledgergate.image" -}}
 {{- with .Values.image -}}
 {{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end -}}
 {{- end -}}
 {{- end -}}
 
-{{/* Fits a Deployment to the values. Arguments: the root context, the Deployment, the values of its part. */}}
+{{/* Applies the values to a Deployment. Arguments: the root context, the Deployment, the component's values. */}}
 {{- define "ledgergate.deployment" -}}
 {{- $root := index . 0 -}}
 {{- $deployment := index . 1 -}}
@@ -37,13 +37,13 @@
 {{- $_ := set $container "args" (concat $arguments $values.extraArgs) -}}
 {{- end -}}
 
-{{/* A part's objects: its Deployment, and what belongs to it. Arguments: the root context, the part's name. */}}
-{{- define "ledgergate.part" -}}
+{{/* A component's objects: its Deployment, Service and PodDisruptionBudget. Arguments: the root context, its name. */}}
+{{- define "ledgergate.component" -}}
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
 {{- $values := get $root.Values $name -}}
 {{- $objects := list -}}
-{{- range include "ledgergate.objects" (list $root (printf "%s.yaml" $name)) | fromYamlArray -}}
+{{- range include "ledgergate.objects" (list $root (printf "base/%s.yaml" $name)) | fromYamlArray -}}
   {{- if eq .kind "Deployment" -}}
     {{- include "ledgergate.deployment" (list $root . $values) -}}
     {{- if eq $root.Values.certificates.manager "cert-manager" -}}
@@ -62,7 +62,7 @@
 {{- include "ledgergate.documents" $objects -}}
 {{- end -}}
 
-{{/* Lets a part use cert-manager's files. Arguments: the part's name, its pod spec. */}}
+{{/* Makes a component use cert-manager's certificate. Arguments: its name, its pod spec. */}}
 {{- define "ledgergate.certificates" -}}
 {{- $spec := index . 1 -}}
 {{- $container := first $spec.containers -}}

@@ -1,4 +1,4 @@
-{{/* What the pods of controller, gateway and migrations have in common. */}}
+{{/* Shared by the pods of controller, gateway and migrations. */}}
 
 {{- define "cliscale.serviceAccount" -}}
 {{ .Values.serviceAccount.name | default (printf "%s-controller" .Values.namespace.name) }}
@@ -23,16 +23,16 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
-{{/* Objects that the migrating Job needs before Helm creates anything else. Hooks, and not objects of the release; written
-     only where they do not exist, since Helm would delete and create them anew at each upgrade otherwise, and a running
-     pod's token or the database's Secret with them. For the same reason nothing deletes them afterwards. */}}
+{{/* Annotations of the objects that the migration hook needs (Namespace, Secret, ServiceAccount), and that are therefore
+     hooks. They are rendered only if they do not exist, because Helm would otherwise delete and recreate them at each
+     upgrade, and with them the tokens of running pods. For the same reason nothing deletes them after success. */}}
 {{- define "cliscale.beforehand" -}}
 helm.sh/hook: pre-install,pre-upgrade
 helm.sh/hook-weight: {{ . | quote }}
 helm.sh/hook-delete-policy: hook-failed
 {{- end }}
 
-{{/* DB_* are what knexfile.js reads, PG* what psql and every other client of libpq reads. */}}
+{{/* knexfile.js reads DB_*; psql and other clients of libpq read PG*. */}}
 {{- define "cliscale.database" -}}
 {{- $secret := .Values.database.secret -}}
 {{- if .Values.cloudSqlProxy.enabled -}}
@@ -53,7 +53,7 @@ helm.sh/hook-delete-policy: hook-failed
 - {name: NODE_ENV, value: {{ include "cliscale.environment" . }}}
 {{- end }}
 
-{{/* A native sidecar (Kubernetes 1.29): up before the containers that need it, and no reason for a Job to go on for ever. */}}
+{{/* A native sidecar (Kubernetes 1.29): starts before the other containers, and does not keep a Job from ending. */}}
 {{- define "cliscale.proxy" -}}
 - name: cloud-sql-proxy
   image: {{ .Values.cloudSqlProxy.image }}
@@ -72,7 +72,7 @@ helm.sh/hook-delete-policy: hook-failed
 {allowPrivilegeEscalation: false, runAsNonRoot: true, capabilities: {drop: [ALL]}, seccompProfile: {type: RuntimeDefault}}
 {{- end }}
 
-{{/* Takes a dict of root, name and command. */}}
+{{/* Argument: a dict of root, name, command and, optionally, expect. */}}
 {{- define "cliscale.migrator" -}}
 {{- $root := .root -}}
 - name: {{ .name }}
@@ -82,7 +82,7 @@ helm.sh/hook-delete-policy: hook-failed
     {{- include "cliscale.database" $root | nindent 4 }}
     - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
     {{- with .expect }}
-    # Whoever comes second has nothing to do, and whoever was last makes sure that it is there.
+    # `exec` then skips Knex if the ledger has this revision already, and fails if it still lacks it afterwards.
     - {name: LEDGERGATE_EXPECT, value: {{ . | quote }}}
     {{- end }}
   terminationMessagePolicy: FallbackToLogsOnError
@@ -90,7 +90,7 @@ helm.sh/hook-delete-policy: hook-failed
   securityContext: {{ include "cliscale.confined" $root }}
 {{- end }}
 
-{{/* The pod of a Job. Never, so that each try is a pod of its own whose log stays; takes a dict as the migrator does. */}}
+{{/* The pod of a Job. restartPolicy Never: each try is a pod whose log stays. Argument: as for cliscale.migrator. */}}
 {{- define "cliscale.migrationPod" -}}
 {{- $root := .root -}}
 metadata:
