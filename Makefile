@@ -41,10 +41,10 @@ OF_TOOLS = $(foreach name,dialects adopt exec_knex docs_foreign foreign_views,--
 
 .PHONY: test
 test: $(VENV)/installed lint ## every check, and every test but those of test-examples
-	@$(BIN)/python -m tests.cluster.controlplane build
+	@$(BIN)/python -m testbed.controlplane build
 	@$(PYTEST) || { echo "FAILED beside others; once more, alone:"; $(ALONE); }
 	@for version in 13 15; do \
-		if $(BIN)/python -m tests.postgres_versions $$version; then \
+		if $(BIN)/python -m testbed.postgres_versions $$version; then \
 			echo "tests/integration on PostgreSQL $$version"; \
 			export LEDGERGATE_POSTGRES=$$version; \
 			$(PYTEST) tests/integration $(OF_TOOLS) || { echo "FAILED beside others; once more, alone:"; $(ALONE) tests/integration; }; \
@@ -72,7 +72,7 @@ IMAGE ?= ledgergate:0.1.0
 image: $(VENV)/installed ## build the image, with docker, podman or buildah, and say what it weighs and how fast it starts
 	@for builder in docker podman buildah; do \
 		if $$builder info >/dev/null 2>&1; then \
-			$$builder build --tag $(IMAGE) $(IMAGE_FLAGS) . && exec $(BIN)/python -m tests.cluster.image $(IMAGE) $$builder; exit; \
+			$$builder build --tag $(IMAGE) $(IMAGE_FLAGS) . && exec $(BIN)/python -m testbed.cluster.image $(IMAGE) $$builder; exit; \
 		fi; \
 	done; echo "make image needs docker, podman or buildah, and none of them answers here" >&2; exit 2
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import migrate, peers, release, tables
-from tests.cluster.controlplane import ControlPlane, Unavailable, provision
-from tests.postgres import Postgres
+from bench import migrate, release, tables
+from testbed import peers
+from testbed.controlplane import ControlPlane, Unavailable, provision
+from testbed.postgres import Postgres
 
 RESULTS = Path(__file__).with_name("results.json")
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import asyncpg
 
-from bench.peers import Found, Step, Tool, tools
-from bench.processes import Ended, run, summary, together
-from tests.postgres import Postgres
+from testbed.peers import Found, Step, Tool, tools
+from testbed.postgres import Postgres
+from testbed.timing import Ended, run, summary, together
 
 ROUNDS = 9
 """Runs of each tool, taken in turns; an odd number, so that the median is one of them."""

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.cluster.application import FIRST, Application, migrate, write_migrations
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.crowd import PODS as CROWD
-from tests.cluster.crowd import Crowd
-from tests.cluster.installation import Installation
-from tests.cluster.pod_watch import PodWatch, Sight
-from tests.ledger_times import last_commit
-from tests.postgres import Postgres
+from testbed.cluster.application import FIRST, Application, migrate, write_migrations
+from testbed.cluster.crowd import PODS as CROWD
+from testbed.cluster.crowd import Crowd
+from testbed.cluster.installation import Installation
+from testbed.cluster.pod_watch import PodWatch, Sight
+from testbed.controlplane import ControlPlane
+from testbed.ledger_times import last_commit
+from testbed.postgres import Postgres
 
 ROUNDS = 20
 PODS = 3

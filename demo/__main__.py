@@ -8,10 +8,10 @@ from rich.console import Console
 
 from demo.stage import NAMESPACE, Stage
 from demo.timeline import Timeline
-from tests.cluster.controlplane import ControlPlane, Unavailable, provision
-from tests.cluster.installation import Installation
-from tests.cluster.pod_watch import PodWatch
-from tests.postgres import Postgres
+from testbed.cluster.installation import Installation
+from testbed.cluster.pod_watch import PodWatch
+from testbed.controlplane import ControlPlane, Unavailable, provision
+from testbed.postgres import Postgres
 
 
 def main() -> int:

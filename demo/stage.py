@@ -7,10 +7,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.pod_watch import PodWatch, Sight
-from tests.ledger_times import last_commit
-from tests.waiting import until
+from testbed.cluster.pod_watch import PodWatch, Sight
+from testbed.controlplane import ControlPlane
+from testbed.ledger_times import last_commit
+from testbed.waiting import until
 
 HERE = Path(__file__).parent
 LEDGERGATE = Path(sys.executable).with_name("ledgergate")

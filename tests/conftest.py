@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import settings
 
+from testbed.postgres import Postgres, create_database, drop_database
 from tests.cluster.fixtures import (
     application,
     installation,
@@ -18,7 +19,6 @@ from tests.cluster.fixtures import (
     programs,
     pytest_collection_finish,
 )
-from tests.postgres import Postgres, create_database, drop_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
+from testbed.cluster.application import REVISION, Application, migrate, write_migrations
+from testbed.cluster.installation import Installation
+from testbed.cluster.pod_watch import PodWatch
+from testbed.controlplane import ControlPlaneError
+from testbed.postgres import Postgres
 from tests.chaos.guard_model import Chronicle, Claim, ModelGate, World
-from tests.cluster.application import REVISION, Application, migrate, write_migrations
-from tests.cluster.controlplane import ControlPlaneError
-from tests.cluster.installation import Installation
-from tests.cluster.pod_watch import PodWatch
-from tests.postgres import Postgres
 
 log = logging.getLogger(__name__)
 

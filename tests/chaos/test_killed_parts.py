@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.application import THIRD, Application, migrate, write_migrations
-from tests.cluster.installation import Installation
-from tests.cluster.pod_watch import PodWatch
-from tests.waiting import until
+from testbed.cluster.application import THIRD, Application, migrate, write_migrations
+from testbed.cluster.installation import Installation
+from testbed.cluster.pod_watch import PodWatch
+from testbed.waiting import until
 
 STORY_SECONDS = 2.5
 """About how long the story takes without a fault, on a slow machine: within it the kill comes."""

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from testbed.postgres import create_database, drop_database
 from tests.forks import Forks
-from tests.postgres import create_database, drop_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

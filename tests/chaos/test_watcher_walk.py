@@ -19,7 +19,7 @@ from migrations.sql.statements import bind, load
 
 if TYPE_CHECKING:
     from migrations.core.snapshot import LedgerSnapshot
-    from tests.postgres import Postgres
+    from testbed.postgres import Postgres
 
 SQL = {name: bind(text, table=NATIVE.relation()) for name, text in load("ledgergate").items()}
 KILL_OURS = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'ledgergate watcher'"

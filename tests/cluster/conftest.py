@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.application import FIRST, Application, migrate, write_migrations
-from tests.cluster.controlplane import ControlPlane
+from testbed.cluster.application import FIRST, Application, migrate, write_migrations
+from testbed.cluster.helm import Helm, temporary_home
+from testbed.controlplane import ControlPlane
+from testbed.waiting import until
 from tests.cluster.fixtures import helm_program
-from tests.cluster.helm import Helm, temporary_home
-from tests.waiting import until
 
 __all__ = ["helm_program"]
 

@@ -8,8 +8,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.cluster.controlplane.cache import cache_directory
-from tests.cluster.controlplane.toolchain import ToolchainError, find_go
+from testbed.controlplane.cache import cache_directory
+from testbed.controlplane.toolchain import ToolchainError, find_go
 
 GO = "1.24"
 SOURCES = {

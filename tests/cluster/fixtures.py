@@ -10,9 +10,9 @@ from typing import Protocol
 
 import pytest
 
-from tests.cluster.application import Application
-from tests.cluster.controlplane import ControlPlane, Unavailable, provision, provision_helm
-from tests.cluster.installation import Installation
+from testbed.cluster.application import Application
+from testbed.cluster.installation import Installation
+from testbed.controlplane import ControlPlane, Unavailable, provision, provision_helm
 
 
 class Provision(Protocol):

@@ -2,7 +2,7 @@
 
 import re
 
-from tests.cluster.controlplane import ControlPlane
+from testbed.controlplane import ControlPlane
 
 
 def pod_patches(plane: ControlPlane, **labels: str) -> int:

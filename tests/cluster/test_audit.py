@@ -3,9 +3,9 @@
 import json
 import time
 
-from tests.cluster.application import FIRST, THIRD, Application
-from tests.cluster.installation import Installation
-from tests.waiting import until
+from testbed.cluster.application import FIRST, THIRD, Application
+from testbed.cluster.installation import Installation
+from testbed.waiting import until
 
 LABEL = "ledgergate.dev/admission"
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.controlplane import ControlPlane
+from testbed.cluster.helm import Helm, HelmError
+from testbed.controlplane import ControlPlane
 from tests.cluster.custom_resources import MissingError, definitions
-from tests.cluster.helm import Helm, HelmError
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "manifests/chart"

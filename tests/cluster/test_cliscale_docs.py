@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from tests.cluster.cliscale import EXAMPLE
-from tests.cluster.helm import Helm
+from testbed.cluster.cliscale import EXAMPLE
+from testbed.cluster.helm import Helm
 
 
 def test_manifests_of_the_example_are_whole() -> None:

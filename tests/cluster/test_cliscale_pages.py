@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from migrations.cli.main import migrate
-from tests.cluster.cliscale import LEDGERGATE
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.installation import Installation
+from testbed.cluster.cliscale import LEDGERGATE
+from testbed.cluster.installation import Installation
+from testbed.controlplane import ControlPlane
 from tests.pages import DOCS, blocks, links, walk
 
 PAGES = [

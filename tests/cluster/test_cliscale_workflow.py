@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.cliscale import EXAMPLE, LEDGERGATE
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.installation import Installation
-from tests.tools import install
+from testbed.cluster.cliscale import EXAMPLE, LEDGERGATE
+from testbed.cluster.installation import Installation
+from testbed.controlplane import ControlPlane
+from testbed.tools import install
 
 WORKFLOW = EXAMPLE / ".github/workflows/deploy.yaml"
 

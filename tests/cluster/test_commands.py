@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.application import FIRST, LEDGERGATE, SECOND, THIRD, Application, migrate, write_migrations
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.controlplane.kubeconfig import Cluster
-from tests.cluster.controlplane.processes import free_ports
-from tests.cluster.installation import Installation
-from tests.waiting import until
+from testbed.cluster.application import FIRST, LEDGERGATE, SECOND, THIRD, Application, migrate, write_migrations
+from testbed.cluster.installation import Installation
+from testbed.controlplane import ControlPlane
+from testbed.controlplane.kubeconfig import Cluster
+from testbed.controlplane.processes import free_ports
+from testbed.waiting import until
 
 
 @pytest.fixture

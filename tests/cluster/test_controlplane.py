@@ -15,10 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.cluster.controlplane import ControlPlane, ControlPlaneError
-from tests.cluster.controlplane import plane as plane_module
-from tests.cluster.controlplane.processes import free_ports
-from tests.waiting import until
+from testbed.controlplane import ControlPlane, ControlPlaneError
+from testbed.controlplane import plane as plane_module
+from testbed.controlplane.processes import free_ports
+from testbed.waiting import until
 
 DEPLOYMENT = """
 apiVersion: apps/v1
@@ -86,7 +86,7 @@ subjects: [{kind: ServiceAccount, name: reader}]
 # Run by the test that kills it: a plane that says where it is and then does nothing.
 OWNER = """
 import sys, pathlib, time
-from tests.cluster.controlplane import ControlPlane
+from testbed.controlplane import ControlPlane
 with ControlPlane(pathlib.Path(sys.argv[1])) as plane:
     print(plane.logs.parent, flush=True)
     time.sleep(300)
@@ -281,7 +281,7 @@ def test_killed_run_leaves_nothing(programs: Path) -> None:
 
 def test_start_command_runs_until_interrupted(programs: Path) -> None:
     """`start` says how to reach the plane, and Ctrl-C ends it without a trace."""
-    command = [sys.executable, "-m", "tests.cluster.controlplane", "start"]
+    command = [sys.executable, "-m", "testbed.controlplane", "start"]
     environment = os.environ | {"KUBEBUILDER_ASSETS": str(programs)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT, env=environment) as run:
         assert run.stdout is not None

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.controlplane import Unavailable
-from tests.cluster.controlplane.provision import find
+from testbed.controlplane import Unavailable
+from testbed.controlplane.provision import find
 
 CHECKOUT = Path(__file__).parents[2]
 MAIN = """
@@ -22,7 +22,7 @@ func main() { fmt.Println("hello") }
 RUN = """
 import sys
 from pathlib import Path
-from tests.cluster.controlplane.provision import find
+from testbed.controlplane.provision import find
 cache, module = sys.argv[1:]
 found = find(["hello"], progress=print, environment={"LEDGERGATE_CACHE": cache}, module=Path(module), interval=0.1)
 print("origin:", found.origins["hello"])

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.controlplane import ControlPlane, ControlPlaneError
-from tests.waiting import until
+from testbed.controlplane import ControlPlane, ControlPlaneError
+from testbed.waiting import until
 
 FOLDER = Path(__file__).parents[2] / "manifests" / "crd"
 

@@ -16,11 +16,11 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from tests.cluster.application import SECOND, THIRD, Application, migrate, write_migrations
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.controlplane.processes import free_ports
-from tests.cluster.installation import Installation
-from tests.waiting import until
+from testbed.cluster.application import SECOND, THIRD, Application, migrate, write_migrations
+from testbed.cluster.installation import Installation
+from testbed.controlplane import ControlPlane
+from testbed.controlplane.processes import free_ports
+from testbed.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "manifests/chart/files/prometheus/dashboard.json").read_text())

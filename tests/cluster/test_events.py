@@ -9,11 +9,11 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from tests.cluster.application import FIRST, LEDGERGATE, SECOND, THIRD, Application, migrate, write_migrations
-from tests.cluster.installation import Installation
+from testbed.cluster.application import FIRST, LEDGERGATE, SECOND, THIRD, Application, migrate, write_migrations
+from testbed.cluster.installation import Installation
+from testbed.postgres import run
+from testbed.waiting import until
 from tests.cluster.told import events
-from tests.postgres import run
-from tests.waiting import until
 
 
 def execute(database: str, *statements: str) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.application import Application
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.crowd import Crowd, first_ungated
-from tests.cluster.pod_processes import PodProcess, PodProcesses
-from tests.cluster.pod_watch import PodWatch, Sight
+from testbed.cluster.application import Application
+from testbed.cluster.crowd import Crowd, first_ungated
+from testbed.cluster.pod_processes import PodProcess, PodProcesses
+from testbed.cluster.pod_watch import PodWatch, Sight
+from testbed.cluster.service_proxy import ServiceProxy
+from testbed.controlplane import ControlPlane
+from testbed.waiting import until
 from tests.cluster.requests import pod_patches
-from tests.cluster.service_proxy import ServiceProxy
-from tests.waiting import until
 from webhook.controller.release import PARALLEL_PATCHES
 
 log = logging.getLogger(__name__)

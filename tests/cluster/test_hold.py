@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
-from tests.waiting import until
+from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
+from testbed.waiting import until
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.application import REVISION, Application
-from tests.cluster.container import Image
-from tests.cluster.kubelet import Kubelet
+from testbed.cluster.application import REVISION, Application
+from testbed.cluster.container import Image
+from testbed.cluster.kubelet import Kubelet
+from testbed.tools import install
+from testbed.waiting import until
 from tests.integration.test_exec_knex import GATE as WAIT
 from tests.integration.test_exec_knex import KNEX, KNEXFILE, MIGRATION
-from tests.tools import install
-from tests.waiting import until
 
 USERS, ORDERS = "20250126120000_add_users", "20250127090000_add_orders"
 

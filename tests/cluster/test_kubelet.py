@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.container import ConfigurationError, Image, command, environment
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.kubelet import Kubelet
-from tests.waiting import until
+from testbed.cluster.container import ConfigurationError, Image, command, environment
+from testbed.cluster.kubelet import Kubelet
+from testbed.controlplane import ControlPlane
+from testbed.waiting import until
 
 
 @pytest.fixture

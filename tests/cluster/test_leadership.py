@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.controlplane.kubeconfig import Cluster as Kubeconfig
-from tests.cluster.controlplane.processes import free_ports
+from testbed.controlplane import ControlPlane
+from testbed.controlplane.kubeconfig import Cluster as Kubeconfig
+from testbed.controlplane.processes import free_ports
 from webhook.admission.server import serving
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect

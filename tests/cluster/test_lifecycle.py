@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
-from tests.cluster.installation import Installation
+from testbed.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
+from testbed.cluster.installation import Installation
+from testbed.postgres import create_database, drop_database
+from testbed.waiting import until
 from tests.cluster.told import events
-from tests.postgres import create_database, drop_database
-from tests.waiting import until
 
 LABEL = "ledgergate.dev/admission"
 SOON = 5.0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.controlplane import ControlPlane, ControlPlaneError
+from testbed.controlplane import ControlPlane, ControlPlaneError
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 CONFIGURATIONS = {"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"}

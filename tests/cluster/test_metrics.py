@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.cluster.application import Application
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.installation import Installation
-from tests.waiting import until
+from testbed.cluster.application import Application
+from testbed.cluster.installation import Installation
+from testbed.controlplane import ControlPlane
+from testbed.waiting import until
 
 LEASE = ("lease", "ledgergate-controller", "-n", "ledgergate")
 AUTHORITY = 'ledgergate_certificate_expiry_timestamp_seconds{kind="authority"}'

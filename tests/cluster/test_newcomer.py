@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.cliscale import CONTROLLER, CURRENT, EXAMPLE, ledger, secret
-from tests.cluster.container import Image
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.guard import Guard
-from tests.cluster.helm import Helm
-from tests.cluster.kubelet import Kubelet
+from testbed.cluster.cliscale import CONTROLLER, CURRENT, EXAMPLE, ledger, secret
+from testbed.cluster.container import Image
+from testbed.cluster.guard import Guard
+from testbed.cluster.helm import Helm
+from testbed.cluster.kubelet import Kubelet
+from testbed.controlplane import ControlPlane
+from testbed.postgres import create_database, drop_database
+from testbed.tools import install
 from tests.pages import walk
-from tests.postgres import create_database, drop_database
-from tests.tools import install
 
 ROOT = Path(__file__).parents[2]
 # What is not here: a registry, a kind cluster, an image builder (tests/cluster/images/test_image.py has one).

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.installation import Installation
-from tests.postgres import Postgres
-from tests.waiting import until
+from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
+from testbed.cluster.installation import Installation
+from testbed.controlplane import ControlPlane
+from testbed.postgres import Postgres
+from testbed.waiting import until
 
 
 @pytest.fixture

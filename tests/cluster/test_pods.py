@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.application import FIRST, GATE, THIRD, Application, migrate
-from tests.cluster.installation import Installation
-from tests.waiting import until
+from testbed.cluster.application import FIRST, GATE, THIRD, Application, migrate
+from testbed.cluster.installation import Installation
+from testbed.waiting import until
 
 OTHER = {"name": "example.com/quota"}
 KUBELET = ("--as=system:node:node-0", "--as-group=system:nodes")

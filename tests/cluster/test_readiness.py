@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
-from tests.postgres import Postgres
-from tests.waiting import until
+from testbed.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
+from testbed.postgres import Postgres
+from testbed.waiting import until
 
 CONDITION = "ledgergate.dev/app"
 LATE_GATE = 25.0

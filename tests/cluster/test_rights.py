@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.controlplane import ControlPlane
-from tests.waiting import until
+from testbed.controlplane import ControlPlane
+from testbed.waiting import until
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 CONTROLLER = "system:serviceaccount:ledgergate:controller"

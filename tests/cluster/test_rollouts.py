@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
-from tests.cluster.pod_watch import PodWatch
+from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
+from testbed.cluster.pod_watch import PodWatch
+from testbed.ledger_times import last_commit
+from testbed.waiting import until
 from tests.cluster.workloads import KINDS, RELEASE, Kind, manifest
-from tests.ledger_times import last_commit
-from tests.waiting import until
 
 log = logging.getLogger(__name__)
 

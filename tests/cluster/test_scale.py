@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.application import Application
-from tests.cluster.crowd import PODS, Crowd
+from testbed.cluster.application import Application
+from testbed.cluster.crowd import PODS, Crowd
+from testbed.waiting import until
 from tests.cluster.requests import pod_patches
-from tests.waiting import until
 
 log = logging.getLogger(__name__)
 

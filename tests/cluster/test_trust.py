@@ -14,7 +14,7 @@ import yaml
 from certs.authority_keeper import AuthorityKeeper
 from certs.pki import issue_authority
 from certs.secret import Unavailable
-from tests.cluster.controlplane import ControlPlane
+from testbed.controlplane import ControlPlane
 from webhook.certificates import CaSecretStore, WebhookConfigurations
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
-from tests.cluster.installation import Installation
+from testbed.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
+from testbed.cluster.installation import Installation
+from testbed.waiting import until
 from tests.cluster.workloads import KINDS, REPLICAS, manifest
-from tests.waiting import until
 
 MAKERS = tuple(kind for kind in KINDS if kind.name in {"rolling", "ordered", "everywhere", "once"})
 OWNERS = {"ReplicaSet": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "Job": "batch/v1"}

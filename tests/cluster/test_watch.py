@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 
 import webhook.kube.client
-from tests.cluster.controlplane import ControlPlane
+from testbed.controlplane import ControlPlane
 from webhook.api.objects import Secret
 from webhook.kube.client import Collection, KubeClient
 from webhook.kube.errors import ClusterError, Expired, Forbidden, NotFound

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.cluster.application import Application
+from testbed.cluster.application import Application
 
 
 def events(application: Application, reason: str, kind: str) -> list[dict[str, Any]]:

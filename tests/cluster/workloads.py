@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.cluster.application import REVISION
+from testbed.cluster.application import REVISION
 
 REPLICAS = 2
 RELEASE = "release"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from migrations.tools.process import ChildError, describe_exit, require_program
-from tests.waiting import until
+from testbed.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

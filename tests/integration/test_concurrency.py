@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from testbed.postgres import Postgres
 from tests.forks import Forks
 from tests.integration.test_interruption import until
 from tests.integration.test_up import LOCK, states
-from tests.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

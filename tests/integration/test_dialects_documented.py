@@ -20,7 +20,7 @@ from migrations.postgres.address import Address
 from migrations.postgres.session import connect
 from migrations.reader.activity import find_active_migration
 from migrations.reader.reader import LedgerSource, locate_ledger, read_ledger
-from tests.tools.reading import PATIENCE, reading
+from testbed.tools.reading import PATIENCE, reading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,9 +16,9 @@ from migrations.postgres.address import Address
 from migrations.postgres.session import connect
 from migrations.reader.activity import find_active_migration, read_row_lock
 from migrations.reader.reader import LedgerSource, locate_ledger, read_ledger
-from tests.tools.projects import PROJECTS
-from tests.tools.reading import PATIENCE
-from tests.tools.start import start
+from testbed.tools.projects import PROJECTS
+from testbed.tools.reading import PATIENCE
+from testbed.tools.start import start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from migrations.postgres.session import Session
-    from tests.tools.driver import Answer, Tool
+    from testbed.tools.driver import Answer, Tool
 
     Connection = asyncpg.Connection[asyncpg.Record]
 

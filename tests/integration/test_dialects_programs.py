@@ -9,11 +9,11 @@ import pytest
 from migrations.core.ledger import Position, State
 from migrations.dialects.catalogue import find_dialect
 from migrations.dialects.dialect import LedgerTable
-from tests.tools.maven import jvm
-from tests.tools.projects import PROJECTS
-from tests.tools.reading import reading
-from tests.tools.start import start
-from tests.tools.story import MIGRATIONS, Story
+from testbed.tools.maven import jvm
+from testbed.tools.projects import PROJECTS
+from testbed.tools.reading import reading
+from testbed.tools.start import start
+from testbed.tools.story import MIGRATIONS, Story
 
 if TYPE_CHECKING:
     from pathlib import Path

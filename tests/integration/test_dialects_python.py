@@ -13,9 +13,9 @@ from migrations.postgres.address import Address
 from migrations.postgres.session import connect
 from migrations.reader.activity import read_row_lock
 from migrations.reader.reader import LedgerReader, LedgerSource, locate_ledger
-from tests.tools import driver
-from tests.tools.reading import PATIENCE
-from tests.tools.story import MIGRATIONS, Story, Write
+from testbed.tools import driver
+from testbed.tools.reading import PATIENCE
+from testbed.tools.story import MIGRATIONS, Story, Write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

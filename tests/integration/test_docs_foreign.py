@@ -12,8 +12,8 @@ import yaml
 from migrations.cli.exit_codes import Exit
 from migrations.cli.main import migrate
 from migrations.dialects.catalogue import DIALECTS
+from testbed.tools import install
 from tests.pages import DOCS, blocks, marked, walk
-from tests.tools import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable

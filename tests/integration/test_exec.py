@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from migrations.postgres import advisory_lock
-from tests import waiting
+from testbed import waiting
 from tests.integration.conftest import PROGRAM
 from tests.integration.test_child import alive, noted
 from tests.integration.test_interruption import until

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from testbed.tools import install
 from tests.integration.conftest import Ledgergate
 from tests.integration.test_interruption import SLEEP, SLEEPS, go_on, until
 from tests.integration.test_wait import line
-from tests.tools import install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

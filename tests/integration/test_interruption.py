@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from tests import waiting
+from testbed import waiting
+from testbed.postgres_versions import since
 from tests.integration.test_up import exists, states
-from tests.postgres_versions import since
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import AsyncIterator
 
+    from testbed.postgres import Postgres
     from tests.integration.conftest import Ledgergate
-    from tests.postgres import Postgres
 
     Connection = asyncpg.Connection[asyncpg.Record]
 

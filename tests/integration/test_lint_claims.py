@@ -12,8 +12,8 @@ import pytest
 from migrations.lint.columns import STEADY
 from migrations.lint.linter import RULES
 from migrations.lint.rule import Lock
+from testbed.postgres_versions import since
 from tests.lint_files import findings, up
-from tests.postgres_versions import since
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

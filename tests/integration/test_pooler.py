@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from testbed.waiting import until
 from tests.integration.test_up import exists, states
-from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

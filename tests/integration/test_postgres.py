@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.postgres import Postgres, _scratch
-from tests.waiting import until
+from testbed.postgres import Postgres, _scratch
+from testbed.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ def test_it_dies_with_its_parent() -> None:
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
         Path(scratch).chmod(0o755)
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.postgres"],
+            [sys.executable, "-m", "testbed.postgres"],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,

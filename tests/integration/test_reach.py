@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.waiting import until
+from testbed.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from testbed.postgres import Postgres
     from tests.integration.conftest import Ledgergate
-    from tests.postgres import Postgres
 
 
 @pytest.fixture

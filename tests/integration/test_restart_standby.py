@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from testbed.postgres_versions import since
 from tests.integration.test_up import states
-from tests.postgres_versions import since
 
 if TYPE_CHECKING:
+    from testbed.postgres import Postgres
     from tests.integration.conftest import Ledgergate
-    from tests.postgres import Postgres
 
 
 def demote(server: Postgres) -> None:

@@ -24,7 +24,7 @@ from migrations.reader.activity import find_active_migration
 from migrations.reader.reader import LedgerReader, LedgerSource, locate_ledger, read_ledger
 from migrations.reader.watcher import LedgerWatcher, PollIntervals
 from migrations.sql.statements import bind, load
-from tests.postgres import Postgres
+from testbed.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from tests.postgres import Postgres
+    from testbed.postgres import Postgres
 
     Connection = asyncpg.Connection[asyncpg.Record]
 

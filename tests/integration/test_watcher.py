@@ -18,7 +18,7 @@ from migrations.postgres.address import Address
 from migrations.reader.reader import LedgerSource
 from migrations.reader.watcher import LedgerWatcher, PollIntervals
 from migrations.sql.statements import bind, load
-from tests.postgres import Postgres
+from testbed.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

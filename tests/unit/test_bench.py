@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from bench import __main__ as bench
 from bench import tables
 from bench.migrate import logged, small
-from bench.peers import Step, Tool, tools
-from bench.peers.install import PINS, Source, find
-from bench.processes import Command, Ended, run, summary, together
 from migrations.files.native import load_directory
-from tests.tools.install import InstallError
+from testbed.peers import Step, Tool, tools
+from testbed.peers.install import PINS, Source, find
+from testbed.timing import Command, Ended, run, summary, together
+from testbed.tools.install import InstallError
 
 HERE = Path("peers")
 EVERY = [

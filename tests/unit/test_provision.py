@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cluster.controlplane import releases
-from tests.cluster.controlplane.cache import cache_directory, once
-from tests.cluster.controlplane.pins import ALL, cache_key, go_version, platform, read_pins
-from tests.cluster.controlplane.provision import HELM_MODULE, MODULE, Unavailable, find, missing
-from tests.cluster.controlplane.releases import Release, ReleaseError, checksum_in, checksums, download, release_of
+from testbed.controlplane import releases
+from testbed.controlplane.cache import cache_directory, once
+from testbed.controlplane.pins import ALL, cache_key, go_version, platform, read_pins
+from testbed.controlplane.provision import HELM_MODULE, MODULE, Unavailable, find, missing
+from testbed.controlplane.releases import Release, ReleaseError, checksum_in, checksums, download, release_of
 
 GO_MOD = """\
 module example.org/x // a comment

@@ -12,7 +12,7 @@ import webhook.cli.main
 def command_line():
 {body}
 
-webhook.cli.main = command_line
+webhook.cli.main.main = command_line
 from webhook.cli.entry_point import main
 main()
 """

@@ -22,7 +22,7 @@ from certs import tls
 from certs.pki import issue_authority, issue_leaf
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import LedgerSnapshot
-from tests.cluster.controlplane.processes import free_ports
+from testbed.controlplane.processes import free_ports
 from webhook.admission.handlers import Admission
 from webhook.admission.server import BODY_LIMIT, AdmissionServer, drain, probes, serving
 from webhook.core.gate import Gate

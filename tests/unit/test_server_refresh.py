@@ -18,7 +18,7 @@ from migrations.dialects.native import NATIVE
 from migrations.postgres.address import Address
 from migrations.reader.reader import LedgerSource
 from migrations.reader.watcher import LedgerWatcher, PollIntervals
-from tests.cluster.controlplane.processes import free_ports
+from testbed.controlplane.processes import free_ports
 from webhook.admission.handlers import Admission
 from webhook.admission.review import decode_review
 from webhook.admission.server import AdmissionServer, serving

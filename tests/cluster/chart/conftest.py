@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.application import Application, write_migrations
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.guard import Guard
-from tests.cluster.helm import Helm, temporary_home
-from tests.waiting import until
+from testbed.cluster.application import Application, write_migrations
+from testbed.cluster.guard import Guard
+from testbed.cluster.helm import Helm, temporary_home
+from testbed.controlplane import ControlPlane
+from testbed.waiting import until
 
 # Neither is the default: nothing may depend on them.
 RELEASE, NAMESPACE = "platform", "guard"

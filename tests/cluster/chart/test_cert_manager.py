@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.application import THIRD, Application, migrate
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.controlplane.certificates import Authority
+from testbed.cluster.application import THIRD, Application, migrate
+from testbed.cluster.guard import CONFIGURATIONS, SMALL, Guard
+from testbed.controlplane import ControlPlane
+from testbed.controlplane.certificates import Authority
+from testbed.waiting import until
 from tests.cluster.custom_resources import MissingError, definitions
-from tests.cluster.guard import CONFIGURATIONS, SMALL, Guard
-from tests.waiting import until
 
 AUTHORITY = "ledgergate-ca"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.application import SECOND, THIRD, Application, migrate
-from tests.cluster.guard import CHART, Guard
-from tests.cluster.helm import HelmError
+from testbed.cluster.application import SECOND, THIRD, Application, migrate
+from testbed.cluster.guard import CHART, Guard
+from testbed.cluster.helm import HelmError
 
 CHANGED = ("--set-string", "webhook.podAnnotations.a=b,controller.podAnnotations.a=b")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cliscale import (
+from testbed.cluster.cliscale import (
     BROKEN,
     CHART,
     CONTROLLER,
@@ -25,10 +25,10 @@ from tests.cluster.cliscale import (
     ledger,
     secret,
 )
-from tests.cluster.guard import Guard
-from tests.cluster.helm import Helm, HelmError
-from tests.cluster.kubelet import Kubelet
-from tests.waiting import until
+from testbed.cluster.guard import Guard
+from testbed.cluster.helm import Helm, HelmError
+from testbed.cluster.kubelet import Kubelet
+from testbed.waiting import until
 
 FIRST = "20250110090000_create_workspaces_table.js"
 SECOND = "20250118143000_create_sessions_table.js"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.application import LEDGERGATE, SECOND, THIRD, Application, migrate
-from tests.cluster.guard import Guard
-from tests.cluster.helm import HelmError
+from testbed.cluster.application import LEDGERGATE, SECOND, THIRD, Application, migrate
+from testbed.cluster.guard import Guard
+from testbed.cluster.helm import HelmError
+from testbed.waiting import until
 from tests.pages import blocks
-from tests.waiting import until
 
 NODE_LABEL = "runs-the-release"
 ADMISSION_KINDS = (

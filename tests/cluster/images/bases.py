@@ -11,9 +11,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.cluster.controlplane.cache import cache_directory, once
+from testbed.controlplane.cache import cache_directory, once
+from testbed.tools import install
 from tests.cluster.images.builder import Buildah, BuildahError
-from tests.tools import install
 
 DOCUMENTED_PYTHON = "python:3.13-slim"
 DOCUMENTED_NODE = "node:22-slim"

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from tests.cluster.cliscale import CHART, EXAMPLE, ledger, secret
+from testbed.cluster.cliscale import CHART, EXAMPLE, ledger, secret
 from tests.cluster.images.bases import NoBaseError, node_base
 from tests.cluster.images.builder import Buildah, npm_secrets
 from tests.cluster.images.product import COMMIT

@@ -9,14 +9,14 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.controlplane.processes import free_ports
-from tests.cluster.image import LEDGERGATE, PYTHON, Runtime, content, migrate_times, write_kubeconfig
+from testbed.cluster.image import LEDGERGATE, PYTHON, Runtime, content, migrate_times, write_kubeconfig
+from testbed.cluster.installation import Installation
+from testbed.controlplane import ControlPlane
+from testbed.controlplane.processes import free_ports
+from testbed.waiting import until
 from tests.cluster.images.bases import DOCUMENTED_PYTHON
 from tests.cluster.images.builder import PIP_SETTINGS, Buildah, Sealed, pip_settings
 from tests.cluster.images.product import CHECKOUT, COMMIT, build, sources
-from tests.cluster.installation import Installation
-from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
 

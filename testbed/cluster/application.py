@@ -1,0 +1,171 @@
+"""An application whose pods wait for its database: the namespace label, an annotation and one object, nothing else."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from testbed.controlplane import ControlPlane
+from testbed.waiting import until
+
+ROOT = Path(__file__).parents[2]
+LEDGERGATE = Path(sys.executable).with_name("ledgergate")
+GATE = "ledgergate.dev/ledger"
+REVISION = "ledgergate.dev/revision"
+FIRST, SECOND, THIRD = "20260101000000_users", "20260102000000_orders", "20260103000000_index"
+NAMES = (FIRST, SECOND, THIRD)
+
+
+def write_migrations(directory: Path, names: tuple[str, ...] = NAMES) -> Path:
+    """Write a directory of small migrations, one table each."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        table = name.partition("_")[2]
+        sql = f"-- migrate:up\ncreate table {table} (id int);\n\n-- migrate:down\ndrop table {table};\n"
+        (directory / f"{name}.sql").write_text(sql)
+    return directory
+
+
+def migrate(directory: Path, database: str, *arguments: str, command: str = "up") -> str:
+    """Run the real `ledgergate migrate`, and return what it printed."""
+    done = subprocess.run(
+        [LEDGERGATE, "migrate", command, "--dir", directory, "--database-url", database, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Application:
+    """What an application team writes, in a namespace of its own."""
+
+    plane: ControlPlane
+    namespace: str
+
+    def opt_in(self, database: str, **spec: Any) -> None:
+        """Label the namespace, let ledgergate read the Secret, create the LedgerGate `app`."""
+        self.secret(database)
+        for each in yaml.safe_load_all(_role(self.plane)):
+            self._apply(each)
+        self.gate(**spec)
+        label = {"metadata": {"labels": {"ledgergate.dev/admission": "enabled"}}}
+        self.plane.api.merge(f"/api/v1/namespaces/{self.namespace}", label)
+        until("the gate's first status", lambda: self.status().get("state"))
+
+    def secret(self, database: str) -> None:
+        """Write the Secret `pg`."""
+        self._apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pg"}, "stringData": {"url": database}})
+
+    def gate(self, name: str = "app", **spec: Any) -> None:
+        """Write a LedgerGate over every pod of the label `guarded`."""
+        whole = {
+            "selector": {"matchLabels": {"guarded": "true"}},
+            "database": {"secretRef": {"name": "pg"}},
+            "ledger": {"dialect": "ledgergate"},
+            **spec,
+        }
+        kind = {"apiVersion": "ledgergate.dev/v1alpha1", "kind": "LedgerGate"}
+        self._apply({**kind, "metadata": {"name": name}, "spec": whole})
+
+    def objects(self, version: str, collection: str, **selectors: str) -> list[dict[str, Any]]:
+        """The namespace's objects of a kind, such as ("apps/v1", "replicasets"), that selectors leave over."""
+        base = "apis" if "/" in version else "api"
+        path = f"/{base}/{version}/namespaces/{self.namespace}/{collection}"
+        found: list[dict[str, Any]] = self.plane.api.get(path, **selectors)["items"]
+        return found
+
+    def status(self, name: str = "app") -> dict[str, Any]:
+        """The LedgerGate's status."""
+        path = f"/apis/ledgergate.dev/v1alpha1/namespaces/{self.namespace}/ledgergates/{name}"
+        found: dict[str, Any] = self.plane.api.get(path).get("status", {})
+        return found
+
+    def deploy(
+        self,
+        name: str,
+        revision: str | None,
+        *,
+        replicas: int = 3,
+        annotations: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+        init: bool = False,
+    ) -> None:
+        """Apply a Deployment whose pods expect a revision."""
+        declared = {} if revision is None else {REVISION: revision}
+        containers = [{"name": "main", "image": "app"}]
+        spec: dict[str, Any] = {"containers": containers}
+        if init:
+            spec["initContainers"] = [{"name": "migrate", "image": "app"}]
+        self._apply(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": name},
+                "spec": {
+                    "replicas": replicas,
+                    "selector": {"matchLabels": {"app": name}},
+                    "template": {
+                        "metadata": {
+                            "labels": {"app": name, **({"guarded": "true"} if labels is None else labels)},
+                            "annotations": {**declared, **(annotations or {})},
+                        },
+                        "spec": spec,
+                    },
+                },
+            }
+        )
+
+    def pods(self, name: str) -> list[dict[str, Any]]:
+        """The pods of a Deployment that are not going away."""
+        found = self.objects("v1", "pods", labelSelector=f"app={name}")
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def held(self, name: str) -> list[str]:
+        """Names of the Deployment's pods that carry our gate."""
+        return [pod["metadata"]["name"] for pod in self.pods(name) if _gated(pod)]
+
+    def running(self, name: str) -> list[str]:
+        """Names of the Deployment's pods that run."""
+        return [pod["metadata"]["name"] for pod in self.pods(name) if pod["status"]["phase"] == "Running"]
+
+    def await_held(self, name: str, count: int = 3) -> list[str]:
+        """Wait until so many pods are held, and none of the Deployment's runs."""
+        until(f"{count} held pods of {name}", lambda: len(self.held(name)) == count)
+        assert self.running(name) == []
+        return self.held(name)
+
+    def await_running(self, name: str, count: int = 3, timeout: float = 30) -> list[str]:
+        """Wait until so many pods run, and see that none of them carries our gate."""
+        until(f"{count} running pods of {name}", lambda: len(self.running(name)) == count, timeout=timeout)
+        assert self.held(name) == []
+        return self.running(name)
+
+    def try_to_ungate(self, pod: str) -> str:
+        """Take every scheduling gate off a pod as cluster-admin; returns what the API server said."""
+        patch = json.dumps([{"op": "remove", "path": "/spec/schedulingGates"}])
+        return self.plane.kubectl(
+            "patch", "pod", pod, "-n", self.namespace, "--type=json", "-p", patch, check=False, timeout=40
+        )
+
+    def _apply(self, manifest: dict[str, Any]) -> None:
+        manifest["metadata"]["namespace"] = self.namespace
+        self.plane.apply(yaml.safe_dump(manifest))
+
+
+@cache
+def _role(plane: ControlPlane) -> str:
+    """What lets ledgergate read the Secret; the same for every namespace."""
+    return plane.kubectl("kustomize", str(ROOT / "manifests/namespace"))
+
+
+def _gated(pod: dict[str, Any]) -> bool:
+    return any(gate["name"] == GATE for gate in pod["spec"].get("schedulingGates", ()))

@@ -1,0 +1,121 @@
+"""ledgergate as helm installs it: its pods run as processes of this machine, reached by its Service as in a cluster."""
+
+import json
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from testbed.cluster.helm import Helm
+from testbed.cluster.pod_processes import PodProcesses
+from testbed.cluster.service_proxy import ServiceProxy
+from testbed.controlplane import ControlPlane
+from testbed.waiting import until
+
+CHART = str(Path(__file__).parents[2] / "manifests/chart")
+SMALL = ("--set", "webhook.replicas=2,controller.replicas=2")
+PARTS = ("webhook", "controller")
+CONFIGURATIONS = ("mutatingwebhookconfiguration/ledgergate", "validatingwebhookconfiguration/ledgergate")
+START_TIMEOUT = 60.0
+
+
+class Guard:
+    """A release of the chart, and what runs of it.
+
+    Args:
+        helm: the program.
+        plane: where.
+        release: its name.
+        namespace: where it is.
+
+    Attributes:
+        pods: its pods, as processes.
+    """
+
+    def __init__(self, helm: Helm, plane: ControlPlane, release: str, namespace: str) -> None:
+        self.helm = helm
+        self.plane = plane
+        self.release = release
+        self.namespace = namespace
+        self.pods = PodProcesses(plane, namespace)
+        self._at = (release, "-n", namespace)
+        self._service = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.pods.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._service.close()
+        self.pods.__exit__(kind, error, at)
+
+    def ensure(self) -> None:
+        """Install it unless it is there: a test may have taken it away."""
+        if not self.helm("list", "-n", self.namespace, "-q"):
+            self.install(*SMALL)
+            self.serve()
+
+    def install(self, *flags: str) -> None:
+        """Install the chart; nobody answers for it yet."""
+        self.helm("install", *self._at, CHART, *flags)
+
+    def upgrade(self, *flags: str) -> None:
+        """Upgrade to other values, over those that it has."""
+        self.helm(*self._upgrade(*flags))
+
+    def start_upgrade(self, *flags: str) -> subprocess.Popen[str]:
+        """Begin an upgrade that grants no namespace anything: those of earlier tests may be gone."""
+        return self.helm.start(*self._upgrade("--set-json", "databases=[]", *flags))
+
+    def grant(self, namespace: str) -> None:
+        """Let ledgergate read the Secret `pg` of one namespace, by the chart's value, and of no other."""
+        self.upgrade("--set-json", f"databases={json.dumps([{'namespace': namespace, 'secrets': ['pg']}])}")
+
+    def roll_back(self, revision: int) -> None:
+        """Go back to an earlier revision of the release."""
+        self.helm("rollback", self.release, str(revision), "-n", self.namespace)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Give the release's revisions, oldest first."""
+        return self.helm.history(self.release, self.namespace)
+
+    def uninstall(self, *flags: str) -> None:
+        """Uninstall it."""
+        self.helm("uninstall", *self._at, *flags)
+
+    def serve(self) -> None:
+        """Answer at its Service's address, and wait until it does."""
+        self._service.close()
+        self._service.enter_context(ServiceProxy(self.pods, self.get("service/ledgergate-webhook")))
+        self.await_ready()
+
+    def get(self, what: str) -> dict[str, Any]:
+        """Read an object of the release's namespace, or of the cluster."""
+        found: dict[str, Any] = json.loads(self.plane.kubectl("get", what, "-n", self.namespace, "-o", "json"))
+        return found
+
+    def await_ready(self) -> None:
+        """Wait until the rollouts are over, every process is ready, and the webhook is trusted."""
+        rollout = ("rollout", "status", "deployment/ledgergate-webhook", "-n", self.namespace)
+        self.plane.kubectl(*rollout, f"--timeout={START_TIMEOUT:g}s", timeout=START_TIMEOUT + 10)
+        try:
+            until("ready processes", self._ready, timeout=START_TIMEOUT)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.pods.logs()}") from error
+        until("a caBundle in each webhook", lambda: all(self.bundles()))
+
+    def bundles(self) -> list[str]:
+        """The caBundle of every webhook, or nothing."""
+        hooks = [hook for name in CONFIGURATIONS for hook in self.get(name)["webhooks"]]
+        return [hook["clientConfig"].get("caBundle", "") for hook in hooks]
+
+    def _upgrade(self, *flags: str) -> tuple[str, ...]:
+        return ("upgrade", *self._at, CHART, "--reset-then-reuse-values", *flags)
+
+    def _ready(self) -> bool:
+        wanted = {name: self.get(f"deployment/ledgergate-{name}")["spec"]["replicas"] for name in PARTS}
+        return all(
+            len(running := self.pods.running(name)) == wanted[name] and all(each.ready() for each in running)
+            for name in PARTS
+        )

@@ -1,0 +1,124 @@
+"""ledgergate installed on a test control plane: the real manifests, the webhook and the controller as local processes.
+
+They run with the service accounts, and so with the rights, that they have inside a cluster. Only the Deployments are
+left out, since no kubelet could run their image.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+import yaml
+
+from testbed.controlplane import ControlPlane
+from testbed.controlplane.processes import Processes, free_ports
+
+ROOT = Path(__file__).parents[2]
+LEDGERGATE = Path(sys.executable).with_name("ledgergate")
+START_TIMEOUT = 30.0
+STOP_GRACE = 15.0
+LEFT_OUT = {"Deployment", "PodDisruptionBudget", "Service"}
+
+
+class Installation:
+    """One installation on a plane.
+
+    Args:
+        plane: where to install.
+        with_policy: leave the in-process hold out, as on clusters before 1.36, when False.
+    """
+
+    def __init__(self, plane: ControlPlane, *, with_policy: bool = True) -> None:
+        self._plane = plane
+        self._manifests = "manifests/base" if with_policy else "manifests/overlays/before-1.36"
+        self.webhook_port, self._webhook_metrics, self._controller_metrics = free_ports(3)
+        self._webhooks = 0
+
+    def __enter__(self) -> Self:
+        self._directory = Path(tempfile.mkdtemp(prefix="ledgergate-installation-"))
+        self.logs = self._directory
+        self._processes = Processes(self._directory, self._directory)
+        try:
+            self._apply()
+            self.start_controller()
+            self.start_webhook()
+        except BaseException:
+            self._processes.stop((("webhook",), ("controller",)), grace=STOP_GRACE)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        # The hold goes first, so that no pod is gated by an installation that is gone.
+        self._plane.kubectl(
+            "delete", "--ignore-not-found", "-f", "-", stdin=self._documents(("Policy", "Configuration"))
+        )
+        self._processes.stop((("webhook",), ("controller",)), grace=STOP_GRACE)
+
+    def start_webhook(self) -> None:
+        """Start the webhook and wait until it is ready."""
+        self._start(
+            "webhook",
+            "--bind",
+            f"127.0.0.1:{self.webhook_port}",
+            "--metrics-bind",
+            f"127.0.0.1:{self._webhook_metrics}",
+            "--drain",
+            "0",
+        )
+        self._processes.wait("webhook ready", self._webhook_ready, culprit="webhook", timeout=START_TIMEOUT)
+
+    def start_controller(self) -> None:
+        """Start the controller; it may have to wait for a dead one's Lease."""
+        self._start("controller", "--metrics-bind", f"127.0.0.1:{self._controller_metrics}")
+
+    def kill(self, name: str) -> None:
+        """End ``webhook`` or ``controller`` by SIGKILL."""
+        self._processes.kill(name)
+
+    def ensure(self) -> None:
+        """Start what a test has killed."""
+        if not self._processes.running("controller"):
+            self.start_controller()
+        if not self._processes.running("webhook"):
+            self.start_webhook()
+
+    def log(self, name: str) -> str:
+        """What a process has logged."""
+        return self._processes.log(name).read_text()
+
+    def metrics(self, name: str) -> str:
+        """A process's metrics, as Prometheus reads them."""
+        port = self._webhook_metrics if name == "webhook" else self._controller_metrics
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text: bytes = answer.read()
+        return text.decode()
+
+    def _start(self, name: str, *arguments: str) -> None:
+        kubeconfig = self._plane.kubeconfig_for("ledgergate", name)
+        url = f"https://127.0.0.1:{self.webhook_port}"
+        shared = ("--kubeconfig", str(kubeconfig), "--namespace", "ledgergate", "--webhook-url", url)
+        self._processes.start(name, [LEDGERGATE, name, *shared, *arguments])
+
+    def _webhook_ready(self) -> bool:
+        try:
+            with urlopen(f"http://127.0.0.1:{self._webhook_metrics}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (URLError, HTTPError, OSError):
+            return False
+
+    def _documents(self, endings: tuple[str, ...] = ("",)) -> str:
+        rendered = self._plane.kubectl("kustomize", str(ROOT / self._manifests))
+        documents = [found for found in yaml.safe_load_all(rendered) if found["kind"] not in LEFT_OUT]
+        wanted = [
+            found for found in documents if found["kind"].endswith((*endings, *(f"{end}Binding" for end in endings)))
+        ]
+        return yaml.safe_dump_all(wanted)
+
+    def _apply(self) -> None:
+        self._plane.apply(self._documents(("Definition", "Namespace")))
+        self._plane.kubectl("wait", "--for=condition=Established", "crd/ledgergates.ledgergate.dev", "--timeout=30s")
+        self._plane.apply(self._documents())

@@ -1,0 +1,241 @@
+"""Our own pods as processes of this machine, so that an installation is what its manifests say.
+
+kwok says that a pod runs; this runs it: the arguments, environment, service account and probes of its specification,
+at an address of its own. Differences from a node: no image, no limits, and the way to the API server is a kubeconfig.
+"""
+
+import base64
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+from urllib.request import urlopen
+
+from testbed.cluster.container import Image, Object, command, environment
+from testbed.controlplane import ControlPlane, ControlPlaneError
+from testbed.waiting import until
+
+IMAGE = Image(Path("/"), (str(Path(sys.executable).with_name("ledgergate")),))
+EXIT = "test.ledgergate.dev/exit"
+
+
+@dataclass(slots=True, eq=False)
+class PodProcess:
+    """A pod's one container.
+
+    Attributes:
+        pod: the object as it was when it was started.
+        address: where it listens, in place of 0.0.0.0.
+        log: what it prints.
+        process: it.
+    """
+
+    pod: Object
+    address: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def name(self) -> str:
+        """The pod's name."""
+        return str(self.pod["metadata"]["name"])
+
+    @property
+    def component(self) -> str:
+        """`webhook`, `controller` or `release`."""
+        return str(self.pod["metadata"]["labels"]["app.kubernetes.io/component"])
+
+    def ready(self) -> bool:
+        """Do what its readiness probe says, of the process itself."""
+        if self.process.poll() is not None:
+            return False
+        probe = self.pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]
+        with suppress(OSError), urlopen(self._url(probe["port"], probe["path"]), timeout=2) as answer:  # noqa: S310 - ours
+            return bool(answer.status == 200)
+        return False
+
+    def metrics(self) -> str:
+        """Its metrics, as Prometheus reads them."""
+        with urlopen(self._url("metrics", "/metrics"), timeout=5) as answer:  # noqa: S310 - ours
+            text: bytes = answer.read()
+        return text.decode()
+
+    def port(self, name: str) -> int:
+        """Say which port has this name."""
+        ports = self.pod["spec"]["containers"][0]["ports"]
+        return int(next(each["containerPort"] for each in ports if each["name"] == name))
+
+    def _url(self, port: str, path: str) -> str:
+        return f"http://{self.address}:{self.port(port)}{path}"
+
+
+class PodProcesses:
+    """Run the pods of ledgergate's namespace for as long as the API server has them.
+
+    Args:
+        plane: where.
+        namespace: whose pods.
+    """
+
+    def __init__(self, plane: ControlPlane, namespace: str) -> None:
+        self._plane = plane
+        self._namespace = namespace
+        self._running: dict[str, PodProcess] = {}
+        self._ever: list[PodProcess] = []
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        self._temporary = tempfile.TemporaryDirectory(prefix="ledgergate-pods-")
+        self._directory = Path(self._temporary.name)
+        kubectl = str(self._plane.programs / "kubectl")
+        path = f"/api/v1/namespaces/{self._namespace}/pods?watch=1"
+        self._watch = subprocess.Popen(
+            [kubectl, f"--kubeconfig={self._plane.kubeconfig}", "get", "--raw", path], stdout=subprocess.PIPE, text=True
+        )
+        assert self._watch.stdout
+        self._reader = threading.Thread(target=self._read, args=(self._watch.stdout,), daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._watch.terminate()
+        self._watch.wait()
+        self._reader.join()
+        if self._watch.stdout is not None:
+            self._watch.stdout.close()
+        for each in self._ever:
+            each.process.kill()
+            each.process.wait()
+        for thread in self._threads:
+            thread.join()
+        self._temporary.cleanup()
+
+    def running(self, component: str = "") -> list[PodProcess]:
+        """Every process of pods that are not told to go, of one component if given."""
+        with self._lock:
+            return [each for each in self._running.values() if each.component.startswith(component)]
+
+    def leaving(self) -> list[PodProcess]:
+        """Every process that was told to go and has not gone."""
+        here = self.running()
+        return [each for each in self._ever if each not in here and each.process.poll() is None]
+
+    def logs(self) -> str:
+        """Everything that was printed, by pod; for a failure's message."""
+        files = sorted(self._directory.glob("*.log"))
+        return "\n".join(f"--- {file.name}\n{file.read_text()}" for file in files)
+
+    def _read(self, lines: IO[str]) -> None:
+        for line in lines:
+            event = json.loads(line)
+            pod = event["object"]
+            gone = event["type"] == "DELETED" or "deletionTimestamp" in pod["metadata"]
+            with self._lock:
+                known = self._running.get(pod["metadata"]["uid"])
+            if gone and known is not None:
+                self._stop(known)
+            elif not gone and known is None and pod["status"].get("phase") == "Running":
+                with suppress(ControlPlaneError):  # without its service account no kubelet could start it either
+                    self._start(pod)
+
+    def _start(self, pod: Object) -> None:
+        (container,) = pod["spec"]["containers"]
+        address = _address()
+        variables = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self._directory),
+            **environment(pod, container, _no_lookup),
+            "LEDGERGATE_KUBECONFIG": str(self._kubeconfig(pod)),
+        }
+        places = {"0.0.0.0": address, **self._secrets(pod, container)}  # noqa: S104 - every address of a pod
+        words = command(container, IMAGE, variables)
+        for there, here in places.items():
+            words = [word.replace(there, here) for word in words]
+        log = self._directory / f"{pod['metadata']['name']}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                words, env=variables, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        started = PodProcess(pod, address, log, process)
+        with self._lock:
+            self._running[pod["metadata"]["uid"]] = started
+        self._ever.append(started)
+        if pod["spec"]["restartPolicy"] != "Always":
+            self._later(lambda: self._report(started))
+
+    def _secrets(self, pod: Object, container: Object) -> dict[str, str]:
+        """Write the Secrets that are mounted; gives the directory that stands for each mount."""
+        names = {each["name"]: each["secret"]["secretName"] for each in pod["spec"]["volumes"] if "secret" in each}
+        found = {}
+        for mount in container.get("volumeMounts", ()):
+            if mount["name"] in names:
+                directory = self._directory / pod["metadata"]["name"] / mount["name"]
+                directory.mkdir(parents=True)
+                self._write(names[mount["name"]], directory)
+                found[mount["mountPath"]] = str(directory)
+        return found
+
+    def _write(self, secret: str, directory: Path) -> None:
+        """Write a Secret's files, once it is there: until then a kubelet starts no container that mounts it."""
+        get = ("get", "secret", secret, "-n", self._namespace, "-o", "json", "--ignore-not-found")
+        found = until(f"Secret {secret}", lambda: self._plane.kubectl(*get))
+        for name, value in json.loads(found)["data"].items():
+            (directory / name).write_bytes(base64.b64decode(value))
+
+    def _report(self, ended: PodProcess) -> None:
+        """Tell kwok how a container that ends has ended."""
+        code = ended.process.wait()
+        at = ("pod", ended.name, "-n", self._namespace, f"{EXIT}={code}")
+        with suppress(ControlPlaneError):  # it may be deleted already
+            self._plane.kubectl("annotate", *at)
+
+    def _stop(self, one: PodProcess) -> None:
+        with self._lock:
+            self._running.pop(one.pod["metadata"]["uid"], None)
+        self._later(lambda: _terminate(one))
+
+    def _later(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _kubeconfig(self, pod: Object) -> Path:
+        """Write what lets a pod speak to the API server: as on a node, each has a token of its own."""
+        path = self._directory / f"{pod['metadata']['name']}.kubeconfig"
+        shutil.copy(self._plane.kubeconfig_for(self._namespace, pod["spec"]["serviceAccountName"]), path)
+        return path
+
+
+def _address() -> str:
+    """Choose one of millions: pods of other planes, and those that are leaving, listen here at the same ports.
+
+    kwok's own choice would not do: each plane's first pod has the same address, and a pod that is gone leaves it to
+    the next one.
+    """
+    return str(IPv4Address("127.97.0.1") + random.randrange(10_000_000))  # noqa: S311 - no secret
+
+
+def _terminate(one: PodProcess) -> None:
+    one.process.send_signal(signal.SIGTERM)
+    try:
+        one.process.wait(one.pod["spec"]["terminationGracePeriodSeconds"])
+    except subprocess.TimeoutExpired:
+        one.process.kill()
+        one.process.wait()
+
+
+def _no_lookup(kind: str, name: str) -> dict[str, Any]:
+    raise AssertionError(f"our pods read no {kind} {name} by their environment")

@@ -1,0 +1,90 @@
+"""What kube-proxy does, for one Service: the API server of a test reaches our webhook as that of a cluster does."""
+
+import asyncio
+import random
+import threading
+from collections.abc import Iterable, Mapping
+from contextlib import closing, suppress
+from types import TracebackType
+from typing import Self
+
+from testbed.cluster.container import Object
+from testbed.cluster.pod_processes import PodProcess, PodProcesses
+
+
+class ServiceProxy:
+    """Answer at a Service's address, as kube-proxy would: each connection goes to one ready pod.
+
+    Args:
+        pods: where they are.
+        service: the Service.
+    """
+
+    def __init__(self, pods: PodProcesses, service: Object) -> None:
+        self._pods = pods
+        (self._port,) = service["spec"]["ports"]
+        self._address = service["spec"]["clusterIP"]
+        self._selector: Mapping[str, str] = service["spec"]["selector"]
+        self._started = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+        assert self._started.wait(10), f"nobody may listen on {self._address}:{self._port['port']} here"
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._loop.call_soon_threadsafe(self._main.cancel)
+        self._thread.join()
+
+    def _work(self) -> None:
+        self._main = self._loop.create_task(self._serve())
+        with suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._main)
+        self._loop.run_until_complete(_end())
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._carry, self._address, self._port["port"])
+        self._started.set()
+        async with server:
+            await server.serve_forever()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError), closing(writer):
+            pod = await asyncio.to_thread(self._choose)
+            if pod is not None:
+                back, there = await asyncio.open_connection(pod.address, pod.port(self._port["targetPort"]))
+                with closing(there):
+                    await asyncio.gather(_pump(reader, there), _pump(back, writer))
+
+    def _choose(self) -> PodProcess | None:
+        """Give one that is selected and ready; else one that is leaving; else none, and the client is hung up on.
+
+        kwok calls a pod ready before its process is, so a rollout tells the old ones to go earlier than on a node,
+        where they would still be in the Service.
+        """
+        selected = self._selected(self._pods.running())
+        random.shuffle(selected)
+        ready = next((each for each in selected if each.ready()), None)
+        return ready or next(iter(self._selected(self._pods.leaving())), None)
+
+    def _selected(self, pods: Iterable[PodProcess]) -> list[PodProcess]:
+        return [each for each in pods if self._selector.items() <= each.pod["metadata"]["labels"].items()]
+
+
+async def _end() -> None:
+    """Close what is still carried."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.sleep(0)  # for the closed connections' last callbacks
+
+
+async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with suppress(OSError), closing(target):
+        while data := await source.read(1 << 16):
+            target.write(data)
+            await target.drain()

@@ -1,0 +1,6 @@
+"""The migration tools that ledgergate is compared with: pinned here, installed into the cache outside the checkout."""
+
+from testbed.peers.install import Found, find
+from testbed.peers.tools import Step, Tool
+
+__all__ = ["Found", "Step", "Tool", "find"]

