@@ -33,7 +33,7 @@ class Ledgers:
         """Return the gates that select these labels."""
         return [found for found in self.gates if found.namespace == namespace and found.selector.matches(labels)]
 
-    def reading(self, gate: Gate) -> LedgerSnapshot:
+    def snapshot(self, gate: Gate) -> LedgerSnapshot:
         """Return what is cached."""
         return self.known.get(gate.name, self.cached)
 

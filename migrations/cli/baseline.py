@@ -46,13 +46,13 @@ def baseline(
             report, ValueError("expected --from-table with --from, which names the tool whose table it is")
         )
 
-    async def work(job: RunOptions) -> int:
+    async def work(run: RunOptions) -> int:
         from migrations.core.plan import BaselinePlan  # noqa: PLC0415
         from migrations.runner import baseline  # noqa: PLC0415 - the driver
 
-        outcome = await baseline.baseline(job, report)
+        outcome = await baseline.baseline(run, report)
         if not isinstance(outcome, BaselinePlan):
-            return report_outcome(report, job, outcome)
+            return report_outcome(report, run, outcome)
         _tell(report, [migration.revision for migration in outcome.steps])
         return Exit.DONE
 
@@ -70,24 +70,24 @@ def _adopt(
         return report_unusable(report, ValueError("expected --from to name another tool's ledger, got our own"))
     schema, _, table = (from_table or "").rpartition(".")
 
-    async def work(job: RunOptions) -> int:
+    async def work(run: RunOptions) -> int:
         from migrations.core.adoption import AdoptionPlan, Mismatch  # noqa: PLC0415
         from migrations.runner import baseline  # noqa: PLC0415 - the driver
 
-        theirs = replace(job.source, dialect=dialect, schema=schema or None, table=table or None)
-        outcome = await baseline.adopt(job, theirs, report)
+        theirs = replace(run.source, dialect=dialect, schema=schema or None, table=table or None)
+        outcome = await baseline.adopt(run, theirs, report)
         if isinstance(outcome, Mismatch):
             for problem in outcome.problems:
-                report.fail("mismatch", problem)
+                report.error("mismatch", problem)
             return Exit.USAGE
         if not isinstance(outcome, AdoptionPlan):
-            return report_outcome(report, job, outcome)
+            return report_outcome(report, run, outcome)
         _tell(report, [migration.revision for migration, _ in outcome.steps])
         if outcome.pending:
             text = (
                 f"{len(outcome.pending)} pending, which `ledgergate migrate up` applies: {', '.join(outcome.pending)}"
             )
-            report.say("pending", text, pending=outcome.pending)
+            report.info("pending", text, pending=outcome.pending)
         return Exit.DONE
 
     return run_command(options, report, work, to=to)
@@ -95,11 +95,11 @@ def _adopt(
 
 def _tell(report: CommandReporter, recorded: Sequence[str]) -> None:
     for name in recorded:
-        report.say("recorded", f"recorded {name}, which was not run", revision=name)
+        report.info("recorded", f"recorded {name}, which was not run", revision=name)
     if recorded:
-        report.say("done", f"done: recorded {len(recorded)} as applied", recorded=len(recorded))
+        report.info("done", f"done: recorded {len(recorded)} as applied", recorded=len(recorded))
     else:
-        report.say("nothing_to_do", "nothing to do: the ledger holds all of it")
+        report.info("nothing_to_do", "nothing to do: the ledger holds all of it")
 
 
 @click.command(
@@ -121,23 +121,23 @@ def resolve(options: CommonOptions, report: CommandReporter, *, revision: str, a
         given = "both" if applied else "neither"
         return report_unusable(report, ValueError(f"expected one of --applied and --rolled-back, got {given}"))
 
-    async def work(job: RunOptions) -> int:
+    async def work(run: RunOptions) -> int:
         from migrations.runner import resolve as resolving  # noqa: PLC0415 - the driver
 
         name = Revision.parse(revision).name
-        outcome = await resolving.resolve(job, report, name, State.APPLIED if applied else None)
+        outcome = await resolving.resolve(run, report, name, State.APPLIED if applied else None)
         match outcome:
             case resolving.Resolved(changed, checksum_renewed):
                 is_now = "applied" if applied else "not applied"
                 text = f"{name} is recorded as {is_now}{'' if changed else ' already'}"
                 text += ", with the checksum of the file as it is now" if checksum_renewed else ""
-                report.say("settled", text, revision=name, state=is_now, changed=changed)
+                report.info("settled", text, revision=name, state=is_now, changed=changed)
                 return Exit.DONE
             case resolving.NotDirty(reason):
                 return report_unusable(report, ValueError(reason))
             case _:
                 who = str(outcome.holder) if outcome.holder else "sessions that come and go"
-                report.fail(
+                report.error(
                     "still_running", f"the run of {name} may be alive: {who} holds the lock; wait for it or end it"
                 )
                 return Exit.UNREACHABLE

@@ -93,41 +93,41 @@ def execute(
     except (DialectError, FilesError, ExternalFilesError, RevisionError) as error:
         return report_unusable(report, error)
 
-    async def work(job: RunOptions) -> int:
+    async def work(run: RunOptions) -> int:
         from migrations.tools import execution  # noqa: PLC0415 - the driver
 
         order = execution.ExecOptions(command, expected, names, clear_stale_lock, timeout or None)
-        job = replace(job, source=replace(job.source, dialect=written_in))
-        wrapped = execution.Execution(job, order, report)
+        run = replace(run, source=replace(run.source, dialect=written_in))
+        wrapped = execution.Execution(run, order, report)
         with _forwarding(wrapped.forward) as received:
             try:
-                return _tell(report, job, await wrapped.run())
+                return _tell(report, run, await wrapped.run())
             except ChildError as error:
                 return report_unusable(report, error)
             except asyncio.CancelledError:
                 if not received:
                     raise
-                report.fail("interrupted", f"stopped by {received[0].name}; the command was not running")
+                report.error("interrupted", f"stopped by {received[0].name}; the command was not running")
                 return Exit.FAILED
 
     return run_command(options, report, work, files=False)
 
 
-def _tell(report: CommandReporter, job: RunOptions, outcome: Outcome | LockTimeout) -> int:
+def _tell(report: CommandReporter, run: RunOptions, outcome: Outcome | LockTimeout) -> int:
     from migrations.tools.execution import Cause, Complete, ExecFailure  # noqa: PLC0415 - the driver
 
     if isinstance(outcome, Complete):
         head = outcome.head or "its beginning"
         if outcome.ran:
-            report.say("done", f"done: the ledger is at {head}", head=outcome.head)
+            report.info("done", f"done: the ledger is at {head}", head=outcome.head)
         else:
-            report.say("nothing_to_do", f"nothing to do: the ledger is at {head}", head=outcome.head)
+            report.info("nothing_to_do", f"nothing to do: the ledger is at {head}", head=outcome.head)
         return Exit.DONE
     if isinstance(outcome, ExecFailure):
-        report.fail(outcome.cause, outcome.text, exit_code=outcome.code)
+        report.error(outcome.cause, outcome.text, exit_code=outcome.code)
         exits = {Cause.BEHIND: Exit.BEHIND, Cause.OCCUPIED: Exit.UNREACHABLE, Cause.NAMELESS: Exit.USAGE}
         return exits.get(outcome.cause, Exit.FAILED)
-    return report_outcome(report, job, outcome)
+    return report_outcome(report, run, outcome)
 
 
 @contextmanager

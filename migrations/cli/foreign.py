@@ -81,10 +81,10 @@ def status(options: CommonOptions, report: CommandReporter, *, dialect: str, as_
     except LookupError as error:
         return report_unusable(report, error)
 
-    async def work(job: RunOptions) -> int:
+    async def work(run: RunOptions) -> int:
         from migrations.runner.status import read_status  # noqa: PLC0415 - the driver
 
-        found = await read_status(replace(job, source=replace(job.source, dialect=written_in)))
+        found = await read_status(replace(run, source=replace(run.source, dialect=written_in)))
         try:
             names = known(found.location.dialect, options.directory, needed=check)
         except (FilesError, ExternalFilesError) as error:

@@ -67,14 +67,14 @@ def run_command(
     from migrations.postgres.errors import DatabaseError, Misconfigured, PermissionMissing  # noqa: PLC0415 - the driver, which
 
     try:
-        job = _job(options, Revision.parse(to).name if to else None, files=files)
-        return asyncio.run(_interruptible(report, work(job)))
+        run = _run_options(options, Revision.parse(to).name if to else None, files=files)
+        return asyncio.run(_interruptible(report, work(run)))
     except (FilesError, AddressError, RevisionError, IdentifierError, Misconfigured, LedgerUnreadable) as error:
         return report_unusable(report, error)
     except PermissionMissing as error:
-        report.fail("permission_missing", f"{error}; grant the role of the database address what it lacks")
+        report.error("permission_missing", f"{error}; grant the role of the database address what it lacks")
     except DatabaseError as error:
-        report.fail("unreachable", str(error))
+        report.error("unreachable", str(error))
     return Exit.UNREACHABLE
 
 
@@ -82,11 +82,11 @@ def report_unusable(report: CommandReporter, error: Exception) -> int:
     """Tell what is wrong with flags, settings or files, each problem in a line of its own."""
     problems: Sequence[object] = getattr(error, "problems", (error,))
     for problem in problems:
-        report.fail("unusable", str(problem))
+        report.error("unusable", str(problem))
     return Exit.USAGE
 
 
-def report_outcome(report: CommandReporter, job: RunOptions, outcome: Refusal | Failed | LockTimeout) -> int:
+def report_outcome(report: CommandReporter, run: RunOptions, outcome: Refusal | Failed | LockTimeout) -> int:
     """Tell why what was wanted was not done, or not all of it."""
     from migrations.core.plan import Refusal  # noqa: PLC0415 - as above
     from migrations.runner.run import Failed, LockTimeout  # noqa: PLC0415
@@ -94,19 +94,21 @@ def report_outcome(report: CommandReporter, job: RunOptions, outcome: Refusal | 
     match outcome:
         case Refusal(obstacles):
             for obstacle, text in obstacles:
-                report.fail("refused", text, reason=obstacle.value)
+                report.error("refused", text, reason=obstacle.value)
             return Exit.FAILED if outcome.dirty else Exit.USAGE
         case Failed(migration, reason):
-            report.fail("failed", f"{migration.revision} failed. {reason}", revision=migration.revision)
+            report.error("failed", f"{migration.revision} failed. {reason}", revision=migration.revision)
             return Exit.FAILED
         case LockTimeout(holder):
             who = str(holder) if holder else "sessions that come and go"
-            report.fail("lock_timeout", f"the lock was not free within {job.lock_timeout:g} s; it is held by {who}")
+            report.error(
+                "lock_timeout", f"the lock was not free within {run.lock_wait_timeout:g} s; it is held by {who}"
+            )
             return Exit.UNREACHABLE
     assert_never(outcome)
 
 
-def _job(options: CommonOptions, target: str | None, *, files: bool) -> RunOptions:
+def _run_options(options: CommonOptions, target: str | None, *, files: bool) -> RunOptions:
     from migrations.dialects.native import NATIVE  # noqa: PLC0415 - as above
     from migrations.reader.reader import LedgerSource  # noqa: PLC0415
     from migrations.runner.run import RunOptions  # noqa: PLC0415
@@ -121,7 +123,7 @@ def _job(options: CommonOptions, target: str | None, *, files: bool) -> RunOptio
         applied_by=os.environ.get("POD_NAME") or os.environ.get("HOSTNAME") or socket.gethostname(),
         target=target,
         connect_timeout=options.connect_timeout,
-        lock_timeout=options.lock_timeout,
+        lock_wait_timeout=options.lock_timeout,
     )
 
 
@@ -141,7 +143,7 @@ async def _interruptible(report: CommandReporter, work: Coroutine[Any, Any, int]
     except asyncio.CancelledError:
         if not received:
             raise
-        report.fail(
+        report.error(
             "interrupted", f"stopped by {received[0].name}; nothing half done is left behind but what status shows"
         )
         return Exit.FAILED

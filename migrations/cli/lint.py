@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from migrations.cli.exit_codes import Exit
-from migrations.cli.invocation import CommonOptions
 from migrations.cli.options import command, flag, format_examples
 from migrations.core.migration import FilesError
 from migrations.files.native import load_directory
@@ -15,6 +14,7 @@ from migrations.files.native import load_directory
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from migrations.cli.invocation import CommonOptions
     from migrations.cli.report import CommandReporter
 
 

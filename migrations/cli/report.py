@@ -30,10 +30,10 @@ class CommandReporter(Protocol):
     def applied(self, migration: Migration, milliseconds: int, number: int, total: int) -> None:
         """A migration is applied and recorded."""
 
-    def say(self, event: str, text: str, **fields: object) -> None:
+    def info(self, event: str, text: str, **fields: object) -> None:
         """Say something that is as it should be."""
 
-    def fail(self, event: str, text: str, **fields: object) -> None:
+    def error(self, event: str, text: str, **fields: object) -> None:
         """Say what went wrong."""
 
     @property
@@ -54,7 +54,7 @@ class LineReporter:
         if self._said_at is None or seconds - self._said_at >= _WAITING_EVERY:
             self._said_at = seconds
             who = str(holder) if holder else "somebody who has just let go of it"
-            self.say(
+            self.info(
                 "waiting", f"waiting for the lock, held by {who}; {seconds:.0f} s so far", seconds=round(seconds, 1)
             )
 
@@ -64,14 +64,14 @@ class LineReporter:
     def applied(self, migration: Migration, milliseconds: int, number: int, total: int) -> None:
         """Say what was applied, how long it took and how far the run is."""
         text = f"applied {migration.revision} in {milliseconds} ms ({number} of {total})"
-        self.say("applied", text, revision=migration.revision, duration_ms=milliseconds, number=number, total=total)
+        self.info("applied", text, revision=migration.revision, duration_ms=milliseconds, number=number, total=total)
 
-    def say(self, event: str, text: str, **fields: object) -> None:
+    def info(self, event: str, text: str, **fields: object) -> None:
         """Write a line to standard output."""
         self._last = text
         self._write(event, text, fields, error=False)
 
-    def fail(self, event: str, text: str, **fields: object) -> None:
+    def error(self, event: str, text: str, **fields: object) -> None:
         """Write a line to standard error."""
         self._failures.append(text)
         self._write(event, text, fields, error=True)

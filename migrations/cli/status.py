@@ -30,16 +30,16 @@ def status(options: CommonOptions, report: CommandReporter, *, dialect: str | No
 
         return foreign.status(options, report, dialect=dialect, as_json=as_json, check=check)
 
-    async def work(job: RunOptions) -> int:
+    async def work(run: RunOptions) -> int:
         from migrations.cli import tables  # noqa: PLC0415 - the driver
         from migrations.runner import status  # noqa: PLC0415 - the driver
 
-        ledger, holder = await status.read_native(job)
-        at_expected = all(ledger.contains(migration.revision) for migration in job.migrations)
+        ledger, holder = await status.read_native(run)
+        at_expected = all(ledger.contains(migration.revision) for migration in run.migrations)
         if as_json:
-            click.echo(tables.document(job.migrations, ledger, holder, at_expected=at_expected))
+            click.echo(tables.document(run.migrations, ledger, holder, at_expected=at_expected))
         else:
-            tables.show(job.migrations, ledger, holder)
+            tables.show(run.migrations, ledger, holder)
         return Exit.BEHIND if check and not at_expected else Exit.DONE
 
     return run_command(options, report, work)
@@ -59,13 +59,13 @@ def verify(options: CommonOptions, report: CommandReporter, *, as_json: bool) ->
     Exits 3 when something is wrong. Pending revisions are not, nor is a ledger that is ahead of the files.
     """
 
-    async def work(job: RunOptions) -> int:
+    async def work(run: RunOptions) -> int:
         from migrations.cli import tables  # noqa: PLC0415 - the driver
         from migrations.core import drift  # noqa: PLC0415 - the driver
         from migrations.runner import status  # noqa: PLC0415 - the driver
 
-        ledger, _ = await status.read_native(job)
-        verified = drift.verify(job.migrations, ledger)
+        ledger, _ = await status.read_native(run)
+        verified = drift.verify(run.migrations, ledger)
         if as_json:
             click.echo(tables.verified(verified, ledger))
         else:
@@ -77,10 +77,10 @@ def verify(options: CommonOptions, report: CommandReporter, *, as_json: bool) ->
 
 def _tell(report: CommandReporter, verified: Verification) -> None:
     for finding in verified.findings:
-        tell = report.fail if finding.wrong else report.say
+        tell = report.error if finding.wrong else report.info
         tell("found", finding.message, kind=finding.kind, revision=finding.revision)
     wrong = sum(finding.wrong for finding in verified.findings)
     text = f"{wrong} wrong" if wrong else "files and ledger agree"
     text += f"; {len(verified.pending)} pending" if verified.pending else ""
     text += f"; the ledger is ahead by {len(verified.ahead)}" if verified.ahead else ""
-    report.say("verified", text, wrong=wrong, pending=verified.pending, ahead=verified.ahead)
+    report.info("verified", text, wrong=wrong, pending=verified.pending, ahead=verified.ahead)

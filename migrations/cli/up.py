@@ -51,36 +51,36 @@ def up(
     the ledger has nothing to do.
     """
 
-    async def work(job: RunOptions) -> int:
+    async def work(run: RunOptions) -> int:
         from migrations.runner import up  # noqa: PLC0415 - the driver
         from migrations.runner.run import Done  # noqa: PLC0415
 
-        job = replace(job, out_of_order=allow_out_of_order, limits=limits)
-        outcome = await (up.preview(job) if dry_run else up.up(job, report))
+        run = replace(run, out_of_order=allow_out_of_order, limits=limits)
+        outcome = await (up.preview(run) if dry_run else up.up(run, report))
         if not isinstance(outcome, Done):
-            return report_outcome(report, job, outcome)
+            return report_outcome(report, run, outcome)
         plan = outcome.plan
         if dry_run:
-            _print(job, plan)
+            _print(run, plan)
             return Exit.DONE
         if plan.steps:
-            report.say("done", f"done: the ledger is at {plan.steps[-1].revision}", applied=len(plan.steps))
-        for event, text, revisions in _remarks(job, plan):
-            report.say(event, text, revisions=revisions)
+            report.info("done", f"done: the ledger is at {plan.steps[-1].revision}", applied=len(plan.steps))
+        for event, text, revisions in _remarks(run, plan):
+            report.info(event, text, revisions=revisions)
         return Exit.DONE
 
     return run_command(options, report, work, to=to)
 
 
-def _print(job: RunOptions, plan: UpPlan) -> None:
+def _print(run: RunOptions, plan: UpPlan) -> None:
     """Write the script to standard output, and all else to standard error."""
     from migrations.runner import psql_script  # noqa: PLC0415 - only here
     from migrations.runner.ledger_writer import ledger_writer  # noqa: PLC0415
 
-    relation = job.source.dialect.relation(job.source.schema, job.source.table)
+    relation = run.source.dialect.relation(run.source.schema, run.source.table)
     if plan.steps:
-        click.echo(psql_script.render(plan, ledger_writer(job, plan.batch), relation))
-    for _, text, _ in _remarks(job, plan):
+        click.echo(psql_script.render(plan, ledger_writer(run, plan.batch), relation))
+    for _, text, _ in _remarks(run, plan):
         click.echo(text, err=True)
 
 
@@ -105,28 +105,28 @@ def down(
     if steps is not None and to is not None:
         return report_unusable(report, ValueError("expected --steps or --to, got both; give one"))
 
-    async def work(job: RunOptions) -> int:
+    async def work(run: RunOptions) -> int:
         from migrations.runner import down  # noqa: PLC0415 - the driver
         from migrations.runner.run import Failed  # noqa: PLC0415
 
-        outcome = await down.down(replace(job, limits=limits), report, count=steps, target=job.target)
+        outcome = await down.down(replace(run, limits=limits), report, count=steps, target=run.target)
         if isinstance(outcome, Failed):
             name = outcome.migration.revision
-            report.fail("failed", f"{name} could not be undone. {outcome.reason}", revision=name)
+            report.error("failed", f"{name} could not be undone. {outcome.reason}", revision=name)
             return Exit.FAILED
         if not isinstance(outcome, down.Undone):
-            return report_outcome(report, job, outcome)
+            return report_outcome(report, run, outcome)
         count = len(outcome.undo.steps)
         if count:
-            report.say("done", f"done: undid {count}", undone=count)
+            report.info("done", f"done: undid {count}", undone=count)
         else:
-            report.say("nothing_to_do", "nothing to undo: no such revision is applied by a run of ours")
+            report.info("nothing_to_do", "nothing to undo: no such revision is applied by a run of ours")
         return Exit.DONE
 
     return run_command(options, report, work, to=to)
 
 
-def _remarks(job: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence[str]]]:
+def _remarks(run: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence[str]]]:
     """Give what else is to be said: the event, its text, and the revisions that it is about."""
     if plan.missing:
         yield "missing", f"applied, but without a file: {', '.join(plan.missing)}", plan.missing
@@ -135,8 +135,8 @@ def _remarks(job: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence
     if plan.ahead:
         newer = ", ".join(plan.ahead)
         yield "ahead", f"nothing to do: the ledger is ahead of these files; newer: {newer}", plan.ahead
-    elif not job.migrations:
+    elif not run.migrations:
         yield "nothing_to_do", "nothing to do: the directory holds no migration", ()
     else:
-        head = job.target or job.migrations[-1].revision
+        head = run.target or run.migrations[-1].revision
         yield "nothing_to_do", f"nothing to do: the ledger holds every migration up to {head}", (head,)

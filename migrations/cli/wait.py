@@ -46,15 +46,15 @@ def wait(
     except (FilesError, ExternalFilesError, RevisionError, LookupError) as error:
         return report_unusable(report, error)
 
-    async def work(job: RunOptions) -> int:
+    async def work(run: RunOptions) -> int:
         from migrations.runner import wait  # noqa: PLC0415 - the driver
 
-        job = replace(job, source=replace(job.source, dialect=written_in))
-        outcome = await wait.wait_for_revision(job, expected, report, limit=timeout, names=names)
+        run = replace(run, source=replace(run.source, dialect=written_in))
+        outcome = await wait.wait_for_revision(run, expected, report, limit=timeout, names=names)
         if outcome is None:
-            report.say("arrived", f"the ledger holds {expected.name}", revision=expected.name)
+            report.info("arrived", f"the ledger holds {expected.name}", revision=expected.name)
             return Exit.DONE
-        report.fail("timed_out", f"gave up after {timeout:g} s: {outcome.text}", revision=expected.name)
+        report.error("timed_out", f"gave up after {timeout:g} s: {outcome.text}", revision=expected.name)
         return Exit.UNREACHABLE if outcome.unreachable else Exit.BEHIND
 
     return run_command(options, report, work, files=False)

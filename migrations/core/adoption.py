@@ -60,7 +60,7 @@ def plan_adoption(
         problems += _of_target(migrations, theirs, target)
     if problems:
         return Mismatch(tuple(problems))
-    key = theirs.naming.key
+    key = theirs.versioning.key
     records = {key(record.revision): record for record in theirs.records}
     found = [m for m in wanted if theirs.contains(m.revision) and not ours.contains(m.revision)]
     taken = {migration.revision for migration in found}
@@ -89,18 +89,18 @@ def _of_ours(wanted: Sequence[Migration], ours: Ledger) -> Iterator[str]:
 
 
 def _without_file(migrations: Sequence[Migration], theirs: Ledger, target: str | None) -> Iterator[str]:
-    naming = theirs.naming
-    known = {naming.key(migration.revision) for migration in migrations}
+    versioning = theirs.versioning
+    known = {versioning.key(migration.revision) for migration in migrations}
     for name in theirs.applied:
-        beyond = target is not None and naming.sorting(name) > naming.sorting(target)
-        if naming.key(name) not in known and not beyond:
+        beyond = target is not None and versioning.sort_key(name) > versioning.sort_key(target)
+        if versioning.key(name) not in known and not beyond:
             yield f"{name} is recorded there, but has no file here: expected <14 digits>_<name>.sql or .py for it"
 
 
 def _ambiguous(wanted: Sequence[Migration], theirs: Ledger) -> Iterator[str]:
     first: dict[str, Migration] = {}
     for migration in wanted:
-        other = first.setdefault(theirs.naming.key(migration.revision), migration)
+        other = first.setdefault(theirs.versioning.key(migration.revision), migration)
         if other is not migration and theirs.contains(migration.revision):
             yield f"{other.path} and {migration.path} are one revision there: which of the two was applied?"
 

@@ -57,10 +57,10 @@ class Comparison:
 
 def compare(migrations: Sequence[Migration], ledger: Ledger) -> tuple[Comparison, ...]:
     """Give every revision of the directory and of the ledger, oldest first."""
-    naming = ledger.naming
-    known = {naming.key(migration.revision): migration for migration in migrations}
-    edited = {naming.key(migration.revision) for migration, _ in edited_files(migrations, ledger)}
-    records = {naming.key(record.revision): record for record in ledger.records}
+    versioning = ledger.versioning
+    known = {versioning.key(migration.revision): migration for migration in migrations}
+    edited = {versioning.key(migration.revision) for migration, _ in edited_files(migrations, ledger)}
+    records = {versioning.key(record.revision): record for record in ledger.records}
 
     def standing(key: str) -> RevisionStatus:
         record = records.get(key)
@@ -77,7 +77,7 @@ def compare(migrations: Sequence[Migration], ledger: Ledger) -> tuple[Comparison
         named = migration or records[key]
         return Comparison(named.revision, standing(key), record, migration)
 
-    return tuple(row(key) for key in sorted(known.keys() | records.keys(), key=naming.sorting))
+    return tuple(row(key) for key in sorted(known.keys() | records.keys(), key=versioning.sort_key))
 
 
 class DriftKind(StrEnum):

@@ -108,21 +108,21 @@ class Ledger:
 
     records: tuple[Record, ...] = ()
     history: History = History.NAMES
-    naming: Versioning = Versioning.NAME
+    versioning: Versioning = Versioning.NAME
     remembered: tuple[str, ...] = ()
     _index: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        key = self.naming.key
+        key = self.versioning.key
         # A tool without a unique constraint (Knex) may record a name twice; it is still one revision.
         object.__setattr__(self, "_index", {key(name): place for place, name in enumerate(self.applied)})
 
     @classmethod
     def of(
-        cls, records: Iterable[Record], history: History = History.NAMES, naming: Versioning = Versioning.NAME
+        cls, records: Iterable[Record], history: History = History.NAMES, versioning: Versioning = Versioning.NAME
     ) -> Self:
         """Build the ledger from records in the dialect's order, oldest revision first."""
-        return cls(tuple(records), history, naming)
+        return cls(tuple(records), history, versioning)
 
     def remembering(self, names: Iterable[str]) -> Self:
         """Add the heads that the ledger was seen at before, where the tool itself keeps no history.
@@ -144,7 +144,7 @@ class Ledger:
     @cached_property
     def applied(self) -> tuple[str, ...]:
         """Names of the applied revisions, as far as they are known, each once, in ledger order."""
-        key = self.naming.key
+        key = self.versioning.key
         settled = (record.revision for record in self.records if record.state is State.APPLIED)
         return tuple({key(name): name for name in (*self.remembered, *settled)}.values())
 
@@ -162,7 +162,7 @@ class Ledger:
     def floor(self) -> Record | None:
         """The applied contract migration that asks most: the one with the newest `compatible_from`."""
         contracts = [(r.compatible_from, r) for r in self.records if r.state is State.APPLIED and r.compatible_from]
-        return max(contracts, key=lambda pair: self.naming.sorting(pair[0]))[1] if contracts else None
+        return max(contracts, key=lambda pair: self.versioning.sort_key(pair[0]))[1] if contracts else None
 
     @cached_property
     def _digests(self) -> tuple[str, ...]:
@@ -176,7 +176,7 @@ class Ledger:
         """Tell whether the revision of this canonical name is applied."""
         if self.history is History.NUMBER:
             return self._reaches(name)
-        return self.naming.key(name) in self._index or self._precedes(name)
+        return self.versioning.key(name) in self._index or self._precedes(name)
 
     def is_ahead_of(self, name: str) -> bool:
         """Tell whether the revision is applied and newer ones are too."""
@@ -184,7 +184,7 @@ class Ledger:
 
     def newer(self, name: str) -> int:
         """Count the applied revisions, as far as they are known, that come after this one; 0 when it is not applied."""
-        place = self._index.get(self.naming.key(name))
+        place = self._index.get(self.versioning.key(name))
         if place is None:
             return int(self.contains(name))
         if self.history is History.HEADS and place >= len(self.remembered):
@@ -219,14 +219,14 @@ class Ledger:
             return dirty
         if self.history is History.NUMBER:
             return None  # `contains` counts what is below the number that is dirty, and nothing else
-        key = self.naming.key
+        key = self.versioning.key
         place = self._index.get(key(name), -1)  # older than a baseline, if it is not recorded
         return dirty if key(dirty.revision) == key(name) or place >= self._below_dirt else None
 
     @cached_property
     def _below_dirt(self) -> int:
         """How many applied revisions come before the first dirty record."""
-        key = self.naming.key
+        key = self.versioning.key
         before = (record.revision for record in takewhile(lambda r: r.state is State.APPLIED, self.records))
         return len({*map(key, self.remembered), *map(key, before)})
 
@@ -239,7 +239,7 @@ class Ledger:
         compared only where NAME is written as the ledger identifies it, since those over file names are none over
         versions.
         """
-        place = self._index.get(self.naming.key(revision.name))
+        place = self._index.get(self.versioning.key(revision.name))
         if place is None:
             return not self.contains(revision.name)
         if revision.count is None or self.history in {History.NUMBER, History.HEADS} or self._baseline:
@@ -247,7 +247,7 @@ class Ledger:
         # What ran in some order is known as a set only: the number of all, and the digest over all of them sorted.
         executed = self.history is History.EXECUTION
         known = len(self._index) if executed else place + 1
-        if known != revision.count or self.naming.key(revision.name) != revision.name:
+        if known != revision.count or self.versioning.key(revision.name) != revision.name:
             return known < revision.count
         return (self._set_digest if executed else self._digests[place]) != revision.digest
 
@@ -257,26 +257,26 @@ class Ledger:
         It is newer than `name`, and so is its `compatible_from`. Of several, the one that asks most is given. Only the
         native ledger records contract migrations, and its order is that of the names.
         """
-        floor, sorting = self.floor, self.naming.sorting
+        floor, sort_key = self.floor, self.versioning.sort_key
         if floor is None or floor.compatible_from is None:
             return None
-        return floor if min(sorting(floor.revision), sorting(floor.compatible_from)) > sorting(name) else None
+        return floor if min(sort_key(floor.revision), sort_key(floor.compatible_from)) > sort_key(name) else None
 
     @cached_property
     def _baseline(self) -> Record | None:
         """The newest applied baseline."""
         baselines = [record for record in self.records if record.baseline and record.state is State.APPLIED]
-        return max(baselines, key=lambda record: self.naming.sorting(record.revision), default=None)
+        return max(baselines, key=lambda record: self.versioning.sort_key(record.revision), default=None)
 
     def _precedes(self, name: str) -> bool:
         """Tell whether this one is older than a baseline."""
-        baseline, sorting = self._baseline, self.naming.sorting
-        return baseline is not None and sorting(name) < sorting(baseline.revision)
+        baseline, sort_key = self._baseline, self.versioning.sort_key
+        return baseline is not None and sort_key(name) < sort_key(baseline.revision)
 
     def _reaches(self, name: str) -> bool:
         """Tell whether the one number that is recorded is at least this one; a dirty one counts for those below it."""
-        wanted, _ = self.naming.sorting(name)
+        wanted, _ = self.versioning.sort_key(name)
         if not wanted:
-            return self.naming.key(name) in self._index
-        tops = ((self.naming.sorting(record.revision)[0], record.state) for record in self.records)
+            return self.versioning.key(name) in self._index
+        tops = ((self.versioning.sort_key(record.revision)[0], record.state) for record in self.records)
         return any(wanted <= top if state is State.APPLIED else wanted < top for top, state in tops)

@@ -48,7 +48,7 @@ class Versioning(StrEnum):
                 stamp = re.match(_TIMESTAMP, name)
                 return (stamp["first"] or stamp["last"]) if stamp else name
 
-    def sorting(self, name: str) -> tuple[tuple[int, ...], str]:
+    def sort_key(self, name: str) -> tuple[tuple[int, ...], str]:
         """Give what the tool sorts by: numbers where the key is made of them, after names that have none."""
         key = self.key(name)
         if self in {Versioning.NAME, Versioning.PREFIX} or not re.match(_NUMBERS, key):

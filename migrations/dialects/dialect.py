@@ -96,7 +96,7 @@ class Dialect:
     beside: frozenset[str] = frozenset()
     apart: frozenset[str] = frozenset()
     history: History = History.NAMES
-    naming: Versioning = Versioning.NAME
+    versioning: Versioning = Versioning.NAME
     keys: Callable[[LedgerTable], Sequence[int]] = lambda _place: ()
     row_lock: LockTable | None = None
 
@@ -139,8 +139,8 @@ class Dialect:
     def ledger_of(self, records: Iterable[Record]) -> Ledger:
         """Make a ledger of records; their order counts only where it is not that of their names."""
         if self.history is History.NAMES:
-            records = sorted(records, key=lambda record: self.naming.sorting(record.revision))
-        return Ledger.of(records, self.history, self.naming)
+            records = sorted(records, key=lambda record: self.versioning.sort_key(record.revision))
+        return Ledger.of(records, self.history, self.versioning)
 
     def declare(self, names: Sequence[str]) -> Revision:
         """Give the revision that an image with these migrations expects, as this kind of ledger can confirm it.
@@ -152,10 +152,10 @@ class Dialect:
         Raises:
             RevisionError: There is none.
         """
-        keys = list(dict.fromkeys(self.naming.key(canonical(name)) for name in names))
+        keys = list(dict.fromkeys(self.versioning.key(canonical(name)) for name in names))
         match self.history:
             case History.NAMES:
-                return declare(sorted(keys, key=self.naming.sorting))
+                return declare(sorted(keys, key=self.versioning.sort_key))
             case History.EXECUTION:
                 return Revision(declare(keys).name, len(keys), digest_of(sorted(keys)))
             case History.NUMBER | History.HEADS:

@@ -31,7 +31,7 @@ RAILS = Dialect(
     without=frozenset({"dirty", "inserted_at"}),
     beside=frozenset({"ar_internal_metadata"}),
     record=_rails,
-    naming=Versioning.VERSION,
+    versioning=Versioning.VERSION,
     keys=lambda place: _salted(_RAILS_SALT, place),  # ActiveRecord::Migrator::MIGRATOR_SALT
 )
 
@@ -45,7 +45,7 @@ ECTO = Dialect(
     table="schema_migrations",
     columns=frozenset({"version", "inserted_at"}),
     record=_ecto,
-    naming=Versioning.VERSION,
+    versioning=Versioning.VERSION,
 )
 
 
@@ -63,7 +63,7 @@ SQLX = Dialect(
     table="_sqlx_migrations",
     columns=frozenset({"version", "description", "installed_on", "success", "checksum", "execution_time"}),
     record=_sqlx,
-    naming=Versioning.VERSION,
+    versioning=Versioning.VERSION,
     keys=lambda place: _salted(_SQLX_SALT, place),  # its command line takes none, its library does
 )
 

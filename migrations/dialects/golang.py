@@ -36,7 +36,7 @@ GOLANG_MIGRATE = Dialect(
     columns=frozenset({"version", "dirty"}),
     record=_number,
     history=History.NUMBER,
-    naming=Versioning.VERSION,
+    versioning=Versioning.VERSION,
     keys=_golang_migrate_keys,
 )
 
@@ -50,7 +50,7 @@ GOOSE = Dialect(
     table="goose_db_version",
     columns=frozenset({"id", "version_id", "is_applied", "tstamp"}),
     record=_goose,
-    naming=Versioning.VERSION,
+    versioning=Versioning.VERSION,
     keys=lambda _place: (4097083626,),  # goose's lock.DefaultLockID, for those who ask for a lock
 )
 
@@ -66,7 +66,7 @@ DBMATE = Dialect(
     without=frozenset({"dirty", "inserted_at"}),
     apart=frozenset({"ar_internal_metadata"}),
     record=_dbmate,
-    naming=Versioning.VERSION,
+    versioning=Versioning.VERSION,
 )
 
 
@@ -87,7 +87,7 @@ ATLAS = Dialect(
     table="atlas_schema_revisions",
     columns=frozenset({"version", "type", "applied", "total", "executed_at", "error", "hash", "operator_version"}),
     record=_atlas,
-    naming=Versioning.PREFIX,
+    versioning=Versioning.PREFIX,
     keys=lambda _place: (0xA02049D8,),  # FNV-1 over `atlas_migrate_execute`
 )
 

@@ -54,7 +54,7 @@ TYPEORM = Dialect(
     table="migrations",
     columns=frozenset({"id", "timestamp", "name"}),
     record=_named,
-    naming=Versioning.TIMESTAMP,
+    versioning=Versioning.TIMESTAMP,
 )
 
 
@@ -68,7 +68,7 @@ DRIZZLE = Dialect(
     table="__drizzle_migrations",
     columns=frozenset({"hash", "created_at"}),
     record=_drizzle,
-    naming=Versioning.VERSION,
+    versioning=Versioning.VERSION,
 )
 
 

@@ -46,7 +46,7 @@ FLYWAY = Dialect(
     table="flyway_schema_history",
     columns=frozenset({"installed_rank", "version", "description", "type", "script", "installed_on", "success"}),
     record=_flyway,
-    naming=Versioning.DOTTED,
+    versioning=Versioning.DOTTED,
     keys=_flyway_keys,
 )
 

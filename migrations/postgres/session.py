@@ -170,7 +170,7 @@ class Session:
             self.terminate()  # the server rolls back what a lost session began
 
     @asynccontextmanager
-    async def reading(self, limit: float = 1.0) -> AsyncIterator[None]:
+    async def read_only(self, limit: float = 1.0) -> AsyncIterator[None]:
         """Give the block one consistent, read-only view, with a limit in seconds on every statement and lock."""
         await self.execute(bind(_SQL["read_only"], limit=str(round(limit * 1000))))
         try:

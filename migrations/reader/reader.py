@@ -71,7 +71,7 @@ class LedgerReader:
             DatabaseError: As `failures` says.
             LedgerUnreadable: The table is none of the dialect's, or a row holds what the dialect never writes.
         """
-        async with self._session.reading(limit):
+        async with self._session.read_only(limit):
             try:
                 if self._location is None or not self._location.exists:
                     return await self._first()
@@ -122,7 +122,7 @@ async def locate_ledger(session: Session, source: LedgerSource, *, limit: float 
         DatabaseError: As `failures` says.
         LedgerUnreadable: The table is none of the dialect's, or more than one dialect's ledger is there.
     """
-    async with session.reading(limit):
+    async with session.read_only(limit):
         return await _locate(session, source)
 
 

@@ -94,7 +94,7 @@ class LedgerWatcher:
         self._jitter = jitter
         self._pace = pace
         self._name = application_name
-        self._reading = LedgerSnapshot(fault=Fault.UNREAD)
+        self._snapshot = LedgerSnapshot(fault=Fault.UNREAD)
         self._urgent = False
         self._wake = asyncio.Event()
         self._wishes: list[asyncio.Future[None]] = []
@@ -102,9 +102,9 @@ class LedgerWatcher:
         self._idle = pace.idle
 
     @property
-    def reading(self) -> LedgerSnapshot:
+    def snapshot(self) -> LedgerSnapshot:
         """What is known now."""
-        return self._reading
+        return self._snapshot
 
     @property
     def urgent(self) -> bool:
@@ -120,8 +120,8 @@ class LedgerWatcher:
 
     def seed(self, ledger: Ledger, observed_at: datetime | None = None) -> None:
         """Start from what was last known before a restart; without effect once a ledger is known."""
-        if self._reading.ledger is None:
-            self._reading = replace(self._reading, ledger=ledger, observed_at=observed_at)
+        if self._snapshot.ledger is None:
+            self._snapshot = replace(self._snapshot, ledger=ledger, observed_at=observed_at)
 
     async def fresh(self, within: float) -> LedgerSnapshot:
         """Give a reading that began after this call; everybody who waits at once shares one.
@@ -131,14 +131,14 @@ class LedgerWatcher:
         Args:
             within: Seconds to wait at most; then the current reading is given as it is.
         """
-        if self._reading.fault in {None, Fault.UNREAD}:
+        if self._snapshot.fault in {None, Fault.UNREAD}:
             wish = asyncio.get_running_loop().create_future()
             self._wishes.append(wish)
             self._wake.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(within):
                     await wish
-        return self._reading
+        return self._snapshot
 
     async def run(self) -> None:
         """Watch until cancelled; whatever fails becomes a fault of the reading and is tried again."""
@@ -180,11 +180,11 @@ class LedgerWatcher:
             raise
         self._failures = 0
         self._on_read(clock() - began)
-        self._change(LedgerSnapshot(ledger, self._now(), run=self._reading.run))
+        self._change(LedgerSnapshot(ledger, self._now(), run=self._snapshot.run))
         _grant(granted)
         # After the answer that others wait for: who migrates is only told, and decides nothing.
         run = await self._bounded(session, self._running(session, reader, ledger))
-        self._change(replace(self._reading, run=run))
+        self._change(replace(self._snapshot, run=run))
 
     async def _running(self, session: Session, reader: LedgerReader, ledger: Ledger) -> ActiveMigration | None:
         if reader.location is None or not (self._urgent or ledger.dirty):
@@ -210,21 +210,21 @@ class LedgerWatcher:
 
     def _fail(self, error: DatabaseError | LedgerUnreadable) -> None:
         fault = _fault(error)
-        if fault is not self._reading.fault:
+        if fault is not self._snapshot.fault:
             self._on_fault(fault, str(error))
         detail = str(error) if isinstance(error, LedgerUnreadable) else ""
-        self._change(replace(self._reading, fault=fault, detail=detail, run=None))
+        self._change(replace(self._snapshot, fault=fault, detail=detail, run=None))
         granted, self._wishes = self._wishes, []
         _grant(granted)
 
-    def _change(self, reading: LedgerSnapshot) -> None:
-        known = self._reading
-        if reading.ledger == known.ledger:
-            reading = replace(reading, ledger=known.ledger)  # keeps what that one has already computed
-        self._reading = reading
-        if replace(reading, observed_at=known.observed_at) != known:
+    def _change(self, snapshot: LedgerSnapshot) -> None:
+        known = self._snapshot
+        if snapshot.ledger == known.ledger:
+            snapshot = replace(snapshot, ledger=known.ledger)  # keeps what that one has already computed
+        self._snapshot = snapshot
+        if replace(snapshot, observed_at=known.observed_at) != known:
             self._idle = self._pace.idle
-            self._on_change(reading)
+            self._on_change(snapshot)
 
     def _backoff(self) -> float:
         slowest = self._pace.idle if self._urgent else self._pace.retry_slowest

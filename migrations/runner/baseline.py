@@ -26,7 +26,7 @@ READING = 30.0
 """Seconds that reading a ledger may take; whoever changes one had better wait for a busy server than fail."""
 
 
-async def baseline(job: RunOptions, report: Reporter) -> BaselinePlan | Refusal | LockTimeout:
+async def baseline(run: RunOptions, report: Reporter) -> BaselinePlan | Refusal | LockTimeout:
     """Record every revision up to the job's target as applied, in one transaction, without running it.
 
     Raises:
@@ -34,20 +34,20 @@ async def baseline(job: RunOptions, report: Reporter) -> BaselinePlan | Refusal 
     """
 
     async def work(session: Session) -> BaselinePlan | Refusal:
-        decision = plan_baseline(job.migrations, await read_ledger(session, job.source), job.target)
+        decision = plan_baseline(run.migrations, await read_ledger(session, run.source), run.target)
         if isinstance(decision, BaselinePlan) and decision.steps:
-            book = ledger_writer(job, batch=0)
+            writer = ledger_writer(run, batch=0)
             async with session.transaction():
-                await prepare(session, book)
+                await prepare(session, writer)
                 for m in decision.steps:
-                    row = (m.revision, m.checksum, book.applied_by, m.compatible_from)
-                    await session.rows(book.sql("baseline"), *row)
+                    row = (m.revision, m.checksum, writer.applied_by, m.compatible_from)
+                    await session.rows(writer.sql("baseline"), *row)
         return decision
 
-    return await run_under_lock(job, report, work)
+    return await run_under_lock(run, report, work)
 
 
-async def adopt(job: RunOptions, theirs: LedgerSource, report: Reporter) -> AdoptionPlan | Mismatch | LockTimeout:
+async def adopt(run: RunOptions, theirs: LedgerSource, report: Reporter) -> AdoptionPlan | Mismatch | LockTimeout:
     """Take over what another tool's ledger says, in one transaction; neither tool may be at work meanwhile.
 
     Args:
@@ -78,31 +78,31 @@ async def adopt(job: RunOptions, theirs: LedgerSource, report: Reporter) -> Adop
                 if held:
                     return await take_over(session)
             holder, waited = await advisory_lock.find_holder(session, key), clock() - began
-            if waited >= job.lock_timeout:
+            if waited >= run.lock_wait_timeout:
                 return LockTimeout(holder)
             report.waiting(holder, waited)
             await asyncio.sleep(LONGEST_PAUSE)
 
     async def take_over(session: Session) -> AdoptionPlan | Mismatch:
         ours, ledger = (
-            await read_ledger(session, job.source, limit=READING),
+            await read_ledger(session, run.source, limit=READING),
             await read_ledger(session, theirs, limit=READING),
         )
-        decision = plan_adoption(job.migrations, ours, ledger, job.target)
+        decision = plan_adoption(run.migrations, ours, ledger, run.target)
         if isinstance(decision, AdoptionPlan) and decision.steps:
-            await _record(session, ledger_writer(job, batch=0), decision)
+            await _record(session, ledger_writer(run, batch=0), decision)
         return decision
 
-    return await run_under_lock(job, report, work)
+    return await run_under_lock(run, report, work)
 
 
-async def _record(session: Session, book: LedgerWriter, adoption: AdoptionPlan) -> None:
+async def _record(session: Session, writer: LedgerWriter, adoption: AdoptionPlan) -> None:
     rows = [
         (m.revision, m.checksum, m.compatible_from, record and record.finished_at, record and record.applied_by)
         for m, record in adoption.steps
     ]
     names, sums, oldest, times, authors = map(list, zip(*rows, strict=True))
-    statement = bind(_SQL["adopt"], table=quoted(book.schema, book.table))
+    statement = bind(_SQL["adopt"], table=quoted(writer.schema, writer.table))
     async with session.transaction():
-        await prepare(session, book)
-        await session.rows(statement, names, sums, oldest, times, [author or book.applied_by for author in authors])
+        await prepare(session, writer)
+        await session.rows(statement, names, sums, oldest, times, [author or writer.applied_by for author in authors])

@@ -23,7 +23,7 @@ _TIMEOUT = 3.0  # seconds to connect
 
 @asynccontextmanager
 async def report_blockers(
-    address: Address, pid: int, lock_timeout: float, running: Callable[[], str | None], say: InfoCallback
+    address: Address, pid: int, lock_timeout: float, running: Callable[[], str | None], info: InfoCallback
 ) -> AsyncIterator[None]:
     """Tell, while the block runs, who holds the lock that the backend waits for.
 
@@ -35,7 +35,7 @@ async def report_blockers(
         say: Told once for each blocker and lock.
     """
     pause = min(lock_timeout / 3 or _SLOWEST, _SLOWEST)
-    task = asyncio.create_task(_look(address, pid, pause, running, say))
+    task = asyncio.create_task(_look(address, pid, pause, running, info))
     try:
         yield
     finally:
@@ -44,7 +44,9 @@ async def report_blockers(
             await task
 
 
-async def _look(address: Address, pid: int, pause: float, running: Callable[[], str | None], say: InfoCallback) -> None:
+async def _look(
+    address: Address, pid: int, pause: float, running: Callable[[], str | None], info: InfoCallback
+) -> None:
     """Look from time to time; who blocks is worth a message, and that nobody could look is not worth a failure."""
     with suppress(DatabaseError):
         await _until_long(pause, running)
@@ -56,7 +58,7 @@ async def _look(address: Address, pid: int, pause: float, running: Callable[[], 
                     sight = (running(), row["target"], row["pid"])
                     if sight not in said:
                         said.add(sight)
-                        _tell(row, running(), say)
+                        _tell(row, running(), info)
                 await asyncio.sleep(pause)
         finally:
             session.terminate()
@@ -73,14 +75,14 @@ async def _until_long(pause: float, running: Callable[[], str | None]) -> None:
         await asyncio.sleep(pause)
 
 
-def _tell(row: Mapping[str, object], revision: str | None, say: InfoCallback) -> None:
+def _tell(row: Mapping[str, object], revision: str | None, info: InfoCallback) -> None:
     who = f"pid {row['pid']}" + (f", {row['application_name']}" if row["application_name"] else "")
     since = f", in a transaction for {row['seconds']:.0f} s" if row["seconds"] is not None else ""
     state = f", {row['state']}" if row["state"] else ""
     query = " ".join(str(row["query"] or "").split())
     text = f"{revision} waits for a lock on {row['target']} ({row['mode']}), held by {who}{since}{state}"
     text += f": {query}" if query else ""
-    say(
+    info(
         "blocked",
         text,
         revision=revision,

@@ -30,7 +30,7 @@ class Undone:
 
 
 async def down(
-    job: RunOptions, report: Reporter, *, count: int | None = None, target: str | None = None
+    run: RunOptions, report: Reporter, *, count: int | None = None, target: str | None = None
 ) -> Undone | Refusal | Failed | LockTimeout:
     """Undo the last batch, or the newest `count` revisions, or all after `target`; newest first, under the lock.
 
@@ -41,26 +41,26 @@ async def down(
     """
 
     async def work(session: Session) -> Undone | Refusal | Failed:
-        decision = plan_down(job.migrations, await read_ledger(session, job.source), steps=count, target=target)
+        decision = plan_down(run.migrations, await read_ledger(session, run.source), steps=count, target=target)
         if isinstance(decision, Refusal):
             return decision
-        return await _undo(job, session, decision, report)
+        return await _undo(run, session, decision, report)
 
-    return await run_under_lock(job, report, work)
+    return await run_under_lock(run, report, work)
 
 
-async def _undo(job: RunOptions, session: Session, undo: DownPlan, report: Reporter) -> Undone | Failed:
+async def _undo(run: RunOptions, session: Session, undo: DownPlan, report: Reporter) -> Undone | Failed:
     _announce(undo, report)
-    book = ledger_writer(job, batch=0)
+    writer = ledger_writer(run, batch=0)
     total = len(undo.steps)
     for number, (migration, script) in enumerate(undo.steps, start=1):
         report.starting(migration, number, total)
         try:
-            milliseconds = await executor.undo_migration(session, book, migration, script, report.say)
+            milliseconds = await executor.undo_migration(session, writer, migration, script, report.info)
         except MigrationFailed as error:
             return Failed(migration, str(error))
         text = f"undid {migration.revision} in {milliseconds} ms ({number} of {total})"
-        report.say("undone", text, revision=migration.revision, duration_ms=milliseconds, number=number, total=total)
+        report.info("undone", text, revision=migration.revision, duration_ms=milliseconds, number=number, total=total)
     return Undone(undo)
 
 
@@ -72,4 +72,4 @@ def _announce(undo: DownPlan, report: Reporter) -> None:
             if migration.compatible_from
             else ""
         )
-        report.say("will_undo", f"will undo {migration.revision}{contract}", revision=migration.revision)
+        report.info("will_undo", f"will undo {migration.revision}{contract}", revision=migration.revision)

@@ -49,9 +49,9 @@ _LAST_WORD = 1.0  # seconds to write down why a run ends
 
 async def apply_migration(
     session: Session,
-    book: LedgerWriter,
+    writer: LedgerWriter,
     migration: Migration,
-    say: InfoCallback = discard,
+    info: InfoCallback = discard,
     stopped: ResumePoint | None = None,
 ) -> int:
     """Apply one migration and record it.
@@ -70,39 +70,39 @@ async def apply_migration(
         StepFailed: It failed.
         DatabaseError: The connection was lost, or the ledger cannot be written.
     """
-    task = Section(migration, migration.up, "up")
+    section = Section(migration, migration.up, "up")
     started = time.monotonic()
     if migration.up.transactional:
-        await transactional.run_section(session, book, task, book.entry("record", session, migration), say)
+        await transactional.run_section(session, writer, section, writer.entry("record", session, migration), info)
         return _since(started)
     if migration.up.sql is None:
-        function = transactional.load_section_function(task)
-        await session.rows(book.entry("begin", session, migration), None)
-        async with _failure_recorded(session, book, migration):
-            await session.execute(transactional.name_session(book, task))
-            await transactional.call_function(session, task, function)
+        function = transactional.load_section_function(section)
+        await session.rows(writer.entry("begin", session, migration), None)
+        async with _failure_recorded(session, writer, migration):
+            await session.execute(transactional.name_session(writer, section))
+            await transactional.call_function(session, section, function)
             if session.in_transaction:
-                raise task.left_open()
+                raise section.left_open()
         await session.restore()
     else:
-        pieces = non_transactional.split_section(task)
+        statements = non_transactional.split_section(section)
         if stopped is None:
-            await session.rows(book.entry("begin", session, migration), len(pieces))
+            await session.rows(writer.entry("begin", session, migration), len(statements))
         else:
-            await session.execute(book.entry("resume", session, migration))
+            await session.execute(writer.entry("resume", session, migration))
         try:
-            async with _failure_recorded(session, book, migration):
+            async with _failure_recorded(session, writer, migration):
                 await non_transactional.run_statements(
-                    session, book, task, pieces, say, done=stopped.done if stopped else 0
+                    session, writer, section, statements, info, done=stopped.done if stopped else 0
                 )
         except MigrationFailed as error:
             raise MigrationFailed(f"{error}{_GOES_ON.format(revision=migration.revision)}") from error
-    await session.rows(book.sql("finish"), migration.revision, State.APPLIED, None)
+    await session.rows(writer.sql("finish"), migration.revision, State.APPLIED, None)
     return _since(started)
 
 
 async def undo_migration(
-    session: Session, book: LedgerWriter, migration: Migration, down: SectionBody, say: InfoCallback = discard
+    session: Session, writer: LedgerWriter, migration: Migration, down: SectionBody, info: InfoCallback = discard
 ) -> int:
     """Undo one migration and take it off the ledger.
 
@@ -116,29 +116,29 @@ async def undo_migration(
         StepFailed: It failed.
         DatabaseError: The connection was lost, or the ledger cannot be written.
     """
-    task = Section(migration, down, "down")
+    section = Section(migration, down, "down")
     started = time.monotonic()
     if down.transactional:
-        await transactional.run_section(session, book, task, book.entry("unrecord", session, migration), say)
+        await transactional.run_section(session, writer, section, writer.entry("unrecord", session, migration), info)
         return _since(started)
-    function = transactional.load_section_function(task) if down.sql is None else None
-    pieces = () if function else non_transactional.split_section(task)
-    await session.rows(book.sql("begin_undo"), migration.revision, book.applied_by, UNDOING)
-    async with _failure_recorded(session, book, migration, f"{UNDOING}: "):
+    function = transactional.load_section_function(section) if down.sql is None else None
+    statements = () if function else non_transactional.split_section(section)
+    await session.rows(writer.sql("begin_undo"), migration.revision, writer.applied_by, UNDOING)
+    async with _failure_recorded(session, writer, migration, f"{UNDOING}: "):
         if function is None:
-            await non_transactional.run_statements(session, book, task, pieces, say, recorded=False)
+            await non_transactional.run_statements(session, writer, section, statements, info, recorded=False)
         else:
-            await transactional.call_function(session, task, function)
+            await transactional.call_function(session, section, function)
             if session.in_transaction:
-                raise task.left_open()
+                raise section.left_open()
             await session.restore()
-    await session.rows(book.sql("remove"), migration.revision)
+    await session.rows(writer.sql("remove"), migration.revision)
     return _since(started)
 
 
 @asynccontextmanager
 async def _failure_recorded(
-    session: Session, book: LedgerWriter, migration: Migration, prefix: str = ""
+    session: Session, writer: LedgerWriter, migration: Migration, prefix: str = ""
 ) -> AsyncIterator[None]:
     """Record `failed` and why when the block raises."""
     try:
@@ -150,7 +150,7 @@ async def _failure_recorded(
             async with asyncio.timeout(_LAST_WORD):
                 await session.abandon()
                 await session.execute("reset role")
-                await session.rows(book.sql("finish"), migration.revision, State.FAILED, prefix + reason)
+                await session.rows(writer.sql("finish"), migration.revision, State.FAILED, prefix + reason)
         raise
 
 
@@ -158,7 +158,7 @@ def _since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
 
 
-async def apply_pending(job: RunOptions, events: Reporter, connected: Session, progress: RunProgress) -> Outcome:
+async def apply_pending(run: RunOptions, events: Reporter, connected: Session, progress: RunProgress) -> Outcome:
     """Decide again, now that nobody else can change the ledger, and carry it out.
 
     Args:
@@ -170,24 +170,24 @@ async def apply_pending(job: RunOptions, events: Reporter, connected: Session, p
     Raises:
         DatabaseError: The connection was lost; what was being applied is not in `progress`.
     """
-    decision, stopped = await _decide(job, events, connected)
+    decision, stopped = await _decide(run, events, connected)
     if isinstance(decision, Refusal):
         return decision
     progress.batch = progress.batch or decision.batch
-    book = ledger_writer(job, progress.batch)
+    writer = ledger_writer(run, progress.batch)
     if decision.steps:
-        await prepare(connected, book)
+        await prepare(connected, writer)
     progress.total = len(progress.applied) + len(decision.steps)
 
     def running() -> str | None:
         return progress.running.revision if progress.running else None
 
-    limit = job.limits.lock_timeout
-    async with blockers.report_blockers(job.source.address, connected.locked_by or 0, limit, running, events.say):
+    limit = run.limits.lock_timeout
+    async with blockers.report_blockers(run.source.address, connected.locked_by or 0, limit, running, events.info):
         for migration in decision.steps:
             here = stopped if stopped and stopped.revision == migration.revision else None
             try:
-                await _step(events, connected, book, migration, here, progress)
+                await _step(events, connected, writer, migration, here, progress)
             except MigrationFailed as error:
                 return Failed(migration, str(error))
     return Done(replace(decision, steps=tuple(progress.applied)))
@@ -196,7 +196,7 @@ async def apply_pending(job: RunOptions, events: Reporter, connected: Session, p
 async def _step(
     events: Reporter,
     connected: Session,
-    book: LedgerWriter,
+    writer: LedgerWriter,
     migration: Migration,
     stopped: ResumePoint | None,
     progress: RunProgress,
@@ -204,30 +204,30 @@ async def _step(
     number = len(progress.applied) + 1
     progress.running = migration
     events.starting(migration, number, progress.total)
-    milliseconds = await apply_migration(connected, book, migration, events.say, stopped)
+    milliseconds = await apply_migration(connected, writer, migration, events.info, stopped)
     progress.running = None
     progress.applied.append(migration)
     events.applied(migration, milliseconds, number, progress.total)
 
 
-async def _decide(job: RunOptions, events: Reporter, connected: Session) -> tuple[UpPlan | Refusal, ResumePoint | None]:
+async def _decide(run: RunOptions, events: Reporter, connected: Session) -> tuple[UpPlan | Refusal, ResumePoint | None]:
     """Decide; what is dirty counts as pending when it can go on where it stopped."""
-    ledger = await read_ledger(connected, job.source, limit=READ_TIMEOUT)
-    decision = plan_run(job, ledger)
+    ledger = await read_ledger(connected, run.source, limit=READ_TIMEOUT)
+    decision = plan_run(run, ledger)
     dirty = ledger.dirty
     if isinstance(decision, UpPlan) or not decision.dirty or dirty is None:
         return decision, None
-    migration = next((m for m in job.migrations if m.revision == dirty.revision), None)
+    migration = next((m for m in run.migrations if m.revision == dirty.revision), None)
     if migration is None:
         return decision, None
-    book = ledger_writer(job, 0)
-    await prepare(connected, book)
-    stopped = await find_resume_point(connected, book, migration, dirty)
+    writer = ledger_writer(run, 0)
+    await prepare(connected, writer)
+    stopped = await find_resume_point(connected, writer, migration, dirty)
     if isinstance(stopped, str):
         (obstacle, text), *others = decision.obstacles
         return Refusal(((obstacle, f"{text}. Why it does not go on by itself: {stopped}"), *others)), None
     how = f"goes on after {stopped.done} statements that are done"
-    events.say(
+    events.info(
         "resuming", f"{migration.revision} was stopped; it {how}", revision=migration.revision, done=stopped.done
     )
-    return plan_run(job, Ledger.of(record for record in ledger.records if record is not dirty)), stopped
+    return plan_run(run, Ledger.of(record for record in ledger.records if record is not dirty)), stopped

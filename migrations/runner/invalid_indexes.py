@@ -36,7 +36,7 @@ async def drop_invalid_indexes(session: Session, work: IndexOperation) -> list[s
     return names
 
 
-async def has_completed(session: Session, piece: Statement) -> bool | None:
+async def has_completed(session: Session, statement: Statement) -> bool | None:
     """Tell whether a statement that began has come to its end, by what it was to bring about.
 
     Returns:
@@ -45,9 +45,9 @@ async def has_completed(session: Session, piece: Statement) -> bool | None:
     Raises:
         DatabaseError: As `database` says.
     """
-    if piece.repeatable:
+    if statement.repeatable:
         return False
-    index = piece.index
+    index = statement.index
     if index is None or index.name is None or index.work not in {IndexAction.CREATE, IndexAction.DROP}:
         return None
     rows = await session.rows(_SQL["standing"], quoted(index.schema, index.name))

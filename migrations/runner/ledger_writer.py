@@ -64,19 +64,19 @@ class LedgerWriter:
         return f"{self.table}.revision"
 
 
-async def prepare(session: Session, book: LedgerWriter) -> None:
+async def prepare(session: Session, writer: LedgerWriter) -> None:
     """Create the ledger's table where it is missing, and what it lacks; to be called under the lock."""
-    name = quoted(book.schema, book.table)
+    name = quoted(writer.schema, writer.table)
     if not await session.exists(name):
-        if not await session.schema_exists(quoted(book.schema)):
-            await session.execute(book.sql("create_schema"))
-        await session.execute(book.sql("create"))
-    elif not await session.value(book.sql("extended"), name):
-        await session.execute(book.sql("extend"))
+        if not await session.schema_exists(quoted(writer.schema)):
+            await session.execute(writer.sql("create_schema"))
+        await session.execute(writer.sql("create"))
+    elif not await session.value(writer.sql("extended"), name):
+        await session.execute(writer.sql("extend"))
 
 
-def ledger_writer(job: RunOptions, batch: int) -> LedgerWriter:
+def ledger_writer(run: RunOptions, batch: int) -> LedgerWriter:
     """Say where and as what a run writes."""
-    dialect = job.source.dialect
-    schema, table = job.source.schema or dialect.schema or "public", job.source.table or dialect.table
-    return LedgerWriter(schema, table, batch, job.applied_by, job.limits)
+    dialect = run.source.dialect
+    schema, table = run.source.schema or dialect.schema or "public", run.source.table or dialect.table
+    return LedgerWriter(schema, table, batch, run.applied_by, run.limits)

@@ -47,7 +47,7 @@ Result = TypeVar("Result")
 
 
 async def run_under_lock(
-    job: RunOptions,
+    run: RunOptions,
     events: Reporter,
     work: Callable[[Session], Awaitable[Result]],
     settled: Callable[[Session], Awaitable[Result | None]] | None = None,
@@ -68,10 +68,10 @@ async def run_under_lock(
     clock = asyncio.get_running_loop().time
     began = clock()
     pauses = Backoff(random.random, FIRST_PAUSE, LONGEST_PAUSE)
-    number = advisory_lock.lock_key(job.relation)
+    number = advisory_lock.lock_key(run.relation)
     writable = False
     while True:
-        async with open_session(job, writable=writable) as connected:
+        async with open_session(run, writable=writable) as connected:
             if settled is not None and (result := await settled(connected)) is not None:
                 return result
             pid, read_only = await connected.identity()
@@ -79,23 +79,23 @@ async def run_under_lock(
                 writable = True  # a standby can tell that there is nothing to do, and nothing else
                 continue
             if read_only:
-                raise NotReady(f"{job.source.address} takes no writes: it is a standby, or read-only")
-            await refuse_transaction_mode(connected, job.source.address, pid)
+                raise NotReady(f"{run.source.address} takes no writes: it is a standby, or read-only")
+            await refuse_transaction_mode(connected, run.source.address, pid)
             async with advisory_lock.try_lock(connected, number) as held:
                 if held:
                     connected.locked_by = pid
-                    await connected.configure(SETTINGS | job.limits.settings)
+                    await connected.configure(SETTINGS | run.limits.settings)
                     return await work(connected)
             holder = await advisory_lock.find_holder(connected, number)
         waited = clock() - began
-        if waited >= job.lock_timeout:
+        if waited >= run.lock_wait_timeout:
             return LockTimeout(holder)
         events.waiting(holder, waited)
         await asyncio.sleep(pauses.next())
 
 
 @asynccontextmanager
-async def open_session(job: RunOptions, *, writable: bool = False) -> AsyncIterator[Session]:
+async def open_session(run: RunOptions, *, writable: bool = False) -> AsyncIterator[Session]:
     """Connect, trying again until `connect_timeout` while nobody answers or the server takes no session yet.
 
     Args:
@@ -106,21 +106,21 @@ async def open_session(job: RunOptions, *, writable: bool = False) -> AsyncItera
         DatabaseError: The database cannot be reached in time, or not used.
     """
     clock = asyncio.get_running_loop().time
-    deadline = clock() + job.connect_timeout
+    deadline = clock() + run.connect_timeout
     pauses = Backoff(random.random, FIRST_PAUSE, LONGEST_PAUSE)
     while True:
         try:
             connected = await connect(
-                job.source.address,
+                run.source.address,
                 timeout=max(0.1, deadline - clock()),
-                application_name=advisory_lock.application_name(job.applied_by),
+                application_name=advisory_lock.application_name(run.applied_by),
                 writable=writable,
             )
             break
         except Unreachable as error:
             pause = pauses.next()
             if clock() + pause >= deadline:
-                raise type(error)(f"{error} (tried for {job.connect_timeout:g} s)") from error
+                raise type(error)(f"{error} (tried for {run.connect_timeout:g} s)") from error
             await asyncio.sleep(pause)
     try:
         yield connected

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SQL = load("psql_script")
 
 
-def render(plan: UpPlan, book: LedgerWriter, relation: str) -> str:
+def render(plan: UpPlan, writer: LedgerWriter, relation: str) -> str:
     """Give the whole script; empty when there is nothing to do.
 
     Args:
@@ -30,14 +30,14 @@ def render(plan: UpPlan, book: LedgerWriter, relation: str) -> str:
     """
     if not plan.steps:
         return ""
-    ledger = [book.sql("create_schema")] if book.schema != "public" else []
-    ledger.append(book.sql("create"))
+    ledger = [writer.sql("create_schema")] if writer.schema != "public" else []
+    ledger.append(writer.sql("create"))
     parts = ["\n".join(("-- the ledger, where it is missing", *(f"{statement};" for statement in ledger)))]
-    parts += ["\n".join(_migration(migration, book, relation)) for migration in plan.steps]
+    parts += ["\n".join(_migration(migration, writer, relation)) for migration in plan.steps]
     return "\n\n".join(parts)
 
 
-def _migration(migration: Migration, book: LedgerWriter, relation: str) -> Iterator[str]:
+def _migration(migration: Migration, writer: LedgerWriter, relation: str) -> Iterator[str]:
     up = migration.up
     if up.sql is None:
         yield f"-- {migration.path} is Python, which is no SQL: `ledgergate migrate up` runs it"
@@ -45,24 +45,24 @@ def _migration(migration: Migration, book: LedgerWriter, relation: str) -> Itera
         yield f"-- {migration.path}"
         yield "begin;"
         yield _terminated(up.sql)
-        yield _row("insert", migration, book, relation, State.APPLIED)
+        yield _row("insert", migration, writer, relation, State.APPLIED)
         yield "commit;"
     else:
         yield f"-- {migration.path}, outside a transaction"
-        yield _row("insert", migration, book, relation, State.RUNNING)
+        yield _row("insert", migration, writer, relation, State.RUNNING)
         yield _terminated(up.sql)
-        yield _row("finish", migration, book, relation, State.APPLIED)
+        yield _row("finish", migration, writer, relation, State.APPLIED)
 
 
-def _row(name: str, migration: Migration, book: LedgerWriter, relation: str, state: State) -> str:
+def _row(name: str, migration: Migration, writer: LedgerWriter, relation: str, state: State) -> str:
     return bind(
         _SQL[name],
         table=relation,
         revision=literal(migration.revision),
         checksum=literal(migration.checksum),
-        batch=str(book.batch),
+        batch=str(writer.batch),
         state=literal(state.value),
-        applied_by=literal(book.applied_by),
+        applied_by=literal(writer.applied_by),
         compatible_from=literal(migration.compatible_from),
     )
 

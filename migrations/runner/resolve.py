@@ -9,12 +9,11 @@ from migrations.core.ledger import State
 from migrations.reader.reader import read_ledger
 from migrations.runner.ledger_writer import ledger_writer
 from migrations.runner.locked_session import run_under_lock
-from migrations.runner.run import LockTimeout
 
 if TYPE_CHECKING:
     from migrations.core.ledger import Ledger, Record
     from migrations.postgres.session import Session
-    from migrations.runner.run import Reporter, RunOptions
+    from migrations.runner.run import LockTimeout, Reporter, RunOptions
 
 LOCK_TIMEOUT = 10.0
 """Seconds for which `resolve` tries to get the lock: long enough for others that only look in, too short for a run."""
@@ -45,7 +44,7 @@ class NotDirty:
 
 
 async def resolve(
-    job: RunOptions, report: Reporter, revision: str, state: State | None
+    run: RunOptions, report: Reporter, revision: str, state: State | None
 ) -> Resolved | NotDirty | LockTimeout:
     """Settle a revision that failed, or whose run was killed; its run is dead when the lock can be had.
 
@@ -60,20 +59,20 @@ async def resolve(
     """
 
     async def work(session: Session) -> Resolved | NotDirty:
-        ledger = await read_ledger(session, job.source)
+        ledger = await read_ledger(session, run.source)
         record = next((record for record in ledger.records if record.revision == revision), None)
-        checksum = next((m.checksum for m in job.migrations if m.revision == revision), None)
+        checksum = next((m.checksum for m in run.migrations if m.revision == revision), None)
         if record is None or record.state is State.APPLIED:
             settled = state is State.APPLIED if record else state is None and checksum is not None
             return Resolved(changed=False) if settled else NotDirty(_nothing_to_resolve(ledger, revision, record))
-        book = ledger_writer(job, batch=0)
+        writer = ledger_writer(run, batch=0)
         if state is None:
-            await session.rows(book.sql("remove"), revision)
+            await session.rows(writer.sql("remove"), revision)
             return Resolved(changed=True)
-        await session.rows(book.sql("settle"), revision, checksum)
+        await session.rows(writer.sql("settle"), revision, checksum)
         return Resolved(changed=True, checksum_renewed=checksum not in {None, record.checksum})
 
-    patient = replace(job, lock_timeout=min(job.lock_timeout, LOCK_TIMEOUT))
+    patient = replace(run, lock_wait_timeout=min(run.lock_wait_timeout, LOCK_TIMEOUT))
     return await run_under_lock(patient, report, work)
 
 

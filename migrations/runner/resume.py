@@ -32,7 +32,7 @@ class ResumePoint:
 
 
 async def find_resume_point(
-    session: Session, book: LedgerWriter, migration: Migration, record: Record
+    session: Session, writer: LedgerWriter, migration: Migration, record: Record
 ) -> ResumePoint | str:
     """Tell where a dirty migration can go on, or why it cannot; to be called under the lock, so that no run is alive.
 
@@ -44,15 +44,15 @@ async def find_resume_point(
     obstacle = _obstacle(migration, record)
     if obstacle is not None:
         return obstacle
-    task = Section(migration, migration.up, "up")
+    section = Section(migration, migration.up, "up")
     try:
-        pieces = non_transactional.split_section(task)
+        statements = non_transactional.split_section(section)
     except MigrationFailed as error:
         return str(error)
-    row = (await session.rows(book.sql("stopped"), migration.revision))[0]
-    if row["statements_done"] is None or row["statements_total"] != len(pieces):
+    row = (await session.rows(writer.sql("stopped"), migration.revision))[0]
+    if row["statements_done"] is None or row["statements_total"] != len(statements):
         return "how far it came is not recorded"
-    return await _after_lone(session, task, pieces, row)
+    return await _after_lone(session, section, statements, row)
 
 
 def _obstacle(migration: Migration, record: Record) -> str | None:
@@ -69,15 +69,15 @@ def _obstacle(migration: Migration, record: Record) -> str | None:
 
 
 async def _after_lone(
-    session: Session, task: Section, pieces: Sequence[Statement], row: Mapping[str, int | None]
+    session: Session, section: Section, statements: Sequence[Statement], row: Mapping[str, int | None]
 ) -> ResumePoint | str:
     """Go on after what is done, and after a statement that began alone only when that can be told from its effect."""
     done, begun = row["statements_done"] or 0, row["statement_begun"]
     if begun is None:
-        return ResumePoint(task.migration.revision, done)
-    piece = pieces[begun - 1]
-    ended = await invalid_indexes.has_completed(session, piece)
+        return ResumePoint(section.migration.revision, done)
+    statement = statements[begun - 1]
+    ended = await invalid_indexes.has_completed(session, statement)
     if ended is None:
-        where = f"{task.migration.path}:{task.line(piece.offset)}"
-        return f"its statement {begun} of {len(pieces)} ({where}) began, and nobody knows whether it ended"
-    return ResumePoint(task.migration.revision, begun if ended else done)
+        where = f"{section.migration.path}:{section.line(statement.offset)}"
+        return f"its statement {begun} of {len(statements)} ({where}) began, and nobody knows whether it ended"
+    return ResumePoint(section.migration.revision, begun if ended else done)

@@ -29,7 +29,7 @@ class Reporter(Protocol):
     def applied(self, migration: Migration, milliseconds: int, number: int, total: int) -> None:
         """A migration is applied and recorded."""
 
-    def say(self, event: str, text: str, **fields: object) -> None:
+    def info(self, event: str, text: str, **fields: object) -> None:
         """Something else goes on that somebody may want to know."""
 
 
@@ -43,7 +43,7 @@ class RunOptions:
         applied_by: Pod or host.
         target: Canonical name of the last revision to apply; None for all.
         connect_timeout: Seconds until a server that does not answer is given up.
-        lock_timeout: Seconds until a lock that somebody else holds is given up.
+        lock_wait_timeout: Seconds to wait for the advisory lock while another session holds it.
         out_of_order: Whether a revision may be applied after a newer one.
         limits: Of each migration that has none of its own.
     """
@@ -53,7 +53,7 @@ class RunOptions:
     applied_by: str
     target: str | None = None
     connect_timeout: float = 30.0
-    lock_timeout: float = 600.0
+    lock_wait_timeout: float = 600.0
     out_of_order: bool = False
     limits: MigrationLimits = field(default_factory=MigrationLimits)
 
@@ -120,12 +120,12 @@ class RunProgress:
         how = "is rolled back" if running and running.up.transactional else "is recorded as failed"
         rest = f"; {running.revision} {how}" if running else ""
         text = f"interrupted: {len(self.applied)} of {self.total} applied by this run{rest}"
-        events.say("interrupted", text, applied=len(self.applied), total=self.total)
+        events.info("interrupted", text, applied=len(self.applied), total=self.total)
 
 
 Outcome = Done | Refusal | Failed | LockTimeout
 
 
-def plan_run(job: RunOptions, ledger: Ledger) -> UpPlan | Refusal:
+def plan_run(run: RunOptions, ledger: Ledger) -> UpPlan | Refusal:
     """Decide what is to be done with this ledger."""
-    return plan_up(job.migrations, ledger, job.target, out_of_order=job.out_of_order)
+    return plan_up(run.migrations, ledger, run.target, out_of_order=run.out_of_order)

@@ -45,13 +45,13 @@ class Section:
 
     Attributes:
         migration: Which.
-        script: The section itself.
-        section: Its name, `up` or `down`.
+        body: Its text and options.
+        direction: `up` or `down`.
     """
 
     migration: Migration
-    script: SectionBody
-    section: str
+    body: SectionBody
+    direction: str
 
     def failure(self, error: StatementFailed, offset: int = 0) -> MigrationFailed:
         """Give what the server refused, with file and line.
@@ -62,13 +62,13 @@ class Section:
         """
         position = max(0, offset + (error.position or 1) - 1)
         hint = ""
-        if error.sqlstate == _IN_TRANSACTION and self.script.transactional:
-            hint = f"; write `-- migrate:{self.section} transaction:false`, and nothing else into this file"
+        if error.sqlstate == _IN_TRANSACTION and self.body.transactional:
+            hint = f"; write `-- migrate:{self.direction} transaction:false`, and nothing else into this file"
         return MigrationFailed(f"{self.migration.path}:{self.line(position)}: {error}{hint}", error.sqlstate)
 
     def line(self, position: int) -> int:
         """Give the line of the file on which a character of the section stands."""
-        return self.script.line + (self.script.sql or "").count("\n", 0, position)
+        return self.body.line + (self.body.sql or "").count("\n", 0, position)
 
     def left_open(self) -> MigrationFailed:
         """Give what is to be said of a transaction that a section began and did not end."""
@@ -81,15 +81,15 @@ class Section:
         return MigrationFailed(
             f"{self.migration.path}:{self.line(position)}: {statement} would end the transaction in which the "
             "migration is recorded, so nothing of it was run; take it out, or write "
-            f"`-- migrate:{self.section} transaction:false`"
+            f"`-- migrate:{self.direction} transaction:false`"
         )
 
     def ended_early(self) -> MigrationFailed:
         """Give what is to be said of a transaction of ours that a section ended."""
-        done, recorded = ("applied", "not recorded") if self.section == "up" else ("undone", "still recorded")
-        reverse = "undo" if self.section == "up" else "redo"
+        done, recorded = ("applied", "not recorded") if self.direction == "up" else ("undone", "still recorded")
+        reverse = "undo" if self.direction == "up" else "redo"
         return MigrationFailed(
             f"{self.migration.path}: ended the transaction that it runs in, so part of it is {done} and {recorded}; "
             f"{reverse} that part by hand and take COMMIT and ROLLBACK out, or write "
-            f"`-- migrate:{self.section} transaction:false`"
+            f"`-- migrate:{self.direction} transaction:false`"
         )

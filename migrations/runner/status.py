@@ -36,15 +36,15 @@ class LedgerStatus:
     row_lock: RowLock | None
 
 
-async def read_status(job: RunOptions) -> LedgerStatus:
+async def read_status(run: RunOptions) -> LedgerStatus:
     """Read a ledger of any dialect without writing.
 
     Raises:
         DatabaseError: The database cannot be reached in time, or not used.
         LedgerUnreadable: The table is none of the dialect's; or with `auto`, there is none.
     """
-    async with open_session(job) as connected:
-        reader = LedgerReader(connected, job.source)
+    async with open_session(run) as connected:
+        reader = LedgerReader(connected, run.source)
         ledger = await reader.read(limit=READ_TIMEOUT)
         location = reader.location
         if location is None or not location.place.table:
@@ -55,13 +55,13 @@ async def read_status(job: RunOptions) -> LedgerStatus:
         return LedgerStatus(location, ledger, holder, await read_row_lock(connected, location))
 
 
-async def read_native(job: RunOptions) -> tuple[Ledger, LockHolder | None]:
+async def read_native(run: RunOptions) -> tuple[Ledger, LockHolder | None]:
     """Read the ledger, and who holds its lock, without writing.
 
     Raises:
         DatabaseError: The database cannot be reached in time, or not used.
     """
-    async with open_session(job) as connected:
-        return await read_ledger(connected, job.source, limit=READ_TIMEOUT), await advisory_lock.find_holder(
-            connected, advisory_lock.lock_key(job.relation)
+    async with open_session(run) as connected:
+        return await read_ledger(connected, run.source, limit=READ_TIMEOUT), await advisory_lock.find_holder(
+            connected, advisory_lock.lock_key(run.relation)
         )

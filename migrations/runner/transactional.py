@@ -28,29 +28,29 @@ _NOT_NULL = "23502"
 _CHANGES_SESSION = re.compile(r"\b(set|reset|set_config|discard)\b", re.IGNORECASE)
 
 
-async def run_section(session: Session, book: LedgerWriter, task: Section, entry: str, say: InfoCallback) -> None:
+async def run_section(session: Session, writer: LedgerWriter, section: Section, entry: str, info: InfoCallback) -> None:
     """Carry out a section and its entry, both or neither.
 
     Raises:
         StepFailed: It failed.
         DatabaseError: The connection was lost.
     """
-    script, limits = task.script, book.limits.of(task.script)
+    script, limits = section.body, writer.limits.of(section.body)
     entry = RESET_ROLE + entry
-    begin = f"{name_session(book, task)}; begin deferrable; {_local(limits, book.limits)}"
+    begin = f"{name_session(writer, section)}; begin deferrable; {_local(limits, writer.limits)}"
     if script.sql is None:
-        attempt = _python(session, task, book, entry, _local(limits, book.limits))
+        attempt = _python(session, section, writer, entry, _local(limits, writer.limits))
     else:
         if (found := find_transaction_end(script.sql)) is not None:
-            raise task.would_end(*found)
-        attempt = _sql(session, book, task, begin, entry)
-    await retry_attempts(task, limits, attempt, say)
+            raise section.would_end(*found)
+        attempt = _sql(session, writer, section, begin, entry)
+    await retry_attempts(section, limits, attempt, info)
     if script.sql is None or _CHANGES_SESSION.search(script.sql):
         await session.restore()  # what a migration sets is its own affair; the next begins as it did
 
 
 async def retry_attempts(
-    task: Section, limits: MigrationLimits, attempt: Callable[[], Awaitable[None]], say: InfoCallback
+    section: Section, limits: MigrationLimits, attempt: Callable[[], Awaitable[None]], info: InfoCallback
 ) -> None:
     """Try, and try again after a pause where what failed may pass by itself, as long as `retry_for` allows.
 
@@ -72,11 +72,11 @@ async def retry_attempts(
                     f"{error} (tried {tries} times in {limits.retry_for:g} s)", error.sqlstate
                 ) from error
             reason, pause = again
-            text = f"{task.migration.revision} {reason} and is rolled back; once more in {pause:.1f} s"
-            say(
+            text = f"{section.migration.revision} {reason} and is rolled back; once more in {pause:.1f} s"
+            info(
                 "retrying",
                 text,
-                revision=task.migration.revision,
+                revision=section.migration.revision,
                 attempt=tries,
                 pause=round(pause, 1),
                 reason=str(error),
@@ -84,12 +84,14 @@ async def retry_attempts(
         await asyncio.sleep(pause)
 
 
-def _sql(session: Session, book: LedgerWriter, task: Section, begin: str, entry: str) -> Callable[[], Awaitable[None]]:
+def _sql(
+    session: Session, writer: LedgerWriter, section: Section, begin: str, entry: str
+) -> Callable[[], Awaitable[None]]:
     """Send BEGIN, the section, its entry and COMMIT as one message: one round trip, and nothing runs after an error.
 
     Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
     """
-    sql = task.script.sql or ""
+    sql = section.body.sql or ""
     message = f"{begin}{sql}\n;{entry};\ncommit"
 
     async def attempt() -> None:
@@ -99,44 +101,44 @@ def _sql(session: Session, book: LedgerWriter, task: Section, begin: str, entry:
             await session.abandon()
             if session.closed:
                 raise ConnectionLost("the connection to the database was lost after a migration had failed") from error
-            if error.sqlstate == _NOT_NULL and error.column == book.guard:
-                raise task.ended_early() from error
+            if error.sqlstate == _NOT_NULL and error.column == writer.guard:
+                raise section.ended_early() from error
             if error.position is not None and error.position > len(begin) + len(sql):
                 raise  # the ledger cannot be written
-            raise task.failure(error, -len(begin)) from error
+            raise section.failure(error, -len(begin)) from error
 
     return attempt
 
 
 def _python(
-    session: Session, task: Section, book: LedgerWriter, entry: str, local: str
+    session: Session, section: Section, writer: LedgerWriter, entry: str, local: str
 ) -> Callable[[], Awaitable[None]]:
-    function = load_section_function(task)
+    function = load_section_function(section)
 
     async def attempt() -> None:
-        await session.execute(name_session(book, task))
+        await session.execute(name_session(writer, section))
         async with session.transaction():
             if local:
                 await session.execute(local)
-            await call_function(session, task, function)
+            await call_function(session, section, function)
             if not session.in_transaction:
-                raise task.ended_early()
+                raise section.ended_early()
             try:
                 await session.execute(entry)
             except StatementFailed as error:
-                if error.sqlstate == _NOT_NULL and error.column == book.guard:
-                    raise task.ended_early() from error
+                if error.sqlstate == _NOT_NULL and error.column == writer.guard:
+                    raise section.ended_early() from error
                 raise
 
     return attempt
 
 
-def name_session(book: LedgerWriter, task: Section) -> str:
+def name_session(writer: LedgerWriter, section: Section) -> str:
     """Give the statement by which the session shows which migration it runs."""
-    return f"set application_name = {literal(application_name(book.applied_by, task.migration.revision))}"
+    return f"set application_name = {literal(application_name(writer.applied_by, section.migration.revision))}"
 
 
-async def call_function(session: Session, task: Section, function: Callable[[object], Awaitable[None]]) -> None:
+async def call_function(session: Session, section: Section, function: Callable[[object], Awaitable[None]]) -> None:
     """Call a Python migration.
 
     Raises:
@@ -147,22 +149,22 @@ async def call_function(session: Session, task: Section, function: Callable[[obj
         await function(session.raw)
     except Exception as error:
         if session.closed:
-            raise ConnectionLost(f"the connection to the database was lost in {task.migration.path}") from error
+            raise ConnectionLost(f"the connection to the database was lost in {section.migration.path}") from error
         raise MigrationFailed(
-            python_module.describe_error(task.migration.path, error), str(getattr(error, "sqlstate", ""))
+            python_module.describe_error(section.migration.path, error), str(getattr(error, "sqlstate", ""))
         ) from error
 
 
-def load_section_function(task: Section) -> Callable[[object], Awaitable[None]]:
+def load_section_function(section: Section) -> Callable[[object], Awaitable[None]]:
     """Load the function of a Python migration before anything is written.
 
     Raises:
         StepFailed: Its module raised something.
     """
     try:
-        return python_module.load_function(task.migration, task.section)
+        return python_module.load_function(section.migration, section.direction)
     except Exception as error:
-        raise MigrationFailed(python_module.describe_error(task.migration.path, error)) from error
+        raise MigrationFailed(python_module.describe_error(section.migration.path, error)) from error
 
 
 def _local(limits: MigrationLimits, usual: MigrationLimits) -> str:

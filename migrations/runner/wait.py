@@ -44,7 +44,7 @@ class NotReached:
 
 
 async def wait_for_revision(
-    job: RunOptions, expected: Revision, report: Reporter, *, limit: float, names: Sequence[str] = ()
+    run: RunOptions, expected: Revision, report: Reporter, *, limit: float, names: Sequence[str] = ()
 ) -> NotReached | None:
     """Wait until the ledger holds `expected` and, in its long form, all that must have come before it.
 
@@ -62,29 +62,29 @@ async def wait_for_revision(
     deadline, told_at = clock() + limit, -REPORT_INTERVAL + clock()
     news, faults = asyncio.Event(), [""]
     watcher = LedgerWatcher(
-        job.source,
+        run.source,
         on_change=lambda _: news.set(),
         on_fault=lambda _, words: faults.append(words),
         pace=POLL_INTERVALS,
-        application_name=f"ledgergate {job.applied_by} waits",
+        application_name=f"ledgergate {run.applied_by} waits",
     )
     task = asyncio.create_task(watcher.run())
     task.add_done_callback(lambda _: news.set())
     try:
         while not task.done():
             news.clear()
-            if _holds(watcher.reading, expected):
+            if _holds(watcher.snapshot, expected):
                 return None
-            known = watcher.reading.fault is not Fault.UNREAD
+            known = watcher.snapshot.fault is not Fault.UNREAD
             end = (
                 deadline if known else deadline + POLL_INTERVALS.timeout
             )  # one look at least, even with no time to wait
             if clock() >= end:
-                return await _lack(job, expected, names, watcher.reading, faults[-1])
+                return await _lack(run, expected, names, watcher.snapshot, faults[-1])
             if known and clock() >= told_at + REPORT_INTERVAL:
                 told_at = clock()
-                lack = await _lack(job, expected, names, watcher.reading, faults[-1])
-                report.say("waiting_for", f"waiting for {expected.name}: {lack.text}", revision=expected.name)
+                lack = await _lack(run, expected, names, watcher.snapshot, faults[-1])
+                report.info("waiting_for", f"waiting for {expected.name}: {lack.text}", revision=expected.name)
                 continue  # there may be news by now
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(end, told_at + REPORT_INTERVAL) if known else end):
@@ -104,7 +104,7 @@ def describe_missing(expected: Revision, ledger: Ledger, names: Sequence[str]) -
         ledger: What is recorded.
         names: The revisions that we know, in order; they may be none.
     """
-    key = ledger.naming.key
+    key = ledger.versioning.key
     ours = [key(name) for name in names]
     end = ours.index(key(expected.name)) + 1 if key(expected.name) in ours else 0
     # Of a tool that keeps heads alone, what is below a head is not known.
@@ -125,18 +125,18 @@ def describe_missing(expected: Revision, ledger: Ledger, names: Sequence[str]) -
     return f"{text}; the head is {ledger.head or 'none'}"
 
 
-def _holds(reading: LedgerSnapshot, expected: Revision) -> bool:
-    return reading.ledger is not None and not reading.ledger.gap(expected)
+def _holds(snapshot: LedgerSnapshot, expected: Revision) -> bool:
+    return snapshot.ledger is not None and not snapshot.ledger.gap(expected)
 
 
 async def _lack(
-    job: RunOptions, expected: Revision, names: Sequence[str], reading: LedgerSnapshot, error: str
+    run: RunOptions, expected: Revision, names: Sequence[str], snapshot: LedgerSnapshot, error: str
 ) -> NotReached:
-    if reading.fault is not None or reading.ledger is None:
-        return NotReached(f"the ledger cannot be read: {error or reading.fault or Fault.UNREAD}", unreachable=True)
-    text = describe_missing(expected, reading.ledger, names)
+    if snapshot.fault is not None or snapshot.ledger is None:
+        return NotReached(f"the ledger cannot be read: {error or snapshot.fault or Fault.UNREAD}", unreachable=True)
+    text = describe_missing(expected, snapshot.ledger, names)
     with suppress(DatabaseError, LedgerUnreadable, TimeoutError):
         async with asyncio.timeout(_ASKING):
-            holder = (await read_status(replace(job, connect_timeout=_ASKING))).holder
+            holder = (await read_status(replace(run, connect_timeout=_ASKING))).holder
             text += f"; the lock is held by {holder}" if holder else "; nobody is migrating now"
     return NotReached(text, unreachable=False)

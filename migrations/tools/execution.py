@@ -111,7 +111,7 @@ Outcome = Complete | ExecFailure
 class Execution:
     """One `exec`, over as many connections as it needs."""
 
-    def __init__(self, job: RunOptions, order: ExecOptions, report: Reporter) -> None:
+    def __init__(self, run: RunOptions, order: ExecOptions, report: Reporter) -> None:
         """Prepare; `run` does the work.
 
         Args:
@@ -119,7 +119,7 @@ class Execution:
             order: What to run.
             report: Told what goes on.
         """
-        self._job = job
+        self._run = run
         self._order = order
         self._report = report
         self._child: ChildProcess | None = None
@@ -148,52 +148,52 @@ class Execution:
             except ConnectionLost as error:
                 if self._child is not None or attempt == MAX_LOST_CONNECTIONS:
                     raise
-                self._report.say("connection_lost", f"{error}; connecting again")
+                self._report.info("connection_lost", f"{error}; connecting again")
         raise AssertionError  # the last attempt returns or raises
 
     async def _attempt(self) -> Outcome | LockTimeout:
-        async with open_session(self._job) as connected:
-            location = await locate_ledger(connected, self._job.source, limit=READ_TIMEOUT)
+        async with open_session(self._run) as connected:
+            location = await locate_ledger(connected, self._run.source, limit=READ_TIMEOUT)
             if location.dialect is AUTO:
                 return ExecFailure(Cause.NAMELESS, _NAMELESS)
             place = location.place
-            source = replace(self._job.source, dialect=location.dialect, schema=place.schema, table=place.table)
-            job = replace(self._job, source=source)
+            source = replace(self._run.source, dialect=location.dialect, schema=place.schema, table=place.table)
+            run = replace(self._run, source=source)
             if self._succeeded:
                 return self._judge(await read_ledger(connected, source, limit=READ_TIMEOUT))
-            if (done := await self._settled(job, connected)) is not None:
+            if (done := await self._settled(run, connected)) is not None:
                 return done  # over one connection, however many pods come late
 
         async def settled(connected: Session) -> Outcome | None:
-            return await self._settled(job, connected)
+            return await self._settled(run, connected)
 
         async def work(connected: Session) -> Outcome:
-            return await self._work(job, location, connected)
+            return await self._work(run, location, connected)
 
-        return await run_under_lock(job, self._report, work, settled)
+        return await run_under_lock(run, self._report, work, settled)
 
-    async def _settled(self, job: RunOptions, connected: Session) -> Complete | None:
+    async def _settled(self, run: RunOptions, connected: Session) -> Complete | None:
         """Without a lock: is there anything to do?"""
         if self._order.expected is None:
             return None
-        return self._complete(await read_ledger(connected, job.source, limit=READ_TIMEOUT))
+        return self._complete(await read_ledger(connected, run.source, limit=READ_TIMEOUT))
 
     def _complete(self, ledger: Ledger) -> Complete | None:
         expected = self._order.expected
         return None if expected is None or ledger.gap(expected) else Complete(ledger.head, ran=False)
 
-    async def _work(self, job: RunOptions, location: Location, connected: Session) -> Outcome:
+    async def _work(self, run: RunOptions, location: Location, connected: Session) -> Outcome:
         """Under the lock: clear the way, read again, run the command, and read what it has done."""
         key = advisory_lock.lock_key(location.place.relation)
-        if left := await self._outwait(lambda: orphans.terminate_orphans(connected, key), job.lock_timeout):
+        if left := await self._outwait(lambda: orphans.terminate_orphans(connected, key), run.lock_wait_timeout):
             return ExecFailure(Cause.OCCUPIED, f"still there: {_listed(left)}. {_REMAINS}")
-        ledger = await read_ledger(connected, job.source, limit=READ_TIMEOUT)
+        ledger = await read_ledger(connected, run.source, limit=READ_TIMEOUT)
         if (done := self._complete(ledger)) is not None:
             return done
         if ledger.dirty is not None:
             text = f"{ledger.dirty.revision} is {ledger.dirty.state} in the ledger, and nobody runs it under our lock"
-            self._report.say("dirty", text, revision=ledger.dirty.revision)
-        if (owners := await self._free_row_lock(job, location, connected)) is not None:
+            self._report.info("dirty", text, revision=ledger.dirty.revision)
+        if (owners := await self._free_row_lock(run, location, connected)) is not None:
             return owners
         broken = await self._run_child(connected, orphans.marked_environment(os.environ, key, location.dialect.name))
         self._child = None
@@ -202,16 +202,16 @@ class Execution:
                 await self._tell_row_lock(connected, location)
             return broken
         self._succeeded = True
-        return self._judge(await read_ledger(connected, job.source, limit=READ_TIMEOUT))
+        return self._judge(await read_ledger(connected, run.source, limit=READ_TIMEOUT))
 
-    async def _free_row_lock(self, job: RunOptions, location: Location, connected: Session) -> ExecFailure | None:
+    async def _free_row_lock(self, run: RunOptions, location: Location, connected: Session) -> ExecFailure | None:
         """Tell of a row lock that is taken and, if we are to, wait until nobody alive can own it, and free it."""
         if not await self._tell_row_lock(connected, location) or not self._order.clear_stale_lock:
             return None
-        if owners := await self._outwait(lambda: lock_table.clear_row_lock(connected, location), job.lock_timeout):
+        if owners := await self._outwait(lambda: lock_table.clear_row_lock(connected, location), run.lock_wait_timeout):
             text = f"the row lock may have an owner who is alive: {_listed(owners)}. If it is not, {_by_hand(location)}"
             return ExecFailure(Cause.OCCUPIED, f"{text} frees it")
-        self._report.say("row_lock_freed", "nobody alive can own it: freed")
+        self._report.info("row_lock_freed", "nobody alive can own it: freed")
         return None
 
     async def _outwait(self, look: Callable[[], Awaitable[Sequence[object]]], limit: float) -> Sequence[object]:
@@ -224,7 +224,7 @@ class Execution:
                 return left
             if waited - told >= REPORT_INTERVAL:
                 told = waited
-                self._report.say("outwaiting", f"waiting for the end of {left[0]}; {waited:.0f} s so far")
+                self._report.info("outwaiting", f"waiting for the end of {left[0]}; {waited:.0f} s so far")
             await asyncio.sleep(_LOOK)
         return ()
 
@@ -237,7 +237,7 @@ class Execution:
         text = f"the row lock of {location.dialect.name} is taken{holder}{since}, though no run of ours holds it"
         if not self._order.clear_stale_lock:
             text += f"; --clear-stale-lock frees it where nobody alive can own it, {_by_hand(location)} in any case"
-        self._report.say("row_lock_taken", text, holder=taken.holder)
+        self._report.info("row_lock_taken", text, holder=taken.holder)
         return True
 
     async def _run_child(self, connected: Session, environment: Mapping[str, str]) -> ExecFailure | None:

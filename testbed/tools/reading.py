@@ -10,7 +10,7 @@ PATIENCE = 30.0
 """Seconds for each query: where the tools themselves run, a machine may be too busy for the default, 1 s."""
 
 
-async def reading(name: str, database: str) -> Ledger:
+async def snapshot(name: str, database: str) -> Ledger:
     """Read a ledger, and see that `auto` finds the same."""
     address = Address.from_url(database)
     session = await connect(address, timeout=10, application_name="reading")

@@ -66,7 +66,7 @@ async def test_it_always_comes_back_to_the_truth(own_postgres: Postgres, seed: i
         await asyncio.wait([task])
         await connection.close()
     assert task.cancelled()
-    ledgers = [reading.ledger for reading in told if reading.ledger]
+    ledgers = [snapshot.ledger for snapshot in told if snapshot.ledger]
     assert all(set(older.applied) <= set(newer.applied) for older, newer in pairwise(ledgers))
 
 
@@ -74,8 +74,8 @@ async def until_true(watcher: LedgerWatcher, names: list[str], task: asyncio.Tas
     began = time.monotonic()
     while True:
         assert not task.done(), task
-        reading = await watcher.fresh(0.5)
-        if reading.fault is None and reading.ledger is not None and list(reading.ledger.applied) == names:
+        snapshot = await watcher.fresh(0.5)
+        if snapshot.fault is None and snapshot.ledger is not None and list(snapshot.ledger.applied) == names:
             return
-        assert time.monotonic() - began < 30, (reading, names)
+        assert time.monotonic() - began < 30, (snapshot, names)
         await asyncio.sleep(0.01)

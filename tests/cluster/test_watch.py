@@ -55,10 +55,10 @@ class Counted(Generic[T]):
         self.lists = 0
         self.watches = 0
 
-    async def snapshot(self) -> Listing[T]:
+    async def list_objects(self) -> Listing[T]:
         """List."""
         self.lists += 1
-        return await self._feed.snapshot()
+        return await self._feed.list_objects()
 
     async def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
         """Watch."""
@@ -136,7 +136,7 @@ async def remove(cluster: KubeClient, name: str) -> None:
 
 async def truth(cluster: KubeClient) -> dict[str, str]:
     """What is really there."""
-    found, _ = await watched(cluster).snapshot()
+    found, _ = await watched(cluster).list_objects()
     return {item.metadata.name: item.metadata.resource_version for item in found}
 
 
@@ -257,10 +257,10 @@ class Aged(Generic[T]):
         self._first: Listing[T] | None = first
         self.ended: list[type[Exception]] = []
 
-    async def snapshot(self) -> Listing[T]:
+    async def list_objects(self) -> Listing[T]:
         """Give what was listed then, once."""
         first, self._first = self._first, None
-        return first or await self._feed.snapshot()
+        return first or await self._feed.list_objects()
 
     async def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
         """Watch, and note how it ended."""
@@ -276,7 +276,7 @@ async def test_a_history_that_is_gone_is_listed_again(plane: ControlPlane, clust
     """410 Gone, by a compaction of etcd and an API server without memory: everything that happened since arrives."""
     for name in NAMES[:4]:
         await write(cluster, name)
-    then = await watched(cluster).snapshot()
+    then = await watched(cluster).list_objects()
     await remove(cluster, NAMES[0])
     await write(cluster, NAMES[1], "changed")
     await remove(cluster, NAMES[2])

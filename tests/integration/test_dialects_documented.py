@@ -20,7 +20,7 @@ from migrations.postgres.address import Address
 from migrations.postgres.session import connect
 from migrations.reader.activity import find_active_migration
 from migrations.reader.reader import LedgerSource, locate_ledger, read_ledger
-from testbed.tools.reading import PATIENCE, reading
+from testbed.tools.reading import PATIENCE, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -94,19 +94,19 @@ async def test_atlas_as_documented(database: str, connection: Connection) -> Non
     await atlas(connection, ".atlas_cloud_identifier", applied=0, total=0)
     await atlas(connection, FIRST)
     await atlas(connection, SECOND)
-    ledger = await reading("atlas", database)
+    ledger = await snapshot("atlas", database)
     assert ledger.applied == ("20250101000001", "20250101000002")
     assert [ledger.contains(name) for name in (FIRST, SECOND, THIRD)] == [True, True, False]
     await atlas(connection, THIRD, applied=1, error="pq: division by zero")
-    ledger = await reading("atlas", database)
+    ledger = await snapshot("atlas", database)
     assert (ledger.dirty and ledger.dirty.state) == State.FAILED
     assert ledger.unsettled(THIRD) is ledger.dirty
     assert ledger.unsettled(SECOND) is None
     await connection.execute("select pg_advisory_lock(2686470616)")  # seen in pg_locks while Atlas ran
-    assert ((await reading("atlas", database)).dirty or ledger.records[0]).state is State.RUNNING
+    assert ((await snapshot("atlas", database)).dirty or ledger.records[0]).state is State.RUNNING
     await connection.execute("select pg_advisory_unlock_all()")
     await atlas(connection, THIRD, applied=1, type=6, error="pq: division by zero")  # `atlas migrate set`
-    ledger = await reading("atlas", database)
+    ledger = await snapshot("atlas", database)
     assert (ledger.dirty, ledger.head) == (None, "20250101000003")
 
 
@@ -114,7 +114,7 @@ async def test_atlas_never_runs_what_is_older_than_its_first_row(database: str, 
     """That is what a baseline and a checkpoint are for: an image that knows the older files lacks nothing."""
     await connection.execute(ATLAS)
     await atlas(connection, SECOND, type=1, applied=0, total=0)  # `atlas migrate apply --baseline`
-    ledger = await reading("atlas", database)
+    ledger = await snapshot("atlas", database)
     assert [ledger.contains(name) for name in (FIRST, SECOND, THIRD)] == [True, True, False]
     assert (ledger.head, ledger.newer(FIRST)) == ("20250101000002", 1)
     for known in ([FIRST], [FIRST, SECOND]):
@@ -141,18 +141,18 @@ async def test_pgroll_as_documented(database: str, connection: Connection) -> No
     await pgroll(connection, "01_users", done=True)
     await pgroll(connection, "01_users_20250101000000000000", done=True, kind="inferred")
     await pgroll(connection, "99_elsewhere", done=True, schema="other")
-    assert (await reading("pgroll", database)).applied == ("01_users",)
+    assert (await snapshot("pgroll", database)).applied == ("01_users",)
     await pgroll(connection, "02_mail", done=False)
     async with someone(database, "pgroll-state"):
-        ledger = await reading("pgroll", database)
+        ledger = await snapshot("pgroll", database)
         assert (ledger.dirty and (ledger.dirty.revision, ledger.dirty.state)) == ("02_mail", State.RUNNING)
     async with someone(database, "pgroll-state") as start:
         await start.execute('create schema "public_02_mail"')
-        assert not (await reading("pgroll", database)).contains("02_mail")  # rows may still be filled in
-    ledger = await reading("pgroll", database)
+        assert not (await snapshot("pgroll", database)).contains("02_mail")  # rows may still be filled in
+    ledger = await snapshot("pgroll", database)
     assert (ledger.head, ledger.dirty) == ("02_mail", None)
     await connection.execute('drop schema "public_02_mail"')  # as if `pgroll start` had died
-    ledger = await reading("pgroll", database)
+    ledger = await snapshot("pgroll", database)
     assert (ledger.dirty and ledger.dirty.state) == State.FAILED
     assert not ledger.gap(find_dialect("pgroll").declare(["01_users"]))
 
@@ -160,9 +160,9 @@ async def test_pgroll_as_documented(database: str, connection: Connection) -> No
 async def test_ecto_as_documented(database: str, connection: Connection) -> None:
     """Its table is told from its three namesakes by the time."""
     await connection.execute(ECTO)
-    assert (await reading("ecto", database)).head is None
+    assert (await snapshot("ecto", database)).head is None
     await connection.execute("insert into schema_migrations values (20250101000002, now()), (20250101000001, now())")
-    ledger = await reading("ecto", database)
+    ledger = await snapshot("ecto", database)
     assert ledger.applied == ("20250101000001", "20250101000002")
     assert ledger.records[0].finished_at is not None
     assert abs((datetime.now(UTC) - ledger.records[0].finished_at).total_seconds()) < 300

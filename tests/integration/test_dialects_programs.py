@@ -11,7 +11,7 @@ from migrations.dialects.catalogue import find_dialect
 from migrations.dialects.dialect import LedgerTable
 from testbed.tools.maven import jvm
 from testbed.tools.projects import PROJECTS
-from testbed.tools.reading import reading
+from testbed.tools.reading import snapshot
 from testbed.tools.start import start
 from testbed.tools.story import MIGRATIONS, Story
 
@@ -60,7 +60,7 @@ async def test_golang_migrate_keeps_one_number(tmp_path: Path, migrations: Path,
     with start("golang-migrate", tmp_path, database) as tool:
         for act, count in (({"act": "to", "count": 2}, 2), ({"act": "to", "count": 3}, 3), ({"act": "down"}, 2)):
             answer = tool(**act)
-            ledger = await reading("golang-migrate", database)
+            ledger = await snapshot("golang-migrate", database)
             assert (answer.error, answer.applied) == (None, [versions[count - 1]])
             assert (ledger.head, ledger.dirty) == (versions[count - 1], None)
             assert [ledger.contains(file) for file in files] == [place < count for place in range(4)]
@@ -69,7 +69,7 @@ async def test_golang_migrate_keeps_one_number(tmp_path: Path, migrations: Path,
             assert not ledger.gap(find_dialect("golang-migrate").declare(files[:count]))
         answer = tool("all")
         assert answer.error is not None
-        ledger = await reading("golang-migrate", database)
+        ledger = await snapshot("golang-migrate", database)
         assert answer.applied == [versions[3]]
         assert ledger.dirty is not None
         assert (ledger.dirty.revision, ledger.dirty.state) == (versions[3], State.FAILED)
@@ -86,7 +86,7 @@ async def test_what_older_releases_of_goose_undid_is_not_applied(
     with start("goose", tmp_path, database) as tool:
         tool("all")
         await connection.execute("insert into goose_db_version (version_id, is_applied) values (20250101000003, false)")
-        ledger = await reading("goose", database)
+        ledger = await snapshot("goose", database)
         assert list(ledger.applied) == tool("status").applied == ["20250101000001", "20250101000002"]
         assert not ledger.contains(files[2])
 
@@ -100,7 +100,7 @@ async def test_flyway_may_keep_what_failed_outside_a_transaction(
     (migrations / f"{files[3]}.conf").write_text("executeInTransaction=false\n")
     with jvm("flyway", tmp_path, database, TRANSACTIONAL_LOCK=str(not kept).lower()) as tool:
         answer = tool("all")
-        ledger = await reading("flyway", database)
+        ledger = await snapshot("flyway", database)
         assert answer.error is not None
         assert list(ledger.applied) == answer.applied
         assert [ledger.contains(file) for file in files] == [True, True, True, False]
@@ -109,7 +109,7 @@ async def test_flyway_may_keep_what_failed_outside_a_transaction(
         for file in (files[1], files[3], f"{files[3]}.conf"):
             (migrations / file).unlink()
         answer = tool("repair")
-        ledger = await reading("flyway", database)
+        ledger = await snapshot("flyway", database)
         assert answer.error is None
         assert list(ledger.applied) == answer.applied == ["20250101000001", "20250101000003"]
         assert ledger.dirty is None
@@ -123,10 +123,10 @@ async def test_what_a_baseline_of_flyway_covers_is_applied(
     await connection.execute("create table first (); create table second ()")
     with start("flyway", tmp_path, database) as tool:
         assert tool("baseline").error is None  # at the second
-        ledger = await reading("flyway", database)
+        ledger = await snapshot("flyway", database)
         assert [ledger.contains(file) for file in files] == [True, True, False]
         assert tool("all").error is None
-        ledger = await reading("flyway", database)
+        ledger = await snapshot("flyway", database)
         assert [ledger.position(file) for file in files] == [Position.PASSED, Position.PASSED, Position.HEAD]
         assert not any(ledger.gap(find_dialect("flyway").declare(files[:known])) for known in (1, 2, 3))
 
@@ -139,7 +139,7 @@ async def test_a_repeatable_migration_of_flyway_has_no_version(tmp_path: Path, m
         for text in ("select 1;\n", "select 2;\n"):
             view.write_text(text)
             assert tool("all").error is None
-        ledger = await reading("flyway", database)
+        ledger = await snapshot("flyway", database)
         assert ledger.applied == ("R__some_view", "20250101000001", "20250101000002")
         assert ledger.contains("R__some_view")
         expected = find_dialect("flyway").declare([*files, view.name])
@@ -158,7 +158,7 @@ async def test_a_changeset_that_runs_always_is_no_news(tmp_path: Path, migration
     with start("liquibase", tmp_path, database) as tool:
         for _ in range(2):
             answer = tool("all")
-        ledger = await reading("liquibase", database)
+        ledger = await snapshot("liquibase", database)
         assert answer.applied[-1] == "changes.sql::20250101000001_first::ann"
         assert ledger.head == "changes.sql::20250101000003_third::ann"
         assert set(ledger.applied) == set(answer.applied)
@@ -173,7 +173,7 @@ async def test_what_sqlx_calls_partially_applied_is_dirty(
         tool("all")
         await connection.execute("update _sqlx_migrations set success = false where version = 20250101000003")
         assert "partially applied" in (tool("all").error or "")
-        ledger = await reading("sqlx", database)
+        ledger = await snapshot("sqlx", database)
         assert (ledger.dirty and ledger.dirty.state) == State.FAILED
         assert ledger.unsettled(files[2]) is ledger.dirty
         assert ledger.unsettled(files[1]) is None
@@ -182,5 +182,5 @@ async def test_what_sqlx_calls_partially_applied_is_dirty(
             LedgerTable(await connection.fetchval("select current_database()"), "public", "")
         )
         await connection.execute("select pg_advisory_lock($1)", key)
-        ledger = await reading("sqlx", database)
+        ledger = await snapshot("sqlx", database)
         assert (ledger.dirty and ledger.dirty.state) == State.RUNNING

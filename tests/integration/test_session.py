@@ -43,15 +43,15 @@ async def test_reading_can_neither_write_nor_wait(session: Session, other: Sessi
     """The block is read-only and limited to a second a statement; nothing of that is left behind it."""
     await session.execute("create table t (id int)")
     with pytest.raises(ServerReadOnly):
-        async with session.reading():
+        async with session.read_only():
             await session.execute("insert into t values (1)")
     with pytest.raises(TimedOut):
-        async with session.reading():
+        async with session.read_only():
             await session.execute("select pg_sleep(5)")
     async with other.transaction():
         await other.execute("lock table t in access exclusive mode")
         with pytest.raises(TimedOut):
-            async with session.reading():
+            async with session.read_only():
                 await session.rows("select * from t")
     for setting in ("statement_timeout", "lock_timeout", "default_transaction_read_only"):
         assert await session.value("select current_setting($1)", setting) in {"0", "off"}
@@ -61,7 +61,7 @@ async def test_reading_can_neither_write_nor_wait(session: Session, other: Sessi
 async def test_a_reading_is_one_view(session: Session, other: Session) -> None:
     """Two queries of one block see one state, whatever others commit in between."""
     await other.execute("create table t (id int)")
-    async with session.reading():
+    async with session.read_only():
         assert await session.value("select count(*) from t") == 0
         await other.execute("insert into t values (1)")
         assert await session.value("select count(*) from t") == 0

@@ -251,7 +251,7 @@ async def test_who_may_not_see_locks_reads_the_ledger(own_postgres: Postgres) ->
     await watcher.fresh(10)
     for _ in range(5):
         await watcher.fresh(10)
-    assert [(reading.fault, reading.run) for reading in told] == [(None, None)]
+    assert [(snapshot.fault, snapshot.run) for snapshot in told] == [(None, None)]
     task.cancel()
     await asyncio.wait([task])
     await connection.close()
@@ -342,13 +342,13 @@ async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, 
     )
     async with advisory_lock.try_lock(runner, advisory_lock.lock_key(NATIVE.relation())):
         assert (await watcher.fresh(10)).fault is None
-        assert watcher.reading.run is None  # nobody waits for anything
+        assert watcher.snapshot.run is None  # nobody waits for anything
         watcher.urgent = True
-        await soon(lambda: watcher.reading.run)
+        await soon(lambda: watcher.snapshot.run)
         for _ in range(20):
             await watcher.fresh(10)
-    await soon(lambda: watcher.reading.run is None)
-    runs = [reading.run for reading in told]
+    await soon(lambda: watcher.snapshot.run is None)
+    runs = [snapshot.run for snapshot in told]
     assert [run and run.holder for run in runs] == [None, "pod-1", None]
     assert isinstance(runs[1], ActiveMigration)
     assert len(took) > 20
@@ -365,10 +365,10 @@ async def test_a_watcher_says_what_is_wrong_with_a_table(database: str, connecti
         source(database, "knex"), on_change=lambda _: None, pace=PollIntervals(retry=0.05, retry_slowest=0.1)
     )
     task = asyncio.create_task(watcher.run())
-    await soon(lambda: watcher.reading.fault is Fault.LEDGER)
-    assert watcher.reading.detail == "public.knex_migrations is no knex ledger: it has no column batch, migration_time"
+    await soon(lambda: watcher.snapshot.fault is Fault.LEDGER)
+    assert watcher.snapshot.detail == "public.knex_migrations is no knex ledger: it has no column batch, migration_time"
     await connection.execute("alter table knex_migrations add batch int, add migration_time timestamptz")
-    await soon(lambda: watcher.reading.fault is None)
-    assert watcher.reading.detail == ""
+    await soon(lambda: watcher.snapshot.fault is None)
+    assert watcher.snapshot.detail == ""
     task.cancel()
     await asyncio.wait([task])

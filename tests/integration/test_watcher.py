@@ -41,8 +41,8 @@ class Watch:
         """Wait for a reading; the time it was told."""
         began = time.monotonic()
         while True:
-            for at, reading in reversed(self.told):
-                if condition(reading):
+            for at, snapshot in reversed(self.told):
+                if condition(snapshot):
                     return at
             assert time.monotonic() - began < deadline, self.told
             await asyncio.sleep(0.002)
@@ -52,8 +52,8 @@ class Watch:
 async def watching(url: str, pace: PollIntervals = SLOW) -> AsyncIterator[Watch]:
     watch: Watch
 
-    def tell(reading: LedgerSnapshot) -> None:
-        watch.told.append((time.monotonic(), reading))
+    def tell(snapshot: LedgerSnapshot) -> None:
+        watch.told.append((time.monotonic(), snapshot))
 
     def complain(fault: Fault, words: str) -> None:
         watch.words.append((fault, words))
@@ -77,20 +77,20 @@ async def record(connection: Connection, name: str) -> float:
 
 
 def holds(name: str) -> Callable[[LedgerSnapshot], bool]:
-    return lambda reading: reading.fault is None and reading.ledger is not None and reading.ledger.contains(name)
+    return lambda snapshot: snapshot.fault is None and snapshot.ledger is not None and snapshot.ledger.contains(name)
 
 
 def faulty(fault: Fault) -> Callable[[LedgerSnapshot], bool]:
-    return lambda reading: reading.fault is fault
+    return lambda snapshot: snapshot.fault is fault
 
 
 async def test_a_missing_table_is_an_empty_ledger(database: str, connection: Connection) -> None:
     """Nothing is created by reading; before the first reading the fault says that there was none."""
     async with watching(database) as watch:
-        assert watch.watcher.reading == LedgerSnapshot(fault=Fault.UNREAD)
-        reading = await watch.watcher.fresh(5)
-        assert (reading.ledger, reading.fault) == (Ledger(), None)
-        assert reading.observed_at is not None
+        assert watch.watcher.snapshot == LedgerSnapshot(fault=Fault.UNREAD)
+        snapshot = await watch.watcher.fresh(5)
+        assert (snapshot.ledger, snapshot.fault) == (Ledger(), None)
+        assert snapshot.observed_at is not None
     assert not await connection.fetchval("select to_regclass('ledgergate_migrations') is not null")
 
 
@@ -154,8 +154,8 @@ async def test_many_fresh_readings_are_few_reads() -> None:
             before = server.log.count('from "public"."ledgergate_migrations"')
             await record(connection, "a")
             await watch.until(holds("a"))
-            readings = await asyncio.gather(*(watch.watcher.fresh(5) for _ in range(300)))
-            assert all(map(holds("a"), readings))
+            snapshots = await asyncio.gather(*(watch.watcher.fresh(5) for _ in range(300)))
+            assert all(map(holds("a"), snapshots))
             reads = server.log.count('from "public"."ledgergate_migrations"') - before
             assert 2 <= reads <= 4, server.log
             # A row that is committed before the question is in the answer, however busy the watcher is.
@@ -176,11 +176,11 @@ async def test_fresh_waits_no_longer_than_asked(database: str, connection: Conne
         async with connection.transaction():
             await connection.execute("lock table ledgergate_migrations in access exclusive mode")
             began = time.monotonic()
-            reading = await watch.watcher.fresh(0.1)
+            snapshot = await watch.watcher.fresh(0.1)
             assert 0.1 <= time.monotonic() - began < 5
-            assert reading.fault is None
+            assert snapshot.fault is None
             await watch.until(faulty(Fault.UNREACHABLE))
-        await watch.until(lambda reading: reading.fault is None and watch.told[-1][1].fault is None)
+        await watch.until(lambda snapshot: snapshot.fault is None and watch.told[-1][1].fault is None)
 
 
 async def test_an_outage_keeps_the_last_ledger_and_ends_by_itself(own_postgres: Postgres) -> None:
@@ -195,14 +195,14 @@ async def test_an_outage_keeps_the_last_ledger_and_ends_by_itself(own_postgres: 
         own_postgres.stop("fast")
         stopped = time.monotonic()
         assert await watch.until(faulty(Fault.UNREACHABLE)) - stopped < 1
-        assert watch.watcher.reading.ledger is not None
-        assert watch.watcher.reading.ledger.contains("a")
+        assert watch.watcher.snapshot.ledger is not None
+        assert watch.watcher.snapshot.ledger.contains("a")
         began = time.monotonic()
         await watch.watcher.fresh(60)
         assert time.monotonic() - began < 5
         told = len(watch.told)
         own_postgres.start()
-        while watch.watcher.reading.fault is not None:
+        while watch.watcher.snapshot.fault is not None:
             await asyncio.sleep(0.01)
             assert time.monotonic() - began < 30
         assert len(watch.told) == told + 1
@@ -223,11 +223,11 @@ async def test_a_killed_session_is_replaced_without_a_fault(database: str, conne
                 "where application_name = 'ledgergate watcher' and datname = current_database()"
             )
             assert killed
-            reading = await watch.watcher.fresh(5)
-            assert reading.fault is None
+            snapshot = await watch.watcher.fresh(5)
+            assert snapshot.fault is None
             await record(connection, f"r{number}")
             await watch.until(holds(f"r{number}"))
-        assert all(reading.fault is None for _, reading in watch.told)
+        assert all(snapshot.fault is None for _, snapshot in watch.told)
 
 
 async def test_who_asked_before_a_session_was_killed_gets_the_answer_of_the_next(
@@ -276,7 +276,7 @@ async def test_a_peer_that_falls_silent_is_noticed(database: str) -> None:
         silent.set()
         await watch.until(faulty(Fault.UNREACHABLE), deadline=30)
         silent.clear()
-        await watch.until(lambda reading: reading.fault is None and watch.told[-1][1].fault is None)
+        await watch.until(lambda snapshot: snapshot.fault is None and watch.told[-1][1].fault is None)
     proxy.close()
     for task in tasks:
         task.cancel()
@@ -318,12 +318,12 @@ async def test_what_is_wrong_has_a_name(own_postgres: Postgres, damage: str, fau
     app = urlsplit(url)._replace(netloc=f"app:app@127.0.0.1:{own_postgres.port}").geturl()
     async with watching(app) as watch:
         await watch.until(faulty(fault))
-        assert watch.watcher.reading.ledger is None
+        assert watch.watcher.snapshot.ledger is None
         ((told, words),) = watch.words
         assert told is fault
         assert words
         await connection.execute("drop table ledgergate_migrations; alter role app login password 'app'")
-        await watch.until(lambda reading: reading.fault is None)
+        await watch.until(lambda snapshot: snapshot.fault is None)
     await connection.close()
 
 
@@ -339,7 +339,7 @@ async def test_a_seed_is_the_last_known_ledger_until_one_is_read(database: str, 
     old = Ledger.of([Record("old", State.APPLIED)])
     async with watching(database) as watch:
         watch.watcher.seed(old)
-        assert watch.watcher.reading == LedgerSnapshot(old, None, Fault.UNREAD)
+        assert watch.watcher.snapshot == LedgerSnapshot(old, None, Fault.UNREAD)
         assert (await watch.watcher.fresh(5)).ledger == Ledger()
         watch.watcher.seed(old)
-        assert watch.watcher.reading.ledger == Ledger()
+        assert watch.watcher.snapshot.ledger == Ledger()

@@ -179,7 +179,7 @@ async def test_nobody_takes_the_gate_off_while_the_verdict_is_bad() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "reading"),
+    ("old", "new", "snapshot"),
     [
         pytest.param(HELD, UNGATED, THERE, id="the verdict is good"),
         pytest.param(HELD, pod(SCHEDULING_GATE), BEHIND, id="the gate stays"),
@@ -187,9 +187,9 @@ async def test_nobody_takes_the_gate_off_while_the_verdict_is_bad() -> None:
         pytest.param(pod("other"), pod(), BEHIND, id="another tool's gate goes"),
     ],
 )
-async def test_other_updates_pass(old: Pod, new: Pod, reading: LedgerSnapshot) -> None:
+async def test_other_updates_pass(old: Pod, new: Pod, snapshot: LedgerSnapshot) -> None:
     """An update that does not take our gate off against the verdict is none of our business."""
-    assert (await admission(Ledgers([gate()], reading)).validate(update(old, new))).allowed
+    assert (await admission(Ledgers([gate()], snapshot)).validate(update(old, new))).allowed
 
 
 async def test_a_pod_that_goes_away_is_let_go() -> None:
@@ -327,8 +327,8 @@ async def test_readiness_gates_follow_the_gates() -> None:
         gate("off"),
         gate("audit", readiness=Readiness.LIVE, mode=Mode.AUDIT),
     ]
-    for reading in (BEHIND, THERE):
-        answer = await mutate(Ledgers(gates, reading), pod())
+    for snapshot in (BEHIND, THERE):
+        answer = await mutate(Ledgers(gates, snapshot), pod())
         assert conditions(answer) == ["ledgergate.dev/latch", "ledgergate.dev/live"]
         assert {"op": "add", "path": "/metadata/labels/ledgergate.dev~1gated", "value": "true"} in answer.patch
     assert conditions(await mutate(Ledgers(gates, THERE), pod(guarded=False))) == []

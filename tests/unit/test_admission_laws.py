@@ -31,7 +31,7 @@ revisions = st.sampled_from(NAMES) | st.sets(st.sampled_from(NAMES), min_size=1)
 
 
 @st.composite
-def readings(draw: st.DrawFn) -> LedgerSnapshot:
+def snapshots(draw: st.DrawFn) -> LedgerSnapshot:
     """Some of the names, in some state, perhaps a contract migration, perhaps not to be read now."""
     records = [
         Record(
@@ -58,8 +58,8 @@ def views(draw: st.DrawFn, modes: st.SearchStrategy[Mode] = ANY_MODE) -> Ledgers
         terms = draw(st.sampled_from([(), (("app", "In", frozenset({"x"})),), (("app", "In", frozenset({"y"})),)]))
         policy = replace(draw(policies), mode=draw(modes))
         gates.append(Gate("ns", name, Selector(terms), "pg", "ledgergate", policy=policy))
-    known = {gate.name: draw(readings()) for gate in gates}
-    fresh = {gate.name: draw(readings()) for gate in gates if draw(st.booleans())}
+    known = {gate.name: draw(snapshots()) for gate in gates}
+    fresh = {gate.name: draw(snapshots()) for gate in gates if draw(st.booleans())}
     return Ledgers(gates, LedgerSnapshot(fault=Fault.UNREAD), fresh=fresh, known=known)
 
 
@@ -93,7 +93,7 @@ async def test_nothing_bad_is_stored_without_our_gate(
         return
     subject = msgspec.convert(created.pod, Pod)
     gates = view.selecting("ns", subject.labels)
-    verdict = judge(subject, [(gate, view.reading(gate)) for gate in gates], NOW)
+    verdict = judge(subject, [(gate, view.snapshot(gate)) for gate in gates], NOW)
     assert verdict.outcome.good or verdict.reason is Reason.UNSELECTED
 
 

@@ -33,7 +33,7 @@ class Row:
     """
 
     annotations: dict[str, str]
-    reading: LedgerSnapshot
+    snapshot: LedgerSnapshot
     by: Outcome | str
     bypassed: bool = False
 
@@ -101,7 +101,7 @@ async def test_every_row_under_every_policy(reason: Reason, bound: bool, in_proc
     }
     for policy in policies(bypassed=row.bypassed):
         gate = Gate("ns", "app", Selector(), "pg", "ledgergate", policy=policy)
-        created = await create(Ledgers([gate], row.reading), pod, policy=in_process)
+        created = await create(Ledgers([gate], row.snapshot), pod, policy=in_process)
         outcome, final = wanted(row, policy), created.final
         assert final.verdict.reason is reason
         denied = outcome is Outcome.DENY or (outcome is Outcome.HOLD and bound)

@@ -47,7 +47,7 @@ class World:
         self.pods = list(pods)
         self.policy = Policy(readiness=readiness)
         self.gates: dict[str, Gate] = {"app": self.gate()}
-        self.reading = ledger(A, B)
+        self.snapshot = ledger(A, B)
         self.written: list[tuple[str, str, str]] = []
         self.failures: list[Exception] = []
         self.admission = OptIn.ENABLED
@@ -62,7 +62,7 @@ class World:
         """The feed."""
         return self
 
-    async def snapshot(self) -> tuple[list[Pod], str]:
+    async def list_objects(self) -> tuple[list[Pod], str]:
         """List."""
         return self.pods, "1"
 
@@ -87,7 +87,7 @@ async def keeping(world: World) -> AsyncIterator[ReadinessReconciler]:
     guard = SimpleNamespace(
         wait_synced=known,
         gate=lambda key: world.gates.get(key[1]),
-        reading=lambda _: world.reading,
+        snapshot=lambda _: world.snapshot,
         unreadable=lambda _: None,
     )
     namespaces = SimpleNamespace(admission=lambda _name, _since: world.admission)
@@ -124,12 +124,12 @@ async def test_a_thousand_pods_cost_a_thousand_writes_and_then_none() -> None:
         await until(world, 1000)
         assert set(world.written) == {(f"p{number}", "True", "Matches") for number in range(1000)}
         for head in range(20):
-            world.reading = ledger(A, B, f"2026020100000{head}_c")
+            world.snapshot = ledger(A, B, f"2026020100000{head}_c")
             conditions.look("ns")
-        world.reading = LedgerSnapshot(world.reading.ledger, NOW, Fault.UNREACHABLE)
+        world.snapshot = LedgerSnapshot(world.snapshot.ledger, NOW, Fault.UNREACHABLE)
         conditions.look("ns")
         await until(world, 1000)
-        world.reading = ledger(A)
+        world.snapshot = ledger(A)
         for _ in range(3):
             conditions.look("ns")
         await until(world, 2000)
@@ -159,7 +159,7 @@ async def test_a_write_that_fails_is_tried_again(monkeypatch: Any) -> None:
 async def test_a_pod_whose_gate_is_late_is_not_told_to_be_ready() -> None:
     """The webhook asked for readiness by a gate that we learn of later: under Latch a hasty True would be for good."""
     world = World(a_pod("p"), readiness=Readiness.LATCH)
-    gate, world.reading = world.gates.pop("app"), ledger(A)
+    gate, world.snapshot = world.gates.pop("app"), ledger(A)
     async with keeping(world) as conditions:
         conditions.look("ns")
         await until(world, 0)
@@ -186,7 +186,7 @@ async def test_a_gate_that_is_gone_or_off_keeps_no_pod_from_being_ready() -> Non
     """Gone, off, another selector, a namespace that opted out: nobody would ever make the pod ready but us, now."""
     for change in ("gone", "off", "elsewhere", "out"):
         world = World(a_pod("p"))
-        world.reading = ledger(A)
+        world.snapshot = ledger(A)
         async with keeping(world) as conditions:
             await until(world, 1)
             world.clock += GRACE_SECONDS

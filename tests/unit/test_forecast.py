@@ -39,10 +39,10 @@ def workload(kind: str = "Deployment", name: str = "gateway", revision: str | No
     return msgspec.convert(whole, Workload)
 
 
-def tell(subject: Workload, reading: LedgerSnapshot, found: Gate | None = None, *, updated: bool = False) -> Forecast:
+def tell(subject: Workload, snapshot: LedgerSnapshot, found: Gate | None = None, *, updated: bool = False) -> Forecast:
     pod = subject.pod
     assert pod is not None
-    (only,) = preview(subject, pod, [(found or gate(), reading)], NOW, updated=updated)
+    (only,) = preview(subject, pod, [(found or gate(), snapshot)], NOW, updated=updated)
     return only
 
 
@@ -114,8 +114,8 @@ OUTCOMES: dict[str, tuple[Workload, LedgerSnapshot, dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_every_reason_is_told(name: str) -> None:
     """Each row of the table that is not simply good has its sentence."""
-    subject, reading, policy, says = OUTCOMES[name]
-    forecast = tell(subject, reading, gate(**policy))
+    subject, snapshot, policy, says = OUTCOMES[name]
+    forecast = tell(subject, snapshot, gate(**policy))
     assert says in forecast.warnings[0]
     assert len(forecast.warnings[0]) <= WARNING_LIMIT
 

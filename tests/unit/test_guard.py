@@ -34,7 +34,7 @@ class Collection:
         self._changes: asyncio.Queue[Change[Any] | Exception] = asyncio.Queue()
         self._version = 1
 
-    async def snapshot(self) -> tuple[list[Any], str]:
+    async def list_objects(self) -> tuple[list[Any], str]:
         """List it, unless it is refused."""
         if self.refusal is not None:
             raise self.refusal
@@ -133,8 +133,8 @@ async def test_a_ledger_is_read_and_a_change_is_told(database: str) -> None:
         await changes.until(lambda: guard.settled(KEY))
         gate = guard.gate(KEY)
         assert gate is not None
-        await changes.until(lambda: guard.reading(gate).fault is None)
-        assert guard.reading(gate).ledger == Ledger()
+        await changes.until(lambda: guard.snapshot(gate).fault is None)
+        assert guard.snapshot(gate).ledger == Ledger()
         assert guard.place(KEY) == fingerprint(LedgerSource(Address(database), DIALECTS["ledgergate"]))
         assert guard.namespaces == {"ns"}
         assert KEY in changes
@@ -217,7 +217,7 @@ def recalled(place: str, **known: Any) -> Gate:
 
 def applied(line: LedgerBinding) -> tuple[str, ...] | None:
     """What is known to be applied; None where nothing is known."""
-    return line.reading.ledger.applied if line.reading.ledger is not None else None
+    return line.snapshot.ledger.applied if line.snapshot.ledger is not None else None
 
 
 async def test_what_a_status_remembers_counts_for_its_own_ledger_only() -> None:
@@ -229,7 +229,7 @@ async def test_what_a_status_remembers_counts_for_its_own_ledger_only() -> None:
         assert applied(line) == ("a", "b"), "before its Secret could be read"
         line.rebind(here, None, ledgers)
         assert applied(line) == ("a", "b")
-        assert (line.reading.ledger or Ledger()).barrier("a") is not None
+        assert (line.snapshot.ledger or Ledger()).barrier("a") is not None
         line.rebind(there, None, ledgers)
         assert applied(line) is None
         line.rebind(None, Problem("gone"), ledgers)
@@ -252,9 +252,9 @@ async def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
 
     def at(ledger: Ledger) -> tuple[str, ...]:
         line._known = line._known.__class__(ledger)
-        found = line.reading.ledger
+        found = line.snapshot.ledger
         assert found is not None
-        assert line.reading.ledger is found, "made anew for each question"
+        assert line.snapshot.ledger is found, "made anew for each question"
         return found.applied
 
     assert at(heads("one")) == ("one",)
@@ -296,5 +296,5 @@ async def test_a_database_that_is_down_settles_a_gate() -> None:
         await changes.until(lambda: guard.settled(KEY))
         gate = guard.gate(KEY)
         assert gate is not None
-        assert guard.reading(gate).fault is Fault.UNREACHABLE
+        assert guard.snapshot(gate).fault is Fault.UNREACHABLE
         assert guard.unsettled == []

@@ -106,9 +106,9 @@ def test_questions_cost_the_same_whatever_the_length() -> None:
     assert time.process_time() - began < 1
 
 
-def kind(history: History, naming: Versioning = Versioning.NAME) -> Dialect:
+def kind(history: History, versioning: Versioning = Versioning.NAME) -> Dialect:
     return Dialect(
-        "test", "t", frozenset(), lambda row: Record(row["name"], State.APPLIED), history=history, naming=naming
+        "test", "t", frozenset(), lambda row: Record(row["name"], State.APPLIED), history=history, versioning=versioning
     )
 
 

@@ -33,7 +33,7 @@ class Cluster:
         """The watch."""
         return self
 
-    async def snapshot(self) -> tuple[list[Namespace], str]:
+    async def list_objects(self) -> tuple[list[Namespace], str]:
         """List."""
         return [self.watched] if self.watched else [], "1"
 

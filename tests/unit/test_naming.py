@@ -10,7 +10,7 @@ names = st.text("0123456789._-vVBab²٣ ", max_size=30)
 
 
 @pytest.mark.parametrize(
-    ("naming", "same"),
+    ("versioning", "same"),
     [
         (Versioning.NAME, ["20250126120000_add"]),
         (Versioning.VERSION, ["7", "007", "7_add_users", "0007-add"]),
@@ -28,14 +28,14 @@ names = st.text("0123456789._-vVBab²٣ ", max_size=30)
         (Versioning.TIMESTAMP, ["AddUsers"]),
     ],
 )
-def test_what_is_one_revision_has_one_key(naming: Versioning, same: list[str]) -> None:
+def test_what_is_one_revision_has_one_key(versioning: Versioning, same: list[str]) -> None:
     """A file's name and what the tool records of it."""
-    assert len({naming.key(name) for name in same}) == 1
-    assert len({naming.sorting(name) for name in same}) == 1
+    assert len({versioning.key(name) for name in same}) == 1
+    assert len({versioning.sort_key(name) for name in same}) == 1
 
 
 @pytest.mark.parametrize(
-    ("naming", "ordered"),
+    ("versioning", "ordered"),
     [
         (Versioning.NAME, ["10", "9"]),
         (Versioning.VERSION, ["9_z", "10_a"]),
@@ -44,14 +44,14 @@ def test_what_is_one_revision_has_one_key(naming: Versioning, same: list[str]) -
         (Versioning.TIMESTAMP, ["Zebra1700000000000", "1700000000001-Ant"]),
     ],
 )
-def test_the_order_is_the_tools(naming: Versioning, ordered: list[str]) -> None:
+def test_the_order_is_the_tools(versioning: Versioning, ordered: list[str]) -> None:
     """Numbers by their value, parts one by one; what has no number comes first."""
-    assert sorted(set(ordered), key=naming.sorting) == ordered
+    assert sorted(set(ordered), key=versioning.sort_key) == ordered
 
 
 @given(st.sampled_from(Versioning), names)
-def test_a_key_is_its_own_key(naming: Versioning, name: str) -> None:
+def test_a_key_is_its_own_key(versioning: Versioning, name: str) -> None:
     """So a ledger's own identities, declared as they are, find themselves; and anything at all can be asked."""
-    key = naming.key(name)
-    assert naming.key(key) == key
-    assert naming.sorting(key) == naming.sorting(name)
+    key = versioning.key(name)
+    assert versioning.key(key) == key
+    assert versioning.sort_key(key) == versioning.sort_key(name)

@@ -20,7 +20,7 @@ READY = Condition(type="ledgergate.dev/app", status="True", reason="Matches")
 LATCH, LIVE = Readiness.LATCH, Readiness.LIVE
 
 
-def reading(
+def snapshot(
     *names: str, fault: Fault | None = None, dirty: str | None = None, contract: str | None = None
 ) -> LedgerSnapshot:
     records = [Record(name, APPLIED, compatible_from=contract if name == C else None) for name in names]
@@ -35,12 +35,12 @@ def judged(
     return assess(before, POD, gate, found, NOW)
 
 
-GOOD = [reading(A, B), reading(A, B, C), reading(A, B, dirty=C)]
-LOST = [reading(A), reading(), reading(A, dirty=B), reading(A, B, C, contract=C)]
+GOOD = [snapshot(A, B), snapshot(A, B, C), snapshot(A, B, dirty=C)]
+LOST = [snapshot(A), snapshot(), snapshot(A, dirty=B), snapshot(A, B, C, contract=C)]
 UNTOLD = [
-    reading(A, fault=Fault.UNREACHABLE),
-    reading(A, B, C, contract=C, fault=Fault.UNREACHABLE),
-    reading(A, B, dirty=A),
+    snapshot(A, fault=Fault.UNREACHABLE),
+    snapshot(A, B, C, contract=C, fault=Fault.UNREACHABLE),
+    snapshot(A, B, dirty=A),
     LedgerSnapshot(fault=Fault.AUTHENTICATION),
     LedgerSnapshot(fault=Fault.UNREAD),
 ]
@@ -91,19 +91,19 @@ def test_live_never_goes_back_for_what_is_not_known(found: LedgerSnapshot) -> No
 def test_a_gate_that_only_warns_makes_pods_ready(readiness: Readiness) -> None:
     """What may run may be ready: under Audit and Warn nothing is taken away."""
     for policy in ({"mode": Mode.AUDIT}, {"on_behind": Action.WARN}):
-        ready = judged(reading(A), None, readiness, **policy)
+        ready = judged(snapshot(A), None, readiness, **policy)
         assert ready is not None
         assert ready.status
-        assert judged(reading(A), READY, readiness, **policy) is None
+        assert judged(snapshot(A), READY, readiness, **policy) is None
 
 
 def test_a_long_run_is_not_told_migration_by_migration() -> None:
     """A pod that waits is written to when the reason changes, not whenever the head does."""
-    before = judged(reading(), None, LIVE)
+    before = judged(snapshot(), None, LIVE)
     assert before is not None
     waiting = Condition(type=READY.type, status="False", reason=before.reason, message=before.message)
-    assert judged(reading(A), waiting, LIVE) is None
-    changed = judged(reading(A, dirty=B), waiting, LIVE)
+    assert judged(snapshot(A), waiting, LIVE) is None
+    changed = judged(snapshot(A, dirty=B), waiting, LIVE)
     assert changed is not None
     assert changed.reason == "Dirty"
 

@@ -73,7 +73,7 @@ class Store:
         self._end, self.breakage = True, error
         self._wake()
 
-    async def snapshot(self) -> Listing[Secret]:
+    async def list_objects(self) -> Listing[Secret]:
         """List, unless refused."""
         self.lists += 1
         if self.refusals:

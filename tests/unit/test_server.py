@@ -49,7 +49,7 @@ class Known:
             raise RuntimeError("a slip of ours")
         return [Gate(namespace, "app", Selector(), "pg", "ledgergate")]
 
-    def reading(self, gate: Gate) -> LedgerSnapshot:
+    def snapshot(self, gate: Gate) -> LedgerSnapshot:
         """Return the one ledger."""
         del gate
         return LedgerSnapshot(Ledger.of([Record("a", State.APPLIED)]), NOW)

@@ -55,10 +55,10 @@ class Watched:
         del labels
         return [Gate(namespace, "app", Selector(), "pg", "ledgergate")]
 
-    def reading(self, gate: Gate) -> LedgerSnapshot:
+    def snapshot(self, gate: Gate) -> LedgerSnapshot:
         """Return the watcher's reading."""
         del gate
-        return self.watcher.reading
+        return self.watcher.snapshot
 
     async def refresh(self, gates: Iterable[Gate], within: float) -> None:
         """Have the ledger read again."""
@@ -114,7 +114,7 @@ async def test_reviews_share_one_look(database: str, counted: list[float]) -> No
             serving((server.application, Endpoint("127.0.0.1", port), None)),
             aiohttp.ClientSession(connector=connector) as session,
         ):
-            await until(lambda: watcher.reading.ledger)
+            await until(lambda: watcher.snapshot.ledger)
             await connection.execute(APPLY)
             counted.clear()
             began = time.monotonic()
@@ -140,7 +140,7 @@ async def test_patience_ends(database: str) -> None:
     admission = Admission(view, lambda: datetime.now(UTC), patience=0.05)
     watching = asyncio.create_task(watcher.run())
     try:
-        await until(lambda: watcher.reading.ledger)
+        await until(lambda: watcher.snapshot.ledger)
         began = time.monotonic()
         answer = await admission.mutate(decode_review(review(1), Pod))
         assert answer.result == "held"

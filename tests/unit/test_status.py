@@ -120,7 +120,10 @@ def test_exactly_one_condition_is_true(standing: GateObservation, state: GateSta
         ),
         (
             STRANGE,
-            f"{STRANGE.reading.detail}: correct spec.ledger of this LedgerGate, or the database in Secret pg; {FOLLOW}",
+            (
+                f"{STRANGE.snapshot.detail}: correct spec.ledger of this LedgerGate, or the database in Secret pg; "
+                f"{FOLLOW}"
+            ),
         ),
         (BROKEN, "Secret pg does not exist in namespace ns; create it; and more"),
     ],
@@ -159,7 +162,7 @@ def test_two_writes_in_one_round_trip_stamp_once() -> None:
     """The second status goes on from the first, not from the object, which does not say it yet."""
     known = gate()
     first = written(LIVE, known, THEN)
-    held = GateObservation(LIVE.reading, held=5, place="here")
+    held = GateObservation(LIVE.snapshot, held=5, place="here")
     second = build_status(held, known, PreviousStatus.of_gate(known).after(first), NOW)
     assert is_same_status(second, first | {"heldPods": 5})
     lost = build_status(LOST, known, PreviousStatus.of_gate(known).after(first), NOW)
@@ -237,5 +240,5 @@ def test_another_look_is_no_change() -> None:
     one = written(LIVE, known, NOW)
     later = GateObservation(LedgerSnapshot(ledger(A, B), NOW), held=2, place="here")
     assert is_same_status(one, written(later, known, NOW + timedelta(hours=1)))
-    assert not is_same_status(one, written(GateObservation(later.reading, held=3), known, NOW))
+    assert not is_same_status(one, written(GateObservation(later.snapshot, held=3), known, NOW))
     assert not is_same_status(one, {})

@@ -32,7 +32,7 @@ class Still:
     def __init__(self, *items: Any) -> None:
         self._items = items
 
-    async def snapshot(self) -> tuple[list[Any], str]:
+    async def list_objects(self) -> tuple[list[Any], str]:
         """List it."""
         return list(self._items), "1"
 

@@ -46,10 +46,10 @@ def test_a_report_sums_itself_up() -> None:
     """The first failure and how many follow, on one line; without one, the last word."""
     report = LineReporter()
     assert report.summary == ""
-    report.say("a", "begun")
-    report.say("a", "done")
+    report.info("a", "begun")
+    report.info("a", "done")
     assert report.summary == "done"
-    report.fail("b", "first\nline")
+    report.error("b", "first\nline")
     assert report.summary == "first line"
-    report.fail("b", "second")
+    report.error("b", "second")
     assert report.summary == "first line (and 1 more)"

@@ -50,7 +50,7 @@ class Row:
     """A situation, its reason, and what decides: an outcome, or a field of the policy."""
 
     requirement: Requirement
-    reading: LedgerSnapshot
+    snapshot: LedgerSnapshot
     reason: Reason
     by: Outcome | str
     bypassed: bool = field(default=False)
@@ -136,7 +136,7 @@ def test_table(name: str) -> None:
     """Each row of the table has its reason, and the outcome that the policy names for it, under every policy."""
     row = ROWS[name]
     for policy in policies(bypassed=row.bypassed):
-        verdict = decide("app", row.requirement, row.reading, policy, NOW)
+        verdict = decide("app", row.requirement, row.snapshot, policy, NOW)
         assert (verdict.reason, verdict.outcome) == (row.reason, wanted(row.by, policy)), (policy, verdict.message)
         assert verdict.gate == "app"
 
@@ -189,7 +189,7 @@ def test_a_bypass_ends_at_its_time() -> None:
 )
 def test_messages_say_what_is_expected_what_is_there_and_what_is_next(row: str, policy: Policy, message: str) -> None:
     """A person who reads only the message knows what to do."""
-    assert decide("app", ROWS[row].requirement, ROWS[row].reading, policy, NOW).message == message
+    assert decide("app", ROWS[row].requirement, ROWS[row].snapshot, policy, NOW).message == message
 
 
 HEADS = Ledger.of([Record("cafe", APPLIED)], History.HEADS)

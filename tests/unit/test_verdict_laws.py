@@ -53,7 +53,7 @@ def requirements(draw: st.DrawFn) -> Requirement:
 
 
 faults = st.sampled_from(Fault)
-readings = st.one_of(
+snapshots = st.one_of(
     st.builds(LedgerSnapshot, ledgers(), st.just(NOW), st.none() | faults),
     st.builds(LedgerSnapshot, ledgers(), st.none(), faults),
     st.builds(LedgerSnapshot, st.none(), st.none(), faults),
@@ -86,9 +86,9 @@ def test_what_the_ledger_holds_complete_is_good(ledger: Ledger, name: str, polic
 def _foreign(history: History, applied: list[str]) -> Ledger:
     """A ledger of a tool that records whole names, and keeps of them what this kind of history keeps."""
     kept = applied[-1:] if history in {History.NUMBER, History.HEADS} else applied
-    naming = Versioning.VERSION if history is History.NUMBER else Versioning.NAME
+    versioning = Versioning.VERSION if history is History.NUMBER else Versioning.NAME
     dialect = Dialect("test", "t", frozenset(), lambda row: Record(row["name"], State.APPLIED), None, history=history)
-    return replace(dialect, naming=naming).ledger({"name": name} for name in kept)
+    return replace(dialect, versioning=versioning).ledger({"name": name} for name in kept)
 
 
 @given(st.sampled_from(History), st.integers(1, len(NAMES)), st.integers(1, len(NAMES)), st.booleans())
@@ -125,17 +125,17 @@ def test_heads_that_nobody_saw_are_told_by_the_image(applied: int, known: int) -
     assert verdict.outcome.good is (known <= applied)
 
 
-@given(requirements(), readings, policies)
-def test_audit_never_holds_or_denies(requirement: Requirement, reading: LedgerSnapshot, policy: Policy) -> None:
+@given(requirements(), snapshots, policies)
+def test_audit_never_holds_or_denies(requirement: Requirement, snapshot: LedgerSnapshot, policy: Policy) -> None:
     """Under Audit every pod starts."""
     if policy.mode is Mode.AUDIT:
-        assert decide("app", requirement, reading, policy, NOW).outcome.good
+        assert decide("app", requirement, snapshot, policy, NOW).outcome.good
 
 
-@given(requirements(), readings, policies)
-def test_audit_changes_the_outcome_only(requirement: Requirement, reading: LedgerSnapshot, policy: Policy) -> None:
+@given(requirements(), snapshots, policies)
+def test_audit_changes_the_outcome_only(requirement: Requirement, snapshot: LedgerSnapshot, policy: Policy) -> None:
     """The reason is the same under both modes, so that an audit tells what Enforce would do."""
-    both = [decide("app", requirement, reading, replace(policy, mode=mode), NOW) for mode in Mode]
+    both = [decide("app", requirement, snapshot, replace(policy, mode=mode), NOW) for mode in Mode]
     assert both[0].reason is both[1].reason
 
 
@@ -149,8 +149,8 @@ def test_what_the_ledger_lacks_is_never_good(
         return
     if policy.on_behind is Action.WARN or (fault is not None and policy.on_unreachable is Action.ALLOW):
         return
-    reading = LedgerSnapshot(ledger, None if seeded and fault else NOW, fault)
-    assert not decide("app", Requirement(Revision(name)), reading, policy, NOW).outcome.good
+    snapshot = LedgerSnapshot(ledger, None if seeded and fault else NOW, fault)
+    assert not decide("app", Requirement(Revision(name)), snapshot, policy, NOW).outcome.good
 
 
 @given(requirements(), ledgers(), policies, faults)
@@ -182,13 +182,13 @@ def test_a_seeded_ledger_answers_without_the_gap_check(known: list[str], extra: 
     assert verdict.outcome.good
 
 
-@given(requirements(), st.lists(st.tuples(readings, policies), max_size=5), st.randoms())
+@given(requirements(), st.lists(st.tuples(snapshots, policies), max_size=5), st.randoms())
 def test_strictest_does_not_depend_on_the_order(
     requirement: Requirement, gates: list[tuple[LedgerSnapshot, Policy]], random: Random
 ) -> None:
     """The same gates in another order give the same answer, and it is as strict as the strictest of them."""
     verdicts = [
-        decide(f"gate-{index}", requirement, reading, policy, NOW) for index, (reading, policy) in enumerate(gates)
+        decide(f"gate-{index}", requirement, snapshot, policy, NOW) for index, (snapshot, policy) in enumerate(gates)
     ]
     shuffled = list(verdicts)
     random.shuffle(shuffled)
@@ -231,12 +231,12 @@ def test_messages_are_one_short_line(
     assert "10.0.0.7" not in verdict.message
 
 
-@given(requirements(), readings, policies, st.datetimes(timezones=st.just(UTC)))
+@given(requirements(), snapshots, policies, st.datetimes(timezones=st.just(UTC)))
 def test_messages_do_not_depend_on_the_time(
-    requirement: Requirement, reading: LedgerSnapshot, policy: Policy, now: datetime
+    requirement: Requirement, snapshot: LedgerSnapshot, policy: Policy, now: datetime
 ) -> None:
     """The same situation is the same Event: but for a bypass, the clock changes nothing."""
-    then = decide("app", requirement, reading, policy, now)
-    verdict = decide("app", requirement, reading, policy, NOW)
+    then = decide("app", requirement, snapshot, policy, now)
+    verdict = decide("app", requirement, snapshot, policy, NOW)
     if Reason.BYPASSED not in {then.reason, verdict.reason}:
         assert then == verdict

@@ -43,10 +43,10 @@ def preview(
         updated: the workload is there already, and may have pods that run.
     """
     forecasts = []
-    for gate, reading in gates:
+    for gate, snapshot in gates:
         enforcing = replace(gate, policy=replace(gate.policy, mode=Mode.ENFORCE))
-        (verdict,) = judge_each(pod, [(enforcing, reading)], now)
-        why = _why(gate, requirement(pod, gate.name, gate.expect_env), reading, verdict)
+        (verdict,) = judge_each(pod, [(enforcing, snapshot)], now)
+        why = _why(gate, requirement(pod, gate.name, gate.expect_env), snapshot, verdict)
         forecasts.append(_forecast(workload, gate, verdict, why, updated=updated))
     return tuple(forecasts)
 
@@ -74,9 +74,9 @@ def _forecast(workload: Workload, gate: Gate, verdict: Verdict, why: _Words, *, 
     return Forecast(verdict, tuple(warnings))
 
 
-def _why(gate: Gate, requires: Requirement, reading: LedgerSnapshot, verdict: Verdict) -> _Words:
+def _why(gate: Gate, requires: Requirement, snapshot: LedgerSnapshot, verdict: Verdict) -> _Words:
     """Say why, more briefly than a verdict does, which has a message's room."""
-    ledger = reading.ledger
+    ledger = snapshot.ledger
     names = {
         "gate": gate.name,
         "expected": requires.expected.name if requires.expected else "",

@@ -30,7 +30,7 @@ class GateView(Protocol):
     def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
         """Return the gates of a namespace that select these labels."""
 
-    def reading(self, gate: Gate) -> LedgerSnapshot:
+    def snapshot(self, gate: Gate) -> LedgerSnapshot:
         """Return what is known of a gate's ledger now, without I/O."""
 
     async def refresh(self, gates: Iterable[Gate], within: float) -> None:
@@ -142,7 +142,7 @@ class Admission:
         if pod is None or workload.metadata.deletion_timestamp is not None:
             return Answer(combine(Pod(), ()), Result.PASSED)
         judgement = await self._judge(request.namespace, pod, audit=audit)
-        known = [(gate, self._view.reading(gate)) for gate in judgement.gates]
+        known = [(gate, self._view.snapshot(gate)) for gate in judgement.gates]
         forecasts = preview(workload, pod, known, self._now(), updated=request.operation == "UPDATE")
         warnings = tuple(warning for forecast in forecasts for warning in forecast.warnings)
         refusals = [forecast for forecast in forecasts if forecast.refusal]
@@ -187,7 +187,7 @@ class Admission:
         return self._by_cache(pod, gates)
 
     def _by_cache(self, pod: Pod, gates: Sequence[Gate]) -> _PodVerdicts:
-        verdicts = judge_each(pod, [(gate, self._view.reading(gate)) for gate in gates], self._now())
+        verdicts = judge_each(pod, [(gate, self._view.snapshot(gate)) for gate in gates], self._now())
         return _PodVerdicts(gates, verdicts, combine(pod, verdicts))
 
 

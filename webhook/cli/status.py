@@ -124,7 +124,7 @@ def _path(api: str, resource: str, namespace: str | None) -> str:
 async def _list(cluster: KubeClient, path: str, kind: type[T], fields: str = "") -> Listed:
     query = (("fieldSelector", fields),) if fields else ()
     try:
-        items, _ = await Collection(cluster, path, kind, query).snapshot()
+        items, _ = await Collection(cluster, path, kind, query).list_objects()
     except ClusterError as failure:
         return failure
     return items

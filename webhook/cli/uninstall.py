@@ -126,7 +126,7 @@ async def make_ready(cluster: KubeClient, now: datetime) -> dict[Key, ClusterErr
         except ClusterError as error:
             failed[pod.metadata.key] = error
 
-    pods, _ = await cluster.gated_pods().snapshot()
+    pods, _ = await cluster.gated_pods().list_objects()
     async with asyncio.TaskGroup() as group:
         for pod in pods:
             if isinstance(pod, Pod) and (kinds := _unready(pod)):
@@ -166,5 +166,5 @@ async def _release_all(
 
 async def _unbound(cluster: KubeClient, namespace: str | None) -> list[Pod]:
     path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
-    pods, _ = await Collection(cluster, path, Pod, (("fieldSelector", "spec.nodeName="),)).snapshot()
+    pods, _ = await Collection(cluster, path, Pod, (("fieldSelector", "spec.nodeName="),)).list_objects()
     return [pod for pod in pods if isinstance(pod, Pod)]

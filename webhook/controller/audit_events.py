@@ -49,10 +49,10 @@ class AuditEvents:
     def _enforced(self, pod: Pod) -> Verdict | None:
         """Return the bad verdict that Enforce would give; None where it is good, or the ledger was not read yet."""
         enforced = [
-            (replace(gate, policy=replace(gate.policy, mode=Mode.ENFORCE)), self._guard.reading(gate))
+            (replace(gate, policy=replace(gate.policy, mode=Mode.ENFORCE)), self._guard.snapshot(gate))
             for gate in self._auditing(pod)
         ]
-        if not enforced or any(reading.fault is Fault.UNREAD for _, reading in enforced):
+        if not enforced or any(snapshot.fault is Fault.UNREAD for _, snapshot in enforced):
             return None
         verdict = judge(pod, enforced, self._now())
         return None if verdict.outcome.good else verdict

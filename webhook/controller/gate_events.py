@@ -68,7 +68,7 @@ def unreadable_event(error: str) -> frozenset[GateEvent]:
 
 def _state(standing: GateObservation, gate: Gate, status: dict[str, Any]) -> GateEvent:
     since = next(held["lastTransitionTime"] for held in status["conditions"] if held["status"] == "True")
-    state, ledger = standing.state, standing.reading.ledger
+    state, ledger = standing.state, standing.snapshot.ledger
     # A ledger goes through many heads, and these are no news; of what has to be put right, every word is.
     note = "the ledger can be read" if state is GateState.LIVE else message(standing, gate)
     dirty = ledger.dirty if ledger is not None else None

@@ -102,7 +102,7 @@ class HeldPods:
                 for gate in self._guard.selecting(namespace, found.pod.labels):
                     if gate.name in found.overdue or now - found.created < gate.policy.max_hold:
                         continue
-                    verdict = judge(found.pod, [(gate, self._guard.reading(gate))], now)
+                    verdict = judge(found.pod, [(gate, self._guard.snapshot(gate))], now)
                     if not verdict.outcome.good:
                         found.overdue.add(gate.name)
                         yield found, gate, verdict
@@ -114,5 +114,5 @@ class HeldPods:
         guarding = self._guard.guarding(gate.namespace, pod.labels)
         if len(guarding) == 1:
             return True
-        own = [(found, reading) for found, reading in guarding if found.key == gate.key]
+        own = [(found, snapshot) for found, snapshot in guarding if found.key == gate.key]
         return not judge(pod, own, now).outcome.good or judge(pod, guarding, now).outcome.good

@@ -138,7 +138,7 @@ class OwnerWakeup:
             return False
         pod = owner.spec.template
         guarding = self._guard.guarding(namespace, pod.labels)
-        if any(reading.fault is Fault.UNREAD for _, reading in guarding):
+        if any(snapshot.fault is Fault.UNREAD for _, snapshot in guarding):
             return False  # when it is read, that is a change
         ours = bool(guarding) or declares(pod) or blames_us(owner)
         return ours and judge(pod, guarding, self._now()).outcome is not Outcome.DENY

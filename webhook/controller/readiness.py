@@ -151,7 +151,7 @@ class ReadinessReconciler:
             gate = None
         if gate is None:
             return None if before is not None and before.status == "True" else unguarded_verdict(name)
-        return assess(before, pod, gate, self._guard.reading(gate), self._now())
+        return assess(before, pod, gate, self._guard.snapshot(gate), self._now())
 
     def _old_enough(self, follower: _TrackedPod) -> bool:
         left = follower.since + GRACE_SECONDS - self._monotonic()

@@ -90,7 +90,7 @@ class StatusReconciler:
             return  # we have just started: what stands there is more than we know, and news is on its way
         count = self._count(gate)
         standing = GateObservation(
-            self._guard.reading(gate), self._guard.problems(key), count.held, self._guard.place(key)
+            self._guard.snapshot(gate), self._guard.problems(key), count.held, self._guard.place(key)
         )
         self._guard.set_urgent(key, urgent=standing.held > 0)
         self._measure(gate, standing, count)
@@ -151,12 +151,12 @@ class StatusReconciler:
         self._telemetry.releases.labels(*key, "gate")  # from 0 on, so that the first one counts as an increase
         until = gate.policy.bypass_until
         self._telemetry.bypass.labels(*key).set(until is not None and self._now() < until)
-        if standing.reading.ledger is not None and standing.reading.observed_at is not None:
-            self._telemetry.applied.labels(*key).set(len(standing.reading.ledger.applied))
+        if standing.snapshot.ledger is not None and standing.snapshot.observed_at is not None:
+            self._telemetry.applied.labels(*key).set(len(standing.snapshot.ledger.applied))
             self._telemetry.age.labels(*key).set_function(lambda: self._age(key))
 
     def _age(self, key: Key) -> float:
         """Return the seconds since a gate's ledger was read, when somebody looks at the metric."""
         gate = self._guard.gate(key)
-        read = self._guard.reading(gate).observed_at if gate else None
+        read = self._guard.snapshot(gate).observed_at if gate else None
         return (self._now() - read).total_seconds() if read else float("nan")

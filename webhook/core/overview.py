@@ -196,9 +196,9 @@ def _why(
     What the controller said counts, where a status does not tell all that it knew: it names no failed migration, and
     keeps the newest revisions only.
     """
-    readings = [(gate, _reading(seen, gate)) for seen, gate in selecting]
-    verdict = judge(pod, readings, now)
-    bad = tuple(gate.name for gate, reading in readings if not judge(pod, [(gate, reading)], now).outcome.good)
+    snapshots = [(gate, _snapshot(seen, gate)) for seen, gate in selecting]
+    verdict = judge(pod, snapshots, now)
+    bad = tuple(gate.name for gate, snapshot in snapshots if not judge(pod, [(gate, snapshot)], now).outcome.good)
     partly_known = any(seen.status.state == GateState.DIRTY or _truncated(seen) for seen, _ in selecting)
     if not verdict.outcome.good and not (told and partly_known):
         return bad, verdict.reason, verdict.message
@@ -208,7 +208,7 @@ def _why(
     return names, "Held", "nothing keeps it any more: a controller that runs releases it now"
 
 
-def _reading(seen: ShownGate, gate: Gate) -> LedgerSnapshot:
+def _snapshot(seen: ShownGate, gate: Gate) -> LedgerSnapshot:
     """Read a status back: what was known of the ledger when it was written."""
     records = [
         Record(revision=revision, state=State.APPLIED, compatible_from=sighting.compatible_from)

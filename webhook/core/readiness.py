@@ -41,7 +41,7 @@ def unguarded_verdict(name: str) -> ReadinessVerdict:
 
 
 def assess(
-    before: Condition | None, pod: Pod, gate: Gate, reading: LedgerSnapshot, now: datetime
+    before: Condition | None, pod: Pod, gate: Gate, snapshot: LedgerSnapshot, now: datetime
 ) -> ReadinessVerdict | None:
     """Decide what a pod's condition should say; None where it stays as it is.
 
@@ -53,24 +53,24 @@ def assess(
         gate: with readiness Latch or Live, and selecting the pod.
         now: aware.
     """
-    if reading.fault is Fault.UNREAD:
+    if snapshot.fault is Fault.UNREAD:
         return None
     was_ready = before is not None and before.status == "True"
-    verdict = judge(pod, [(gate, reading)], now)
+    verdict = judge(pod, [(gate, snapshot)], now)
     if verdict.outcome.good:
         return None if was_ready else ReadinessVerdict(status=True, reason=verdict.reason, message=verdict.message)
-    if was_ready and not (gate.policy.readiness is Readiness.LIVE and _lost(pod, gate, reading, verdict.reason)):
+    if was_ready and not (gate.policy.readiness is Readiness.LIVE and _lost(pod, gate, snapshot, verdict.reason)):
         return None
     if before is not None and not was_ready and before.reason == verdict.reason:
         return None  # every migration of a long run changes the message; a thousand pods need not hear of each
     return ReadinessVerdict(status=False, reason=verdict.reason, message=verdict.message)
 
 
-def _lost(pod: Pod, gate: Gate, reading: LedgerSnapshot, reason: Reason) -> bool:
+def _lost(pod: Pod, gate: Gate, snapshot: LedgerSnapshot, reason: Reason) -> bool:
     """Tell whether a ledger that can be read now is none for a pod that it was one for."""
-    if reading.fault is not None or reading.ledger is None:
+    if snapshot.fault is not None or snapshot.ledger is None:
         return False
     if reason is Reason.DIRTY:  # of another migration, unless the revision is gone too
         expected = requirement(pod, gate.name, gate.expect_env).expected
-        return expected is not None and not reading.ledger.contains(expected.name)
+        return expected is not None and not snapshot.ledger.contains(expected.name)
     return reason in {Reason.BEHIND, Reason.INCOMPLETE, Reason.INCOMPATIBLE}

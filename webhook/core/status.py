@@ -47,7 +47,7 @@ class GateObservation:
         place: fingerprint of the ledger that the reading is of.
     """
 
-    reading: LedgerSnapshot
+    snapshot: LedgerSnapshot
     problems: tuple[Problem, ...] = ()
     held: int = 0
     place: str = ""
@@ -55,11 +55,11 @@ class GateObservation:
     @property
     def state(self) -> GateState:
         """The gate's state."""
-        if any(not problem.passing for problem in self.problems) or self.reading.fault in _REMEDIES:
+        if any(not problem.passing for problem in self.problems) or self.snapshot.fault in _REMEDIES:
             return GateState.MISCONFIGURED
-        if self.problems or self.reading.fault is not None or self.reading.ledger is None:
+        if self.problems or self.snapshot.fault is not None or self.snapshot.ledger is None:
             return GateState.UNREACHABLE
-        return GateState.DIRTY if self.reading.ledger.dirty is not None else GateState.LIVE
+        return GateState.DIRTY if self.snapshot.ledger.dirty is not None else GateState.LIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def build_status(standing: GateObservation, gate: Gate, memory: PreviousStatus, 
         "observedGeneration": gate.generation,
         "state": standing.state.value,
         "heldPods": standing.held,
-        "migration": _migration(standing.reading.run),
+        "migration": _migration(standing.snapshot.run),
         "conditions": _conditions(standing, gate, memory, now),
     }
     return status | _known(standing, memory, now)
@@ -110,18 +110,18 @@ def build_status(standing: GateObservation, gate: Gate, memory: PreviousStatus, 
 
 def _known(standing: GateObservation, memory: PreviousStatus, now: datetime) -> dict[str, Any]:
     """Tell what was read of the ledger; what was not read, but remembered from this very status, stays as it stands."""
-    reading = standing.reading
-    if reading.ledger is None:
+    snapshot = standing.snapshot
+    if snapshot.ledger is None:
         # Nothing is known of this ledger, so what stands there is of another: a null takes it off (RFC 7396).
         return dict.fromkeys(("head", "applied", "place", "history", "observedAt"))
-    if reading.observed_at is None:
+    if snapshot.observed_at is None:
         return {}
     return {
-        "head": reading.ledger.head or "",
-        "applied": len(reading.ledger.applied),
+        "head": snapshot.ledger.head or "",
+        "applied": len(snapshot.ledger.applied),
         "place": standing.place,
-        "history": _history(reading.ledger, memory, now),
-        "observedAt": _stamp(reading.observed_at),
+        "history": _history(snapshot.ledger, memory, now),
+        "observedAt": _stamp(snapshot.observed_at),
     }
 
 
@@ -187,12 +187,12 @@ _REMEDIES: Mapping[Fault, str] = {
 
 def message(standing: GateObservation, gate: Gate) -> str:
     """Say how a gate is, and what to do about it; nothing of what the database said."""
-    reading, ledger = standing.reading, standing.reading.ledger
+    snapshot, ledger = standing.snapshot, standing.snapshot.ledger
     if standing.problems:
         return "; ".join(problem.text for problem in standing.problems)
-    if reading.fault is not None or ledger is None:
-        remedy = _REMEDIES.get(reading.fault or Fault.UNREAD, "the ledger cannot be read now")
-        detail = reading.detail or f"the table is no {gate.dialect} ledger"
+    if snapshot.fault is not None or ledger is None:
+        remedy = _REMEDIES.get(snapshot.fault or Fault.UNREAD, "the ledger cannot be read now")
+        detail = snapshot.detail or f"the table is no {gate.dialect} ledger"
         return f"{remedy.format(secret=gate.secret, detail=detail)}; pods follow onUnreachable until then"
     if ledger.dirty is not None:
         return f"migration {ledger.dirty.revision} is recorded as {ledger.dirty.state}"

@@ -83,7 +83,7 @@ _NEXT = {
 }
 
 
-def decide(gate: str, required: Requirement, reading: LedgerSnapshot, policy: Policy, now: datetime) -> Verdict:
+def decide(gate: str, required: Requirement, snapshot: LedgerSnapshot, policy: Policy, now: datetime) -> Verdict:
     """Decide about one pod under one gate.
 
     Args:
@@ -93,7 +93,7 @@ def decide(gate: str, required: Requirement, reading: LedgerSnapshot, policy: Po
         policy: what the gate wants done.
         now: aware; only a bypass depends on it.
     """
-    reason, outcome, message = _decide(_shown(gate, _GATE_SHOWN), required, reading, policy, now)
+    reason, outcome, message = _decide(_shown(gate, _GATE_SHOWN), required, snapshot, policy, now)
     if policy.mode is Mode.AUDIT and not outcome.good:
         outcome, message = Outcome.WARN, f"audit only: {message}"
     return Verdict(reason, outcome, message, gate)
@@ -120,7 +120,7 @@ def strictest(verdicts: Iterable[Verdict], *, declares: bool = False) -> Verdict
 _Decision = tuple[Reason, Outcome, str]
 
 
-def _decide(gate: str, required: Requirement, reading: LedgerSnapshot, policy: Policy, now: datetime) -> _Decision:
+def _decide(gate: str, required: Requirement, snapshot: LedgerSnapshot, policy: Policy, now: datetime) -> _Decision:
     if policy.bypass_until is not None and now < policy.bypass_until:
         return Reason.BYPASSED, Outcome.WARN, f"gate {gate} is bypassed: the pod starts without a look at the ledger"
     if required.migrates:
@@ -130,9 +130,9 @@ def _decide(gate: str, required: Requirement, reading: LedgerSnapshot, policy: P
     if required.expected is None:
         outcome = _OUTCOME[policy.on_undeclared]
         return Reason.UNDECLARED, outcome, _undeclared(gate, outcome)
-    if reading.ledger is None or reading.fault is not None:
-        return _unreachable(gate, required.expected, required.ancestors, reading, policy)
-    return _compare(gate, required.expected, required.ancestors, reading.ledger, policy)
+    if snapshot.ledger is None or snapshot.fault is not None:
+        return _unreachable(gate, required.expected, required.ancestors, snapshot, policy)
+    return _compare(gate, required.expected, required.ancestors, snapshot.ledger, policy)
 
 
 def _compare(
@@ -166,19 +166,19 @@ def _compare(
 
 
 def _unreachable(
-    gate: str, expected: Revision, ancestors: Collection[str] | None, reading: LedgerSnapshot, policy: Policy
+    gate: str, expected: Revision, ancestors: Collection[str] | None, snapshot: LedgerSnapshot, policy: Policy
 ) -> _Decision:
     text, name = f"ledger {gate} cannot be read now", _shown(expected.name)
     if policy.on_unreachable is not Action.LAST_KNOWN:
         outcome = _OUTCOME[policy.on_unreachable]
         return Reason.UNREACHABLE, outcome, f"{text}: {_unreachable_next(outcome)}"
-    if reading.ledger is not None:
+    if snapshot.ledger is not None:
         # A ledger that was never read here comes from the gate's status, which keeps the newest revisions only: it can
         # tell what was applied, but not whether something older is missing.
-        asked = expected if reading.observed_at is not None else Revision(expected.name)
-        reason, known, _ = _compare(gate, asked, ancestors, reading.ledger, policy)
+        asked = expected if snapshot.observed_at is not None else Revision(expected.name)
+        reason, known, _ = _compare(gate, asked, ancestors, snapshot.ledger, policy)
         if reason in _APPLIED and known.good:
-            then = "had" if reading.ledger.contains(expected.name) else "was ahead of"
+            then = "had" if snapshot.ledger.contains(expected.name) else "was ahead of"
             return Reason.UNREACHABLE, Outcome.ADMIT, f"{text}; when last read it {then} {name}: the pod starts"
         if reason in _APPLIED:
             then = _unreachable_next(Outcome.HOLD)
@@ -235,8 +235,8 @@ def judge(pod: Pod, gates: Iterable[tuple[Gate, LedgerSnapshot]], now: datetime)
 def judge_each(pod: Pod, gates: Iterable[tuple[Gate, LedgerSnapshot]], now: datetime) -> tuple[Verdict, ...]:
     """Decide about a pod under each of the gates that select it, in their order; the arguments are those of judge."""
     return tuple(
-        decide(gate.name, requirement(pod, gate.name, gate.expect_env), reading, gate.policy, now)
-        for gate, reading in gates
+        decide(gate.name, requirement(pod, gate.name, gate.expect_env), snapshot, gate.policy, now)
+        for gate, snapshot in gates
     )
 
 

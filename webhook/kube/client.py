@@ -66,7 +66,7 @@ class Collection(Generic[T]):
     kind: type[T]
     query: tuple[tuple[str, str], ...] = ()
 
-    async def snapshot(self) -> Listing[T]:
+    async def list_objects(self) -> Listing[T]:
         """List the collection."""
         body = await self.cluster.request("GET", self.path, query=dict(self.query))
         listed = msgspec.json.decode(body, type=_Listed)
@@ -74,7 +74,7 @@ class Collection(Generic[T]):
 
     async def readable(self) -> list[T]:
         """List what of the collection can be decoded."""
-        found, _ = await self.snapshot()
+        found, _ = await self.list_objects()
         return [item for item in found if not isinstance(item, Unreadable)]
 
     async def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
@@ -100,7 +100,7 @@ class SingleSecret:
     namespace: str
     name: str
 
-    async def snapshot(self) -> tuple[list[Secret], str]:
+    async def list_objects(self) -> tuple[list[Secret], str]:
         """Get the Secret; none where it does not exist."""
         try:
             body = await self.cluster.request("GET", f"{_core(self.namespace, 'secrets')}/{self.name}")

@@ -71,7 +71,7 @@ Listing: TypeAlias = tuple[Sequence[T | Unreadable], str]
 class Feed(Protocol[T]):
     """A collection that can be listed and watched. Both raise ClusterError."""
 
-    async def snapshot(self) -> Listing[T]:
+    async def list_objects(self) -> Listing[T]:
         """List the collection."""
 
     def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
@@ -148,7 +148,7 @@ class Reflector(Generic[T]):
             self._pause = min(self._pause * 2, self._retry[1])
 
     async def _list(self) -> str:
-        found, version = await self._feed.snapshot()
+        found, version = await self._feed.list_objects()
         fresh = {item.metadata.key: item for item in found}
         for key in [key for key in (*self._objects, *self._unreadable) if key not in fresh]:
             self._put(key, None)

@@ -108,12 +108,12 @@ class GateCache:
 
     def guarding(self, namespace: str, labels: Mapping[str, str]) -> Sequence[tuple[Gate, LedgerSnapshot]]:
         """Return the gates of a namespace that select these labels, each with what is known of its ledger."""
-        return [(gate, self.reading(gate)) for gate in self.selecting(namespace, labels)]
+        return [(gate, self.snapshot(gate)) for gate in self.selecting(namespace, labels)]
 
-    def reading(self, gate: Gate) -> LedgerSnapshot:
+    def snapshot(self, gate: Gate) -> LedgerSnapshot:
         """Return what is known of a gate's ledger, without I/O."""
         line = self._lines.get(gate.key)
-        return line.reading if line else LedgerSnapshot(fault=Fault.UNREAD)
+        return line.snapshot if line else LedgerSnapshot(fault=Fault.UNREAD)
 
     def place(self, key: Key) -> str:
         """Return the fingerprint of the ledger that a gate's reading is of; empty where there is none."""

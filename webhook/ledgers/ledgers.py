@@ -7,17 +7,20 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from migrations.core.ledger import History, Ledger, Record, State
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from migrations.dialects.catalogue import DIALECTS
-from migrations.dialects.dialect import Dialect
 from migrations.reader.reader import LedgerSource
 from migrations.reader.watcher import LedgerWatcher
 from webhook.core.gate import Gate, RecordedRevision
 from webhook.core.status import Problem
 from webhook.kube.reflector import Key
 from webhook.telemetry import log_event
+
+if TYPE_CHECKING:
+    from migrations.dialects.dialect import Dialect
 
 
 class Ledgers:
@@ -91,27 +94,27 @@ class LedgerBinding:
         self._heads = _HeadHistory(tuple(gate.history))
 
     @property
-    def reading(self) -> LedgerSnapshot:
+    def snapshot(self) -> LedgerSnapshot:
         """What is known of the ledger now."""
-        reading = self.watcher.reading if self.watcher is not None else self._known
-        if reading.ledger is None or reading.ledger.history is not History.HEADS:
-            return reading
+        snapshot = self.watcher.snapshot if self.watcher is not None else self._known
+        if snapshot.ledger is None or snapshot.ledger.history is not History.HEADS:
+            return snapshot
         written = self.gate.history if self.gate.place == self.place else _NOTHING
-        return replace(reading, ledger=self._heads.behind(reading.ledger, written))
+        return replace(snapshot, ledger=self._heads.behind(snapshot.ledger, written))
 
     @property
     def settled(self) -> bool:
         """Whether the ledger was read, or why it cannot be is known."""
         if self.watcher is None:
             return bool(self.problem or self.gate.problems)
-        return self.watcher.reading.fault is not Fault.UNREAD
+        return self.watcher.snapshot.fault is not Fault.UNREAD
 
     def rebind(self, source: LedgerSource | None, problem: Problem | None, ledgers: Ledgers) -> None:
         """Lead the line to a source, or nowhere while there is a problem."""
         self.problem = problem
         if source == self.source:
             return
-        before = self.watcher.reading if self.watcher is not None else self._known
+        before = self.watcher.snapshot if self.watcher is not None else self._known
         self._known = LedgerSnapshot(before.ledger, before.observed_at, Fault.UNREAD)
         old, self.source, self.watcher = self.source, source, None
         if source is not None:
