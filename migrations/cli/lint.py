@@ -45,16 +45,16 @@ def examine(directory: Path, *, as_json: bool, advice: bool, rules: bool) -> int
     from migrations.lint.rule import Level  # noqa: PLC0415
 
     if rules:
-        output.show_rules(linter.RULES)
+        output.print_rules(linter.RULES)
         return Exit.DONE
     try:
         files = [linter.File(found, found.path.read_bytes().decode("utf-8-sig")) for found in load_directory(directory)]
     except FilesError as error:
-        files, findings = [], linter.unusable(error.problems)
+        files, findings = [], linter.problem_findings(error.problems)
     else:
         findings = linter.lint(files)
     if as_json:
-        click.echo(output.document(findings, len(files)))
+        click.echo(output.to_json(findings, len(files)))
     else:
-        output.show(findings, len(files), advice=advice)
+        output.print_findings(findings, len(files), advice=advice)
     return Exit.USAGE if any(finding.level is Level.ERROR for finding in findings) else Exit.DONE

@@ -1,4 +1,4 @@
-"""Columns whose addition or change rewrites the table, or fails."""
+"""Added columns and changed types that rewrite the table, or that fail."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
-from migrations.lint.parser import identifier, relation, sql_of, walk
-from migrations.lint.rule import ALTER_TABLE, Hit, Level, Lock, Rule
-from migrations.lint.types import SERIAL, base, keeps_rows
-from migrations.lint.writes import fill
+from migrations.lint.parser import quote_ident, relation_name, to_sql, walk
+from migrations.lint.rule import ALTER_TABLE, Level, Lock, Rule, Violation
+from migrations.lint.types import SERIAL, base_name, keeps_rows
+from migrations.lint.writes import backfill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from migrations.lint.context import StatementContext
     from migrations.lint.parser import Name, ParsedStatement
-    from migrations.lint.schema import Schema, StatementContext
+    from migrations.lint.schema import Schema
 
 TYPE_CHANGE = Rule(
     "type-change",
     Level.ERROR,
-    "A new type of a column blocks reads and writes while the table and its indexes are rewritten.",
+    "Changing the type of a column blocks reads and writes while the table and its indexes are rewritten.",
     f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
     Lock.ACCESS_EXCLUSIVE,
     ("changing-column-type", "change_column"),
@@ -36,7 +37,7 @@ VOLATILE_DEFAULT = Rule(
 GENERATED_STORED = Rule(
     "generated-stored",
     Level.ERROR,
-    "A new stored generated column blocks reads and writes while every row is computed.",
+    "A new stored generated column blocks reads and writes while its value is computed for every row.",
     f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
     Lock.ACCESS_EXCLUSIVE,
     ("adding-field-with-default", "add_column_generated_stored"),
@@ -61,9 +62,9 @@ RULES = (TYPE_CHANGE, VOLATILE_DEFAULT, GENERATED_STORED, SERIAL_COLUMN, NOT_NUL
 
 _AT = enums.AlterTableType
 _KIND = enums.ConstrType
-# Built-in functions that people put into defaults and that are not volatile (a test asks pg_proc); a function that
-# is neither here nor declared STABLE or IMMUTABLE by a file may be volatile.
-STEADY = frozenset(
+# Built-in functions that are common in defaults and not volatile; test_lint_claims.py compares them with pg_proc.
+# A function that is neither here nor declared STABLE or IMMUTABLE by a file may be volatile.
+NOT_VOLATILE = frozenset(
     """
     abs age array_length btrim cardinality ceil concat current_database current_schema current_setting
     date_part date_trunc daterange decode encode extract floor format int4range int8range json_build_array
@@ -71,49 +72,49 @@ STEADY = frozenset(
     make_date make_interval make_time make_timestamp make_timestamptz md5 now numrange replace round rtrim
     sha256 statement_timestamp string_to_array substr substring timezone to_char to_date to_json to_jsonb
     to_number to_timestamp to_tsvector transaction_timestamp trunc tsrange tstzrange upper
-    """.split()  # noqa: SIM905 - sixty names in sixty lines are no easier to read
+    """.split()  # noqa: SIM905 - sixty names on sixty lines are no easier to read
 )
 
 
-def check(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
-    """Give the columns that a statement adds or changes row by row."""
+def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Violation]:
+    """Yield the columns of existing tables whose addition or change touches every row."""
     node = statement.node
     if not isinstance(node, ast.AlterTableStmt) or node.objtype != enums.ObjectType.OBJECT_TABLE:
         return
-    table = relation(node.relation)
-    if catalog.is_new(table, place.file):
+    table = relation_name(node.relation)
+    if context.is_new(table):
         return
     for command in node.cmds or ():
         if command.subtype == _AT.AT_AddColumn:
-            yield from _added(table, command.def_, catalog)
+            yield from _check_added_column(table, command.def_, context.schema)
         elif command.subtype == _AT.AT_AlterColumnType:
-            yield from _changed(table, command, place, catalog)
+            yield from _check_type_change(table, command, context)
 
 
-def _added(table: Name, column: Any, catalog: Schema) -> Iterator[Hit]:
-    name, kind = identifier(column.colname), base(column.typeName) if column.typeName else ""
+def _check_added_column(table: Name, column: Any, schema: Schema) -> Iterator[Violation]:
+    name, kind = quote_ident(column.colname), base_name(column.typeName) if column.typeName else ""
     constraints = {constraint.contype: constraint for constraint in column.constraints or ()}
-    given = constraints.get(_KIND.CONSTR_DEFAULT)
-    default = given.raw_expr if given else None
+    default_clause = constraints.get(_KIND.CONSTR_DEFAULT)
+    default = default_clause.raw_expr if default_clause else None
     generated = constraints.get(_KIND.CONSTR_GENERATED)
     if generated is not None:
-        if generated.generated_kind != "v":
-            yield _generated(table, name, column)
+        if generated.generated_kind != "v":  # VIRTUAL (PostgreSQL 18) stores nothing
+            yield _generated_violation(table, name, column)
     elif kind in SERIAL or _KIND.CONSTR_IDENTITY in constraints:
-        yield _serial(table, name, SERIAL.get(kind) or sql_of(column.typeName))
-    elif default is not None and (function := _volatile(default, catalog)):
-        yield _default(table, name, column, sql_of(default), function)
+        yield _serial_violation(table, name, SERIAL.get(kind) or to_sql(column.typeName))
+    elif default is not None and (function := _volatile_function(default, schema)):
+        yield _volatile_default_violation(table, name, column, to_sql(default), function)
     elif _is_null(default) and {_KIND.CONSTR_NOTNULL, _KIND.CONSTR_PRIMARY} & constraints.keys():
-        yield _required(table, name, column)
+        yield _not_null_violation(table, name, column)
 
 
-def _volatile(expression: Any, catalog: Schema) -> str | None:
-    """Name the first function of an expression that is or may be volatile."""
+def _volatile_function(expression: Any, schema: Schema) -> str | None:
+    """Return the name of the first function in an expression that is or may be volatile."""
     for node in walk(expression):
         if isinstance(node, ast.FuncCall) and node.funcname:
             function = node.funcname[-1].sval
-            declared = catalog.volatility(function)
-            if declared == "volatile" or (declared is None and function not in STEADY):
+            declared = schema.volatility(function)
+            if declared == "volatile" or (declared is None and function not in NOT_VOLATILE):
                 return str(function)
     return None
 
@@ -124,102 +125,102 @@ def _is_null(default: Any) -> bool:
     return default is None or (isinstance(default, ast.A_Const) and bool(default.isnull))
 
 
-def _generated(table: Name, name: str, column: Any) -> Hit:
-    return Hit(
+def _generated_violation(table: Name, name: str, column: Any) -> Violation:
+    return Violation(
         GENERATED_STORED,
-        f"the stored column {name} blocks reads and writes of {table} while every row is computed",
+        f"the stored column {name} blocks reads and writes of {table} while its value is computed for every row",
         (
-            f"ALTER TABLE {table} ADD COLUMN {name} {sql_of(column.typeName)};",
-            "-- fill it by a trigger for new rows, and for old ones in batches; or, from PostgreSQL 18 on,",
+            f"ALTER TABLE {table} ADD COLUMN {name} {to_sql(column.typeName)};",
+            "-- fill it by a trigger for new rows and in batches for existing ones; or, from PostgreSQL 18 on, use",
             "-- GENERATED ALWAYS AS (...) VIRTUAL, which is computed when it is read",
         ),
         (str(table),),
     )
 
 
-def _serial(table: Name, name: str, kind: str) -> Hit:
-    sequence = identifier(f"{table.name}_{name.strip(chr(34))}_seq")
-    return Hit(
+def _serial_violation(table: Name, name: str, kind: str) -> Violation:
+    sequence = quote_ident(f"{table.name}_{name.strip(chr(34))}_seq")
+    return Violation(
         SERIAL_COLUMN,
-        f"the numbered column {name} blocks reads and writes of {table} while every row gets its number",
+        f"the column {name} blocks reads and writes of {table} while every row gets its number",
         (
             f"CREATE SEQUENCE {sequence};",
             f"ALTER TABLE {table} ADD COLUMN {name} {kind};",
             f"ALTER TABLE {table} ALTER COLUMN {name} SET DEFAULT nextval('{sequence}');  -- for new rows",
             f"ALTER SEQUENCE {sequence} OWNED BY {table}.{name};",
             "-- then in batches, each in a transaction of its own:",
-            fill(table, name, f"nextval('{sequence}')"),
+            backfill(table, name, f"nextval('{sequence}')"),
         ),
         (str(table),),
     )
 
 
-def _default(table: Name, name: str, column: Any, default: str, function: str) -> Hit:
-    return Hit(
+def _volatile_default_violation(table: Name, name: str, column: Any, default: str, function: str) -> Violation:
+    return Violation(
         VOLATILE_DEFAULT,
         f"{function}() gives every row its own value, which rewrites {table} and blocks reads and writes meanwhile",
         (
-            f"ALTER TABLE {table} ADD COLUMN {name} {sql_of(column.typeName)};",
+            f"ALTER TABLE {table} ADD COLUMN {name} {to_sql(column.typeName)};",
             f"ALTER TABLE {table} ALTER COLUMN {name} SET DEFAULT {default};  -- for new rows",
             "-- then in batches, each in a transaction of its own:",
-            fill(table, name, default),
+            backfill(table, name, default),
         ),
         (str(table),),
     )
 
 
-def _required(table: Name, name: str, column: Any) -> Hit:
-    kind = sql_of(column.typeName) if column.typeName else "..."
-    return Hit(
+def _not_null_violation(table: Name, name: str, column: Any) -> Violation:
+    kind = to_sql(column.typeName) if column.typeName else "..."
+    return Violation(
         NOT_NULL_WITHOUT_DEFAULT,
-        f"the column {name} cannot be NOT NULL in the rows that {table} has, nor in those that older images insert",
+        f"the NOT NULL column {name} has no value for the rows of {table}, nor for those that older images insert",
         (
-            f"ALTER TABLE {table} ADD COLUMN {name} {kind} NOT NULL DEFAULT ...;  -- a constant takes no time",
-            "-- or without NOT NULL: fill it in batches, then see not-null-scan",
+            f"ALTER TABLE {table} ADD COLUMN {name} {kind} NOT NULL DEFAULT ...;  -- a constant rewrites no row",
+            "-- or add it without NOT NULL, fill it in batches, and then proceed as not-null-scan says",
         ),
     )
 
 
-def _changed(table: Name, command: Any, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
+def _check_type_change(table: Name, command: Any, context: StatementContext) -> Iterator[Violation]:
     new = command.def_
-    old = catalog.column_type(table, command.name)
+    old = context.schema.column_type(table, command.name)
     using = new.raw_default
-    plain = using is None or _is_own_cast(using, command.name, new.typeName)
-    if old is not None and plain and new.collClause is None:
-        if keeps_rows(old, new.typeName, in_utc=catalog.utc_in == place.file):
+    default_cast = using is None or _is_default_cast(using, command.name, new.typeName)
+    if old is not None and default_cast and new.collClause is None:
+        if keeps_rows(old, new.typeName, in_utc=context.schema.utc_file == context.file):
             return
         in_utc = keeps_rows(old, new.typeName, in_utc=True)
     else:
         in_utc = False
-    name, kind = identifier(command.name), sql_of(new.typeName)
-    copy = identifier(f"{command.name}_new")
-    value = sql_of(using) if using is not None else f"{name}::{kind}"
-    unknown = "" if old is not None else "; no file says its type now, and a change such as varchar(50) to text is safe"
-    was = f" from {sql_of(old)}" if old is not None else ""
+    name, kind = quote_ident(command.name), to_sql(new.typeName)
+    copy = quote_ident(f"{command.name}_new")
+    value = to_sql(using) if using is not None else f"{name}::{kind}"
+    unknown = "" if old is not None else "; no file shows its present type, so lint cannot rule that out"
+    from_old = f" from {to_sql(old)}" if old is not None else ""
     if in_utc:
         safe: tuple[str, ...] = (
-            "SET LOCAL timezone = 'UTC';  -- where the rows mean UTC: the same rows are right then (PostgreSQL 12)",
+            "SET LOCAL timezone = 'UTC';  -- if the values are in UTC: rewrites no row (PostgreSQL 12 or newer)",
             f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {kind};",
         )
     else:
         safe = (
             f"ALTER TABLE {table} ADD COLUMN {copy} {kind};",
-            f"-- write both from the application (or a trigger), fill {copy} in batches:",
-            fill(table, copy, value),
-            f"-- read {copy}, then drop {name} in a contract migration",
+            f"-- write both columns from the application (or a trigger), and fill {copy} in batches:",
+            backfill(table, copy, value),
+            f"-- let the application read {copy}, then drop {name} in a contract migration",
         )
-    text = f"the type of {name}{was} to {kind} rewrites {table} and blocks reads and writes meanwhile{unknown}"
-    if new.collClause is not None and old is not None and plain and keeps_rows(old, new.typeName):
-        text = f"the new collation of {name} rebuilds its indexes, and {table} cannot be read or written meanwhile"
-    yield Hit(TYPE_CHANGE, text, safe, (str(table),))
+    text = f"the type of {name}{from_old} to {kind} rewrites {table} and blocks reads and writes meanwhile{unknown}"
+    if new.collClause is not None and old is not None and default_cast and keeps_rows(old, new.typeName):
+        text = f"the new collation of {name} rebuilds its indexes and blocks reads and writes of {table} meanwhile"
+    yield Violation(TYPE_CHANGE, text, safe, (str(table),))
 
 
-def _is_own_cast(using: Any, column: str, kind: Any) -> bool:
-    """Whether USING says what would happen without it: `column` or `column::type`."""
-    if isinstance(using, ast.TypeCast) and sql_of(using.typeName) == sql_of(kind):
+def _is_default_cast(using: Any, column: str, kind: Any) -> bool:
+    """Whether USING is the cast that PostgreSQL does without it: `column` or `column::type`."""
+    if isinstance(using, ast.TypeCast) and to_sql(using.typeName) == to_sql(kind):
         using = using.arg
     match using:
-        case ast.ColumnRef(fields=(*_, ast.String(sval=named))):
-            return bool(named == column)
+        case ast.ColumnRef(fields=(*_, ast.String(sval=name))):
+            return bool(name == column)
         case _:
             return False

@@ -1,4 +1,4 @@
-"""Constraints that are checked against every row while the table is locked."""
+"""Constraints that PostgreSQL checks against every row while the table is locked."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
-from migrations.lint.indexes import OUTSIDE
-from migrations.lint.parser import dotted, identifier, names_of, relation, sql_of
-from migrations.lint.rule import ALTER_TABLE, Hit, Level, Lock, Rule
+from migrations.lint.indexes import OWN_MIGRATION
+from migrations.lint.parser import column_list, qualified_name, quote_ident, relation_name, to_sql
+from migrations.lint.rule import ALTER_TABLE, Level, Lock, Rule, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from migrations.lint.context import StatementContext
     from migrations.lint.parser import Name, ParsedStatement
-    from migrations.lint.schema import Schema, StatementContext
+    from migrations.lint.schema import Schema
 
 CHECK_NOT_VALID = Rule(
     "check-not-valid",
@@ -35,7 +36,7 @@ FOREIGN_KEY_NOT_VALID = Rule(
 NOT_NULL_SCAN = Rule(
     "not-null-scan",
     Level.ERROR,
-    "SET NOT NULL without a validated CHECK blocks reads and writes while every row is looked at.",
+    "SET NOT NULL without a validated CHECK blocks reads and writes while every row is checked.",
     f"{ALTER_TABLE}#SQL-ALTERTABLE-DESC-SET-DROP-NOT-NULL",
     Lock.ACCESS_EXCLUSIVE,
     ("adding-not-nullable-field", "change_column_null"),
@@ -43,7 +44,7 @@ NOT_NULL_SCAN = Rule(
 VALIDATE_IN_SAME_TRANSACTION = Rule(
     "validate-in-same-transaction",
     Level.ERROR,
-    "VALIDATE in the transaction that adds the constraint keeps the lock of the addition while every row is checked.",
+    "VALIDATE in the transaction that adds the constraint keeps the lock of ADD CONSTRAINT while every row is checked.",
     f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
     Lock.SHARE_ROW_EXCLUSIVE,
     ("constraint-missing-not-valid", "validate_constraint"),
@@ -59,7 +60,7 @@ UNIQUE_WITHOUT_INDEX = Rule(
 EXCLUSION_CONSTRAINT = Rule(
     "exclusion-constraint",
     Level.ERROR,
-    "EXCLUDE blocks reads and writes until its index is built, and there is no other way to add it.",
+    "EXCLUDE blocks reads and writes until its index is built, and there is no online way to add it.",
     f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
     Lock.ACCESS_EXCLUSIVE,
     ("add_exclusion_constraint",),
@@ -67,7 +68,7 @@ EXCLUSION_CONSTRAINT = Rule(
 DOMAIN_CONSTRAINT = Rule(
     "domain-constraint",
     Level.ERROR,
-    "A constraint that is added to a domain blocks writes to every table that uses it, while every row is checked.",
+    "A new constraint on a domain blocks writes to every table that uses the domain while every row is checked.",
     "https://www.postgresql.org/docs/current/sql-alterdomain.html",
     Lock.SHARE,
     ("ban-alter-domain-with-add-constraint",),
@@ -83,148 +84,152 @@ RULES = (
 )
 _AT = enums.AlterTableType
 _KIND = enums.ConstrType
-_LATER = "-- in a later migration, so in a transaction of its own:"
+_LATER_MIGRATION = "-- in a later migration, so in a transaction of its own:"
 
 
-def check(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
-    """Give the constraints that a statement checks under a lock."""
+def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Violation]:
+    """Yield the constraints that a statement checks against the rows of existing tables."""
     match statement.node:
         case ast.AlterTableStmt(objtype=enums.ObjectType.OBJECT_TABLE) as node:
-            table = relation(node.relation)
-            if not catalog.is_new(table, place.file):
+            table = relation_name(node.relation)
+            if not context.is_new(table):
                 for command in node.cmds or ():
-                    yield from _command(table, command, node.cmds, place, catalog)
-        case ast.AlterDomainStmt() as node if not catalog.type_is_new(dotted(node.typeName), place.file):
-            yield from _domain(node)
+                    yield from _check_command(table, command, node.cmds, context)
+        case ast.AlterDomainStmt() as node if not context.type_is_new(qualified_name(node.typeName)):
+            yield from _check_domain(node)
 
 
-def _command(table: Name, command: Any, commands: Any, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
+def _check_command(table: Name, command: Any, commands: Any, context: StatementContext) -> Iterator[Violation]:
     match command.subtype:
         case _AT.AT_AddConstraint:
-            yield from _added(table, command.def_, catalog)
-        case _AT.AT_SetNotNull if not catalog.proves_not_null(table, command.name):
-            yield _not_null(table, command.name)
+            yield from _check_added_constraint(table, command.def_, context.schema)
+        case _AT.AT_SetNotNull if not context.schema.proves_not_null(table, command.name):
+            yield _not_null_violation(table, command.name)
         case _AT.AT_AddColumn:
             column = command.def_
             for constraint in column.constraints or ():
-                yield from _inline(table, column, constraint)
+                yield from _check_column_constraint(table, column, constraint)
         case _AT.AT_ValidateConstraint:
-            yield from _validated(table, command.name, commands, place, catalog)
+            yield from _check_validate(table, command.name, commands, context)
 
 
-def _validated(table: Name, name: str, commands: Any, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
-    here = [c.def_ for c in commands if c.subtype == _AT.AT_AddConstraint and c.def_.conname == name]
-    before = catalog.unvalidated(table, name)
-    if here:
-        foreign = here[0].contype == _KIND.CONSTR_FOREIGN
-    elif before and before.transaction is not None and before.transaction == place.transaction:
-        foreign = before.foreign
+def _check_validate(table: Name, name: str, commands: Any, context: StatementContext) -> Iterator[Violation]:
+    added = [c.def_ for c in commands if c.subtype == _AT.AT_AddConstraint and c.def_.conname == name]
+    earlier = context.schema.unvalidated(table, name)
+    if added:  # by the same ALTER TABLE
+        foreign = added[0].contype == _KIND.CONSTR_FOREIGN
+    elif earlier and earlier.transaction is not None and earlier.transaction == context.transaction:
+        foreign = earlier.foreign
     else:
         return
-    yield Hit(
+    yield Violation(
         VALIDATE_IN_SAME_TRANSACTION,
-        f"{identifier(name)} is validated while the lock of its addition is still held",
-        (_LATER, f"ALTER TABLE {table} VALIDATE CONSTRAINT {identifier(name)};"),
+        f"{quote_ident(name)} is validated while the lock that ADD CONSTRAINT took is still held",
+        (_LATER_MIGRATION, f"ALTER TABLE {table} VALIDATE CONSTRAINT {quote_ident(name)};"),
         (str(table),),
         Lock.SHARE_ROW_EXCLUSIVE if foreign else Lock.ACCESS_EXCLUSIVE,
     )
 
 
-def _added(table: Name, constraint: Any, catalog: Schema) -> Iterator[Hit]:
+def _check_added_constraint(table: Name, constraint: Any, schema: Schema) -> Iterator[Violation]:
     if constraint.skip_validation or (
-        constraint.contype in {_KIND.CONSTR_CHECK, _KIND.CONSTR_FOREIGN} and _off(constraint)
+        constraint.contype in {_KIND.CONSTR_CHECK, _KIND.CONSTR_FOREIGN} and _is_not_enforced(constraint)
     ):
         return
     match constraint.contype:
         case _KIND.CONSTR_CHECK:
             name = constraint.conname or f"{table.name}_check"
-            yield _check(table, name, sql_of(constraint.raw_expr))
+            yield _check_violation(table, name, to_sql(constraint.raw_expr))
         case _KIND.CONSTR_FOREIGN:
-            yield _foreign(table, constraint, sql_of(constraint), catalog)
+            yield _foreign_key_violation(table, constraint, to_sql(constraint), schema)
         case _KIND.CONSTR_NOTNULL:
             for key in constraint.keys or ():
-                yield _not_null(table, key.sval)
+                yield _not_null_violation(table, key.sval)
         case _KIND.CONSTR_UNIQUE | _KIND.CONSTR_PRIMARY if not constraint.indexname:
-            yield _unique(table, constraint, names_of(constraint.keys))
+            yield _unique_violation(table, constraint, column_list(constraint.keys))
         case _KIND.CONSTR_EXCLUSION:
-            yield Hit(
+            yield Violation(
                 EXCLUSION_CONSTRAINT,
                 f"EXCLUDE blocks reads and writes of {table} until its index is built",
-                (f"-- none that is online: add it while {table} is small, or in a maintenance window",),
+                (f"-- there is no online way: add it while {table} is small, or in a maintenance window",),
                 (str(table),),
             )
 
 
-def _off(constraint: Any) -> bool:
-    """Whether it says NOT ENFORCED (PostgreSQL 18)."""
+def _is_not_enforced(constraint: Any) -> bool:
+    """Whether a constraint is NOT ENFORCED (PostgreSQL 18), so that PostgreSQL checks no row."""
     return not constraint.is_enforced
 
 
-def _inline(table: Name, column: Any, constraint: Any) -> Iterator[Hit]:
-    """Judge a constraint of a column that is being added."""
-    name = identifier(column.colname)
+def _check_column_constraint(table: Name, column: Any, constraint: Any) -> Iterator[Violation]:
+    """Judge a constraint in the definition of a column that is being added."""
+    name = quote_ident(column.colname)
     match constraint.contype:
         case _KIND.CONSTR_CHECK:
-            yield _check(
-                table, constraint.conname or f"{table.name}_{column.colname}_check", sql_of(constraint.raw_expr)
+            yield _check_violation(
+                table,
+                constraint.conname or f"{table.name}_{column.colname}_check",
+                to_sql(constraint.raw_expr),
             )
         case _KIND.CONSTR_UNIQUE | _KIND.CONSTR_PRIMARY:
-            yield _unique(table, constraint, name)
+            yield _unique_violation(table, constraint, name)
         case _KIND.CONSTR_FOREIGN if any(c.contype == _KIND.CONSTR_DEFAULT for c in column.constraints):
-            named = identifier(constraint.conname or f"{table.name}_{column.colname}_fkey")
-            yield _foreign(table, constraint, f"CONSTRAINT {named} FOREIGN KEY ({name}) {_references(constraint)}")
+            named = quote_ident(constraint.conname or f"{table.name}_{column.colname}_fkey")
+            yield _foreign_key_violation(
+                table, constraint, f"CONSTRAINT {named} FOREIGN KEY ({name}) {_references(constraint)}"
+            )
 
 
 def _references(constraint: Any) -> str:
-    text = sql_of(constraint)
+    text = to_sql(constraint)
     return text[text.find("REFERENCES") :] if "REFERENCES" in text else text
 
 
-def _check(table: Name, constraint: str, expression: str) -> Hit:
-    named = identifier(constraint)
-    return Hit(
+def _check_violation(table: Name, constraint: str, expression: str) -> Violation:
+    named = quote_ident(constraint)
+    return Violation(
         CHECK_NOT_VALID,
         f"CHECK blocks reads and writes of {table} while every row is checked",
         (
             f"ALTER TABLE {table} ADD CONSTRAINT {named} CHECK ({expression}) NOT VALID;",
-            _LATER,
+            _LATER_MIGRATION,
             f"ALTER TABLE {table} VALIDATE CONSTRAINT {named};",
         ),
         (str(table),),
     )
 
 
-def _foreign(table: Name, constraint: Any, definition: str, catalog: Schema | None = None) -> Hit:
-    other = relation(constraint.pktable)
+def _foreign_key_violation(table: Name, constraint: Any, definition: str, schema: Schema | None = None) -> Violation:
+    other = relation_name(constraint.pktable)
     columns = "_".join(key.sval for key in constraint.fk_attrs or ())
-    named = identifier(constraint.conname or (f"{table.name}_{columns}_fkey" if columns else "NAME"))
+    named = quote_ident(constraint.conname or (f"{table.name}_{columns}_fkey" if columns else "NAME"))
     if not definition.startswith("CONSTRAINT"):
         definition = f"CONSTRAINT {named} {definition}"
-    known = catalog.table(table) if catalog else None
-    hint = (f"-- {table} is partitioned: NOT VALID works from PostgreSQL 18 on; before, add it to each partition",)
-    return Hit(
+    known = schema.table(table) if schema else None
+    hint = (f"-- {table} is partitioned: NOT VALID works from PostgreSQL 18 on; before 18, add it to each partition",)
+    return Violation(
         FOREIGN_KEY_NOT_VALID,
         f"FOREIGN KEY blocks writes to {table} and {other} while every row is checked",
         (
             *(hint if known and known.partitioned else ()),
             f"ALTER TABLE {table} ADD {definition} NOT VALID;",
-            _LATER,
+            _LATER_MIGRATION,
             f"ALTER TABLE {table} VALIDATE CONSTRAINT {named};",
         ),
         (str(table), str(other)),
     )
 
 
-def _not_null(table: Name, column: str) -> Hit:
-    name, constraint = identifier(column), identifier(f"{table.name}_{column}_is_not_null")
-    return Hit(
+def _not_null_violation(table: Name, column: str) -> Violation:
+    name, constraint = quote_ident(column), quote_ident(f"{table.name}_{column}_is_not_null")
+    return Violation(
         NOT_NULL_SCAN,
-        f"SET NOT NULL on {name} blocks reads and writes of {table} while every row is looked at",
+        f"SET NOT NULL on {name} blocks reads and writes of {table} while every row is checked",
         (
             f"ALTER TABLE {table} ADD CONSTRAINT {constraint} CHECK ({name} IS NOT NULL) NOT VALID;",
-            _LATER,
+            _LATER_MIGRATION,
             f"ALTER TABLE {table} VALIDATE CONSTRAINT {constraint};",
-            "-- and after that one, without looking at a row:",
+            "-- after that migration, and then without a scan:",
             f"ALTER TABLE {table} ALTER COLUMN {name} SET NOT NULL;",
             f"ALTER TABLE {table} DROP CONSTRAINT {constraint};",
         ),
@@ -232,21 +237,21 @@ def _not_null(table: Name, column: str) -> Hit:
     )
 
 
-def _unique(table: Name, constraint: Any, columns: str) -> Hit:
+def _unique_violation(table: Name, constraint: Any, columns: str) -> Violation:
     primary = constraint.contype == _KIND.CONSTR_PRIMARY
     kind, suffix = ("PRIMARY KEY", "pkey") if primary else ("UNIQUE", "key")
     name = constraint.conname or "_".join(
         [table.name, *([] if primary else columns.replace('"', "").split(", ")), suffix]
     )
-    named = identifier(name)
-    before = (f"-- every column of ({columns}) must be NOT NULL before, see not-null-scan",) if primary else ()
-    return Hit(
+    named = quote_ident(name)
+    not_null = (f"-- every column of ({columns}) must be NOT NULL before: see not-null-scan",) if primary else ()
+    return Violation(
         UNIQUE_WITHOUT_INDEX,
         f"{kind} ({columns}) blocks reads and writes of {table} until its index is built",
         (
-            OUTSIDE,
+            OWN_MIGRATION,
             f"CREATE UNIQUE INDEX CONCURRENTLY {named} ON {table} ({columns});",
-            *before,
+            *not_null,
             "-- in a later migration:",
             f"ALTER TABLE {table} ADD CONSTRAINT {named} {kind} USING INDEX {named};",
         ),
@@ -254,18 +259,18 @@ def _unique(table: Name, constraint: Any, columns: str) -> Hit:
     )
 
 
-def _domain(node: Any) -> Iterator[Hit]:
-    domain = dotted(node.typeName)
+def _check_domain(node: Any) -> Iterator[Violation]:
+    domain = qualified_name(node.typeName)
     if node.subtype == "C" and not node.def_.skip_validation and node.def_.contype == _KIND.CONSTR_CHECK:
-        named = identifier(node.def_.conname or f"{domain.name}_check")
+        named = quote_ident(node.def_.conname or f"{domain.name}_check")
         safe: tuple[str, ...] = (
-            f"ALTER DOMAIN {domain} ADD CONSTRAINT {named} CHECK ({sql_of(node.def_.raw_expr)}) NOT VALID;",
-            _LATER,
-            f"ALTER DOMAIN {domain} VALIDATE CONSTRAINT {named};  -- still blocks writes: at a quiet time",
+            f"ALTER DOMAIN {domain} ADD CONSTRAINT {named} CHECK ({to_sql(node.def_.raw_expr)}) NOT VALID;",
+            _LATER_MIGRATION,
+            f"ALTER DOMAIN {domain} VALIDATE CONSTRAINT {named};  -- still blocks writes: run it at a quiet time",
         )
     elif node.subtype == "O":
-        safe = (f"-- none that is online: put the constraint on the columns of type {domain}",)
+        safe = (f"-- there is no online way: make the columns of type {domain} NOT NULL, as not-null-scan says",)
     else:
         return
     tables = f"every table with a column of type {domain}"
-    yield Hit(DOMAIN_CONSTRAINT, f"the domain's new constraint blocks writes to {tables}", safe, (tables,))
+    yield Violation(DOMAIN_CONSTRAINT, f"the new constraint on the domain blocks writes to {tables}", safe, (tables,))

@@ -1,4 +1,4 @@
-"""A finding: a rule that a place in a file breaks, with everything that a person or a program needs."""
+"""Findings: violations of rules with their place in a file."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from migrations.lint.rule import Hit, Level, Lock
+    from migrations.lint.rule import Level, Lock, Violation
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """Something that lint has found.
+    """A violation with its place in a file. Findings sort by path, line and column.
 
     Attributes:
         path: The file.
-        line: Of the statement, from 1; 0 for the whole file.
-        column: Of the statement, from 1; 0 for the whole line.
+        line: Line of the statement, from 1; 0 for the whole file.
+        column: Column of the statement, from 1; 0 for the whole line.
         rule: Name of the rule.
         level: How much it matters.
-        message: What happens, in the statement's own names.
+        message: What the statement does, with the statement's own names.
         safe: The safe way, line by line.
         lock: Mode of the lock that the statement takes.
-        tables: What it takes that lock on.
+        tables: The tables that it locks.
     """
 
     path: str
@@ -36,19 +36,21 @@ class Finding:
     tables: tuple[str, ...] = ()
 
 
-def found(path: str, text: str, position: int, hit: Hit) -> Finding:
-    """Say where a hit is.
+def locate(path: str, text: str, position: int, violation: Violation) -> Finding:
+    """Return a violation as a finding.
 
     Args:
         path: The file.
-        text: All of it.
-        position: Offset of the statement in it, in characters.
-        hit: What was found.
+        text: The whole text of the file.
+        position: Offset of the statement in the text, in characters.
+        violation: What the statement does.
     """
-    line, column = place(text, position)
-    return Finding(path, line, column, hit.rule.name, hit.rule.level, hit.message, hit.safe, hit.mode, hit.locks)
+    line, column = _line_and_column(text, position)
+    rule = violation.rule
+    return Finding(
+        path, line, column, rule.name, rule.level, violation.message, violation.safe, violation.mode, violation.locks
+    )
 
 
-def place(text: str, position: int) -> tuple[int, int]:
-    """Give line and column of an offset, both from 1."""
+def _line_and_column(text: str, position: int) -> tuple[int, int]:
     return text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)

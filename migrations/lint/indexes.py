@@ -1,4 +1,4 @@
-"""Indexes that are built, rebuilt or dropped while nobody may write."""
+"""Indexes and materialized views that are built, rebuilt or dropped under a lock that blocks queries."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
-from migrations.lint.parser import Name, dotted, relation, sql_of
-from migrations.lint.rule import LOCKING, Hit, Level, Lock, Rule
+from migrations.lint.parser import Name, qualified_name, relation_name, to_sql
+from migrations.lint.rule import LOCKING, Level, Lock, Rule, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from migrations.lint.context import StatementContext
     from migrations.lint.parser import ParsedStatement
-    from migrations.lint.schema import Schema, StatementContext
 
 _VERBS = re.compile(
     r"(create\s+(?:unique\s+)?index|drop\s+index|reindex\s+(?:\([^)]*\)\s*)?(?:index|table|schema|database|system)"
     r"|refresh\s+materialized\s+view)(?=\s)",
     re.IGNORECASE,
 )
-OUTSIDE = "-- in a migration of its own: -- migrate:up transaction:false"
+OWN_MIGRATION = "-- in a migration of its own: -- migrate:up transaction:false"
 
 INDEX_NOT_CONCURRENT = Rule(
     "index-not-concurrent",
@@ -56,34 +56,34 @@ REFRESH_NOT_CONCURRENT = Rule(
 )
 RULES = (INDEX_NOT_CONCURRENT, DROP_INDEX_NOT_CONCURRENT, REINDEX_NOT_CONCURRENT, REFRESH_NOT_CONCURRENT)
 
-_WHOLE = {
+REINDEX_MANY = {  # REINDEX of many tables: PostgreSQL commits after each, so it refuses a transaction block
     enums.ReindexObjectType.REINDEX_OBJECT_SCHEMA,
     enums.ReindexObjectType.REINDEX_OBJECT_SYSTEM,
     enums.ReindexObjectType.REINDEX_OBJECT_DATABASE,
 }
 
 
-def check(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
-    """Give what a statement does to indexes that are in use."""
+def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Violation]:
+    """Yield what a statement does to indexes of existing tables under a blocking lock."""
     node = statement.node
     match node:
-        case ast.IndexStmt(concurrent=False, relation=ast.RangeVar(inh=True)):  # ON ONLY: empty, of a partitioned table
-            yield from _create(statement, place, catalog)
+        case ast.IndexStmt(concurrent=False, relation=ast.RangeVar(inh=True)):  # not ON ONLY, whose index is empty
+            yield from _check_create(statement, context)
         case ast.DropStmt(removeType=enums.ObjectType.OBJECT_INDEX, concurrent=False):
-            yield from _drop(statement, place, catalog)
-        case ast.ReindexStmt() if not concurrently(node):
-            yield from _reindex(statement, place, catalog)
-        case ast.RefreshMatViewStmt(concurrent=False) if not catalog.is_new(relation(node.relation), place.file):
-            view = str(relation(node.relation))
-            yield Hit(
+            yield from _check_drop(statement, context)
+        case ast.ReindexStmt() if not is_concurrent(node):
+            yield from _check_reindex(statement, context)
+        case ast.RefreshMatViewStmt(concurrent=False) if not context.is_new(relation_name(node.relation)):
+            view = str(relation_name(node.relation))
+            yield Violation(
                 REFRESH_NOT_CONCURRENT,
                 f"REFRESH blocks every read of {view} until its query is done",
-                (f"{_with_concurrently(statement)};  -- {view} needs a UNIQUE index on plain columns for it",),
+                (f"{_with_concurrently(statement)};  -- needs a UNIQUE index on plain columns of {view}",),
                 (view,),
             )
 
 
-def concurrently(node: Any) -> bool:
+def is_concurrent(node: Any) -> bool:
     """Whether a statement says CONCURRENTLY."""
     if isinstance(node, ast.ReindexStmt):
         return any(option.defname == "concurrently" for option in node.params or ())
@@ -92,66 +92,65 @@ def concurrently(node: Any) -> bool:
     return isinstance(node, ast.IndexStmt | ast.DropStmt) and bool(node.concurrent)
 
 
-def _create(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
+def _check_create(statement: ParsedStatement, context: StatementContext) -> Iterator[Violation]:
     node = statement.node
-    name = relation(node.relation)
-    if catalog.is_new(name, place.file):
+    name = relation_name(node.relation)
+    if context.is_new(name):
         return
-    known = catalog.table(name)
+    known = context.schema.table(name)
     if known and known.partitioned:
         index = node.idxname or f"{name.name}_idx"
         safe: tuple[str, ...] = (
-            f"CREATE INDEX {index} ON ONLY {name} ...;  -- empty: takes no time",
+            f"CREATE INDEX {index} ON ONLY {name} ...;  -- empty, so it takes no time",
             f"-- then for each partition p of {name}, outside a transaction:",
             f"CREATE INDEX CONCURRENTLY {index}_p ON p ...;",
             f"ALTER INDEX {index} ATTACH PARTITION {index}_p;",
         )
     else:
-        safe = (OUTSIDE, f"{_with_concurrently(statement)};")
-    yield Hit(INDEX_NOT_CONCURRENT, f"CREATE INDEX blocks every write to {name} until it is built", safe, (str(name),))
+        safe = (OWN_MIGRATION, f"{_with_concurrently(statement)};")
+    yield Violation(
+        INDEX_NOT_CONCURRENT, f"CREATE INDEX blocks every write to {name} until it is built", safe, (str(name),)
+    )
 
 
-def _drop(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
-    old: list[Name] = []
+def _check_drop(statement: ParsedStatement, context: StatementContext) -> Iterator[Violation]:
+    existing: list[Name] = []
     tables: list[str] = []
-    for index in map(dotted, statement.node.objects):
-        table = catalog.table_of_index(index)
-        if table is None or not catalog.is_new(table, place.file):
-            old.append(index)
+    for index in map(qualified_name, statement.node.objects):
+        table = context.schema.table_of_index(index)
+        if table is None or not context.is_new(table):
+            existing.append(index)
             tables.append(str(table) if table else f"the table of {index}")
-    if old:
-        ending = "IF EXISTS " if statement.node.missing_ok else ""
-        yield Hit(
+    if existing:
+        if_exists = "IF EXISTS " if statement.node.missing_ok else ""
+        yield Violation(
             DROP_INDEX_NOT_CONCURRENT,
             f"DROP INDEX blocks reads and writes of {', '.join(tables)}, and waits behind every query on it",
-            (OUTSIDE, *(f"DROP INDEX CONCURRENTLY {ending}{index};" for index in old)),
+            (OWN_MIGRATION, *(f"DROP INDEX CONCURRENTLY {if_exists}{index};" for index in existing)),
             tuple(tables),
         )
 
 
-def _reindex(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
+def _check_reindex(statement: ParsedStatement, context: StatementContext) -> Iterator[Violation]:
     node = statement.node
-    if node.kind in _WHOLE or node.relation is None:
-        named, tables = "", ("every table of it",)
+    if node.kind in REINDEX_MANY or node.relation is None:
+        of_name, tables = "", ("every table of the schema or database",)
     else:
-        name = relation(node.relation)
+        name = relation_name(node.relation)
         of_index = node.kind == enums.ReindexObjectType.REINDEX_OBJECT_INDEX
-        table = catalog.table_of_index(name) if of_index else name
-        if table and catalog.is_new(table, place.file):
+        table = context.schema.table_of_index(name) if of_index else name
+        if table and context.is_new(table):
             return
-        named, tables = f" of {name}", (str(table) if table else f"the table of {name}",)
-    yield Hit(
+        of_name, tables = f" of {name}", (str(table) if table else f"the table of {name}",)
+    yield Violation(
         REINDEX_NOT_CONCURRENT,
-        f"REINDEX{named} blocks every write to {tables[0]}, and every read that would use the index",
-        (OUTSIDE, f"{_with_concurrently(statement)};"),
+        f"REINDEX{of_name} blocks every write to {tables[0]}, and every read that would use the index",
+        (OWN_MIGRATION, f"{_with_concurrently(statement)};"),
         tables,
     )
 
 
 def _with_concurrently(statement: ParsedStatement) -> str:
-    """Write a statement with CONCURRENTLY, as its author wrote the rest."""
-    text, found = _VERBS.subn(r"\1 CONCURRENTLY", statement.text, count=1)
-    if found:
-        return text
-    node = statement.node
-    return f"{sql_of(node)}  -- with CONCURRENTLY"
+    """Return the source text of a statement with CONCURRENTLY inserted."""
+    text, replaced = _VERBS.subn(r"\1 CONCURRENTLY", statement.text, count=1)
+    return text if replaced else f"{to_sql(statement.node)}  -- with CONCURRENTLY"

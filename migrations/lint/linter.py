@@ -1,6 +1,6 @@
-"""Migrations to findings: walks the statements of every file in order, and asks each family of rules.
+"""Migrations to findings: judge the statements of every file in order by each family of rules.
 
-Pure: the same files give the same findings. Later files are judged by what earlier ones have made.
+Pure: the same files give the same findings. A file is judged on top of the schema that the files before it make.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from pglast import ast
 
 from migrations.lint import advice, columns, constraints, drops, indexes, suppression, tables, transactions, writes
-from migrations.lint.finding import Finding, found
-from migrations.lint.parser import ScriptError, comments, statements
-from migrations.lint.plpgsql import inside
-from migrations.lint.rule import Hit, Level, Rule
-from migrations.lint.schema import Schema, StatementContext
+from migrations.lint.context import StatementContext
+from migrations.lint.finding import Finding, locate
+from migrations.lint.parser import ScriptError, parse_comments, parse_statements
+from migrations.lint.plpgsql import parse_do_block
+from migrations.lint.rule import Level, Rule, Violation
+from migrations.lint.schema import Schema
 from migrations.lint.transactions import BEGINS, ENDS
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ if TYPE_CHECKING:
 FILE = Rule(
     "file",
     Level.ERROR,
-    "The file is not a migration that could be run; what is wrong is said, and no other rule was tried.",
+    "The file is not a migration that can be run; the message says why, and no other rule is checked.",
     "docs/lint.md",
     down=True,
 )
 SYNTAX = Rule(
     "syntax",
     Level.ERROR,
-    "PostgreSQL cannot parse the SQL; its own message says what is wrong.",
+    "PostgreSQL cannot parse the SQL; the message is PostgreSQL's own.",
     "https://www.postgresql.org/docs/current/sql-syntax.html",
     down=True,
 )
@@ -56,131 +57,139 @@ NAMES = frozenset(rule.name for rule in RULES)
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A migration and its whole text, comments before the first section included."""
+    """A migration and the whole text of its file, including the comments above the first section."""
 
     migration: Migration
     text: str
 
 
 def lint(files: Sequence[File]) -> list[Finding]:
-    """Give every finding, by file and line.
+    """Return every finding, by file and line.
 
     Args:
         files: The migrations of a directory, in order.
     """
-    catalog, transactions_begun = Schema(), count(1)
-    before = [file.migration.revision for file in files]
-    previous = {new: old for old, new in pairwise(before)}
+    schema, transaction_numbers = Schema(), count(1)
+    revisions = [file.migration.revision for file in files]
+    previous = {new: old for old, new in pairwise(revisions)}
     findings: list[Finding] = []
-    for number, file in enumerate(files):
-        walk = _FileLinter(
-            file, number, previous.get(file.migration.revision, file.migration.revision), catalog, transactions_begun
-        )
-        findings += walk.findings()
+    for index, file in enumerate(files):
+        revision = file.migration.revision
+        linter = _FileLinter(file, index, previous.get(revision, revision), schema, transaction_numbers)
+        findings += linter.findings()
     return sorted(findings)
 
 
-def unusable(problems: Iterable[Problem]) -> list[Finding]:
-    """Give the problems of files that cannot be used as findings."""
+def problem_findings(problems: Iterable[Problem]) -> list[Finding]:
+    """Return the problems that keep files from being loaded as findings."""
     return sorted(Finding(problem.path, problem.line, 0, FILE.name, FILE.level, problem.text) for problem in problems)
 
 
 class _FileLinter:
-    """The way through one file."""
+    """Judges the statements of one file and applies those of its up section to the schema."""
 
-    def __init__(self, file: File, number: int, previous: str, catalog: Schema, begun: Iterator[int]) -> None:
+    def __init__(
+        self, file: File, index: int, previous_revision: str, schema: Schema, transaction_numbers: Iterator[int]
+    ) -> None:
         self._file = file
-        self._number = number
-        self._previous = previous
-        self._catalog = catalog
-        self._begun = begun
-        self._spans: list[tuple[int, int]] = []
+        self._index = index
+        self._previous_revision = previous_revision
+        self._schema = schema
+        self._transaction_numbers = transaction_numbers
+        self._spans: list[tuple[int, int]] = []  # begin and end of each statement in the text
 
     def findings(self) -> Iterator[Finding]:
-        """Give what is found and not allowed."""
+        """Yield the violations that no comment allows."""
         migration, text = self._file.migration, self._file.text
         if migration.up.sql is None:  # Python: lint reads SQL only
-            hits = [] if migration.down else [(_line_start(text, migration.up.line), _missing_down())]
-            yield from (found(str(migration.path), text, *hit) for hit in hits)
-            return
-        hits = list(self._hits())
-        allowed = []
-        for entry in suppression.read(
-            comments(text), _line_start(text, migration.up.line), len(text), self._spans, NAMES
-        ):
-            if isinstance(entry, suppression.Allow):
-                allowed.append(entry)
-            else:
-                hits.append(entry)
-        for allow in allowed:
-            kept = [(position, hit) for position, hit in hits if not allow.covers(hit.rule.name, position)]
-            if len(kept) == len(hits):
-                hits.append(suppression.unused(allow))
-            else:
-                hits = kept
-        yield from (found(str(migration.path), text, *hit) for hit in hits)
+            violations = [] if migration.down else [(_line_start(text, migration.up.line), _missing_down())]
+        else:
+            violations = self._without_allowed(list(self._violations()))
+        yield from (locate(str(migration.path), text, *violation) for violation in violations)
 
-    def _hits(self) -> Iterator[tuple[int, Hit]]:
+    def _without_allowed(self, violations: list[tuple[int, Violation]]) -> list[tuple[int, Violation]]:
+        """Drop the violations that a comment allows, and add those of the comments themselves."""
+        text = self._file.text
+        head = _line_start(text, self._file.migration.up.line)
+        allows = []
+        for entry in suppression.parse_allows(parse_comments(text), head, len(text), self._spans, NAMES):
+            if isinstance(entry, suppression.Allow):
+                allows.append(entry)
+            else:
+                violations.append(entry)
+        for allow in allows:
+            kept = [entry for entry in violations if not allow.covers(entry[1].rule.name, entry[0])]
+            if len(kept) == len(violations):
+                violations.append(suppression.unused_allow(allow))
+            else:
+                violations = kept
+        return violations
+
+    def _violations(self) -> Iterator[tuple[int, Violation]]:
         migration = self._file.migration
         yield from self._section(migration.up, is_down=False)
         spans = len(self._spans)
         if migration.down is not None:
             yield from self._section(migration.down, is_down=True)
+        # A down section of nothing but comments has added no span.
         if migration.down is None or (migration.down.sql and spans == len(self._spans)):
             yield _line_start(self._file.text, migration.up.line), _missing_down()
 
-    def _section(self, script: SectionBody, *, is_down: bool) -> Iterator[tuple[int, Hit]]:
-        sql = script.sql or ""
-        offset = self._file.text.find(sql, _line_start(self._file.text, script.line))
+    def _section(self, section: SectionBody, *, is_down: bool) -> Iterator[tuple[int, Violation]]:
+        """Yield the violations of a section with their offsets in the file."""
+        sql = section.sql or ""
+        offset = self._file.text.find(sql, _line_start(self._file.text, section.line))
         try:
-            parsed = statements(sql)
+            parsed = parse_statements(sql)
         except ScriptError as error:
             self._spans.append((offset, offset + len(sql)))
-            yield offset + error.position, Hit(SYNTAX, str(error), ())
+            yield offset + error.position, Violation(SYNTAX, str(error), ())
             return
         self._spans += [(offset + statement.position, offset + statement.end) for statement in parsed]
-        catalog = Schema() if is_down else self._catalog
-        for outer, place in self._places(script, parsed):
-            for statement in (outer, *inside(outer)[0]):
+        # A down section has not run when later files do: what it drops must not be missing from their schema.
+        schema = Schema() if is_down else self._schema
+        for outer, context in self._contexts(section, parsed, schema):
+            for statement in (outer, *parse_do_block(outer).statements):
                 for family in _FAMILIES:
-                    for hit in family.check(statement, place, catalog):
-                        if hit.rule.down or not is_down:
-                            yield offset + statement.position, hit
-                table = writes.locks(statement.node, place, catalog)
-                if table is not None and place.transaction is not None:
-                    catalog.locked = place.transaction, table
-                catalog.record(statement.node, place)
+                    for violation in family.check(statement, context):
+                        if violation.rule.down or not is_down:
+                            yield offset + statement.position, violation
+                table = writes.locked_table(statement.node, context)
+                if table is not None and context.transaction is not None:
+                    schema.locked_table = context.transaction, table
+                schema.apply(statement.node, context.file, context.transaction)
 
-    def _places(
-        self, script: SectionBody, parsed: Sequence[ParsedStatement]
+    def _contexts(
+        self, section: SectionBody, parsed: Sequence[ParsedStatement], schema: Schema
     ) -> Iterator[tuple[ParsedStatement, StatementContext]]:
-        """Give each statement with the transaction that it runs in."""
-        transaction = next(self._begun) if script.transactional else None
-        rest = tuple(statement.node for statement in parsed)
+        """Yield each statement with its context; BEGIN and COMMIT change the transaction of those after them."""
+        transaction = next(self._transaction_numbers) if section.transactional else None
+        section_nodes = tuple(statement.node for statement in parsed)
         for statement in parsed:
-            control = statement.node.kind if isinstance(statement.node, ast.TransactionStmt) else None
             yield (
                 statement,
                 StatementContext(
-                    file=self._number,
+                    schema=schema,
+                    file=self._index,
                     transaction=transaction,
-                    transactional=script.transactional,
+                    transactional=section.transactional,
                     contract=self._file.migration.compatible_from is not None,
-                    previous=self._previous,
-                    rest=rest,
+                    previous_revision=self._previous_revision,
+                    section_nodes=section_nodes,
                 ),
             )
-            if not script.transactional and control in BEGINS | ENDS:
-                transaction = next(self._begun) if control in BEGINS else None
+            control = statement.node.kind if isinstance(statement.node, ast.TransactionStmt) else None
+            if not section.transactional and control in BEGINS | ENDS:
+                transaction = next(self._transaction_numbers) if control in BEGINS else None
 
 
-def _missing_down() -> Hit:
+def _missing_down() -> Violation:
     safe = ("-- migrate:down", "-- and below it the statements that undo the ones above")
-    return Hit(MISSING_DOWN, "the migration cannot be undone", safe)
+    return Violation(MISSING_DOWN, "the migration cannot be undone", safe)
 
 
 def _line_start(text: str, line: int) -> int:
-    """Offset at which a line begins."""
+    """Return the offset at which a line begins."""
     position = 0
     for _ in range(line - 1):
         position = text.find("\n", position) + 1

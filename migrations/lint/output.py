@@ -1,4 +1,4 @@
-"""Findings for people, as lines that editors can follow, and for programs, as one JSON object."""
+"""Findings as text, in lines that editors can follow, and as one JSON object."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 _COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow", Level.ADVICE: "cyan"}
 
 
-def document(findings: Sequence[Finding], files: int) -> str:
-    """Give everything as one JSON object, whose `version` changes when a program would have to.
+def to_json(findings: Sequence[Finding], files: int) -> str:
+    """Format all findings as one JSON object; a change that would break its readers needs a new `version`.
 
     Args:
-        findings: All of them, advice included.
-        files: How many were read.
+        findings: All findings, advice included.
+        files: How many files were read.
     """
     return json.dumps(
         {
@@ -52,38 +52,38 @@ def document(findings: Sequence[Finding], files: int) -> str:
     )
 
 
-def show(findings: Sequence[Finding], files: int, *, advice: bool) -> None:
-    """Write the findings, coloured on a terminal, and how many there are.
+def print_findings(findings: Sequence[Finding], files: int, *, advice: bool) -> None:
+    """Print the findings, coloured on a terminal, and how many there are.
 
     Args:
-        findings: All of them.
-        files: How many were read.
-        advice: Whether to write those of level advice too.
+        findings: All findings.
+        files: How many files were read.
+        advice: Whether to print findings of level advice too.
     """
     for finding in findings:
         if advice or finding.level is not Level.ADVICE:
             click.echo("\n".join(_lines(finding)))
     hidden = 0 if advice else _count(findings, Level.ADVICE)
-    counts = ", ".join(_amount(_count(findings, level), level) for level in (Level.ERROR, Level.WARNING))
+    counts = ", ".join(_plural(_count(findings, level), level) for level in (Level.ERROR, Level.WARNING))
     rest = f"; {hidden} of level advice not shown: --advice shows them" if hidden else ""
-    click.echo(f"{counts} in {_amount(files, 'file')}{rest}")
+    click.echo(f"{counts} in {_plural(files, 'file')}{rest}")
 
 
-def show_rules(rules: Sequence[Rule]) -> None:
-    """Write every rule with its level and its sentence."""
+def print_rules(rules: Sequence[Rule]) -> None:
+    """Print every rule with its level and its summary."""
     width = max(len(rule.name) for rule in rules)
     for rule in rules:
         click.echo(f"{rule.name:<{width}}  {rule.level:<7}  {rule.summary}")
 
 
 def _lines(finding: Finding) -> Iterator[str]:
-    where = f"{finding.path}:{finding.line}" if finding.line else finding.path
+    location = f"{finding.path}:{finding.line}" if finding.line else finding.path
     level = "" if finding.level is Level.ERROR else f" ({finding.level})"
-    yield f"{_bold(where)}: {click.style(finding.rule, _colour(finding.level))}{level}: {finding.message}"
+    yield f"{_bold(location)}: {click.style(finding.rule, _colour(finding.level))}{level}: {finding.message}"
     if finding.lock:
         yield f"    locks: {finding.lock} on {', '.join(finding.tables)}, which blocks {finding.lock.blocks}"
-    indented = [line for entry in finding.safe for line in entry.splitlines()]
-    for number, line in enumerate(indented):
+    safe = [line for entry in finding.safe for line in entry.splitlines()]
+    for number, line in enumerate(safe):
         yield f"    {'       ' if number else 'safe:  '}{line}"
 
 
@@ -99,5 +99,5 @@ def _count(findings: Sequence[Finding], level: Level) -> int:
     return sum(finding.level is level for finding in findings)
 
 
-def _amount(number: int, noun: str) -> str:
+def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,7 +1,7 @@
-"""A script to its statements and comments, by PostgreSQL's own grammar; names and pieces of it back to SQL.
+"""SQL scripts to statements and comments, by PostgreSQL's own grammar; parse trees and names back to SQL.
 
 ValueError
-└── ScriptError   SQL that PostgreSQL cannot parse, with the place
+└── ScriptError   SQL that PostgreSQL cannot parse, with the position
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ScriptError(ValueError):
     """SQL that PostgreSQL cannot parse.
 
     Attributes:
-        position: Offset of what it stumbled over, in characters.
+        position: Offset of the first token that PostgreSQL did not accept, in characters.
     """
 
     def __init__(self, message: str, position: int) -> None:
@@ -38,26 +38,26 @@ class ScriptError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """The name of a table or the like; without a schema it is looked for in the search path, wherever that leads."""
+    """Name of a table, type, index or the like; `schema` is None where the search path decides."""
 
     schema: str | None
     name: str
 
     def __str__(self) -> str:
-        return f"{identifier(self.schema)}.{identifier(self.name)}" if self.schema else identifier(self.name)
+        return f"{quote_ident(self.schema)}.{quote_ident(self.name)}" if self.schema else quote_ident(self.name)
 
-    def same(self, other: Name) -> bool:
+    def matches(self, other: Name) -> bool:
         """Whether both may mean the same object."""
         return self.name == other.name and (self.schema == other.schema or None in {self.schema, other.schema})
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedStatement:
-    """One statement of a script.
+    """A statement of a script.
 
     Attributes:
         node: Its parse tree.
-        text: As written, without what surrounds it.
+        text: Its source text, without surrounding whitespace, comments or semicolon.
         position: Offset of its first character in the script.
     """
 
@@ -67,86 +67,86 @@ class ParsedStatement:
 
     @property
     def end(self) -> int:
-        """Offset of what follows it."""
+        """Offset of the character after it."""
         return self.position + len(self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A comment, without its dashes or slashes, and where it begins."""
+    """A comment without its delimiters, and the offset at which it begins."""
 
     text: str
     position: int
 
 
-def statements(sql: str) -> tuple[ParsedStatement, ...]:
-    """Cut a script into statements.
+def parse_statements(sql: str) -> tuple[ParsedStatement, ...]:
+    """Parse a script into statements.
 
     Raises:
-        ScriptError: It cannot be parsed.
+        ScriptError: PostgreSQL cannot parse the script.
     """
     try:
         parsed = parse_sql(sql)
     except Error as error:
-        message, position = (*error.args, None)[:2]
+        message, position = (*error.args, None)[:2]  # without a position, the script ends too early
         raise ScriptError(message, len(sql.rstrip()) if position is None else position) from error
     except RecursionError as error:
-        raise ScriptError("nested too deeply to be read", 0) from error
+        raise ScriptError("nested too deeply to be parsed", 0) from error
     return tuple(_statement(sql, raw) for raw in parsed)
 
 
-def comments(sql: str) -> tuple[Comment, ...]:
-    """Give the comments of a script; none of one that cannot be cut into tokens."""
+def parse_comments(sql: str) -> tuple[Comment, ...]:
+    """Return the comments of a script; none where PostgreSQL's scanner rejects it."""
     try:
         tokens = scan(sql)
     except Error:
         return ()
     found = ((sql[token.start : token.end + 1], token.start) for token in tokens if token.name in _COMMENTS)
-    return tuple(Comment(_bare(text), position) for text, position in found)
+    return tuple(Comment(_without_delimiters(text), position) for text, position in found)
 
 
-def identifier(name: str) -> str:
-    """Quote a name where SQL needs it."""
+def quote_ident(name: str) -> str:
+    """Quote an identifier where SQL needs it, like the function of that name in PostgreSQL."""
     plain = _PLAIN.fullmatch(name) and name not in _KEYWORDS
     return name if plain or not name else quoted(name)
 
 
-def relation(node: Any) -> Name:
-    """Give the name that a RangeVar stands for."""
+def relation_name(node: Any) -> Name:
+    """Return the name in a RangeVar."""
     return Name(node.schemaname, node.relname)
 
 
-def dotted(parts: Any) -> Name:
-    """Give the name that a list of String nodes, a String or a TypeName stands for."""
+def qualified_name(parts: Any) -> Name:
+    """Return the name in a list of String nodes, a String or a TypeName."""
     if isinstance(parts, ast.TypeName):
         parts = parts.names
-    words = [part.sval for part in (parts if isinstance(parts, tuple | list) else (parts,))]
-    return Name(words[-2] if len(words) > 1 else None, words[-1])
+    names = [part.sval for part in (parts if isinstance(parts, tuple | list) else (parts,))]
+    return Name(names[-2] if len(names) > 1 else None, names[-1])
 
 
-def sql_of(node: Any) -> str:
-    """Write a piece of a parse tree as SQL, or `...` where its printer is missing."""
+def to_sql(node: Any) -> str:
+    """Print a parse tree as SQL, or `...` where pglast cannot print it."""
     try:
         return str(RawStream()(node))
     except (NotImplementedError, AttributeError, TypeError, ValueError, RecursionError):
         return "..."
 
 
-def names_of(strings: Iterable[Any] | None) -> str:
-    """Write a list of String nodes as a list of columns."""
-    return ", ".join(identifier(string.sval) for string in strings or ())
+def column_list(strings: Iterable[Any] | None) -> str:
+    """Print a list of String nodes as a list of columns."""
+    return ", ".join(quote_ident(string.sval) for string in strings or ())
 
 
 def walk(node: Any) -> Iterator[Any]:
-    """Give a node and everything in it."""
-    waiting = [node]
-    while waiting:
-        here = waiting.pop()
-        if isinstance(here, ast.Node):
-            yield here
-            waiting += [getattr(here, name) for name in reversed(tuple(here))]
-        elif isinstance(here, tuple | list):
-            waiting += reversed(here)
+    """Yield a node and all its descendants, depth first."""
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        if isinstance(current, ast.Node):
+            yield current
+            stack += [getattr(current, name) for name in reversed(tuple(current))]
+        elif isinstance(current, tuple | list):
+            stack += reversed(current)
 
 
 def _statement(sql: str, raw: Any) -> ParsedStatement:
@@ -154,5 +154,5 @@ def _statement(sql: str, raw: Any) -> ParsedStatement:
     return ParsedStatement(raw.stmt, sql[raw.stmt_location : end].rstrip().removesuffix(";"), raw.stmt_location)
 
 
-def _bare(comment: str) -> str:
+def _without_delimiters(comment: str) -> str:
     return comment.strip().removeprefix("--").removeprefix("/*").removesuffix("*/").strip()

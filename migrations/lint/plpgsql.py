@@ -1,10 +1,11 @@
-"""The statements inside a DO block, which run when the migration does; the body of a function does not.
+"""The SQL statements inside a DO block, which run when the migration runs. A function's body does not run then.
 
-What is put together at run time (`EXECUTE format(...)`) cannot be read before.
+SQL that is built at run time (`EXECUTE format(...)`) cannot be read before it runs.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pglast import Error, ast, parse_plpgsql, parse_sql
@@ -15,37 +16,54 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def inside(statement: ParsedStatement) -> tuple[tuple[ParsedStatement, ...], bool]:
-    """Give the SQL statements of a DO block in PL/pgSQL, in order, whatever condition they stand under.
+@dataclass(frozen=True, slots=True)
+class DoBlock:
+    """What a DO block runs.
+
+    Attributes:
+        statements: Its SQL statements in order, including those under a condition.
+        complete: Whether the block can run no other statement.
+    """
+
+    statements: tuple[ParsedStatement, ...]
+    complete: bool
+
+
+_NOT_A_BLOCK = DoBlock((), complete=True)
+_UNREADABLE = DoBlock((), complete=False)
+
+
+def parse_do_block(statement: ParsedStatement) -> DoBlock:
+    """Read the statements of a DO block in PL/pgSQL; return an empty block for any other statement.
 
     Source: https://www.postgresql.org/docs/current/plpgsql-statements.html
-
-    Returns:
-        The statements, and whether these are all that the block may run.
     """
     if not isinstance(statement.node, ast.DoStmt):
-        return (), True
+        return _NOT_A_BLOCK
     try:
         block = parse_plpgsql(statement.text)
     except (Error, RecursionError, ValueError):
-        return (), False  # for the server to refuse
-    found: list[ParsedStatement] = []
-    position = 0
-    whole = all("action" in function["PLpgSQL_function"] for function in block)  # another language has none
-    for written, sql in _queries(block):
+        return _UNREADABLE  # the server will refuse it with a better message
+    # A block in another language comes back without an "action".
+    complete = all("action" in function["PLpgSQL_function"] for function in block)
+    statements: list[ParsedStatement] = []
+    searched = 0
+    for source, sql in _queries(block):
         try:
             parsed = parse_sql(sql) if sql is not None else ()
         except (Error, RecursionError):
             parsed = ()
-        whole = whole and bool(parsed)
-        place = statement.text.find(written, position)
-        position = max(position, place + len(written))
-        found += [ParsedStatement(raw.stmt, (sql or "").strip(), statement.position + max(place, 0)) for raw in parsed]
-    return tuple(found), whole
+        complete = complete and bool(parsed)
+        # The PL/pgSQL parser reports no offsets: find the text, after the statement before, since two may be equal.
+        offset = statement.text.find(source, searched)
+        searched = max(searched, offset + len(source))
+        position = statement.position + max(offset, 0)
+        statements += [ParsedStatement(raw.stmt, (sql or "").strip(), position) for raw in parsed]
+    return DoBlock(tuple(statements), complete)
 
 
 def _queries(tree: Any) -> Iterator[tuple[str, str | None]]:
-    """Give each statement as it is written in the block, and as SQL; None where that is made at run time."""
+    """Yield each statement as the block spells it, and as SQL; None where the SQL is built at run time."""
     if isinstance(tree, list):
         for branch in tree:
             yield from _queries(branch)
@@ -63,7 +81,7 @@ def _queries(tree: Any) -> Iterator[tuple[str, str | None]]:
 
 
 def _constant(expression: str) -> str | None:
-    """Give what EXECUTE runs where it is a plain text."""
+    """Return the SQL that EXECUTE runs where its argument is a string constant."""
     try:
         (raw,) = parse_sql(f"select {expression}")
     except (Error, RecursionError, ValueError):

@@ -1,4 +1,4 @@
-"""What a rule is, and what it says when it strikes."""
+"""Rules, and violations of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ALTER_TABLE = "https://www.postgresql.org/docs/current/sql-altertable.html"
 
 
 class Level(StrEnum):
-    """How much a finding matters; `lint` exits 2 for an error only."""
+    """How much a finding matters; only an error makes `lint` exit with 2."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -18,7 +18,7 @@ class Level(StrEnum):
 
 
 class Lock(StrEnum):
-    """A lock mode of a table, as PostgreSQL names it.
+    """A table-level lock mode, as PostgreSQL names it.
 
     Source: https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
     """
@@ -31,7 +31,7 @@ class Lock(StrEnum):
 
     @property
     def blocks(self) -> str:
-        """What has to wait for it."""
+        """What waits while another transaction holds the lock."""
         match self:
             case Lock.ACCESS_EXCLUSIVE:
                 return "reads and writes"
@@ -46,12 +46,12 @@ class Rule:
     """A hazard that lint knows.
 
     Attributes:
-        name: What `-- lint:allow` and the documentation call it.
+        name: Its name in `-- lint:allow`, in the output and in docs/lint.md.
         level: How much it matters.
-        summary: One sentence: what happens.
-        source: Where PostgreSQL's documentation says so.
+        summary: One sentence: what happens on a live system.
+        source: The page of PostgreSQL's documentation behind it.
         lock: The lock that the statement takes, where that is the hazard.
-        others: What squawk and strong_migrations call it.
+        others: Names of the same rule in squawk and strong_migrations.
         down: Whether it holds in a down section too: it does where the statement would fail.
     """
 
@@ -65,15 +65,15 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class Violation:
     """A rule that a statement breaks.
 
     Attributes:
-        rule: Which.
-        message: What the statement does, in its own names.
-        safe: The safe way, as lines of SQL with these names, or of prose in comments.
-        locks: The tables that get the rule's lock.
-        lock: The mode, where the statement names it.
+        rule: The rule.
+        message: What the statement does, with the statement's own names.
+        safe: The safe way: lines of SQL with the same names, and advice in SQL comments.
+        locks: The tables that the statement locks.
+        lock: Mode of that lock, where it is not the rule's.
     """
 
     rule: Rule
@@ -84,5 +84,5 @@ class Hit:
 
     @property
     def mode(self) -> Lock | None:
-        """The lock that it takes."""
+        """Mode of the lock that the statement takes; None where no lock is the hazard."""
         return self.lock or (self.rule.lock if self.locks else None)

@@ -1,4 +1,4 @@
-"""`-- lint:allow RULE because REASON`: for the statement below, or in the head of a file for all of it."""
+"""`-- lint:allow RULE because REASON`: allows a finding in the next statement, or in the whole file from its head."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrations.lint.rule import Hit, Level, Rule
+from migrations.lint.rule import Level, Rule, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 BAD_ALLOW = Rule(
     "bad-allow",
     Level.ERROR,
-    "A lint:allow without a reason, or with a rule that does not exist, allows nothing.",
+    "A lint:allow without a reason, or with the name of no rule, allows nothing.",
     "docs/lint.md",
     down=True,
 )
 UNUSED_ALLOW = Rule(
     "unused-allow",
     Level.WARNING,
-    "A lint:allow that nothing needs will hide the next finding.",
+    "A lint:allow that no statement needs will hide the next finding.",
     "docs/lint.md",
     others=("unused-ignore",),
     down=True,
@@ -37,13 +37,13 @@ _EXAMPLE = ("-- lint:allow RULE because REASON",)
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """A finding that its author wants.
+    """A rule that a part of the file may break.
 
     Attributes:
         rule: Name of the rule.
         position: Offset of the comment.
-        begin: Offset from which on statements are allowed to break it.
-        end: Offset up to which.
+        begin: Offset of the first character of that part.
+        end: Offset behind its last character.
     """
 
     rule: str
@@ -52,19 +52,19 @@ class Allow:
     end: int
 
     def covers(self, rule: str, position: int) -> bool:
-        """Whether it allows a rule at a place."""
+        """Whether it allows a violation of the rule at an offset."""
         return self.rule == rule and self.begin <= position < self.end
 
 
-def read(
+def parse_allows(
     comments: Sequence[Comment], head: int, length: int, spans: Sequence[tuple[int, int]], known: Collection[str]
-) -> Iterator[Allow | tuple[int, Hit]]:
-    """Give what the comments allow, and those that allow nothing.
+) -> Iterator[Allow | tuple[int, Violation]]:
+    """Yield what the comments allow, and a violation with its offset for each comment that allows nothing.
 
     Args:
-        comments: Of the file, in order.
-        head: Offset at which the file's first section begins: a comment before it is for the whole file.
-        length: Of the file.
+        comments: Comments of the file, in order.
+        head: Length of the head of the file: a comment in it, before the first section, is for the whole file.
+        length: Length of the file.
         spans: Begin and end of each statement, in order.
         known: Names of all rules.
     """
@@ -74,20 +74,25 @@ def read(
             continue
         rule = allow["rule"]
         if allow["verb"] != "allow" or rule not in known:
-            text = f"expected `lint:allow` and the name of a rule, got {comment.text.partition(chr(10))[0]!r}"
-            yield comment.position, Hit(BAD_ALLOW, text, (*_EXAMPLE, "-- ledgergate migrate lint --rules  names them"))
+            first_line = comment.text.partition("\n")[0]
+            text = f"expected `lint:allow` and the name of a rule, got {first_line!r}"
+            yield (
+                comment.position,
+                Violation(BAD_ALLOW, text, (*_EXAMPLE, "-- the names: ledgergate migrate lint --rules")),
+            )
         elif _REASON.match(allow["rest"]) is None:
             yield (
                 comment.position,
-                Hit(BAD_ALLOW, f"expected `because` and a reason why {rule} is no hazard here", _EXAMPLE),
+                Violation(BAD_ALLOW, f"expected `because` and the reason why {rule} does no harm here", _EXAMPLE),
             )
         elif comment.position < head:
             yield Allow(rule, comment.position, 0, length + 1)
         else:
+            # The comment stands before its statement or inside it; behind the last one it covers the end of the file.
             begin, end = next((span for span in spans if span[1] > comment.position), (length, length + 1))
             yield Allow(rule, comment.position, begin, end)
 
 
-def unused(allow: Allow) -> tuple[int, Hit]:
-    """Say that nothing needs an allowance."""
-    return allow.position, Hit(UNUSED_ALLOW, f"nothing here breaks {allow.rule}", ("-- take the comment out",))
+def unused_allow(allow: Allow) -> tuple[int, Violation]:
+    """Return the violation, with its offset, of a comment that no statement needs."""
+    return allow.position, Violation(UNUSED_ALLOW, f"no statement here breaks {allow.rule}", ("-- remove the comment",))

@@ -1,4 +1,4 @@
-"""Statements that keep others from a whole table."""
+"""Statements that lock a whole table."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
-from migrations.lint.parser import identifier, relation
-from migrations.lint.rule import ALTER_TABLE, LOCKING, Hit, Level, Lock, Rule
+from migrations.lint.parser import quote_ident, relation_name
+from migrations.lint.rule import ALTER_TABLE, LOCKING, Level, Lock, Rule, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from migrations.lint.context import StatementContext
     from migrations.lint.parser import Name, ParsedStatement
-    from migrations.lint.schema import Schema, StatementContext
 
 TABLE_REWRITE = Rule(
     "table-rewrite",
@@ -27,7 +27,7 @@ TABLE_REWRITE = Rule(
 TRUNCATE = Rule(
     "truncate",
     Level.ERROR,
-    "TRUNCATE blocks reads and writes, waits behind every query on the table, and its rows are gone.",
+    "TRUNCATE blocks reads and writes, waits behind every query on the table, and removes every row.",
     "https://www.postgresql.org/docs/current/sql-truncate.html",
     Lock.ACCESS_EXCLUSIVE,
     ("ban-truncate-cascade",),
@@ -35,28 +35,28 @@ TRUNCATE = Rule(
 LOCK_TABLE = Rule(
     "lock-table",
     Level.ERROR,
-    "LOCK TABLE keeps others from the table until the transaction ends.",
+    "LOCK TABLE blocks other sessions until the transaction ends.",
     "https://www.postgresql.org/docs/current/sql-lock.html",
     Lock.ACCESS_EXCLUSIVE,
 )
 TRIGGER = Rule(
     "trigger",
     Level.WARNING,
-    "CREATE TRIGGER blocks writes until the transaction ends, and every later write pays for the trigger.",
+    "CREATE TRIGGER blocks writes until the transaction ends, and every later write runs the trigger.",
     LOCKING,
     Lock.SHARE_ROW_EXCLUSIVE,
 )
 DISABLE_TRIGGER = Rule(
     "disable-trigger",
     Level.WARNING,
-    "DISABLE TRIGGER switches triggers off for everybody, with ALL the foreign keys too, and blocks writes meanwhile.",
+    "DISABLE TRIGGER turns triggers off in every session, with ALL the foreign keys too, and blocks writes meanwhile.",
     f"{ALTER_TABLE}#SQL-ALTERTABLE-DESC-DISABLE-ENABLE-TRIGGER",
     Lock.SHARE_ROW_EXCLUSIVE,
 )
 PARTITION = Rule(
     "partition",
     Level.WARNING,
-    "A partition that is created or detached in place blocks reads and writes of the whole partitioned table.",
+    "Creating or detaching a partition in place blocks reads and writes of the whole partitioned table.",
     f"{ALTER_TABLE}#SQL-ALTERTABLE-ATTACH-PARTITION",
     Lock.ACCESS_EXCLUSIVE,
     ("require-concurrent-partition-detach",),
@@ -71,7 +71,7 @@ _COPIES = {
     _AT.AT_SetAccessMethod: "SET ACCESS METHOD",
 }
 _DISABLES = {_AT.AT_DisableTrig, _AT.AT_DisableTrigAll, _AT.AT_DisableTrigUser}
-_MODES = {  # LockStmt.mode counts the modes from the weakest on, see lockdefs.h
+_MODES = {  # LockStmt.mode numbers the modes from the weakest, 1, to the strongest: see lockdefs.h
     5: Lock.SHARE,
     6: Lock.SHARE_ROW_EXCLUSIVE,
     7: Lock.EXCLUSIVE,
@@ -79,89 +79,93 @@ _MODES = {  # LockStmt.mode counts the modes from the weakest on, see lockdefs.h
 }
 
 
-def check(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
-    """Give the tables that a statement keeps to itself."""
+def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Violation]:
+    """Yield the existing tables that a statement locks."""
     node = statement.node
     match node:
         case ast.ClusterStmt() | ast.VacuumStmt(is_vacuumcmd=True):
-            yield from _copied(node, place, catalog)
+            yield from _check_copy(node, context)
         case ast.TruncateStmt():
-            for table in _old(node.relations, place, catalog):
-                yield Hit(
+            for table in _existing(node.relations, context):
+                yield Violation(
                     TRUNCATE,
-                    f"TRUNCATE blocks reads and writes of {table}, and its rows are gone",
-                    _delete(table),
+                    f"TRUNCATE blocks reads and writes of {table}, and removes every row",
+                    _delete_in_batches(table),
                     (table,),
                 )
         case ast.LockStmt() if node.mode in _MODES:
-            yield from _locked(node, place, catalog)
+            yield from _check_lock(node, context)
         case ast.CreateTrigStmt():
-            for table in _old([node.relation], place, catalog):
+            for table in _existing([node.relation], context):
                 safe = ("-- in a migration of its own, so that the lock is short; there is no other way",)
-                yield Hit(
+                yield Violation(
                     TRIGGER, f"CREATE TRIGGER blocks writes to {table} until the transaction ends", safe, (table,)
                 )
         case ast.CreateStmt(partbound=ast.PartitionBoundSpec()):
-            yield from _partition(node, place, catalog)
+            yield from _check_partition(node, context)
         case ast.AlterTableStmt():
-            name = relation(node.relation)
-            if not catalog.is_new(name, place.file):
-                yield from chain.from_iterable(_altered(name, command) for command in node.cmds or ())
+            name = relation_name(node.relation)
+            if not context.is_new(name):
+                yield from chain.from_iterable(_check_command(name, command) for command in node.cmds or ())
 
 
-def _old(relations: Any, place: StatementContext, catalog: Schema) -> list[str]:
-    return [str(name) for name in map(relation, relations or ()) if not catalog.is_new(name, place.file)]
+def _existing(relations: Any, context: StatementContext) -> list[str]:
+    return [str(name) for name in map(relation_name, relations or ()) if not context.is_new(name)]
 
 
-def _locked(node: Any, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
+def _check_lock(node: Any, context: StatementContext) -> Iterator[Violation]:
     mode = _MODES[node.mode]
-    safe = ("-- without it: each statement takes the lock that it needs; keep transactions short",)
-    for table in _old(node.relations, place, catalog):
-        yield Hit(LOCK_TABLE, f"LOCK TABLE blocks {mode.blocks} of {table} until the end", safe, (table,), mode)
+    safe = ("-- leave it out: each statement takes the lock that it needs; keep transactions short",)
+    for table in _existing(node.relations, context):
+        yield Violation(
+            LOCK_TABLE, f"LOCK TABLE blocks {mode.blocks} of {table} until the transaction ends", safe, (table,), mode
+        )
 
 
-def _delete(table: str) -> tuple[str, ...]:
+def _delete_in_batches(table: str) -> tuple[str, ...]:
     return (
-        "-- if the rows must go: in batches, each in a transaction of its own, from a table that nobody needs",
+        "-- if the rows must go: delete them in batches, each in a transaction of its own",
         f"DELETE FROM {table} WHERE ...;",  # noqa: S608 - shown, never run
     )
 
 
-def _copied(node: Any, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
+def _check_copy(node: Any, context: StatementContext) -> Iterator[Violation]:
     if isinstance(node, ast.ClusterStmt):
         verb, relations = "CLUSTER", [node.relation] if node.relation else []
     elif any(option.defname == "full" and _is_on(option) for option in node.options or ()):
         verb, relations = "VACUUM FULL", [entry.relation for entry in node.rels or ()]
     else:
         return
-    tables = _old(relations, place, catalog)
+    tables = _existing(relations, context)
     if tables or not relations:
-        yield _copy_hit(verb, ", ".join(tables) or "every table", tuple(tables) or ("every table",))
+        yield _rewrite_violation(verb, ", ".join(tables) or "every table", tuple(tables) or ("every table",))
 
 
 def _is_on(option: Any) -> bool:
     return option.arg is None or getattr(option.arg, "sval", "true") in {"true", "on", "1"}
 
 
-def _copy_hit(verb: str, tables: str, locks: tuple[str, ...]) -> Hit:
-    safe = (f"-- none in SQL: pg_repack or pg_squeeze copies {tables} online; else a maintenance window",)
-    return Hit(TABLE_REWRITE, f"{verb} blocks reads and writes of {tables} while it is copied", safe, locks)
+def _rewrite_violation(verb: str, tables: str, locks: tuple[str, ...]) -> Violation:
+    safe = (f"-- SQL has no online way: use pg_repack or pg_squeeze for {tables}, or a maintenance window",)
+    return Violation(TABLE_REWRITE, f"{verb} blocks reads and writes of {tables} while it is copied", safe, locks)
 
 
-def _altered(table: Name, command: Any) -> Iterator[Hit]:
+def _check_command(table: Name, command: Any) -> Iterator[Violation]:
     if command.subtype in _COPIES:
-        yield _copy_hit(_COPIES[command.subtype], str(table), (str(table),))
+        yield _rewrite_violation(_COPIES[command.subtype], str(table), (str(table),))
     elif command.subtype in _DISABLES:
-        which = f" {identifier(command.name)}" if command.name else "s"
-        yield Hit(
+        triggers = (
+            f"trigger {quote_ident(command.name)} of {table} is" if command.name else f"the triggers of {table} are"
+        )
+        yield Violation(
             DISABLE_TRIGGER,
-            f"trigger{which} of {table} is off for everybody, and writes are blocked until the transaction ends",
-            ("SET LOCAL session_replication_role = replica;  -- for this transaction only, where the role may",),
+            f"{triggers} off in every session, and writes are blocked until the transaction ends",
+            ("SET LOCAL session_replication_role = replica;  -- this transaction only; needs the privilege for it",),
             (str(table),),
         )
     elif command.subtype == _AT.AT_DetachPartition and not command.def_.concurrent:
-        partition = relation(command.def_.name)
-        yield Hit(
+        partition = relation_name(command.def_.name)
+        yield Violation(
             PARTITION,
             f"DETACH PARTITION blocks reads and writes of {table}",
             (
@@ -172,10 +176,10 @@ def _altered(table: Name, command: Any) -> Iterator[Hit]:
         )
 
 
-def _partition(node: Any, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
-    for parent in _old(node.inhRelations, place, catalog):
-        partition = relation(node.relation)
-        yield Hit(
+def _check_partition(node: Any, context: StatementContext) -> Iterator[Violation]:
+    for parent in _existing(node.inhRelations, context):
+        partition = relation_name(node.relation)
+        yield Violation(
             PARTITION,
             f"CREATE TABLE ... PARTITION OF blocks reads and writes of {parent}",
             (

@@ -1,4 +1,4 @@
-"""Statements that do not fit the transaction that they run in, or the lack of one."""
+"""Statements that fail in a transaction, that need one, or that end one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
-from migrations.lint.indexes import OUTSIDE, concurrently
+from migrations.lint.indexes import OWN_MIGRATION, REINDEX_MANY, is_concurrent
 from migrations.lint.parser import walk
-from migrations.lint.rule import Hit, Level, Rule
+from migrations.lint.rule import Level, Rule, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from migrations.lint.context import StatementContext
     from migrations.lint.parser import ParsedStatement
-    from migrations.lint.schema import Schema, StatementContext
+    from migrations.lint.schema import Schema
 
 CANNOT_RUN_IN_TRANSACTION = Rule(
     "cannot-run-in-transaction",
@@ -28,7 +29,7 @@ CANNOT_RUN_IN_TRANSACTION = Rule(
 CONCURRENTLY_NOT_ALONE = Rule(
     "concurrently-not-alone",
     Level.WARNING,
-    "A CONCURRENTLY that fails beside other statements leaves a file half applied, since each commits by itself.",
+    "A CONCURRENTLY that fails beside other statements leaves a file half applied: each statement commits by itself.",
     "https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY",
 )
 TRANSACTION_CONTROL = Rule(
@@ -43,7 +44,7 @@ TRANSACTION_CONTROL = Rule(
 SET_SCOPE = Rule(
     "set-scope",
     Level.WARNING,
-    "A SET outlives its migration and changes the ones after it; a SET LOCAL outside a transaction does nothing.",
+    "A SET stays in force in the migrations after it; a SET LOCAL outside a transaction does nothing.",
     "https://www.postgresql.org/docs/current/sql-set.html",
 )
 ENUM_VALUE_USED = Rule(
@@ -57,11 +58,6 @@ RULES = (CANNOT_RUN_IN_TRANSACTION, CONCURRENTLY_NOT_ALONE, TRANSACTION_CONTROL,
 _TRANS = enums.TransactionStmtKind
 BEGINS = {_TRANS.TRANS_STMT_BEGIN, _TRANS.TRANS_STMT_START}
 ENDS = {_TRANS.TRANS_STMT_COMMIT, _TRANS.TRANS_STMT_ROLLBACK, _TRANS.TRANS_STMT_PREPARE}
-_WHOLE = {
-    enums.ReindexObjectType.REINDEX_OBJECT_SCHEMA,
-    enums.ReindexObjectType.REINDEX_OBJECT_SYSTEM,
-    enums.ReindexObjectType.REINDEX_OBJECT_DATABASE,
-}
 _SETS = {
     enums.VariableSetKind.VAR_SET_VALUE,
     enums.VariableSetKind.VAR_SET_CURRENT,
@@ -70,37 +66,37 @@ _SETS = {
 _RESETS = {enums.VariableSetKind.VAR_RESET, enums.VariableSetKind.VAR_SET_DEFAULT}
 
 
-def check(statement: ParsedStatement, place: StatementContext, catalog: Schema) -> Iterator[Hit]:
-    """Give what does not fit the transaction."""
+def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Violation]:
+    """Yield what is wrong with a statement in its transaction, or without one."""
     node = statement.node
-    if place.transaction is not None and (what := _refused_inside(node)):
-        yield Hit(
+    if context.transaction is not None and (what := _refused_in_transaction(node)):
+        yield Violation(
             CANNOT_RUN_IN_TRANSACTION,
             f"PostgreSQL refuses {what} inside a transaction, so the migration fails",
-            (OUTSIDE, f"{statement.text};"),
+            (OWN_MIGRATION, f"{statement.text};"),
         )
-    elif concurrently(node) and not all(_repeatable(other) for other in place.rest if other is not node):
-        yield Hit(
+    elif is_concurrent(node) and not all(_repeatable(other) for other in context.section_nodes if other is not node):
+        yield Violation(
             CONCURRENTLY_NOT_ALONE,
-            "if this fails, what stands above it is committed, and what stands below it is missing",
+            "if this fails, the statements above it are committed and those below it have not run",
             ("-- in a migration of its own:", f"{statement.text};"),
         )
     match node:
         case ast.TransactionStmt():
-            yield from _control(node, place)
+            yield from _check_transaction_control(node, context)
         case ast.VariableSetStmt() | ast.SelectStmt():
-            yield from _set(statement, place)
-    if place.transaction is not None and not isinstance(node, ast.AlterEnumStmt):
-        yield from _value_used(statement, place.transaction, catalog)
+            yield from _check_set(statement, context)
+    if context.transaction is not None and not isinstance(node, ast.AlterEnumStmt):
+        yield from _check_enum_value(statement, context.transaction, context.schema)
 
 
-def _refused_inside(node: Any) -> str | None:  # noqa: PLR0911 - a table, in the form that patterns take
-    if concurrently(node):
+def _refused_in_transaction(node: Any) -> str | None:  # noqa: PLR0911 - a table of statements, written as patterns
+    if is_concurrent(node):
         return "CONCURRENTLY"
     match node:
         case ast.VacuumStmt(is_vacuumcmd=True):
             return "VACUUM"
-        case ast.ReindexStmt() if node.kind in _WHOLE:
+        case ast.ReindexStmt() if node.kind in REINDEX_MANY:
             return "REINDEX of a schema or a database"
         case ast.ClusterStmt(relation=None):
             return "CLUSTER of every table"
@@ -115,7 +111,7 @@ def _refused_inside(node: Any) -> str | None:  # noqa: PLR0911 - a table, in the
 
 
 def _repeatable(node: Any) -> bool:
-    """Whether a statement may run once more, when its file is run again after a failure."""
+    """Whether a statement may run again, as it does when its file runs again after a failure."""
     match node:
         case ast.IndexStmt():
             return bool(node.if_not_exists)
@@ -127,43 +123,46 @@ def _repeatable(node: Any) -> bool:
             return False
 
 
-def _control(node: Any, place: StatementContext) -> Iterator[Hit]:
+def _check_transaction_control(node: Any, context: StatementContext) -> Iterator[Violation]:
     if node.kind not in BEGINS | ENDS:
         return
     verb = node.kind.name.removeprefix("TRANS_STMT_")
-    if place.transactional:
-        yield Hit(
+    if context.transactional:
+        yield Violation(
             TRANSACTION_CONTROL,
             f"{verb} inside the transaction that also records the migration",
-            ("-- without it: the file runs in a transaction already; or write -- migrate:up transaction:false",),
+            ("-- leave it out: the file runs in a transaction already; or use -- migrate:up transaction:false",),
         )
-    elif node.kind in BEGINS and not any(isinstance(n, ast.TransactionStmt) and n.kind in ENDS for n in place.rest):
-        yield Hit(
-            TRANSACTION_CONTROL, f"no COMMIT follows this {verb}, so nothing of it stays", ("COMMIT;  -- at its end",)
-        )
+    elif node.kind in BEGINS and not any(map(_ends_transaction, context.section_nodes)):
+        text = f"no COMMIT follows this {verb}, so PostgreSQL rolls it back"
+        yield Violation(TRANSACTION_CONTROL, text, ("COMMIT;  -- at the end of the file",))
 
 
-def _set(statement: ParsedStatement, place: StatementContext) -> Iterator[Hit]:
+def _ends_transaction(node: Any) -> bool:
+    return isinstance(node, ast.TransactionStmt) and node.kind in ENDS
+
+
+def _check_set(statement: ParsedStatement, context: StatementContext) -> Iterator[Violation]:
     node = statement.node
-    name, local = _variable(node)
+    name, local = _variable_set(node)
     if name is None or name in {"transaction", "constraints"}:
         return
-    if not local and not any(_undoes(other, name) for other in place.rest):
-        inside = place.transaction is not None
-        better = (
+    if not local and not any(_resets(other, name) for other in context.section_nodes):
+        in_transaction = context.transaction is not None
+        set_local = (
             f"SET LOCAL {statement.text[4:].strip()}"
             if isinstance(node, ast.VariableSetStmt)
             else f"SET LOCAL {name} = ..."
         )
-        safe = f"{better};" if inside else f"RESET {name};  -- at the end of the file"
-        yield Hit(SET_SCOPE, f"{name} stays set in the migrations that run after this one", (safe,))
-    elif local and place.transaction is None:
+        safe = f"{set_local};" if in_transaction else f"RESET {name};  -- at the end of the file"
+        yield Violation(SET_SCOPE, f"{name} stays set in the migrations that run after this one", (safe,))
+    elif local and context.transaction is None:
         safe = f"SET {name} = ...;  -- and RESET {name}; at the end of the file"
-        yield Hit(SET_SCOPE, f"SET LOCAL {name} outside a transaction does nothing", (safe,))
+        yield Violation(SET_SCOPE, f"SET LOCAL {name} outside a transaction does nothing", (safe,))
 
 
-def _variable(node: Any) -> tuple[str | None, bool]:
-    """Give the variable that a statement sets, and whether for its transaction only."""
+def _variable_set(node: Any) -> tuple[str | None, bool]:
+    """Return the variable that a statement sets, and whether for its transaction only."""
     if isinstance(node, ast.VariableSetStmt):
         return (node.name.lower(), bool(node.is_local)) if node.name and node.kind in _SETS else (None, False)
     call = node.targetList[0].val if node.targetList and len(node.targetList) == 1 else None
@@ -174,20 +173,18 @@ def _variable(node: Any) -> tuple[str | None, bool]:
     return None, False
 
 
-def _undoes(node: Any, name: str) -> bool:
+def _resets(node: Any, name: str) -> bool:
     return isinstance(node, ast.VariableSetStmt) and (
         node.kind == enums.VariableSetKind.VAR_RESET_ALL
         or (node.kind in _RESETS and node.name is not None and node.name.lower() == name)
     )
 
 
-def _value_used(statement: ParsedStatement, transaction: int, catalog: Schema) -> Iterator[Hit]:
+def _check_enum_value(statement: ParsedStatement, transaction: int, schema: Schema) -> Iterator[Violation]:
     for node in walk(statement.node):
         match node:
-            case ast.A_Const(val=ast.String(sval=str(value))) if catalog.value_added_in(value) == transaction:
-                text = (
-                    f"the enum's value {value!r} is new in this transaction and cannot be used before it is committed"
-                )
+            case ast.A_Const(val=ast.String(sval=str(value))) if schema.value_added_in(value) == transaction:
+                text = f"the enum value {value!r} is new in this transaction and cannot be used before it is committed"
                 safe = ("-- in a later migration, so in a transaction of its own:", f"{statement.text};")
-                yield Hit(ENUM_VALUE_USED, text, safe)
+                yield Violation(ENUM_VALUE_USED, text, safe)
                 return

@@ -17,7 +17,7 @@ from migrations.core.migration import FilesError
 from migrations.files.native import parse
 from migrations.lint import output
 from migrations.lint.linter import RULES, File, lint
-from migrations.lint.parser import ScriptError, comments, statements
+from migrations.lint.parser import ScriptError, parse_comments, parse_statements
 from tests.lint_files import findings, read, rules, up
 
 if TYPE_CHECKING:
@@ -150,9 +150,9 @@ def test_only_errors_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     _filled(tmp_path, up("create table t ()"), up("truncate u"))
     assert examine(tmp_path, as_json=False, advice=False, rules=False) == 2
     finding, locks, safe, *more, counts = capsys.readouterr().out.splitlines()
-    assert finding.endswith("01_x.sql:2: truncate: TRUNCATE blocks reads and writes of u, and its rows are gone")
+    assert finding.endswith("01_x.sql:2: truncate: TRUNCATE blocks reads and writes of u, and removes every row")
     assert locks == "    locks: ACCESS EXCLUSIVE on u, which blocks reads and writes"
-    assert safe.startswith("    safe:  -- if the rows must go: in batches, ")
+    assert safe.startswith("    safe:  -- if the rows must go: delete them in batches, ")
     assert more == ["           DELETE FROM u WHERE ...;"]
     assert counts == "1 error, 0 warnings in 2 files"
 
@@ -169,7 +169,7 @@ def test_files_that_cannot_be_used_are_findings_too(tmp_path: Path, capsys: pyte
 
 def test_the_json_keeps_its_form() -> None:
     """Programs read it: its keys and their types stay as they are."""
-    document = json.loads(output.document(findings(up(INDEX)), 1))
+    document = json.loads(output.to_json(findings(up(INDEX)), 1))
     assert document == {
         "version": 1,
         "files": 1,
@@ -212,7 +212,7 @@ def test_the_sql_of_the_documentation_can_be_parsed() -> None:
     """Whoever copies it must get on."""
     for script in re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL):
         lines = [line for line in script.splitlines() if not line.startswith(("at ", "code ", "id ", "data "))]
-        statements("\n".join(lines).replace(" AND ...", ""))
+        parse_statements("\n".join(lines).replace(" AND ...", ""))
 
 
 def test_only_lint_pays_for_the_grammar() -> None:
@@ -256,10 +256,10 @@ def test_lint_never_raises(text: str, options: str) -> None:
 @given(st.text(alphabet="ab;'\"-/*$\n é(", max_size=40))
 def test_statements_and_comments_lie_where_they_say(text: str) -> None:
     """Their text is what the script has at their place."""
-    for comment in comments(text):
+    for comment in parse_comments(text):
         assert comment.text in text[comment.position :]
     try:
-        found = statements(text)
+        found = parse_statements(text)
     except ScriptError as error:
         found, position = (), error.position
         assert 0 <= position <= len(text)
