@@ -173,6 +173,7 @@ def _check_column_constraint(table: Name, column: Any, constraint: Any) -> Itera
             )
         case _KIND.CONSTR_UNIQUE | _KIND.CONSTR_PRIMARY:
             yield _unique_violation(table, constraint, name)
+        # Without a default every row gets NULL, which no foreign key forbids: PostgreSQL checks no row.
         case _KIND.CONSTR_FOREIGN if any(c.contype == _KIND.CONSTR_DEFAULT for c in column.constraints):
             named = quote_ident(constraint.conname or f"{table.name}_{column.colname}_fkey")
             yield _foreign_key_violation(
@@ -181,6 +182,7 @@ def _check_column_constraint(table: Name, column: Any, constraint: Any) -> Itera
 
 
 def _references(constraint: Any) -> str:
+    """Print a column's foreign key from REFERENCES on: a table constraint has its columns between name and REFERENCES."""
     text = to_sql(constraint)
     return text[text.find("REFERENCES") :] if "REFERENCES" in text else text
 
@@ -229,7 +231,7 @@ def _not_null_violation(table: Name, column: str) -> Violation:
             f"ALTER TABLE {table} ADD CONSTRAINT {constraint} CHECK ({name} IS NOT NULL) NOT VALID;",
             _LATER_MIGRATION,
             f"ALTER TABLE {table} VALIDATE CONSTRAINT {constraint};",
-            "-- after that migration, and then without a scan:",
+            "-- after that one, and now without a scan:",
             f"ALTER TABLE {table} ALTER COLUMN {name} SET NOT NULL;",
             f"ALTER TABLE {table} DROP CONSTRAINT {constraint};",
         ),

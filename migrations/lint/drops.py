@@ -99,9 +99,9 @@ def _is_recreated(name: Name, context: StatementContext) -> bool:
 
 def _contract_way(context: StatementContext) -> tuple[str, ...]:
     return (
-        "-- first deploy images that do not use it; then, in a migration with this first line:",
+        "-- first deploy images that do not use it; then, in a migration with this up line:",
         f"-- migrate:up contract compatible-from:{context.previous_revision}",
-        "-- (compatible-from is the revision that the first of those images expects)",
+        "-- (compatible-from names the revision that the first of those images expects)",
     )
 
 

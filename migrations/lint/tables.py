@@ -71,7 +71,9 @@ _COPIES = {
     _AT.AT_SetAccessMethod: "SET ACCESS METHOD",
 }
 _DISABLES = {_AT.AT_DisableTrig, _AT.AT_DisableTrigAll, _AT.AT_DisableTrigUser}
-_MODES = {  # LockStmt.mode numbers the modes from the weakest, 1, to the strongest: see lockdefs.h
+# LockStmt.mode numbers the modes from the weakest, 1, to the strongest, 8 (PostgreSQL's lockdefs.h). Those below 5 let
+# reads and writes pass.
+_MODES = {
     5: Lock.SHARE,
     6: Lock.SHARE_ROW_EXCLUSIVE,
     7: Lock.EXCLUSIVE,

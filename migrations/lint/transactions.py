@@ -90,7 +90,7 @@ def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Vio
         yield from _check_enum_value(statement, context.transaction, context.schema)
 
 
-def _refused_in_transaction(node: Any) -> str | None:  # noqa: PLR0911 - a table of statements, written as patterns
+def _refused_in_transaction(node: Any) -> str | None:  # noqa: PLR0911 - a table of statements, as patterns
     if is_concurrent(node):
         return "CONCURRENTLY"
     match node:

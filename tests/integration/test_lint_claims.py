@@ -1,4 +1,4 @@
-"""What lint claims of locks and rewrites, held against a real PostgreSQL."""
+"""A real PostgreSQL takes the locks and does the rewrites that lint claims."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from migrations.lint.finding import Finding
 
-# One file per statement, so that lint takes the tables for old ones in the last.
+# The tables exist before the statement under test: lint reads this as an earlier file.
 SCHEMA = """
     create table q (id bigint primary key);
     create table t (
@@ -39,8 +39,8 @@ SCHEMA = """
     insert into q values (1);
     insert into t (id, a, v, s, n, at, j) values (1, 1, 'v', 's', 1, '2025-01-01 10:00', '2025-01-01 10:00Z');
 """
-# PostgreSQL tells at DEBUG1 when it goes through a table or builds an index.
-HEAVY = re.compile(r'(rewriting|verifying) table|validating foreign key|building index "(?!pg_toast)')
+# PostgreSQL logs at DEBUG1 when it scans or rewrites a table or builds an index.
+SCAN_OR_BUILD = re.compile(r'(rewriting|verifying) table|validating foreign key|building index "(?!pg_toast)')
 STRONG = {"ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"}
 
 LOCKS = [
@@ -90,7 +90,7 @@ LOCKS = [
     ("partition", "alter table parts detach partition p1"),
     ("partition", "create table p2 partition of parts for values from (1) to (2)"),
 ]
-# Under that lock, PostgreSQL goes through the table or builds an index.
+# Under the lock of these rules, PostgreSQL scans the table or builds an index.
 WORKS = {
     "index-not-concurrent",
     "reindex-not-concurrent",
@@ -147,13 +147,13 @@ KEEPS = [
 
 @dataclass(slots=True)
 class Session:
-    """A connection to a database with the schema, which notes what the server does."""
+    """A connection to a database with the schema, and the messages that the server sends."""
 
     connection: asyncpg.Connection[asyncpg.Record]
-    said: list[str]
+    messages: list[str]
 
     async def locks(self) -> set[tuple[str, str]]:
-        """Give the locks that the open transaction holds, as relation and mode."""
+        """Return the locks that the open transaction holds, as relation and mode."""
         rows = await self.connection.fetch(
             "select relation::regclass::text as name, mode from pg_locks "
             "where pid = pg_backend_pid() and locktype = 'relation'"
@@ -161,46 +161,46 @@ class Session:
         return {(row["name"], row["mode"]) for row in rows}
 
     async def filenode(self) -> int:
-        """Give the number of the file that holds the rows of t."""
+        """Return the number of the file that stores the rows of t."""
         number: int = await self.connection.fetchval("select pg_relation_filenode('t')")
         return number
 
-    def heavy(self) -> list[str]:
-        """Give what the server has gone through since the last call."""
-        found = [text for text in self.said if HEAVY.search(text)]
-        self.said.clear()
+    def scans_and_builds(self) -> list[str]:
+        """Return the messages about scans and index builds since the last call."""
+        found = [text for text in self.messages if SCAN_OR_BUILD.search(text)]
+        self.messages.clear()
         return found
 
 
 @pytest.fixture
 async def session(connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[Session]:
-    """A session far from UTC, on a database with the schema."""
-    said: list[str] = []
+    """Yield a session whose time zone is not UTC, on a database with the schema."""
+    messages: list[str] = []
 
-    def listen(_: object, message: object) -> None:
-        said.append(str(message))
+    def record(_: object, message: object) -> None:
+        messages.append(str(message))
 
     await connection.execute(SCHEMA)
     await connection.execute("set client_min_messages = debug1; set timezone = 'Asia/Tokyo'")
-    connection.add_log_listener(listen)
-    said.clear()
-    yield Session(connection, said)
-    connection.remove_log_listener(listen)
+    connection.add_log_listener(record)
+    messages.clear()
+    yield Session(connection, messages)
+    connection.remove_log_listener(record)
 
 
 def lint(sql: str) -> list[Finding]:
-    """Lint a statement on top of the schema; advice aside."""
+    """Lint a statement on top of the schema, without findings of level advice."""
     return [finding for finding in findings(up(SCHEMA), up(sql)) if finding.level != "advice"]
 
 
 def mode(lock: Lock) -> str:
-    """Write a mode as pg_locks has it."""
+    """Return a lock mode as pg_locks spells it."""
     return lock.title().replace(" ", "") + "Lock"
 
 
 @pytest.mark.parametrize(("rule", "sql"), LOCKS)
-async def test_it_takes_the_lock_that_lint_claims(session: Session, rule: str, sql: str) -> None:
-    """In pg_locks, on the tables that the finding names; and it works under it where the rule says so."""
+async def test_a_statement_takes_the_lock_that_lint_claims(session: Session, rule: str, sql: str) -> None:
+    """pg_locks shows it on the tables of the finding; PostgreSQL scans or builds where the rule says so."""
     finding = next(finding for finding in lint(sql) if finding.rule == rule)
     assert finding.lock is not None
     oids = {
@@ -215,18 +215,18 @@ async def test_it_takes_the_lock_that_lint_claims(session: Session, rule: str, s
     )
     for name, oid in oids.items():
         assert (oid, mode(finding.lock)) in {(row["relation"], row["mode"]) for row in held}, name
-    assert bool(session.heavy()) or rule not in WORKS
+    assert bool(session.scans_and_builds()) or rule not in WORKS
     await transaction.rollback()
 
 
-def test_every_lock_that_is_claimed_is_looked_for() -> None:
-    """No rule may claim a lock that nobody has seen."""
+def test_every_rule_with_a_lock_has_a_case() -> None:
+    """No rule may claim a lock that no test has seen."""
     assert {rule.name for rule in RULES if rule.lock} == {rule for rule, _ in LOCKS}
 
 
 @pytest.mark.parametrize("held", [Lock.SHARE, Lock.SHARE_ROW_EXCLUSIVE, Lock.EXCLUSIVE, Lock.ACCESS_EXCLUSIVE])
 async def test_a_lock_blocks_what_lint_says(session: Session, database: str, held: Lock) -> None:
-    """Another session that reads or writes meanwhile has to wait, or not."""
+    """Another session that reads or writes meanwhile waits exactly where lint says so."""
     other = await asyncpg.connect(database)
     await other.execute("set lock_timeout = '50ms'")
     async with session.connection.transaction():
@@ -241,8 +241,8 @@ async def test_a_lock_blocks_what_lint_says(session: Session, database: str, hel
 
 
 @pytest.mark.parametrize("sql", REWRITES)
-async def test_what_lint_calls_a_rewrite_is_one(session: Session, sql: str) -> None:
-    """The rows lie in another file afterwards."""
+async def test_a_rewrite_that_lint_claims_happens(session: Session, sql: str) -> None:
+    """The rows are in another file afterwards."""
     assert {finding.rule for finding in lint(sql)} & WORKS
     before = await session.filenode()
     await session.connection.execute(sql)
@@ -250,13 +250,13 @@ async def test_what_lint_calls_a_rewrite_is_one(session: Session, sql: str) -> N
 
 
 @pytest.mark.parametrize("sql", KEEPS)
-async def test_what_lint_lets_pass_goes_through_no_row(session: Session, sql: str) -> None:
-    """The rows stay where they are, and nothing is checked or built."""
+async def test_a_statement_without_findings_scans_no_row(session: Session, sql: str) -> None:
+    """The rows stay in their file, and no constraint is checked and no index built."""
     assert lint(sql) == []
     before = await session.filenode()
     async with session.connection.transaction():
         await session.connection.execute(sql)
-    assert session.heavy() == []
+    assert session.scans_and_builds() == []
     assert await session.filenode() == before
 
 
@@ -286,39 +286,41 @@ async def test_what_lint_lets_pass_goes_through_no_row(session: Session, sql: st
         "create table p2 partition of parts for values from (1) to (2)",
     ],
 )
-async def test_the_safe_way_works_and_blocks_nobody_for_long(session: Session, sql: str) -> None:
-    """No statement of it goes through a table under a lock that blocks reads or writes."""
+async def test_the_safe_way_works_without_a_scan_under_a_blocking_lock(session: Session, sql: str) -> None:
+    """No statement of it scans a table under a lock that blocks reads or writes."""
     (finding,) = lint(sql)
     if "add column c int check" in sql:
         await session.connection.execute("alter table t add column c int")
     for line in _statements(finding.safe):
-        session.said.clear()
+        session.messages.clear()
         if "CONCURRENTLY" in line:
             await session.connection.execute(line)
             continue
         async with session.connection.transaction():
             await session.connection.execute(_utc(finding, line))
             strong = {name for name, held in await session.locks() if held in STRONG and name in {"t", "q", "parts"}}
-        assert not (session.heavy() and strong), line
+        assert not (session.scans_and_builds() and strong), line
 
 
 def _statements(safe: tuple[str, ...]) -> list[str]:
-    """Give the statements of a safe way, with its holes filled."""
-    holes = [(" AND ...", ""), ("DEFAULT ...", "DEFAULT 0"), ("p2 ...", "p2 FOR VALUES FROM (1) TO (2)")]
+    """Return the statements of a safe way, with values for its placeholders."""
+    placeholders = [(" AND ...", ""), ("DEFAULT ...", "DEFAULT 0"), ("p2 ...", "p2 FOR VALUES FROM (1) TO (2)")]
     lines = [line.partition("--")[0].strip() for line in safe]
-    for hole, filling in holes:
-        lines = [line.replace(hole, filling) for line in lines]
+    for placeholder, value in placeholders:
+        lines = [line.replace(placeholder, value) for line in lines]
     return [line for line in lines if line]
 
 
 def _utc(finding: Finding, line: str) -> str:
-    """Run both lines of the way over UTC in one transaction, as a file does."""
+    """Return both statements of a safe way that sets the time zone, to run in one transaction as a file does."""
     return " ".join(_statements(finding.safe)) if "timezone" in finding.safe[0] else line
 
 
-@since(14, "steady timezone(text, timetz)")
-async def test_no_default_that_passes_is_volatile(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """The server's catalog says so of every overload."""
+@since(14, "timezone(text, timetz) is stable")
+async def test_no_function_that_lint_accepts_as_default_is_volatile(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    """pg_proc says so for every overload."""
     volatile = await connection.fetch(
         "select distinct proname from pg_proc where proname = any($1) and provolatile = 'v'", sorted(NOT_VOLATILE)
     )
@@ -336,8 +338,8 @@ async def test_no_default_that_passes_is_volatile(connection: asyncpg.Connection
         ("alter table t add column c int not null", asyncpg.NotNullViolationError),
     ],
 )
-async def test_what_lint_says_will_fail_fails(session: Session, sql: str, refused: type[Exception]) -> None:
-    """Inside the transaction that a migration runs in."""
+async def test_a_statement_fails_where_lint_says_so(session: Session, sql: str, refused: type[Exception]) -> None:
+    """In the transaction that a migration runs in."""
     assert [finding.level for finding in lint(sql)] == ["error"]
     await session.connection.execute("create type mood as enum ('calm')")
     with pytest.raises(refused):

@@ -1,4 +1,4 @@
-"""Every rule strikes where it must, and nowhere else."""
+"""Every rule finds the statements that break it, and no others."""
 
 from __future__ import annotations
 
@@ -214,19 +214,19 @@ HARMLESS = [
 
 @pytest.mark.parametrize(("rule", "sql"), TRANSACTIONAL)
 def test_a_hazard_is_found(rule: str, sql: str) -> None:
-    """In a file that runs in a transaction, after another has made what it uses."""
+    """In a file that runs in a transaction, after a file that creates the tables."""
     assert rule in rules(BEFORE, up(sql))
 
 
 @pytest.mark.parametrize(("rule", "sql"), OUTSIDE)
 def test_a_hazard_is_found_outside_a_transaction(rule: str, sql: str) -> None:
-    """Some exist only there, and some that there are none of."""
+    """Some hazards exist only there."""
     assert rule in rules(BEFORE, up(sql, "transaction:false"))
 
 
 @pytest.mark.parametrize("sql", HARMLESS)
-def test_what_harms_nobody_is_not_found(sql: str) -> None:
-    """Tables of the same file are nobody's yet, and what PostgreSQL does without looking at rows is safe."""
+def test_a_harmless_statement_is_not_found(sql: str) -> None:
+    """Tables of the same file are not in use yet, and what PostgreSQL does without a scan is safe."""
     found = [finding for finding in findings(BEFORE, up(sql)) if finding.level != "advice"]
     assert not found, found
 
@@ -243,19 +243,19 @@ def test_what_harms_nobody_is_not_found(sql: str) -> None:
         "alter table t add column c int; update t set c = 1 where id < 5",
     ],
 )
-def test_what_needs_no_transaction_is_fine_without_one(sql: str) -> None:
-    """Each statement commits by itself there, so no lock outlives it."""
+def test_a_statement_that_commits_by_itself_is_not_found(sql: str) -> None:
+    """With transaction:false no lock outlives its statement."""
     assert rules(BEFORE, up(sql, "transaction:false")) == []
 
 
 def test_a_contract_migration_may_drop_and_rename() -> None:
-    """It says so, and the guard keeps the images out that would need it."""
+    """The admission guard keeps out images that are older than compatible-from."""
     sql = "drop table t; alter table q rename id to number; drop type mood; alter table q drop column if exists x"
     assert rules(BEFORE, up(sql, "contract compatible-from:20250101000000_x")) == []
 
 
-def test_the_down_section_is_judged_by_what_makes_it_fail() -> None:
-    """It is an emergency's way back: what it locks or drops is its purpose, but it must run."""
+def test_a_down_section_is_judged_by_the_rules_about_failure() -> None:
+    """Its locks and drops are its purpose in an emergency, but it must run."""
     text = "-- migrate:up\nselect 1;\n-- migrate:down\ndrop table t; drop index old; update q set id = 1;\n"
     assert rules(BEFORE, text) == []
     assert rules(BEFORE, text + "drop index concurrently i;") == ["cannot-run-in-transaction"]
@@ -264,33 +264,33 @@ def test_the_down_section_is_judged_by_what_makes_it_fail() -> None:
 
 
 def test_what_a_down_section_does_is_not_known_to_later_files() -> None:
-    """It has not run when they do, so what it drops is still there for them."""
+    """It has not run when they run: what it changes is unchanged for them."""
     first = "-- migrate:up\ncreate table t (v varchar(10));\n-- migrate:down\nalter table t alter v type int;\n"
     assert rules(first, up("alter table t alter v type varchar(20)")) == []
 
 
 @pytest.mark.parametrize("down", ["", "-- migrate:down\n", "-- migrate:down\n-- nothing\n;\n"])
 def test_a_migration_that_cannot_be_undone_is_found(down: str) -> None:
-    """A section of comments is no way back."""
+    """A down section of comments undoes nothing."""
     assert rules(f"-- migrate:up\nselect 1;\n{down}") == ["missing-down"]
 
 
 def test_every_rule_has_an_example() -> None:
-    """A rule that no test sees strike may not exist."""
+    """No rule may exist without a test that sees it."""
     elsewhere = {"file", "missing-down", "bad-allow", "unused-allow"}
     assert {rule.name for rule in RULES} == {rule for rule, _ in TRANSACTIONAL + OUTSIDE} | elsewhere
 
 
 @pytest.mark.parametrize(("rule", "sql"), TRANSACTIONAL)
-def test_a_finding_says_what_to_do(rule: str, sql: str) -> None:
-    """With the names of the statement, not with a hole where its printer failed."""
+def test_a_finding_has_a_safe_way(rule: str, sql: str) -> None:
+    """Its message has the names of the statement, never `...` where pglast could not print it."""
     for finding in findings(BEFORE, up(sql)):
         assert finding.rule == "syntax" or finding.safe, rule
         assert "..." not in finding.message or "PARTITION OF" in finding.message
 
 
 def test_names_are_quoted_where_sql_needs_it() -> None:
-    """What is shown can be copied."""
+    """The SQL of a safe way can be copied."""
     (finding,) = findings(up('alter table "My Table" add constraint "Key" unique ("Order", plain)'))
     assert 'CREATE UNIQUE INDEX CONCURRENTLY "Key" ON "My Table" ("Order", plain);' in finding.safe
     assert finding.tables == ('"My Table"',)

@@ -1,4 +1,4 @@
-"""What a DO block runs is judged like any other statement."""
+"""The statements of a DO block are judged like any others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ADD = "alter table t add column c int not null"
 
 
 def block(body: str) -> str:
-    """Give a file with a DO block."""
+    """Return the text of a file with a DO block."""
     return up(f"do $$\ndeclare n int;\nbegin\n{body}\nend $$;")
 
 
@@ -26,13 +26,13 @@ def block(body: str) -> str:
     ],
 )
 def test_a_hazard_in_a_block_is_found(body: str) -> None:
-    """Under a condition, in a loop, beside an exception handler, as a plain text."""
+    """Also under a condition, in a loop, beside an exception handler, and as a constant string."""
     assert rules(TABLE, block(body)) == rules(TABLE, up(ADD))
     assert "do-block" not in rules(TABLE, block(body))
 
 
-def test_it_is_shown_where_it_stands() -> None:
-    """The line is the statement's, not the block's, also of the second of two that are alike."""
+def test_a_finding_in_a_block_names_the_line_of_its_statement() -> None:
+    """Not that of the block; the second of two equal statements has its own line."""
     text = block(f"perform 1;\n{ADD};\n{ADD};")
     lines = [finding.line for finding in findings(TABLE, text)]
     assert sorted(set(lines)) == [6, 7]
@@ -40,7 +40,7 @@ def test_it_is_shown_where_it_stands() -> None:
 
 
 def test_a_comment_above_the_block_allows_it() -> None:
-    """As it does above any statement."""
+    """One comment above the block covers every statement in it."""
     (rule,) = set(rules(TABLE, up(ADD)))
     allowed = f"-- lint:allow {rule} because the table is empty\n"
     assert rules(TABLE, up(f"{allowed}do $$ begin {ADD}; end $$")) == []
@@ -55,12 +55,12 @@ def test_a_comment_above_the_block_allows_it() -> None:
         "do $$ declare r record; begin for r in execute 'select ' || '1' loop null; end loop; end $$",
     ],
 )
-def test_what_cannot_be_read_is_said(sql: str) -> None:
-    """Nobody shall think that a block was looked through which was not."""
+def test_a_block_that_lint_cannot_read_is_reported(sql: str) -> None:
+    """A block without findings has been read completely, or it has the finding do-block."""
     assert "do-block" in rules(up(sql))
 
 
-def test_a_function_runs_nothing() -> None:
-    """Its body is run by others, some day."""
+def test_the_body_of_a_function_is_not_judged() -> None:
+    """CREATE FUNCTION does not run it."""
     body = f"create function f() returns void language plpgsql as $$ begin {ADD}; end $$"
     assert rules(TABLE, up(body)) == []
