@@ -182,7 +182,7 @@ def _check_column_constraint(table: Name, column: Any, constraint: Any) -> Itera
 
 
 def _references(constraint: Any) -> str:
-    """Print a column's foreign key from REFERENCES on: a table constraint has its columns between name and REFERENCES."""
+    """Print a column's foreign key from REFERENCES on; a table constraint has its columns before that."""
     text = to_sql(constraint)
     return text[text.find("REFERENCES") :] if "REFERENCES" in text else text
 
