@@ -1,6 +1,6 @@
-"""`make bench`: measure, print tables, write bench/results.json.
+"""`make bench`: run benchmarks, print their tables and write bench/results.json.
 
-python -m bench [release|scale|migrate]…      # without a name: everything that its parts can be had for
+python -m bench [release|scale|migrate]…      # without a name: every benchmark that can run on this machine
 """
 
 import argparse
@@ -25,15 +25,17 @@ RESULTS = Path(__file__).with_name("results.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run benchmarks; returns the exit status, 1 when one that was named, or every one, could not be run."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure; figures go to bench/results.json.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{' or '.join(BENCHES)}; without one, all of them")
-    named: list[str] = parser.parse_args(arguments).names
-    if unknown := [name for name in named if name not in BENCHES]:
+    """Run benchmarks; return exit status 1 when a named benchmark could not run, or none could."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Run benchmarks and write the results to bench/results.json."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHES)}; all of them unless named")
+    names: list[str] = parser.parse_args(arguments).names
+    if unknown := [name for name in names if name not in BENCHES]:
         parser.error(f"expected {' or '.join(BENCHES)}, got {', '.join(unknown)}")
     console = Console()
     done = 0
-    for name in named or BENCHES:
+    for name in names or BENCHES:
         try:
             figures = BENCHES[name](console)
         except (Unavailable, migrate.FailedRun) as reason:
@@ -43,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for table in tables.of(name, figures):
             console.print(table)
         _write(name, figures)
-    return 0 if done == len(named or [name for name in BENCHES if done]) else 1
+    return 0 if done == len(names or [name for name in BENCHES if done]) else 1
 
 
 def merged(record: Mapping[str, Any], name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Put figures, with day and machine, in place of this benchmark's old ones; the others' stay."""
+    """Replace the figures of one benchmark in the record, with the date and the machine; keep those of the others."""
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
     return {**record, name: {"date": datetime.now(UTC).date().isoformat(), "machine": machine, "results": figures}}
 
@@ -70,11 +72,11 @@ def _scale(console: Console) -> Mapping[str, Any]:
 
 
 def _migrate(console: Console) -> Mapping[str, Any]:
-    with console.status("finding the peers") as status:
+    with console.status("installing the peers") as status:
         progress = status.update if console.is_terminal else print
         found = peers.find(progress=progress)
         for name, reason in found.absent.items():
-            console.print(f"{name} takes no part: {reason}", style="yellow", markup=False, highlight=False)
+            console.print(f"{name} is left out: {reason}", style="yellow", markup=False, highlight=False)
         return migrate.measure(found, progress=progress)
 
 
@@ -86,5 +88,7 @@ BENCHES: Mapping[str, Callable[[Console], Mapping[str, Any]]] = {
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that servers and files are taken away
+    signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # so that servers are stopped and files removed
     sys.exit(main())

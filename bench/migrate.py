@@ -1,4 +1,4 @@
-"""How long `ledgergate migrate up` takes, beside psql and the migration tools that people use, on one real server."""
+"""How long `ledgergate migrate up` takes, compared with psql and other migration tools on one real server."""
 
 import asyncio
 import os
@@ -18,55 +18,54 @@ from testbed.postgres import Postgres
 from testbed.timing import Ended, run, summary, together
 
 ROUNDS = 9
-"""Runs of each tool, taken in turns; an odd number, so that the median is one of them."""
+"""Runs of each tool, taken in turns; an odd number, so that the median is one of the runs."""
 CROWD_ROUNDS = 5
 MANY, CROWD_PENDING = 200, 30
 CROWD, HORDE = 8, 256
 CROWD_SECONDS = 0.02
-"""What a migration of the crowd takes; with less, the first to start would be done before the others have loaded."""
+"""Seconds that a migration of the crowd takes; with less, the first process would finish before the others start."""
 
-# A commit costs here what it costs in production: the disk's own time.
+# A commit waits for the disk, as it does in production.
 SETTINGS = {"fsync": "on", "full_page_writes": "on", "max_connections": "100"}
 
 Figures = dict[str, Any]
 Progress = Callable[[str], None]
-_LOGGED = "insert into ran (step) select {} from pg_sleep({})"
+_LOG_RUN = "insert into ran (step) select {} from pg_sleep({})"
 
 
-class FailedRun(Exception):  # noqa: N818 - says what happened
-    """A tool failed where nothing should; its figures would mean nothing."""
+class FailedRun(Exception):  # noqa: N818 - the name says what happened
+    """A tool failed without any competition, so its figures would mean nothing."""
 
 
 def measure(peers: Found, *, progress: Progress) -> Figures:
-    """Measure everything.
+    """Run all measurements.
 
     Args:
-        peers: Whom to compare with.
-        progress: Told in a line what is being measured.
+        peers: The tools to compare with.
+        progress: Called with a line about each measurement.
 
     Raises:
-        FailedRun: A tool failed in a run that has nobody beside it.
+        FailedRun: A tool failed in a run that had no process beside it.
     """
     with Postgres(**SETTINGS) as postgres, TemporaryDirectory() as directory:
         bench = _Bench(postgres, Path(directory), progress)
         ours, script, least = _ours(), _psql(), _least()
-        everyone = [ours, *peers.tools]
-        apart = [
-            tool for tool in everyone if "," not in tool.name
-        ]  # with nothing pending the number of commits is nought
+        every_tool = [ours, *peers.tools]
+        # With nothing pending there is no commit, so `NAME, 1 transaction` would be the same as NAME.
+        committing_each = [tool for tool in every_tool if "," not in tool.name]
         return {
-            "versions": {tool.name: tool.version for tool in [script, least, *apart]},
+            "versions": {tool.name: tool.version for tool in [script, least, *committing_each]},
             "absent": dict(peers.absent),
             "load_average": round(os.getloadavg()[0], 1),
-            "nothing_pending": bench.nothing_pending([*apart, least]),
-            "small_migrations": bench.small_migrations([script, least, *everyone]),
-            "at_once": {tool.name: bench.at_once(tool) for tool in everyone},
+            "nothing_pending": bench.nothing_pending([*committing_each, least]),
+            "small_migrations": bench.small_migrations([script, least, *every_tool]),
+            "at_once": {tool.name: bench.at_once(tool) for tool in every_tool},
             "many_at_once": bench.many_at_once(ours),
         }
 
 
 class _Bench:
-    """The measurements, each on databases of its own."""
+    """The measurements, each on its own databases."""
 
     def __init__(self, postgres: Postgres, directory: Path, progress: Progress) -> None:
         self._postgres = postgres
@@ -74,12 +73,12 @@ class _Bench:
         self._progress = progress
 
     def nothing_pending(self, compared: Sequence[Tool]) -> Mapping[str, Figures]:
-        """Time runs that find everything applied; they change nothing, so each tool keeps its database."""
+        """Time runs with nothing pending; they change nothing, so each tool keeps its database."""
         projects = {tool: self._project(tool, "all", small(MANY)) for tool in compared}
         urls = {tool: self._new_database() for tool in compared}
         for tool in compared:
             _succeed(tool, projects[tool], urls[tool])
-            _succeed(tool, projects[tool], urls[tool])  # the first run with nothing pending, which fills caches
+            _succeed(tool, projects[tool], urls[tool])  # the first run with nothing pending fills caches
         runs: dict[Tool, list[Ended]] = {tool: [] for tool in compared}
         for number, tool in self._turns("nothing pending", compared):
             del number
@@ -87,7 +86,7 @@ class _Bench:
         return {tool.name: summary(found) for tool, found in runs.items()}
 
     def small_migrations(self, compared: Sequence[Tool]) -> Mapping[str, Figures]:
-        """Time runs that apply all of MANY migrations, each to a new database."""
+        """Time runs that apply MANY migrations to a new database."""
         projects = {tool: self._project(tool, "all", small(MANY)) for tool in compared}
         runs: dict[Tool, list[Ended]] = {tool: [] for tool in compared}
         for number, tool in self._turns(f"{MANY} small migrations", compared, unmeasured=1):
@@ -98,7 +97,7 @@ class _Bench:
         return {tool.name: summary(found) for tool, found in runs.items()}
 
     def at_once(self, tool: Tool) -> Figures:
-        """Start CROWD processes at the same time, and count who exits 0 and how often each migration ran."""
+        """Start CROWD processes at the same time; count exits with 0 and how often each migration ran."""
         self._progress(f"{CROWD} at once: {tool.name}")
         steps = logged(CROWD_PENDING + 1, CROWD_SECONDS)
         first, project = self._project(tool, "first", steps[:1]), self._project(tool, "logged", steps)
@@ -106,14 +105,14 @@ class _Bench:
         for _ in range(CROWD_ROUNDS):
             with self._database() as url:
                 _execute(url, "create table ran (step integer not null)")
-                _succeed(tool, first, url)  # so that nobody stumbles over the creation of the ledger
+                _succeed(tool, first, url)  # so that no tool fails because two processes create its ledger
                 ended = together([tool.command(project, url)] * CROWD)
                 succeeded.append(sum(run.status == 0 for run in ended))
                 times += _counts(url, steps[1:])
         return {"of": CROWD, "exited_0": succeeded, "least_runs": min(times), "most_runs": max(times)}
 
     def many_at_once(self, tool: Tool) -> Figures:
-        """Start HORDE processes, more than the server takes connections, with MANY pending."""
+        """Start HORDE processes, more than the server accepts connections, with MANY pending migrations."""
         self._progress(f"{HORDE} at once: {tool.name}")
         steps = logged(MANY)
         project = self._project(tool, "horde", steps)
@@ -132,7 +131,7 @@ class _Bench:
         }
 
     def _turns(self, what: str, compared: Sequence[Tool], unmeasured: int = 0) -> Iterator[tuple[int, Tool]]:
-        """Go round the tools, each round beginning with another, so that the machine's moods meet all of them."""
+        """Yield the tools in rounds, each round beginning with another tool, so that slow moments are shared evenly."""
         for number in range(ROUNDS + unmeasured):
             self._progress(f"{what}: round {number + 1} of {ROUNDS + unmeasured}")
             start = number % len(compared)
@@ -156,12 +155,12 @@ class _Bench:
 
     def _new_database(self) -> str:
         url = self._postgres.create_database()
-        _execute(url, "select 1")  # a database's first session fills caches for those that come after it
-        return f"{url}?sslmode=disable"  # the server has no TLS, and half of the tools insist on it unless told
+        _execute(url, "select 1")  # the first session of a database fills its caches
+        return f"{url}?sslmode=disable"  # the server has no TLS, which some of the tools require by default
 
 
 def small(count: int) -> list[Step]:
-    """Give migrations as people write them: a table, a column, an index and a row, in turns."""
+    """Return ordinary migrations: a table, a column, an index and a row, in turns."""
     kinds = (
         "create table item_{0} (id bigint primary key, name text not null)",
         "alter table item_{0} add column note text",
@@ -172,8 +171,8 @@ def small(count: int) -> list[Step]:
 
 
 def logged(count: int, seconds: float = 0) -> list[Step]:
-    """Give migrations that take so long, can run twice, and leave a row each time."""
-    return [Step(number, _LOGGED.format(number, seconds)) for number in range(1, count + 1)]
+    """Return migrations that take the given time, can run twice, and insert a row each time."""
+    return [Step(number, _LOG_RUN.format(number, seconds)) for number in range(1, count + 1)]
 
 
 def _ours() -> Tool:
@@ -202,7 +201,7 @@ def _succeed(tool: Tool, project: Path, url: str) -> Ended:
 
 
 def _counts(url: str, steps: Sequence[Step]) -> list[int]:
-    """Tell how often each migration ran."""
+    """Return how often each migration ran."""
 
     async def work() -> list[int]:
         connection = await asyncpg.connect(url)

@@ -1,4 +1,4 @@
-"""How long after a migration's commit held pods are released, few and many; and good ones while no webhook runs."""
+"""How long after a migration's commit held pods are released, and how long pods are held while no webhook runs."""
 
 import statistics
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ CROWDS = 5
 
 
 def measure(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, float]]:
-    """Measure both, in milliseconds, over :data:`ROUNDS` rounds of :data:`PODS` pods."""
+    """Measure both in milliseconds, over :data:`ROUNDS` rounds of :data:`PODS` pods."""
     first: list[float] = []
     every: list[float] = []
     alone: list[float] = []
@@ -45,7 +45,7 @@ def measure(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, floa
 
 
 def scale(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, float]]:
-    """Measure how soon a thousand held pods of ten Deployments are released, in milliseconds, over :data:`CROWDS`."""
+    """Measure in milliseconds how soon a thousand held pods of ten Deployments are released, :data:`CROWDS` times."""
     first: list[float] = []
     last: list[float] = []
     every: list[float] = []
@@ -57,7 +57,7 @@ def scale(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, float]
             first.append(delays[0])
             last.append(delays[-1])
             every += delays
-            # What is left of one crowd would be work beside the next.
+            # The pods of one crowd must not keep the controller busy during the next.
             plane.kubectl("delete", "namespace", f"crowd-{number}", "--timeout=300s", timeout=310)
     return {
         f"first of {CROWD:,} held pods released after the commit": summary(first),
@@ -67,7 +67,7 @@ def scale(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, float]
 
 
 def summary(seconds: Iterable[float]) -> dict[str, float]:
-    """Milliseconds: median, 95th percentile, worst, and how many."""
+    """Return the median, 95th percentile and maximum in milliseconds, and the count."""
     values = sorted(second * 1000 for second in seconds)
     return {
         "median_ms": round(statistics.median(values), 1),

@@ -11,7 +11,7 @@ Figures = Mapping[str, Any]
 
 
 def of(name: str, results: Figures) -> Iterator[Table]:
-    """Give the tables of one benchmark's results."""
+    """Yield the tables of one benchmark's results."""
     yield from {"release": _release, "scale": _release, "migrate": _migrate}[name](results)
 
 
@@ -25,8 +25,8 @@ def _release(results: Figures) -> Iterator[Table]:
 
 def _migrate(results: Figures) -> Iterator[Table]:
     versions = results["versions"]
-    yield _compared(f"nothing pending, {MANY} applied", results["nothing_pending"], "knex", versions)
-    yield _compared(f"{MANY} small migrations, a commit each", results["small_migrations"], "psql", versions)
+    yield _comparison(f"nothing pending, {MANY} applied", results["nothing_pending"], "knex", versions)
+    yield _comparison(f"{MANY} small migrations, a commit each", results["small_migrations"], "psql", versions)
     table = Table("tool", "exit 0", "a migration ran", title=f"{CROWD} at once, {CROWD_PENDING} pending")
     for name, found in results["at_once"].items():
         exited = ", ".join(map(str, found["exited_0"]))
@@ -40,8 +40,8 @@ def _migrate(results: Figures) -> Iterator[Table]:
     yield table
 
 
-def _compared(title: str, tools: Figures, reference: str, versions: Mapping[str, str]) -> Table:
-    """Give a row for each tool, the fastest first; "x knex" is how many times the median of knex."""
+def _comparison(title: str, tools: Figures, reference: str, versions: Mapping[str, str]) -> Table:
+    """Return a table with a row for each tool, the fastest first; "x knex" is the ratio to the median of knex."""
     table = Table("tool", title=title)
     for what in ("wall", "least", "most", f"x {reference}", "CPU", f"x {reference}"):
         table.add_column(what, justify="right", no_wrap=True)
@@ -54,7 +54,7 @@ def _compared(title: str, tools: Figures, reference: str, versions: Mapping[str,
 
 
 def ratio(found: Figures, reference: Figures | None, what: str) -> str:
-    """Say how many times the reference's median a tool's is, where the reference took part."""
+    """Format the ratio of a tool's median to the reference's; nothing where the reference was not measured."""
     return "" if reference is None else f"{float(found[what]) / float(reference[what]):.2f}"
 
 

@@ -1,4 +1,4 @@
-"""The demo's stage: a namespace of a real cluster, its database, and a kubelet that runs the real migrator."""
+"""The demo's stage: a namespace of a real cluster, its database, and a kubelet whose init container really runs."""
 
 import os
 import string
@@ -16,12 +16,17 @@ HERE = Path(__file__).parent
 LEDGERGATE = Path(sys.executable).with_name("ledgergate")
 NAMESPACE = "shop"
 LIMIT = 60.0
-"""Seconds after which anything that is waited for counts as failed."""
+"""Seconds after which a wait fails."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Release:
-    """One pod's release: when (Unix time), and for how many seconds it had been held."""
+    """The release of a pod.
+
+    Attributes:
+        at: When, in Unix time.
+        held: Seconds for which the pod was held.
+    """
 
     at: float
     held: float
@@ -31,9 +36,9 @@ class Stage:
     """The namespace `shop`.
 
     Args:
-        plane: the control plane.
-        database: URL of its database.
-        watch: a watch of the namespace's pods.
+        plane: The control plane.
+        database: URL of the application's database.
+        watch: A watch of the namespace's pods.
     """
 
     def __init__(self, plane: ControlPlane, database: str, watch: PodWatch) -> None:
@@ -43,7 +48,7 @@ class Stage:
 
     @property
     def revision(self) -> str:
-        """What an image built from the demo's migrations expects."""
+        """Revision that an image built from the demo's migrations expects."""
         return self._ledgergate("revision").strip()
 
     def apply(self, name: str) -> None:
@@ -56,48 +61,54 @@ class Stage:
         """Run kubectl in the namespace."""
         return self._plane.kubectl(*arguments, "-n", NAMESPACE, check=check)
 
-    def settled(self) -> None:
-        """Wait until the gate's status says that nothing is held any more; it follows within a second."""
-        held = ("get", "ledgergate/shop", "-o", "jsonpath={.status.heldPods}")
-        until("the gate's status", lambda: self.kubectl(*held) == "0", timeout=LIMIT)
+    def wait_until_none_held(self) -> None:
+        """Wait until the gate's status counts no held pod; the status follows within a second."""
+        held_pods = ("get", "ledgergate/shop", "-o", "jsonpath={.status.heldPods}")
+        until("the gate's status", lambda: self.kubectl(*held_pods) == "0", timeout=LIMIT)
 
-    def why(self, pod: str) -> str:
-        """What the Events say of a pod."""
+    def events_of(self, pod: str) -> str:
+        """Wait for the Events about a held pod; return them as kubectl prints them."""
 
-        def said() -> str:
+        def events() -> str:
             columns = "custom-columns=REASON:.reason,FROM:.reportingComponent,MESSAGE:.message"
             return self.kubectl("get", "events", f"--field-selector=involvedObject.name={pod}", "-o", columns)
 
-        return until("the Event of a held pod", lambda: text if "Held" in (text := said()) else "", timeout=LIMIT)
+        return until("the Event of a held pod", lambda: text if "Held" in (text := events()) else "", timeout=LIMIT)
 
     def try_to_ungate(self, pod: str) -> str:
-        """Try, as cluster-admin, to take the scheduling gates off a pod; returns the refusal."""
+        """Try as cluster-admin to remove the scheduling gates of a pod; return the refusal."""
         patch = '[{"op": "remove", "path": "/spec/schedulingGates"}]'
         return self.kubectl("patch", "pod", pod, "--type=json", f"--patch={patch}", check=False)
 
-    def now(self, app: str) -> list[Sight]:
-        """The pods of an app as they were last seen, those that are gone left out."""
+    def pods(self, app: str) -> list[Sight]:
+        """Return the pods of an app as they were last seen, without deleted ones."""
         latest = {sight.name: sight for sight in self._watch.sights if sight.labels.get("app") == app}
         return [sight for sight in latest.values() if sight.phase != "Deleted"]
 
-    def held(self, app: str, count: int) -> list[Sight]:
-        """Wait until so many pods of an app are held."""
-        until(f"{count} held pods", lambda: sum(pod.gated for pod in self.now(app)) == count, timeout=LIMIT)
-        return self.now(app)
+    def wait_until_held(self, app: str, count: int) -> list[Sight]:
+        """Wait until the given number of an app's pods are held; return the app's pods."""
+        until(f"{count} held pods", lambda: sum(pod.gated for pod in self.pods(app)) == count, timeout=LIMIT)
+        return self.pods(app)
 
-    def running(self, app: str, count: int, besides: frozenset[str] = frozenset()) -> list[Sight]:
-        """Wait until so many pods of an app run, and no other one is left."""
+    def wait_until_running(self, app: str, count: int, besides: frozenset[str] = frozenset()) -> list[Sight]:
+        """Wait until the app has exactly the given number of pods, all running; return them.
+
+        Args:
+            app: Label of the pods.
+            count: How many pods must run.
+            besides: Names of pods that do not count and must be gone, such as those before a rollout.
+        """
 
         def all_run() -> bool:
-            pods = self.now(app)
+            pods = self.pods(app)
             fresh = [pod for pod in pods if pod.name not in besides and pod.phase == "Running"]
             return len(fresh) == len(pods) == count
 
         until(f"{count} running pods", all_run, timeout=LIMIT)
-        return self.now(app)
+        return self.pods(app)
 
     def releases(self, names: set[str]) -> list[Release]:
-        """When each of these pods was first seen held and then without our gate, earliest release first."""
+        """Return when each pod was released and how long it was held, earliest release first."""
         held: dict[str, float] = {}
         released: dict[str, float] = {}
         for sight in self._watch.sights:
@@ -106,12 +117,12 @@ class Stage:
         return sorted((Release(at, at - held[name]) for name, at in released.items() if name in held))
 
     def run_init_container(self, app: str) -> tuple[str, list[str], float]:
-        """Do what the kubelet would: when the init container starts, run the real migrator; then let the pod go on.
+        """Act as the kubelet: run the real migrator when the init container starts, then let the pod continue.
 
         Returns:
             The pod's name, the lines that the migrator printed, and the Unix time of its last commit.
         """
-        (pod,) = until("its init container", lambda: [pod for pod in self.now(app) if pod.init_running], timeout=LIMIT)
+        (pod,) = until("its init container", lambda: [pod for pod in self.pods(app) if pod.init_running], timeout=LIMIT)
         printed = self._ledgergate("up", pod=pod.name)
         self.kubectl("annotate", "pod", pod.name, "test.ledgergate.dev/init=done")
         return pod.name, printed.splitlines(), last_commit(self._database)

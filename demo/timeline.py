@@ -1,4 +1,4 @@
-"""What the demo prints: one line for each thing that happens, with the seconds since the start."""
+"""The demo's output: one line for each event, with the seconds since the start."""
 
 import time
 
@@ -17,22 +17,23 @@ COLOURS = {
 
 
 class Timeline:
-    """A timeline on standard output, with colour on a terminal."""
+    """A timeline on standard output, coloured on a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._start = time.monotonic()
 
-    def act(self, title: str) -> None:
-        """Begin a new act."""
+    def heading(self, title: str) -> None:
+        """Print the heading of a new part."""
         self._console.print()
         self._console.print(Text(title, style="bold"))
 
-    def say(self, what: str, text: str) -> None:
-        """Tell one thing.
+    def event(self, what: str, text: str) -> None:
+        """Print an event.
 
         Args:
-            what: one word that a reader can scan for.
+            what: One word that a reader can scan for.
+            text: What happened.
         """
         line = Text(f"{time.monotonic() - self._start:6.1f} s  ")
         line.append(f"{what:<9} ", style=COLOURS.get(what, "blue"))
@@ -40,13 +41,13 @@ class Timeline:
         self._console.print(line, soft_wrap=True)
 
     def show(self, command: str, output: str) -> None:
-        """Show a command that a person would type, and what it prints."""
+        """Print a command line and its output."""
         self._console.print(Text(f"{'':10}$ {command}", style="dim"), soft_wrap=True)
         for line in output.rstrip().splitlines():
             self._console.print(Text(f"{'':10}{line}"), soft_wrap=True)
 
-    def sum_up(self, rows: list[tuple[str, str]]) -> None:
-        """Close with what was measured."""
+    def summary(self, rows: list[tuple[str, str]]) -> None:
+        """Print the measurements."""
         table = Table.grid(padding=(0, 2))
         for name, value in rows:
             table.add_row(Text(name), Text(value, style="bold"))

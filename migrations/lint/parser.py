@@ -57,7 +57,7 @@ class ParsedStatement:
 
     Attributes:
         node: Its parse tree.
-        text: Its source text, without surrounding whitespace, comments or semicolon.
+        text: Its source text from the first token on, without the semicolon.
         position: Offset of its first character in the script.
     """
 

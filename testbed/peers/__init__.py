@@ -1,4 +1,4 @@
-"""The migration tools that ledgergate is compared with: pinned here, installed into the cache outside the checkout."""
+"""The migration tools that ledgergate is compared with: pinned here, installed into a cache outside the checkout."""
 
 from testbed.peers.install import Found, find
 from testbed.peers.tools import Step, Tool

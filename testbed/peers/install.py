@@ -1,4 +1,4 @@
-"""Gets the peers: from the cache, else from their registries, each by what the files beside this one pin."""
+"""Install the peers from their registries into the cache, in the versions that the files beside this one pin."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from testbed.tools.install import InstallError, Progress
 
 PINS = Path(__file__).parent
 
-# What each program is built with: PostgreSQL's driver and no other. That is less to build, and less to load at a start.
+# Build tags: PostgreSQL's driver and no other, which makes the build and the start of each program shorter.
 TAGS = {
     "goose": "no_clickhouse,no_duckdb,no_libsql,no_mssql,no_mysql,no_spanner,no_sqlite3,no_vertica,no_ydb",
     "migrate": "postgres",
@@ -25,11 +25,11 @@ TAGS = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Which peers there are.
+    """The peers on this machine.
 
     Attributes:
-        tools: Those that can be run.
-        absent: The others, by name, each with the reason.
+        tools: The peers that can run.
+        absent: Names of the others, with the reason.
     """
 
     tools: Sequence[Tool]
@@ -38,39 +38,39 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where peers come from.
+    """A registry and the peers that come from it.
 
     Attributes:
-        peers: Their names.
-        get: Gives those that work on this machine, from the cache of this directory or installed into it.
+        peers: Names of the peers.
+        install: Returns the peers that work on this machine, after installing them into the cache directory.
     """
 
     peers: Sequence[str]
-    get: Callable[[Path, Progress], Sequence[Tool]]
+    install: Callable[[Path, Progress], Sequence[Tool]]
 
 
 def find(
     *, progress: Progress, environment: Mapping[str, str] = os.environ, sources: Sequence[Source] | None = None
 ) -> Found:
-    """Give every peer that is in the cache or can be installed into it.
+    """Return the peers that are in the cache or can be installed into it.
 
     Args:
-        progress: Told in a line what is being installed.
-        environment: Where the cache's place is read from.
-        sources: Where to look; everywhere unless given.
+        progress: Called with a line about each installation.
+        environment: Environment variables, which decide where the cache is.
+        sources: Sources to install from; all of them unless given.
     """
     cache = cache_directory(environment) / "peers"
     found: list[Tool] = []
     absent: dict[str, str] = {}
     for source in SOURCES if sources is None else sources:
         try:
-            got = source.get(cache, progress)
+            installed = source.install(cache, progress)
         except InstallError as reason:
             absent |= dict.fromkeys(source.peers, str(reason))
         else:
-            there = {tool.name for tool in got}
-            absent |= {name: "there is none for this machine" for name in source.peers if name not in there}
-            found += got
+            names = {tool.name for tool in installed}
+            absent |= {name: "not available for this machine" for name in source.peers if name not in names}
+            found += installed
     return Found(found, absent)
 
 

@@ -1,6 +1,6 @@
-"""The least that a migration runner in Python on asyncpg can be: no lock, no check, no report, nothing to set.
+"""The smallest migration runner in Python on asyncpg: no lock, no checks, no report, no settings.
 
-What it takes, no runner of this kind can save: the interpreter's start, the driver's import, and the server's work.
+Its time is a lower bound for runners of this kind: the interpreter's start, the driver's import, the server's work.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ _LEDGER = "create table if not exists ledger (revision text primary key)"
 
 
 async def up(migrations: Mapping[str, str]) -> None:
-    """Apply what the ledger does not have, each with its row in one transaction and one message."""
+    """Apply the pending migrations, each with its ledger row in one transaction and one message to the server."""
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     await connection.execute(_LEDGER)
     applied = {row[0] for row in await connection.fetch("select revision from ledger")}

@@ -1,7 +1,7 @@
-"""What each tool wants: its files for the same migrations, and the command that applies them. Pure but for writing.
+"""The files that each tool needs for the same migrations, and the command that applies them.
 
 Every tool commits each migration by itself, together with its ledger row where it can. Where a tool's default is one
-transaction for all of them, that default is a tool of its own here, called `NAME, 1 transaction`.
+transaction for all migrations, that default is a separate tool here, called `NAME, 1 transaction`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ class Step:
     """One migration.
 
     Attributes:
-        number: From 1.
+        number: Its place in the order, from 1.
         sql: One statement, without its semicolon.
     """
 
@@ -43,24 +43,24 @@ class Step:
 
     @property
     def at(self) -> datetime:
-        """The time that its name carries."""
+        """The time in its file name."""
         return _FIRST + timedelta(minutes=self.number)
 
     @property
     def name(self) -> str:
-        """Its file name without suffix, for the tools that want 14 digits."""
+        """Its file name without suffix, for the tools whose file names begin with 14 digits."""
         return f"{self.at:%Y%m%d%H%M%S}_step_{self.number:04}"
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A migration tool as it is installed here.
+    """An installed migration tool.
 
     Attributes:
-        name: As people know it.
-        version: Of what is pinned.
-        write: Writes a project with these migrations into a directory.
-        command: Applies what is pending in the project of this directory to the database of this URL.
+        name: Its name in the results.
+        version: Its pinned version.
+        write: Writes a project with the given migrations into a directory.
+        command: Returns the command that applies the pending migrations of a project directory to a database URL.
     """
 
     name: str
@@ -70,18 +70,18 @@ class Tool:
 
 
 def ledgergate(program: Path, version: str) -> Tool:
-    """Give ledgergate itself."""
-    return Tool("ledgergate", version, _write_marked, _by_url(program, "migrate", "up"))
+    """Return ledgergate itself."""
+    return Tool("ledgergate", version, _write_marked, _command_with_url(program, "migrate", "up"))
 
 
 def least(interpreter: Path, version: str) -> Tool:
-    """Give the least that a runner in Python on asyncpg of this version can be."""
+    """Return the smallest runner on this version of asyncpg: see least.py."""
     program = Path(__file__).with_name("least.py")
-    return Tool("asyncpg alone", version, _write_plain, _by_url(interpreter, program))
+    return Tool("asyncpg alone", version, _write_plain, _command_with_url(interpreter, program))
 
 
 def psql(program: Path, version: str) -> Tool:
-    """Give one psql session that does the same: per migration BEGIN, the statement, the ledger's row, COMMIT."""
+    """Return one psql session that does the same work: per migration BEGIN, the statement, its ledger row, COMMIT."""
 
     def command(project: Path, url: str) -> Command:
         flags = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=all.sql"]
@@ -91,25 +91,25 @@ def psql(program: Path, version: str) -> Tool:
 
 
 def npm(modules: Path, versions: Mapping[str, str]) -> list[Tool]:
-    """Give the tools of a `node_modules` directory."""
+    """Return the tools in a `node_modules` directory."""
     scripts = modules / ".bin"
-    knex = _by_url(scripts / "knex", "migrate:latest")
+    knex = _command_with_url(scripts / "knex", "migrate:latest")
     node_pg, version = scripts / "node-pg-migrate", versions["node-pg-migrate"]
     tools = [
-        Tool("knex", versions["knex"], partial(_write_knex, modules, apart=True), knex),
-        Tool("knex, 1 transaction", versions["knex"], partial(_write_knex, modules, apart=False), knex),
-        Tool("node-pg-migrate", version, _write_node_pg, _by_url(node_pg, "up", "--no-single-transaction")),
-        Tool("node-pg-migrate, 1 transaction", version, _write_node_pg, _by_url(node_pg, "up")),
+        Tool("knex", versions["knex"], partial(_write_knex, modules, separately=True), knex),
+        Tool("knex, 1 transaction", versions["knex"], partial(_write_knex, modules, separately=False), knex),
+        Tool("node-pg-migrate", version, _write_node_pg, _command_with_url(node_pg, "up", "--no-single-transaction")),
+        Tool("node-pg-migrate, 1 transaction", version, _write_node_pg, _command_with_url(node_pg, "up")),
     ]
     if (dbmate := modules / "@dbmate" / "linux-x64" / "bin" / "dbmate").exists():
-        # `up` would look for the database first, and dump its schema with pg_dump afterwards.
-        command = _by_url(dbmate, "--migrations-dir", "migrations", "--no-dump-schema", "migrate")
+        # `up` would first check that the database exists, and dump the schema with pg_dump afterwards.
+        command = _command_with_url(dbmate, "--migrations-dir", "migrations", "--no-dump-schema", "migrate")
         tools.append(Tool("dbmate", versions["@dbmate/linux-x64"], _write_marked, command))
     return tools
 
 
 def go(directory: Path, versions: Mapping[str, str]) -> list[Tool]:
-    """Give the programs that were built into a directory."""
+    """Return the programs that were built into a directory."""
 
     def goose(project: Path, url: str) -> Command:
         environment = {"GOOSE_DRIVER": "postgres", "GOOSE_DBSTRING": url}
@@ -125,16 +125,16 @@ def go(directory: Path, versions: Mapping[str, str]) -> list[Tool]:
 
 
 def python(interpreter: Path, versions: Mapping[str, str]) -> list[Tool]:
-    """Give the tools of a virtual environment."""
+    """Return the tools in a virtual environment."""
     upgrade = (interpreter, "-m", "alembic", "upgrade", "head")
     return [
-        Tool("alembic", versions["alembic"], _write_alembic, _by_url(*upgrade, PER_MIGRATION="1")),
-        Tool("alembic, 1 transaction", versions["alembic"], _write_alembic, _by_url(*upgrade)),
+        Tool("alembic", versions["alembic"], _write_alembic, _command_with_url(*upgrade, PER_MIGRATION="1")),
+        Tool("alembic, 1 transaction", versions["alembic"], _write_alembic, _command_with_url(*upgrade)),
     ]
 
 
-def _by_url(*arguments: str | Path, **environment: str) -> Callable[[Path, str], Command]:
-    """Give a command that takes the URL from DATABASE_URL."""
+def _command_with_url(*arguments: str | Path, **environment: str) -> Callable[[Path, str], Command]:
+    """Return a command that reads the URL from DATABASE_URL."""
     return lambda project, url: Command(arguments, project, {"DATABASE_URL": url, **environment})
 
 
@@ -146,7 +146,7 @@ def _write_files(project: Path, files: Mapping[str, str]) -> None:
 
 
 def _write_marked(project: Path, steps: Sequence[Step]) -> None:
-    """Write the files of dbmate, which are ours too."""
+    """Write files in the format that dbmate and ledgergate share."""
     text = "-- migrate:up\n{};\n\n-- migrate:down\nselect 1;\n"
     _write_files(project, {f"migrations/{step.name}.sql": text.format(step.sql) for step in steps})
 
@@ -176,11 +176,11 @@ def _write_node_pg(project: Path, steps: Sequence[Step]) -> None:
     _write_files(project, {name: text.format(step.sql) for step, name in names.items()})
 
 
-def _write_knex(modules: Path, project: Path, steps: Sequence[Step], *, apart: bool) -> None:
+def _write_knex(modules: Path, project: Path, steps: Sequence[Step], *, separately: bool) -> None:
     text = "exports.up = (knex) => knex.raw(`{}`);\nexports.down = (knex) => knex.raw(`select 1`);\n"
     files = {f"migrations/{step.name}.js": text.format(step.sql) for step in steps}
-    if apart:
-        # One pending migration that wants no transaction is what makes knex commit the others one by one.
+    if separately:
+        # knex commits the migrations one by one as soon as one pending migration disables its transaction.
         files[f"migrations/{steps[-1].name}.js"] += "exports.config = { transaction: false };\n"
     _write_files(project, files)
     _write_files(
@@ -191,7 +191,7 @@ def _write_knex(modules: Path, project: Path, steps: Sequence[Step], *, apart: b
         },
     )
     if not (project / "node_modules").exists():
-        (project / "node_modules").symlink_to(modules)  # its command line insists on a local install
+        (project / "node_modules").symlink_to(modules)  # knex's command line requires a local installation
 
 
 def _write_alembic(project: Path, steps: Sequence[Step]) -> None:

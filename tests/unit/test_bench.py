@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic and files: what is compared must be the same work, and no figure may be lost."""
+"""The benchmarks compare the same work and lose no figure."""
 
 import json
 import re
@@ -31,13 +31,13 @@ SECONDS = st.floats(min_value=0.001, max_value=100)
 
 
 def python(source: str, directory: Path) -> Command:
-    """Give a command that runs Python."""
+    """Return a command that runs Python."""
     return Command([sys.executable, "-I", "-S", "-c", source], directory, {"GIVEN": "yes"})
 
 
 @pytest.mark.parametrize("tool", EVERY, ids=lambda tool: tool.name)
 def test_each_tool_gets_every_statement_once_and_in_order(tool: Tool, tmp_path: Path) -> None:
-    """Whatever a tool's files look like, in name order they hold each statement exactly once."""
+    """In the order of their names, the files of a tool contain each statement exactly once."""
     steps = logged(12)
     tool.write(tmp_path, steps)
     files = sorted(path for path in tmp_path.rglob("*") if path.is_file() and "ran" in path.read_text())
@@ -45,8 +45,8 @@ def test_each_tool_gets_every_statement_once_and_in_order(tool: Tool, tmp_path: 
     assert found == [str(step.number) for step in steps]
 
 
-def test_our_files_are_read_by_us(tmp_path: Path) -> None:
-    """What is written for ledgergate is what it takes, a revision for each step."""
+def test_ledgergate_reads_the_files_written_for_it(tmp_path: Path) -> None:
+    """They are one migration for each step."""
     steps = small(8)
     tools.ledgergate(HERE, "1").write(tmp_path, steps)
     assert [migration.revision for migration in load_directory(tmp_path / "migrations")] == [
@@ -55,7 +55,7 @@ def test_our_files_are_read_by_us(tmp_path: Path) -> None:
 
 
 def test_psql_commits_each_migration_with_its_row(tmp_path: Path) -> None:
-    """The yardstick does the same commits: one transaction a migration, with the ledger's row inside."""
+    """The reference commits as the tools do: one transaction per migration, which includes its ledger row."""
     tools.psql(HERE, "1").write(tmp_path, [Step(1, "select 1"), Step(2, "select 2")])
     lines = (tmp_path / "all.sql").read_text().splitlines()[5:]
     row = "insert into ledger (revision) values ('{}');"
@@ -66,7 +66,7 @@ def test_psql_commits_each_migration_with_its_row(tmp_path: Path) -> None:
 
 
 def test_alembic_revisions_form_one_chain(tmp_path: Path) -> None:
-    """Each revision names the one before it, the first none."""
+    """Each revision names the one before it; the first names None."""
     tool = tools.python(HERE, {"alembic": "1"})[0]
     tool.write(tmp_path, logged(3))
     text = "".join(path.read_text() for path in sorted((tmp_path / "migrations" / "versions").iterdir()))
@@ -76,7 +76,7 @@ def test_alembic_revisions_form_one_chain(tmp_path: Path) -> None:
 
 @given(st.lists(st.tuples(SECONDS, SECONDS), min_size=1))
 def test_a_median_lies_between_the_least_and_the_most(times: list[tuple[float, float]]) -> None:
-    """Figures are milliseconds of all runs; none is left out."""
+    """Figures are in milliseconds and cover all runs."""
     figures = summary([Ended(0, wall, cpu, "") for wall, cpu in times])
     assert figures["count"] == len(times)
     for what in ("wall", "cpu"):
@@ -84,18 +84,18 @@ def test_a_median_lies_between_the_least_and_the_most(times: list[tuple[float, f
     assert figures["wall_most_ms"] == round(max(wall for wall, _ in times) * 1000, 1)
 
 
-def test_a_process_is_measured_whole(tmp_path: Path) -> None:
-    """CPU that a process burns is counted, its status and last words are kept, and it sees no variable of ours."""
+def test_a_process_is_measured_completely(tmp_path: Path) -> None:
+    """Its CPU time, exit status and last output are returned, and it inherits no other environment variable."""
     burn = "import os, time\nwhile time.process_time() < 0.05: pass"
-    tell = "print(sorted({'GIVEN', 'PYTHONPATH', 'USER'} & {*os.environ}))\nraise SystemExit(7)"
-    ended = run(python(f"{burn}\n{tell}", tmp_path))
+    report = "print(sorted({'GIVEN', 'PYTHONPATH', 'USER'} & {*os.environ}))\nraise SystemExit(7)"
+    ended = run(python(f"{burn}\n{report}", tmp_path))
     assert (ended.status, ended.said) == (7, "['GIVEN']")
     assert ended.cpu >= 0.05
     assert ended.wall >= 0.05
 
 
 def test_processes_run_together(tmp_path: Path) -> None:
-    """All are started before one is waited for: each here ends only when it has seen the others."""
+    """All are started before one is waited for: each process here waits for the files of the others."""
     source = (
         "import os, sys, time\nopen(str(os.getpid()), 'x').close()\nlate = time.monotonic() + 20\n"
         "while len(os.listdir()) < 3 and time.monotonic() < late: time.sleep(0.001)\nsys.exit(len(os.listdir()))"
@@ -104,7 +104,7 @@ def test_processes_run_together(tmp_path: Path) -> None:
 
 
 def test_other_results_stay() -> None:
-    """New figures of one benchmark take the place of its old ones and of nothing else."""
+    """New figures of one benchmark replace its old ones and nothing else."""
     old = {"release": {"results": {"a": 1}}, "migrate": {"results": {"b": 2}}}
     new = bench.merged(old, "migrate", {"c": 3})
     assert new["release"] == old["release"]
@@ -113,7 +113,7 @@ def test_other_results_stay() -> None:
 
 
 def test_the_kept_results_can_be_shown() -> None:
-    """Every benchmark of results.json is one there is, and its tables can be made of what is kept."""
+    """Every benchmark in results.json exists, and its tables can be printed."""
     kept = json.loads(bench.RESULTS.read_text())
     assert kept
     for name, record in kept.items():
@@ -122,7 +122,7 @@ def test_the_kept_results_can_be_shown() -> None:
 
 
 def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """A name that is none says which there are."""
+    """The error lists the benchmarks."""
     with pytest.raises(SystemExit) as ended:
         bench.main(["speed"])
     assert ended.value.code == 2
@@ -130,7 +130,7 @@ def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_absent_peers_are_named(tmp_path: Path) -> None:
-    """Who cannot be had takes no part, with the reason; nobody is left out silently."""
+    """A peer that cannot be installed is left out with the reason."""
 
     def refuse(_: Path, __: object) -> list[Tool]:
         raise InstallError("expected npm on PATH")
@@ -140,12 +140,12 @@ def test_absent_peers_are_named(tmp_path: Path) -> None:
     assert [tool.name for tool in found.tools] == ["psql"]
     assert found.absent == {
         **dict.fromkeys(("knex", "dbmate"), "expected npm on PATH"),
-        "other": "there is none for this machine",
+        "other": "not available for this machine",
     }
 
 
 def test_pins_name_no_registry() -> None:
-    """The pinned files work with whatever registry a machine has: none is written into them."""
+    """The pinned files name no registry, so that they work with the registry of the machine."""
     lock = json.loads((PINS / "package-lock.json").read_text())
     assert not [name for name, package in lock["packages"].items() if "resolved" in package]
     assert "http" not in (PINS / "requirements.txt").read_text()
