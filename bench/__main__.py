@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for table in tables.of(name, figures):
             console.print(table)
         _write(name, figures)
-    return 0 if done == len(names or [name for name in BENCHES if done]) else 1
+    return 0 if done and (not names or done == len(names)) else 1
 
 
 def merged(record: Mapping[str, Any], name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +88,6 @@ BENCHES: Mapping[str, Callable[[Console], Mapping[str, Any]]] = {
 
 
 if __name__ == "__main__":
-    signal.signal(
-        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
-    )  # so that servers are stopped and files removed
+    # Exit through the context managers, which stop the servers and remove the files.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The demo's stage: a namespace of a real cluster, its database, and a kubelet whose init container really runs."""
+"""The demo's stage: a namespace of a real cluster, its database, and the kubelet's part of running the migrator."""
 
 import os
 import string

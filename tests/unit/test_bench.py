@@ -13,6 +13,7 @@ from bench import __main__ as bench
 from bench import tables
 from bench.migrate import logged, small
 from migrations.files.native import load_directory
+from testbed.controlplane import Unavailable
 from testbed.peers import Step, Tool, tools
 from testbed.peers.install import PINS, Source, find
 from testbed.timing import Command, Ended, run, summary, together
@@ -127,6 +128,32 @@ def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> 
         bench.main(["speed"])
     assert ended.value.code == 2
     assert "expected release or scale or migrate, got speed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "status"), [([], 0), (["release"], 0), (["release", "scale"], 1), (["scale"], 1)], ids=str
+)
+def test_the_exit_status_is_1_when_a_named_benchmark_cannot_run(
+    names: list[str], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without names, the benchmarks that can run are enough."""
+
+    def refuse(_: object) -> dict[str, object]:
+        raise Unavailable("no control plane")
+
+    monkeypatch.setattr(bench, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(bench, "BENCHES", {"release": lambda _: {}, "scale": refuse})
+    assert bench.main(names) == status
+
+
+def test_the_exit_status_is_1_when_no_benchmark_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that measured nothing has failed."""
+
+    def refuse(_: object) -> dict[str, object]:
+        raise Unavailable("no control plane")
+
+    monkeypatch.setattr(bench, "BENCHES", {"release": refuse})
+    assert bench.main([]) == 1
 
 
 def test_absent_peers_are_named(tmp_path: Path) -> None:
