@@ -147,7 +147,7 @@ def _rename_violation(text: str, context: StatementContext, locks: tuple[str, ..
         RENAME_WITHOUT_CONTRACT,
         f"{text}, and pods of older images use the old name",
         (
-            "-- add a column (or a view) with the new name beside the old one, and drop the old one later:",
+            "-- add a column (or a view) with the new name beside the old one. To drop the old one,",
             *_contract_way(context),
         ),
         locks,

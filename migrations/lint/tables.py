@@ -42,14 +42,14 @@ LOCK_TABLE = Rule(
 TRIGGER = Rule(
     "trigger",
     Level.WARNING,
-    "CREATE TRIGGER blocks writes until the transaction ends, and every later write runs the trigger.",
+    "CREATE TRIGGER blocks writes until the transaction ends, and later writes run the trigger.",
     LOCKING,
     Lock.SHARE_ROW_EXCLUSIVE,
 )
 DISABLE_TRIGGER = Rule(
     "disable-trigger",
     Level.WARNING,
-    "DISABLE TRIGGER turns triggers off in every session, with ALL the foreign keys too, and blocks writes meanwhile.",
+    "DISABLE TRIGGER turns triggers off in every session (ALL: foreign keys too), and blocks writes meanwhile.",
     f"{ALTER_TABLE}#SQL-ALTERTABLE-DESC-DISABLE-ENABLE-TRIGGER",
     Lock.SHARE_ROW_EXCLUSIVE,
 )
