@@ -33,8 +33,8 @@ PROJECTS: dict[str, tuple[dict[str, str], str]] = {
     ),
     "alembic": (
         {
-            "alembic/versions/1975ea83b712_users.py": HEAD.format("1975ea83b712", None),
-            "alembic/versions/ae1027a6acf5_orders.py": HEAD.format("ae1027a6acf5", "1975ea83b712"),
+            "migrations/versions/1975ea83b712_users.py": HEAD.format("1975ea83b712", None),
+            "migrations/versions/ae1027a6acf5_orders.py": HEAD.format("ae1027a6acf5", "1975ea83b712"),
         },
         "ae1027a6acf5\n1975ea83b712\n",
     ),
