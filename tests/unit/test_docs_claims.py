@@ -83,6 +83,14 @@ def test_links_and_their_anchors_lead_somewhere(page: Path) -> None:
             assert link["anchor"] in anchors(target), link[0]
 
 
+def test_the_index_has_every_page() -> None:
+    """A newcomer finds each page from docs/README.md, whose table is no longer than about ten lines."""
+    text = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    linked = {(ROOT / "docs" / link["target"]).resolve() for link in _LINK.finditer(text)}
+    assert [name(page) for page in PAGES if page not in linked | {ROOT / "docs/README.md", ROOT / "README.md"}] == []
+    assert len(text.splitlines()) <= 15
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub makes of a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
