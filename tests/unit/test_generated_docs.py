@@ -36,7 +36,7 @@ def test_the_reference_has_every_field_of_the_crd() -> None:
             assert f"`{field['default']}`" in rows[path] if "default" in field else True, path
 
 
-def test_what_the_pages_of_a_generator_are_is_text(tmp_path: Path) -> None:
+def test_a_page_without_markers_stays_as_it_is(tmp_path: Path) -> None:
     """A page without markers is returned as it is."""
     page = tmp_path / "page.md"
     page.write_text("# Page\n\ntext\n")
