@@ -74,6 +74,10 @@ image: $(VENV)/installed ## build the image, with docker, podman or buildah, and
 		fi; \
 	done; echo "make image needs docker, podman or buildah, and none of them answers here" >&2; exit 2
 
+.PHONY: docs
+docs: $(VENV)/installed ## renew the generated sections of docs/
+	@$(BIN)/python -m docs.generate
+
 .PHONY: lock
 lock: ## renew the hash-locked requirements (needs uv)
 	@$(UV_COMPILE) pyproject.toml --output-file requirements/runtime.txt --upgrade

@@ -24,12 +24,28 @@ CANNOT_RUN_IN_TRANSACTION = Rule(
     None,
     ("ban-concurrent-index-creation-in-transaction", "add_index"),
     down=True,
+    details=(
+        "A migration runs in a transaction unless its up line says `transaction:false`. The rule applies "
+        "to down sections too."
+    ),
+    safe=(
+        "-- migrate:up transaction:false",
+        "CREATE INDEX CONCURRENTLY users_email_idx ON users (email);",
+    ),
 )
 CONCURRENTLY_NOT_ALONE = Rule(
     "concurrently-not-alone",
     Level.WARNING,
     "A CONCURRENTLY that fails beside other statements leaves a file half applied, since each commits by itself.",
     "https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY",
+    details=(
+        "Statements that may run twice are allowed beside it: IF [NOT] EXISTS, SET, VACUUM, ANALYZE, REINDEX, SELECT."
+    ),
+    safe=(
+        "-- migrate:up transaction:false",
+        "DROP INDEX CONCURRENTLY IF EXISTS users_email_idx;  -- what a failed try has left",
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS users_email_idx ON users (email);",
+    ),
 )
 TRANSACTION_CONTROL = Rule(
     "transaction-control",
@@ -39,18 +55,34 @@ TRANSACTION_CONTROL = Rule(
     None,
     ("transaction-nesting", "ban-uncommitted-transaction"),
     down=True,
+    details=(
+        "SAVEPOINT passes. With `transaction:false`, BEGIN … COMMIT passes and a BEGIN without COMMIT "
+        "does not. The rule applies to down sections too."
+    ),
+    safe=("-- without it: the file runs in a transaction already",),
 )
 SET_SCOPE = Rule(
     "set-scope",
     Level.WARNING,
     "A SET outlives its migration and changes the ones after it; a SET LOCAL outside a transaction does nothing.",
     "https://www.postgresql.org/docs/current/sql-set.html",
+    details=(
+        "`ledgergate migrate up` takes settings back after such a migration; another tool that runs the same "
+        "file in one session does not. `set_config(…, false)`, which pg_dump writes, counts too. A RESET in the "
+        "same file clears the finding."
+    ),
+    safe=("SET LOCAL search_path = app;",),
 )
 ENUM_VALUE_USED = Rule(
     "enum-value-used",
     Level.ERROR,
     "A value that ALTER TYPE adds to an enum cannot be used in the same transaction: the migration fails.",
     "https://www.postgresql.org/docs/current/sql-altertype.html",
+    details="A value of a type that the same file creates may be used at once.",
+    safe=(
+        "-- in a later migration:",
+        "ALTER TABLE users ALTER COLUMN mood SET DEFAULT 'glad';",
+    ),
 )
 RULES = (CANNOT_RUN_IN_TRANSACTION, CONCURRENTLY_NOT_ALONE, TRANSACTION_CONTROL, SET_SCOPE, ENUM_VALUE_USED)
 
