@@ -22,6 +22,7 @@ IF_NOT_EXISTS = Rule(
     Level.ADVICE,
     "IF NOT EXISTS accepts any object of that name, and so hides that a database has drifted.",
     "https://www.postgresql.org/docs/current/sql-createtable.html",
+    safe=("CREATE TABLE users (id bigint PRIMARY KEY);",),
 )
 TIMESTAMP_WITHOUT_TIME_ZONE = Rule(
     "timestamp-without-time-zone",
@@ -30,6 +31,8 @@ TIMESTAMP_WITHOUT_TIME_ZONE = Rule(
     "https://www.postgresql.org/docs/current/datatype-datetime.html",
     None,
     ("prefer-timestamp-tz",),
+    details="It is right only while every writer and reader agrees on one time zone.",
+    safe=("at timestamptz",),
 )
 CHAR_TYPE = Rule(
     "char-type",
@@ -38,6 +41,7 @@ CHAR_TYPE = Rule(
     "https://www.postgresql.org/docs/current/datatype-character.html",
     None,
     ("ban-char-field",),
+    safe=("code text CHECK (length(code) = 3)",),
 )
 INTEGER_PRIMARY_KEY = Rule(
     "integer-primary-key",
@@ -46,6 +50,8 @@ INTEGER_PRIMARY_KEY = Rule(
     "https://www.postgresql.org/docs/current/datatype-numeric.html#DATATYPE-INT",
     None,
     ("prefer-big-int", "prefer-bigint-over-int"),
+    details="A serial key is an integer too.",
+    safe=("id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",),
 )
 JSON_COLUMN = Rule(
     "json-column",
@@ -54,12 +60,18 @@ JSON_COLUMN = Rule(
     "https://www.postgresql.org/docs/current/datatype-json.html",
     None,
     ("add_column_json",),
+    safe=("data jsonb",),
 )
 DO_BLOCK = Rule(
     "do-block",
     Level.ADVICE,
     "Lint cannot read SQL that a DO block builds at run time, nor a block in another language than PL/pgSQL.",
     "https://www.postgresql.org/docs/current/sql-do.html",
+    details=(
+        "The statements of a PL/pgSQL block are read like any other, including those under a condition "
+        "and those in `EXECUTE 'a constant string'`."
+    ),
+    safe=("-- write plain statements, or EXECUTE with a constant string, where that is enough",),
 )
 RULES = (IF_NOT_EXISTS, TIMESTAMP_WITHOUT_TIME_ZONE, CHAR_TYPE, INTEGER_PRIMARY_KEY, JSON_COLUMN, DO_BLOCK)
 

@@ -25,6 +25,19 @@ TYPE_CHANGE = Rule(
     f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
     Lock.ACCESS_EXCLUSIVE,
     ("changing-column-type", "change_column"),
+    details=(
+        "These changes need no scan and pass, where an earlier file shows the old type: a longer "
+        "`varchar`, `varchar` to `text` and back without a limit, a higher precision of `numeric` with "
+        "the same scale, of `timestamp`, `timestamptz`, `time` or `varbit`, `cidr` to `inet`, and "
+        "`timestamp` to `timestamptz` after `SET LOCAL timezone = 'UTC'`. Where no file shows the old "
+        "type, lint cannot know: allow it with a reason."
+    ),
+    safe=(
+        "ALTER TABLE users ADD COLUMN id_new bigint;",
+        "-- write both from the application (or a trigger), and fill it in batches:",
+        "UPDATE users SET id_new = id WHERE id_new IS NULL AND ...;",
+        "-- read id_new, then drop id in a contract migration",
+    ),
 )
 VOLATILE_DEFAULT = Rule(
     "volatile-default",
@@ -33,6 +46,17 @@ VOLATILE_DEFAULT = Rule(
     f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
     Lock.ACCESS_EXCLUSIVE,
     ("adding-field-with-default", "add_column_default_callable"),
+    details=(
+        "A constant, or a function that is STABLE or IMMUTABLE such as now(), is stored once for all "
+        "existing rows since PostgreSQL 11. random(), gen_random_uuid() and clock_timestamp() are "
+        "volatile; so is your own function, unless a file declares it STABLE or IMMUTABLE."
+    ),
+    safe=(
+        "ALTER TABLE users ADD COLUMN token uuid;",
+        "ALTER TABLE users ALTER COLUMN token SET DEFAULT gen_random_uuid();  -- for new rows",
+        "-- then in batches, each in a transaction of its own:",
+        "UPDATE users SET token = gen_random_uuid() WHERE token IS NULL AND ...;",
+    ),
 )
 GENERATED_STORED = Rule(
     "generated-stored",
@@ -41,6 +65,11 @@ GENERATED_STORED = Rule(
     f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
     Lock.ACCESS_EXCLUSIVE,
     ("adding-field-with-default", "add_column_generated_stored"),
+    details="From PostgreSQL 18 on, a VIRTUAL column is computed when it is read, and passes.",
+    safe=(
+        "ALTER TABLE users ADD COLUMN total numeric;",
+        "-- fill it by a trigger for new rows, and for old ones in batches",
+    ),
 )
 SERIAL_COLUMN = Rule(
     "serial-column",
@@ -49,6 +78,15 @@ SERIAL_COLUMN = Rule(
     f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
     Lock.ACCESS_EXCLUSIVE,
     ("adding-serial-primary-key-field", "add_column_auto_incrementing"),
+    details="The default of such a column is nextval(), which is volatile.",
+    safe=(
+        "CREATE SEQUENCE users_number_seq;",
+        "ALTER TABLE users ADD COLUMN number bigint;",
+        "ALTER TABLE users ALTER COLUMN number SET DEFAULT nextval('users_number_seq');  -- for new rows",
+        "ALTER SEQUENCE users_number_seq OWNED BY users.number;",
+        "-- then in batches, each in a transaction of its own:",
+        "UPDATE users SET number = nextval('users_number_seq') WHERE number IS NULL AND ...;",
+    ),
 )
 NOT_NULL_WITHOUT_DEFAULT = Rule(
     "not-null-without-default",
@@ -57,6 +95,11 @@ NOT_NULL_WITHOUT_DEFAULT = Rule(
     f"{ALTER_TABLE}#SQL-ALTERTABLE-DESC-ADD-COLUMN",
     None,
     ("adding-required-field",),
+    details=(
+        "It works on a developer's empty table and fails in production. Where it works, images that do "
+        "not know the column can no longer insert."
+    ),
+    safe=("ALTER TABLE users ADD COLUMN age integer NOT NULL DEFAULT 0;  -- a constant takes no time",),
 )
 RULES = (TYPE_CHANGE, VOLATILE_DEFAULT, GENERATED_STORED, SERIAL_COLUMN, NOT_NULL_WITHOUT_DEFAULT)
 

@@ -24,6 +24,16 @@ CHECK_NOT_VALID = Rule(
     f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
     Lock.ACCESS_EXCLUSIVE,
     ("constraint-missing-not-valid", "add_check_constraint"),
+    details=(
+        "NOT VALID applies to new rows at once and checks no existing row. VALIDATE checks the existing "
+        "rows later under SHARE UPDATE EXCLUSIVE, which lets reads and writes pass. A CHECK on a column "
+        "that is being added counts too: PostgreSQL checks every row for it."
+    ),
+    safe=(
+        "ALTER TABLE users ADD CONSTRAINT users_age_check CHECK (age > 0) NOT VALID;",
+        "-- in a later migration:",
+        "ALTER TABLE users VALIDATE CONSTRAINT users_age_check;",
+    ),
 )
 FOREIGN_KEY_NOT_VALID = Rule(
     "foreign-key-not-valid",
@@ -32,6 +42,15 @@ FOREIGN_KEY_NOT_VALID = Rule(
     f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
     Lock.SHARE_ROW_EXCLUSIVE,
     ("adding-foreign-key-constraint", "add_foreign_key"),
+    details=(
+        "Both tables take the lock. A new column with REFERENCES and without a default passes: it has "
+        "nothing to check. On a partitioned table NOT VALID works from PostgreSQL 18 on."
+    ),
+    safe=(
+        "ALTER TABLE orders ADD CONSTRAINT orders_user_id_fkey FOREIGN KEY (user_id) REFERENCES users NOT VALID;",
+        "-- in a later migration:",
+        "ALTER TABLE orders VALIDATE CONSTRAINT orders_user_id_fkey;",
+    ),
 )
 NOT_NULL_SCAN = Rule(
     "not-null-scan",
@@ -40,6 +59,19 @@ NOT_NULL_SCAN = Rule(
     f"{ALTER_TABLE}#SQL-ALTERTABLE-DESC-SET-DROP-NOT-NULL",
     Lock.ACCESS_EXCLUSIVE,
     ("adding-not-nullable-field", "change_column_null"),
+    details=(
+        "From PostgreSQL 12 on, SET NOT NULL skips the scan when a valid CHECK already proves that there "
+        "is no NULL. Lint knows the CHECKs of earlier files. SET NOT NULL and DROP CONSTRAINT must be "
+        "two statements: in one, PostgreSQL drops first."
+    ),
+    safe=(
+        "ALTER TABLE users ADD CONSTRAINT users_name_is_not_null CHECK (name IS NOT NULL) NOT VALID;",
+        "-- in a later migration:",
+        "ALTER TABLE users VALIDATE CONSTRAINT users_name_is_not_null;",
+        "-- and after that one:",
+        "ALTER TABLE users ALTER COLUMN name SET NOT NULL;",
+        "ALTER TABLE users DROP CONSTRAINT users_name_is_not_null;",
+    ),
 )
 VALIDATE_IN_SAME_TRANSACTION = Rule(
     "validate-in-same-transaction",
@@ -48,6 +80,14 @@ VALIDATE_IN_SAME_TRANSACTION = Rule(
     f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
     Lock.SHARE_ROW_EXCLUSIVE,
     ("constraint-missing-not-valid", "validate_constraint"),
+    details=(
+        "A transaction keeps its locks until it ends. The lock below is that of a foreign key; a CHECK "
+        "keeps ACCESS EXCLUSIVE."
+    ),
+    safe=(
+        "-- in a later migration, so in a transaction of its own:",
+        "ALTER TABLE users VALIDATE CONSTRAINT users_age_check;",
+    ),
 )
 UNIQUE_WITHOUT_INDEX = Rule(
     "unique-without-index",
@@ -56,6 +96,16 @@ UNIQUE_WITHOUT_INDEX = Rule(
     f"{ALTER_TABLE}#SQL-ALTERTABLE-DESC-ADD-TABLE-CONSTRAINT-USING-INDEX",
     Lock.ACCESS_EXCLUSIVE,
     ("disallowed-unique-constraint", "adding-serial-primary-key-field", "add_unique_constraint"),
+    details=(
+        "Build the index first, without blocking; the constraint then takes it over without a scan. For "
+        "a PRIMARY KEY the columns must be NOT NULL before."
+    ),
+    safe=(
+        "-- migrate:up transaction:false",
+        "CREATE UNIQUE INDEX CONCURRENTLY users_email_key ON users (email);",
+        "-- in a later migration:",
+        "ALTER TABLE users ADD CONSTRAINT users_email_key UNIQUE USING INDEX users_email_key;",
+    ),
 )
 EXCLUSION_CONSTRAINT = Rule(
     "exclusion-constraint",
@@ -64,6 +114,8 @@ EXCLUSION_CONSTRAINT = Rule(
     f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
     Lock.ACCESS_EXCLUSIVE,
     ("add_exclusion_constraint",),
+    details="EXCLUDE has neither USING INDEX nor NOT VALID.",
+    safe=("-- there is no online way: add it while the table is small, or in a maintenance window",),
 )
 DOMAIN_CONSTRAINT = Rule(
     "domain-constraint",
@@ -72,6 +124,15 @@ DOMAIN_CONSTRAINT = Rule(
     "https://www.postgresql.org/docs/current/sql-alterdomain.html",
     Lock.SHARE,
     ("ban-alter-domain-with-add-constraint",),
+    details=(
+        "Every table with a column of the domain is locked and scanned. NOT VALID makes the addition "
+        "short; VALIDATE still takes SHARE."
+    ),
+    safe=(
+        "ALTER DOMAIN positive ADD CONSTRAINT positive_check CHECK (VALUE > 0) NOT VALID;",
+        "-- in a later migration, at a quiet time:",
+        "ALTER DOMAIN positive VALIDATE CONSTRAINT positive_check;",
+    ),
 )
 RULES = (
     CHECK_NOT_VALID,

@@ -22,6 +22,16 @@ DROP_WITHOUT_CONTRACT = Rule(
     ALTER_TABLE,
     Lock.ACCESS_EXCLUSIVE,
     ("ban-drop-table", "ban-drop-column", "ban-drop-database", "remove_column", "drop_table"),
+    details=(
+        "The drop takes no time, but pods of the previous image still run, and a rollback starts more of "
+        "them. A migration marked `contract compatible-from:REV` may drop: ledgergate keeps out images "
+        "that expect a revision older than REV. A view that the same file creates again passes."
+    ),
+    safe=(
+        "-- first deploy images that do not use it; then:",
+        "-- migrate:up contract compatible-from:20250126120000_stop_using_age",
+        "ALTER TABLE users DROP COLUMN age;",
+    ),
 )
 RENAME_WITHOUT_CONTRACT = Rule(
     "rename-without-contract",
@@ -30,6 +40,11 @@ RENAME_WITHOUT_CONTRACT = Rule(
     ALTER_TABLE,
     Lock.ACCESS_EXCLUSIVE,
     ("renaming-table", "renaming-column", "rename_table", "rename_column", "rename_schema"),
+    details="As with a drop, older images know the old name only. SET SCHEMA counts as a rename.",
+    safe=(
+        "-- add a column (or a view of the new name) beside the old, use it,",
+        "-- and drop the old one in a contract migration",
+    ),
 )
 RULES = (DROP_WITHOUT_CONTRACT, RENAME_WITHOUT_CONTRACT)
 

@@ -30,6 +30,15 @@ INDEX_NOT_CONCURRENT = Rule(
     "https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY",
     Lock.SHARE,
     ("require-concurrent-index-creation", "add_index"),
+    details=(
+        "While the index is built, which takes minutes on a large table, every INSERT, UPDATE and DELETE "
+        "waits, and so does every request behind them. CONCURRENTLY lets them pass; it takes longer, and "
+        "cannot run inside a transaction. An index `ON ONLY` a partitioned table is empty and passes."
+    ),
+    safe=(
+        "-- migrate:up transaction:false",
+        "CREATE INDEX CONCURRENTLY users_email_idx ON users (email);",
+    ),
 )
 DROP_INDEX_NOT_CONCURRENT = Rule(
     "drop-index-not-concurrent",
@@ -38,6 +47,14 @@ DROP_INDEX_NOT_CONCURRENT = Rule(
     "https://www.postgresql.org/docs/current/sql-dropindex.html",
     Lock.ACCESS_EXCLUSIVE,
     ("require-concurrent-index-deletion", "remove_index"),
+    details=(
+        "The drop itself takes no time, but it waits behind every query that runs on the table, and "
+        "every later query waits behind it."
+    ),
+    safe=(
+        "-- migrate:up transaction:false",
+        "DROP INDEX CONCURRENTLY IF EXISTS users_email_idx;",
+    ),
 )
 REINDEX_NOT_CONCURRENT = Rule(
     "reindex-not-concurrent",
@@ -46,6 +63,14 @@ REINDEX_NOT_CONCURRENT = Rule(
     "https://www.postgresql.org/docs/current/sql-reindex.html#SQL-REINDEX-CONCURRENTLY",
     Lock.SHARE,
     ("require-concurrent-reindex",),
+    details=(
+        "The table takes the lock below, the index itself ACCESS EXCLUSIVE. Planning a query opens every "
+        "index of the table, so reads wait too."
+    ),
+    safe=(
+        "-- migrate:up transaction:false",
+        "REINDEX INDEX CONCURRENTLY users_email_idx;",
+    ),
 )
 REFRESH_NOT_CONCURRENT = Rule(
     "refresh-not-concurrent",
@@ -53,6 +78,11 @@ REFRESH_NOT_CONCURRENT = Rule(
     "REFRESH MATERIALIZED VIEW without CONCURRENTLY blocks every read of the view until its query is done.",
     LOCKING,
     Lock.ACCESS_EXCLUSIVE,
+    details=(
+        "With CONCURRENTLY, reads see the old rows until the new ones are there. It needs a UNIQUE index "
+        "on plain columns of the view."
+    ),
+    safe=("REFRESH MATERIALIZED VIEW CONCURRENTLY totals;",),
 )
 RULES = (INDEX_NOT_CONCURRENT, DROP_INDEX_NOT_CONCURRENT, REINDEX_NOT_CONCURRENT, REFRESH_NOT_CONCURRENT)
 

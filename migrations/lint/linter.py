@@ -32,6 +32,11 @@ FILE = Rule(
     "The file is not a migration that can be run; the message says why, and no other rule is checked.",
     "docs/lint.md",
     down=True,
+    details=(
+        "Examples: a name that is no revision, two files with one revision, an up section without a "
+        "statement. The same problems stop `ledgergate migrate up`, with the same exit code."
+    ),
+    safe=("-- as the message says",),
 )
 SYNTAX = Rule(
     "syntax",
@@ -39,12 +44,25 @@ SYNTAX = Rule(
     "PostgreSQL cannot parse the SQL; the message is PostgreSQL's own.",
     "https://www.postgresql.org/docs/current/sql-syntax.html",
     down=True,
+    details=(
+        "The grammar is PostgreSQL 18's; psql's commands (`\\d`, `\\copy`) are not SQL. Line and column "
+        "are where PostgreSQL stopped."
+    ),
+    safe=("-- as the message says",),
 )
 MISSING_DOWN = Rule(
     "missing-down",
     Level.WARNING,
     "Without a down section the migration cannot be undone by `ledgergate migrate down`.",
     "docs/lint.md",
+    details=(
+        "Comments do not count as a down section. A migration that cannot be undone declares it: `-- "
+        "lint:allow missing-down because …`."
+    ),
+    safe=(
+        "-- migrate:down",
+        "DROP TABLE users;",
+    ),
 )
 _FAMILIES = (indexes, constraints, columns, drops, tables, writes, transactions, advice)
 RULES: tuple[Rule, ...] = (

@@ -53,6 +53,8 @@ class Rule:
         lock: The lock that the statement takes, where that is the hazard.
         others: Names of the same rule in squawk and strong_migrations.
         down: Whether it holds in a down section too: it does where the statement would fail.
+        details: What docs/lint.md adds to the summary: when it does not apply, and why.
+        safe: The safe way, for docs/lint.md, as lines of SQL.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Rule:
     lock: Lock | None = None
     others: tuple[str, ...] = ()
     down: bool = False
+    details: str = ""
+    safe: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ TABLE_REWRITE = Rule(
     LOCKING,
     Lock.ACCESS_EXCLUSIVE,
     ("prefer-repack",),
+    details="The whole table and its indexes are rewritten.",
+    safe=("-- SQL has no online way: use pg_repack or pg_squeeze, or a maintenance window",),
 )
 TRUNCATE = Rule(
     "truncate",
@@ -31,6 +33,14 @@ TRUNCATE = Rule(
     "https://www.postgresql.org/docs/current/sql-truncate.html",
     Lock.ACCESS_EXCLUSIVE,
     ("ban-truncate-cascade",),
+    details=(
+        "The statement is fast, but it waits behind every query, and every later query waits behind it. "
+        "The rows cannot be restored."
+    ),
+    safe=(
+        "-- if the rows must go: in batches, each in a transaction of its own",
+        "DELETE FROM cache WHERE id BETWEEN 1 AND 10000;",
+    ),
 )
 LOCK_TABLE = Rule(
     "lock-table",
@@ -38,6 +48,8 @@ LOCK_TABLE = Rule(
     "LOCK TABLE blocks other sessions until the transaction ends.",
     "https://www.postgresql.org/docs/current/sql-lock.html",
     Lock.ACCESS_EXCLUSIVE,
+    details="The lock is the mode that the statement names; modes that let reads and writes pass are not reported.",
+    safe=("-- leave it out: each statement takes the lock that it needs; keep transactions short",),
 )
 TRIGGER = Rule(
     "trigger",
@@ -45,6 +57,8 @@ TRIGGER = Rule(
     "CREATE TRIGGER blocks writes until the transaction ends, and later writes run the trigger.",
     LOCKING,
     Lock.SHARE_ROW_EXCLUSIVE,
+    details="The lock is short when the file contains nothing else.",
+    safe=("-- in a migration of its own; there is no other way",),
 )
 DISABLE_TRIGGER = Rule(
     "disable-trigger",
@@ -52,6 +66,8 @@ DISABLE_TRIGGER = Rule(
     "DISABLE TRIGGER turns triggers off in every session (ALL: foreign keys too), and blocks writes meanwhile.",
     f"{ALTER_TABLE}#SQL-ALTERTABLE-DESC-DISABLE-ENABLE-TRIGGER",
     Lock.SHARE_ROW_EXCLUSIVE,
+    details="Rows that are written while foreign keys are off are never checked.",
+    safe=("SET LOCAL session_replication_role = replica;  -- this transaction only; needs the privilege for it",),
 )
 PARTITION = Rule(
     "partition",
@@ -60,6 +76,17 @@ PARTITION = Rule(
     f"{ALTER_TABLE}#SQL-ALTERTABLE-ATTACH-PARTITION",
     Lock.ACCESS_EXCLUSIVE,
     ("require-concurrent-partition-detach",),
+    details=(
+        "ATTACH PARTITION takes SHARE UPDATE EXCLUSIVE, which lets reads and writes pass; with a CHECK "
+        "on the new partition that implies its bounds, it needs no scan. DETACH … CONCURRENTLY exists "
+        "from PostgreSQL 14 on."
+    ),
+    safe=(
+        "CREATE TABLE logs_2025 (LIKE logs INCLUDING DEFAULTS INCLUDING CONSTRAINTS);",
+        "ALTER TABLE logs ATTACH PARTITION logs_2025 FOR VALUES FROM (2025) TO (2026);",
+        "-- or, with -- migrate:up transaction:false",
+        "ALTER TABLE logs DETACH PARTITION logs_2024 CONCURRENTLY;",
+    ),
 )
 RULES = (TABLE_REWRITE, TRUNCATE, LOCK_TABLE, TRIGGER, DISABLE_TRIGGER, PARTITION)
 

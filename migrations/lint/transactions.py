@@ -25,12 +25,28 @@ CANNOT_RUN_IN_TRANSACTION = Rule(
     None,
     ("ban-concurrent-index-creation-in-transaction", "add_index"),
     down=True,
+    details=(
+        "A migration runs in a transaction unless its up line says `transaction:false`. The rule applies "
+        "to down sections too."
+    ),
+    safe=(
+        "-- migrate:up transaction:false",
+        "CREATE INDEX CONCURRENTLY users_email_idx ON users (email);",
+    ),
 )
 CONCURRENTLY_NOT_ALONE = Rule(
     "concurrently-not-alone",
     Level.WARNING,
     "A CONCURRENTLY that fails beside other statements leaves a file half applied: each statement commits by itself.",
     "https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY",
+    details=(
+        "Statements that may run twice are allowed beside it: IF [NOT] EXISTS, SET, VACUUM, ANALYZE, REINDEX, SELECT."
+    ),
+    safe=(
+        "-- migrate:up transaction:false",
+        "DROP INDEX CONCURRENTLY IF EXISTS users_email_idx;  -- what a failed try has left",
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS users_email_idx ON users (email);",
+    ),
 )
 TRANSACTION_CONTROL = Rule(
     "transaction-control",
@@ -40,18 +56,34 @@ TRANSACTION_CONTROL = Rule(
     None,
     ("transaction-nesting", "ban-uncommitted-transaction"),
     down=True,
+    details=(
+        "SAVEPOINT passes. With `transaction:false`, BEGIN … COMMIT passes and a BEGIN without COMMIT "
+        "does not. The rule applies to down sections too."
+    ),
+    safe=("-- leave it out: the file runs in a transaction already",),
 )
 SET_SCOPE = Rule(
     "set-scope",
     Level.WARNING,
-    "A SET stays in force in the migrations after it; a SET LOCAL outside a transaction does nothing.",
+    "A SET stays in force until the session ends; a SET LOCAL outside a transaction does nothing.",
     "https://www.postgresql.org/docs/current/sql-set.html",
+    details=(
+        "`ledgergate migrate up` resets the session after such a migration; another tool that runs later migrations "
+        "in the same session does not. `set_config(…, false)`, which pg_dump writes, counts too. A RESET in the "
+        "same file clears the finding."
+    ),
+    safe=("SET LOCAL search_path = app;",),
 )
 ENUM_VALUE_USED = Rule(
     "enum-value-used",
     Level.ERROR,
     "A value that ALTER TYPE adds to an enum cannot be used in the same transaction: the migration fails.",
     "https://www.postgresql.org/docs/current/sql-altertype.html",
+    details="A value of a type that the same file creates may be used at once.",
+    safe=(
+        "-- in a later migration:",
+        "ALTER TABLE users ALTER COLUMN mood SET DEFAULT 'glad';",
+    ),
 )
 RULES = (CANNOT_RUN_IN_TRANSACTION, CONCURRENTLY_NOT_ALONE, TRANSACTION_CONTROL, SET_SCOPE, ENUM_VALUE_USED)
 
@@ -155,7 +187,9 @@ def _check_set(statement: ParsedStatement, context: StatementContext) -> Iterato
             else f"SET LOCAL {name} = ..."
         )
         safe = f"{set_local};" if in_transaction else f"RESET {name};  -- at the end of the file"
-        yield Violation(SET_SCOPE, f"{name} stays set in the migrations that run after this one", (safe,))
+        yield Violation(
+            SET_SCOPE, f"{name} stays set after this migration, until it is reset or the session ends", (safe,)
+        )
     elif local and context.transaction is None:
         safe = f"SET {name} = ...;  -- and RESET {name}; at the end of the file"
         yield Violation(SET_SCOPE, f"SET LOCAL {name} outside a transaction does nothing", (safe,))

@@ -22,6 +22,11 @@ MIXED_DDL_DML = Rule(
     LOCKING,
     None,
     ("backfilling data",),
+    details="ALTER TABLE needs its lock for an instant, but the transaction keeps it until the last row is written.",
+    safe=(
+        "-- in a migration of its own, after this one, in batches:",
+        "UPDATE users SET age = 0 WHERE id BETWEEN 1 AND 10000;",
+    ),
 )
 BULK_WRITE = Rule(
     "bulk-write",
@@ -30,6 +35,11 @@ BULK_WRITE = Rule(
     "https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-ROWS",
     None,
     ("backfilling data",),
+    details="Reads pass, but writers of the same rows wait, and VACUUM has to clean up afterwards.",
+    safe=(
+        "-- in batches, each in a transaction of its own:",
+        "UPDATE users SET age = 0 WHERE id BETWEEN 1 AND 10000;",
+    ),
 )
 RULES = (MIXED_DDL_DML, BULK_WRITE)
 

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from testbed.tools import debian
+from testbed.tools.install import InstallError
+
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "manifests/chart/files/prometheus/alerts.yaml"
 FIRING = Path(__file__).with_name("alerts") / "firing.yaml"
@@ -18,12 +21,19 @@ METRICS = ROOT / "docs/metrics.md"
 
 
 def promtool(*arguments: str | Path, cwd: Path) -> str:
-    """Run promtool; skipped without it, under CI too: it is no Python package, and installing it may need root."""
-    if shutil.which("promtool") is None:
-        pytest.skip("the alerts are not judged: there is no promtool on this machine (apt-get install prometheus)")
-    command = ["promtool", *arguments]
+    """Run promtool; skipped where neither the machine nor its packages have it."""
+    try:
+        program, environment = debian.program("promtool")
+    except InstallError as reason:
+        pytest.skip(str(reason))
     done = subprocess.run(
-        command, cwd=cwd, env=dict(os.environ), check=False, capture_output=True, text=True, timeout=60
+        [program, *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

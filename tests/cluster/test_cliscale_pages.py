@@ -17,7 +17,14 @@ from testbed.controlplane import ControlPlane
 from tests.pages import DOCS, blocks, links, walk
 
 PAGES = [
+    "README.md",
     "quick-start.md",
+    "install.md",
+    "reference.md",
+    "foreign-tools.md",
+    "migrate.md",
+    "guard.md",
+    "workloads.md",
     "concepts.md",
     "operations.md",
     "expand-contract.md",
@@ -33,8 +40,8 @@ PROJECTS: dict[str, tuple[dict[str, str], str]] = {
     ),
     "alembic": (
         {
-            "alembic/versions/1975ea83b712_users.py": HEAD.format("1975ea83b712", None),
-            "alembic/versions/ae1027a6acf5_orders.py": HEAD.format("ae1027a6acf5", "1975ea83b712"),
+            "migrations/versions/1975ea83b712_users.py": HEAD.format("1975ea83b712", None),
+            "migrations/versions/ae1027a6acf5_orders.py": HEAD.format("ae1027a6acf5", "1975ea83b712"),
         },
         "ae1027a6acf5\n1975ea83b712\n",
     ),
@@ -97,7 +104,8 @@ def test_manifests_are_accepted(page: str, plane: ControlPlane, installation: In
     found = [part for text in blocks(page, "yaml") for part in yaml.safe_load_all(text)]
     objects = [part for part in found if "kind" in part]
     for part in objects:
-        part["metadata"]["namespace"] = namespace
+        part["metadata"] = {"name": "x", **part["metadata"], "namespace": namespace}
+        part["metadata"].pop("generateName", None)  # `kubectl apply` refuses it
         said = plane.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(part))
         assert "serverside-applied" in said
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from testbed.cluster.application import SECOND, THIRD, Application, migrate, wri
 from testbed.cluster.installation import Installation
 from testbed.controlplane import ControlPlane
 from testbed.controlplane.processes import free_ports
+from testbed.tools import debian
+from testbed.tools.install import InstallError
 from testbed.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -58,8 +59,10 @@ class Prometheus:
 @pytest.fixture
 def prometheus(installation: Installation, plane: ControlPlane, tmp_path: Path) -> Iterator[Prometheus]:
     """Prometheus with our rules, scraping our parts and the API server; it needs Debian's package, as the alerts do."""
-    if shutil.which("prometheus") is None:
-        pytest.skip("the dashboard is not judged: there is no Prometheus on this machine (apt-get install prometheus)")
+    try:
+        program, environment = debian.program("prometheus")
+    except InstallError as reason:
+        pytest.skip(str(reason))
     (port,) = free_ports(1)
     ours = [f"127.0.0.1:{each}" for each in (installation._webhook_metrics, installation._controller_metrics)]
     token = tmp_path / "token"
@@ -85,9 +88,9 @@ def prometheus(installation: Installation, plane: ControlPlane, tmp_path: Path) 
     }
     (tmp_path / "prometheus.yaml").write_text(json.dumps(configuration))
     flags = (f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path / 'data'}", "--log.level=error")
-    command = ["prometheus", f"--config.file={tmp_path / 'prometheus.yaml'}", *flags]
+    command = [program, f"--config.file={tmp_path / 'prometheus.yaml'}", *flags]
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ), cwd=tmp_path)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment, cwd=tmp_path)
     try:
         server = Prometheus(f"http://127.0.0.1:{port}")
         until("three scraped targets", lambda: server.up(3))

@@ -34,8 +34,8 @@ LEADER = """
 import asyncio, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from webhook.cluster import Cluster
-from webhook.leadership import Leadership
+from webhook.kube.kubeconfig import connect
+from webhook.kube.leader_election import LeaderElector
 
 async def lead():
     print("leads", flush=True)
@@ -44,7 +44,7 @@ async def lead():
 async def main(kubeconfig, seconds):
     async with await connect(Path(kubeconfig), "test") as cluster:
         lease = ("ledgergate", "ledgergate-controller")
-        await Leadership(cluster, lease, "process", timedelta(seconds=float(seconds))).run(lead)
+        await LeaderElector(cluster, lease, "process", timedelta(seconds=float(seconds))).run(lead)
 
 asyncio.run(main(*sys.argv[1:]))
 """

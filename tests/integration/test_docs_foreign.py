@@ -1,4 +1,4 @@
-"""What docs/foreign-tools.md shows works, with the real tools."""
+"""What docs/foreign-tools.md and docs/how-to/ show works, with the real tools."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ def test_what_is_shown_runs(ledgergate: Ledgergate, name: str) -> None:
         PROJECTS[name](ledgergate.home)
     except install.InstallError as reason:
         pytest.skip(str(reason))
-    mark = f"# run {name}\n"
-    assert len(marked(NAME, mark)) == (4 if name == "knex" else 1)
+    mark, page = f"# run {name}\n", NAME if name == "knex" else f"how-to/{name}.md"
+    assert len(marked(page, mark)) == (4 if name == "knex" else 1)
     path = f"{ledgergate.home / 'bin'}{os.pathsep}{ledgergate.shell['PATH']}"
-    printed = walk(NAME, ledgergate.home, {**ledgergate.shell, "PATH": path}, mark)
+    printed = walk(page, ledgergate.home, {**ledgergate.shell, "PATH": path}, mark)
     assert "done: the ledger is at" in printed
 
 

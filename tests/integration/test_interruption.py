@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from pathlib import Path
@@ -39,6 +40,8 @@ SLEEPS = """select exists (
 NOTICES = since(
     14, "client_connection_check_interval, without which a killed client goes unnoticed until its statement ends"
 )
+
+UNNOTICED = pytest.mark.skipif(os.environ.get("LEDGERGATE_POSTGRES") != "13", reason="what only PostgreSQL 13 does")
 
 
 async def until(connection: Connection, condition: str, deadline: float = 30) -> float:
@@ -117,6 +120,23 @@ async def test_sigkill_frees_the_lock_within_seconds(
     done = ledgergate("up")
     assert done.returncode == 0, done.stderr
     assert await states(connection) == {"one": "applied", "two": "applied"}
+
+
+@UNNOTICED
+@pytest.mark.parametrize("sleeping", [""], indirect=True)
+async def test_sigkill_on_postgresql_13_lets_the_statement_end_and_commit(
+    sleeping: subprocess.Popen[str], ledgergate: Ledgergate, connection: Connection
+) -> None:
+    """The server does not notice the client's end: the transaction commits, and the next run has nothing to do."""
+    sleeping.kill()
+    sleeping.communicate()
+    await asyncio.sleep(5)  # within which PostgreSQL 14 and newer roll it back
+    assert await connection.fetchval(SLEEPS)
+    await go_on(connection)
+    await until(connection, f"select not ({SLEEPS})")
+    assert await states(connection) == {"one": "applied", "two": "applied"}
+    done = ledgergate("up")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @NOTICES

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from testbed.tools import debian
+from testbed.tools.install import InstallError
 from testbed.waiting import until
 from tests.integration.test_up import exists, states
 
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Ledgergate
 
     Connection = asyncpg.Connection[asyncpg.Record]
-
-PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed; Debian's package has it")
 
 
 @contextmanager
@@ -52,6 +51,7 @@ default_pool_size = {size}
 """
     (home / "pgbouncer.ini").write_text(settings)
     (home / "users").write_text(f'"{parsed.username}" "{parsed.password}"\n')
+    program, environment = _program(home)
     arguments: dict[str, object] = {}
     if os.geteuid() == 0:  # which it refuses to be
         nobody = pwd.getpwnam("nobody")
@@ -60,7 +60,7 @@ default_pool_size = {size}
         arguments = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(  # type: ignore[call-overload]
-            [str(PROGRAM), str(home / "pgbouncer.ini")], stdout=log, stderr=log, **arguments
+            [program, str(home / "pgbouncer.ini")], stdout=log, stderr=log, env=os.environ | environment, **arguments
         )
     try:
         until("pgbouncer", lambda: _answers(port) or process.poll() is not None)
@@ -69,6 +69,18 @@ default_pool_size = {size}
     finally:
         process.terminate()
         process.wait()
+
+
+def _program(home: Path) -> tuple[Path, dict[str, str]]:
+    """Copy PgBouncer to where its user can read it, and return it with the environment that it needs."""
+    try:
+        program, environment = debian.program("pgbouncer")
+    except InstallError as reason:
+        pytest.skip(str(reason))
+    if libraries := environment.get("LD_LIBRARY_PATH"):
+        shutil.copytree(libraries, home / "lib")
+        environment = {"LD_LIBRARY_PATH": str(home / "lib")}
+    return Path(shutil.copy(program, home / "pgbouncer")), environment
 
 
 def _answers(port: int) -> bool:

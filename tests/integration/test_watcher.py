@@ -327,6 +327,38 @@ async def test_what_is_wrong_has_a_name(own_postgres: Postgres, damage: str, fau
     await connection.close()
 
 
+async def test_a_changed_password_counts_once_the_session_has_ended(own_postgres: Postgres) -> None:
+    """An open session goes on reading; only its successor's login is refused."""
+    url = own_postgres.create_database()
+    connection = await asyncpg.connect(url)
+    await connection.execute(SQL["create"])
+    await connection.execute("create role app login password 'app'; grant select on ledgergate_migrations to app")
+    app = urlsplit(url)._replace(netloc=f"app:app@127.0.0.1:{own_postgres.port}").geturl()
+    async with watching(app) as watch:
+        await watch.until(lambda reading: reading.fault is None)
+        await connection.execute("alter role app password 'other'")
+        await record(connection, "a")
+        await watch.until(holds("a"))
+        await connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'")
+        await watch.until(faulty(Fault.AUTHENTICATION))
+        assert watch.watcher.snapshot.ledger is not None
+    await connection.close()
+
+
+async def test_a_database_restored_from_an_older_backup_is_what_it_is(database: str, connection: Connection) -> None:
+    """The ledger that is there now counts, not the newer one that was seen before."""
+    await connection.execute(SQL["create"])
+    await record(connection, "a")
+    await connection.execute("create table backup as table ledgergate_migrations")
+    await record(connection, "b")
+    async with watching(database, PollIntervals()) as watch:
+        await watch.until(holds("b"))
+        await connection.execute(
+            "begin; drop table ledgergate_migrations; alter table backup rename to ledgergate_migrations; commit"
+        )
+        await watch.until(lambda reading: holds("a")(reading) and not holds("b")(reading))
+
+
 async def test_a_database_that_is_not_there(database: str) -> None:
     """Its name is wrong, or it was dropped."""
     async with watching(database + "x") as watch:

@@ -1,18 +1,64 @@
-"""The page about the architecture knows every module."""
+"""The page about the architecture names every room and every module of each package."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
+PACKAGES = ("migrations", "webhook", "certs")
 
 
-@pytest.mark.parametrize("package", ["webhook", "migrations", "certs"])
-def test_every_module_has_its_line(package: str) -> None:
-    """Who looks for a module's one job finds it; a folder may have one line for all that is in it."""
-    modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
-    folders = {f"{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")}
-    table = PAGE.partition(f"\n| {package}/ |")[2].partition("\n\n")[0]
-    assert table
-    assert [name for name in sorted(modules | folders) if f"`{name}`" not in table] == []
+def documented(package: str) -> dict[str, set[str]]:
+    """Return the modules that the page names, by room."""
+    section = PAGE.partition(f"\n## {package}\n")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in section.splitlines() if "|" in line]
+    return {room.strip("`()"): set(re.findall(r"`(\w+)`", modules)) for room, _, modules in rows[2:]}
+
+
+def existing(package: str) -> dict[str, set[str]]:
+    """Return the modules that there are, by room."""
+    rooms: dict[str, set[str]] = {}
+    for path in (ROOT / package).rglob("*.py"):
+        room = "top" if path.parent.name == package else path.parent.name
+        rooms.setdefault(room, set()).add(path.stem)
+    return {room: modules - {"__init__"} for room, modules in rooms.items() if modules - {"__init__"}}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_page_names_what_there_is(package: str) -> None:
+    """A newcomer finds every module in its room, and no module that is gone."""
+    assert documented(package) == existing(package)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms_are_small(package: str) -> None:
+    """No room has more than 20 modules, and no file more than 400 lines."""
+    assert {room: len(modules) for room, modules in existing(package).items() if len(modules) > 20} == {}
+    files = [path for path in (ROOT / package).rglob("*.py") if len(path.read_text().splitlines()) > 400]
+    assert files == []
+
+
+def test_every_module_that_a_walk_names_exists() -> None:
+    """The four walks lead through modules that are there."""
+    walks = PAGE.partition("## Four walks")[2].partition("## Decisions")[0]
+    named = set(re.findall(r"`((?:migrations|webhook|certs)(?:\.\w+)+)`", walks))
+    assert len(named) > 20
+    missing = [
+        name
+        for name in sorted(named)
+        if not (path := ROOT / name.replace(".", "/")).is_dir() and not path.with_suffix(".py").is_file()
+    ]
+    assert missing == []
+
+
+def test_no_class_name_is_defined_twice_in_a_package() -> None:
+    """A class name means one thing in its package."""
+    for package in PACKAGES:
+        names = [
+            name
+            for path in (ROOT / package).rglob("*.py")
+            for name in re.findall(r"^class (\w+)", path.read_text(), re.MULTILINE)
+        ]
+        assert sorted({name for name in names if names.count(name) > 1}) == []
