@@ -1,4 +1,4 @@
-"""The tools of Ruby, Elixir and Rust that belong to a library for databases."""
+"""Migrations of database libraries: Rails (Ruby), Ecto (Elixir), sqlx (Rust)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from zlib import crc32
 from migrations.core.ledger import Record, State
 from migrations.core.versioning import Versioning
 from migrations.dialects.dialect import Dialect, LedgerTable
+from migrations.files import external
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,19 +21,21 @@ def _rails(row: Mapping[str, Any]) -> Record:
     return Record(row["version"], State.APPLIED)
 
 
-def _salted(salt: int, place: LedgerTable) -> tuple[int, ...]:
-    return (salt * crc32(place.database.encode()),)
+def _salted(salt: int, table: LedgerTable) -> tuple[int, ...]:
+    return (salt * crc32(table.database.encode()),)
 
 
 RAILS = Dialect(
     name="rails",
     table="schema_migrations",
     columns=frozenset({"version"}),
-    without=frozenset({"dirty", "inserted_at"}),
-    beside=frozenset({"ar_internal_metadata"}),
-    record=_rails,
+    absent_columns=frozenset({"dirty", "inserted_at"}),
+    companion_tables=frozenset({"ar_internal_metadata"}),
+    parse=_rails,
     versioning=Versioning.VERSION,
-    keys=lambda place: _salted(_RAILS_SALT, place),  # ActiveRecord::Migrator::MIGRATOR_SALT
+    lock_keys=lambda table: _salted(_RAILS_SALT, table),  # ActiveRecord::Migrator::MIGRATOR_SALT
+    directory=external.files_matching(rf"{external.NUMBERED}\.rb", example="20250126120000_add_users.rb"),
+    programs=("rails", "rake"),
 )
 
 
@@ -44,8 +47,10 @@ ECTO = Dialect(
     name="ecto",
     table="schema_migrations",
     columns=frozenset({"version", "inserted_at"}),
-    record=_ecto,
+    parse=_ecto,
     versioning=Versioning.VERSION,
+    directory=external.files_matching(rf"{external.NUMBERED}\.exs", example="20250126120000_add_users.exs"),
+    programs=("ecto.migrate",),  # a task of `mix`
 )
 
 
@@ -62,9 +67,13 @@ SQLX = Dialect(
     name="sqlx",
     table="_sqlx_migrations",
     columns=frozenset({"version", "description", "installed_on", "success", "checksum", "execution_time"}),
-    record=_sqlx,
+    parse=_sqlx,
     versioning=Versioning.VERSION,
-    keys=lambda place: _salted(_SQLX_SALT, place),  # its command line takes none, its library does
+    lock_keys=lambda table: _salted(_SQLX_SALT, table),  # its command line takes none, its library does
+    directory=external.files_matching(
+        r"(?P<name>[0-9]+_.+?)(?<!\.down)(?:\.up)?\.sql", example="20250126120000_add_users.sql"
+    ),
+    programs=("sqlx",),
 )
 
 DIALECTS = (RAILS, ECTO, SQLX)

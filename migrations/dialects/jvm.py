@@ -1,4 +1,4 @@
-"""The tools of the JVM."""
+"""The JVM: Flyway, Liquibase."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from migrations.core.ledger import History, Record, State
 from migrations.core.revision import canonical
 from migrations.core.versioning import Versioning
 from migrations.dialects.dialect import Dialect, LedgerTable, LockTable
+from migrations.files import external
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +28,9 @@ def _flyway(row: Mapping[str, Any]) -> Record:
     )
 
 
-def _flyway_keys(place: LedgerTable) -> tuple[int, ...]:
+def _flyway_keys(table: LedgerTable) -> tuple[int, ...]:
     """Give the key as Flyway's `PostgreSQLAdvisoryLockTemplate` makes it, of the table's quoted name."""
-    return (_FLYWAY + _java_hash(place.relation),)
+    return (_FLYWAY + _java_hash(table.relation),)
 
 
 def _java_hash(text: str) -> int:
@@ -45,9 +46,12 @@ FLYWAY = Dialect(
     name="flyway",
     table="flyway_schema_history",
     columns=frozenset({"installed_rank", "version", "description", "type", "script", "installed_on", "success"}),
-    record=_flyway,
+    parse=_flyway,
     versioning=Versioning.DOTTED,
-    keys=_flyway_keys,
+    lock_keys=_flyway_keys,
+    # https://documentation.red-gate.com/fd/migrations-184127470.html: V is a version, U undoes it, R is repeated
+    directory=external.files_matching(r"(?P<name>V.+__.*)\.(?:sql|java)", example="V1__add_users.sql", nested=True),
+    programs=("flyway",),
 )
 
 
@@ -63,9 +67,14 @@ LIQUIBASE = Dialect(
     name="liquibase",
     table="databasechangelog",
     columns=frozenset({"id", "author", "filename", "dateexecuted", "orderexecuted", "exectype", "md5sum"}),
-    record=_liquibase,
+    parse=_liquibase,
     history=History.EXECUTION,
     row_lock=LockTable("{table}lock", "liquibase release-locks"),
+    # A changelog is XML, YAML, JSON or SQL, and includes others.
+    directory=external.unlistable(
+        "the files of liquibase do not tell which migrations there are; name the newest one with --expect or --revision"
+    ),
+    programs=("liquibase",),
 )
 
 DIALECTS = (FLYWAY, LIQUIBASE)

@@ -62,6 +62,15 @@ def load_directory(directory: Path) -> tuple[Migration, ...]:
     return tuple(found[revision] for revision in sorted(found))
 
 
+def list_revisions(directory: Path) -> tuple[str, ...]:
+    """Return the name of every migration of a directory, in order.
+
+    Raises:
+        FilesError: With every problem of every file.
+    """
+    return tuple(migration.revision for migration in load_directory(directory))
+
+
 def _paths(directory: Path) -> list[Path]:
     counted = [path for path in directory.iterdir() if path.name.endswith(_SUFFIXES) and path.name[0] not in "_."]
     return sorted((path for path in counted if path.is_file()), key=lambda path: path.name)

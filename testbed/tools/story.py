@@ -54,7 +54,7 @@ class Story:
             assert (
                 await reader.read(limit=PATIENCE)
                 == await read_ledger(session, self._source, limit=PATIENCE)
-                == self.dialect.ledger([])
+                == self.dialect.parse_ledger([])
             )
             assert await session.value("select count(*) from pg_class where relnamespace = 'public'::regnamespace") == 0
             for count in (0, 2, 3):

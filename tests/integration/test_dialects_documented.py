@@ -177,7 +177,7 @@ async def test_a_known_key_tells_that_the_tool_runs(name: str, database: str, co
     try:
         location = await locate_ledger(session, LedgerSource(address, find_dialect(name)), limit=PATIENCE)
         assert await find_active_migration(session, location) is None
-        (key,) = find_dialect(name).keys(location.place)
+        (key,) = find_dialect(name).lock_keys(location.table)
         await connection.execute("select pg_advisory_lock($1)", key)
         assert await find_active_migration(session, location) is not None
     finally:

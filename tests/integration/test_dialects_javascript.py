@@ -162,7 +162,7 @@ async def test_knexs_lock_row_is_read_and_freed(tmp_path: Path, database: str, c
         await connection.execute("update knex_migrations_lock set is_locked = 1")
         assert await read_row_lock(session, location) == RowLock()
         assert tool("to", count=2).error is not None
-        await connection.execute(location.dialect.clear_lock(location.place) or "")
+        await connection.execute(location.dialect.unlock_statement(location.table) or "")
         assert await read_row_lock(session, location) is None
         assert tool("to", count=2).error is None
     await session.close()

@@ -127,6 +127,6 @@ async def test_liquibases_lock_is_a_row(tmp_path: Path, database: str, connectio
             lock = await read_row_lock(opened, location)
             assert lock is not None
             assert lock.holder == "a pod that is gone"
-            await connection.execute(location.dialect.clear_lock(location.place) or "")
+            await connection.execute(location.dialect.unlock_statement(location.table) or "")
             assert await read_row_lock(opened, location) is None
             assert tool("all").error is None

@@ -178,7 +178,7 @@ async def test_what_sqlx_calls_partially_applied_is_dirty(
         assert ledger.unsettled(files[2]) is ledger.dirty
         assert ledger.unsettled(files[1]) is None
         # As its library does while it runs; the key is beyond 32 bits.
-        (key,) = find_dialect("sqlx").keys(
+        (key,) = find_dialect("sqlx").lock_keys(
             LedgerTable(await connection.fetchval("select current_database()"), "public", "")
         )
         await connection.execute("select pg_advisory_lock($1)", key)

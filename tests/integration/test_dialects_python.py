@@ -85,7 +85,7 @@ async def test_yoyos_lock_outlives_a_killed_process(tmp_path: Path, database: st
         assert found is not None
         assert found.holder == "process 4711"
         assert str(found.since) == "2026-01-26 12:00:00+00:00"
-        clear = location.dialect.clear_lock(location.place)
+        clear = location.dialect.unlock_statement(location.table)
         assert clear is not None
         await connection.execute(clear)
         assert await read_row_lock(session, location) is None
@@ -138,7 +138,7 @@ async def test_alembics_heads_are_read_and_remembered(tmp_path: Path, database: 
     """One head, two branches, their merge, a failure, a downgrade: what was seen is known to be applied, no more."""
     _alembic(tmp_path)
     source = LedgerSource(Address.from_url(database), find_dialect("alembic"))
-    reader, ledger = LedgerReader(session, source), find_dialect("alembic").ledger([])
+    reader, ledger = LedgerReader(session, source), find_dialect("alembic").parse_ledger([])
     assert await reader.read(limit=PATIENCE) == ledger
 
     async def after(act: str, **arguments: object) -> Ledger:

@@ -87,8 +87,17 @@ def _foreign(history: History, applied: list[str]) -> Ledger:
     """A ledger of a tool that records whole names, and keeps of them what this kind of history keeps."""
     kept = applied[-1:] if history in {History.NUMBER, History.HEADS} else applied
     versioning = Versioning.VERSION if history is History.NUMBER else Versioning.NAME
-    dialect = Dialect("test", "t", frozenset(), lambda row: Record(row["name"], State.APPLIED), None, history=history)
-    return replace(dialect, versioning=versioning).ledger({"name": name} for name in kept)
+    dialect = Dialect(
+        name="test",
+        table="t",
+        columns=frozenset(),
+        parse=lambda row: Record(row["name"], State.APPLIED),
+        history=history,
+        versioning=versioning,
+        directory=lambda _directory: (),
+        programs=(),
+    )
+    return dialect.parse_ledger({"name": name} for name in kept)
 
 
 @given(st.sampled_from(History), st.integers(1, len(NAMES)), st.integers(1, len(NAMES)), st.booleans())

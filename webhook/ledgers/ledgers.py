@@ -176,4 +176,4 @@ def _recalled(gate: Gate) -> Ledger | None:
         for revision, sighting in gate.history.items()
     ]
     # Of heads, only the last is where the ledger is; the others are those that it has left behind.
-    return dialect.ledger_of(records[-1:] if dialect.history is History.HEADS else records)
+    return dialect.build_ledger(records[-1:] if dialect.history is History.HEADS else records)

@@ -2,39 +2,39 @@ from __future__ import annotations
 
 import pytest
 
-from migrations.dialects.catalogue import described, find_dialect
-from migrations.dialects.detection import Location, Relation, locate, wanted
+from migrations.dialects.catalogue import CONCRETE_DIALECTS, find_dialect
+from migrations.dialects.detection import Location, Relation, locate, tables_to_look_up
 from migrations.dialects.dialect import Dialect, LedgerTable, LedgerUnreadable
 
 KNEX = frozenset({"id", "name", "batch", "migration_time"})
 
 
-def relation(name: str, columns: frozenset[str], schema: str = "public", asked: str | None = None) -> Relation:
-    return Relation(asked, schema, name, columns, markable=True)
+def relation(name: str, columns: frozenset[str], schema: str = "public", requested: str | None = None) -> Relation:
+    return Relation(requested, schema, name, columns, markable=True)
 
 
 def found(dialect: str, *relations: Relation, schema: str | None = None, table: str | None = None) -> Location:
     return locate(find_dialect(dialect), schema, table, relations, database="app", current_schema="mine")
 
 
-@pytest.mark.parametrize("dialect", described(), ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("dialect", CONCRETE_DIALECTS, ids=lambda dialect: dialect.name)
 def test_each_is_told_from_all_others(dialect: Dialect) -> None:
     """With its own columns and companions, each is found by its name and by `auto`, and nobody else is."""
     schema = dialect.schema or "public"
     there = [relation(dialect.table, dialect.columns, schema, dialect.schema)]
-    there += [relation(name, frozenset(), schema, dialect.schema) for name in dialect.beside]
-    place = LedgerTable("app", schema, dialect.table)
+    there += [relation(name, frozenset(), schema, dialect.schema) for name in dialect.companion_tables]
+    expected = LedgerTable("app", schema, dialect.table)
     for name in (dialect.name, "auto"):
-        assert found(name, *there) == Location(dialect, place, exists=True, markable=True)
-    asked = wanted(find_dialect("auto"), None, None)
-    assert all((one.asked, one.name) in asked for one in there)
+        assert found(name, *there) == Location(dialect, expected, exists=True, markable=True)
+    looked_up = tables_to_look_up(find_dialect("auto"), None, None)
+    assert all((one.requested_schema, one.name) in looked_up for one in there)
 
 
 def test_what_is_missing_would_be_created_where_the_tool_does() -> None:
     """In the schema that is named, the tool's own, or the current one."""
-    assert found("knex").place == LedgerTable("app", "mine", "knex_migrations")
-    assert found("knex", schema="s", table="t").place == LedgerTable("app", "s", "t")
-    assert found("ledgergate").place == LedgerTable("app", "public", "ledgergate_migrations")
+    assert found("knex").table == LedgerTable("app", "mine", "knex_migrations")
+    assert found("knex", schema="s", table="t").table == LedgerTable("app", "s", "t")
+    assert found("ledgergate").table == LedgerTable("app", "public", "ledgergate_migrations")
     assert not found("auto").exists
 
 
@@ -57,7 +57,7 @@ def test_more_than_one_is_named() -> None:
         LedgerUnreadable, match=r"public\.knex_migrations \(knex\) and app\.SequelizeMeta \(umzug\); name"
     ):
         found("auto", *two)
-    assert found("umzug", *two).place.schema == "app"
+    assert found("umzug", *two).table.schema == "app"
 
 
 def test_a_namesake_is_refused_with_a_hint() -> None:

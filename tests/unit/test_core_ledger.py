@@ -108,7 +108,14 @@ def test_questions_cost_the_same_whatever_the_length() -> None:
 
 def kind(history: History, versioning: Versioning = Versioning.NAME) -> Dialect:
     return Dialect(
-        "test", "t", frozenset(), lambda row: Record(row["name"], State.APPLIED), history=history, versioning=versioning
+        name="test",
+        table="t",
+        columns=frozenset(),
+        parse=lambda row: Record(row["name"], State.APPLIED),
+        history=history,
+        versioning=versioning,
+        directory=lambda _directory: (),
+        programs=(),
     )
 
 
@@ -117,7 +124,7 @@ def test_what_ran_in_some_order_has_no_false_gap(order: list[str], applied: int,
     """Whatever order the database ran them in, an image with no more than these is complete; one with more is not."""
     ran = order[:applied]
     random.shuffle(ran)
-    ledger = kind(History.EXECUTION).ledger({"name": name} for name in ran)
+    ledger = kind(History.EXECUTION).parse_ledger({"name": name} for name in ran)
     assert ledger.head == (ran[-1] if ran else None)
     image = order[:known]
     assert ledger.gap(kind(History.EXECUTION).declare(image)) is (known > applied)
@@ -128,7 +135,7 @@ def test_what_ran_in_some_order_shows_a_gap(order: list[str], known: int, missin
     """As many as the image knows, but another one among them: that is not what the image knows."""
     image = order[:known]
     ran = [name if place != missing else "other" for place, name in enumerate(image)]
-    ledger = kind(History.EXECUTION).ledger({"name": name} for name in ran)
+    ledger = kind(History.EXECUTION).parse_ledger({"name": name} for name in ran)
     assert ledger.gap(kind(History.EXECUTION).declare(image)) is (missing < known)
 
 
@@ -139,7 +146,7 @@ VERSIONS = [f"{number:03}_{name}" for number, name in enumerate("abcdefghij", 95
 def test_versions_are_found_by_file_names(applied: set[str], known: set[str]) -> None:
     """The ledger has numbers, 100 after 99; an image's files are found in it, and a gap is only a real one."""
     dialect = kind(History.NAMES, Versioning.VERSION)
-    ledger = dialect.ledger({"name": str(int(name[:3]))} for name in applied)
+    ledger = dialect.parse_ledger({"name": str(int(name[:3]))} for name in applied)
     assert all(ledger.contains(name) is (name in applied) for name in VERSIONS)
     assert ledger.head == (str(int(max(applied)[:3])) if applied else None)
     image, newest = dialect.declare(sorted(known)), max(known)
@@ -171,7 +178,7 @@ def test_a_number_stands_for_all_below_it(top: int, state: State, asked: int) ->
 
 
 def heads(*names: str) -> Ledger:
-    return kind(History.HEADS).ledger({"name": name} for name in names)
+    return kind(History.HEADS).parse_ledger({"name": name} for name in names)
 
 
 def test_heads_that_were_seen_are_remembered() -> None:
@@ -206,7 +213,7 @@ def test_a_branch_forgets_nothing_of_the_other() -> None:
 def test_where_there_is_a_history_nothing_is_remembered() -> None:
     """What the table no longer has was undone."""
     for history in set(History) - {History.HEADS}:
-        ledger = kind(history).ledger([{"name": "b"}])
+        ledger = kind(history).parse_ledger([{"name": "b"}])
         assert ledger.remembering(["a", "b", "c"]) is ledger
 
 
