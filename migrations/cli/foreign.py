@@ -93,7 +93,7 @@ def status(options: CommonOptions, report: CommandReporter, *, dialect: str, as_
 
 
 def _at_expected(names: Sequence[str], found: LedgerStatus) -> bool:
-    return not names or not found.ledger.gap(found.location.dialect.declare(names))
+    return not names or found.ledger.is_complete_for(found.location.dialect.declare(names))
 
 
 def _rows(names: Sequence[str], found: LedgerStatus) -> tuple[Comparison, ...]:

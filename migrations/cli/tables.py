@@ -98,7 +98,7 @@ def show(migrations: Sequence[Migration], ledger: Ledger, holder: LockHolder | N
 
 def _remarks(ledger: Ledger, *, running: bool) -> Iterator[str]:
     """Give what somebody has to know, or to do."""
-    floor, dirty = ledger.floor, ledger.dirty
+    floor, dirty = ledger.strictest_contract, ledger.dirty
     if floor is not None:
         yield f"contract: images older than {floor.compatible_from} cannot run, since {floor.revision} is applied"
     if dirty is not None and dirty.state is State.RUNNING and running:

@@ -225,7 +225,7 @@ _CHANGE = {
 def _to_undo(ledger: Ledger, steps: int | None, target: str | None) -> list[str]:
     newest_first = list(reversed(ledger.applied))
     if target is not None:
-        return newest_first[: ledger.newer(target)]
+        return newest_first[: ledger.count_newer(target)]
     if steps is not None:
         return newest_first[:steps]
     batches = {record.revision: record.batch or 0 for record in ledger.records}
@@ -253,7 +253,7 @@ def describe_dirty(record: Record) -> str:
     if record.state is State.FAILED:
         text = f"{name} failed: {record.error}"
     else:
-        text = f"{name} began {'to be undone ' if record.undoing else ''}and never ended: its run was killed"
+        text = f"{name} began {'to be undone ' if record.is_down else ''}and never ended: its run was killed"
     resolve = f"`ledgergate migrate resolve {name}"
     if resolve in text:  # a failure that `up` can go on from says so itself, and what else there is to do
         return text

@@ -149,7 +149,7 @@ class Dialect:
             raise LedgerUnreadable(f"the table is no {self.name} ledger: {error}") from error
 
     def build_ledger(self, records: Iterable[Record]) -> Ledger:
-        """Make a ledger of records. They are sorted where the tool's order is that of names, and kept as they are else."""
+        """Make a ledger of records, sorted where the tool's order is that of names; else in the order given."""
         if self.history is History.NAMES:
             records = sorted(records, key=lambda record: self.versioning.sort_key(record.revision))
         return Ledger.of(records, self.history, self.versioning)

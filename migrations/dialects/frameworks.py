@@ -32,7 +32,7 @@ RAILS = Dialect(
     absent_columns=frozenset({"dirty", "inserted_at"}),
     companion_tables=frozenset({"ar_internal_metadata"}),
     parse=_rails,
-    versioning=Versioning.VERSION,
+    versioning=Versioning.LEADING_NUMBER,
     lock_keys=lambda table: _salted(_RAILS_SALT, table),  # ActiveRecord::Migrator::MIGRATOR_SALT
     directory=external.files_matching(rf"{external.NUMBERED}\.rb", example="20250126120000_add_users.rb"),
     programs=("rails", "rake"),
@@ -48,7 +48,7 @@ ECTO = Dialect(
     table="schema_migrations",
     columns=frozenset({"version", "inserted_at"}),
     parse=_ecto,
-    versioning=Versioning.VERSION,
+    versioning=Versioning.LEADING_NUMBER,
     directory=external.files_matching(rf"{external.NUMBERED}\.exs", example="20250126120000_add_users.exs"),
     programs=("ecto.migrate",),  # a task of `mix`
 )
@@ -68,7 +68,7 @@ SQLX = Dialect(
     table="_sqlx_migrations",
     columns=frozenset({"version", "description", "installed_on", "success", "checksum", "execution_time"}),
     parse=_sqlx,
-    versioning=Versioning.VERSION,
+    versioning=Versioning.LEADING_NUMBER,
     lock_keys=lambda table: _salted(_SQLX_SALT, table),  # its command line takes none, its library does
     directory=external.files_matching(
         r"(?P<name>[0-9]+_.+?)(?<!\.down)(?:\.up)?\.sql", example="20250126120000_add_users.sql"

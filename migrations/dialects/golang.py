@@ -37,7 +37,7 @@ GOLANG_MIGRATE = Dialect(
     columns=frozenset({"version", "dirty"}),
     parse=_number,
     history=History.NUMBER,
-    versioning=Versioning.VERSION,
+    versioning=Versioning.LEADING_NUMBER,
     lock_keys=_golang_migrate_keys,
     directory=external.files_matching(rf"{external.NUMBERED}\.up\.[a-z]+", example="000001_add_users.up.sql"),
     programs=("migrate",),
@@ -53,7 +53,7 @@ GOOSE = Dialect(
     table="goose_db_version",
     columns=frozenset({"id", "version_id", "is_applied", "tstamp"}),
     parse=_goose,
-    versioning=Versioning.VERSION,
+    versioning=Versioning.LEADING_NUMBER,
     lock_keys=lambda _table: (4097083626,),  # goose's lock.DefaultLockID, for those who ask for a lock
     directory=external.files_matching(rf"{external.NUMBERED}(?<!_test)\.(?:sql|go)", example="00001_add_users.sql"),
     programs=("goose",),
@@ -71,7 +71,7 @@ DBMATE = Dialect(
     absent_columns=frozenset({"dirty", "inserted_at"}),
     absent_tables=frozenset({"ar_internal_metadata"}),
     parse=_dbmate,
-    versioning=Versioning.VERSION,
+    versioning=Versioning.LEADING_NUMBER,
     directory=external.files_matching(rf"{external.NUMBERED}\.sql", example="20250126120000_add_users.sql"),
     programs=("dbmate",),
 )

@@ -87,7 +87,7 @@ DRIZZLE = Dialect(
     table="__drizzle_migrations",
     columns=frozenset({"hash", "created_at"}),
     parse=_drizzle,
-    versioning=Versioning.VERSION,
+    versioning=Versioning.LEADING_NUMBER,
     directory=external.drizzle,
     programs=("drizzle-kit",),
 )

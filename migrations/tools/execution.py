@@ -180,7 +180,8 @@ class Execution:
 
     def _complete(self, ledger: Ledger) -> Complete | None:
         expected = self._order.expected
-        return None if expected is None or ledger.gap(expected) else Complete(ledger.head, ran=False)
+        done = expected is not None and ledger.is_complete_for(expected)
+        return Complete(ledger.head, ran=False) if done else None
 
     async def _work(self, run: RunOptions, location: Location, connected: Session) -> Outcome:
         """Under the lock: clear the way, read again, run the command, and read what it has done."""
@@ -267,7 +268,7 @@ class Execution:
 
     def _judge(self, ledger: Ledger) -> Outcome:
         expected = self._order.expected
-        if expected is None or not ledger.gap(expected):
+        if expected is None or ledger.is_complete_for(expected):
             return Complete(ledger.head, ran=True)
         lack = describe_missing(expected, ledger, self._order.names)
         return ExecFailure(Cause.BEHIND, f"the command succeeded, but the ledger is not where it was expected: {lack}")

@@ -92,4 +92,4 @@ class Story:
         """An image of each age finds no gap below what is applied, and one above it."""
         for known in range(1, 5):
             expected = self.dialect.declare(self._files[:known])
-            assert ledger.gap(expected) is (known > count), (str(expected), ledger.applied)
+            assert ledger.is_complete_for(expected) is (known <= count), (str(expected), ledger.applied)

@@ -100,8 +100,8 @@ async def test_atlas_as_documented(database: str, connection: Connection) -> Non
     await atlas(connection, THIRD, applied=1, error="pq: division by zero")
     ledger = await snapshot("atlas", database)
     assert (ledger.dirty and ledger.dirty.state) == State.FAILED
-    assert ledger.unsettled(THIRD) is ledger.dirty
-    assert ledger.unsettled(SECOND) is None
+    assert ledger.dirty_for(THIRD) is ledger.dirty
+    assert ledger.dirty_for(SECOND) is None
     await connection.execute("select pg_advisory_lock(2686470616)")  # seen in pg_locks while Atlas ran
     assert ((await snapshot("atlas", database)).dirty or ledger.records[0]).state is State.RUNNING
     await connection.execute("select pg_advisory_unlock_all()")
@@ -116,9 +116,9 @@ async def test_atlas_never_runs_what_is_older_than_its_first_row(database: str, 
     await atlas(connection, SECOND, type=1, applied=0, total=0)  # `atlas migrate apply --baseline`
     ledger = await snapshot("atlas", database)
     assert [ledger.contains(name) for name in (FIRST, SECOND, THIRD)] == [True, True, False]
-    assert (ledger.head, ledger.newer(FIRST)) == ("20250101000002", 1)
+    assert (ledger.head, ledger.count_newer(FIRST)) == ("20250101000002", 1)
     for known in ([FIRST], [FIRST, SECOND]):
-        assert not ledger.gap(find_dialect("atlas").declare(known))
+        assert ledger.is_complete_for(find_dialect("atlas").declare(known))
 
 
 async def pgroll(
@@ -154,7 +154,7 @@ async def test_pgroll_as_documented(database: str, connection: Connection) -> No
     await connection.execute('drop schema "public_02_mail"')  # as if `pgroll start` had died
     ledger = await snapshot("pgroll", database)
     assert (ledger.dirty and ledger.dirty.state) == State.FAILED
-    assert not ledger.gap(find_dialect("pgroll").declare(["01_users"]))
+    assert ledger.is_complete_for(find_dialect("pgroll").declare(["01_users"]))
 
 
 async def test_ecto_as_documented(database: str, connection: Connection) -> None:
@@ -166,7 +166,7 @@ async def test_ecto_as_documented(database: str, connection: Connection) -> None
     assert ledger.applied == ("20250101000001", "20250101000002")
     assert ledger.records[0].finished_at is not None
     assert abs((datetime.now(UTC) - ledger.records[0].finished_at).total_seconds()) < 300
-    assert not ledger.gap(find_dialect("ecto").declare([f"{SECOND}.exs", f"{FIRST}.exs"]))
+    assert ledger.is_complete_for(find_dialect("ecto").declare([f"{SECOND}.exs", f"{FIRST}.exs"]))
 
 
 @pytest.mark.parametrize("name", ["goose", "sqlx", "atlas"])

@@ -64,9 +64,9 @@ async def test_golang_migrate_keeps_one_number(tmp_path: Path, migrations: Path,
             assert (answer.error, answer.applied) == (None, [versions[count - 1]])
             assert (ledger.head, ledger.dirty) == (versions[count - 1], None)
             assert [ledger.contains(file) for file in files] == [place < count for place in range(4)]
-            assert ledger.position(files[count - 1]) is Position.HEAD
-            assert ledger.position(files[0]) is Position.PASSED
-            assert not ledger.gap(find_dialect("golang-migrate").declare(files[:count]))
+            assert ledger.position_for(files[count - 1]) is Position.AT_HEAD
+            assert ledger.position_for(files[0]) is Position.AHEAD
+            assert ledger.is_complete_for(find_dialect("golang-migrate").declare(files[:count]))
         answer = tool("all")
         assert answer.error is not None
         ledger = await snapshot("golang-migrate", database)
@@ -74,8 +74,8 @@ async def test_golang_migrate_keeps_one_number(tmp_path: Path, migrations: Path,
         assert ledger.dirty is not None
         assert (ledger.dirty.revision, ledger.dirty.state) == (versions[3], State.FAILED)
         assert [ledger.contains(file) for file in files] == [True, True, True, False]
-        assert ledger.unsettled(files[3]) is ledger.dirty
-        assert ledger.unsettled(files[2]) is None
+        assert ledger.dirty_for(files[3]) is ledger.dirty
+        assert ledger.dirty_for(files[2]) is None
 
 
 async def test_what_older_releases_of_goose_undid_is_not_applied(
@@ -105,7 +105,7 @@ async def test_flyway_may_keep_what_failed_outside_a_transaction(
         assert list(ledger.applied) == answer.applied
         assert [ledger.contains(file) for file in files] == [True, True, True, False]
         assert (ledger.dirty and ledger.dirty.state) == (State.FAILED if kept else None)
-        assert ledger.unsettled(files[2]) is None
+        assert ledger.dirty_for(files[2]) is None
         for file in (files[1], files[3], f"{files[3]}.conf"):
             (migrations / file).unlink()
         answer = tool("repair")
@@ -127,8 +127,8 @@ async def test_what_a_baseline_of_flyway_covers_is_applied(
         assert [ledger.contains(file) for file in files] == [True, True, False]
         assert tool("all").error is None
         ledger = await snapshot("flyway", database)
-        assert [ledger.position(file) for file in files] == [Position.PASSED, Position.PASSED, Position.HEAD]
-        assert not any(ledger.gap(find_dialect("flyway").declare(files[:known])) for known in (1, 2, 3))
+        assert [ledger.position_for(file) for file in files] == [Position.AHEAD, Position.AHEAD, Position.AT_HEAD]
+        assert all(ledger.is_complete_for(find_dialect("flyway").declare(files[:known])) for known in (1, 2, 3))
 
 
 async def test_a_repeatable_migration_of_flyway_has_no_version(tmp_path: Path, migrations: Path, database: str) -> None:
@@ -144,8 +144,8 @@ async def test_a_repeatable_migration_of_flyway_has_no_version(tmp_path: Path, m
         assert ledger.contains("R__some_view")
         expected = find_dialect("flyway").declare([*files, view.name])
         assert (expected.name, expected.count) == ("20250101000002", 3)
-        assert not ledger.gap(expected)
-        assert ledger.gap(find_dialect("flyway").declare([*files, view.name, "R__another_view.sql"]))
+        assert ledger.is_complete_for(expected)
+        assert not ledger.is_complete_for(find_dialect("flyway").declare([*files, view.name, "R__another_view.sql"]))
 
 
 async def test_a_changeset_that_runs_always_is_no_news(tmp_path: Path, migrations: Path, database: str) -> None:
@@ -175,8 +175,8 @@ async def test_what_sqlx_calls_partially_applied_is_dirty(
         assert "partially applied" in (tool("all").error or "")
         ledger = await snapshot("sqlx", database)
         assert (ledger.dirty and ledger.dirty.state) == State.FAILED
-        assert ledger.unsettled(files[2]) is ledger.dirty
-        assert ledger.unsettled(files[1]) is None
+        assert ledger.dirty_for(files[2]) is ledger.dirty
+        assert ledger.dirty_for(files[1]) is None
         # As its library does while it runs; the key is beyond 32 bits.
         (key,) = find_dialect("sqlx").lock_keys(
             LedgerTable(await connection.fetchval("select current_database()"), "public", "")

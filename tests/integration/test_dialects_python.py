@@ -149,26 +149,26 @@ async def test_alembics_heads_are_read_and_remembered(tmp_path: Path, database: 
         assert (
             await locate_ledger(session, LedgerSource(source.address, find_dialect("auto")), limit=PATIENCE)
         ).dialect is find_dialect("alembic")
-        return read.remembering(ledger.applied)
+        return read.with_former_heads(ledger.applied)
 
     with driver.python("alembic", tmp_path, database) as tool:
         ledger = await after("upgrade", to="f000")
-        assert ledger.position("f000") is Position.HEAD
+        assert ledger.position_for("f000") is Position.AT_HEAD
         ledger = await after("upgrade", to="0aaa")
-        assert ledger.position("f000") is Position.PASSED
-        assert ledger.position("beef") is Position.UNTOLD
-        assert ledger.position("beef", {"f000", "0aaa"}) is Position.SHORT
+        assert ledger.position_for("f000") is Position.AHEAD
+        assert ledger.position_for("beef") is Position.UNKNOWN
+        assert ledger.position_for("beef", {"f000", "0aaa"}) is Position.BEHIND
         ledger = await after("upgrade", to="beef")
-        assert ledger.position("cafe", {"f000", "0aaa"}) is Position.BEYOND
+        assert ledger.position_for("cafe", {"f000", "0aaa"}) is Position.PRESUMED_AHEAD
         ledger = await after("upgrade", to="cafe")
-        assert [ledger.position(name) for name in ("beef", "cafe")] == [Position.HEAD, Position.HEAD]
-        assert ledger.position("0aaa") is Position.PASSED
-        assert ledger.position("9999", {"f000", "0aaa", "beef", "cafe"}) is Position.SHORT
+        assert [ledger.position_for(name) for name in ("beef", "cafe")] == [Position.AT_HEAD, Position.AT_HEAD]
+        assert ledger.position_for("0aaa") is Position.AHEAD
+        assert ledger.position_for("9999", {"f000", "0aaa", "beef", "cafe"}) is Position.BEHIND
         ledger = await after("all")
         assert ledger.applied == ("f000", "0aaa", "beef", "cafe", "9999")
         assert ledger.dirty is None
         ledger = await after("downgrade", to="beef")
-        assert ledger.position("9999") is Position.UNTOLD
+        assert ledger.position_for("9999") is Position.UNKNOWN
         assert ledger.applied == ("f000", "0aaa", "beef", "cafe")
         ledger = await after("downgrade", to="base")
         assert ledger.applied == ()

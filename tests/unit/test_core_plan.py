@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrations.core.drift import RevisionStatus, compare
-from migrations.core.ledger import UNDOING, Ledger, Record, State
+from migrations.core.ledger import DOWN_ERROR, Ledger, Record, State
 from migrations.core.migration import Migration, SectionBody
 from migrations.core.plan import Obstacle, Refusal, UpPlan, describe_dirty, plan_up
 
@@ -116,7 +116,7 @@ def test_the_way_out_is_told_once() -> None:
     """Not again behind an error that tells it; a `down` that was killed is told as what it was."""
     error = "x.sql:2: no. Settle it: `ledgergate migrate resolve a --rolled-back` or `--applied`"
     assert describe_dirty(replace(record("a", State.FAILED), error=error)) == f"a failed: {error}"
-    killed = describe_dirty(replace(record("a", State.RUNNING), error=UNDOING))
+    killed = describe_dirty(replace(record("a", State.RUNNING), error=DOWN_ERROR))
     assert killed.startswith("a began to be undone and never ended")
     assert killed.count("resolve a --applied") == killed.count("resolve a --rolled-back") == 1
 

@@ -13,9 +13,9 @@ names = st.text("0123456789._-vVBab²٣ ", max_size=30)
     ("versioning", "same"),
     [
         (Versioning.NAME, ["20250126120000_add"]),
-        (Versioning.VERSION, ["7", "007", "7_add_users", "0007-add"]),
-        (Versioning.VERSION, ["20250126120000", "20250126120000_add_users"]),
-        (Versioning.VERSION, ["add_users"]),
+        (Versioning.LEADING_NUMBER, ["7", "007", "7_add_users", "0007-add"]),
+        (Versioning.LEADING_NUMBER, ["20250126120000", "20250126120000_add_users"]),
+        (Versioning.LEADING_NUMBER, ["add_users"]),
         (
             Versioning.DOTTED,
             ["1.2", "V1_2__add_users", "V1.2__other", "1.2.0", "V01_02", "B1.2__baseline", "V1_2_0_0__x"],
@@ -38,7 +38,7 @@ def test_what_is_one_revision_has_one_key(versioning: Versioning, same: list[str
     ("versioning", "ordered"),
     [
         (Versioning.NAME, ["10", "9"]),
-        (Versioning.VERSION, ["9_z", "10_a"]),
+        (Versioning.LEADING_NUMBER, ["9_z", "10_a"]),
         (Versioning.DOTTED, ["R__views", "V1__a", "V1_1__a", "V1_9__a", "V1_10__a", "V2__a"]),
         (Versioning.PREFIX, ["10_a", "9_z"]),
         (Versioning.TIMESTAMP, ["Zebra1700000000000", "1700000000001-Ant"]),

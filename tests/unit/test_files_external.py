@@ -63,10 +63,10 @@ def test_what_an_image_declares_is_what_its_ledger_holds(tmp_path: Path, dialect
     expected = tool.declare(tool.directory(tmp_path))
     assert declared.output == f"{expected}\n"
     records = [Record(name, State.APPLIED) for name in recorded]
-    assert not tool.build_ledger(records).gap(expected)
+    assert tool.build_ledger(records).is_complete_for(expected)
     for missing in range(len(records)):
         rest = records[:missing] + records[missing + 1 :]
-        assert tool.build_ledger(rest).gap(expected), f"without {recorded[missing]}"
+        assert not tool.build_ledger(rest).is_complete_for(expected), f"without {recorded[missing]}"
 
 
 def test_drizzle_is_known_by_its_journal(tmp_path: Path) -> None:

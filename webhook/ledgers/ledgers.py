@@ -155,7 +155,7 @@ class _HeadHistory:
         if self._from is None or self._from[0] is not ledger or self._from[1] is not written:
             self._from = ledger, written
             up_to_date = bool(written) and ledger.head == tuple(written)[-1]
-            self._ledger = ledger.remembering(written if up_to_date else self._seen)
+            self._ledger = ledger.with_former_heads(written if up_to_date else self._seen)
             self._seen = self._ledger.applied
         return self._ledger
 
