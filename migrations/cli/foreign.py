@@ -119,7 +119,7 @@ def _document(names: Sequence[str], found: LedgerStatus) -> str:
             "revisions": [
                 {
                     "revision": row.revision,
-                    "standing": row.standing,
+                    "standing": row.status,
                     "batch": row.record.batch if row.record else None,
                     "finished_at": row.record.finished_at if row.record else None,
                 }
@@ -140,7 +140,7 @@ def _lines(names: Sequence[str], found: LedgerStatus) -> Iterator[str]:
     for row in rows:
         finished = row.record.finished_at if row.record else None
         when = f"{finished:%Y-%m-%d %H:%M:%S%z}" if finished else ""
-        yield f"{row.revision:<{width}}  {row.standing:<8}  {when}".rstrip()
+        yield f"{row.revision:<{width}}  {row.status:<8}  {when}".rstrip()
     there = "" if location.exists else ", which is not there yet"
     yield f"ledger: {location.dialect.name}, {location.table.schema}.{location.table.name}{there}"
     yield f"head: {ledger.head or 'none'}"

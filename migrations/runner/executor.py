@@ -215,7 +215,7 @@ async def _decide(run: RunOptions, events: Reporter, connected: Session) -> tupl
     ledger = await read_ledger(connected, run.source, limit=READ_TIMEOUT)
     decision = plan_run(run, ledger)
     dirty = ledger.dirty
-    if isinstance(decision, UpPlan) or not decision.dirty or dirty is None:
+    if isinstance(decision, UpPlan) or not decision.only_dirty or dirty is None:
         return decision, None
     migration = next((m for m in run.migrations if m.revision == dirty.revision), None)
     if migration is None:

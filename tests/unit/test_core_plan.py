@@ -46,7 +46,7 @@ def test_a_plan_is_what_is_pending_in_order(files: list[str], rows: dict[str, St
     if (target is not None and target not in files) or (wanted and dirty) or late:
         assert isinstance(decision, Refusal)
         only_dirt = wanted and dirty and (target is None or target in files)
-        assert decision.dirty is bool(only_dirt)
+        assert decision.only_dirty is bool(only_dirt)
     else:
         assert isinstance(decision, UpPlan)
         assert [step.revision for step in decision.steps] == wanted
@@ -87,7 +87,7 @@ def test_an_edited_file_is_an_obstacle_even_with_nothing_pending() -> None:
     decision = plan_up(of(["a"]), Ledger.of([replace(record("a"), checksum="another")]))
     assert obstacles(decision) == [Obstacle.CHANGED]
     assert isinstance(decision, Refusal)
-    assert not decision.dirty
+    assert not decision.only_dirty
     (text,) = (text for _, text in decision.obstacles)
     assert all(word in text for word in ("a.sql", "another", "sum of a"))
     assert isinstance(plan_up(of(["a"]), Ledger.of([replace(record("a"), checksum=None)])), UpPlan)
@@ -107,7 +107,7 @@ def test_what_failed_is_told_with_its_error_and_the_way_out() -> None:
     killed = plan_up(of(["a"]), Ledger.of([record("a", State.RUNNING)]))
     for decision, words in ((failed, "no such table"), (killed, "never ended")):
         assert isinstance(decision, Refusal)
-        assert decision.dirty
+        assert decision.only_dirty
         assert words in decision.obstacles[0][1]
         assert "migrate resolve a --rolled-back" in decision.obstacles[0][1]
 
@@ -132,7 +132,7 @@ def test_how_each_revision_stands() -> None:
             record("f", State.RUNNING),
         ]
     )
-    assert [(row.revision, row.standing) for row in compare(of(["a", "b", "d", "e", "f"]), ledger)] == [
+    assert [(row.revision, row.status) for row in compare(of(["a", "b", "d", "e", "f"]), ledger)] == [
         ("a", RevisionStatus.APPLIED),
         ("b", RevisionStatus.CHANGED),
         ("c", RevisionStatus.MISSING),

@@ -112,7 +112,7 @@ def test_nothing_is_undone_while_anything_is_dirty(rows: dict[str, State], steps
     decision = plan_down(of(NAMES), recorded, steps=steps)
     assert isinstance(decision, Refusal) is any(state is not State.APPLIED for state in rows.values())
     if isinstance(decision, Refusal):
-        assert decision.dirty
+        assert decision.only_dirty
 
 
 @given(files=subsets, rows=batches, target=targets)
@@ -168,10 +168,10 @@ def test_verify_finds_a_gap_exactly_where_up_refuses(files: list[str], rows: dic
     """What `verify` calls right, `up` can go on from, and what is out of order by accident is a gap."""
     verified = verify(of(files), ledger(rows))
     decision = plan_up(of(files), ledger(rows))
-    gaps = [finding.revision for finding in verified.findings if finding.kind is DriftKind.GAP]
+    gaps = [drift.revision for drift in verified.drifts if drift.kind is DriftKind.GAP]
     assert bool(gaps) is isinstance(decision, Refusal)
     if isinstance(decision, UpPlan):
         assert tuple(step.revision for step in decision.steps) == verified.pending
         assert verified.ahead == decision.ahead
-        missing = [finding.revision for finding in verified.findings if finding.kind is DriftKind.MISSING]
+        missing = [drift.revision for drift in verified.drifts if drift.kind is DriftKind.MISSING]
         assert tuple(missing) == decision.missing
