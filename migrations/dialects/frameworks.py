@@ -69,7 +69,7 @@ SQLX = Dialect(
     columns=frozenset({"version", "description", "installed_on", "success", "checksum", "execution_time"}),
     parse=_sqlx,
     versioning=Versioning.LEADING_NUMBER,
-    lock_keys=lambda table: _salted(_SQLX_SALT, table),  # its command line takes none, its library does
+    lock_keys=lambda table: _salted(_SQLX_SALT, table),  # taken by its library, not by its command line
     directory=external.files_matching(
         r"(?P<name>[0-9]+_.+?)(?<!\.down)(?:\.up)?\.sql", example="20250126120000_add_users.sql"
     ),

@@ -22,10 +22,10 @@ def _number(row: Mapping[str, Any]) -> Record:
 
 
 def _golang_migrate_keys(table: LedgerTable) -> tuple[int, ...]:
-    """Give the keys that golang-migrate's `GenerateAdvisoryLockId` makes.
+    """Return the two keys that golang-migrate's `GenerateAdvisoryLockId` may make.
 
-    Who opens a URL, as its command line does, has the path of it for the database's name; who brings a connection
-    (`WithInstance`) has the name itself.
+    It hashes the database's name, which is the path of the URL, with its slash, where golang-migrate opened the
+    connection itself, as its command line does, and the plain name where a program passed one (`WithInstance`).
     """
     subjects = (f"{table.schema}\0{table.name}\0{database}" for database in (f"/{table.database}", table.database))
     return tuple(crc32(subject.encode()) * _GOLANG_MIGRATE_SALT % 2**32 for subject in subjects)
@@ -54,7 +54,7 @@ GOOSE = Dialect(
     columns=frozenset({"id", "version_id", "is_applied", "tstamp"}),
     parse=_goose,
     versioning=Versioning.LEADING_NUMBER,
-    lock_keys=lambda _table: (4097083626,),  # goose's lock.DefaultLockID, for those who ask for a lock
+    lock_keys=lambda _table: (4097083626,),  # goose's lock.DefaultLockID; goose locks only on request
     directory=external.files_matching(rf"{external.NUMBERED}(?<!_test)\.(?:sql|go)", example="00001_add_users.sql"),
     programs=("goose",),
 )

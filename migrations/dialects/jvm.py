@@ -13,7 +13,7 @@ from migrations.files import external
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_FLYWAY = 77431708279161
+_FLYWAY_SALT = 77431708279161
 _JAVA_INT = 2**31
 
 
@@ -29,16 +29,16 @@ def _flyway(row: Mapping[str, Any]) -> Record:
 
 
 def _flyway_keys(table: LedgerTable) -> tuple[int, ...]:
-    """Give the key as Flyway's `PostgreSQLAdvisoryLockTemplate` makes it, of the table's quoted name."""
-    return (_FLYWAY + _java_hash(table.relation),)
+    """Return the key that Flyway's `PostgreSQLAdvisoryLockTemplate` makes from the table's quoted name."""
+    return (_FLYWAY_SALT + _java_hash(table.relation),)
 
 
 def _java_hash(text: str) -> int:
-    """Give Java's `String.hashCode`: over UTF-16 units, as a signed 32-bit number."""
+    """Compute Java's `String.hashCode`: over UTF-16 code units, as a signed 32-bit number."""
     units = text.encode("utf-16-be", "surrogatepass")
     value = 0
-    for place in range(0, len(units), 2):
-        value = (31 * value + int.from_bytes(units[place : place + 2], "big")) % (2 * _JAVA_INT)
+    for start in range(0, len(units), 2):
+        value = (31 * value + int.from_bytes(units[start : start + 2], "big")) % (2 * _JAVA_INT)
     return value - 2 * _JAVA_INT if value >= _JAVA_INT else value
 
 
