@@ -22,8 +22,8 @@ def ledger_of(*names: str) -> Ledger:
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), states), max_size=20))
-def test_it_holds_what_is_applied_and_nothing_else(rows: list[tuple[str, State]]) -> None:
-    """A failed or running revision is not held; a name recorded twice is held once, at its first place."""
+def test_a_ledger_contains_exactly_the_applied_revisions(rows: list[tuple[str, State]]) -> None:
+    """A failed or running revision is not contained; a name that is recorded twice counts once, at its first place."""
     ledger = Ledger.of(Record(name, state) for name, state in rows)
     expected = list(dict.fromkeys(name for name, state in rows if state is State.APPLIED))
     assert list(ledger.applied) == expected
@@ -33,13 +33,13 @@ def test_it_holds_what_is_applied_and_nothing_else(rows: list[tuple[str, State]]
         newer = len(expected) - expected.index(name) - 1 if name in expected else 0
         assert ledger.count_newer(name) == newer
         assert ledger.is_ahead_of(name) is (newer > 0)
-    unsettled = [name for name, state in rows if state is not State.APPLIED]
-    assert (ledger.dirty.revision if ledger.dirty else None) == (unsettled[0] if unsettled else None)
+    dirty = [name for name, state in rows if state is not State.APPLIED]
+    assert (ledger.dirty.revision if ledger.dirty else None) == (dirty[0] if dirty else None)
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), states), max_size=20))
 def test_equal_content_is_an_equal_ledger(rows: list[tuple[str, State]]) -> None:
-    """Two readings of the same rows are equal, whatever either has computed since; any other rows are not."""
+    """Ledgers of the same rows are equal, whatever either has computed and cached; ledgers of other rows are not."""
     first, second = (Ledger.of(Record(*row) for row in rows) for _ in range(2))
     first.is_complete_for(Revision("r00", 1, "0" * 12))
     assert first == second
@@ -48,8 +48,8 @@ def test_equal_content_is_an_equal_ledger(rows: list[tuple[str, State]]) -> None
 
 
 @given(known=some, applied=some)
-def test_a_gap_is_a_missing_older_revision(known: list[str], applied: list[str]) -> None:
-    """An image finds a gap in a ledger that lacks one of its own, unless late merges make up the number."""
+def test_a_ledger_that_lacks_an_older_revision_is_incomplete(known: list[str], applied: list[str]) -> None:
+    """It lacks a revision that the image knows, unless late merges make up the number."""
     assume(known)
     revision, ledger = declare(known), ledger_of(*applied)
     up_to = [name for name in applied if name <= known[-1]]
@@ -63,25 +63,25 @@ def test_a_gap_is_a_missing_older_revision(known: list[str], applied: list[str])
 
 
 @given(known=some, late=some)
-def test_a_ledger_with_everything_has_no_gap(known: list[str], late: list[str]) -> None:
-    """Whoever has all that the image knows is complete for it, whatever else there is."""
+def test_a_ledger_with_every_known_revision_is_complete(known: list[str], late: list[str]) -> None:
+    """Revisions that the image does not know change nothing."""
     assume(known)
     assert ledger_of(*sorted({*known, *late})).is_complete_for(declare(known))
 
 
 @pytest.mark.parametrize(
-    ("name", "shut_out"),
+    ("name", "excluded"),
     [("r00", True), ("r02", True), ("r03", False), ("r04", False), ("r05", False), ("r09", False)],
 )
-def test_a_contract_migration_shuts_older_images_out(name: str, shut_out: bool) -> None:
-    """Images that expect a revision older than `compatible_from` cannot run any more; all others can."""
+def test_a_contract_migration_excludes_older_images(name: str, excluded: bool) -> None:
+    """Images that expect a revision older than `compatible_from` cannot run, all others can."""
     contract = Record("r05", State.APPLIED, compatible_from="r03")
     ledger = Ledger.of([*(Record(name, State.APPLIED) for name in NAMES[:5]), contract])
-    assert ledger.incompatible_contract_for(name) == (contract if shut_out else None)
+    assert ledger.incompatible_contract_for(name) == (contract if excluded else None)
 
 
-def test_of_several_barriers_the_highest_counts() -> None:
-    """The one that asks most is given; one that is not applied shuts nobody out."""
+def test_of_several_contract_migrations_the_strictest_counts() -> None:
+    """It has the newest `compatible_from`; a contract migration that is not applied excludes no image."""
     low = Record("r03", State.APPLIED, compatible_from="r01")
     high = Record("r05", State.APPLIED, compatible_from="r04")
     later = Record("r06", State.FAILED, compatible_from="r06")
@@ -92,8 +92,8 @@ def test_of_several_barriers_the_highest_counts() -> None:
     assert Ledger().incompatible_contract_for("r00") is None
 
 
-def test_questions_cost_the_same_whatever_the_length() -> None:
-    """Ten thousand questions to ten thousand records take milliseconds, not minutes."""
+def test_an_answer_takes_constant_time() -> None:
+    """Ten thousand questions about ten thousand records take milliseconds, not minutes."""
     names = [f"{number:08}" for number in range(10_000)]
     ledger = ledger_of(*names)
     revision = declare(names)
@@ -106,7 +106,7 @@ def test_questions_cost_the_same_whatever_the_length() -> None:
     assert time.process_time() - began < 1
 
 
-def kind(history: History, versioning: Versioning = Versioning.NAME) -> Dialect:
+def dialect_with(history: History, versioning: Versioning = Versioning.NAME) -> Dialect:
     return Dialect(
         name="test",
         table="t",
@@ -120,23 +120,25 @@ def kind(history: History, versioning: Versioning = Versioning.NAME) -> Dialect:
 
 
 @given(st.permutations(NAMES), st.integers(0, 12), st.integers(1, 12), st.randoms())
-def test_what_ran_in_some_order_has_no_false_gap(order: list[str], applied: int, known: int, random: Random) -> None:
-    """Whatever order the database ran them in, an image with no more than these is complete; one with more is not."""
+def test_the_order_of_execution_makes_no_ledger_incomplete(
+    order: list[str], applied: int, known: int, random: Random
+) -> None:
+    """In whatever order they ran, the ledger is complete for an image that knows no more, and for no other."""
     ran = order[:applied]
     random.shuffle(ran)
-    ledger = kind(History.EXECUTION).parse_ledger({"name": name} for name in ran)
+    ledger = dialect_with(History.EXECUTION).parse_ledger({"name": name} for name in ran)
     assert ledger.head == (ran[-1] if ran else None)
     image = order[:known]
-    assert ledger.is_complete_for(kind(History.EXECUTION).declare(image)) is (known <= applied)
+    assert ledger.is_complete_for(dialect_with(History.EXECUTION).declare(image)) is (known <= applied)
 
 
 @given(st.permutations(NAMES), st.integers(1, 12), st.integers(0, 11))
-def test_what_ran_in_some_order_shows_a_gap(order: list[str], known: int, missing: int) -> None:
-    """As many as the image knows, but another one among them: that is not what the image knows."""
+def test_a_ledger_of_executions_with_another_revision_is_incomplete(order: list[str], known: int, missing: int) -> None:
+    """As many revisions are applied as the image knows, and one of them is another."""
     image = order[:known]
     ran = [name if place != missing else "other" for place, name in enumerate(image)]
-    ledger = kind(History.EXECUTION).parse_ledger({"name": name} for name in ran)
-    assert ledger.is_complete_for(kind(History.EXECUTION).declare(image)) is (missing >= known)
+    ledger = dialect_with(History.EXECUTION).parse_ledger({"name": name} for name in ran)
+    assert ledger.is_complete_for(dialect_with(History.EXECUTION).declare(image)) is (missing >= known)
 
 
 VERSIONS = [f"{number:03}_{name}" for number, name in enumerate("abcdefghij", 95)]
@@ -144,8 +146,8 @@ VERSIONS = [f"{number:03}_{name}" for number, name in enumerate("abcdefghij", 95
 
 @given(st.sets(st.sampled_from(VERSIONS)), st.sets(st.sampled_from(VERSIONS), min_size=1))
 def test_versions_are_found_by_file_names(applied: set[str], known: set[str]) -> None:
-    """The ledger has numbers, 100 after 99; an image's files are found in it, and a gap is only a real one."""
-    dialect = kind(History.NAMES, Versioning.LEADING_NUMBER)
+    """The ledger records numbers, 100 after 99, and contains exactly the files that have them."""
+    dialect = dialect_with(History.NAMES, Versioning.LEADING_NUMBER)
     ledger = dialect.parse_ledger({"name": str(int(name[:3]))} for name in applied)
     assert all(ledger.contains(name) is (name in applied) for name in VERSIONS)
     assert ledger.head == (str(int(max(applied)[:3])) if applied else None)
@@ -162,14 +164,14 @@ def test_versions_are_found_by_file_names(applied: set[str], known: set[str]) ->
 
 
 @given(st.integers(0, 20), st.sampled_from(State), st.integers(0, 20))
-def test_a_number_stands_for_all_below_it(top: int, state: State, asked: int) -> None:
-    """What is dirty is not counted, and concerns nobody who is older."""
+def test_a_number_includes_all_lower_ones(top: int, state: State, asked: int) -> None:
+    """A dirty number is not applied, and does not concern images that expect a lower one."""
     ledger = Ledger.of([Record(str(top), state)], History.NUMBER, Versioning.LEADING_NUMBER)
-    settled = state is State.APPLIED
+    clean = state is State.APPLIED
     name = f"{asked:06}_name"
-    assert ledger.contains(name) is (asked < top or (settled and asked == top))
+    assert ledger.contains(name) is (asked < top or (clean and asked == top))
     assert ledger.is_complete_for(Revision(name, asked + 1, "0" * 12)) is ledger.contains(name)
-    assert (ledger.dirty_for(name) is None) is (settled or asked < top)
+    assert (ledger.dirty_for(name) is None) is (clean or asked < top)
     if ledger.contains(name):
         assert ledger.position_for(name) is (Position.AT_HEAD if asked == top else Position.AHEAD)
     else:
@@ -178,11 +180,11 @@ def test_a_number_stands_for_all_below_it(top: int, state: State, asked: int) ->
 
 
 def heads(*names: str) -> Ledger:
-    return kind(History.HEADS).parse_ledger({"name": name} for name in names)
+    return dialect_with(History.HEADS).parse_ledger({"name": name} for name in names)
 
 
-def test_heads_that_were_seen_are_remembered() -> None:
-    """Each new head is newer than those before it; one that comes back forgets what came after it."""
+def test_former_heads_are_applied() -> None:
+    """A new head is newer than all former ones; a former head that comes back drops those that came after it."""
     ledger = heads()
     assert ledger.with_former_heads(["a", "b"]).applied == ()
     for name in "abcd":
@@ -199,8 +201,8 @@ def test_heads_that_were_seen_are_remembered() -> None:
     assert not ledger.is_complete_for(Revision("d", 5, "0" * 12))
 
 
-def test_a_branch_forgets_nothing_of_the_other() -> None:
-    """While one of two heads moves on, what led to it stays known; a downgrade of it is seen all the same."""
+def test_a_branch_keeps_the_former_heads_of_the_other() -> None:
+    """While one of two heads advances, its former heads stay applied; a downgrade of it removes them."""
     ledger = heads("a")
     for branches in (("b", "x"), ("b", "y"), ("b", "z")):
         ledger = heads(*branches).with_former_heads(ledger.applied)
@@ -210,16 +212,16 @@ def test_a_branch_forgets_nothing_of_the_other() -> None:
     assert not ledger.contains("z")
 
 
-def test_where_there_is_a_history_nothing_is_remembered() -> None:
-    """What the table no longer has was undone."""
+def test_a_tool_with_a_history_has_no_former_heads() -> None:
+    """What its table no longer records was undone."""
     for history in set(History) - {History.HEADS}:
-        ledger = kind(history).parse_ledger([{"name": "b"}])
+        ledger = dialect_with(history).parse_ledger([{"name": "b"}])
         assert ledger.with_former_heads(["a", "b", "c"]) is ledger
 
 
 @pytest.mark.parametrize("history", [History.NAMES, History.EXECUTION])
-def test_only_dirt_at_or_below_concerns_an_image(history: History) -> None:
-    """Below is what comes before it in the ledger's own order, whatever the names."""
+def test_only_a_dirty_revision_at_or_below_its_own_concerns_an_image(history: History) -> None:
+    """The ledger's own order decides what is below, whatever the names."""
     order = ["r3", "r1", "r2"] if history is History.EXECUTION else ["r1", "r2", "r3"]
     for place, broken in enumerate(order):
         records = [Record(name, State.FAILED if name == broken else State.APPLIED) for name in order]
@@ -230,8 +232,8 @@ def test_only_dirt_at_or_below_concerns_an_image(history: History) -> None:
 
 
 @given(some, st.sampled_from(NAMES), st.lists(st.sampled_from(NAMES), unique=True, min_size=1))
-def test_below_a_baseline_nothing_is_missing(applied: list[str], baseline: str, known: list[str]) -> None:
-    """What is older counts as applied, however much of it an image knows; what is newer must be recorded."""
+def test_everything_below_a_baseline_is_applied(applied: list[str], baseline: str, known: list[str]) -> None:
+    """Older revisions count as applied, however many of them an image knows; newer ones must be recorded."""
     records = [Record(name, State.APPLIED, baseline=name == baseline) for name in sorted({*applied, baseline})]
     ledger = Ledger.of([*records, Record("r99", State.FAILED)])
     for name in NAMES:

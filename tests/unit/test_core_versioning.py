@@ -28,8 +28,8 @@ names = st.text("0123456789._-vVBab²٣ ", max_size=30)
         (Versioning.TIMESTAMP, ["AddUsers"]),
     ],
 )
-def test_what_is_one_revision_has_one_key(versioning: Versioning, same: list[str]) -> None:
-    """A file's name and what the tool records of it."""
+def test_names_of_one_revision_have_one_key(versioning: Versioning, same: list[str]) -> None:
+    """These are the name of a file and what the tool records of it."""
     assert len({versioning.key(name) for name in same}) == 1
     assert len({versioning.sort_key(name) for name in same}) == 1
 
@@ -44,14 +44,14 @@ def test_what_is_one_revision_has_one_key(versioning: Versioning, same: list[str
         (Versioning.TIMESTAMP, ["Zebra1700000000000", "1700000000001-Ant"]),
     ],
 )
-def test_the_order_is_the_tools(versioning: Versioning, ordered: list[str]) -> None:
-    """Numbers by their value, parts one by one; what has no number comes first."""
+def test_names_are_sorted_as_by_the_tool(versioning: Versioning, ordered: list[str]) -> None:
+    """Numbers are compared by value and part by part; names without a number come first."""
     assert sorted(set(ordered), key=versioning.sort_key) == ordered
 
 
 @given(st.sampled_from(Versioning), names)
 def test_a_key_is_its_own_key(versioning: Versioning, name: str) -> None:
-    """So a ledger's own identities, declared as they are, find themselves; and anything at all can be asked."""
+    """A revision may be declared by its key, and every name has a key."""
     key = versioning.key(name)
     assert versioning.key(key) == key
     assert versioning.sort_key(key) == versioning.sort_key(name)

@@ -25,7 +25,7 @@ WRITES = re.compile(
 
 @pytest.mark.parametrize("dialect", CONCRETE_DIALECTS, ids=lambda dialect: dialect.name)
 def test_each_dialect_reads_the_table_that_is_named(dialect: Dialect) -> None:
-    """Nothing in its statement is left to fill in, and it writes and locks nothing; it is found by its name."""
+    """Its statement has no placeholder left, and neither writes nor locks; the dialect is found by its name."""
     statement = dialect.read_statement(TABLE)
     assert '"s"."t"""' in statement
     assert "{" not in statement
@@ -38,7 +38,7 @@ def test_each_dialect_reads_the_table_that_is_named(dialect: Dialect) -> None:
 
 @pytest.mark.parametrize("dialect", [d for d in CONCRETE_DIALECTS if d.row_lock], ids=lambda dialect: dialect.name)
 def test_each_row_lock_has_its_table(dialect: Dialect) -> None:
-    """It stands beside the ledger; reading it writes nothing."""
+    """The table is in the ledger's schema; reading it writes nothing."""
     table, read, clear = (
         dialect.lock_relation(TABLE),
         dialect.read_lock_statement(TABLE),
@@ -98,7 +98,7 @@ def test_the_native_dialect_imports_no_other() -> None:
 
 
 def test_an_unknown_dialect_is_refused_with_the_known_ones() -> None:
-    """The message is one that a user can act on."""
+    """The message lists what a user may write."""
     with pytest.raises(DialectError, match=r"auto.*knex.*ledgergate.*'nosuch'"):
         find_dialect("nosuch")
 
@@ -112,12 +112,12 @@ NATIVE_ROW = dict.fromkeys(("checksum", "compatible_from", "error", "started_at"
 
 
 def test_a_native_row_is_a_record() -> None:
-    """Every column has its place; an extension in the name does not count."""
+    """Every column is an attribute; an extension of the name is ignored."""
     assert NATIVE.parse_ledger([NATIVE_ROW]).records == (Record("a", State.FAILED, batch=3, duration_ms=5),)
 
 
 @pytest.mark.parametrize("damage", [{"state": "odd"}, {"revision": None}])
-def test_a_row_that_no_tool_wrote_is_refused(damage: dict[str, str | None]) -> None:
+def test_a_row_that_the_tool_never_writes_is_refused(damage: dict[str, str | None]) -> None:
     """The message names the dialect."""
     with pytest.raises(LedgerUnreadable, match="no ledgergate ledger"):
         NATIVE.parse_ledger([NATIVE_ROW | damage])

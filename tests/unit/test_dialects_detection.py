@@ -18,8 +18,8 @@ def found(dialect: str, *relations: Relation, schema: str | None = None, table: 
 
 
 @pytest.mark.parametrize("dialect", CONCRETE_DIALECTS, ids=lambda dialect: dialect.name)
-def test_each_is_told_from_all_others(dialect: Dialect) -> None:
-    """With its own columns and companions, each is found by its name and by `auto`, and nobody else is."""
+def test_each_dialect_is_distinguished_from_all_others(dialect: Dialect) -> None:
+    """With its columns and companion tables, it is found by its name and by `auto`, and no other dialect is."""
     schema = dialect.schema or "public"
     there = [relation(dialect.table, dialect.columns, schema, dialect.schema)]
     there += [relation(name, frozenset(), schema, dialect.schema) for name in dialect.companion_tables]
@@ -30,28 +30,28 @@ def test_each_is_told_from_all_others(dialect: Dialect) -> None:
     assert all((one.requested_schema, one.name) in looked_up for one in there)
 
 
-def test_what_is_missing_would_be_created_where_the_tool_does() -> None:
-    """In the schema that is named, the tool's own, or the current one."""
+def test_a_missing_ledger_is_where_the_tool_would_create_it() -> None:
+    """In the schema that the user names, else in the tool's default, else in the current schema."""
     assert found("knex").table == LedgerTable("app", "mine", "knex_migrations")
     assert found("knex", schema="s", table="t").table == LedgerTable("app", "s", "t")
     assert found("ledgergate").table == LedgerTable("app", "public", "ledgergate_migrations")
     assert not found("auto").exists
 
 
-def test_a_table_of_another_name_is_told_by_its_columns() -> None:
-    """Of those that could be, the one that asks most of it: any table with a name could be Umzug's."""
+def test_a_table_with_another_name_is_recognized_by_its_columns() -> None:
+    """The dialect that requires most columns is chosen: any table with a column `name` could be Umzug's."""
     assert found("auto", relation("moves", KNEX), table="moves").dialect is find_dialect("knex")
     assert found("auto", relation("moves", frozenset({"name"})), table="moves").dialect is find_dialect("umzug")
     assert not found("auto", relation("moves", frozenset({"x"})), table="moves").exists
 
 
-def test_columns_of_its_own_do_not_matter() -> None:
-    """People add some to their ledgers, and later versions of a tool do."""
+def test_additional_columns_are_allowed() -> None:
+    """Users add columns to their ledgers, and so do later versions of a tool."""
     assert found("knex", relation("knex_migrations", KNEX | {"comment"})).exists
 
 
-def test_more_than_one_is_named() -> None:
-    """Nothing is guessed; what is there is said, and what to do."""
+def test_ledgers_of_several_dialects_are_refused() -> None:
+    """The message names the tables, and what the user has to name."""
     two = relation("knex_migrations", KNEX), relation("SequelizeMeta", frozenset({"name"}), "app")
     with pytest.raises(
         LedgerUnreadable, match=r"public\.knex_migrations \(knex\) and app\.SequelizeMeta \(umzug\); name"
@@ -60,8 +60,8 @@ def test_more_than_one_is_named() -> None:
     assert found("umzug", *two).table.schema == "app"
 
 
-def test_a_namesake_is_refused_with_a_hint() -> None:
-    """The message says what is missing, and whose the table looks like."""
+def test_a_table_of_another_tool_is_refused_with_a_hint() -> None:
+    """The message names the column that differs, and the tool whose table it looks like."""
     other = relation("schema_migrations", frozenset({"version", "dirty"}))
     with pytest.raises(
         LedgerUnreadable, match=r"no dbmate ledger: it has the column dirty.* like that of golang-migrate"

@@ -19,8 +19,8 @@ LOCKING = [dialect for dialect in CONCRETE_DIALECTS if dialect.lock_keys(LedgerT
         ("atlas", LedgerTable("at", "atlas_schema_revisions", "atlas_schema_revisions"), (2686470616,)),
     ],
 )
-def test_a_key_is_the_one_that_the_tool_was_seen_to_take(name: str, table: LedgerTable, keys: tuple[int, ...]) -> None:
-    """Read from `pg_locks` while Flyway 13.12, golang-migrate 4.20 and Atlas ran; the second of two was not seen."""
+def test_a_key_is_the_one_that_the_tool_takes(name: str, table: LedgerTable, keys: tuple[int, ...]) -> None:
+    """Read from `pg_locks` while Flyway 13.12, golang-migrate 4.20 and Atlas ran, except golang-migrate's second."""
     assert find_dialect(name).lock_keys(table) == keys
 
 
@@ -39,6 +39,6 @@ def test_a_key_fits_the_function_that_takes_it(dialect: Dialect, database: str, 
     ("text", "value"),
     [("", 0), ("a", 97), ("flyway_schema_history", 1610714361), ("public", -977423767), ("𝄞", 1772394)],
 )
-def test_a_text_has_the_hash_that_java_gives_it(text: str, value: int) -> None:
-    """`String.hashCode` counts the units of UTF-16, and overflows."""
+def test_a_hash_is_the_one_of_java(text: str, value: int) -> None:
+    """`String.hashCode` is computed over UTF-16 code units, and overflows."""
     assert _java_hash(text) == value

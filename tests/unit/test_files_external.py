@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,7 +42,7 @@ FILES = {
         ["shop.0001_initial", "users.0001_initial"],
     ),
 }
-"""Of each tool: files of its directory, and what its ledger holds when all of them are applied."""
+"""For each tool: files of its directory, and what its ledger records when all of them are applied."""
 
 
 def fill(directory: Path, files: list[str]) -> Path:
@@ -54,7 +55,7 @@ def fill(directory: Path, files: list[str]) -> Path:
 
 @pytest.mark.parametrize("dialect", FILES)
 def test_what_an_image_declares_is_what_its_ledger_holds(tmp_path: Path, dialect: str) -> None:
-    """The revision that a build prints is confirmed by the ledger that the tool leaves, and by none that lacks some."""
+    """The tool's ledger is complete for the revision that a build prints, and not when it lacks a record."""
     files, recorded = FILES[dialect]
     fill(tmp_path, files)
     declared = CliRunner().invoke(migrate, ["revision", "--dialect", dialect, "--dir", str(tmp_path)])
@@ -69,8 +70,19 @@ def test_what_an_image_declares_is_what_its_ledger_holds(tmp_path: Path, dialect
         assert not tool.build_ledger(rest).is_complete_for(expected), f"without {recorded[missing]}"
 
 
-def test_drizzle_is_known_by_its_journal(tmp_path: Path) -> None:
-    """What the ledger keeps is the time of an entry."""
+@pytest.mark.parametrize("dialect", FILES)
+def test_the_example_in_the_message_is_a_migration(tmp_path: Path, dialect: str) -> None:
+    """A directory without migrations is refused with an example of what the tool looks for."""
+    directory = find_dialect(dialect).directory
+    with pytest.raises(ExternalFilesError) as refused:
+        directory(tmp_path)
+    example = re.search("expected migrations like (.+) in ", str(refused.value))
+    assert example
+    assert directory(fill(tmp_path, [example[1]]))
+
+
+def test_drizzle_is_listed_from_its_journal(tmp_path: Path) -> None:
+    """The ledger records the time of each entry."""
     (tmp_path / "meta").mkdir()
     journal = {
         "entries": [{"idx": 1, "when": 1700000000001, "tag": "b"}, {"idx": 0, "when": 1700000000000, "tag": "a"}]
@@ -90,8 +102,8 @@ def alembic(directory: Path, **parents: str) -> Path:
     return directory
 
 
-def test_alembic_is_known_by_its_files(tmp_path: Path) -> None:
-    """Names are hashes: the head comes last, after all that it builds on, which --ancestors prints."""
+def test_alembic_is_listed_from_its_files(tmp_path: Path) -> None:
+    """Names are hashes: the head comes last, after everything that it builds on, which --ancestors prints."""
     alembic(tmp_path, z="None", b="'z'", c="'z'", a="('b', 'c')")
     assert find_dialect("alembic").directory(tmp_path) == ("z", "b", "c", "a")
     flags = ["revision", "--dialect", "alembic", "--dir", str(tmp_path)]
@@ -99,8 +111,8 @@ def test_alembic_is_known_by_its_files(tmp_path: Path) -> None:
     assert CliRunner().invoke(migrate, [*flags, "--ancestors"]).output == "z,b,c\n"
 
 
-def test_every_problem_of_alembic_is_told_at_once(tmp_path: Path) -> None:
-    """Two heads, a parent without a file, a file that is no Python; and a cycle."""
+def test_every_problem_of_alembic_is_reported_at_once(tmp_path: Path) -> None:
+    """Two heads, a parent without a file and a file that is not Python are reported together; a cycle is too."""
     alembic(tmp_path, a="None", b="'a'", c="'gone'")
     (tmp_path / "bad.py").write_text("def")
     with pytest.raises(ExternalFilesError) as error:
@@ -114,8 +126,8 @@ def test_every_problem_of_alembic_is_told_at_once(tmp_path: Path) -> None:
         find_dialect("alembic").directory(alembic(cycle, a="'c'", b="'a'", c="'b'", head="'a'"))
 
 
-def test_a_directory_that_does_not_tell(tmp_path: Path) -> None:
-    """Missing, empty, or of a tool whose files hold many: exit 2 with what is expected."""
+def test_a_directory_that_cannot_be_listed(tmp_path: Path) -> None:
+    """It is missing, empty, or of a tool whose files do not name its migrations: exit 2 with what is expected."""
     for dialect, words in (("knex", "found none"), ("liquibase", "do not tell"), ("auto", "got auto")):
         with pytest.raises(ExternalFilesError, match=words):
             find_dialect(dialect).directory(tmp_path)

@@ -32,14 +32,14 @@ from migrations.tools.recognize import recognize_dialect
     ],
 )
 def test_a_tool_is_recognised_by_its_command(command: str, dialect: str | None) -> None:
-    """As itself, by what starts it, or by a script of package.json; what is not known is not guessed."""
+    """By its program, also behind another one or in a script of package.json; an unknown command is not guessed."""
     scripts = {"migrate:latest": "NODE_ENV=x knex migrate:latest", "migrate": "prisma migrate deploy && echo knex"}
     assert recognize_dialect(command.split(), scripts.get) == dialect
     assert dialect is None or dialect in DIALECTS
 
 
 @given(st.lists(st.text(), min_size=1))
-def test_no_command_is_too_strange(command: list[str]) -> None:
-    """Whatever is called, the answer is a dialect that there is, or none."""
+def test_any_command_line_is_accepted(command: list[str]) -> None:
+    """The result is always the name of a dialect, or None."""
     found = recognize_dialect(command, lambda _: None)
     assert found is None or found in DIALECTS
