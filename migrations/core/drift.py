@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RevisionStatus(StrEnum):
-    """What directory and ledger together say of one revision."""
+    """The status of one revision, from its file and its record."""
 
     APPLIED = "applied"
     PENDING = "pending"
@@ -37,7 +37,7 @@ class Comparison:
 
     Attributes:
         revision: Canonical name.
-        status: What both say of it.
+        status: Its status.
         record: Its record; None where the ledger has none.
         migration: Its file; None where there is none.
     """

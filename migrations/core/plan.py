@@ -157,8 +157,8 @@ def plan_down(
             obstacles.append((Obstacle.CHANGED, describe_edit(*edits[revision], remedy)))
         elif migration.down is None:
             text = (
-                f"{migration.path} does not say how it is undone; its file must stay as it was applied, "
-                "so put what undoes it into a new migration"
+                f"{migration.path} has no down section, and the file must stay as it was applied: "
+                "put what undoes it into a new migration"
             )
             obstacles.append((Obstacle.NO_DOWN, text))
         else:

@@ -27,8 +27,8 @@ class DialectError(LookupError):
     """A name that no dialect has; the message lists the known ones."""
 
 
-class LedgerUnreadable(ValueError):  # noqa: N818 - says what happened
-    """The table holds what the dialect never writes; the message says what, without a host name."""
+class LedgerUnreadable(ValueError):  # noqa: N818 - named after what happened
+    """The table holds what the dialect never writes; the message describes it without a host name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ class Dialect:
         schema: The tool's default schema of the table; None for the first of the search path that has the table.
         columns: Columns that the table must have.
         absent_columns: Columns that another tool's table of the same name has, and this tool's never has.
-        companion_tables: Tables that the tool also creates in the schema, needed where columns do not tell the ledger
-            from another tool's table of the same name.
+        companion_tables: Tables that the tool also creates in the schema, needed where columns do not distinguish
+            the ledger from another tool's table of the same name.
         absent_tables: Tables that only the other tool creates there.
         parse: Makes a record of one row that `read` selected.
         history: How much the tool keeps of what it has applied, and in which order `read` returns it.
@@ -91,7 +91,7 @@ class Dialect:
         lock_keys: Every key that the tool's advisory lock on this ledger may have; empty where the tool takes no
             advisory lock, or one with a key that cannot be known.
         row_lock: The lock that a killed process leaves behind; None where there is no such lock.
-        directory: Lists the migrations of a directory, oldest first; raises where the tool's files do not tell them.
+        directory: Lists the migrations of a directory, oldest first; raises where the files do not name them.
         programs: Names of the programs that start the tool.
     """
 
@@ -108,7 +108,7 @@ class Dialect:
     versioning: Versioning = Versioning.NAME
     lock_keys: Callable[[LedgerTable], Sequence[int]] = lambda _table: ()
     row_lock: LockTable | None = None
-    # Neither of the two has a default: a tool that has no directory or no program has to say so.
+    # No defaults: the description of a tool without a directory or a program has to state that.
     directory: DirectoryLister
     programs: tuple[str, ...]
 

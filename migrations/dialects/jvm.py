@@ -72,7 +72,7 @@ LIQUIBASE = Dialect(
     row_lock=LockTable("{table}lock", "liquibase release-locks"),
     # A changelog is XML, YAML, JSON or SQL, and includes others.
     directory=external.unlistable(
-        "the files of liquibase do not tell which migrations there are; name the newest one with --expect or --revision"
+        "the files of liquibase do not name its migrations; name the newest one with --expect or --revision"
     ),
     programs=("liquibase",),
 )

@@ -66,7 +66,7 @@ def directories_containing(file: str, *, example: str) -> DirectoryLister:
 
 
 def unlistable(problem: str) -> DirectoryLister:
-    """Describe a directory whose files do not tell which migrations there are.
+    """Describe a directory whose files do not name the migrations.
 
     Args:
         problem: The message: why, and what the user can do instead.
@@ -86,7 +86,7 @@ def drizzle(directory: Path) -> tuple[str, ...]:
 def django(directory: Path) -> tuple[str, ...]:
     """List a Django project's migrations as APP.NAME.
 
-    The order between applications is a graph of dependencies. Names do not tell it, and the ledger needs none.
+    The order between applications is a graph of dependencies, which names do not show and a comparison does not need.
 
     Source: https://docs.djangoproject.com/en/stable/topics/migrations/, "Migration files"
     """
@@ -105,7 +105,7 @@ def _list(names: Callable[[Path], Iterable[str]], example: str, directory: Path)
     """Return each name once.
 
     Raises:
-        ExternalFilesError: The directory is missing, has no migrations, or does not tell which; with every problem.
+        ExternalFilesError: The directory is missing, has no migrations, or cannot be listed; with every problem.
     """
     if not directory.is_dir():
         raise ExternalFilesError(f"expected a directory of migrations, found no {directory}; name it with --dir")
@@ -146,7 +146,7 @@ def _alembic(directory: Path) -> Iterator[str]:
         problems.append(f"expected one head, found {' and '.join(sorted(heads))}; `alembic merge heads` joins them")
     if problems:
         raise ExternalFilesError(*problems)
-    # A topological sort. Those that could come next are sorted, so that the same files always give the same list.
+    # A topological sort. Those that could come next are sorted, so that the result depends on the files alone.
     done: dict[str, None] = {}
     while len(done) < len(parents):
         ready = sorted(name for name, needed in parents.items() if name not in done and done.keys() >= set(needed))

@@ -1,4 +1,4 @@
-"""Ledgers of tools that no registry gives us, made by their documented DDL with the rows that they are known to write.
+"""Ledgers of tools that no registry offers, made by their documented DDL with the rows that they are known to write.
 
 Atlas and pgroll were run by hand, built from their public sources of June and May 2026, to see that they write these;
 Ecto's table is that of its `Ecto.Migration.SchemaMigration`.
@@ -65,8 +65,8 @@ FIRST, SECOND, THIRD = (f"2025010100000{number}_{name}" for number, name in enum
 
 
 @asynccontextmanager
-async def someone(database: str, application: str) -> AsyncIterator[Connection]:
-    """Open a session as a tool does."""
+async def other_session(database: str, application: str) -> AsyncIterator[Connection]:
+    """Open a session with the `application_name` of a tool."""
     connection = await asyncpg.connect(database, server_settings={"application_name": application})
     try:
         yield connection
@@ -75,7 +75,7 @@ async def someone(database: str, application: str) -> AsyncIterator[Connection]:
 
 
 async def atlas(connection: Connection, name: str, **columns: object) -> None:
-    """Record a file of Atlas as it does."""
+    """Record a file as Atlas does."""
     version, description = (name, "") if name.startswith(".") else name.split("_", 1)
     row = {"type": 2, "applied": 2, "total": 2, "error": None} | columns
     await connection.execute(
@@ -89,7 +89,7 @@ async def atlas(connection: Connection, name: str, **columns: object) -> None:
 
 
 async def test_atlas_as_documented(database: str, connection: Connection) -> None:
-    """Done is what has no statement left; what is left is failed, or running while Atlas holds its lock."""
+    """A file with no statement left is applied; any other has failed, or is running while Atlas holds its lock."""
     await connection.execute(ATLAS)
     await atlas(connection, ".atlas_cloud_identifier", applied=0, total=0)
     await atlas(connection, FIRST)
@@ -110,8 +110,8 @@ async def test_atlas_as_documented(database: str, connection: Connection) -> Non
     assert (ledger.dirty, ledger.head) == (None, "20250101000003")
 
 
-async def test_atlas_never_runs_what_is_older_than_its_first_row(database: str, connection: Connection) -> None:
-    """That is what a baseline and a checkpoint are for: an image that knows the older files lacks nothing."""
+async def test_atlas_never_runs_a_file_older_than_its_first_row(database: str, connection: Connection) -> None:
+    """The first row is a baseline or a checkpoint: the ledger is complete for an image that knows the older files."""
     await connection.execute(ATLAS)
     await atlas(connection, SECOND, type=1, applied=0, total=0)  # `atlas migrate apply --baseline`
     ledger = await snapshot("atlas", database)
@@ -124,7 +124,7 @@ async def test_atlas_never_runs_what_is_older_than_its_first_row(database: str, 
 async def pgroll(
     connection: Connection, name: str, *, done: bool, schema: str = "public", kind: str = "pgroll"
 ) -> None:
-    """Record a migration of pgroll as it does."""
+    """Record a migration as pgroll does."""
     await connection.execute(
         "insert into pgroll.migrations (schema, name, migration, parent, done, migration_type) values ($1, $2, '{}',"
         " (select name from pgroll.migrations where schema = $1 order by created_at desc limit 1), $3, $4)",
@@ -136,17 +136,17 @@ async def pgroll(
 
 
 async def test_pgroll_as_documented(database: str, connection: Connection) -> None:
-    """What is started serves the image that expects it from then on: before it is completed."""
+    """A migration that is started serves the image that expects it, even before it is completed."""
     await connection.execute(PGROLL)
     await pgroll(connection, "01_users", done=True)
     await pgroll(connection, "01_users_20250101000000000000", done=True, kind="inferred")
     await pgroll(connection, "99_elsewhere", done=True, schema="other")
     assert (await snapshot("pgroll", database)).applied == ("01_users",)
     await pgroll(connection, "02_mail", done=False)
-    async with someone(database, "pgroll-state"):
+    async with other_session(database, "pgroll-state"):
         ledger = await snapshot("pgroll", database)
         assert (ledger.dirty and (ledger.dirty.revision, ledger.dirty.state)) == ("02_mail", State.RUNNING)
-    async with someone(database, "pgroll-state") as start:
+    async with other_session(database, "pgroll-state") as start:
         await start.execute('create schema "public_02_mail"')
         assert not (await snapshot("pgroll", database)).contains("02_mail")  # rows may still be filled in
     ledger = await snapshot("pgroll", database)
@@ -158,7 +158,7 @@ async def test_pgroll_as_documented(database: str, connection: Connection) -> No
 
 
 async def test_ecto_as_documented(database: str, connection: Connection) -> None:
-    """Its table is told from its three namesakes by the time."""
+    """Its column `inserted_at` distinguishes its table from those of three other tools with the same name."""
     await connection.execute(ECTO)
     assert (await snapshot("ecto", database)).head is None
     await connection.execute("insert into schema_migrations values (20250101000002, now()), (20250101000001, now())")
@@ -170,8 +170,8 @@ async def test_ecto_as_documented(database: str, connection: Connection) -> None
 
 
 @pytest.mark.parametrize("name", ["goose", "sqlx", "atlas"])
-async def test_a_known_key_tells_that_the_tool_runs(name: str, database: str, connection: Connection) -> None:
-    """The library of goose and sqlx takes a lock which their command lines do not; Atlas cannot be had."""
+async def test_a_tool_that_holds_a_known_key_is_running(name: str, database: str, connection: Connection) -> None:
+    """The libraries of goose and sqlx take a lock that their command lines do not take; Atlas is not available."""
     address = Address.from_url(database)
     session = await connect(address, timeout=10, application_name="reading")
     try:
@@ -197,10 +197,10 @@ async def test_a_known_key_tells_that_the_tool_runs(name: str, database: str, co
         ("golang-migrate", ECTO, "ecto"),
     ],
 )
-async def test_a_namesakes_table_is_refused(
+async def test_the_table_of_another_tool_is_refused(
     name: str, table: str, likely: str, database: str, connection: Connection
 ) -> None:
-    """Four tools call it `schema_migrations`; who named the wrong one is told which it looks like."""
+    """Four tools name it `schema_migrations`; the message for a wrong dialect says which tool's table it looks like."""
     await connection.execute(table)
     address = Address.from_url(database)
     session = await connect(address, timeout=10, application_name="reading")

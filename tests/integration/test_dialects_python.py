@@ -1,4 +1,4 @@
-"""The tools of PyPI, each at its own ledger: what they say is applied is what we read."""
+"""Tools from PyPI, each with its own ledger: what the tool has applied is what the reader finds applied."""
 
 from __future__ import annotations
 
@@ -65,14 +65,16 @@ def _yoyo(project: Path) -> list[str]:
 async def test_a_tools_ledger_is_read_as_the_tool_reads_it(
     name: str, write: Write, tmp_path: Path, database: str
 ) -> None:
-    """Some, all, one taken back, one that fails: each time what the tool says is applied, and nothing is dirty."""
+    """After some, after all, after an undo and after a failure, the ledger has what the tool applied and is clean."""
     files = write(tmp_path)
     with driver.python(name, tmp_path, database) as tool:
         await Story(name, tool, files, database).tell()
 
 
-async def test_yoyos_lock_outlives_a_killed_process(tmp_path: Path, database: str, connection: Connection) -> None:
-    """The row says which process and since when; what the dialect says of clearing it makes the tool run again."""
+async def test_the_lock_of_yoyo_outlives_a_killed_process(
+    tmp_path: Path, database: str, connection: Connection
+) -> None:
+    """The row has the process id and a time; Yoyo runs again after the dialect's statement has freed the lock."""
     source = LedgerSource(Address.from_url(database), find_dialect("yoyo"))
     session = await connect(source.address, timeout=10, application_name="test")
     files = _yoyo(tmp_path)
@@ -95,7 +97,7 @@ async def test_yoyos_lock_outlives_a_killed_process(tmp_path: Path, database: st
 
 
 def _alembic(project: Path) -> list[str]:
-    """Two branches after the second revision, and a fifth one that merges them."""
+    """Write two branches after the second revision, and a fifth revision that merges them."""
     (project / "migrations" / "versions").mkdir(parents=True)
     (project / "migrations" / "env.py").write_text(
         dedent("""\
@@ -128,14 +130,14 @@ def _alembic(project: Path) -> list[str]:
 
 @pytest.fixture
 async def session(database: str) -> AsyncIterator[Session]:
-    """A session with the test's database."""
+    """Open a session with the test's database."""
     session = await connect(Address.from_url(database), timeout=10, application_name="test")
     yield session
     await session.close()
 
 
-async def test_alembics_heads_are_read_and_remembered(tmp_path: Path, database: str, session: Session) -> None:
-    """One head, two branches, their merge, a failure, a downgrade: what was seen is known to be applied, no more."""
+async def test_heads_of_alembic_are_read_and_kept(tmp_path: Path, database: str, session: Session) -> None:
+    """One head, two branches, their merge, a failure, a downgrade: exactly the heads that were read are applied."""
     _alembic(tmp_path)
     source = LedgerSource(Address.from_url(database), find_dialect("alembic"))
     reader, ledger = LedgerReader(session, source), find_dialect("alembic").parse_ledger([])

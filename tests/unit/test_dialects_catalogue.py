@@ -73,7 +73,7 @@ def test_a_tool_is_declared_in_one_place(dialect: Dialect, tmp_path: Path) -> No
     if dialect is NATIVE:
         assert (dialect.directory(tmp_path), dialect.programs) == ((), ())
     else:
-        with pytest.raises(ExternalFilesError, match=r"^expected|do not tell"):
+        with pytest.raises(ExternalFilesError, match=r"^expected|do not name"):
             dialect.directory(tmp_path)
         assert dialect.programs
 

@@ -128,7 +128,7 @@ def test_every_problem_of_alembic_is_reported_at_once(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_listed(tmp_path: Path) -> None:
     """It is missing, empty, or of a tool whose files do not name its migrations: exit 2 with what is expected."""
-    for dialect, words in (("knex", "found none"), ("liquibase", "do not tell"), ("auto", "got auto")):
+    for dialect, words in (("knex", "found none"), ("liquibase", "do not name"), ("auto", "got auto")):
         with pytest.raises(ExternalFilesError, match=words):
             find_dialect(dialect).directory(tmp_path)
     done = CliRunner().invoke(migrate, ["revision", "--dialect", "knex", "--dir", str(tmp_path / "nowhere")])
