@@ -17,11 +17,12 @@ _RAILS_SALT = 2053462845
 _SQLX_SALT = 0x3D32AD9E
 
 
-def _rails(row: Mapping[str, Any]) -> Record:
+def _parse_rails(row: Mapping[str, Any]) -> Record:
     return Record(row["version"], State.APPLIED)
 
 
-def _salted(salt: int, table: LedgerTable) -> tuple[int, ...]:
+def _salted_hash(salt: int, table: LedgerTable) -> tuple[int, ...]:
+    """Return the one key that both ActiveRecord and sqlx make: one for all ledgers of a database."""
     return (salt * crc32(table.database.encode()),)
 
 
@@ -31,15 +32,15 @@ RAILS = Dialect(
     columns=frozenset({"version"}),
     absent_columns=frozenset({"dirty", "inserted_at"}),
     companion_tables=frozenset({"ar_internal_metadata"}),
-    parse=_rails,
+    parse=_parse_rails,
     versioning=Versioning.LEADING_NUMBER,
-    lock_keys=lambda table: _salted(_RAILS_SALT, table),  # ActiveRecord::Migrator::MIGRATOR_SALT
+    lock_keys=lambda table: _salted_hash(_RAILS_SALT, table),  # ActiveRecord::Migrator::MIGRATOR_SALT
     directory=external.files_matching(rf"{external.NUMBERED}\.rb", example="20250126120000_add_users.rb"),
     programs=("rails", "rake"),
 )
 
 
-def _ecto(row: Mapping[str, Any]) -> Record:
+def _parse_ecto(row: Mapping[str, Any]) -> Record:
     return Record(str(row["version"]), State.APPLIED, finished_at=row["applied_at"])
 
 
@@ -47,14 +48,14 @@ ECTO = Dialect(
     name="ecto",
     table="schema_migrations",
     columns=frozenset({"version", "inserted_at"}),
-    parse=_ecto,
+    parse=_parse_ecto,
     versioning=Versioning.LEADING_NUMBER,
     directory=external.files_matching(rf"{external.NUMBERED}\.exs", example="20250126120000_add_users.exs"),
     programs=("ecto.migrate",),  # a task of `mix`
 )
 
 
-def _sqlx(row: Mapping[str, Any]) -> Record:
+def _parse_sqlx(row: Mapping[str, Any]) -> Record:
     return Record(
         revision=str(row["version"]),
         state=State(row["state"]),
@@ -67,9 +68,9 @@ SQLX = Dialect(
     name="sqlx",
     table="_sqlx_migrations",
     columns=frozenset({"version", "description", "installed_on", "success", "checksum", "execution_time"}),
-    parse=_sqlx,
+    parse=_parse_sqlx,
     versioning=Versioning.LEADING_NUMBER,
-    lock_keys=lambda table: _salted(_SQLX_SALT, table),  # taken by its library, not by its command line
+    lock_keys=lambda table: _salted_hash(_SQLX_SALT, table),  # taken by its library, not by its command line
     directory=external.files_matching(
         r"(?P<name>[0-9]+_.+?)(?<!\.down)(?:\.up)?\.sql", example="20250126120000_add_users.sql"
     ),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _GOLANG_MIGRATE_SALT = 1486364155
 
 
-def _number(row: Mapping[str, Any]) -> Record:
+def _parse_golang_migrate(row: Mapping[str, Any]) -> Record:
     return Record(str(row["version"]), State(row["state"]))
 
 
@@ -35,7 +35,7 @@ GOLANG_MIGRATE = Dialect(
     name="golang-migrate",
     table="schema_migrations",
     columns=frozenset({"version", "dirty"}),
-    parse=_number,
+    parse=_parse_golang_migrate,
     history=History.NUMBER,
     versioning=Versioning.LEADING_NUMBER,
     lock_keys=_golang_migrate_keys,
@@ -44,7 +44,7 @@ GOLANG_MIGRATE = Dialect(
 )
 
 
-def _goose(row: Mapping[str, Any]) -> Record:
+def _parse_goose(row: Mapping[str, Any]) -> Record:
     return Record(str(row["version_id"]), State.APPLIED, finished_at=row["applied_at"])
 
 
@@ -52,7 +52,7 @@ GOOSE = Dialect(
     name="goose",
     table="goose_db_version",
     columns=frozenset({"id", "version_id", "is_applied", "tstamp"}),
-    parse=_goose,
+    parse=_parse_goose,
     versioning=Versioning.LEADING_NUMBER,
     lock_keys=lambda _table: (4097083626,),  # goose's lock.DefaultLockID; goose locks only on request
     directory=external.files_matching(rf"{external.NUMBERED}(?<!_test)\.(?:sql|go)", example="00001_add_users.sql"),
@@ -60,7 +60,7 @@ GOOSE = Dialect(
 )
 
 
-def _dbmate(row: Mapping[str, Any]) -> Record:
+def _parse_dbmate(row: Mapping[str, Any]) -> Record:
     return Record(row["version"], State.APPLIED)
 
 
@@ -70,14 +70,14 @@ DBMATE = Dialect(
     columns=frozenset({"version"}),
     absent_columns=frozenset({"dirty", "inserted_at"}),
     absent_tables=frozenset({"ar_internal_metadata"}),
-    parse=_dbmate,
+    parse=_parse_dbmate,
     versioning=Versioning.LEADING_NUMBER,
     directory=external.files_matching(rf"{external.NUMBERED}\.sql", example="20250126120000_add_users.sql"),
     programs=("dbmate",),
 )
 
 
-def _atlas(row: Mapping[str, Any]) -> Record:
+def _parse_atlas(row: Mapping[str, Any]) -> Record:
     return Record(
         revision=canonical(row["version"]),
         state=State(row["state"]),
@@ -93,7 +93,7 @@ ATLAS = Dialect(
     schema="atlas_schema_revisions",
     table="atlas_schema_revisions",
     columns=frozenset({"version", "type", "applied", "total", "executed_at", "error", "hash", "operator_version"}),
-    parse=_atlas,
+    parse=_parse_atlas,
     versioning=Versioning.PREFIX,
     lock_keys=lambda _table: (0xA02049D8,),  # FNV-1 over `atlas_migrate_execute`
     directory=external.files_matching(r"(?P<name>.+)\.sql", example="20250126120000_add_users.sql"),
@@ -101,7 +101,7 @@ ATLAS = Dialect(
 )
 
 
-def _pgroll(row: Mapping[str, Any]) -> Record:
+def _parse_pgroll(row: Mapping[str, Any]) -> Record:
     return Record(
         revision=canonical(row["name"]),
         state=State(row["state"]),
@@ -115,7 +115,7 @@ PGROLL = Dialect(
     schema="pgroll",
     table="migrations",
     columns=frozenset({"schema", "name", "migration", "created_at", "parent", "done", "migration_type"}),
-    parse=_pgroll,
+    parse=_parse_pgroll,
     history=History.EXECUTION,
     directory=external.files_matching(r"(?P<name>.+)\.(?:json|ya?ml)", example="01_add_users.yaml"),
     programs=("pgroll",),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def _knex(row: Mapping[str, Any]) -> Record:
+def _parse_knex(row: Mapping[str, Any]) -> Record:
     return Record(canonical(row["name"]), State.APPLIED, batch=row["batch"], finished_at=row["migration_time"])
 
 
@@ -22,7 +22,7 @@ KNEX = Dialect(
     name="knex",
     table="knex_migrations",
     columns=frozenset({"id", "name", "batch", "migration_time"}),
-    parse=_knex,
+    parse=_parse_knex,
     row_lock=LockTable("{table}_lock", unlock_command="npx knex migrate:unlock"),
     # https://knexjs.org/guide/migrations.html, `loadExtensions`
     directory=external.files_matching(
@@ -32,7 +32,7 @@ KNEX = Dialect(
 )
 
 
-def _node_pg_migrate(row: Mapping[str, Any]) -> Record:
+def _parse_node_pg_migrate(row: Mapping[str, Any]) -> Record:
     return Record(canonical(row["name"]), State.APPLIED, finished_at=row["run_on"])
 
 
@@ -40,7 +40,7 @@ NODE_PG_MIGRATE = Dialect(
     name="node-pg-migrate",
     table="pgmigrations",
     columns=frozenset({"id", "name", "run_on"}),
-    parse=_node_pg_migrate,
+    parse=_parse_node_pg_migrate,
     lock_keys=lambda _table: (7241865325823964,),  # `PG_MIGRATE_LOCK_ID`, one for all ledgers of a database
     directory=external.files_matching(
         r"(?P<name>[0-9]+[_-].+)\.(?:sql|js|cjs|mjs|ts|cts|mts)", example="1700000000000_add-users.js"
@@ -49,7 +49,7 @@ NODE_PG_MIGRATE = Dialect(
 )
 
 
-def _named(row: Mapping[str, Any]) -> Record:
+def _parse_name(row: Mapping[str, Any]) -> Record:
     return Record(canonical(row["name"]), State.APPLIED)
 
 
@@ -58,7 +58,7 @@ UMZUG = Dialect(
     aliases=("sequelize",),  # whose command line runs migrations with Umzug
     table="SequelizeMeta",
     columns=frozenset({"name"}),
-    parse=_named,
+    parse=_parse_name,
     directory=external.files_matching(
         r"(?P<name>.+)\.(?:sql|js|cjs|mjs|ts|cts|mts)", example="20250126120000-add-users.js"
     ),
@@ -68,7 +68,7 @@ TYPEORM = Dialect(
     name="typeorm",
     table="migrations",
     columns=frozenset({"id", "timestamp", "name"}),
-    parse=_named,
+    parse=_parse_name,
     versioning=Versioning.TIMESTAMP,
     directory=external.files_matching(
         r"(?P<name>[0-9]{10,}-.+)\.(?:js|cjs|mjs|ts|cts|mts)", example="1700000000000-AddUsers.ts"
@@ -77,7 +77,7 @@ TYPEORM = Dialect(
 )
 
 
-def _drizzle(row: Mapping[str, Any]) -> Record:
+def _parse_drizzle(row: Mapping[str, Any]) -> Record:
     return Record(str(row["created_at"]), State.APPLIED, checksum=row["hash"])
 
 
@@ -86,14 +86,14 @@ DRIZZLE = Dialect(
     schema="drizzle",
     table="__drizzle_migrations",
     columns=frozenset({"hash", "created_at"}),
-    parse=_drizzle,
+    parse=_parse_drizzle,
     versioning=Versioning.LEADING_NUMBER,
     directory=external.drizzle,
     programs=("drizzle-kit",),
 )
 
 
-def _prisma(row: Mapping[str, Any]) -> Record:
+def _parse_prisma(row: Mapping[str, Any]) -> Record:
     return Record(
         canonical(row["migration_name"]),
         State(row["state"]),
@@ -108,7 +108,7 @@ PRISMA = Dialect(
     name="prisma",
     table="_prisma_migrations",
     columns=frozenset({"migration_name", "checksum", "started_at", "finished_at", "rolled_back_at", "logs"}),
-    parse=_prisma,
+    parse=_parse_prisma,
     lock_keys=lambda _table: (72707369,),  # of Prisma's schema engine, one for all ledgers of a database
     directory=external.directories_containing("migration.sql", example="20250126120000_add_users"),
     programs=("prisma",),

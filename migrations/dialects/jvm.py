@@ -17,7 +17,7 @@ _FLYWAY_SALT = 77431708279161
 _JAVA_INT = 2**31
 
 
-def _flyway(row: Mapping[str, Any]) -> Record:
+def _parse_flyway(row: Mapping[str, Any]) -> Record:
     return Record(
         revision=row["version"] or canonical(f"R__{row['description'].replace(' ', '_')}"),
         state=State(row["state"]),
@@ -46,7 +46,7 @@ FLYWAY = Dialect(
     name="flyway",
     table="flyway_schema_history",
     columns=frozenset({"installed_rank", "version", "description", "type", "script", "installed_on", "success"}),
-    parse=_flyway,
+    parse=_parse_flyway,
     versioning=Versioning.DOTTED,
     lock_keys=_flyway_keys,
     # https://documentation.red-gate.com/fd/migrations-184127470.html: V is a version, U undoes it, R is repeated
@@ -55,7 +55,7 @@ FLYWAY = Dialect(
 )
 
 
-def _liquibase(row: Mapping[str, Any]) -> Record:
+def _parse_liquibase(row: Mapping[str, Any]) -> Record:
     return Record(
         revision=canonical(f"{row['filename']}::{row['id']}::{row['author']}"),
         state=State.APPLIED,
@@ -67,7 +67,7 @@ LIQUIBASE = Dialect(
     name="liquibase",
     table="databasechangelog",
     columns=frozenset({"id", "author", "filename", "dateexecuted", "orderexecuted", "exectype", "md5sum"}),
-    parse=_liquibase,
+    parse=_parse_liquibase,
     history=History.EXECUTION,
     row_lock=LockTable("{table}lock", "liquibase release-locks"),
     # A changelog is XML, YAML, JSON or SQL, and includes others.
