@@ -104,7 +104,7 @@ async def test_all_that_stands_in_the_way_is_told_before_anything_is_undone(
     done = ledgergate("down")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 4, done.stderr
-    for words in ("000_gone is applied, but has no file", "001_edited.sql was changed", "002_empty.sql does not say"):
+    for words in ("000_gone is applied, but has no file", "001_edited.sql was changed", "002_empty.sql has no down"):
         assert words in done.stderr
     assert done.stdout == ""
     assert await relations(connection) == ["a"]

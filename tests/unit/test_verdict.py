@@ -212,10 +212,10 @@ def test_heads_without_a_history(
 ) -> None:
     """What the image declares and what was seen tell ahead from behind; who was overtaken by a downgrade is behind."""
     required = Requirement(Revision("feed"), ancestors=None if ancestors is None else frozenset(ancestors))
-    verdict = decide("app", required, read(HEADS.remembering(seen)), Policy(), NOW)
+    verdict = decide("app", required, read(HEADS.with_former_heads(seen)), Policy(), NOW)
     assert (verdict.reason, verdict.outcome) == (reason, outcome)
     assert ("cannot be told" in verdict.message) is (reason is Reason.BEHIND and ancestors is None)
-    after = decide("app", required, lost(HEADS.remembering(seen)), Policy(), NOW)
+    after = decide("app", required, lost(HEADS.with_former_heads(seen)), Policy(), NOW)
     assert after.outcome is outcome
     if ancestors is not None and outcome is Outcome.ADMIT:
         assert "was ahead of feed" in after.message

@@ -128,7 +128,7 @@ def _known(standing: GateObservation, memory: PreviousStatus, now: datetime) -> 
 def _history(ledger: Ledger, memory: PreviousStatus, now: datetime) -> list[dict[str, str]]:
     """Keep the newest revisions, and the one contract migration that shuts out most, however old it is."""
     names = ledger.applied[-HISTORY:]
-    floor = ledger.floor
+    floor = ledger.strictest_contract
     if floor is not None and floor.revision not in names:
         names = (floor.revision, *names)
     boundaries = {record.revision: record.compatible_from for record in ledger.records if record.compatible_from}

@@ -140,25 +140,25 @@ def _compare(
 ) -> _Decision:
     behind = _OUTCOME[policy.on_behind]
     name, head = _shown(expected.name), _shown(ledger.head or "its beginning (nothing is applied)")
-    position, dirty = ledger.position(expected.name, ancestors), ledger.unsettled(expected.name)
+    position, dirty = ledger.position_for(expected.name, ancestors), ledger.dirty_for(expected.name)
     if dirty is not None:
         then = f"{_shown(dirty.revision)} is recorded as {dirty.state}"
         return Reason.DIRTY, behind, f"ledger {gate}: {then}; the pod expects {name}: {_NEXT[behind]} settled"
-    if position in {Position.SHORT, Position.UNTOLD}:
-        untold = " (which is newer cannot be told)" if position is Position.UNTOLD else ""
+    if position in {Position.BEHIND, Position.UNKNOWN}:
+        untold = " (which is newer cannot be told)" if position is Position.UNKNOWN else ""
         text = f"ledger {gate} is at {head}, the pod expects {name}{untold}: {_NEXT[behind]} applied"
         return Reason.BEHIND, behind, text
-    if position is not Position.BEYOND and ledger.gap(expected):
+    if position is not Position.PRESUMED_AHEAD and not ledger.is_complete_for(expected):
         text = f"ledger {gate} has {name} but lacks one that the pod's image knows below it: {_NEXT[behind]} applied"
         return Reason.INCOMPLETE, behind, text
-    barrier = ledger.barrier(expected.name)
+    barrier = ledger.incompatible_contract_for(expected.name)
     if barrier is not None:
         text = (
             f"contract migration {_shown(barrier.revision)} is applied to ledger {gate}: images older than "
             f"{_shown(barrier.compatible_from or '')} cannot run, and the pod expects {name}"
         )
         return Reason.INCOMPATIBLE, Outcome.DENY, text
-    if position is Position.HEAD:
+    if position is Position.AT_HEAD:
         return Reason.MATCHES, Outcome.ADMIT, f"ledger {gate} is at {name}, as the pod expects"
     ahead = _OUTCOME[policy.on_ahead]
     text = f"ledger {gate} is at {head}, ahead of {name}, which the pod expects"
