@@ -16,8 +16,9 @@ from migrations.core.snapshot import Fault
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Metadata
 from webhook.api.owners import Owner, OwnerKind, blames_us, short, stuck
-from webhook.core.requirement import declares
-from webhook.core.verdict import Outcome, judge
+from webhook.core.pod_verdict import decide_pod
+from webhook.core.requirement import declares_revision
+from webhook.core.verdict import Outcome
 from webhook.kube.errors import ClusterError, Forbidden, NotFound
 from webhook.ledgers.guard import GateCache
 from webhook.telemetry import Telemetry, log_event
@@ -140,8 +141,8 @@ class OwnerWakeup:
         guarding = self._guard.guarding(namespace, pod.labels)
         if any(snapshot.fault is Fault.UNREAD for _, snapshot in guarding):
             return False  # when it is read, that is a change
-        ours = bool(guarding) or declares(pod) or blames_us(owner)
-        return ours and judge(pod, guarding, self._now()).outcome is not Outcome.DENY
+        ours = bool(guarding) or declares_revision(pod) or blames_us(owner)
+        return ours and decide_pod(pod, guarding, self._now()).final.outcome is not Outcome.DENY
 
     async def _wake(self, kind: OwnerKind, owner: Owner, naps: "dict[str, _WakeBackoff]") -> None:
         namespace, name = owner.metadata.key

@@ -21,8 +21,9 @@ from webhook.controller.held_pods import HeldCount, HeldPod, HeldPods
 from webhook.controller.rollout_events import RolloutApi, RolloutEvents
 from webhook.core.gate import Gate
 from webhook.core.patches import Patch, release_patch
+from webhook.core.pod_verdict import decide_pod
 from webhook.core.status import format_duration
-from webhook.core.verdict import Outcome, Reason, Verdict, judge
+from webhook.core.verdict import Outcome, Reason, Verdict
 from webhook.kube.errors import ClusterError, NotFound
 from webhook.kube.reflector import Feed, Reflector
 from webhook.ledgers.guard import GateCache
@@ -165,7 +166,7 @@ class ReleaseReconciler:
         if self._namespaces.admission(namespace, held.since) is not OptIn.ENABLED:
             text = f"namespace {namespace} has opted out of enforcement: the pod starts"
             return Verdict(Reason.UNSELECTED, Outcome.ADMIT, text)
-        return judge(held.pod, self._guard.guarding(namespace, held.pod.labels), self._now())
+        return decide_pod(held.pod, self._guard.guarding(namespace, held.pod.labels), self._now()).final
 
     def _may_go(self, held: HeldPod, verdict: Verdict) -> bool:
         """Tell whether a pod may run; one whose gate may still be on its way is looked at again when it is late."""
