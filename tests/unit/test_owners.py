@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from webhook.api.owners import Owner, OwnerKind, blames_us, short, stuck
+from webhook.api.owners import Owner, OwnerKind, lacks_pods, waits_for_retry, was_refused_by_ledgergate
 
 RS, STS, DS, JOB = OwnerKind.REPLICA_SET, OwnerKind.STATEFUL_SET, OwnerKind.DAEMON_SET, OwnerKind.JOB
 OURS = 'pods "a-" is forbidden: admission webhook "deny.ledgergate.dev" denied the request: ledger app is at x'
@@ -42,7 +42,7 @@ def failure(message: str, status: str = "True") -> list[dict[str, str]]:
 )
 def test_who_is_short_of_pods(kind: OwnerKind, found: Owner, expected: bool) -> None:
     """Fewer pods than it should have created, as its status says; one that is leaving, done or paused wants none."""
-    assert short(kind, found) is expected
+    assert lacks_pods(kind, found) is expected
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,13 @@ def test_who_is_short_of_pods(kind: OwnerKind, found: Owner, expected: bool) -> 
 )
 def test_who_is_stuck(kind: OwnerKind, found: Owner, expected: bool) -> None:
     """Woken again only where nothing else explains the missing pods: no quota, no pod that is not ready yet."""
-    assert stuck(kind, found) is expected
+    assert waits_for_retry(kind, found) is expected
 
 
 def test_whom_a_replica_set_blames() -> None:
     """A verdict of ours, or our absence; both name our webhook."""
-    assert [blames_us(owner({}, {"conditions": failure(text)})) for text in (OURS, AWAY, QUOTA)] == [True, True, False]
+    assert [was_refused_by_ledgergate(owner({}, {"conditions": failure(text)})) for text in (OURS, AWAY, QUOTA)] == [
+        True,
+        True,
+        False,
+    ]
