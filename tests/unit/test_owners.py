@@ -1,4 +1,4 @@
-"""Whether an owner is short of pods, and whether it waits for nothing but its next try."""
+"""Whether an owner lacks pods, and whether it waits for nothing but its controller's next retry."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def failure(message: str, status: str = "True") -> list[dict[str, str]]:
     [
         (RS, owner({"replicas": 3}, {"replicas": 2}), True),
         (RS, owner({"replicas": 3}, {"replicas": 3}), False),
-        (RS, owner({}), True),  # one, unless it is said how many
+        (RS, owner({}), True),  # the default is one
         (RS, owner({"replicas": 0}), False),
         (RS, owner({"replicas": 3}, deletionTimestamp="2026-01-01T00:00:00Z"), False),
         (STS, owner({"replicas": 2}, {"replicas": 1}), True),
@@ -40,8 +40,10 @@ def failure(message: str, status: str = "True") -> list[dict[str, str]]:
         (JOB, owner({}, {"conditions": [{"type": "Failed", "status": "True"}]}), False),
     ],
 )
-def test_who_is_short_of_pods(kind: OwnerKind, found: Owner, expected: bool) -> None:
-    """Fewer pods than it should have created, as its status says; one that is leaving, done or paused wants none."""
+def test_an_owner_with_fewer_pods_than_its_status_asks_for_lacks_pods(
+    kind: OwnerKind, found: Owner, expected: bool
+) -> None:
+    """An owner that is being deleted, has finished or is suspended lacks none."""
     assert lacks_pods(kind, found) is expected
 
 
@@ -62,13 +64,15 @@ def test_who_is_short_of_pods(kind: OwnerKind, found: Owner, expected: bool) -> 
         (JOB, owner({}), True),
     ],
 )
-def test_who_is_stuck(kind: OwnerKind, found: Owner, expected: bool) -> None:
-    """Woken again only where nothing else explains the missing pods: no quota, no pod that is not ready yet."""
+def test_an_owner_waits_for_a_retry_where_nothing_else_explains_the_missing_pods(
+    kind: OwnerKind, found: Owner, expected: bool
+) -> None:
+    """Neither a quota nor a pod that is not ready yet; only such an owner is woken more than once."""
     assert waits_for_retry(kind, found) is expected
 
 
-def test_whom_a_replica_set_blames() -> None:
-    """A verdict of ours, or our absence; both name our webhook."""
+def test_a_refusal_names_our_webhook() -> None:
+    """Our verdict and a webhook that does not answer both name our webhook; a quota does not."""
     assert [was_refused_by_ledgergate(owner({}, {"conditions": failure(text)})) for text in (OURS, AWAY, QUOTA)] == [
         True,
         True,

@@ -39,9 +39,8 @@ def gate_events(
     """
     told = {_state(standing, gate, status)}
     if count.overdue:
-        note = (
-            f"pods are held for longer than {format_duration(gate.policy.max_hold)}: {status_message(standing, gate)}"
-        )
+        limit = format_duration(gate.policy.max_hold)
+        note = f"pods are held for longer than {limit}: {status_message(standing, gate)}"
         told.add(GateEvent("HeldTooLong", note, warning=True, once=note))
     until = gate.policy.bypass_until
     if until is not None:

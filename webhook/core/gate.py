@@ -193,7 +193,7 @@ _UNITS = {"h": "hours", "m": "minutes", "s": "seconds", "ms": "milliseconds"}
 
 
 def _max_hold(text: str, problems: list[str]) -> timedelta:
-    """Read a duration in the CRD's format, such as 90s, 15m or 1h30m; on any other note a problem and return the default."""
+    """Read a duration such as 90s, 15m or 1h30m; on anything else note a problem and return the default."""
     if not _DURATION.match(text):
         problems.append(f"spec.maxHold: {text!r} is not a duration such as 90s, 15m or 1h30m")
         return Policy().max_hold
