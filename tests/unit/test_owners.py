@@ -40,10 +40,8 @@ def failure(message: str, status: str = "True") -> list[dict[str, str]]:
         (JOB, owner({}, {"conditions": [{"type": "Failed", "status": "True"}]}), False),
     ],
 )
-def test_an_owner_with_fewer_pods_than_its_status_asks_for_lacks_pods(
-    kind: OwnerKind, found: Owner, expected: bool
-) -> None:
-    """An owner that is being deleted, has finished or is suspended lacks none."""
+def test_an_owner_lacks_pods_by_its_status(kind: OwnerKind, found: Owner, expected: bool) -> None:
+    """It has fewer pods than it should have; one that is being deleted, has finished or is suspended lacks none."""
     assert lacks_pods(kind, found) is expected
 
 
@@ -64,10 +62,8 @@ def test_an_owner_with_fewer_pods_than_its_status_asks_for_lacks_pods(
         (JOB, owner({}), True),
     ],
 )
-def test_an_owner_waits_for_a_retry_where_nothing_else_explains_the_missing_pods(
-    kind: OwnerKind, found: Owner, expected: bool
-) -> None:
-    """Neither a quota nor a pod that is not ready yet; only such an owner is woken more than once."""
+def test_an_owner_waits_for_a_retry(kind: OwnerKind, found: Owner, expected: bool) -> None:
+    """Nothing else explains the missing pods: no quota, no pod that is not ready yet. Only then it is woken again."""
     assert waits_for_retry(kind, found) is expected
 
 
