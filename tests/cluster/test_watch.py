@@ -17,7 +17,8 @@ import pytest
 import webhook.kube.client
 from testbed.controlplane import ControlPlane
 from webhook.api.objects import Secret
-from webhook.kube.client import Collection, KubeClient
+from webhook.kube.client import KubeClient
+from webhook.kube.collection import Collection
 from webhook.kube.errors import ClusterError, Expired, Forbidden, NotFound
 from webhook.kube.kubeconfig import connect
 from webhook.kube.reflector import Change, Feed, Listing, Object, Reflector
@@ -60,10 +61,10 @@ class Counted(Generic[T]):
         self.lists += 1
         return await self._feed.list_objects()
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[T]]:
         """Watch."""
         self.watches += 1
-        async for change in self._feed.changes(resource_version):
+        async for change in self._feed.watch(resource_version):
             yield change
 
 
@@ -262,10 +263,10 @@ class Aged(Generic[T]):
         first, self._first = self._first, None
         return first or await self._feed.list_objects()
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[T]]:
         """Watch, and note how it ended."""
         try:
-            async for change in self._feed.changes(resource_version):
+            async for change in self._feed.watch(resource_version):
                 yield change
         except ClusterError as error:
             self.ended.append(type(error))

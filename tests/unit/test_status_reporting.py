@@ -36,7 +36,7 @@ class Still:
         """List it."""
         return list(self._items), "1"
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[Any]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[Any]]:
         """Wait for what never comes."""
         del resource_version
         await asyncio.Event().wait()
