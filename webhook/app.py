@@ -61,7 +61,7 @@ async def run_controller(settings: ControllerSettings) -> None:
     stop, telemetry = _stop_signal(), Telemetry()
     async with await connect(settings.kubeconfig, "ledgergate-controller") as cluster:
         leadership = LeaderElector(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
-        telemetry.leader.set_function(lambda: float(leadership.held))
+        telemetry.leader.set_function(lambda: float(leadership.is_leader))
 
         async def term() -> None:
             controller = Controller(cluster, settings.identity, telemetry, _now, time.monotonic)

@@ -1,4 +1,4 @@
-"""The client of the API server: credentials, TLS and connections are kubernetes_asyncio's, JSON is decoded by msgspec."""
+"""The client of the API server: kubernetes_asyncio connects and authenticates, msgspec decodes the JSON."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
