@@ -71,7 +71,7 @@ async def run_controller(settings: ControllerSettings) -> None:
                         both.create_task(_keeper(settings, cluster, telemetry).run())
                     both.create_task(controller.run())
             finally:
-                telemetry.resign()
+                telemetry.clear_leader_gauges()
 
         async with (
             serving((probes(lambda: True, lambda: "", telemetry), settings.metrics_bind, None)),

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
-import webhook.kube.client
+import webhook.kube.collection
 from testbed.controlplane import ControlPlane
 from webhook.api.objects import Secret
 from webhook.kube.client import KubeClient
@@ -187,7 +187,7 @@ async def test_changes_arrive(cluster: KubeClient) -> None:
 
 async def test_a_watch_goes_on_where_the_last_one_ended(cluster: KubeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The API server ends every watch in time: under changes the next goes on from there, without another list."""
-    monkeypatch.setattr(webhook.kube.client, "WATCH_SECONDS", (2, 2))
+    monkeypatch.setattr(webhook.kube.collection, "WATCH_SECONDS", (2, 2))
     async with following(watched(cluster)) as follower:
         async with changing(cluster):
             await eventually("a third watch", lambda: follower.feed.watches >= 3)
