@@ -56,8 +56,8 @@ def mounted(volume: Volume, told: list[str]) -> FileCertificate:
         volume.directory / "tls.crt",
         volume.directory / "tls.key",
         clock=lambda: NOW,
-        issued=lambda reason, expires: told.append(f"{reason} until {expires:%Y-%m-%d}"),
-        failed=lambda error: told.append(str(error)),
+        on_issued=lambda reason, expires: told.append(f"{reason} until {expires:%Y-%m-%d}"),
+        on_failure=lambda error: told.append(str(error)),
     )
 
 
@@ -97,8 +97,8 @@ async def test_files_that_cannot_be_served_leave_the_certificate_as_it_is(volume
     volume.hold(good)
     certificate.refresh()
     for wrong, words in (
-        (KeyPair(good.certificate, other.key), "no private key of that certificate"),
-        (KeyPair(b"nothing", good.key), "no PEM certificate"),
+        (KeyPair(good.certificate, other.key), "the key is not the private key"),
+        (KeyPair(b"nothing", good.key), "not a certificate in PEM format"),
     ):
         volume.hold(wrong)
         with pytest.raises(Unreadable, match=words):
@@ -116,8 +116,8 @@ async def test_the_files_may_come_after_the_server(volume: Volume) -> None:
         volume.directory / "tls.crt",
         volume.directory / "tls.key",
         clock=lambda: NOW,
-        issued=lambda reason, _: told.put_nowait(reason),
-        failed=lambda error: told.put_nowait(str(error)),
+        on_issued=lambda reason, _: told.put_nowait(reason),
+        on_failure=lambda error: told.put_nowait(str(error)),
         period=timedelta(milliseconds=5),
     )
     following = asyncio.create_task(certificate.run())

@@ -116,21 +116,21 @@ def test_renewed_from_two_thirds_of_its_life_on(share: float) -> None:
         (None, (), None, "there is none yet"),
         (CA, (), None, None),
         (LEAF, (SERVICE,), CA, None),
-        (KeyPair(b"", b""), (), None, "its certificate is no PEM certificate"),
-        (KeyPair(CA.certificate, b"junk"), (), None, "its key is no PEM private key"),
+        (KeyPair(b"", b""), (), None, "its certificate is not a certificate in PEM format"),
+        (KeyPair(CA.certificate, b"junk"), (), None, "its key is not a private key in PEM format"),
         (KeyPair(CA.certificate, LEAF.key), (), None, "its key belongs to another certificate"),
         (LEAF, (SERVICE, "10.0.0.1"), CA, "it does not cover 10.0.0.1"),
         (LEAF, (), authority(), "another authority issued it"),
         (LEAF, (), authority("other name"), "another authority issued it"),
-        (LEAF, (), None, "it is no authority"),
-        (CA, (), CA, "it is an authority, where a server certificate belongs"),
+        (LEAF, (), None, "it is not an authority"),
+        (CA, (), CA, "it is an authority, not a server certificate"),
         (leaf(CA, start=NOW + timedelta(days=1)), (), CA, "it is not valid before 2026-03-02T12:00:00Z"),
         (leaf(CA, start=NOW - timedelta(days=9)), (), CA, "it expired at 2026-02-27T12:00:00Z"),
         (
             leaf(CA, start=NOW - timedelta(days=5)),
             (),
             CA,
-            "less than a third of its life is left, until 2026-03-03T12:00:00Z",
+            "less than a third of its validity is left: it expires at 2026-03-03T12:00:00Z",
         ),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_foreign_key_kind_is_a_reason_not_a_crash() -> None:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     reason = renewal_reason(KeyPair(CA.certificate, pem), now=NOW)
-    assert reason == "its key is not of the elliptic-curve kind that we issue"
+    assert reason == "its key is not an elliptic-curve key"
 
 
 def test_an_unusable_authority_signs_nothing() -> None:
