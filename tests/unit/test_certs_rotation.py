@@ -233,7 +233,7 @@ async def test_a_bundle_without_the_authority_is_repaired(keeper: AuthorityKeepe
 
 
 async def test_a_due_authority_is_trusted_before_it_signs(store: Store, clock: Clock) -> None:
-    """The new authority is published, with the old one, before it is in the Secret; the old one goes when it expires."""
+    """The new authority is published, with the old one, before it is in the Secret; an expired one is dropped."""
     seen: list[tuple[bytes, bytes]] = []
 
     class Witness:
@@ -332,7 +332,7 @@ async def test_an_unusable_secret_keeps_the_leaf(
     await serving.refresh(START)
     good = store.data
     store.put({})
-    with pytest.raises(Unreadable, match="cannot sign: its certificate .* PEM format; the leading controller"):
+    with pytest.raises(Unreadable, match=r"cannot sign: its certificate .* PEM format; the leading controller"):
         await serving.refresh(START)
     assert good
     store.put(good)
