@@ -84,7 +84,7 @@ _STALE_REASONS = {Reason.BEHIND, Reason.INCOMPLETE, Reason.DIRTY, Reason.INCOMPA
 def may_be_stale(verdict: Verdict) -> bool:
     """Decide whether a newer snapshot of the ledger could give a better verdict.
 
-    A pod that is admitted because the ledger is ahead gains nothing, and a look would cost every old pod a query.
+    A pod that is admitted because the ledger is ahead gains nothing from it, and would cost a query for each old pod.
     """
     if verdict.reason is Reason.AHEAD:
         return not verdict.outcome.good
@@ -101,7 +101,7 @@ _OUTCOMES = {
 
 def _decide_enforced(gate: Gate, required: Requirement, snapshot: LedgerSnapshot, now: datetime) -> Verdict:
     policy, shown = gate.policy, _shown_gate(gate)
-    # The order counts: a bypass opens the gate to every pod, and a migrator must start to mend a ledger that is behind.
+    # The order counts: a bypass opens the gate to every pod, and a migrator must start although the ledger is behind.
     if policy.bypass_until is not None and now < policy.bypass_until:
         text = f"gate {shown} is bypassed: the pod starts without a check of the ledger"
         return Verdict(Reason.BYPASSED, Outcome.WARN, text, gate.name)
@@ -184,7 +184,7 @@ _NEXT = {
     Outcome.HOLD: "the pod is held until it is",
     Outcome.DENY: "the pod is denied until it is",
 }
-"""What happens next; of a pod that is held or denied, the word for what it waits for follows."""
+"""What happens next. For a pod that is held or denied the text goes on with what it waits for, such as "applied"."""
 
 
 def _undeclared(gate: str, outcome: Outcome) -> str:
