@@ -229,7 +229,7 @@ async def test_what_a_status_remembers_counts_for_its_own_ledger_only() -> None:
         assert applied(line) == ("a", "b"), "before its Secret could be read"
         line.rebind(here, None, ledgers)
         assert applied(line) == ("a", "b")
-        assert (line.snapshot.ledger or Ledger()).barrier("a") is not None
+        assert (line.snapshot.ledger or Ledger()).incompatible_contract_for("a") is not None
         line.rebind(there, None, ledgers)
         assert applied(line) is None
         line.rebind(None, Problem("gone"), ledgers)

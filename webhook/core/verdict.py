@@ -123,25 +123,25 @@ def _compare(gate: Gate, expected: Revision, ancestors: frozenset[str] | None, l
     behind, ahead = _OUTCOMES[gate.policy.on_behind], _OUTCOMES[gate.policy.on_ahead]
     shown, name = _shown_gate(gate), _shown(expected.name)
     head = _shown(ledger.head or "its beginning (nothing is applied)")
-    position, dirty = ledger.position(expected.name, ancestors), ledger.unsettled(expected.name)
+    position, dirty = ledger.position_for(expected.name, ancestors), ledger.dirty_for(expected.name)
     if dirty is not None:
         text = f"ledger {shown}: {_shown(dirty.revision)} is recorded as {dirty.state}; the pod expects {name}"
         return Verdict(Reason.DIRTY, behind, f"{text}: {_NEXT[behind]} settled", gate.name)
-    if position in {Position.SHORT, Position.UNTOLD}:
-        doubt = " (which of them is newer is not known)" if position is Position.UNTOLD else ""
+    if position in {Position.BEHIND, Position.UNKNOWN}:
+        doubt = " (which of them is newer is not known)" if position is Position.UNKNOWN else ""
         text = f"ledger {shown} is at {head}, the pod expects {name}{doubt}: {_NEXT[behind]} applied"
         return Verdict(Reason.BEHIND, behind, text, gate.name)
-    if position is not Position.BEYOND and ledger.gap(expected):
+    if position is not Position.PRESUMED_AHEAD and not ledger.is_complete_for(expected):
         text = f"ledger {shown} has {name} but lacks an older revision that the pod's image contains"
         return Verdict(Reason.INCOMPLETE, behind, f"{text}: {_NEXT[behind]} applied", gate.name)
-    barrier = ledger.barrier(expected.name)
-    if barrier is not None:
+    contract = ledger.incompatible_contract_for(expected.name)
+    if contract is not None:
         text = (
-            f"contract migration {_shown(barrier.revision)} is applied to ledger {shown}: images older than "
-            f"{_shown(barrier.compatible_from or '')} cannot run, and the pod expects {name}"
+            f"contract migration {_shown(contract.revision)} is applied to ledger {shown}: images older than "
+            f"{_shown(contract.compatible_from or '')} cannot run, and the pod expects {name}"
         )
         return Verdict(Reason.INCOMPATIBLE, Outcome.DENY, text, gate.name)
-    if position is Position.HEAD:
+    if position is Position.AT_HEAD:
         return Verdict(Reason.MATCHES, Outcome.ADMIT, f"ledger {shown} is at {name}, as the pod expects", gate.name)
     what_next = "onAhead denies it" if ahead is Outcome.DENY else _NEXT[ahead]
     text = f"ledger {shown} is at {head}, ahead of {name}, which the pod expects: {what_next}"

@@ -155,7 +155,7 @@ class _HeadHistory:
         if self._from is None or self._from[0] is not ledger or self._from[1] is not written:
             self._from = ledger, written
             up_to_date = bool(written) and ledger.head == tuple(written)[-1]
-            self._ledger = ledger.remembering(written if up_to_date else self._seen)
+            self._ledger = ledger.with_former_heads(written if up_to_date else self._seen)
             self._seen = self._ledger.applied
         return self._ledger
 
@@ -176,4 +176,4 @@ def _recalled(gate: Gate) -> Ledger | None:
         for revision, sighting in gate.history.items()
     ]
     # Of heads, only the last is where the ledger is; the others are those that it has left behind.
-    return dialect.ledger_of(records[-1:] if dialect.history is History.HEADS else records)
+    return dialect.build_ledger(records[-1:] if dialect.history is History.HEADS else records)
