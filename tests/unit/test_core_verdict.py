@@ -163,6 +163,14 @@ def test_a_bypass_ends_at_its_time() -> None:
             ),
         ),
         (
+            "gap",
+            Policy(on_behind=Action.WARN),
+            (
+                f"ledger app has {C} but lacks an older revision that the pod's image contains: the pod starts all the "
+                "same"
+            ),
+        ),
+        (
             "own revision failed",
             Policy(),
             f"ledger app: {B} is recorded as failed; the pod expects {B}: the pod is held until it is settled",

@@ -126,14 +126,14 @@ def _compare(gate: Gate, expected: Revision, ancestors: frozenset[str] | None, l
     position, dirty = ledger.position_for(expected.name, ancestors), ledger.dirty_for(expected.name)
     if dirty is not None:
         text = f"ledger {shown}: {_shown(dirty.revision)} is recorded as {dirty.state}; the pod expects {name}"
-        return Verdict(Reason.DIRTY, behind, f"{text}: {_NEXT[behind]} settled", gate.name)
+        return Verdict(Reason.DIRTY, behind, f"{text}: {_what_next(behind, 'settled')}", gate.name)
     if position in {Position.BEHIND, Position.UNKNOWN}:
         doubt = " (which of them is newer is not known)" if position is Position.UNKNOWN else ""
-        text = f"ledger {shown} is at {head}, the pod expects {name}{doubt}: {_NEXT[behind]} applied"
-        return Verdict(Reason.BEHIND, behind, text, gate.name)
+        text = f"ledger {shown} is at {head}, the pod expects {name}{doubt}"
+        return Verdict(Reason.BEHIND, behind, f"{text}: {_what_next(behind, 'applied')}", gate.name)
     if position is not Position.PRESUMED_AHEAD and not ledger.is_complete_for(expected):
         text = f"ledger {shown} has {name} but lacks an older revision that the pod's image contains"
-        return Verdict(Reason.INCOMPLETE, behind, f"{text}: {_NEXT[behind]} applied", gate.name)
+        return Verdict(Reason.INCOMPLETE, behind, f"{text}: {_what_next(behind, 'applied')}", gate.name)
     contract = ledger.incompatible_contract_for(expected.name)
     if contract is not None:
         text = (
@@ -174,8 +174,7 @@ def _decide_unreachable(
     else:
         outcome = Outcome.HOLD
         text += f"; when last read it did not allow {name}"
-    what_next = _NEXT[outcome] if outcome.good else f"{_NEXT[outcome]} readable"
-    return Verdict(Reason.UNREACHABLE, outcome, f"{text}: {what_next}", gate.name)
+    return Verdict(Reason.UNREACHABLE, outcome, f"{text}: {_what_next(outcome, 'readable')}", gate.name)
 
 
 _NEXT = {
@@ -184,7 +183,10 @@ _NEXT = {
     Outcome.HOLD: "the pod is held until it is",
     Outcome.DENY: "the pod is denied until it is",
 }
-"""What happens next. For a pod that is held or denied the text goes on with what it waits for, such as "applied"."""
+
+
+def _what_next(outcome: Outcome, awaited: str) -> str:
+    return _NEXT[outcome] if outcome.good else f"{_NEXT[outcome]} {awaited}"
 
 
 def _undeclared(gate: str, outcome: Outcome) -> str:
