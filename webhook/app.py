@@ -61,7 +61,7 @@ async def run_controller(settings: ControllerSettings) -> None:
     stop, telemetry = _stop_signal(), Telemetry()
     async with await connect(settings.kubeconfig, "ledgergate-controller") as cluster:
         leadership = LeaderElector(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
-        telemetry.leader.set_function(lambda: float(leadership.held))
+        telemetry.leader.set_function(lambda: float(leadership.is_leader))
 
         async def term() -> None:
             controller = Controller(cluster, settings.identity, telemetry, _now, time.monotonic)
@@ -71,7 +71,7 @@ async def run_controller(settings: ControllerSettings) -> None:
                         both.create_task(_keeper(settings, cluster, telemetry).run())
                     both.create_task(controller.run())
             finally:
-                telemetry.resign()
+                telemetry.clear_leader_gauges()
 
         async with (
             serving((probes(lambda: True, lambda: "", telemetry), settings.metrics_bind, None)),
@@ -89,10 +89,10 @@ def _certificate(
     issued = partial(_issued, telemetry, "serving")
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:
         return FileCertificate(
-            settings.tls_cert_file, settings.tls_key_file, clock=_now, issued=issued, failed=_certificate_failed
+            settings.tls_cert_file, settings.tls_key_file, clock=_now, on_issued=issued, on_failure=_certificate_failed
         )
     store = CaSecretStore(cluster, settings.namespace, CA_SECRET)
-    return DynamicCertificate(store, settings.names, clock=_now, issued=issued, failed=_certificate_failed)
+    return DynamicCertificate(store, settings.names, clock=_now, on_issued=issued, on_failure=_certificate_failed)
 
 
 def _keeper(settings: ControllerSettings, cluster: KubeClient, telemetry: Telemetry) -> AuthorityKeeper:
@@ -100,9 +100,9 @@ def _keeper(settings: ControllerSettings, cluster: KubeClient, telemetry: Teleme
         CaSecretStore(cluster, settings.namespace, CA_SECRET),
         WebhookConfigurations(cluster, settings.webhook_url),
         clock=_now,
-        seen=partial(_seen, telemetry, "authority"),
-        issued=partial(_issued, telemetry, "authority"),
-        failed=_certificate_failed,
+        on_checked=partial(_seen, telemetry, "authority"),
+        on_issued=partial(_issued, telemetry, "authority"),
+        on_failure=_certificate_failed,
     )
 
 
@@ -123,7 +123,7 @@ class _Readiness:
         if self.server.draining:
             return "leaving"
         if not self.certificate.ready:
-            return f"no certificate: waiting for {self.certificate.origin}"
+            return f"no certificate: waiting for {self.certificate.waits_for}"
         if not self.guard.synced:
             return "the LedgerGates are not known yet"
         if not self.settled and self.guard.unsettled:

@@ -110,7 +110,7 @@ def test_a_gate_that_cannot_work_says_what_to_do(application: Application, datab
     application.gate(ledger={"dialect": "ledgergate", "table": "strange"})
     says("Misconfigured", "correct spec.ledger")
     application.gate(ledger={"dialect": "cobol"})
-    says("Misconfigured", "spec.ledger.dialect: 'cobol' is none of")
+    says("Misconfigured", "spec.ledger.dialect: 'cobol' is not one of")
     application.gate(database={"secretRef": {"name": "missing"}})
     says("Misconfigured", "kubectl create role ledgergate-database")
     application.gate()
@@ -120,7 +120,7 @@ def test_a_gate_that_cannot_work_says_what_to_do(application: Application, datab
     application.secret(with_login(database, role, "known"))
     says("Misconfigured", "may not read the ledger: grant it usage")
     application.secret(urlunsplit(urlsplit(database)._replace(path="/nosuch")))
-    says("Misconfigured", "no database of the name in Secret pg")
+    says("Misconfigured", "does not have the database that Secret pg names")
     execute(database, f"drop role {role}")
 
 

@@ -18,8 +18,9 @@ from webhook.admission.review import Request
 from webhook.api.objects import Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import Action, Gate, Mode, Policy
+from webhook.core.pod_verdict import decide_pod
 from webhook.core.selector import Selector
-from webhook.core.verdict import Reason, judge
+from webhook.core.verdict import Reason
 
 NAMES = [f"2026010{day}000000_m{day}" for day in range(1, 5)]
 GATES = ["app", "other", "third"]
@@ -93,7 +94,7 @@ async def test_nothing_bad_is_stored_without_our_gate(
         return
     subject = msgspec.convert(created.pod, Pod)
     gates = view.selecting("ns", subject.labels)
-    verdict = judge(subject, [(gate, view.snapshot(gate)) for gate in gates], NOW)
+    verdict = decide_pod(subject, [(gate, view.snapshot(gate)) for gate in gates], NOW).final
     assert verdict.outcome.good or verdict.reason is Reason.UNSELECTED
 
 
@@ -107,7 +108,7 @@ async def test_what_is_held_was_looked_at_again(view: Ledgers, pod: dict[str, An
     newest = [(gate, view.fresh.get(gate.name, view.known[gate.name])) for gate in gates]
     bad = created.gated or not created.final.allowed
     reason = created.final.verdict.reason
-    assert not (bad and gates and judge(subject, newest, NOW).outcome.good), reason
+    assert not (bad and gates and decide_pod(subject, newest, NOW).final.outcome.good), reason
 
 
 @unhurried

@@ -5,12 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from migrations.core.snapshot import LedgerSnapshot
 from tests.admission_chain import Ledgers
 from tests.admission_subjects import BEHIND, THERE, B, admission, gate
 from webhook.admission.handlers import Result
 from webhook.admission.review import Request
 from webhook.api.workload import Workload
-from webhook.core.gate import Action
+from webhook.core.gate import Action, Gate, Mode
 from webhook.core.verdict import Reason
 
 
@@ -41,6 +42,25 @@ async def test_a_workload_is_foretold_by_the_newest_reading() -> None:
     audited = await admission(Ledgers([refusing], BEHIND)).preview(deployment(), audit=True)
     assert (audited.result, audited.verdict.reason) == (Result.WARNED, Reason.BEHIND)
     assert audited.warnings[0].startswith("audit: pods of deployment/web would be held")
+
+
+class CountedLedgers(Ledgers):
+    """Counts how often a gate is decided about."""
+
+    decided = 0
+
+    def snapshot(self, gate: Gate) -> LedgerSnapshot:
+        """Count, and return what is known."""
+        self.decided += 1
+        return super().snapshot(gate)
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_a_workload_is_judged_once(mode: Mode) -> None:
+    """The verdict and the warnings follow from the same decision about the same snapshot."""
+    view = CountedLedgers([gate("app", mode=mode), gate("other", mode=mode)], THERE)
+    assert (await admission(view).preview(deployment())).result is Result.ADMITTED
+    assert view.decided == 2
 
 
 @pytest.mark.parametrize(

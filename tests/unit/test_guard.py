@@ -40,7 +40,7 @@ class Collection:
             raise self.refusal
         return list(self.items.values()), str(self._version)
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[Any]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[Any]]:
         """Watch it."""
         del resource_version
         while True:
@@ -153,7 +153,7 @@ async def test_every_problem_of_a_secret_is_named_and_over_when_it_is_mended() -
 
     async with guarding(objects) as (guard, changes):
         await changes.until(lambda: problem(guard) == Problem("Secret pg does not exist in namespace ns; create it"))
-        for refusal, words, passing in (
+        for refusal, words, transient in (
             (Forbidden("403: no"), "kubectl create role ledgergate-database -n ns", False),
             (Unavailable("503: busy"), "Secret pg cannot be read now", True),
         ):
@@ -162,7 +162,7 @@ async def test_every_problem_of_a_secret_is_named_and_over_when_it_is_mended() -
             await changes.until(lambda words=words: words in (found.text if (found := problem(guard)) else ""))
             found = problem(guard)
             assert found is not None
-            assert found.passing is passing
+            assert found.transient is transient
         secrets.refusal = None
         secrets.put(a_secret("mysql://x"))
         await changes.until(lambda: "Secret pg: " in (found.text if (found := problem(guard)) else ""))
@@ -212,7 +212,7 @@ async def test_an_unreadable_gate_keeps_its_former_state() -> None:
 
 def recalled(place: str, **known: Any) -> Gate:
     history = {"a": RecordedRevision("t"), "b": RecordedRevision("t", compatible_from="b")}
-    return Gate("ns", "app", Selector(), "pg", "ledgergate", history=history, place=place, **known)
+    return Gate("ns", "app", Selector(), "pg", "ledgergate", history=history, ledger_fingerprint=place, **known)
 
 
 def applied(line: LedgerBinding) -> tuple[str, ...] | None:
@@ -247,7 +247,9 @@ def heads(*names: str) -> Ledger:
 async def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
     """Each head that is left behind is applied still; the controller's word, from the status, adds what we missed."""
     line = LedgerBinding(
-        Gate("ns", "app", Selector(), "pg", "ledgergate", history={"one": RecordedRevision()}, place="here")
+        Gate(
+            "ns", "app", Selector(), "pg", "ledgergate", history={"one": RecordedRevision()}, ledger_fingerprint="here"
+        )
     )
 
     def at(ledger: Ledger) -> tuple[str, ...]:
@@ -261,7 +263,7 @@ async def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
     assert at(heads("two")) == ("one", "two")
     assert at(heads("four")) == ("one", "two", "four")
     written = {name: RecordedRevision() for name in ("one", "two", "three", "four")}
-    line.gate = Gate("ns", "app", Selector(), "pg", "ledgergate", history=written, place="here")
+    line.gate = Gate("ns", "app", Selector(), "pg", "ledgergate", history=written, ledger_fingerprint="here")
     assert at(heads("four")) == ("one", "two", "three", "four")
     line.gate = Gate(
         "ns", "app", Selector(), "pg", "ledgergate", history={"x": RecordedRevision(), "four": RecordedRevision()}

@@ -36,7 +36,7 @@ class Still:
         """List it."""
         return list(self._items), "1"
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[Any]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[Any]]:
         """Wait for what never comes."""
         del resource_version
         await asyncio.Event().wait()
@@ -136,7 +136,7 @@ async def test_a_dialect_that_nobody_knows_is_told_and_keeps_nobody_waiting(data
     async with reporting(objects):
         await asyncio.wait_for(objects.wrote.wait(), 20)
     assert objects.written[0]["state"] == "Misconfigured"
-    assert "'nosuch' is none of" in objects.written[0]["conditions"][0]["message"]
+    assert "'nosuch' is not one of" in objects.written[0]["conditions"][0]["message"]
     task = asyncio.create_task(guard.run())
     await asyncio.wait_for(guard.wait_synced(), 10)
     assert guard.unsettled == []

@@ -17,7 +17,8 @@ from webhook.api.objects import SCHEDULING_GATE, Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import Gate, Mode, Readiness
 from webhook.core.patches import Patch, condition_type, creation_patch
-from webhook.core.verdict import Outcome, Reason, Verdict, combine, judge_each, may_be_stale
+from webhook.core.pod_verdict import UNSELECTED, PodVerdict, decide_pod
+from webhook.core.verdict import Outcome, Reason, Verdict, may_be_stale
 
 
 class GateView(Protocol):
@@ -69,20 +70,6 @@ class Answer:
         return self.result is not Result.DENIED
 
 
-@dataclass(frozen=True, slots=True)
-class _PodVerdicts:
-    """Every gate's verdict on a pod, by the gates' names, and the one that counts."""
-
-    gates: Sequence[Gate]
-    verdicts: Sequence[Verdict]
-    final: Verdict
-
-    def messages(self, *outcomes: Outcome) -> tuple[str, ...]:
-        """Return what the gates with these outcomes say, so that a pod's creator knows of every one."""
-        every = self.verdicts or (self.final,)
-        return tuple(verdict.message for verdict in every if verdict.outcome in outcomes)
-
-
 class Admission:
     """Answers from what is known, with one bounded look at the database only where a pod would be refused or held.
 
@@ -101,9 +88,9 @@ class Admission:
     async def mutate(self, request: Request[Pod]) -> Answer:
         """Make a new pod's gates what the verdict says. A bad verdict holds, also where validation will deny."""
         pod = _subject(request)
-        judgement = await self._judge(request.namespace, pod, doubt=lambda verdict: not verdict.outcome.good)
-        verdict, good = judgement.final, judgement.final.outcome.good
-        patch = creation_patch(pod, hold=not good, conditions=_conditions(judgement.gates))
+        decided = await self._decide(request.namespace, pod, doubt=lambda verdict: not verdict.outcome.good)
+        verdict, good = decided.final, decided.final.outcome.good
+        patch = creation_patch(pod, hold=not good, conditions=_conditions(each.gate for each in decided.by_gate))
         result = _RESULT[verdict.outcome] if good else Result.HELD
         return Answer(verdict, Result.PASSED if pod.spec.node_name and not good else result, patch=patch)
 
@@ -114,81 +101,75 @@ class Admission:
         pod = _subject(request)
         carries = pod.gate_index is not None
         # A pod that is held already was looked at closely a moment ago, by mutation.
-        judgement = await self._judge(
+        decided = await self._decide(
             request.namespace, pod, doubt=lambda cached: not (carries and cached.outcome is Outcome.HOLD)
         )
-        verdict = judgement.final
+        verdict = decided.final
         if verdict.outcome is Outcome.DENY:
-            return Answer(verdict, Result.DENIED, verdict.message, judgement.messages(Outcome.WARN))
+            return Answer(verdict, Result.DENIED, verdict.message, _messages(decided, Outcome.WARN))
         if verdict.outcome is Outcome.HOLD and not carries:
             if verdict.reason is Reason.UNSELECTED:
                 return Answer(verdict, Result.PASSED)
             how = "spec.nodeName is set" if pod.spec.node_name else f"it came without scheduling gate {SCHEDULING_GATE}"
             return Answer(verdict, Result.DENIED, f"{verdict.message} (refused, not held, since {how})")
-        return Answer(verdict, _RESULT[verdict.outcome], warnings=judgement.messages(Outcome.WARN, Outcome.HOLD))
+        return Answer(verdict, _RESULT[verdict.outcome], warnings=_messages(decided, Outcome.WARN, Outcome.HOLD))
 
     async def audit(self, request: Request[Pod]) -> Answer:
         """Only tell what would become of a new pod, whatever the gates say."""
-        judgement = await self._judge(request.namespace, _subject(request), audit=True)
-        verdict = judgement.final
+        decided = await self._decide(request.namespace, _subject(request), audit=True)
+        verdict = decided.final
         if verdict.reason is Reason.UNSELECTED:
             return Answer(verdict, Result.PASSED)
-        return Answer(verdict, _RESULT[verdict.outcome], warnings=judgement.messages(Outcome.WARN))
+        return Answer(verdict, _RESULT[verdict.outcome], warnings=_messages(decided, Outcome.WARN))
 
     async def preview(self, request: Request[Workload], *, audit: bool = False) -> Answer:
-        """Tell what will become of a workload's pods; refuse it only where a gate says ``onBehindWorkload: Deny``."""
+        """Warn of what will happen to a workload's pods; refuse it only where a gate has ``onBehindWorkload: Deny``."""
         workload = _subject(request)
         pod = workload.pod
         if pod is None or workload.metadata.deletion_timestamp is not None:
-            return Answer(combine(Pod(), ()), Result.PASSED)
-        judgement = await self._judge(request.namespace, pod, audit=audit)
-        known = [(gate, self._view.snapshot(gate)) for gate in judgement.gates]
-        forecasts = preview(workload, pod, known, self._now(), updated=request.operation == "UPDATE")
+            return Answer(UNSELECTED, Result.PASSED)
+        decided = await self._decide(request.namespace, pod, audit=audit)
+        forecasts = preview(workload, decided.by_gate, updated=request.operation == "UPDATE")
         warnings = tuple(warning for forecast in forecasts for warning in forecast.warnings)
         refusals = [forecast for forecast in forecasts if forecast.refusal]
         if refusals:
             message = "; ".join(forecast.refusal for forecast in refusals)
-            return Answer(refusals[0].verdict, Result.DENIED, message, warnings)
-        if judgement.final.reason is Reason.UNSELECTED:
-            return Answer(judgement.final, Result.PASSED)
-        return Answer(judgement.final, Result.WARNED if warnings else Result.ADMITTED, warnings=warnings)
+            return Answer(refusals[0].decision.verdict, Result.DENIED, message, warnings)
+        if decided.final.reason is Reason.UNSELECTED:
+            return Answer(decided.final, Result.PASSED)
+        return Answer(decided.final, Result.WARNED if warnings else Result.ADMITTED, warnings=warnings)
 
     async def _guard_removal(self, request: Request[Pod]) -> Answer:
         """Judge by the pod as it was: the request that takes the gate off must not change what the pod declares too."""
         old, new = request.old_object, _subject(request)
         if old is None or not old.held or new.gate_index is not None or new.metadata.deletion_timestamp is not None:
-            return Answer(combine(Pod(), ()), Result.PASSED)
-        verdict = (await self._judge(request.namespace, old)).final
+            return Answer(UNSELECTED, Result.PASSED)
+        verdict = (await self._decide(request.namespace, old)).final
         if verdict.outcome.good or verdict.reason is Reason.UNSELECTED:
             return Answer(verdict, Result.ADMITTED)
         return Answer(verdict, Result.DENIED, f"scheduling gate {SCHEDULING_GATE} stays: {verdict.message}")
 
-    async def _judge(
+    async def _decide(
         self,
         namespace: str,
         pod: Pod,
         *,
         doubt: Callable[[Verdict], bool] = lambda _: True,
         audit: bool = False,
-    ) -> _PodVerdicts:
-        """Judge by the cache; where a newer reading may say better, and it is in doubt, look at the database once."""
+    ) -> PodVerdict:
+        """Decide by the cache; read the database once where that may change a verdict that is in doubt."""
         gates = sorted(self._view.selecting(namespace, pod.labels), key=lambda gate: gate.name)
         if audit:
             gates = [replace(gate, policy=replace(gate.policy, mode=Mode.AUDIT)) for gate in gates]
-        judgement = self._by_cache(pod, gates)
-        doubtful = [
-            gate
-            for gate, verdict in zip(gates, judgement.verdicts, strict=True)
-            if may_be_stale(verdict) and doubt(verdict)
-        ]
+        decided = self._decide_by_cache(pod, gates)
+        doubtful = [each.gate for each in decided.by_gate if may_be_stale(each.verdict) and doubt(each.verdict)]
         if not doubtful:
-            return judgement
+            return decided
         await self._view.refresh(doubtful, self._patience)
-        return self._by_cache(pod, gates)
+        return self._decide_by_cache(pod, gates)
 
-    def _by_cache(self, pod: Pod, gates: Sequence[Gate]) -> _PodVerdicts:
-        verdicts = judge_each(pod, [(gate, self._view.snapshot(gate)) for gate in gates], self._now())
-        return _PodVerdicts(gates, verdicts, combine(pod, verdicts))
+    def _decide_by_cache(self, pod: Pod, gates: Sequence[Gate]) -> PodVerdict:
+        return decide_pod(pod, [(gate, self._view.snapshot(gate)) for gate in gates], self._now())
 
 
 _RESULT = {
@@ -197,6 +178,12 @@ _RESULT = {
     Outcome.HOLD: Result.HELD,
     Outcome.DENY: Result.DENIED,
 }
+
+
+def _messages(decided: PodVerdict, *outcomes: Outcome) -> tuple[str, ...]:
+    """Return the messages of the gates with these outcomes, so that a pod's creator learns of each of them."""
+    verdicts = [each.verdict for each in decided.by_gate] or [decided.final]
+    return tuple(verdict.message for verdict in verdicts if verdict.outcome in outcomes)
 
 
 def _conditions(gates: Iterable[Gate]) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from webhook.api.namespace import OptIn
 from webhook.api.objects import Pod
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.core.gate import Gate, Mode
-from webhook.core.verdict import Verdict, judge
+from webhook.core.pod_verdict import decide_pod
+from webhook.core.verdict import Verdict
 from webhook.ledgers.guard import GateCache
 
 PATIENCE = 1.0
@@ -54,7 +55,7 @@ class AuditEvents:
         ]
         if not enforced or any(snapshot.fault is Fault.UNREAD for _, snapshot in enforced):
             return None
-        verdict = judge(pod, enforced, self._now())
+        verdict = decide_pod(pod, enforced, self._now()).final
         return None if verdict.outcome.good else verdict
 
     def _auditing(self, pod: Pod) -> list[Gate]:

@@ -7,7 +7,7 @@ from typing import Any
 from migrations.core.ledger import State
 from webhook.controller.held_pods import HeldCount
 from webhook.core.gate import Gate
-from webhook.core.status import GateObservation, GateState, format_duration, message
+from webhook.core.status import GateObservation, GateState, format_duration, status_message
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,7 +39,8 @@ def gate_events(
     """
     told = {_state(standing, gate, status)}
     if count.overdue:
-        note = f"pods are held for longer than {format_duration(gate.policy.max_hold)}: {message(standing, gate)}"
+        limit = format_duration(gate.policy.max_hold)
+        note = f"pods are held for longer than {limit}: {status_message(standing, gate)}"
         told.add(GateEvent("HeldTooLong", note, warning=True, once=note))
     until = gate.policy.bypass_until
     if until is not None:
@@ -70,7 +71,7 @@ def _state(standing: GateObservation, gate: Gate, status: dict[str, Any]) -> Gat
     since = next(held["lastTransitionTime"] for held in status["conditions"] if held["status"] == "True")
     state, ledger = standing.state, standing.snapshot.ledger
     # A ledger goes through many heads, and these are no news; of what has to be put right, every word is.
-    note = "the ledger can be read" if state is GateState.LIVE else message(standing, gate)
+    note = "the ledger can be read" if state is GateState.LIVE else status_message(standing, gate)
     dirty = ledger.dirty if ledger is not None else None
     running = state is GateState.DIRTY and dirty is not None and dirty.state is State.RUNNING
     warning = state is not GateState.LIVE and not running

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from webhook.api.objects import Pod
 from webhook.core.gate import Gate
-from webhook.core.verdict import Verdict, judge
+from webhook.core.pod_verdict import decide_pod
+from webhook.core.verdict import Verdict
 from webhook.kube.reflector import Key
 from webhook.ledgers.guard import GateCache
 
@@ -102,7 +103,7 @@ class HeldPods:
                 for gate in self._guard.selecting(namespace, found.pod.labels):
                     if gate.name in found.overdue or now - found.created < gate.policy.max_hold:
                         continue
-                    verdict = judge(found.pod, [(gate, self._guard.snapshot(gate))], now)
+                    verdict = decide_pod(found.pod, [(gate, self._guard.snapshot(gate))], now).final
                     if not verdict.outcome.good:
                         found.overdue.add(gate.name)
                         yield found, gate, verdict
@@ -114,5 +115,6 @@ class HeldPods:
         guarding = self._guard.guarding(gate.namespace, pod.labels)
         if len(guarding) == 1:
             return True
-        own = [(found, snapshot) for found, snapshot in guarding if found.key == gate.key]
-        return not judge(pod, own, now).outcome.good or judge(pod, guarding, now).outcome.good
+        verdict = decide_pod(pod, guarding, now)
+        own = [each.verdict for each in verdict.by_gate if each.gate.key == gate.key]
+        return not all(each.outcome.good for each in own) or verdict.final.outcome.good

@@ -15,9 +15,10 @@ from typing import Protocol
 from migrations.core.snapshot import Fault
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Metadata
-from webhook.api.owners import Owner, OwnerKind, blames_us, short, stuck
-from webhook.core.requirement import declares
-from webhook.core.verdict import Outcome, judge
+from webhook.api.owners import Owner, OwnerKind, lacks_pods, waits_for_retry, was_refused_by_ledgergate
+from webhook.core.pod_verdict import decide_pod
+from webhook.core.requirement import declares_revision
+from webhook.core.verdict import Outcome
 from webhook.kube.errors import ClusterError, Forbidden, NotFound
 from webhook.ledgers.guard import GateCache
 from webhook.telemetry import Telemetry, log_event
@@ -134,14 +135,14 @@ class OwnerWakeup:
 
     def _would_be_taken(self, kind: OwnerKind, namespace: str, owner: Owner) -> bool:
         """Tell whether pods are missing that concern us, and that would not be denied now."""
-        if not short(kind, owner):
+        if not lacks_pods(kind, owner):
             return False
         pod = owner.spec.template
         guarding = self._guard.guarding(namespace, pod.labels)
         if any(snapshot.fault is Fault.UNREAD for _, snapshot in guarding):
             return False  # when it is read, that is a change
-        ours = bool(guarding) or declares(pod) or blames_us(owner)
-        return ours and judge(pod, guarding, self._now()).outcome is not Outcome.DENY
+        ours = bool(guarding) or declares_revision(pod) or was_refused_by_ledgergate(owner)
+        return ours and decide_pod(pod, guarding, self._now()).final.outcome is not Outcome.DENY
 
     async def _wake(self, kind: OwnerKind, owner: Owner, naps: "dict[str, _WakeBackoff]") -> None:
         namespace, name = owner.metadata.key
@@ -180,10 +181,10 @@ def _is_time(kind: OwnerKind, owner: Owner, occasion: WakeTrigger, naps: dict[st
     """Tell whether to wake it now: once after a change; again, ever more seldom, only where it is plainly stuck."""
     nap = naps.get(owner.metadata.uid)
     if nap is None or nap.generation != owner.metadata.generation:
-        if occasion is not WakeTrigger.CHANGE and not stuck(kind, owner):
+        if occasion is not WakeTrigger.CHANGE and not waits_for_retry(kind, owner):
             return False
         naps[owner.metadata.uid] = _WakeBackoff(owner.metadata.generation)
         return True
-    if occasion is WakeTrigger.CHANGE or not stuck(kind, owner):
+    if occasion is WakeTrigger.CHANGE or not waits_for_retry(kind, owner):
         return False
     return occasion is WakeTrigger.SECOND_LOOK or nap.over()

@@ -7,11 +7,11 @@ label by which its namespace opted in. Each look is the same pure decision that 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
-from itertools import count
 from typing import Protocol
 
+from migrations.core.backoff import Backoff
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Metadata, Pod
 from webhook.cache.namespaces import NamespaceCache
@@ -21,8 +21,9 @@ from webhook.controller.held_pods import HeldCount, HeldPod, HeldPods
 from webhook.controller.rollout_events import RolloutApi, RolloutEvents
 from webhook.core.gate import Gate
 from webhook.core.patches import Patch, release_patch
+from webhook.core.pod_verdict import decide_pod
 from webhook.core.status import format_duration
-from webhook.core.verdict import Outcome, Reason, Verdict, judge
+from webhook.core.verdict import Outcome, Reason, Verdict
 from webhook.kube.errors import ClusterError, NotFound
 from webhook.kube.reflector import Feed, Reflector
 from webhook.ledgers.guard import GateCache
@@ -165,7 +166,7 @@ class ReleaseReconciler:
         if self._namespaces.admission(namespace, held.since) is not OptIn.ENABLED:
             text = f"namespace {namespace} has opted out of enforcement: the pod starts"
             return Verdict(Reason.UNSELECTED, Outcome.ADMIT, text)
-        return judge(held.pod, self._guard.guarding(namespace, held.pod.labels), self._now())
+        return decide_pod(held.pod, self._guard.guarding(namespace, held.pod.labels), self._now()).final
 
     def _may_go(self, held: HeldPod, verdict: Verdict) -> bool:
         """Tell whether a pod may run; one whose gate may still be on its way is looked at again when it is late."""
@@ -187,7 +188,8 @@ class ReleaseReconciler:
     async def _release(self, held: HeldPod) -> None:
         """Take our gate off one pod, as often as it takes, while it is held and its verdict stays good."""
         uid = held.pod.metadata.uid
-        for pause in _pauses():
+        backoff = Backoff(*RETRY_SECONDS, jitter=random.random)
+        while True:
             async with self._slots:
                 verdict = self._verdict(held)
                 if uid not in self._releasing or not self._may_go(held, verdict):
@@ -203,7 +205,7 @@ class ReleaseReconciler:
                 else:
                     self._released(held, verdict)
                     return  # the pod is off the list, and off `_releasing`, when the watch says so
-            await asyncio.sleep(pause)
+            await asyncio.sleep(backoff.next())
         self._releasing.discard(uid)
 
     def _released(self, held: HeldPod, verdict: Verdict) -> None:
@@ -242,9 +244,3 @@ def _parting(held: HeldPod, verdict: Verdict) -> str:
 def _created(pod: Pod, now: datetime) -> datetime:
     stamp = pod.metadata.creation_timestamp
     return datetime.fromisoformat(stamp) if stamp else now
-
-
-def _pauses() -> Iterable[float]:
-    """Seconds between tries, doubling up to a limit, jittered so that a thousand releases do not retry as one."""
-    first, longest = RETRY_SECONDS
-    return (min(longest, first * 2 ** min(attempt, 8)) * random.uniform(0.5, 1.0) for attempt in count())  # noqa: S311

@@ -101,8 +101,8 @@ class StatusReconciler:
         self._announce(key, told | (unreadable_event(unreadable.error) if unreadable else frozenset()))
 
     def _memory(self, gate: Gate) -> PreviousStatus:
-        memory, written = PreviousStatus.of_gate(gate), self._written.get(gate.key)
-        return memory if written is None else memory.after(written)
+        memory, written = PreviousStatus.from_gate(gate), self._written.get(gate.key)
+        return memory if written is None else memory.updated(written)
 
     async def _write(self, key: Key, status: dict[str, Any]) -> bool:
         try:

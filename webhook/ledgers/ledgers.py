@@ -89,7 +89,7 @@ class LedgerBinding:
         self.problem: Problem | None = None
         self.source: LedgerSource | None = None
         self.watcher: LedgerWatcher | None = None
-        self.place = gate.place
+        self.place = gate.ledger_fingerprint
         self._known = LedgerSnapshot(_recalled(gate), fault=Fault.UNREAD)
         self._heads = _HeadHistory(tuple(gate.history))
 
@@ -99,7 +99,7 @@ class LedgerBinding:
         snapshot = self.watcher.snapshot if self.watcher is not None else self._known
         if snapshot.ledger is None or snapshot.ledger.history is not History.HEADS:
             return snapshot
-        written = self.gate.history if self.gate.place == self.place else _NOTHING
+        written = self.gate.history if self.gate.ledger_fingerprint == self.place else _NOTHING
         return replace(snapshot, ledger=self._heads.behind(snapshot.ledger, written))
 
     @property

@@ -97,7 +97,7 @@ def _missing(key: Key, followed: _Followed) -> Problem | None:
             f"--resource-name={name}` and a RoleBinding"
         )
     if followed.failure is not None:
-        return Problem(f"Secret {name} cannot be read now", passing=True)
+        return Problem(f"Secret {name} cannot be read now", transient=True)
     if not followed.reflector.synced:
         return None  # not asked yet; it is no problem of the gate's, and it is over in a moment
     return Problem(f"Secret {name} does not exist in namespace {namespace}; create it")

@@ -1,8 +1,7 @@
-"""Laws that every verdict obeys, whatever the ledger, the pod and the policy."""
+"""Properties of every verdict, whatever the ledger, the pod and the policy."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from random import Random
+from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,10 +12,10 @@ from migrations.core.snapshot import Fault, LedgerSnapshot
 from migrations.core.versioning import Versioning
 from migrations.dialects.dialect import Dialect
 from tests.admission_chain import NOW
-from tests.policies import policies
+from tests.policies import decided, policies
 from webhook.core.gate import Action, Mode, Policy
 from webhook.core.requirement import Requirement
-from webhook.core.verdict import Outcome, Reason, decide, strictest
+from webhook.core.verdict import Reason
 
 NAMES = [f"2026010{day}000000_m{day}" for day in range(1, 8)]
 
@@ -30,7 +29,7 @@ odd_names = st.text(PRINTABLE + "+ \n\t\0\x1b\u202e\U000e0001", min_size=1, max_
 
 @st.composite
 def ledgers(draw: st.DrawFn) -> Ledger:
-    """Some of the names, each in some state, some of them contract migrations."""
+    """Return a ledger with some of the names in any state, some of them contract migrations."""
     records = []
     for name in sorted(draw(st.sets(names))):
         state = draw(st.sampled_from([State.APPLIED, State.APPLIED, State.APPLIED, State.RUNNING, State.FAILED]))
@@ -41,7 +40,7 @@ def ledgers(draw: st.DrawFn) -> Ledger:
 
 @st.composite
 def requirements(draw: st.DrawFn) -> Requirement:
-    """A revision in short or long form, none, or one that cannot be read; sometimes with the migrator."""
+    """Return a requirement: a revision in short or long form, none or an invalid one, with or without the migrator."""
     migrates = draw(st.booleans())
     kind = draw(st.sampled_from(["short", "long", "none", "invalid"]))
     if kind == "none":
@@ -80,11 +79,11 @@ def test_what_the_ledger_holds_complete_is_good(ledger: Ledger, name: str, polic
     if policy.on_ahead is Action.DENY and ledger.head != name:
         return
     for expected in (Revision(name), declare(applied)):
-        assert decide("app", Requirement(expected), LedgerSnapshot(ledger, NOW), policy, NOW).outcome.good
+        assert decided(Requirement(expected), LedgerSnapshot(ledger, NOW), policy, NOW).outcome.good
 
 
 def _foreign(history: History, applied: list[str]) -> Ledger:
-    """A ledger of a tool that records whole names, and keeps of them what this kind of history keeps."""
+    """Return the ledger of a tool that records whole names, and as many of them as this kind of history does."""
     kept = applied[-1:] if history in {History.NUMBER, History.HEADS} else applied
     versioning = Versioning.LEADING_NUMBER if history is History.NUMBER else Versioning.NAME
     dialect = Dialect(
@@ -104,16 +103,16 @@ def _foreign(history: History, applied: list[str]) -> Ledger:
 def test_every_kind_of_ledger_admits_what_it_has_and_holds_what_it_lacks(
     history: History, applied: int, known: int, declared: bool
 ) -> None:
-    """An image is admitted by a ledger that has all it knows, ahead of it or not, and held by one that lacks some.
+    """An image is admitted if the ledger has every migration that the image contains, and held if one is missing.
 
-    A ledger of heads needs to be told: by the heads that were seen, or by the image's own ancestors.
+    For a ledger of heads that follows from the former heads, or from the ancestors that the image declares.
     """
     ledger = _foreign(history, NAMES[:applied]).with_former_heads(NAMES[: applied - 1])
     expected = Revision(NAMES[known - 1])
     if history in {History.NAMES, History.EXECUTION}:
         expected = declare(NAMES[:known])
     ancestors = frozenset(NAMES[: known - 1]) if declared else None
-    verdict = decide("app", Requirement(expected, ancestors=ancestors), LedgerSnapshot(ledger, NOW), Policy(), NOW)
+    verdict = decided(Requirement(expected, ancestors=ancestors), LedgerSnapshot(ledger, NOW), Policy(), NOW)
     assert verdict.outcome.good is (known <= applied)
     if known == applied:
         assert verdict.reason is Reason.MATCHES
@@ -124,27 +123,27 @@ def test_every_kind_of_ledger_admits_what_it_has_and_holds_what_it_lacks(
 
 
 @given(st.integers(1, len(NAMES)), st.integers(1, len(NAMES)))
-def test_heads_that_nobody_saw_are_told_by_the_image(applied: int, known: int) -> None:
-    """With its ancestors declared an image is held below its own revision and admitted above, without any history."""
+def test_declared_ancestors_replace_the_former_heads(applied: int, known: int) -> None:
+    """An image that declares its ancestors is held below its own revision and admitted above it, without a history."""
     ledger = _foreign(History.HEADS, NAMES[:applied])
     ancestors = frozenset(NAMES[: known - 1])
-    verdict = decide(
-        "app", Requirement(Revision(NAMES[known - 1]), ancestors=ancestors), LedgerSnapshot(ledger, NOW), Policy(), NOW
+    verdict = decided(
+        Requirement(Revision(NAMES[known - 1]), ancestors=ancestors), LedgerSnapshot(ledger, NOW), Policy(), NOW
     )
     assert verdict.outcome.good is (known <= applied)
 
 
 @given(requirements(), snapshots, policies)
 def test_audit_never_holds_or_denies(requirement: Requirement, snapshot: LedgerSnapshot, policy: Policy) -> None:
-    """Under Audit every pod starts."""
+    """Under Audit every pod may start."""
     if policy.mode is Mode.AUDIT:
-        assert decide("app", requirement, snapshot, policy, NOW).outcome.good
+        assert decided(requirement, snapshot, policy, NOW).outcome.good
 
 
 @given(requirements(), snapshots, policies)
 def test_audit_changes_the_outcome_only(requirement: Requirement, snapshot: LedgerSnapshot, policy: Policy) -> None:
-    """The reason is the same under both modes, so that an audit tells what Enforce would do."""
-    both = [decide("app", requirement, snapshot, replace(policy, mode=mode), NOW) for mode in Mode]
+    """The reason is the same under both modes, so that Audit shows what Enforce would do."""
+    both = [decided(requirement, snapshot, replace(policy, mode=mode), NOW) for mode in Mode]
     assert both[0].reason is both[1].reason
 
 
@@ -152,62 +151,48 @@ def test_audit_changes_the_outcome_only(requirement: Requirement, snapshot: Ledg
 def test_what_the_ledger_lacks_is_never_good(
     ledger: Ledger, name: str, policy: Policy, fault: Fault | None, seeded: bool
 ) -> None:
-    """Under Enforce a revision that the ledger lacks starts only where the policy says so in as many words."""
+    """Under Enforce a pod whose revision the ledger lacks starts only where the policy explicitly allows it."""
     bypassed = policy.bypass_until is not None and policy.bypass_until > NOW
     if policy.mode is Mode.AUDIT or bypassed or ledger.contains(name):
         return
     if policy.on_behind is Action.WARN or (fault is not None and policy.on_unreachable is Action.ALLOW):
         return
     snapshot = LedgerSnapshot(ledger, None if seeded and fault else NOW, fault)
-    assert not decide("app", Requirement(Revision(name)), snapshot, policy, NOW).outcome.good
+    assert not decided(Requirement(Revision(name)), snapshot, policy, NOW).outcome.good
 
 
 @given(requirements(), ledgers(), policies, faults)
 def test_last_known_stays_good(requirement: Requirement, ledger: Ledger, policy: Policy, fault: Fault) -> None:
-    """What was good by the last reading stays good when the fault comes."""
-    before = decide("app", requirement, LedgerSnapshot(ledger, NOW), policy, NOW)
-    after = decide("app", requirement, LedgerSnapshot(ledger, NOW, fault), policy, NOW)
+    """A verdict that was good by the last snapshot stays good when the ledger cannot be read."""
+    before = decided(requirement, LedgerSnapshot(ledger, NOW), policy, NOW)
+    after = decided(requirement, LedgerSnapshot(ledger, NOW, fault), policy, NOW)
     if before.outcome.good and policy.on_unreachable is Action.LAST_KNOWN:
         assert after.outcome.good
 
 
 @given(requirements(), ledgers(), policies, faults)
 def test_last_known_opens_nothing(requirement: Requirement, ledger: Ledger, policy: Policy, fault: Fault) -> None:
-    """What was bad by the last reading stays bad when the fault comes: an outage is no key."""
-    before = decide("app", requirement, LedgerSnapshot(ledger, NOW), policy, NOW)
-    after = decide("app", requirement, LedgerSnapshot(ledger, NOW, fault), policy, NOW)
+    """A verdict that was bad by the last snapshot stays bad when the ledger cannot be read: an outage opens no gate."""
+    before = decided(requirement, LedgerSnapshot(ledger, NOW), policy, NOW)
+    after = decided(requirement, LedgerSnapshot(ledger, NOW, fault), policy, NOW)
     if not before.outcome.good and policy.on_unreachable is Action.LAST_KNOWN:
         assert not after.outcome.good
 
 
 @given(st.lists(names, min_size=1, unique=True).map(sorted), names, policies)
 def test_a_seeded_ledger_answers_without_the_gap_check(known: list[str], extra: str, policy: Policy) -> None:
-    """Status keeps the newest revisions only, so a long form is judged by its name alone."""
+    """The status keeps only the newest revisions, so of a long form only the name is compared."""
     if policy.on_unreachable is not Action.LAST_KNOWN or policy.on_ahead is Action.DENY:
         return
     image = declare(sorted({extra, *known}))
     newest = Ledger.of([Record(image.name, State.APPLIED)])
-    verdict = decide("app", Requirement(image), LedgerSnapshot(newest, None, Fault.UNREAD), policy, NOW)
+    verdict = decided(Requirement(image), LedgerSnapshot(newest, None, Fault.UNREAD), policy, NOW)
     assert verdict.outcome.good
-
-
-@given(requirements(), st.lists(st.tuples(snapshots, policies), max_size=5), st.randoms())
-def test_strictest_does_not_depend_on_the_order(
-    requirement: Requirement, gates: list[tuple[LedgerSnapshot, Policy]], random: Random
-) -> None:
-    """The same gates in another order give the same answer, and it is as strict as the strictest of them."""
-    verdicts = [
-        decide(f"gate-{index}", requirement, snapshot, policy, NOW) for index, (snapshot, policy) in enumerate(gates)
-    ]
-    shuffled = list(verdicts)
-    random.shuffle(shuffled)
-    assert strictest(shuffled) == strictest(verdicts)
-    assert strictest(verdicts).outcome == max((verdict.outcome for verdict in verdicts), default=Outcome.ADMIT)
 
 
 @st.composite
 def odd_ledgers(draw: st.DrawFn) -> Ledger:
-    """Names as a foreign tool's table may hold them."""
+    """Return a ledger with names as another tool's table may contain them."""
     records = [
         Record(name, draw(states), compatible_from=draw(st.none() | odd_names), error="password=hunter2 at 10.0.0.7")
         for name in draw(st.lists(odd_names | long_names, max_size=4))
@@ -226,14 +211,13 @@ def odd_ledgers(draw: st.DrawFn) -> Ledger:
 def test_messages_are_one_short_line(
     gate: str, name: str, invalid: str | None, ledger: Ledger, policy: Policy, fault: Fault | None
 ) -> None:
-    """Whatever a pod declares or a table holds: one printable line that fits an Event, nothing of an error in it."""
+    """A message is one printable line that fits an Event, and contains nothing of a recorded error."""
     try:
         expected = None if invalid is not None else Revision.parse(name)
     except RevisionError:
         return
     requirement = Requirement(expected, invalid)
-    verdict = decide(gate, requirement, LedgerSnapshot(ledger, NOW, fault), policy, NOW)
-    assert verdict == decide(gate, requirement, LedgerSnapshot(ledger, NOW, fault), policy, NOW + timedelta(0))
+    verdict = decided(requirement, LedgerSnapshot(ledger, NOW, fault), policy, gate=gate)
     assert verdict.message.isprintable()
     assert 10 < len(verdict.message) <= 330
     assert "hunter2" not in verdict.message
@@ -244,8 +228,8 @@ def test_messages_are_one_short_line(
 def test_messages_do_not_depend_on_the_time(
     requirement: Requirement, snapshot: LedgerSnapshot, policy: Policy, now: datetime
 ) -> None:
-    """The same situation is the same Event: but for a bypass, the clock changes nothing."""
-    then = decide("app", requirement, snapshot, policy, now)
-    verdict = decide("app", requirement, snapshot, policy, NOW)
+    """The same situation makes the same Event: apart from a bypass, the time changes nothing."""
+    then = decided(requirement, snapshot, policy, now)
+    verdict = decided(requirement, snapshot, policy, NOW)
     if Reason.BYPASSED not in {then.reason, verdict.reason}:
         assert then == verdict

@@ -1,4 +1,4 @@
-"""The table of verdicts of the contract: every row, under every policy."""
+"""Verdicts under one gate: every row of the table of verdicts, under every policy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,9 +10,10 @@ import pytest
 from migrations.core.ledger import History, Ledger, Record, State
 from migrations.core.revision import Revision, declare
 from migrations.core.snapshot import Fault, LedgerSnapshot
+from tests.policies import decided
 from webhook.core.gate import Action, Mode, Policy
 from webhook.core.requirement import Requirement
-from webhook.core.verdict import Outcome, Reason, Verdict, decide, strictest
+from webhook.core.verdict import Outcome, Reason
 
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
@@ -20,13 +21,13 @@ APPLIED, RUNNING, FAILED = State.APPLIED, State.RUNNING, State.FAILED
 
 
 def ledger(*names: str, **dirty: State) -> Ledger:
-    """Applied names; keywords name the last letter of others and their state."""
+    """Return a ledger with these names applied; a keyword is the last letter of another name, with its state."""
     others = [Record(next(name for name in (A, B, C) if name.endswith(key)), state) for key, state in dirty.items()]
     return Ledger.of(sorted([*(Record(name, APPLIED) for name in names), *others], key=lambda found: found.revision))
 
 
 def contract(compatible_from: str) -> Ledger:
-    """A and B applied, then C, a contract migration."""
+    """Return a ledger with A, B and the contract migration C applied."""
     last = Record(C, APPLIED, compatible_from=compatible_from)
     return Ledger.of([Record(A, APPLIED), Record(B, APPLIED), last])
 
@@ -36,18 +37,18 @@ def read(found: Ledger) -> LedgerSnapshot:
 
 
 def lost(found: Ledger | None, *, seeded: bool = False) -> LedgerSnapshot:
-    """A reading that has become a fault; `seeded` from the gate's status after a restart."""
+    """Return a snapshot of a ledger that cannot be read now; `seeded` if it comes from the gate's status only."""
     return LedgerSnapshot(found, None if found is None or seeded else NOW, Fault.UNREACHABLE)
 
 
 def expects(name: str, *known: str) -> Requirement:
-    """The short form, or the long form where the image's revisions are given."""
+    """Return a requirement in short form, or in long form where the image's revisions are given."""
     return Requirement(expected=declare(known) if known else Revision(name))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A situation, its reason, and what decides: an outcome, or a field of the policy."""
+    """A requirement and a snapshot with the expected reason, and an outcome or the policy's field that decides it."""
 
     requirement: Requirement
     snapshot: LedgerSnapshot
@@ -103,7 +104,7 @@ OUTCOME = {
 
 
 def policies(*, bypassed: bool) -> Iterator[Policy]:
-    """Every policy that the CRD knows."""
+    """Yield every policy that the CRD allows."""
     behind = (Action.HOLD, Action.DENY, Action.WARN)
     ahead = (Action.ALLOW, Action.WARN, Action.DENY)
     undeclared = (Action.WARN, Action.HOLD, Action.DENY, Action.ALLOW)
@@ -114,7 +115,7 @@ def policies(*, bypassed: bool) -> Iterator[Policy]:
 
 
 def wanted(by: Outcome | str, policy: Policy) -> Outcome:
-    """What the table says under one policy; audit never holds or denies."""
+    """Return the outcome in the table under one policy; Audit never holds or denies."""
     outcome = by if isinstance(by, Outcome) else _by_policy(by, policy)
     return min(outcome, Outcome.WARN) if policy.mode is Mode.AUDIT else outcome
 
@@ -136,17 +137,17 @@ def test_table(name: str) -> None:
     """Each row of the table has its reason, and the outcome that the policy names for it, under every policy."""
     row = ROWS[name]
     for policy in policies(bypassed=row.bypassed):
-        verdict = decide("app", row.requirement, row.snapshot, policy, NOW)
+        verdict = decided(row.requirement, row.snapshot, policy, NOW)
         assert (verdict.reason, verdict.outcome) == (row.reason, wanted(row.by, policy)), (policy, verdict.message)
         assert verdict.gate == "app"
 
 
 def test_a_bypass_ends_at_its_time() -> None:
-    """At the very moment of its end, the gate is closed again."""
+    """At the time at which it ends, the gate already decides again."""
     policy = Policy(bypass_until=NOW)
-    just_before = decide("app", expects(C), read(ledger(A)), policy, NOW - timedelta(microseconds=1))
+    just_before = decided(expects(C), read(ledger(A)), policy, NOW - timedelta(microseconds=1))
     assert just_before.reason is Reason.BYPASSED
-    assert decide("app", expects(C), read(ledger(A)), policy, NOW).reason is Reason.BEHIND
+    assert decided(expects(C), read(ledger(A)), policy, NOW).reason is Reason.BEHIND
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,14 @@ def test_a_bypass_ends_at_its_time() -> None:
             (
                 f"ledger app is at its beginning (nothing is applied), the pod expects {A}: "
                 "the pod is denied until it is applied"
+            ),
+        ),
+        (
+            "gap",
+            Policy(on_behind=Action.WARN),
+            (
+                f"ledger app has {C} but lacks an older revision that the pod's image contains: the pod starts all the "
+                "same"
             ),
         ),
         (
@@ -188,8 +197,8 @@ def test_a_bypass_ends_at_its_time() -> None:
     ],
 )
 def test_messages_say_what_is_expected_what_is_there_and_what_is_next(row: str, policy: Policy, message: str) -> None:
-    """A person who reads only the message knows what to do."""
-    assert decide("app", ROWS[row].requirement, ROWS[row].snapshot, policy, NOW).message == message
+    """A message says what is expected, what the ledger has, and what happens next."""
+    assert decided(ROWS[row].requirement, ROWS[row].snapshot, policy, NOW).message == message
 
 
 HEADS = Ledger.of([Record("cafe", APPLIED)], History.HEADS)
@@ -210,32 +219,19 @@ HEADS = Ledger.of([Record("cafe", APPLIED)], History.HEADS)
 def test_heads_without_a_history(
     seen: tuple[str, ...], ancestors: tuple[str, ...] | None, reason: Reason, outcome: Outcome
 ) -> None:
-    """What the image declares and what was seen tell ahead from behind; who was overtaken by a downgrade is behind."""
+    """Ahead or behind follows from the declared ancestors and the former heads; after a downgrade a pod is behind."""
     required = Requirement(Revision("feed"), ancestors=None if ancestors is None else frozenset(ancestors))
-    verdict = decide("app", required, read(HEADS.with_former_heads(seen)), Policy(), NOW)
+    verdict = decided(required, read(HEADS.with_former_heads(seen)), Policy(), NOW)
     assert (verdict.reason, verdict.outcome) == (reason, outcome)
-    assert ("cannot be told" in verdict.message) is (reason is Reason.BEHIND and ancestors is None)
-    after = decide("app", required, lost(HEADS.with_former_heads(seen)), Policy(), NOW)
+    assert ("is not known" in verdict.message) is (reason is Reason.BEHIND and ancestors is None)
+    after = decided(required, lost(HEADS.with_former_heads(seen)), Policy(), NOW)
     assert after.outcome is outcome
     if ancestors is not None and outcome is Outcome.ADMIT:
         assert "was ahead of feed" in after.message
 
 
 def test_last_known_does_not_claim_what_was_not_seen() -> None:
-    """Where a gate only warns, a pod of a revision that the ledger never had is not said to have been seen there."""
-    verdict = decide("app", expects(B), lost(ledger(A)), Policy(on_behind=Action.WARN), NOW)
+    """Where a gate only warns, the message does not claim that the ledger had a revision that it never had."""
+    verdict = decided(expects(B), lost(ledger(A)), Policy(on_behind=Action.WARN), NOW)
     assert verdict.outcome is Outcome.WARN
-    assert "was not seen to have" in verdict.message
-
-
-def test_no_gate_admits() -> None:
-    """A pod that no gate selects is admitted."""
-    assert strictest([]) == Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
-
-
-def test_a_pod_whose_gate_may_be_on_its_way_waits() -> None:
-    """One that declares a revision is somebody's: unselected, it is held; once a gate selects it, that one decides."""
-    assert strictest([], declares=True).outcome is Outcome.HOLD
-    assert strictest([], declares=True).reason is Reason.UNSELECTED
-    good = Verdict(Reason.MATCHES, Outcome.ADMIT, "", "app")
-    assert strictest([good], declares=True) is good
+    assert "is not known to contain" in verdict.message
