@@ -144,9 +144,12 @@ class Application:
         return self.held(name)
 
     def await_running(self, name: str, count: int = 3, timeout: float = 30) -> list[str]:
-        """Wait until so many pods run, and see that none of them carries our gate."""
-        until(f"{count} running pods of {name}", lambda: len(self.running(name)) == count, timeout=timeout)
-        assert self.held(name) == []
+        """Wait until so many pods run and none is held; a rollout's last pod may be created when enough others run."""
+
+        def all_run() -> bool:
+            return len(self.running(name)) == count and not self.held(name)
+
+        until(f"{count} running pods of {name}, and none held", all_run, timeout=timeout)
         return self.running(name)
 
     def try_to_ungate(self, pod: str) -> str:
