@@ -17,7 +17,7 @@ from migrations.cli import termination
 from migrations.cli.config import DEFAULT_ENVIRONMENT, FILE, ConfigError, select_environment
 from migrations.cli.invocation import CommonOptions
 from migrations.cli.report import open_reporter
-from migrations.runner.retry import MigrationLimits
+from migrations.runner.limits import MigrationLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ import asyncio, signal, sys
 from migrations.tools.process import ChildProcess
 
 async def main():
-    child = Child(["sh", "-c", *sys.argv[2:]], grace=float(sys.argv[1]))
+    child = Child(["sh", "-c", *sys.argv[2:]], grace_period=float(sys.argv[1]))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, child.stop, signal.SIGTERM)
     run = asyncio.create_task(child.run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, run.cancel)

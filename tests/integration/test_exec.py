@@ -229,7 +229,7 @@ async def test_a_dirty_ledger_is_told_before_the_command_runs(ledgergate: Ledger
     await connection.execute("insert into schema_migrations values (7, true)")
     done = ledgergate("exec", "--dialect", "golang-migrate", "--clear-stale-lock", "--", "echo", "ran")
     assert done.returncode == 0
-    assert "7 is failed in the ledger, and nobody runs it under our lock\nran\n" in done.stdout
+    assert "7 is failed in the ledger, but no run holds our lock\nran\n" in done.stdout
     assert await connection.fetchval("select dirty from schema_migrations")
 
 

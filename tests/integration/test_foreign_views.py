@@ -86,7 +86,7 @@ async def test_wait_for_a_whole_directory(shop: Ledgergate, connection: Connecti
     """It says what is missing, and ends when the tool, which announces nothing, has recorded it."""
     with waiting(shop, "--dialect", "knex") as process:
         text = line(process.stdout, "waiting for 20250101000003_three")
-        words = "missing 20250101000002_two, 20250101000003_three; the head is 20250101000001_one; nobody is migrating"
+        words = "missing 20250101000002_two, 20250101000003_three; the head is 20250101000001_one; no migration runs"
         assert words in text
         for name in ("20250101000002_two.js", "20250101000003_three.js"):
             await connection.execute(ADD, name)

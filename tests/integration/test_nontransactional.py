@@ -44,14 +44,14 @@ async def test_up_goes_on_at_the_statement_that_failed(ledgergate: Ledgergate, c
     done = ledgergate("up")
     assert done.returncode == 1
     assert '20250101000000_one.sql:5: relation "missing" does not exist' in done.stderr
-    assert "up goes on there once the cause is gone" in done.stderr
+    assert "up continues with it once the cause is removed" in done.stderr
     assert await progress(connection) == (5, 3, None)
     recorded = await connection.fetchval("select error from ledgergate_migrations where state = 'failed'")
     assert recorded.endswith('20250101000000_one.sql:5: relation "missing" does not exist')
     await connection.execute("create schema elsewhere; create table elsewhere.missing (name text)")
     again = ledgergate("up")
     assert (again.returncode, again.stderr) == (0, "")
-    assert "goes on after 3 statements that are done" in again.stdout
+    assert "continues after 3 completed statements" in again.stdout
     assert await progress(connection) == (5, 5, None)
     assert [row[0] for row in await connection.fetch("select name from effects")] == ["before", "last"]
     assert await connection.fetchval("select count(*) from elsewhere.missing") == 1
@@ -96,7 +96,7 @@ async def test_what_follows_a_rollback_is_not_repeated(
     await reader.close()
     output, errors = await asyncio.to_thread(run.communicate)
     assert (run.returncode, errors) == (0, "")
-    assert "once more in" in output
+    assert "next attempt in" in output
     assert [row[0] for row in await connection.fetch("select name from effects")] == ["once", "also once"]
 
 
@@ -108,7 +108,7 @@ async def test_a_file_that_was_changed_does_not_go_on(ledgergate: Ledgergate, co
     one.write_text("-- migrate:up transaction:false\ncreate table one (id int);\nselect 1")
     done = ledgergate("up")
     assert done.returncode == 1
-    assert f"was changed since it began: expected SHA-256 {recorded}" in done.stderr
+    assert f"has changed since: expected SHA-256 {recorded}" in done.stderr
     assert "resolve 20250101000000_one --rolled-back" in done.stderr
     await connection.execute("drop table one")
     assert ledgergate("resolve", "20250101000000_one", "--rolled-back").returncode == 0
@@ -182,7 +182,7 @@ async def test_an_index_that_was_built_but_not_recorded_is_done(ledgergate: Ledg
         )
         done = ledgergate("up")
         assert (done.returncode, done.stderr) == (0, "")
-        assert f"goes on after {begun} statements" in done.stdout
+        assert f"continues after {begun} completed statements" in done.stdout
         assert not await exists(connection, "t_id")
 
 

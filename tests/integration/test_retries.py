@@ -71,7 +71,7 @@ async def test_a_long_reader_does_not_stop_the_others(
     run = ledgergate.start("up", "--ddl-lock-timeout", "0.4")
     over = asyncio.Event()
     others = asyncio.create_task(slowest_reads(connection, over))
-    said = await asyncio.to_thread(several, run, "did not get a lock in time and is rolled back; once more in ")
+    said = await asyncio.to_thread(several, run, "did not get a lock in time and is rolled back; next attempt in ")
     await reader.execute("commit")
     output, errors = await asyncio.to_thread(run.communicate)
     over.set()
@@ -133,7 +133,7 @@ async def test_python_is_called_again(ledgergate: Ledgergate, connection: Connec
     await reader.execute("commit")
     output, errors = await asyncio.to_thread(run.communicate)
     assert (run.returncode, errors) == (0, "")
-    assert "once more in" in output
+    assert "next attempt in" in output
 
 
 async def test_a_migration_that_is_the_victim_of_a_deadlock_is_tried_again(

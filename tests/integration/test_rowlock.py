@@ -51,9 +51,8 @@ insert into yoyo_lock (ctime, pid) values ('2025-01-26 12:00:00', 17)
 async def opened(url: str, dialect: str = "knex") -> AsyncIterator[tuple[Session, Location]]:
     """A session of ours, and the ledger that it is about."""
     address = Address.from_url(url)
-    session = await connect(
-        address, timeout=10, application_name="ledgergate pod-1", settings={"lock_timeout": "200ms"}
-    )
+    session = await connect(address, timeout=10, application_name="ledgergate pod-1")
+    await session.configure({"lock_timeout": "200ms"})
     try:
         yield session, await locate_ledger(session, LedgerSource(address, find_dialect(dialect)))
     finally:

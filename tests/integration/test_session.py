@@ -52,9 +52,9 @@ async def test_reading_can_neither_write_nor_wait(session: Session, other: Sessi
         await other.execute("lock table t in access exclusive mode")
         with pytest.raises(TimedOut):
             async with session.read_only():
-                await session.rows("select * from t")
+                await session.fetch("select * from t")
     for setting in ("statement_timeout", "lock_timeout", "default_transaction_read_only"):
-        assert await session.value("select current_setting($1)", setting) in {"0", "off"}
+        assert await session.fetch_value("select current_setting($1)", setting) in {"0", "off"}
     await session.execute("insert into t values (1)")
 
 
@@ -62,9 +62,9 @@ async def test_a_reading_is_one_view(session: Session, other: Session) -> None:
     """Two queries of one block see one state, whatever others commit in between."""
     await other.execute("create table t (id int)")
     async with session.read_only():
-        assert await session.value("select count(*) from t") == 0
+        assert await session.fetch_value("select count(*) from t") == 0
         await other.execute("insert into t values (1)")
-        assert await session.value("select count(*) from t") == 0
+        assert await session.fetch_value("select count(*) from t") == 0
 
 
 async def test_a_transaction_is_all_or_nothing(session: Session) -> None:
@@ -73,10 +73,10 @@ async def test_a_transaction_is_all_or_nothing(session: Session) -> None:
         async with session.transaction():
             await session.execute("create table t (id int)")
             raise KeyError
-    assert not await session.exists('"t"')
+    assert not await session.table_exists('"t"')
     async with session.transaction():
         await session.execute("create table t (id int)")
-    assert await session.exists('"t"')
+    assert await session.table_exists('"t"')
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ async def test_what_the_server_refuses_has_a_kind_and_a_place(
 
 async def test_a_killed_session_is_a_lost_connection(session: Session, other: Session) -> None:
     """Whether it is used in the moment of its end or later, and closing it is no error."""
-    pid = await session.value("select pg_backend_pid()")
-    assert await other.value("select pg_terminate_backend($1)", pid)
-    while await other.value("select exists (select from pg_stat_activity where pid = $1)", pid):  # noqa: ASYNC110 - not our event
+    pid = await session.fetch_value("select pg_backend_pid()")
+    assert await other.fetch_value("select pg_terminate_backend($1)", pid)
+    while await other.fetch_value("select exists (select from pg_stat_activity where pid = $1)", pid):  # noqa: ASYNC110 - not our event
         await asyncio.sleep(0.01)
     for _ in range(2):
         with pytest.raises(ConnectionLost):
@@ -113,7 +113,7 @@ async def test_a_killed_session_is_a_lost_connection(session: Session, other: Se
 async def test_settings_that_the_server_does_not_know_are_left_out(session: Session) -> None:
     """An older server has no `client_connection_check_interval`."""
     await session.configure({"no_such_setting": "1", "tcp_keepalives_idle": "10", "work_mem": "5MB"})
-    assert await session.value("show work_mem") == "5MB"
+    assert await session.fetch_value("show work_mem") == "5MB"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ async def test_one_holds_the_lock_and_everybody_sees_who(session: Session, other
             assert not also
         holder = await advisory_lock.find_holder(other, number)
         assert holder is not None
-        assert (holder.pid, holder.application) == (await session.value("select pg_backend_pid()"), "first")
+        assert (holder.pid, holder.application) == (await session.fetch_value("select pg_backend_pid()"), "first")
         assert str(holder).startswith("first (backend ")
         assert await advisory_lock.find_holder(other, number ^ 1) is None
     assert await advisory_lock.find_holder(session, number) is None

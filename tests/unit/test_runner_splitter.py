@@ -8,34 +8,34 @@ from migrations.runner.splitter import IndexAction, IndexOperation, SplitError, 
 
 
 @pytest.mark.parametrize(
-    ("sql", "nature"),
+    ("sql", "transaction_use"),
     [
-        ("select 1", TransactionUse.PLAIN),
-        ("analyze t", TransactionUse.PLAIN),
-        ("alter type t add value 'x'", TransactionUse.PLAIN),
-        ("set local x.y = 1", TransactionUse.PLAIN),
-        ("do $$ begin perform 1; end $$", TransactionUse.PLAIN),
-        ("do $$ begin commit; end $$", TransactionUse.LONE),
-        ("call p()", TransactionUse.LONE),
-        ("vacuum t", TransactionUse.LONE),
-        ("create database d", TransactionUse.LONE),
-        ("alter system set x = 1", TransactionUse.LONE),
-        ("reindex table t", TransactionUse.LONE),
-        ("alter table t detach partition p concurrently", TransactionUse.LONE),
-        ("alter table t detach partition p", TransactionUse.PLAIN),
-        ("commit prepared 'x'", TransactionUse.LONE),
-        ("set search_path = a", TransactionUse.SETTING),
-        ("select set_config('a.b', 'c', false)", TransactionUse.SETTING),
-        ("reset all", TransactionUse.SETTING),
-        ("begin", TransactionUse.BLOCK),
-        ("rollback", TransactionUse.BLOCK),
-        ("savepoint s", TransactionUse.BLOCK),
+        ("select 1", TransactionUse.TRANSACTIONAL),
+        ("analyze t", TransactionUse.TRANSACTIONAL),
+        ("alter type t add value 'x'", TransactionUse.TRANSACTIONAL),
+        ("set local x.y = 1", TransactionUse.TRANSACTIONAL),
+        ("do $$ begin perform 1; end $$", TransactionUse.TRANSACTIONAL),
+        ("do $$ begin commit; end $$", TransactionUse.NON_TRANSACTIONAL),
+        ("call p()", TransactionUse.NON_TRANSACTIONAL),
+        ("vacuum t", TransactionUse.NON_TRANSACTIONAL),
+        ("create database d", TransactionUse.NON_TRANSACTIONAL),
+        ("alter system set x = 1", TransactionUse.NON_TRANSACTIONAL),
+        ("reindex table t", TransactionUse.NON_TRANSACTIONAL),
+        ("alter table t detach partition p concurrently", TransactionUse.NON_TRANSACTIONAL),
+        ("alter table t detach partition p", TransactionUse.TRANSACTIONAL),
+        ("commit prepared 'x'", TransactionUse.NON_TRANSACTIONAL),
+        ("set search_path = a", TransactionUse.SESSION_SETTING),
+        ("select set_config('a.b', 'c', false)", TransactionUse.SESSION_SETTING),
+        ("reset all", TransactionUse.SESSION_SETTING),
+        ("begin", TransactionUse.CONTROL),
+        ("rollback", TransactionUse.CONTROL),
+        ("savepoint s", TransactionUse.CONTROL),
         ("end", TransactionUse.COMMIT),
     ],
 )
-def test_natures(sql: str, nature: TransactionUse) -> None:
+def test_natures(sql: str, transaction_use: TransactionUse) -> None:
     """What PostgreSQL refuses in a transaction stands alone; what changes the session is known as that."""
-    assert [piece.nature for piece in split_statements(sql)] == [nature]
+    assert [piece.transaction_use for piece in split_statements(sql)] == [transaction_use]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,11 @@ def test_natures(sql: str, nature: TransactionUse) -> None:
 def test_work_on_indexes(sql: str, work: IndexOperation, *, repeatable: bool) -> None:
     """What CONCURRENTLY may leave is known by name, and whether the statement may simply run again."""
     (piece,) = split_statements(sql)
-    assert (piece.index, piece.repeatable, piece.nature) == (work, repeatable, TransactionUse.LONE)
+    assert (piece.index, piece.repeatable, piece.transaction_use) == (
+        work,
+        repeatable,
+        TransactionUse.NON_TRANSACTIONAL,
+    )
 
 
 def test_offsets_are_characters() -> None:
