@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from migrations.cli.report import CommandReporter
     from migrations.core.plan import UpPlan
-    from migrations.runner.limits import MigrationLimits
-    from migrations.runner.run import RunOptions
+    from migrations.runner.run import MigrationLimits, RunOptions
 
 
 @click.command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from migrations.runner.limits import MigrationLimits
+from migrations.runner.run import MigrationLimits
 from migrations.sql.statements import bind, literal, load, quoted
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from migrations.runner.section import MigrationFailed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from migrations.runner.limits import MigrationLimits
     from migrations.runner.reporter import Reporter
+    from migrations.runner.run import MigrationLimits
     from migrations.runner.section import Section
 
 _TRANSIENT = {

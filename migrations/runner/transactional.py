@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from migrations.postgres.session import Session
     from migrations.runner.ledger_writer import LedgerWriter
-    from migrations.runner.limits import MigrationLimits
     from migrations.runner.reporter import Reporter
+    from migrations.runner.run import MigrationLimits
     from migrations.runner.section import Section
 
 _NOT_NULL_VIOLATION = "23502"

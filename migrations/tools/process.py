@@ -25,8 +25,8 @@ _POLL_INTERVAL = 0.02  # seconds between two checks whether a process of the com
 
 # A process that is killed by SIGKILL cannot end its children, but the kernel closes its end of a pipe. The watchdog
 # reads the other end. It is the leader of the command's process group, and at the end of the pipe kills the whole
-# group: `npx`, and what `npx` has started. PR_SET_PDEATHSIG would kill only the first process. Source:
-# https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+# group: `npx`, and what `npx` has started. PR_SET_PDEATHSIG would kill only the first process.
+# Source: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 _WATCHDOG = ("/bin/sh", "-c", "trap '' HUP INT QUIT TERM; read -r _ || kill -KILL 0")
 _PR_SET_CHILD_SUBREAPER = 36  # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
 
