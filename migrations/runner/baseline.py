@@ -55,7 +55,7 @@ async def adopt(
     Args:
         run: Our own ledger, the migrations, and the last revision to adopt.
         foreign: The other ledger, in the same database.
-        reporter: Told who holds a lock.
+        reporter: Reports who holds a lock.
 
     Raises:
         DatabaseError: The database cannot be reached in time, or cannot be used.

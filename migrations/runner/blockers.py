@@ -38,7 +38,7 @@ async def report_blockers(
             third
             of it, so that two are made before.
         running: Returns the revision that runs now; None between two.
-        reporter: Told once for each revision, blocking session and locked object.
+        reporter: Reports once for each revision, blocking session and locked object.
     """
     interval = min(lock_timeout / 3 or _LONGEST_INTERVAL, _LONGEST_INTERVAL)
     task = asyncio.create_task(_poll_blockers(address, pid, interval, running, reporter))

@@ -39,7 +39,7 @@ async def apply_pending(run: RunOptions, reporter: Reporter, session: Session, p
 
     Args:
         run: What is wanted.
-        reporter: Told of each migration.
+        reporter: Reports each migration.
         session: The session that holds the lock.
         progress: How far the run has come on earlier connections; updated here.
 

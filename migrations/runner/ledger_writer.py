@@ -57,8 +57,8 @@ class LedgerWriter:
         """Return a statement about a migration that fails unless it runs in the transaction that we began.
 
         A migration could end that transaction, for instance by a Python function that executes COMMIT. What it did
-        would then be committed without the ledger row. So the statement checks two things, and
-        writes null to `guard_column` (which is NOT NULL) when one does not hold:
+        would then be committed without the ledger row. So the statement checks two things, and where one does not hold,
+        it writes null to `guard_column`, which is NOT NULL:
 
         - The transaction is DEFERRABLE, as those that we begin are. DEFERRABLE has no effect on a transaction that
           writes, RESET ALL does not change it, and a transaction after COMMIT does not inherit it (the session's

@@ -63,7 +63,7 @@ async def run_under_lock(
 
     Args:
         run: The ledger, and how long to try.
-        reporter: Told who holds the lock.
+        reporter: Reports who holds the lock.
         work: Called with the session; it must read the ledger again, which others can no longer change.
         check_first: Called before each attempt, without the lock; returns the result where no lock is needed.
 

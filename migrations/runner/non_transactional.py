@@ -61,7 +61,7 @@ async def run_statements(
         writer: The ledger.
         section: The section.
         statements: Its statements, from `split_section`.
-        reporter: Told of each retry and of each invalid index that is dropped.
+        reporter: Reports each retry and of each invalid index that is dropped.
         done: How many statements an earlier run has completed. Of these, only those that set parameters of the session
             run again.
         recorded: Whether to write the progress to the ledger.

@@ -52,7 +52,7 @@ async def resolve(
 
     Args:
         run: The ledger; the file of the revision, where it exists, gives the record its checksum.
-        reporter: Told who holds the lock.
+        reporter: Reports who holds the lock.
         revision: Canonical name.
         state: APPLIED where it was completed by hand, None where it was undone by hand.
 

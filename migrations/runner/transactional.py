@@ -37,7 +37,7 @@ async def run_section(
         writer: The ledger.
         section: What to run.
         ledger_statement: Records the migration, or removes its record; from `LedgerWriter.guarded_statement`.
-        reporter: Told of each retry.
+        reporter: Reports each retry.
 
     Raises:
         MigrationFailed: The section failed and is rolled back.

@@ -53,7 +53,7 @@ async def wait_for_revision(
     Args:
         run: The ledger.
         expected: The revision.
-        reporter: Told every ten seconds what is missing and who migrates.
+        reporter: Reports every ten seconds what is missing and who migrates.
         limit: Seconds to wait at most; with 0 the ledger is read once.
         names: The known revisions, in order, for naming what is missing; they may be none.
 

@@ -121,7 +121,7 @@ class Execution:
         Args:
             run: The ledger, whose dialect may be `auto`, and how long to try.
             options: What to run.
-            reporter: Told of waits and of what is found.
+            reporter: Reports waits and of what is found.
         """
         self._run = run
         self._options = options

@@ -45,7 +45,7 @@ class Project(Ledgergate):
         self._started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Start a command of ours."""
+        """Start a `ledgergate migrate` command."""
         self._started.append(super().start(*arguments, **environment))
         return self._started[-1]
 

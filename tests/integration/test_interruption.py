@@ -51,12 +51,12 @@ async def until(connection: Connection, condition: str, deadline: float = 30) ->
 
 
 async def go_on(connection: Connection) -> None:
-    """Let who comes to the sleeping statement pass, as long as this connection is there."""
+    """Let the sleeping statement finish at once, for as long as this connection is open."""
     await connection.execute("set application_name = 'go on'")
 
 
 def timers(port: int) -> list[tuple[str, int]]:
-    """Give the timers of both ends of an open connection: the kind, 02 for keepalive, and when, in hundredths.
+    """Return the timers of both ends of an open connection: the kind, 02 for keepalive, and when, in hundredths.
 
     Source: https://man7.org/linux/man-pages/man5/proc_pid_net.5.html, /proc/net/tcp
     """
@@ -158,7 +158,7 @@ async def test_after_sigkill_in_what_commits_by_itself_somebody_must_look(
 
 @pytest.mark.parametrize("sleeping", ["transaction:false"], indirect=True)
 async def test_another_run_waits_while_one_is_running(sleeping: subprocess.Popen[str], ledgergate: Ledgergate) -> None:
-    """A `running` row under a lock that is held is no failure: who comes second waits."""
+    """A `running` row under a held lock is not a failure: the second run waits."""
     done = ledgergate("up", "--lock-timeout", "0.5", POD_NAME="pod-2")
     assert done.returncode == 4
     assert "held by pod-1 (backend " in done.stderr

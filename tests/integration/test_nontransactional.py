@@ -24,7 +24,7 @@ ENDS = "select pg_terminate_backend(pid) from pg_stat_progress_create_index"
 
 
 async def progress(connection: Connection) -> tuple[int | None, ...]:
-    """Give how far the newest migration has come: of how many statements, how many done, which one begun alone."""
+    """Return the progress of the newest migration: statements in all, completed, and the one begun alone."""
     row = await connection.fetchrow(PROGRESS)
     assert row is not None
     return tuple(row)
@@ -101,7 +101,7 @@ async def test_what_follows_a_rollback_is_not_repeated(
 
 
 async def test_a_file_that_was_changed_does_not_go_on(ledgergate: Ledgergate, connection: Connection) -> None:
-    """Statement numbers of another text mean nothing: refused with both sums, until somebody settles it."""
+    """Statement numbers of another text mean nothing: refused with both checksums, until it is settled."""
     one = ledgergate.write("one", "create table one (id int);\nselect nonsense", OUTSIDE)
     assert ledgergate("up").returncode == 1
     recorded = await connection.fetchval("select checksum from ledgergate_migrations")
@@ -202,7 +202,7 @@ async def test_reindex_clears_its_copies_away(ledgergate: Ledgergate, connection
 async def test_an_index_that_waits_for_old_transactions_is_not_hurried(
     ledgergate: Ledgergate, connection: Connection, database: str
 ) -> None:
-    """CREATE INDEX CONCURRENTLY holds nobody up while it waits, so the limit for locks is not for it."""
+    """CREATE INDEX CONCURRENTLY blocks no query while it waits, so lock_timeout does not apply to it."""
     await connection.execute("create table t (id int)")
     old = await asyncpg.connect(database, server_settings={"application_name": "backup"})
     await old.execute("begin isolation level repeatable read; select * from t")
@@ -233,7 +233,7 @@ async def test_what_the_server_refuses_in_a_transaction_runs_without(
 
 
 async def test_a_ledger_of_an_older_version_is_extended(ledgergate: Ledgergate, connection: Connection) -> None:
-    """The columns that tell of the progress are added where they are missing; who only looks needs none."""
+    """The columns of the progress are added where they are missing; reading a ledger does not need them."""
     ledgergate.write("one", "select 1")
     assert ledgergate("up").returncode == 0
     await connection.execute(

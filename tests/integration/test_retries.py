@@ -1,4 +1,4 @@
-"""DDL that waits for a lock: it lets go in time, tells for whom it waits, and is tried again."""
+"""DDL that waits for a lock: it gives up in time, reports the blocking session, and is retried."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ async def test_a_migration_that_is_the_victim_of_a_deadlock_is_tried_again(
 async def test_a_ledger_that_somebody_has_locked_is_waited_for(
     ledgergate: Ledgergate, connection: Connection, database: str
 ) -> None:
-    """Who migrates has more patience with a locked ledger than who watches: it waits, and then does its work."""
+    """`up` waits longer for a locked ledger than a watcher does, and then applies what is pending."""
     ledgergate.write("one", "create table one (id int)")
     assert ledgergate("up").returncode == 0
     ledgergate.write("two", "create table two (id int)")

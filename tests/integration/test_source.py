@@ -237,7 +237,7 @@ async def test_what_could_not_be_read_is_read_the_next_time(
 
 
 async def test_who_may_not_see_locks_reads_the_ledger(own_postgres: Postgres) -> None:
-    """Who migrates is then not known; that is no fault of the ledger's."""
+    """The running migration is unknown then, and the ledger has no fault."""
     url = own_postgres.create_database()
     connection = await asyncpg.connect(url)
     await connection.execute(SQL["create"])
@@ -310,7 +310,7 @@ async def test_a_table_of_another_tool_is_refused(database: str, session: Sessio
 
 
 async def test_who_migrates_is_told(database: str, session: Session, connection: Connection) -> None:
-    """By our own lock, whatever the dialect: who holds it, what it runs and since when; nobody is None."""
+    """Our own lock shows holder, revision and time, whatever the dialect; None while it is free."""
     await connection.execute(KNEX.format("knex_migrations"))
     location = await locate_ledger(session, source(database, "knex"))
     now = datetime.now(UTC)
@@ -330,7 +330,7 @@ async def test_who_migrates_is_told(database: str, session: Session, connection:
 
 
 async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, connection: Connection) -> None:
-    """A run is told when it begins and when it is over, once each, although the ledger has not changed."""
+    """The beginning and the end of a run are reported once each, although the ledger has not changed."""
     await connection.execute(SQL["create"])
     told: list[LedgerSnapshot] = []
     took: list[float] = []
@@ -344,7 +344,7 @@ async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, 
     )
     async with advisory_lock.try_lock(runner, advisory_lock.lock_key(NATIVE.relation())):
         assert (await watcher.refresh(10)).fault is None
-        assert watcher.snapshot.run is None  # nobody waits for anything
+        assert watcher.snapshot.run is None  # no pod waits
         watcher.urgent = True
         await soon(lambda: watcher.snapshot.run)
         for _ in range(20):

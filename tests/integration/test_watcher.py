@@ -31,14 +31,14 @@ SLOW = PollIntervals(urgent=60, idle=60, slowest=60)  # so that no poll can be w
 
 @dataclass
 class Watch:
-    """A running watcher and what it told."""
+    """A running watcher and the snapshots that it has reported."""
 
     watcher: LedgerWatcher
     told: list[tuple[float, LedgerSnapshot]] = field(default_factory=list)
     words: list[tuple[Fault, str]] = field(default_factory=list)
 
     async def until(self, condition: Callable[[LedgerSnapshot], bool], deadline: float = 15) -> float:
-        """Wait for a reading; the time it was told."""
+        """Wait for a snapshot, and return when it was reported."""
         began = time.monotonic()
         while True:
             for at, snapshot in reversed(self.told):
@@ -121,7 +121,7 @@ async def test_a_commit_is_told_within_20_ms(database: str, connection: Connecti
 
 
 async def test_only_changes_are_told(database: str, connection: Connection) -> None:
-    """A reading that finds the same calls nobody, but says when it was made."""
+    """A read without a change updates the time of the snapshot and calls nothing."""
     await connection.execute(SQL["create"])
     async with watching(database) as watch:
         first = await watch.watcher.refresh(5)
@@ -146,7 +146,7 @@ async def test_without_a_notify_a_poll_finds_it(database: str, connection: Conne
 
 
 async def test_many_fresh_readings_are_few_reads() -> None:
-    """All who ask at once share one read; who asks while it runs shares the next, which starts after he asked."""
+    """Concurrent requests share one read; requests during a read share the next one."""
     with Postgres(log_statement="all", log_min_messages="log") as server:
         url = server.create_database()
         connection = await asyncpg.connect(url)
@@ -215,7 +215,7 @@ async def test_an_outage_keeps_the_last_ledger_and_ends_by_itself(own_postgres: 
 
 
 async def test_a_killed_session_is_replaced_without_a_fault(database: str, connection: Connection) -> None:
-    """Somebody ends our session: a new one listens at once, and nobody is told of an outage that was none."""
+    """After the end of the session a new one listens at once, and no fault is reported."""
     await connection.execute(SQL["create"])
     async with watching(database) as watch:
         await watch.watcher.refresh(5)
@@ -235,7 +235,7 @@ async def test_a_killed_session_is_replaced_without_a_fault(database: str, conne
 async def test_who_asked_before_a_session_was_killed_gets_the_answer_of_the_next(
     database: str, connection: Connection
 ) -> None:
-    """A read that ends with its session does not take those who wait for it along."""
+    """Requests that wait for a read whose session ends get the result of the next read."""
     await connection.execute(SQL["create"])
     ours = "pg_stat_activity where application_name = 'ledgergate watcher' and datname = current_database()"
     async with watching(database) as watch:
@@ -310,7 +310,7 @@ async def test_a_standby_is_polled(own_postgres: Postgres) -> None:
     ],
 )
 async def test_what_is_wrong_has_a_name(own_postgres: Postgres, damage: str, fault: Fault) -> None:
-    """Each thing that an operator can get wrong is a fault of its own, told once; its mending needs no restart."""
+    """Each mistake of an operator is a fault of its own, reported once; its correction needs no restart."""
     url = own_postgres.create_database()
     connection = await asyncpg.connect(url)
     await connection.execute(SQL["create"])

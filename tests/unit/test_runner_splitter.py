@@ -1,4 +1,4 @@
-"""Cutting a script into statements."""
+"""Splitting a script into statements."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from migrations.runner.splitter import IndexAction, IndexOperation, SplitError, 
         ("end", TransactionUse.COMMIT),
     ],
 )
-def test_natures(sql: str, transaction_use: TransactionUse) -> None:
-    """What PostgreSQL refuses in a transaction stands alone; what changes the session is known as that."""
-    assert [piece.transaction_use for piece in split_statements(sql)] == [transaction_use]
+def test_transaction_use(sql: str, transaction_use: TransactionUse) -> None:
+    """What PostgreSQL refuses in a transaction is non-transactional; what changes the session is a setting."""
+    assert [statement.transaction_use for statement in split_statements(sql)] == [transaction_use]
 
 
 @pytest.mark.parametrize(
-    ("sql", "work", "repeatable"),
+    ("sql", "operation", "repeatable"),
     [
         ("create index concurrently i on s.t (x)", IndexOperation(IndexAction.CREATE, "s", "i"), False),
         ("create index concurrently if not exists i on t (x)", IndexOperation(IndexAction.CREATE, None, "i"), True),
@@ -50,26 +50,26 @@ def test_natures(sql: str, transaction_use: TransactionUse) -> None:
         ("reindex (concurrently, verbose) table t", IndexOperation(IndexAction.REINDEX_TABLE, None, "t"), True),
     ],
 )
-def test_work_on_indexes(sql: str, work: IndexOperation, *, repeatable: bool) -> None:
-    """What CONCURRENTLY may leave is known by name, and whether the statement may simply run again."""
-    (piece,) = split_statements(sql)
-    assert (piece.index, piece.repeatable, piece.transaction_use) == (
-        work,
+def test_index_operations(sql: str, operation: IndexOperation, *, repeatable: bool) -> None:
+    """The index that CONCURRENTLY may leave is known by name, and whether the statement may run again."""
+    (statement,) = split_statements(sql)
+    assert (statement.index, statement.repeatable, statement.transaction_use) == (
+        operation,
         repeatable,
         TransactionUse.NON_TRANSACTIONAL,
     )
 
 
 def test_offsets_are_characters() -> None:
-    """Comments, strings and letters of more than one byte do not shift them."""
+    """Comments, strings and characters of several bytes do not shift them."""
     sql = "-- é;\nselect 'ü;ö'; /* ; */\ncreate table ä (id int);\n\nselect $$;$$"
-    pieces = split_statements(sql)
-    assert len(pieces) == 3
-    assert all(sql[piece.offset :].startswith(piece.text) for piece in pieces)
+    statements = split_statements(sql)
+    assert len(statements) == 3
+    assert all(sql[statement.offset :].startswith(statement.text) for statement in statements)
 
 
-def test_what_the_grammar_refuses() -> None:
-    """The position is that of the mistake, in characters."""
+def test_a_syntax_error() -> None:
+    """The position is that of the error, in characters."""
     with pytest.raises(SplitError, match="selec") as caught:
         split_statements("create table öne (id int);\nselec 1;")
     assert caught.value.position == 27
