@@ -129,7 +129,7 @@ def test_what_it_leaves_and_that_ignores_signals_is_killed(tmp_path: Path) -> No
 
 def test_a_cancelled_run_ends_when_its_command_has_ended(tmp_path: Path) -> None:
     """A cancelled run stops the command before it ends."""
-    # In `wait` the trap runs at once. A foreground `sleep` that is being forked may miss the signal, and delay the trap.
+    # In `wait` the trap runs at once. A `sleep` in the foreground may miss the signal while it is forked.
     script = 'trap \'sleep 0.2; echo 1 > "$1/bye"; exit\' TERM; sleep 78 & echo $$ > "$1/pid"; wait'
     with started(script, tmp_path) as process:
         noted(tmp_path / "pid")
