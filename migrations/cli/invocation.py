@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from migrations.cli.report import CommandReporter
     from migrations.core.plan import Refusal
-    from migrations.runner.run import Failed, LockTimeout, RunOptions
+    from migrations.runner.run import Failed, LockNotAcquired, RunOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,10 @@ def report_unusable(report: CommandReporter, error: Exception) -> int:
     return Exit.USAGE
 
 
-def report_outcome(report: CommandReporter, run: RunOptions, outcome: Refusal | Failed | LockTimeout) -> int:
+def report_outcome(report: CommandReporter, run: RunOptions, outcome: Refusal | Failed | LockNotAcquired) -> int:
     """Tell why what was wanted was not done, or not all of it."""
     from migrations.core.plan import Refusal  # noqa: PLC0415 - as above
-    from migrations.runner.run import Failed, LockTimeout  # noqa: PLC0415
+    from migrations.runner.run import Failed, LockNotAcquired  # noqa: PLC0415
 
     match outcome:
         case Refusal(obstacles):
@@ -99,7 +99,7 @@ def report_outcome(report: CommandReporter, run: RunOptions, outcome: Refusal | 
         case Failed(migration, reason):
             report.error("failed", f"{migration.revision} failed. {reason}", revision=migration.revision)
             return Exit.FAILED
-        case LockTimeout(holder):
+        case LockNotAcquired(holder):
             who = str(holder) if holder else "sessions that come and go"
             report.error(
                 "lock_timeout", f"the lock was not free within {run.lock_wait_timeout:g} s; it is held by {who}"

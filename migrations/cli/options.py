@@ -17,7 +17,6 @@ from migrations.cli import termination
 from migrations.cli.config import DEFAULT_ENVIRONMENT, FILE, ConfigError, select_environment
 from migrations.cli.invocation import CommonOptions
 from migrations.cli.report import open_reporter
-from migrations.runner.retry import MigrationLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,6 +149,8 @@ def limit_options(body: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(body)
     def call(*arguments: Any, ddl_lock_timeout: float, ddl_retry_timeout: float, **flags: Any) -> int:
+        from migrations.runner.run import MigrationLimits  # noqa: PLC0415 - commands without limits do without
+
         chosen = MigrationLimits(lock_timeout=ddl_lock_timeout, retry_for=ddl_retry_timeout)
         return body(*arguments, limits=chosen, **flags)
 

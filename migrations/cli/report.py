@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from migrations.runner.reporter import Reporter
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,20 +20,8 @@ if TYPE_CHECKING:
 _WAITING_EVERY = 10.0  # seconds between two lines that say the same
 
 
-class CommandReporter(Protocol):
-    """What a command says while and after it works; see `job.Events` for the first part."""
-
-    def waiting(self, holder: LockHolder | None, seconds: float) -> None:
-        """Somebody else holds the lock; we have waited for so long."""
-
-    def starting(self, migration: Migration, number: int, total: int) -> None:
-        """A migration begins."""
-
-    def applied(self, migration: Migration, milliseconds: int, number: int, total: int) -> None:
-        """A migration is applied and recorded."""
-
-    def info(self, event: str, text: str, **fields: object) -> None:
-        """Say something that is as it should be."""
+class CommandReporter(Reporter, Protocol):
+    """What a command reports: the progress of its run, errors, and a summary of all of it."""
 
     def error(self, event: str, text: str, **fields: object) -> None:
         """Say what went wrong."""

@@ -34,7 +34,8 @@ def status(options: CommonOptions, report: CommandReporter, *, dialect: str | No
         from migrations.cli import tables  # noqa: PLC0415 - the driver
         from migrations.runner import status  # noqa: PLC0415 - the driver
 
-        ledger, holder = await status.read_native(run)
+        found = await status.read_status(run)
+        ledger, holder = found.ledger, found.holder
         at_expected = all(ledger.contains(migration.revision) for migration in run.migrations)
         if as_json:
             click.echo(tables.document(run.migrations, ledger, holder, at_expected=at_expected))
@@ -64,7 +65,7 @@ def verify(options: CommonOptions, report: CommandReporter, *, as_json: bool) ->
         from migrations.core import drift  # noqa: PLC0415 - the driver
         from migrations.runner import status  # noqa: PLC0415 - the driver
 
-        ledger, _ = await status.read_native(run)
+        ledger = (await status.read_status(run)).ledger
         verified = drift.verify(run.migrations, ledger)
         if as_json:
             click.echo(tables.verified(verified, ledger))

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from migrations.cli.report import CommandReporter
     from migrations.core.plan import UpPlan
-    from migrations.runner.retry import MigrationLimits
-    from migrations.runner.run import RunOptions
+    from migrations.runner.run import MigrationLimits, RunOptions
 
 
 @click.command(
@@ -75,11 +74,11 @@ def up(
 def _print(run: RunOptions, plan: UpPlan) -> None:
     """Write the script to standard output, and all else to standard error."""
     from migrations.runner import psql_script  # noqa: PLC0415 - only here
-    from migrations.runner.ledger_writer import ledger_writer  # noqa: PLC0415
+    from migrations.runner.ledger_writer import LedgerWriter  # noqa: PLC0415
 
     relation = run.source.dialect.relation(run.source.schema, run.source.table)
     if plan.steps:
-        click.echo(psql_script.render(plan, ledger_writer(run, plan.batch), relation))
+        click.echo(psql_script.render(plan, LedgerWriter.for_run(run, plan.batch), relation))
     for _, text, _ in _remarks(run, plan):
         click.echo(text, err=True)
 
@@ -116,7 +115,7 @@ def down(
             return Exit.FAILED
         if not isinstance(outcome, down.Undone):
             return report_outcome(report, run, outcome)
-        count = len(outcome.undo.steps)
+        count = len(outcome.plan.steps)
         if count:
             report.info("done", f"done: undid {count}", undone=count)
         else:

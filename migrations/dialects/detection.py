@@ -22,14 +22,14 @@ class Relation:
         schema: Name of its schema.
         name: Its own name.
         columns: Names of its columns.
-        markable: Whether its system columns can be read: it is a table, and our role may read every column of it.
+        has_system_columns: Whether its system columns can be read: it is a table, and our role may read every column.
     """
 
     requested_schema: str | None
     schema: str
     name: str
     columns: frozenset[str]
-    markable: bool
+    has_system_columns: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,13 @@ class Location:
         dialect: How it is written.
         table: Its table.
         exists: Whether the table exists; if not, `table` is where the tool would create it.
-        markable: Whether a change can be noticed from system columns alone, without reading the rows, see `Relation`.
+        has_system_columns: Whether system columns alone show a change, without reading the rows; see `Relation`.
     """
 
     dialect: Dialect
     table: LedgerTable
     exists: bool = True
-    markable: bool = False
+    has_system_columns: bool = False
 
 
 def tables_to_look_up(dialect: Dialect, schema: str | None, table: str | None) -> list[tuple[str | None, str]]:
@@ -100,7 +100,8 @@ def locate(
         raise LedgerUnreadable(f"more than one ledger is there: {several}; name the dialect, and the schema or table")
     if found:
         one, relation = found[0]
-        return Location(one, LedgerTable(database, relation.schema, relation.name), markable=relation.markable)
+        table_found = LedgerTable(database, relation.schema, relation.name)
+        return Location(one, table_found, has_system_columns=relation.has_system_columns)
     default = LedgerTable(database, schema or dialect.schema or current_schema, table or dialect.table)
     return Location(dialect, default, exists=False)
 

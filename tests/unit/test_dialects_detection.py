@@ -10,7 +10,7 @@ KNEX = frozenset({"id", "name", "batch", "migration_time"})
 
 
 def relation(name: str, columns: frozenset[str], schema: str = "public", requested: str | None = None) -> Relation:
-    return Relation(requested, schema, name, columns, markable=True)
+    return Relation(requested, schema, name, columns, has_system_columns=True)
 
 
 def found(dialect: str, *relations: Relation, schema: str | None = None, table: str | None = None) -> Location:
@@ -25,7 +25,7 @@ def test_each_dialect_is_distinguished_from_all_others(dialect: Dialect) -> None
     there += [relation(name, frozenset(), schema, dialect.schema) for name in dialect.companion_tables]
     expected = LedgerTable("app", schema, dialect.table)
     for name in (dialect.name, "auto"):
-        assert found(name, *there) == Location(dialect, expected, exists=True, markable=True)
+        assert found(name, *there) == Location(dialect, expected, exists=True, has_system_columns=True)
     looked_up = tables_to_look_up(find_dialect("auto"), None, None)
     assert all((one.requested_schema, one.name) in looked_up for one in there)
 

@@ -131,7 +131,7 @@ class GateCache:
         """Read these gates' ledgers again, all at once, for at most ``within`` seconds."""
         lines = (self._lines.get(gate.key) for gate in gates)
         watchers = {line.source: line.watcher for line in lines if line is not None and line.watcher is not None}
-        await asyncio.gather(*(watcher.fresh(within) for watcher in watchers.values()))
+        await asyncio.gather(*(watcher.refresh(within) for watcher in watchers.values()))
 
     def set_urgent(self, key: Key, *, urgent: bool) -> None:
         """Have a gate's ledger looked at often, because pods wait for it, or seldom."""
