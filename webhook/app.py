@@ -19,7 +19,7 @@ from webhook.controller.controller import Controller
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect
 from webhook.kube.leader_election import LeaderElector
-from webhook.ledgers.guard import GateCache
+from webhook.ledgers.registry import GateCache
 from webhook.settings import CA_SECRET, LEASE, ControllerSettings, WebhookSettings
 from webhook.telemetry import Telemetry, log_event
 

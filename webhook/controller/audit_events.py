@@ -11,7 +11,7 @@ from webhook.controller.events import Event, EventSink, Reference
 from webhook.core.gate import Gate, Mode
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.verdict import Verdict
-from webhook.ledgers.guard import GateCache
+from webhook.ledgers.registry import GateCache
 
 PATIENCE = 1.0
 """Seconds to read a ledger again before it is said to be behind: nobody waits for this."""

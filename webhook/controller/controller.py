@@ -13,7 +13,7 @@ from webhook.controller.release import PodApi, ReleaseReconciler
 from webhook.controller.status import StatusApi, StatusReconciler
 from webhook.core.gate import Gate
 from webhook.kube.reflector import Key
-from webhook.ledgers.guard import GateApi, GateCache
+from webhook.ledgers.registry import GateApi, GateCache
 from webhook.telemetry import Telemetry
 
 

@@ -11,7 +11,7 @@ from webhook.core.gate import Gate
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.verdict import Verdict
 from webhook.kube.reflector import Key
-from webhook.ledgers.guard import GateCache
+from webhook.ledgers.registry import GateCache
 
 
 @dataclass(slots=True)

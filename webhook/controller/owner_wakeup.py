@@ -20,7 +20,7 @@ from webhook.core.pod_verdict import decide_pod
 from webhook.core.requirement import declares_revision
 from webhook.core.verdict import Outcome
 from webhook.kube.errors import ClusterError, Forbidden, NotFound
-from webhook.ledgers.guard import GateCache
+from webhook.ledgers.registry import GateCache
 from webhook.telemetry import Telemetry, log_event
 
 PAUSE = 0.5

@@ -16,7 +16,7 @@ from webhook.core.patches import condition_type
 from webhook.core.readiness import ReadinessVerdict, assess, requested_gates, unguarded_verdict
 from webhook.kube.errors import ClusterError, Conflict, NotFound
 from webhook.kube.reflector import Feed, Key, Reflector
-from webhook.ledgers.guard import GateCache
+from webhook.ledgers.registry import GateCache
 from webhook.telemetry import log_event
 
 PARALLEL_PATCHES = 8

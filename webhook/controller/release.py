@@ -26,7 +26,7 @@ from webhook.core.status import format_duration
 from webhook.core.verdict import Outcome, Reason, Verdict
 from webhook.kube.errors import ClusterError, NotFound
 from webhook.kube.reflector import Feed, Reflector
-from webhook.ledgers.guard import GateCache
+from webhook.ledgers.registry import GateCache
 from webhook.telemetry import Telemetry, log_event
 
 PARALLEL_PATCHES = 32

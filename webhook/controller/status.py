@@ -13,7 +13,7 @@ from webhook.core.gate import Gate
 from webhook.core.status import GateObservation, GateState, PreviousStatus, build_status, is_same_status
 from webhook.kube.errors import ClusterError, NotFound
 from webhook.kube.reflector import Key
-from webhook.ledgers.guard import GateCache
+from webhook.ledgers.registry import GateCache
 from webhook.telemetry import Telemetry, log_event
 
 PAUSE = 0.5

@@ -18,8 +18,8 @@ from webhook.core.selector import Selector
 from webhook.core.status import Problem
 from webhook.kube.errors import Forbidden, Unavailable
 from webhook.kube.reflector import Change, ChangeKind, Feed, Key, Unreadable
-from webhook.ledgers.guard import GateCache
-from webhook.ledgers.ledgers import LedgerBinding, Ledgers, fingerprint
+from webhook.ledgers.bindings import LedgerBinding, Ledgers, fingerprint
+from webhook.ledgers.registry import GateCache
 
 NOBODY = "postgresql://u:p@127.0.0.1:1/nobody"
 ELSEWHERE = "postgresql://u:p@127.0.0.1:2/nobody"

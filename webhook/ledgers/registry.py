@@ -14,7 +14,7 @@ from webhook.core.gate import Gate, parse_gate
 from webhook.core.status import Problem
 from webhook.kube.errors import ClusterError
 from webhook.kube.reflector import Feed, Key, Reflector, Unreadable
-from webhook.ledgers.ledgers import LedgerBinding, Ledgers
+from webhook.ledgers.bindings import LedgerBinding, Ledgers
 from webhook.ledgers.secrets import SecretApi, SecretFollower
 from webhook.telemetry import log_event
 

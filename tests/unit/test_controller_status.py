@@ -17,8 +17,8 @@ from webhook.controller.events import Event
 from webhook.controller.held_pods import HeldCount
 from webhook.controller.status import StatusReconciler
 from webhook.kube.reflector import Change, ChangeKind, Feed
-from webhook.ledgers.guard import GateCache
-from webhook.ledgers.ledgers import fingerprint
+from webhook.ledgers.bindings import fingerprint
+from webhook.ledgers.registry import GateCache
 from webhook.telemetry import Telemetry
 
 SINCE = "2026-01-01T00:00:00Z"
