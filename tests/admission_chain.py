@@ -70,7 +70,7 @@ async def create(
         policy: the API server has the in-process hold (Kubernetes 1.36 and newer).
         mutating: the call of the mutating webhook succeeds; it is allowed to fail.
     """
-    admission = Admission(view, lambda: NOW, patience=0.25)
+    admission = Admission(view, view, lambda: NOW, refresh_timeout=0.25)
     stored = _held(pod) if policy and not pod["spec"].get("nodeName") else copy.deepcopy(pod)
     if mutating:
         stored = apply(stored, (await admission.mutate(_request(stored, namespace))).patch)

@@ -52,4 +52,4 @@ def update(old: Pod, new: Pod) -> Request[Pod]:
 
 def admission(view: Ledgers) -> Admission:
     """Give admission over a view, at one instant."""
-    return Admission(view, lambda: NOW, patience=0.25)
+    return Admission(view, view, lambda: NOW, refresh_timeout=0.25)

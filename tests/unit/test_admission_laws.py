@@ -130,7 +130,7 @@ async def test_audit_never_changes_admission(view: Ledgers, pod: dict[str, Any],
 @given(views(), pods())
 async def test_a_namespace_in_audit_never_refuses(view: Ledgers, pod: dict[str, Any]) -> None:
     """Whatever the gates say, the audit's answers allow and change nothing: of pods and of workloads."""
-    admission = Admission(view, lambda: NOW)
+    admission = Admission(view, view, lambda: NOW)
     subject = msgspec.convert(pod, Pod)
     answer = await admission.audit(Request(uid="u", operation="CREATE", namespace="ns", object=subject))
     assert (answer.allowed, answer.patch) == (True, [])

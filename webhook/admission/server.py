@@ -48,11 +48,11 @@ class AdmissionServer:
 
     Args:
         admission: answers the reviews.
-        view: asked for ``synced`` before a review is answered.
+        gates: asked for ``synced`` before a review is answered.
     """
 
-    def __init__(self, admission: Admission, view: GateView, telemetry: Telemetry) -> None:
-        self._view = view
+    def __init__(self, admission: Admission, gates: GateView, telemetry: Telemetry) -> None:
+        self._gates = gates
         self._telemetry = telemetry
         self.draining = False
         self.application = web.Application(client_max_size=BODY_LIMIT)
@@ -81,7 +81,7 @@ class AdmissionServer:
         review = await self._read(webhook, kind, request)
         if isinstance(review, web.Response):
             return review
-        if not self._view.synced:
+        if not self._gates.synced:
             return self._refuse(webhook, 503, "the gates are not known yet; ask again")
         try:
             answer = await judge(review)

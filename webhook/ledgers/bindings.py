@@ -1,87 +1,35 @@
-"""The ledgers that the gates of a cluster look at: one watcher for each distinct one, however many gates name it."""
+"""One gate's binding to its ledger: where the ledger is, and what is known of it."""
 
-import asyncio
 import hashlib
-import logging
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from migrations.core.ledger import History, Ledger, Record, State
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from migrations.dialects.catalogue import DIALECTS
 from migrations.reader.reader import LedgerSource
-from migrations.reader.watcher import LedgerWatcher
 from webhook.core.gate import Gate, RecordedRevision
 from webhook.core.status import Problem
-from webhook.kube.reflector import Key
-from webhook.telemetry import log_event
+from webhook.ledgers.watchers import LedgerWatchers
 
 if TYPE_CHECKING:
     from migrations.dialects.dialect import Dialect
-
-
-class Ledgers:
-    """Watchers by source, each for as long as a gate needs it.
-
-    Args:
-        group: where the watchers run.
-        on_change: called with the key of each gate whose ledger has changed.
-        on_read: called with the seconds that each reading took.
-        application_name: what the database's list of sessions shows.
-    """
-
-    def __init__(
-        self,
-        group: asyncio.TaskGroup,
-        on_change: Callable[[Key], None],
-        on_read: Callable[[float], None],
-        application_name: str,
-    ) -> None:
-        self._group = group
-        self._on_read = on_read
-        self._on_change = on_change
-        self._application_name = application_name
-        self._watchers: dict[LedgerSource, tuple[LedgerWatcher, asyncio.Task[None]]] = {}
-        self._users: defaultdict[LedgerSource, set[Key]] = defaultdict(set)
-
-    def join(self, source: LedgerSource, gate: Key) -> LedgerWatcher:
-        """Return the source's watcher, started if this gate is its first."""
-        self._users[source].add(gate)
-        if source not in self._watchers:
-            watcher = LedgerWatcher(
-                source,
-                on_change=lambda _: self._tell(source),
-                on_read=self._on_read,
-                on_fault=partial(self._log, source),
-                application_name=self._application_name,
-            )
-            self._watchers[source] = watcher, self._group.create_task(watcher.run())
-        return self._watchers[source][0]
-
-    def leave(self, source: LedgerSource, gate: Key) -> None:
-        """Let a gate go; the last one's watcher ends."""
-        self._users[source].discard(gate)
-        if not self._users[source]:
-            del self._users[source]
-            self._watchers.pop(source)[1].cancel()
-
-    def _log(self, source: LedgerSource, fault: Fault, words: str) -> None:
-        gates = ",".join(sorted("/".join(gate) for gate in self._users[source]))
-        log_event("ledger.unreadable", level=logging.WARNING, gates=gates, fault=fault, error=words)
-
-    def _tell(self, source: LedgerSource) -> None:
-        for gate in tuple(self._users.get(source, ())):
-            self._on_change(gate)
+    from migrations.reader.watcher import LedgerWatcher
 
 
 class LedgerBinding:
-    """One gate's line to its ledger, which its spec and its Secret can lay anew at any moment.
+    """One gate's binding to its ledger, which an edit of the gate or of its Secret can change at any moment.
 
-    What was last known of the ledger outlives the line, and by the gate's status every process of ours; but only where
-    the new one leads to the same place: a renewed password changes nothing, another database starts from nothing.
+    What is known of the ledger outlives the source, and by way of the gate's status even a restart; but only where the
+    new source leads to the same ledger: a new password changes nothing, another database starts from nothing.
+
+    Attributes:
+        gate: the gate's spec; its status may be older than the cache's.
+        problem: why the source is not known.
+        source: where the ledger is; None where that is not known.
+        watcher: what reads it; None without a source.
+        fingerprint: of the ledger that the snapshot is of.
     """
 
     def __init__(self, gate: Gate) -> None:
@@ -89,81 +37,85 @@ class LedgerBinding:
         self.problem: Problem | None = None
         self.source: LedgerSource | None = None
         self.watcher: LedgerWatcher | None = None
-        self.place = gate.place
-        self._known = LedgerSnapshot(_recalled(gate), fault=Fault.UNREAD)
+        self.fingerprint = gate.place
+        self._last_known = LedgerSnapshot(_recalled(gate), fault=Fault.UNREAD)
         self._heads = _HeadHistory(tuple(gate.history))
 
-    @property
-    def snapshot(self) -> LedgerSnapshot:
-        """What is known of the ledger now."""
-        snapshot = self.watcher.snapshot if self.watcher is not None else self._known
+    def snapshot(self, gate: Gate) -> LedgerSnapshot:
+        """Return what is known of the ledger now.
+
+        Args:
+            gate: the gate, with its newest status.
+        """
+        snapshot = self.watcher.snapshot if self.watcher is not None else self._last_known
         if snapshot.ledger is None or snapshot.ledger.history is not History.HEADS:
             return snapshot
-        written = self.gate.history if self.gate.place == self.place else _NOTHING
-        return replace(snapshot, ledger=self._heads.behind(snapshot.ledger, written))
+        recorded = gate.history if gate.place == self.fingerprint else _NOTHING
+        return replace(snapshot, ledger=self._heads.extend(snapshot.ledger, recorded))
 
     @property
-    def settled(self) -> bool:
-        """Whether the ledger was read, or why it cannot be is known."""
+    def first_read_done(self) -> bool:
+        """Whether the ledger was read, or the reason why it cannot be read is known."""
         if self.watcher is None:
             return bool(self.problem or self.gate.problems)
         return self.watcher.snapshot.fault is not Fault.UNREAD
 
-    def rebind(self, source: LedgerSource | None, problem: Problem | None, ledgers: Ledgers) -> None:
-        """Lead the line to a source, or nowhere while there is a problem."""
+    def rebind(self, source: LedgerSource | None, problem: Problem | None, watchers: LedgerWatchers) -> None:
+        """Follow another source; none while a problem keeps it unknown."""
         self.problem = problem
         if source == self.source:
             return
-        before = self.watcher.snapshot if self.watcher is not None else self._known
-        self._known = LedgerSnapshot(before.ledger, before.observed_at, Fault.UNREAD)
+        before = self.watcher.snapshot if self.watcher is not None else self._last_known
+        # The reading stays, but is not current: until the new source answers, `onUnreachable` decides.
+        self._last_known = LedgerSnapshot(before.ledger, before.observed_at, Fault.UNREAD)
         old, self.source, self.watcher = self.source, source, None
         if source is not None:
-            place = fingerprint(source)
-            if self.place != place:
-                self._known = LedgerSnapshot(fault=Fault.UNREAD)
+            fingerprint = ledger_fingerprint(source)
+            if self.fingerprint != fingerprint:
+                self._last_known = LedgerSnapshot(fault=Fault.UNREAD)
                 self._heads = _HeadHistory()
-            self.place = place
-            self.watcher = ledgers.join(source, self.gate.key)
-            if self._known.ledger is not None:
-                self.watcher.seed(self._known.ledger, self._known.observed_at)
+            self.fingerprint = fingerprint
+            self.watcher = watchers.join(source, self.gate.key)
+            if self._last_known.ledger is not None:
+                self.watcher.seed(self._last_known.ledger, self._last_known.observed_at)
         if old is not None:
-            ledgers.leave(old, self.gate.key)
+            watchers.leave(old, self.gate.key)
 
 
 _NOTHING: Mapping[str, RecordedRevision] = {}
 
 
 class _HeadHistory:
-    """The heads that a ledger was seen at, where its tool records no more than the newest.
+    """The heads that a ledger was seen at, where its tool (alembic, for one) records no more than the newest.
 
     Args:
-        seen: those of an earlier life, oldest first.
+        seen: those that the gate's status remembers, oldest first.
     """
 
     def __init__(self, seen: tuple[str, ...] = ()) -> None:
         self._seen = seen
-        self._from: tuple[Ledger, Mapping[str, RecordedRevision]] | None = None
+        self._cached_for: tuple[Ledger, Mapping[str, RecordedRevision]] | None = None
         self._ledger = Ledger()
 
-    def behind(self, ledger: Ledger, written: Mapping[str, RecordedRevision]) -> Ledger:
-        """Add to a ledger what came before it.
+    def extend(self, ledger: Ledger, recorded: Mapping[str, RecordedRevision]) -> Ledger:
+        """Return the ledger with the heads that came before its own.
 
         Args:
-            written: the gate's ``status.history``. The controller may have seen a head that we, polling, have not; so
-                what it wrote goes first, as soon as it has seen the head that we see.
+            recorded: the gate's ``status.history``. The controller may have seen a head that this process, polling,
+                has missed; so what it recorded counts first, as soon as it has recorded the head that is seen here.
         """
-        if self._from is None or self._from[0] is not ledger or self._from[1] is not written:
-            self._from = ledger, written
-            up_to_date = bool(written) and ledger.head == tuple(written)[-1]
-            self._ledger = ledger.remembering(written if up_to_date else self._seen)
+        if self._cached_for is None or self._cached_for[0] is not ledger or self._cached_for[1] is not recorded:
+            self._cached_for = ledger, recorded
+            up_to_date = bool(recorded) and ledger.head == tuple(recorded)[-1]
+            self._ledger = ledger.remembering(recorded if up_to_date else self._seen)
             self._seen = self._ledger.applied
         return self._ledger
 
 
-def fingerprint(source: LedgerSource) -> str:
-    """Name a ledger's place without telling it: whoever may read a gate's status need not know the host."""
-    place = source.address.label, source.dialect.name, source.schema, source.table
-    return hashlib.sha256(repr(place).encode()).hexdigest()[:16]
+def ledger_fingerprint(source: LedgerSource) -> str:
+    """Return a hash that names a ledger without its host: a gate's status has more readers than its Secret."""
+    location = source.address.label, source.dialect.name, source.schema, source.table
+    return hashlib.sha256(repr(location).encode()).hexdigest()[:16]
 
 
 def _recalled(gate: Gate) -> Ledger | None:

@@ -98,7 +98,7 @@ def review(revision: str = "a", version: str = "v1", **request: Any) -> bytes:
 @asynccontextmanager
 async def running(context: ssl.SSLContext | None = None, trust: ssl.SSLContext | bool = True) -> AsyncIterator[Site]:
     view, telemetry = Known(), Telemetry()
-    server = AdmissionServer(Admission(view, lambda: NOW), view, telemetry)
+    server = AdmissionServer(Admission(view, view, lambda: NOW), view, telemetry)
     (port,) = free_ports(1)
     scheme = "http" if context is None else "https"
     connector = aiohttp.TCPConnector(ssl=trust)

@@ -23,11 +23,11 @@ def name(one: Event) -> str:
 
 
 def test_an_events_name_follows_from_what_it_says() -> None:
-    """The same said twice is one Event; another object, reason or note is another; `once` goes before the note."""
+    """The same said twice is one Event; another object, reason or note is another; `dedup_key` goes before the note."""
     assert name(happening()) == name(happening())
     assert len({name(one) for one in (happening(), happening("other"), happening(reason="Released"))}) == 3
-    assert name(happening("a", once="x")) == name(happening("b", once="x"))
-    assert name(happening("a", once="x")) != name(happening("a", once="y"))
+    assert name(happening("a", dedup_key="x")) == name(happening("b", dedup_key="x"))
+    assert name(happening("a", dedup_key="x")) != name(happening("a", dedup_key="y"))
 
 
 def test_an_event_names_its_object_and_its_weight() -> None:
@@ -69,7 +69,7 @@ async def test_events_wait_for_releases_and_survive_refusals() -> None:
     recorder = EventRecorder(writer, "me", lambda: NOW, busy=lambda: busy[0])
     task = asyncio.create_task(recorder.run())
     for number in range(3):
-        recorder.tell(happening(str(number)))
+        recorder.emit(happening(str(number)))
     for _ in range(20):
         await asyncio.sleep(0)
     assert len(writer.failures) == 2, "written while busy"

@@ -98,7 +98,7 @@ async def test_reviews_share_one_look(database: str, counted: list[float]) -> No
     quiet = PollIntervals(urgent=60, idle=60, slowest=60, timeout=10)
     watcher = LedgerWatcher(source, on_change=lambda _: None, pace=quiet)
     view, telemetry = Watched(watcher), Telemetry()
-    server = AdmissionServer(Admission(view, lambda: datetime.now(UTC), patience=20), view, telemetry)
+    server = AdmissionServer(Admission(view, view, lambda: datetime.now(UTC), refresh_timeout=20), view, telemetry)
     (port,) = free_ports(1)
     watching = asyncio.create_task(watcher.run())
     url = f"http://127.0.0.1:{port}/mutate"
@@ -137,7 +137,7 @@ async def test_patience_ends(database: str) -> None:
     await connection.execute(TABLE)
     watcher = LedgerWatcher(LedgerSource(Address.from_url(database), NATIVE), on_change=lambda _: None)
     view = Watched(watcher)
-    admission = Admission(view, lambda: datetime.now(UTC), patience=0.05)
+    admission = Admission(view, view, lambda: datetime.now(UTC), refresh_timeout=0.05)
     watching = asyncio.create_task(watcher.run())
     try:
         await until(lambda: watcher.snapshot.ledger)

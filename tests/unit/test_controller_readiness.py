@@ -84,16 +84,13 @@ class World:
 async def keeping(world: World) -> AsyncIterator[ReadinessReconciler]:
     async def known() -> None: ...
 
-    guard = SimpleNamespace(
-        wait_synced=known,
-        gate=lambda key: world.gates.get(key[1]),
-        snapshot=lambda _: world.snapshot,
-        unreadable=lambda _: None,
-    )
+    gates = SimpleNamespace(wait_synced=known, gate=lambda key: world.gates.get(key[1]), unreadable=lambda _: None)
+    ledgers = SimpleNamespace(snapshot=lambda _: world.snapshot)
     namespaces = SimpleNamespace(admission=lambda _name, _since: world.admission)
     conditions = ReadinessReconciler(
         world,
-        cast("Any", guard),
+        cast("Any", gates),
+        cast("Any", ledgers),
         cast("Any", namespaces),
         now=lambda: NOW,
         monotonic=lambda: world.clock,
@@ -125,13 +122,13 @@ async def test_a_thousand_pods_cost_a_thousand_writes_and_then_none() -> None:
         assert set(world.written) == {(f"p{number}", "True", "Matches") for number in range(1000)}
         for head in range(20):
             world.snapshot = ledger(A, B, f"2026020100000{head}_c")
-            conditions.look("ns")
+            conditions.reconcile_namespace("ns")
         world.snapshot = LedgerSnapshot(world.snapshot.ledger, NOW, Fault.UNREACHABLE)
-        conditions.look("ns")
+        conditions.reconcile_namespace("ns")
         await until(world, 1000)
         world.snapshot = ledger(A)
         for _ in range(3):
-            conditions.look("ns")
+            conditions.reconcile_namespace("ns")
         await until(world, 2000)
         assert Counter(status for _, status, _ in world.written) == {"True": 1000, "False": 1000}
 
@@ -141,7 +138,7 @@ async def test_what_is_written_already_is_not_written_again() -> None:
     held = [Condition(type="ledgergate.dev/app", status="True", reason="Matches")]
     world = World(a_pod("p", status=PodStatus(conditions=held)))
     async with keeping(world) as conditions:
-        conditions.look("ns")
+        conditions.reconcile_namespace("ns")
         await until(world, 0)
 
 
@@ -161,10 +158,10 @@ async def test_a_pod_whose_gate_is_late_is_not_told_to_be_ready() -> None:
     world = World(a_pod("p"), readiness=Readiness.LATCH)
     gate, world.snapshot = world.gates.pop("app"), ledger(A)
     async with keeping(world) as conditions:
-        conditions.look("ns")
+        conditions.reconcile_namespace("ns")
         await until(world, 0)
         world.gates["app"] = gate
-        conditions.look("ns")
+        conditions.reconcile_namespace("ns")
         await until(world, 1)
         assert world.written == [("p", "False", "Behind")]
 
@@ -201,6 +198,6 @@ async def test_a_gate_that_is_gone_or_off_keeps_no_pod_from_being_ready() -> Non
                     world.gates["app"] = Gate("ns", "app", other, "pg", "ledgergate", policy=world.policy)
                 case _:
                     world.admission = OptIn.OFF
-            conditions.look("ns")
+            conditions.reconcile_namespace("ns")
             await until(world, 2)
             assert world.written[1] == ("p", "True", "Unguarded")

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 
 from webhook.api.owners import Owner, OwnerKind
-from webhook.controller.owner_wakeup import WakeTrigger, _is_time, _WakeBackoff
+from webhook.controller.owner_wakeup import WakeTrigger, _should_wake, _WakeBackoff
 
-CHANGE, AGAIN, SWEEP = WakeTrigger.CHANGE, WakeTrigger.SECOND_LOOK, WakeTrigger.SWEEP
+CHANGE, AGAIN, SWEEP = WakeTrigger.CHANGE, WakeTrigger.RECHECK, WakeTrigger.SWEEP
 REFUSED = {"type": "ReplicaFailure", "status": "True", "message": 'webhook "deny.ledgergate.dev" denied the request'}
 
 
@@ -17,9 +17,9 @@ def replica_set(generation: int = 1, *, refused: bool = True) -> Owner:
     return msgspec.convert({"metadata": metadata, "spec": {"replicas": 3}, "status": status}, Owner)
 
 
-def woken(owner: Owner, *occasions: WakeTrigger, naps: dict[str, _WakeBackoff] | None = None) -> str:
-    naps = {} if naps is None else naps
-    return "".join("x" if _is_time(OwnerKind.REPLICA_SET, owner, one, naps) else "." for one in occasions)
+def woken(owner: Owner, *occasions: WakeTrigger, backoffs: dict[str, _WakeBackoff] | None = None) -> str:
+    backoffs = {} if backoffs is None else backoffs
+    return "".join("x" if _should_wake(OwnerKind.REPLICA_SET, owner, one, backoffs) else "." for one in occasions)
 
 
 def test_a_change_wakes_once() -> None:
@@ -46,6 +46,6 @@ def test_one_that_stays_stuck_is_woken_ever_more_seldom() -> None:
 
 def test_another_template_is_another_story() -> None:
     """A new generation of the owner is woken as if it had never been."""
-    naps: dict[str, _WakeBackoff] = {}
-    assert woken(replica_set(), CHANGE, naps=naps) == "x"
-    assert woken(replica_set(generation=2), CHANGE, CHANGE, naps=naps) == "x."
+    backoffs: dict[str, _WakeBackoff] = {}
+    assert woken(replica_set(), CHANGE, backoffs=backoffs) == "x"
+    assert woken(replica_set(generation=2), CHANGE, CHANGE, backoffs=backoffs) == "x."

@@ -71,7 +71,7 @@ async def following(cluster: Cluster, clock: Clock) -> AsyncIterator[tuple[Names
     namespaces = NamespaceCache(cluster, told.put_nowait, clock)
     task = asyncio.create_task(namespaces.run())
     try:
-        await asyncio.wait_for(namespaces._copy.wait_synced(), 5)
+        await asyncio.wait_for(namespaces._reflector.wait_synced(), 5)
         yield namespaces, told
     finally:
         task.cancel()
