@@ -1,4 +1,4 @@
-"""Kubernetes Events: what `kubectl describe` shows of our work. Each is written once, and never delays a release."""
+"""Kubernetes Events: what `kubectl describe` shows of the controller's work. Each is written once, and delays no release."""
 
 import asyncio
 import hashlib

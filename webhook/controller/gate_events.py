@@ -33,7 +33,7 @@ def gate_events(
     """Return the Events that hold of a gate now.
 
     Args:
-        status: as it was written; its conditions tell since when the state holds.
+        status: as it was written; its conditions show since when the state holds.
         count: how many pods it holds.
         now: aware.
     """

@@ -64,8 +64,8 @@ class _TrackedPod:
 class ReadinessReconciler:
     """Writes the readiness of every pod that asks for it.
 
-    Watches the pods with ledgergate's label. Acts on each change of a pod, and on each change of gate, ledger or opt-in
-    that it is told of. Writes one condition for each readiness gate.
+    Watches the pods with ledgergate's label. Acts on each change of a pod, and on each change of a gate, a ledger or an
+    opt-in that the controller passes on. Writes one condition for each readiness gate.
 
     Args:
         now: the clock, aware.

@@ -58,8 +58,9 @@ class PodApi(RolloutApi, Protocol):
 class ReleaseReconciler:
     """Releases the held pods of the cluster.
 
-    Watches the pods without a node; all held ones are among them. Acts on each change of a pod, and on each change of
-    gate, ledger or opt-in that it is told of. Writes the patch that removes the scheduling gate, and Events on pods.
+    Watches the pods without a node; all held ones are among them. Acts on each change of a pod, and on each change of a
+    gate, a ledger or an opt-in that the controller passes on. Writes the patch that removes the scheduling gate, and
+    Events on pods.
 
     Args:
         on_count: called with each gate whose number of held or overdue pods may have changed.
@@ -240,7 +241,7 @@ class ReleaseReconciler:
 
 
 def _release_note(held: HeldPod, verdict: Verdict) -> str:
-    """Return why a pod starts. The message of an unselected one says that it waits, which is over."""
+    """Return why a pod starts; not the verdict's message of a pod that no gate selects, which says that it waits."""
     if verdict.outcome.good:
         return verdict.message
     return f"no LedgerGate {'selects it any more' if held.was_selected else 'has come to select it'}: the pod starts"

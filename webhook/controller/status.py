@@ -92,7 +92,8 @@ class StatusReconciler:
             self._emit_new(key, unreadable_event(unreadable.error) if unreadable else frozenset())
             return
         if not self._ledgers.first_read_done(key):
-            return  # just started: the status as it stands says more than is known here, and the reading comes
+            # Just started: an earlier leader's status says more than is known here. The first read enqueues it again.
+            return
         count = self._count(gate)
         observation = GateObservation(
             self._ledgers.snapshot(gate), self._ledgers.problems(key), count.held, self._ledgers.fingerprint(key)

@@ -51,7 +51,7 @@ class LedgerRegistry:
             self._secrets = SecretFollower(self._secret_api, group, self._secret_changed)
             self._running = True
             try:
-                # The cache may have run before: what it told until now was ignored, for want of a task group.
+                # The cache may have run before: its changes were ignored until now, without a group for watchers.
                 for key in self._gates.keys:
                     self._gate_changed(key)
                 await asyncio.get_running_loop().create_future()  # the group's tasks do the work
