@@ -28,7 +28,7 @@ class Collection:
             raise self.refusal
         return list(self.items.values()), str(self._version)
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[Any]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[Any]]:
         """Watch it."""
         del resource_version
         while True:

@@ -65,7 +65,7 @@ async def run_controller(settings: ControllerSettings) -> None:
     stop, telemetry = _stop_signal(), Telemetry()
     async with await connect(settings.kubeconfig, "ledgergate-controller") as cluster:
         leadership = LeaderElector(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
-        telemetry.leader.set_function(lambda: float(leadership.held))
+        telemetry.leader.set_function(lambda: float(leadership.is_leader))
 
         async def term() -> None:
             # A new controller each term: what an earlier one knew may have been changed by another leader since.
@@ -76,7 +76,7 @@ async def run_controller(settings: ControllerSettings) -> None:
                         parts.create_task(_authority_keeper(settings, cluster, telemetry).run())
                     parts.create_task(controller.run())
             finally:
-                telemetry.resign()
+                telemetry.clear_leader_gauges()
 
         async with (
             serving((probes(lambda: True, lambda: "", telemetry), settings.metrics_bind, None)),

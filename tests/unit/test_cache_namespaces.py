@@ -37,7 +37,7 @@ class Cluster:
         """List."""
         return [self.watched] if self.watched else [], "1"
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[Namespace]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[Namespace]]:
         """Watch."""
         del resource_version
         while True:

@@ -66,7 +66,7 @@ class World:
         """List."""
         return self.pods, "1"
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[Pod]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[Pod]]:
         """Watch."""
         del resource_version
         while True:

@@ -107,4 +107,4 @@ async def test_an_unknown_dialect_is_reported_and_waited_for_by_no_replica(datab
         await asyncio.wait_for(objects.wrote.wait(), 20)
         assert ledgers.unread == []
     assert objects.written[0]["state"] == "Misconfigured"
-    assert "'nosuch' is none of" in objects.written[0]["conditions"][0]["message"]
+    assert "'nosuch' is not one of" in objects.written[0]["conditions"][0]["message"]

@@ -20,7 +20,7 @@ ELSEWHERE = "postgresql://u:p@127.0.0.1:2/nobody"
 
 def remembered(place: str, **known: Any) -> Gate:
     history = {"a": RecordedRevision("t"), "b": RecordedRevision("t", compatible_from="b")}
-    return Gate("ns", "app", Selector(), "pg", "ledgergate", history=history, place=place, **known)
+    return Gate("ns", "app", Selector(), "pg", "ledgergate", history=history, ledger_fingerprint=place, **known)
 
 
 def applied(binding: LedgerBinding) -> tuple[str, ...] | None:
@@ -56,7 +56,9 @@ def heads(*names: str) -> Ledger:
 async def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
     """A head that was left behind stays applied; the status that the controller wrote adds what was missed here."""
     binding = LedgerBinding(
-        Gate("ns", "app", Selector(), "pg", "ledgergate", history={"one": RecordedRevision()}, place="here")
+        Gate(
+            "ns", "app", Selector(), "pg", "ledgergate", history={"one": RecordedRevision()}, ledger_fingerprint="here"
+        )
     )
 
     def at(ledger: Ledger) -> tuple[str, ...]:
@@ -70,7 +72,7 @@ async def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
     assert at(heads("two")) == ("one", "two")
     assert at(heads("four")) == ("one", "two", "four")
     written = {name: RecordedRevision() for name in ("one", "two", "three", "four")}
-    binding.gate = Gate("ns", "app", Selector(), "pg", "ledgergate", history=written, place="here")
+    binding.gate = Gate("ns", "app", Selector(), "pg", "ledgergate", history=written, ledger_fingerprint="here")
     assert at(heads("four")) == ("one", "two", "three", "four")
     binding.gate = Gate(
         "ns", "app", Selector(), "pg", "ledgergate", history={"x": RecordedRevision(), "four": RecordedRevision()}

@@ -79,7 +79,7 @@ async def test_gates_that_were_cached_before_are_found() -> None:
 
 
 async def test_every_problem_of_a_secret_is_named_and_ends_when_it_is_mended() -> None:
-    """Missing, forbidden, unreadable, unusable: each has its message; only what ends by itself counts as passing."""
+    """Missing, forbidden, unreadable, unusable: each has its message; only what ends by itself is transient."""
     objects = Objects()
     objects.gates.put(a_gate())
     secrets = objects.secret("ns", "pg")
@@ -91,14 +91,14 @@ async def test_every_problem_of_a_secret_is_named_and_ends_when_it_is_mended() -
     async with registered(objects) as (_, ledgers, _):
         missing = Problem("Secret pg does not exist in namespace ns; create it")
         await until(lambda: ledgers.problems(KEY) == (missing,))
-        for refusal, words, passing in (
+        for refusal, words, transient in (
             (Forbidden("403: no"), "kubectl create role ledgergate-database -n ns", False),
             (Unavailable("503: busy"), "Secret pg cannot be read now", True),
         ):
             secrets.refusal = refusal
             secrets.cut()
             await until(partial(shows, ledgers, words))
-            assert [problem.passing for problem in ledgers.problems(KEY)] == [passing]
+            assert [problem.transient for problem in ledgers.problems(KEY)] == [transient]
         secrets.refusal = None
         secrets.put(a_secret("mysql://x"))
         await until(lambda: shows(ledgers, "Secret pg: "))

@@ -1,4 +1,4 @@
-"""Kubernetes Events: what `kubectl describe` shows of the controller's work. Each is written once, and delays no release."""
+"""Kubernetes Events: what `kubectl describe` shows of the work. Each is written once; none delays a release."""
 
 import asyncio
 import hashlib

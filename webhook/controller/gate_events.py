@@ -7,7 +7,7 @@ from typing import Any
 from migrations.core.ledger import State
 from webhook.controller.held_pods import HeldCount
 from webhook.core.gate import Gate
-from webhook.core.status import GateObservation, GateState, format_duration, message
+from webhook.core.status import GateObservation, GateState, format_duration, status_message
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,7 +39,8 @@ def gate_events(
     """
     events = {_state_event(observation, gate, status)}
     if count.overdue:
-        note = f"pods are held for longer than {format_duration(gate.policy.max_hold)}: {message(observation, gate)}"
+        limit = format_duration(gate.policy.max_hold)
+        note = f"pods are held for longer than {limit}: {status_message(observation, gate)}"
         events.add(GateEvent("HeldTooLong", note, warning=True, dedup_key=note))
     until = gate.policy.bypass_until
     if until is not None:
@@ -70,7 +71,7 @@ def _state_event(observation: GateObservation, gate: Gate, status: dict[str, Any
     since = next(condition["lastTransitionTime"] for condition in status["conditions"] if condition["status"] == "True")
     state, ledger = observation.state, observation.snapshot.ledger
     # A healthy ledger moves from head to head: no news. Of a fault every new detail is, so there the note is the key.
-    note = "the ledger can be read" if state is GateState.LIVE else message(observation, gate)
+    note = "the ledger can be read" if state is GateState.LIVE else status_message(observation, gate)
     dirty = ledger.dirty if ledger is not None else None
     running = state is GateState.DIRTY and dirty is not None and dirty.state is State.RUNNING
     warning = state is not GateState.LIVE and not running

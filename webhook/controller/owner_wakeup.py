@@ -15,7 +15,7 @@ from typing import Protocol
 from migrations.core.snapshot import Fault
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Metadata
-from webhook.api.owners import Owner, OwnerKind, blames_us, short, stuck
+from webhook.api.owners import Owner, OwnerKind, lacks_pods, waits_for_retry, was_refused_by_ledgergate
 from webhook.cache.gates import GateCache
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.requirement import declares_revision
@@ -143,13 +143,13 @@ class OwnerWakeup:
 
     def _would_be_admitted(self, kind: OwnerKind, namespace: str, owner: Owner) -> bool:
         """Return whether an owner lacks pods that ledgergate decides about and would not deny now."""
-        if not short(kind, owner):
+        if not lacks_pods(kind, owner):
             return False
         pod = owner.spec.template
         selecting = self._ledgers.gates_with_snapshots(namespace, pod.labels)
         if any(snapshot.fault is Fault.UNREAD for _, snapshot in selecting):
             return False  # the first reading will be a change
-        concerned = bool(selecting) or declares_revision(pod) or blames_us(owner)
+        concerned = bool(selecting) or declares_revision(pod) or was_refused_by_ledgergate(owner)
         return concerned and decide_pod(pod, selecting, self._now()).final.outcome is not Outcome.DENY
 
     async def _wake(self, kind: OwnerKind, owner: Owner, backoffs: "dict[str, _WakeBackoff]") -> None:
@@ -192,13 +192,13 @@ class _WakeBackoff:
 
 
 def _should_wake(kind: OwnerKind, owner: Owner, trigger: WakeTrigger, backoffs: dict[str, _WakeBackoff]) -> bool:
-    """Return whether to wake an owner now: once after a change; then with back-off, and only if it is plainly stuck."""
+    """Return whether to wake an owner now: once after a change; then with back-off, while nothing else holds it up."""
     backoff = backoffs.get(owner.metadata.uid)
     if backoff is None or backoff.generation != owner.metadata.generation:
-        if trigger is not WakeTrigger.CHANGE and not stuck(kind, owner):
+        if trigger is not WakeTrigger.CHANGE and not waits_for_retry(kind, owner):
             return False
         backoffs[owner.metadata.uid] = _WakeBackoff(owner.metadata.generation)
         return True
-    if trigger is WakeTrigger.CHANGE or not stuck(kind, owner):
+    if trigger is WakeTrigger.CHANGE or not waits_for_retry(kind, owner):
         return False
     return trigger is WakeTrigger.RECHECK or backoff.sweep()

@@ -7,11 +7,11 @@ the pod itself, a gate, a ledger, and the label by which the namespace opted in.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
-from itertools import count
 from typing import Protocol
 
+from migrations.core.backoff import Backoff
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Metadata, Pod
 from webhook.cache.gates import GateCache
@@ -194,7 +194,8 @@ class ReleaseReconciler:
     async def _release(self, held: HeldPod) -> None:
         """Remove the scheduling gate from a pod, retrying while it is held and its verdict stays good."""
         uid = held.pod.metadata.uid
-        for delay in _retry_delays():
+        backoff = Backoff(FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, jitter=random.random)
+        while True:
             async with self._slots:
                 # Judged again, with the slot: a long queue may have passed, and a ledger can be rolled back meanwhile.
                 verdict = self._verdict(held)
@@ -212,7 +213,7 @@ class ReleaseReconciler:
                 else:
                     self._report_release(held, verdict)
                     return  # it stays in `_releasing` until the watch shows it without the gate: one patch is enough
-            await asyncio.sleep(delay)
+            await asyncio.sleep(backoff.next())
         self._releasing.discard(uid)
 
     def _report_release(self, held: HeldPod, verdict: Verdict) -> None:
@@ -250,11 +251,3 @@ def _release_note(held: HeldPod, verdict: Verdict) -> str:
 def _created(pod: Pod, now: datetime) -> datetime:
     stamp = pod.metadata.creation_timestamp
     return datetime.fromisoformat(stamp) if stamp else now
-
-
-def _retry_delays() -> Iterable[float]:
-    """Return endless delays in seconds, doubling, with jitter, so that a thousand releases do not retry as one."""
-    return (
-        min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(attempt, 8)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        for attempt in count()
-    )

@@ -108,8 +108,8 @@ class StatusReconciler:
 
     def _previous(self, gate: Gate) -> PreviousStatus:
         """Return the status to go on from: the object's, and what was written since, which it may not show yet."""
-        previous, written = PreviousStatus.of_gate(gate), self._written.get(gate.key)
-        return previous if written is None else previous.after(written)
+        previous, written = PreviousStatus.from_gate(gate), self._written.get(gate.key)
+        return previous if written is None else previous.updated(written)
 
     async def _write(self, key: Key, status: dict[str, Any]) -> bool:
         try:

@@ -37,7 +37,7 @@ class LedgerBinding:
         self.problem: Problem | None = None
         self.source: LedgerSource | None = None
         self.watcher: LedgerWatcher | None = None
-        self.fingerprint = gate.place
+        self.fingerprint = gate.ledger_fingerprint
         self._last_known = LedgerSnapshot(_recalled(gate), fault=Fault.UNREAD)
         self._heads = _HeadHistory(tuple(gate.history))
 
@@ -50,7 +50,7 @@ class LedgerBinding:
         snapshot = self.watcher.snapshot if self.watcher is not None else self._last_known
         if snapshot.ledger is None or snapshot.ledger.history is not History.HEADS:
             return snapshot
-        recorded = gate.history if gate.place == self.fingerprint else _NOTHING
+        recorded = gate.history if gate.ledger_fingerprint == self.fingerprint else _NOTHING
         return replace(snapshot, ledger=self._heads.extend(snapshot.ledger, recorded))
 
     @property

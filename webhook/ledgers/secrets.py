@@ -102,7 +102,7 @@ def _missing(key: Key, followed: _Followed) -> Problem | None:
             f"--resource-name={name}` and a RoleBinding"
         )
     if followed.failure is not None:
-        return Problem(f"Secret {name} cannot be read now", passing=True)
+        return Problem(f"Secret {name} cannot be read now", transient=True)
     if not followed.reflector.synced:
         return None  # the first answer is on its way
     return Problem(f"Secret {name} does not exist in namespace {namespace}; create it")
