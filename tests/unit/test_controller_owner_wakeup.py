@@ -1,4 +1,4 @@
-"""How often an owner is woken: once for each change, and then ever more seldom, as long as it is plainly stuck."""
+"""How often an owner is woken: once for each change, then with back-off while it stays stuck."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import msgspec
 from webhook.api.owners import Owner, OwnerKind
 from webhook.controller.owner_wakeup import WakeTrigger, _should_wake, _WakeBackoff
 
-CHANGE, AGAIN, SWEEP = WakeTrigger.CHANGE, WakeTrigger.RECHECK, WakeTrigger.SWEEP
+CHANGE, RECHECK, SWEEP = WakeTrigger.CHANGE, WakeTrigger.RECHECK, WakeTrigger.SWEEP
 REFUSED = {"type": "ReplicaFailure", "status": "True", "message": 'webhook "deny.ledgergate.dev" denied the request'}
 
 
@@ -17,35 +17,37 @@ def replica_set(generation: int = 1, *, refused: bool = True) -> Owner:
     return msgspec.convert({"metadata": metadata, "spec": {"replicas": 3}, "status": status}, Owner)
 
 
-def woken(owner: Owner, *occasions: WakeTrigger, backoffs: dict[str, _WakeBackoff] | None = None) -> str:
+def woken(owner: Owner, *triggers: WakeTrigger, backoffs: dict[str, _WakeBackoff] | None = None) -> str:
     backoffs = {} if backoffs is None else backoffs
-    return "".join("x" if _should_wake(OwnerKind.REPLICA_SET, owner, one, backoffs) else "." for one in occasions)
+    return "".join(
+        "x" if _should_wake(OwnerKind.REPLICA_SET, owner, trigger, backoffs) else "." for trigger in triggers
+    )
 
 
 def test_a_change_wakes_once() -> None:
-    """Fifty changes in a row, and the owner that is still short was told already."""
+    """Further changes do not wake an owner that is still short of pods."""
     assert woken(replica_set(), CHANGE, CHANGE, CHANGE) == "x.."
-    assert woken(replica_set(refused=False), CHANGE, AGAIN, SWEEP, SWEEP) == "x..."
+    assert woken(replica_set(refused=False), CHANGE, RECHECK, SWEEP, SWEEP) == "x..."
 
 
-def test_one_that_was_refused_again_gets_a_second_try() -> None:
-    """A webhook replica that learned of the change later than we has refused it: a second look finds that."""
-    assert woken(replica_set(), CHANGE, AGAIN) == "xx"
+def test_an_owner_that_was_refused_again_is_woken_by_the_recheck() -> None:
+    """A webhook replica that learned of the change later than the controller has refused its pods."""
+    assert woken(replica_set(), CHANGE, RECHECK) == "xx"
 
 
-def test_one_that_nobody_woke_is_found_by_the_sweep() -> None:
-    """Refused while no webhook answered, or no controller led: and only what says so."""
+def test_an_owner_that_no_change_woke_is_found_by_the_sweep() -> None:
+    """Refused while no webhook answered, or no controller led; only an owner whose condition says so."""
     assert woken(replica_set(), SWEEP) == "x"
     assert woken(replica_set(refused=False), SWEEP) == "."
 
 
-def test_one_that_stays_stuck_is_woken_ever_more_seldom() -> None:
-    """After one, two, four, four ... sweeps: a webhook that is dead for an hour costs some hundred patches."""
+def test_an_owner_that_stays_stuck_is_woken_with_backoff() -> None:
+    """After one, two, four, four ... sweeps: a webhook that is dead for an hour costs about a hundred patches."""
     assert woken(replica_set(), *[SWEEP] * 16) == "xx.x...x...x...x"
 
 
-def test_another_template_is_another_story() -> None:
-    """A new generation of the owner is woken as if it had never been."""
+def test_a_new_generation_starts_anew() -> None:
+    """An owner with a new template is woken without back-off."""
     backoffs: dict[str, _WakeBackoff] = {}
     assert woken(replica_set(), CHANGE, backoffs=backoffs) == "x"
     assert woken(replica_set(generation=2), CHANGE, CHANGE, backoffs=backoffs) == "x."

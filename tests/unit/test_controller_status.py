@@ -21,7 +21,7 @@ from webhook.telemetry import Telemetry
 
 SINCE = "2026-01-01T00:00:00Z"
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
-NOBODY = "postgresql://u:p@127.0.0.1:1/nobody"
+NO_SERVER = "postgresql://u:p@127.0.0.1:1/app"
 
 
 class StatusObjects(Objects):
@@ -79,7 +79,7 @@ async def test_a_restart_is_no_news(database: str) -> None:
 
 async def test_a_start_in_an_outage_says_so_and_keeps_what_was_read() -> None:
     """The status says that the database is down; neither it nor a metric presents the recorded history as a reading."""
-    objects = StatusObjects(NOBODY)
+    objects = StatusObjects(NO_SERVER)
     async with reconciling(objects) as (telemetry, _):
         await asyncio.wait_for(objects.wrote.wait(), 20)
     first = objects.written[0]

@@ -19,7 +19,7 @@ from webhook.kube.reflector import Key, Unreadable
 from webhook.ledgers.bindings import ledger_fingerprint
 from webhook.ledgers.registry import LedgerRegistry
 
-NOBODY = "postgresql://u:p@127.0.0.1:1/nobody"
+NO_SERVER = "postgresql://u:p@127.0.0.1:1/app"
 KEY = ("ns", "app")
 
 
@@ -102,7 +102,7 @@ async def test_every_problem_of_a_secret_is_named_and_ends_when_it_is_mended() -
         secrets.refusal = None
         secrets.put(a_secret("mysql://x"))
         await until(lambda: shows(ledgers, "Secret pg: "))
-        secrets.put(a_secret(NOBODY))
+        secrets.put(a_secret(NO_SERVER))
         await until(lambda: not ledgers.problems(KEY))
 
 
@@ -127,7 +127,7 @@ async def test_a_database_that_is_down_counts_as_read() -> None:
     objects = Objects()
     objects.gates.put(a_gate())
     objects.secret("ns", "pg")
-    objects.secrets["ns", "pg"].put(a_secret(NOBODY))
+    objects.secrets["ns", "pg"].put(a_secret(NO_SERVER))
     async with registered(objects) as (gates, ledgers, _):
         await until(lambda: ledgers.first_read_done(KEY))
         gate = gates.gate(KEY)
