@@ -100,8 +100,8 @@ class CertificateSource(Protocol):
         """Whether there is a certificate that can be served."""
 
     @property
-    def origin(self) -> str:
-        """What is waited for while there is none."""
+    def waits_for(self) -> str:
+        """What the webhook waits for while there is no certificate."""
 
     async def run(self) -> None:
         """Keep the certificate fresh until cancelled."""
@@ -111,10 +111,10 @@ def _certificate_source(settings: WebhookSettings, cluster: KubeClient, telemetr
     issued = partial(_issued, telemetry, "serving")
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:
         return FileCertificate(
-            settings.tls_cert_file, settings.tls_key_file, clock=_now, issued=issued, failed=_certificate_failed
+            settings.tls_cert_file, settings.tls_key_file, clock=_now, on_issued=issued, on_failure=_certificate_failed
         )
     store = CaSecretStore(cluster, settings.namespace, CA_SECRET)
-    return DynamicCertificate(store, settings.names, clock=_now, issued=issued, failed=_certificate_failed)
+    return DynamicCertificate(store, settings.names, clock=_now, on_issued=issued, on_failure=_certificate_failed)
 
 
 def _authority_keeper(settings: ControllerSettings, cluster: KubeClient, telemetry: Telemetry) -> AuthorityKeeper:
@@ -122,9 +122,9 @@ def _authority_keeper(settings: ControllerSettings, cluster: KubeClient, telemet
         CaSecretStore(cluster, settings.namespace, CA_SECRET),
         WebhookConfigurations(cluster, settings.webhook_url),
         clock=_now,
-        seen=partial(_seen, telemetry, "authority"),
-        issued=partial(_issued, telemetry, "authority"),
-        failed=_certificate_failed,
+        on_checked=partial(_seen, telemetry, "authority"),
+        on_issued=partial(_issued, telemetry, "authority"),
+        on_failure=_certificate_failed,
     )
 
 
@@ -146,7 +146,7 @@ class _Readiness:
         if self.server.draining:
             return "leaving"
         if not self.certificate.ready:
-            return f"no certificate: waiting for {self.certificate.origin}"
+            return f"no certificate: waiting for {self.certificate.waits_for}"
         if not self.gates.synced:
             return "the LedgerGates are not known yet"
         if not self.was_ready and (unread := self.ledgers.unread):
