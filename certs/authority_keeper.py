@@ -73,12 +73,6 @@ class AuthorityKeeper:
         self._period = period
         self._on_issued = on_issued
         self._on_failure = on_failure
-        self._expires_at: datetime | None = None
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """When the authority expires; None before the first check."""
-        return self._expires_at
 
     async def run(self) -> None:
         """Keep the authority fresh until cancelled."""
@@ -106,10 +100,10 @@ class AuthorityKeeper:
             # Clients must trust an authority before it signs: each webhook uses it as soon as it is in the Secret.
             await self._publisher.publish(wanted.bundle)
             if wanted == stored or await self._write(stored, wanted):
-                self._expires_at = read_certificate(wanted.pair.certificate).not_valid_after_utc
-                self._on_checked(self._expires_at)
+                expires_at = read_certificate(wanted.pair.certificate).not_valid_after_utc
+                self._on_checked(expires_at)
                 if reason is not None:
-                    self._on_issued(reason, self._expires_at)
+                    self._on_issued(reason, expires_at)
                 return wanted.bundle
         raise Contended(
             f"the CA Secret was changed by another client {ATTEMPTS} times in a row, although only the leading "

@@ -66,11 +66,6 @@ class DynamicCertificate:
         return self._context
 
     @property
-    def expires_at(self) -> datetime | None:
-        """When the leaf expires; None until there is one."""
-        return self._expires_at
-
-    @property
     def ready(self) -> bool:
         """Whether there is a leaf that has not expired."""
         return self._expires_at is not None and self._clock() < self._expires_at

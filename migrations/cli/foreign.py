@@ -16,7 +16,6 @@ from migrations.core.drift import compare
 from migrations.core.ledger import History
 from migrations.core.migration import FilesError, Migration, SectionBody
 from migrations.core.revision import RevisionError, canonical
-from migrations.files import external, native
 from migrations.files.external import ExternalFilesError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def find_dialect(name: str | None) -> Dialect:
 
 
 def known(dialect: Dialect, directory: Path, *, needed: bool = True) -> tuple[str, ...]:
-    """Name the migrations of a directory in the order of the dialect.
+    """Return the names of the migrations in a directory, in the order of the dialect.
 
     Args:
         dialect: Of the tool whose directory it is.
@@ -51,12 +50,10 @@ def known(dialect: Dialect, directory: Path, *, needed: bool = True) -> tuple[st
 
     Raises:
         FilesError: Ours has problems.
-        InventoryError: Another tool's has.
+        ExternalFilesError: Another tool's has.
     """
     try:
-        if dialect.name == "ledgergate":
-            return tuple(migration.revision for migration in native.load_directory(directory))
-        return external.list_migrations(dialect.name, directory)
+        return dialect.directory(directory)
     except (FilesError, ExternalFilesError):
         if needed or (dialect.name == "ledgergate" and directory.is_dir()):
             raise
@@ -96,7 +93,7 @@ def status(options: CommonOptions, report: CommandReporter, *, dialect: str, as_
 
 
 def _at_expected(names: Sequence[str], found: LedgerStatus) -> bool:
-    return not names or not found.ledger.gap(found.location.dialect.declare(names))
+    return not names or found.ledger.is_complete_for(found.location.dialect.declare(names))
 
 
 def _rows(names: Sequence[str], found: LedgerStatus) -> tuple[Comparison, ...]:
@@ -114,7 +111,7 @@ def _document(names: Sequence[str], found: LedgerStatus) -> str:
     return json.dumps(
         {
             "dialect": location.dialect.name,
-            "table": f"{location.place.schema}.{location.place.table}",
+            "table": f"{location.table.schema}.{location.table.name}",
             "expected": str(location.dialect.declare(names)) if names else None,
             "head": ledger.head,
             "at_expected": _at_expected(names, found),
@@ -122,7 +119,7 @@ def _document(names: Sequence[str], found: LedgerStatus) -> str:
             "revisions": [
                 {
                     "revision": row.revision,
-                    "standing": row.standing,
+                    "standing": row.status,
                     "batch": row.record.batch if row.record else None,
                     "finished_at": row.record.finished_at if row.record else None,
                 }
@@ -143,9 +140,9 @@ def _lines(names: Sequence[str], found: LedgerStatus) -> Iterator[str]:
     for row in rows:
         finished = row.record.finished_at if row.record else None
         when = f"{finished:%Y-%m-%d %H:%M:%S%z}" if finished else ""
-        yield f"{row.revision:<{width}}  {row.standing:<8}  {when}".rstrip()
+        yield f"{row.revision:<{width}}  {row.status:<8}  {when}".rstrip()
     there = "" if location.exists else ", which is not there yet"
-    yield f"ledger: {location.dialect.name}, {location.place.schema}.{location.place.table}{there}"
+    yield f"ledger: {location.dialect.name}, {location.table.schema}.{location.table.name}{there}"
     yield f"head: {ledger.head or 'none'}"
     if names:
         expected = location.dialect.declare(names)

@@ -95,7 +95,7 @@ def report_outcome(report: CommandReporter, run: RunOptions, outcome: Refusal | 
         case Refusal(obstacles):
             for obstacle, text in obstacles:
                 report.error("refused", text, reason=obstacle.value)
-            return Exit.FAILED if outcome.dirty else Exit.USAGE
+            return Exit.FAILED if outcome.only_dirty else Exit.USAGE
         case Failed(migration, reason):
             report.error("failed", f"{migration.revision} failed. {reason}", revision=migration.revision)
             return Exit.FAILED

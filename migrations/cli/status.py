@@ -76,10 +76,10 @@ def verify(options: CommonOptions, report: CommandReporter, *, as_json: bool) ->
 
 
 def _tell(report: CommandReporter, verified: Verification) -> None:
-    for finding in verified.findings:
-        tell = report.error if finding.wrong else report.info
+    for finding in verified.drifts:
+        tell = report.error if finding.is_problem else report.info
         tell("found", finding.message, kind=finding.kind, revision=finding.revision)
-    wrong = sum(finding.wrong for finding in verified.findings)
+    wrong = sum(finding.is_problem for finding in verified.drifts)
     text = f"{wrong} wrong" if wrong else "files and ledger agree"
     text += f"; {len(verified.pending)} pending" if verified.pending else ""
     text += f"; the ledger is ahead by {len(verified.ahead)}" if verified.ahead else ""

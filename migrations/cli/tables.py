@@ -54,7 +54,7 @@ def _row(row: Comparison) -> dict[str, object]:
     record = row.record
     return {
         "revision": row.revision,
-        "standing": row.standing,
+        "standing": row.status,
         "path": str(row.migration.path) if row.migration else None,
         "compatible_from": row.compatible_from,
         "checksum": record.checksum if record else None,
@@ -75,7 +75,7 @@ def verified(verification: Verification, ledger: Ledger) -> str:
             "head": ledger.head,
             "pending": verification.pending,
             "ahead": verification.ahead,
-            "findings": [{"wrong": finding.wrong, **asdict(finding)} for finding in verification.findings],
+            "findings": [{"wrong": drift.is_problem, **asdict(drift)} for drift in verification.drifts],
         },
         indent=2,
     )
@@ -89,7 +89,7 @@ def show(migrations: Sequence[Migration], ledger: Ledger, holder: LockHolder | N
     else:
         for cells in _aligned([_HEADINGS, *(_cells(row) for row in rows)]):
             click.echo(cells)
-    counts = [f"{sum(row.standing is standing for row in rows)} {standing}" for standing in RevisionStatus]
+    counts = [f"{sum(row.status is standing for row in rows)} {standing}" for standing in RevisionStatus]
     click.echo(f"head: {ledger.head or 'none'}; " + ", ".join(count for count in counts if not count.startswith("0 ")))
     click.echo(f"lock: {f'held by {holder}' if holder else 'free'}")
     for line in _remarks(ledger, running=holder is not None):
@@ -98,7 +98,7 @@ def show(migrations: Sequence[Migration], ledger: Ledger, holder: LockHolder | N
 
 def _remarks(ledger: Ledger, *, running: bool) -> Iterator[str]:
     """Give what somebody has to know, or to do."""
-    floor, dirty = ledger.floor, ledger.dirty
+    floor, dirty = ledger.strictest_contract, ledger.dirty
     if floor is not None:
         yield f"contract: images older than {floor.compatible_from} cannot run, since {floor.revision} is applied"
     if dirty is not None and dirty.state is State.RUNNING and running:
@@ -111,11 +111,11 @@ def _cells(row: Comparison) -> tuple[str, ...]:
     record = row.record
     contract = f"contract: images older than {row.compatible_from} cannot run" if row.compatible_from else ""
     if record is None:
-        return (row.revision, row.standing, "", "", "", contract)
+        return (row.revision, row.status, "", "", "", contract)
     error = record.error.partition("\n")[0] if record.error else ""
     return (
         row.revision,
-        row.standing,
+        row.status,
         f"{record.finished_at:%Y-%m-%d %H:%M:%S%z}" if record.finished_at else "",
         "" if record.duration_ms is None else f"{record.duration_ms} ms",
         record.applied_by or "",
@@ -135,7 +135,7 @@ def _table(rows: Sequence[Comparison]) -> None:
 
     table = Table(*_HEADINGS, box=None)
     for row in rows:
-        style = _STYLE.get(row.standing, "red")
+        style = _STYLE.get(row.status, "red")
         name, standing, *rest = _cells(row)
         table.add_row(Text(name), Text(standing, style), *map(Text, rest))
     Console().print(table)

@@ -1,4 +1,4 @@
-"""Decides what our own ledger takes over from another tool's."""
+"""What the native ledger takes over from another tool's ledger."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AdoptionPlan:
-    """What to record.
+    """What to record in the native ledger.
 
     Attributes:
-        steps: Files in order, each with what the other ledger says of it; None where that keeps numbers alone.
-        pending: Files that are applied in neither ledger, and so still are to run.
+        steps: Files to record as applied, in order, each with the other ledger's record; None where that ledger records
+            numbers only.
+        pending: Files that are applied in neither ledger, and are still to run.
     """
 
     steps: tuple[tuple[Migration, Record | None], ...]
@@ -30,86 +31,86 @@ class AdoptionPlan:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Why nothing may be taken over.
+    """Why nothing can be taken over.
 
     Attributes:
-        problems: All of them: what is expected, what is there, how to go on.
+        problems: Every one: what is expected, what is there and what to do.
     """
 
     problems: tuple[str, ...]
 
 
 def plan_adoption(
-    migrations: Sequence[Migration], ours: Ledger, theirs: Ledger, target: str | None = None
+    migrations: Sequence[Migration], native: Ledger, foreign: Ledger, target: str | None = None
 ) -> AdoptionPlan | Mismatch:
-    """Decide which files are applied already, as the other tool has recorded it.
+    """Decide which files are applied already according to another tool's ledger.
 
-    A file and a record are the same when they are in the other tool's eyes: whatever the extension, or by the digits
-    alone. All of what is recorded must have a file: what nobody has here cannot be told from what is missing.
+    A file matches a record when both are one revision to that tool: extensions never count, and some tools compare
+    numbers only. Each record must have a file, since a record without one may be a migration that the directory lost.
 
     Args:
-        migrations: Our files, in order.
-        ours: Our own ledger; what it holds already is left alone.
-        theirs: The other tool's ledger.
+        migrations: The files for ledgergate, in order.
+        native: The native ledger; what it has recorded stays as it is.
+        foreign: The other tool's ledger.
         target: Canonical name of the last revision to take over; None for all.
     """
     wanted = [migration for migration in migrations if target is None or migration.revision <= target]
-    problems = [*_of_theirs(theirs), *_of_ours(wanted, ours)]
-    if theirs.history is not History.HEADS:
-        problems += [*_without_file(migrations, theirs, target), *_ambiguous(wanted, theirs)]
-        problems += _of_target(migrations, theirs, target)
+    problems = [*_foreign_problems(foreign), *_native_problems(wanted, native)]
+    if foreign.history is not History.HEADS:
+        problems += [*_records_without_file(migrations, foreign, target), *_ambiguous_files(wanted, foreign)]
+        problems += _target_problems(migrations, foreign, target)
     if problems:
         return Mismatch(tuple(problems))
-    key = theirs.versioning.key
-    records = {key(record.revision): record for record in theirs.records}
-    found = [m for m in wanted if theirs.contains(m.revision) and not ours.contains(m.revision)]
+    key = foreign.versioning.key
+    records = {key(record.revision): record for record in foreign.records}
+    found = [m for m in wanted if foreign.contains(m.revision) and not native.contains(m.revision)]
     taken = {migration.revision for migration in found}
     return AdoptionPlan(
         tuple((migration, records.get(key(migration.revision))) for migration in found),
-        tuple(m.revision for m in migrations if m.revision not in taken and not ours.contains(m.revision)),
+        tuple(m.revision for m in migrations if m.revision not in taken and not native.contains(m.revision)),
     )
 
 
-def _of_theirs(theirs: Ledger) -> Iterator[str]:
-    if theirs.history is History.HEADS:
+def _foreign_problems(foreign: Ledger) -> Iterator[str]:
+    if foreign.history is History.HEADS:
         yield (
-            "expected a ledger that keeps what was applied, but this one keeps the newest revision alone "
-            f"({theirs.head or 'none'}): name the last of the files that is in the database with --to, without --from"
+            "expected a ledger that records every applied revision, but this one records the newest only "
+            f"({foreign.head or 'none'}): name the last of the files that is in the database with --to, without --from"
         )
-    for record in theirs.records:
+    for record in foreign.records:
         if record.state is not State.APPLIED:
             yield f"{record.revision} is {record.state} there: settle it with its own tool, then go on"
 
 
-def _of_ours(wanted: Sequence[Migration], ours: Ledger) -> Iterator[str]:
-    if ours.dirty is not None:
-        yield f"{describe_dirty(ours.dirty)}; then go on"
-    for migration, _ in edited_files(wanted, ours):
-        yield f"{migration.path} was changed after our own ledger recorded it; restore the file"
+def _native_problems(wanted: Sequence[Migration], native: Ledger) -> Iterator[str]:
+    if native.dirty is not None:
+        yield f"{describe_dirty(native.dirty)}; then go on"
+    for migration, _ in edited_files(wanted, native):
+        yield f"{migration.path} was changed after the native ledger recorded it; restore the file"
 
 
-def _without_file(migrations: Sequence[Migration], theirs: Ledger, target: str | None) -> Iterator[str]:
-    versioning = theirs.versioning
+def _records_without_file(migrations: Sequence[Migration], foreign: Ledger, target: str | None) -> Iterator[str]:
+    versioning = foreign.versioning
     known = {versioning.key(migration.revision) for migration in migrations}
-    for name in theirs.applied:
+    for name in foreign.applied:
         beyond = target is not None and versioning.sort_key(name) > versioning.sort_key(target)
         if versioning.key(name) not in known and not beyond:
             yield f"{name} is recorded there, but has no file here: expected <14 digits>_<name>.sql or .py for it"
 
 
-def _ambiguous(wanted: Sequence[Migration], theirs: Ledger) -> Iterator[str]:
+def _ambiguous_files(wanted: Sequence[Migration], foreign: Ledger) -> Iterator[str]:
     first: dict[str, Migration] = {}
     for migration in wanted:
-        other = first.setdefault(theirs.versioning.key(migration.revision), migration)
-        if other is not migration and theirs.contains(migration.revision):
+        other = first.setdefault(foreign.versioning.key(migration.revision), migration)
+        if other is not migration and foreign.contains(migration.revision):
             yield f"{other.path} and {migration.path} are one revision there: which of the two was applied?"
 
 
-def _of_target(migrations: Sequence[Migration], theirs: Ledger, target: str | None) -> Iterator[str]:
+def _target_problems(migrations: Sequence[Migration], foreign: Ledger, target: str | None) -> Iterator[str]:
     if target is None:
         return
     if all(migration.revision != target for migration in migrations):
         yield f"expected --to to name one of the migrations, got {target!r}"
-    elif not theirs.contains(target):
-        head = theirs.head or "none"
+    elif not foreign.contains(target):
+        head = foreign.head or "none"
         yield f"expected --to to name a revision that is applied there, got {target}; its head is {head}"

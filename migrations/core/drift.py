@@ -1,4 +1,4 @@
-"""Finds what is wrong between a directory and a ledger, and says what to do about it."""
+"""A directory compared with a ledger: the status of each revision, and what is wrong with any of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from migrations.core.ledger import State
-from migrations.core.plan import describe_dirty, edited_files
+from migrations.core.plan import describe_dirty, describe_edit, edited_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 
 
 class RevisionStatus(StrEnum):
-    """How one revision stands."""
+    """The status of one revision, from its file and its record."""
 
     APPLIED = "applied"
     PENDING = "pending"
-    """The file is there, the ledger lacks it."""
+    """It has a file and no record."""
     MISSING = "missing"
-    """Applied, but there is no such file (any more, or in this image)."""
+    """Applied, and without a file: the file was deleted, or another image has it."""
     CHANGED = "changed"
-    """Applied, but the file was edited since."""
+    """Applied, and its file was edited since."""
     FAILED = "failed"
     RUNNING = "running"
-    """Began and has not ended: it is running now, or its run was killed."""
+    """It began and has not ended: it is running now, or its run was killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One revision.
+    """One revision of the directory, of the ledger or of both.
 
     Attributes:
         revision: Canonical name.
-        standing: How it stands.
-        record: What the ledger says; None when nothing.
+        status: Its status.
+        record: Its record; None where the ledger has none.
         migration: Its file; None where there is none.
     """
 
     revision: str
-    standing: RevisionStatus
+    status: RevisionStatus
     record: Record | None = None
     migration: Migration | None = None
 
@@ -55,54 +55,29 @@ class Comparison:
         return self.migration.compatible_from if self.migration else None
 
 
-def compare(migrations: Sequence[Migration], ledger: Ledger) -> tuple[Comparison, ...]:
-    """Give every revision of the directory and of the ledger, oldest first."""
-    versioning = ledger.versioning
-    known = {versioning.key(migration.revision): migration for migration in migrations}
-    edited = {versioning.key(migration.revision) for migration, _ in edited_files(migrations, ledger)}
-    records = {versioning.key(record.revision): record for record in ledger.records}
-
-    def standing(key: str) -> RevisionStatus:
-        record = records.get(key)
-        if record is None:
-            return RevisionStatus.PENDING
-        if record.state is not State.APPLIED:
-            return RevisionStatus(record.state)
-        if key not in known:
-            return RevisionStatus.MISSING
-        return RevisionStatus.CHANGED if key in edited else RevisionStatus.APPLIED
-
-    def row(key: str) -> Comparison:
-        record, migration = records.get(key), known.get(key)
-        named = migration or records[key]
-        return Comparison(named.revision, standing(key), record, migration)
-
-    return tuple(row(key) for key in sorted(known.keys() | records.keys(), key=versioning.sort_key))
-
-
 class DriftKind(StrEnum):
-    """What is wrong."""
+    """How directory and ledger differ."""
 
     CHANGED = "Changed"
     """A file was edited after it was applied."""
     MISSING = "Missing"
-    """Applied, without a file although newer ones have one."""
+    """Applied, and without a file, although there is a file for a newer revision."""
     GAP = "Gap"
-    """Not applied, although a newer revision is: `up` refuses it."""
+    """Not applied, although a newer revision is; `up` refuses it."""
     DIRTY = "Dirty"
-    """Failed, or began and never ended (it may be running)."""
+    """Failed, or began and has not ended (it may be running)."""
     OUT_OF_ORDER = "OutOfOrder"
-    """Applied after a newer one. It happened on purpose and cannot be mended, so it is told and nothing more."""
+    """Applied after a newer one. This was done on purpose and cannot be changed, so it is only reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One thing worth telling.
+    """One difference.
 
     Attributes:
-        kind: What it is.
-        revision: Of which revision.
-        message: What is expected, what is there, what to do.
+        kind: What differs.
+        revision: Canonical name.
+        message: What is expected, what is there and what to do.
         path: The file; None where there is none.
         recorded_checksum: SHA-256 in the ledger, for CHANGED.
         file_checksum: SHA-256 of the file, for CHANGED.
@@ -116,92 +91,102 @@ class Drift:
     file_checksum: str | None = None
 
     @property
-    def wrong(self) -> bool:
+    def is_problem(self) -> bool:
         """Whether something has to be done about it."""
         return self.kind is not DriftKind.OUT_OF_ORDER
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How files and ledger compare.
+    """The result of `verify`.
 
     Attributes:
-        findings: By revision.
-        pending: Revisions newer than the head that are to be applied; nothing is wrong with that.
-        ahead: Applied revisions newer than every file; nothing is wrong with that either.
+        drifts: Every difference, sorted by revision.
+        pending: Revisions to apply that are newer than the head; they are no problem.
+        ahead: Applied revisions that are newer than every file; they are no problem either.
     """
 
-    findings: tuple[Drift, ...]
+    drifts: tuple[Drift, ...]
     pending: tuple[str, ...]
     ahead: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not any(finding.wrong for finding in self.findings)
+        """Whether there is no problem."""
+        return not any(drift.is_problem for drift in self.drifts)
+
+
+def compare(migrations: Sequence[Migration], ledger: Ledger) -> tuple[Comparison, ...]:
+    """Return every revision of the directory and of the ledger, oldest first."""
+    key = ledger.versioning.key
+    files = {key(migration.revision): migration for migration in migrations}
+    records = {key(record.revision): record for record in ledger.records}
+    edited = {key(migration.revision) for migration, _ in edited_files(migrations, ledger)}
+
+    def status(identity: str) -> RevisionStatus:
+        record = records.get(identity)
+        if record is None:
+            return RevisionStatus.PENDING
+        if record.state is not State.APPLIED:
+            return RevisionStatus(record.state)
+        if identity not in files:
+            return RevisionStatus.MISSING
+        return RevisionStatus.CHANGED if identity in edited else RevisionStatus.APPLIED
+
+    def row(identity: str) -> Comparison:
+        record, migration = records.get(identity), files.get(identity)
+        named = migration or records[identity]
+        return Comparison(named.revision, status(identity), record, migration)
+
+    return tuple(row(identity) for identity in sorted(files.keys() | records.keys(), key=ledger.versioning.sort_key))
 
 
 def verify(migrations: Sequence[Migration], ledger: Ledger) -> Verification:
-    """Compare every file with the ledger.
+    """Find every difference between a directory and the native ledger.
 
     Args:
         migrations: The files, in order.
-        ledger: What is recorded.
+        ledger: The ledger as it is now.
     """
     newest, head = (migrations[-1].revision if migrations else ""), ledger.head or ""
-    dirty = {record.revision for record in ledger.records if record.state is not State.APPLIED}
-    open_ = [m for m in migrations if not ledger.contains(m.revision) and m.revision not in dirty]
-    findings = [
-        *_changed(migrations, ledger),
-        *_missing({m.revision for m in migrations}, newest, ledger),
-        *(_gap(migration, head) for migration in open_ if migration.revision < head),
-        *_dirty(migrations, ledger),
-        *_out_of_order(ledger),
-    ]
+    rows = compare(migrations, ledger)
+    drifts = [*(drift for row in rows for drift in _drifts(row, newest, head)), *_applied_out_of_order(ledger)]
     return Verification(
-        findings=tuple(sorted(findings, key=lambda finding: (finding.revision, finding.kind))),
-        pending=tuple(migration.revision for migration in open_ if migration.revision > head),
-        ahead=tuple(revision for revision in ledger.applied if revision > newest),
+        drifts=tuple(sorted(drifts, key=lambda drift: (drift.revision, drift.kind))),
+        pending=tuple(row.revision for row in rows if row.status is RevisionStatus.PENDING and row.revision > head),
+        ahead=tuple(row.revision for row in rows if row.status is RevisionStatus.MISSING and row.revision > newest),
     )
 
 
-def _changed(migrations: Sequence[Migration], ledger: Ledger) -> Iterator[Drift]:
-    for migration, record in edited_files(migrations, ledger):
-        yield Drift(
-            DriftKind.CHANGED,
-            migration.revision,
-            f"{migration.path} was changed after it was applied: expected SHA-256 {record.checksum}, got "
-            f"{migration.checksum}; restore the file and put the change into a new migration",
-            str(migration.path),
-            record.checksum,
-            migration.checksum,
-        )
+def _drifts(row: Comparison, newest: str, head: str) -> Iterator[Drift]:
+    """Yield how this revision differs, if it does.
 
-
-def _missing(known: set[str], newest: str, ledger: Ledger) -> Iterator[Drift]:
-    for revision in ledger.applied:
-        if revision < newest and revision not in known:
+    Args:
+        row: The revision.
+        newest: The newest revision that has a file; empty where there are no files.
+        head: The newest applied revision; empty where there is none.
+    """
+    revision, record, migration = row.revision, row.record, row.migration
+    path = str(migration.path) if migration else None
+    match row.status:
+        case RevisionStatus.CHANGED if migration and record:
+            text = describe_edit(migration, record)
+            yield Drift(DriftKind.CHANGED, revision, text, path, record.checksum, migration.checksum)
+        case RevisionStatus.MISSING if revision < newest:
             text = f"{revision} is applied, but has no file; restore it, so that it can be undone and checked"
             yield Drift(DriftKind.MISSING, revision, text)
+        case RevisionStatus.PENDING if revision < head:
+            text = (
+                f"{path} is not applied, although {head} is, which is newer; give it a newer timestamp, "
+                "or apply it late with `ledgergate migrate up --allow-out-of-order`"
+            )
+            yield Drift(DriftKind.GAP, revision, text, path)
+        case RevisionStatus.FAILED | RevisionStatus.RUNNING if record:
+            yield Drift(DriftKind.DIRTY, revision, describe_dirty(record), path)
 
 
-def _gap(migration: Migration, head: str) -> Drift:
-    text = (
-        f"{migration.path} is not applied, although {head} is, which is newer; give it a newer timestamp, "
-        "or apply it late with `ledgergate migrate up --allow-out-of-order`"
-    )
-    return Drift(DriftKind.GAP, migration.revision, text, str(migration.path))
-
-
-def _dirty(migrations: Sequence[Migration], ledger: Ledger) -> Iterator[Drift]:
-    paths = {migration.revision: str(migration.path) for migration in migrations}
-    for record in ledger.records:
-        if record.state is not State.APPLIED:
-            yield Drift(DriftKind.DIRTY, record.revision, describe_dirty(record), paths.get(record.revision))
-
-
-def _out_of_order(ledger: Ledger) -> Iterator[Drift]:
-    """Find what ran in a later batch than something newer; what was never run here (batch 0) has no place in time."""
+def _applied_out_of_order(ledger: Ledger) -> Iterator[Drift]:
+    """Yield what ran in a later batch than a newer revision. When a `baseline` (batch 0) ran is not known."""
     earliest_newer = None
     for record in reversed(ledger.records):
         if not record.batch or record.state is not State.APPLIED:

@@ -1,4 +1,4 @@
-"""What a migration ledger says, as a value that answers questions in constant time."""
+"""The content of a migration ledger, as a value that answers each question in constant time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from migrations.core.revision import Revision
 
-UNDOING = "while it was undone"
-"""What a native row's `error` begins with while it tells of a `down`, not of an `up`."""
+DOWN_ERROR = "while it was undone"
+"""How the column `error` of a native row begins while a `down` runs or has failed. It is recorded: never change it."""
 
 
 class State(StrEnum):
@@ -30,31 +30,32 @@ class State(StrEnum):
 
 
 class History(StrEnum):
-    """What a tool keeps of the migrations that it has applied, and in which order."""
+    """How much a tool records of the migrations that it has applied, and what their order is."""
 
     NAMES = "names"
-    """Every one; what must come before another is what sorts before it, as in the directory."""
+    """Every migration; one must come before another when its name sorts before it, as in the directory."""
     EXECUTION = "execution"
-    """Every one, in the order in which they ran; the tool's own order is a graph or a list that it does not record."""
+    """Every migration, in the order in which they ran; the order that the tool requires is not recorded."""
     NUMBER = "number"
-    """The newest alone, a number: whatever is lower is applied too (golang-migrate)."""
+    """The newest migration only, a number: every lower number is applied too (golang-migrate)."""
     HEADS = "heads"
-    """The newest alone, of each branch one, and their names tell nothing of an order (Alembic)."""
+    """The newest migration of each branch only; their names have no order (Alembic)."""
 
 
 class Position(StrEnum):
-    """Where a ledger stands, seen from a revision."""
+    """Where a ledger is, relative to the revision that an image expects."""
 
-    HEAD = "head"
+    AT_HEAD = "at-head"
     """The revision is applied, and nothing newer is."""
-    PASSED = "passed"
+    AHEAD = "ahead"
     """The revision is applied, and newer ones are too."""
-    SHORT = "short"
+    BEHIND = "behind"
     """The revision is not applied."""
-    BEYOND = "beyond"
-    """The ledger is at a head that the image does not know, though it knows all that lead to its own revision."""
-    UNTOLD = "untold"
-    """The ledger is at another head, and which of the two is newer cannot be told."""
+    PRESUMED_AHEAD = "presumed-ahead"
+    """The ledger's head is unknown to the image, which knows every ancestor of its own revision: so the head is not an
+    ancestor, but newer."""
+    UNKNOWN = "unknown"
+    """The ledger's head is another one, and which of the two is newer is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +65,15 @@ class Record:
     Attributes:
         revision: Canonical name.
         state: How far it has come.
-        checksum: SHA-256 of the migration file in hex, where the dialect keeps one.
-        batch: Number of the run that applied it, where the dialect keeps one.
+        checksum: SHA-256 of the migration file in hex, where the dialect records one.
+        batch: Number of the run that applied it, where the dialect records one.
         compatible_from: For a contract migration, the oldest revision whose images can still run.
         error: Why it failed, in the database's words.
         started_at: When it began, UTC.
         finished_at: When it ended, UTC.
         duration_ms: How long it took, in milliseconds.
         applied_by: Pod or host that ran it.
-        baseline: Whether all that is older counts as applied too, though nothing is recorded of it.
+        baseline: Whether everything older counts as applied too, although it is not recorded.
     """
 
     revision: str
@@ -88,34 +89,35 @@ class Record:
     baseline: bool = False
 
     @property
-    def undoing(self) -> bool:
-        """Whether what failed or never ended was a `down`."""
-        return self.state is not State.APPLIED and (self.error or "").startswith(UNDOING)
+    def is_down(self) -> bool:
+        """Whether what failed or never ended was a `down`, not an `up`."""
+        return self.state is not State.APPLIED and (self.error or "").startswith(DOWN_ERROR)
 
 
-@dataclass(frozen=True)  # no slots: cached_property keeps its answers in the instance's dictionary
+@dataclass(frozen=True)  # no slots: cached_property stores its values in the instance's dictionary
 class Ledger:
     """Every record of one ledger, oldest revision first; equal ledgers hold equal records.
 
-    What comes before a revision is what must have been applied before it; `History` says how far that can be known.
+    Methods that end in `_for` answer for an image that expects a revision. How much is known of what must have been
+    applied before that revision depends on `history`.
 
     Attributes:
-        records: What the table holds, in its dialect's order, oldest first.
-        history: What the tool keeps.
-        naming: When a declared revision and a recorded one are the same.
-        remembered: Former heads, oldest first, where the tool keeps no history; see `remembering`.
+        records: The rows of the table, in the dialect's order, oldest first.
+        history: How much the tool records.
+        versioning: What makes a declared revision and a recorded one the same.
+        former_heads: Heads that the ledger had before, oldest first, where the tool records heads only.
     """
 
     records: tuple[Record, ...] = ()
     history: History = History.NAMES
     versioning: Versioning = Versioning.NAME
-    remembered: tuple[str, ...] = ()
+    former_heads: tuple[str, ...] = ()
     _index: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         key = self.versioning.key
         # A tool without a unique constraint (Knex) may record a name twice; it is still one revision.
-        object.__setattr__(self, "_index", {key(name): place for place, name in enumerate(self.applied)})
+        object.__setattr__(self, "_index", {key(name): index for index, name in enumerate(self.applied)})
 
     @classmethod
     def of(
@@ -124,11 +126,11 @@ class Ledger:
         """Build the ledger from records in the dialect's order, oldest revision first."""
         return cls(tuple(records), history, versioning)
 
-    def remembering(self, names: Iterable[str]) -> Self:
-        """Add the heads that the ledger was seen at before, where the tool itself keeps no history.
+    def with_former_heads(self, names: Iterable[str]) -> Self:
+        """Return the ledger with the heads that it was seen to have before, where the tool records heads only.
 
-        A head that comes back, after a downgrade, forgets those seen after it. `applied` of the result is what to
-        remember next time.
+        A head that comes back was reached by a downgrade, so the heads seen after it are dropped. Pass `applied` of the
+        result when the ledger is read again.
 
         Args:
             names: Those heads, oldest first.
@@ -138,29 +140,29 @@ class Ledger:
         heads = {record.revision for record in self.records}
         seen = tuple(dict.fromkeys(names))
         if heads.issubset(seen):
-            seen = seen[: max((place for place, name in enumerate(seen) if name in heads), default=0)]
-        return replace(self, remembered=tuple(name for name in seen if name not in heads))
+            seen = seen[: max((index for index, name in enumerate(seen) if name in heads), default=0)]
+        return replace(self, former_heads=tuple(name for name in seen if name not in heads))
 
     @cached_property
     def applied(self) -> tuple[str, ...]:
         """Names of the applied revisions, as far as they are known, each once, in ledger order."""
         key = self.versioning.key
-        settled = (record.revision for record in self.records if record.state is State.APPLIED)
-        return tuple({key(name): name for name in (*self.remembered, *settled)}.values())
+        recorded = (record.revision for record in self.records if record.state is State.APPLIED)
+        return tuple({key(name): name for name in (*self.former_heads, *recorded)}.values())
 
     @property
     def head(self) -> str | None:
-        """The newest applied revision; None for an empty ledger. Of several branches, the one that was read last."""
+        """The newest applied revision; None for an empty ledger. Of several branches, the head that was read last."""
         return self.applied[-1] if self.applied else None
 
     @cached_property
     def dirty(self) -> Record | None:
-        """The first record that is failed or running; None when all is settled."""
+        """The first record that is failed or running; None when there is none."""
         return next((record for record in self.records if record.state is not State.APPLIED), None)
 
     @cached_property
-    def floor(self) -> Record | None:
-        """The applied contract migration that asks most: the one with the newest `compatible_from`."""
+    def strictest_contract(self) -> Record | None:
+        """The applied contract migration with the newest `compatible_from`: images older than that cannot run."""
         contracts = [(r.compatible_from, r) for r in self.records if r.state is State.APPLIED and r.compatible_from]
         return max(contracts, key=lambda pair: self.versioning.sort_key(pair[0]))[1] if contracts else None
 
@@ -173,94 +175,97 @@ class Ledger:
         return digest_of(sorted(self._index))
 
     def contains(self, name: str) -> bool:
-        """Tell whether the revision of this canonical name is applied."""
+        """Return whether the revision with this canonical name is applied."""
         if self.history is History.NUMBER:
             return self._reaches(name)
-        return self.versioning.key(name) in self._index or self._precedes(name)
+        return self.versioning.key(name) in self._index or self._precedes_baseline(name)
 
     def is_ahead_of(self, name: str) -> bool:
-        """Tell whether the revision is applied and newer ones are too."""
-        return self.newer(name) > 0
+        """Return whether the revision is applied and newer ones are too."""
+        return self.count_newer(name) > 0
 
-    def newer(self, name: str) -> int:
-        """Count the applied revisions, as far as they are known, that come after this one; 0 when it is not applied."""
-        place = self._index.get(self.versioning.key(name))
-        if place is None:
-            return int(self.contains(name))
-        if self.history is History.HEADS and place >= len(self.remembered):
+    def count_newer(self, name: str) -> int:
+        """Count the applied revisions that come after this one, as far as they are known; 0 when it is not applied."""
+        index = self._index.get(self.versioning.key(name))
+        if index is None:
+            return int(self.contains(name))  # below a number or a baseline: at least that one is newer
+        if self.history is History.HEADS and index >= len(self.former_heads):
             return 0  # another branch's head is not newer
-        return len(self._index) - place - 1
+        return len(self._index) - index - 1
 
-    def position(self, name: str, ancestors: Collection[str] | None = None) -> Position:
-        """Tell where the ledger stands, seen from an image that expects a revision.
+    def position_for(self, name: str, ancestors: Collection[str] | None = None) -> Position:
+        """Return where the ledger is, relative to the revision that an image expects.
 
         Args:
             name: The revision's canonical name.
-            ancestors: The revisions that lead to it; None where the image does not declare them. Needed only where the
-                tool records heads alone.
+            ancestors: Every revision that leads to it; None where the image does not declare them. Needed only where
+                the tool records heads only.
         """
         if self.contains(name):
-            return Position.PASSED if self.is_ahead_of(name) else Position.HEAD
+            return Position.AHEAD if self.is_ahead_of(name) else Position.AT_HEAD
         if self.history is not History.HEADS or not self._index:
-            return Position.SHORT
-        heads = self.applied[len(self.remembered) :]
+            return Position.BEHIND
+        heads = self.applied[len(self.former_heads) :]
         if ancestors is None:
-            return Position.UNTOLD
-        return Position.BEYOND if set(ancestors).isdisjoint(heads) else Position.SHORT
+            return Position.UNKNOWN
+        return Position.PRESUMED_AHEAD if set(ancestors).isdisjoint(heads) else Position.BEHIND
 
-    def unsettled(self, name: str) -> Record | None:
-        """Give the first failed or running record that concerns an image which expects `name`.
+    def dirty_for(self, name: str) -> Record | None:
+        """Return the first failed or running record that concerns an image which expects this revision.
 
-        That is one at or below the revision, or any while the revision is not applied; what fails above it does not
-        concern its image.
+        That is a record of the revision itself or of an older one, or any record while the revision is not applied.
         """
         dirty = self.dirty
         if dirty is None or not self.contains(name):
             return dirty
         if self.history is History.NUMBER:
-            return None  # `contains` counts what is below the number that is dirty, and nothing else
+            return None  # `contains` is true only for revisions below a dirty number
         key = self.versioning.key
-        place = self._index.get(key(name), -1)  # older than a baseline, if it is not recorded
-        return dirty if key(dirty.revision) == key(name) or place >= self._below_dirt else None
+        index = self._index.get(key(name), -1)  # not recorded, so older than a baseline
+        return dirty if key(dirty.revision) == key(name) or index >= self._applied_before_dirty else None
 
     @cached_property
-    def _below_dirt(self) -> int:
+    def _applied_before_dirty(self) -> int:
         """How many applied revisions come before the first dirty record."""
         key = self.versioning.key
         before = (record.revision for record in takewhile(lambda r: r.state is State.APPLIED, self.records))
-        return len({*map(key, self.remembered), *map(key, before)})
+        return len({*map(key, self.former_heads), *map(key, before)})
 
-    def gap(self, revision: Revision) -> bool:
-        """Tell whether something that the image knows up to `revision` is missing here.
+    def is_complete_for(self, revision: Revision) -> bool:
+        """Return whether everything is applied that an image which expects this revision knows up to it.
 
-        Fewer than COUNT revisions up to NAME, or as many with another digest, is a gap. More than COUNT is none: a late
-        merge that an older image does not know. The short form cannot show a gap; a NAME that is not applied is one.
-        Where it cannot be told, there is none: below a head without history, or above a baseline; and digests are
-        compared only where NAME is written as the ledger identifies it, since those over file names are none over
-        versions.
+        In the short form that is the revision itself. In the long form, fewer than COUNT revisions up to NAME, or COUNT
+        revisions with another digest, are incomplete; more than COUNT are complete: a late merge added one that an
+        older image does not know.
+
+        Where the ledger cannot show that something is missing, it counts as complete: below a head without history,
+        and with a baseline. Digests are compared only where NAME is written as the ledger identifies it: a digest over
+        file names never equals one over versions.
         """
-        place = self._index.get(self.versioning.key(revision.name))
-        if place is None:
-            return not self.contains(revision.name)
+        index = self._index.get(self.versioning.key(revision.name))
+        if index is None:
+            return self.contains(revision.name)
         if revision.count is None or self.history in {History.NUMBER, History.HEADS} or self._baseline:
-            return False
-        # What ran in some order is known as a set only: the number of all, and the digest over all of them sorted.
+            return True
+        # What comes before NAME is not known from the order of execution: then all that is applied is compared, as a
+        # set, by its size and the digest over its sorted names.
         executed = self.history is History.EXECUTION
-        known = len(self._index) if executed else place + 1
+        known = len(self._index) if executed else index + 1
         if known != revision.count or self.versioning.key(revision.name) != revision.name:
-            return known < revision.count
-        return (self._set_digest if executed else self._digests[place]) != revision.digest
+            return known >= revision.count
+        return (self._set_digest if executed else self._digests[index]) == revision.digest
 
-    def barrier(self, name: str) -> Record | None:
-        """Give the applied contract migration that shuts out images which expect `name`; None when they can run.
+    def incompatible_contract_for(self, name: str) -> Record | None:
+        """Return the applied contract migration with which an image that expects this revision cannot run, if any.
 
-        It is newer than `name`, and so is its `compatible_from`. Of several, the one that asks most is given. Only the
-        native ledger records contract migrations, and its order is that of the names.
+        Both the contract migration and its `compatible_from` are newer than the revision. Of several, the one with the
+        newest `compatible_from` is returned. Only the native ledger records contract migrations, in the order of names.
         """
-        floor, sort_key = self.floor, self.versioning.sort_key
-        if floor is None or floor.compatible_from is None:
+        contract, sort_key = self.strictest_contract, self.versioning.sort_key
+        if contract is None or contract.compatible_from is None:
             return None
-        return floor if min(sort_key(floor.revision), sort_key(floor.compatible_from)) > sort_key(name) else None
+        oldest = min(sort_key(contract.revision), sort_key(contract.compatible_from))
+        return contract if oldest > sort_key(name) else None
 
     @cached_property
     def _baseline(self) -> Record | None:
@@ -268,13 +273,12 @@ class Ledger:
         baselines = [record for record in self.records if record.baseline and record.state is State.APPLIED]
         return max(baselines, key=lambda record: self.versioning.sort_key(record.revision), default=None)
 
-    def _precedes(self, name: str) -> bool:
-        """Tell whether this one is older than a baseline."""
+    def _precedes_baseline(self, name: str) -> bool:
         baseline, sort_key = self._baseline, self.versioning.sort_key
         return baseline is not None and sort_key(name) < sort_key(baseline.revision)
 
     def _reaches(self, name: str) -> bool:
-        """Tell whether the one number that is recorded is at least this one; a dirty one counts for those below it."""
+        """Return whether the one recorded number is at least this one; a dirty number counts only for lower ones."""
         wanted, _ = self.versioning.sort_key(name)
         if not wanted:
             return self.versioning.key(name) in self._index

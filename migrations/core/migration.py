@@ -1,4 +1,4 @@
-"""One migration as its file declares it, and what can be wrong with the file.
+"""A migration as its file declares it, and the problems that a file can have.
 
 ValueError
 └── FilesError   every problem of a directory at once
@@ -20,7 +20,7 @@ class Problem:
 
     Attributes:
         path: The file, or the directory.
-        line: Where, from 1; 0 for the whole of it.
+        line: Line number from 1; 0 where the problem has no line.
         text: What is expected and what is there.
     """
 
@@ -33,10 +33,10 @@ class Problem:
 
 
 class FilesError(ValueError):
-    """A directory that cannot be used.
+    """A directory of migrations that cannot be used.
 
     Attributes:
-        problems: All of them, by file and line.
+        problems: Every one, sorted by file and line.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -52,8 +52,8 @@ class SectionBody:
         sql: The text; None for Python.
         line: Line of the file on which `sql` begins.
         transactional: Whether it runs inside a transaction.
-        lock_timeout: Seconds for each lock, 0 for no limit; None for the run's.
-        statement_timeout: Seconds for each statement, 0 for no limit; None for the run's.
+        lock_timeout: Seconds to wait for each lock, 0 for no limit; None for the limit of the run.
+        statement_timeout: Seconds for each statement, 0 for no limit; None for the limit of the run.
     """
 
     sql: str | None
@@ -72,7 +72,7 @@ class Migration:
         path: The file.
         checksum: SHA-256 of its bytes, in hex.
         up: How to apply it.
-        down: How to undo it; None where the file does not say, or says nothing.
+        down: How to undo it; None where the file has no down section, or an empty one.
         compatible_from: For a contract migration, the oldest revision whose images can still run.
     """
 

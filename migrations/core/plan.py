@@ -1,4 +1,4 @@
-"""Decides what `up`, `down` and `baseline` will do, from the files, the ledger and what was asked for alone."""
+"""What `up`, `down` and `baseline` will do: decided from the files, the ledger and the command's arguments."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class UpPlan:
-    """What to do, and how the ledger differs from the files where that is no obstacle.
+    """What `up` will do, and differences between the ledger and the files that do not prevent it.
 
     Attributes:
         steps: Migrations to apply, in order.
         batch: Number of the run that applies them.
         ahead: Applied revisions that are newer than every file: this image is older than the ledger.
-        missing: Applied revisions that have no file although newer ones have.
+        missing: Applied revisions without a file, although there is a file for a newer one.
     """
 
     steps: tuple[Migration, ...]
@@ -55,10 +55,10 @@ class BaselinePlan:
 
 
 class Obstacle(StrEnum):
-    """Why a run is refused."""
+    """Why a command is refused."""
 
     TARGET = "Target"
-    """The target is none of the files, or for `down` nothing that is applied."""
+    """No file is the target; for `down`, no applied revision is."""
     CHANGED = "Changed"
     """A file was edited after it was applied."""
     OUT_OF_ORDER = "OutOfOrder"
@@ -66,26 +66,26 @@ class Obstacle(StrEnum):
     DIRTY = "Dirty"
     """A migration failed, or began and never ended."""
     MISSING = "Missing"
-    """What is to be undone has no file."""
+    """A revision to undo has no file."""
     NO_DOWN = "NoDown"
-    """What is to be undone has no down section."""
+    """A revision to undo has no down section."""
     NOT_EMPTY = "NotEmpty"
-    """The ledger is in use, and it was not said how far it is to be filled."""
+    """The ledger is in use, and `baseline` has no target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why nothing may be applied.
+    """Why a command changes nothing.
 
     Attributes:
-        obstacles: Each with what is expected, what is there and how to fix it.
+        obstacles: Every one, with a message: what is expected, what is there and how to fix it.
     """
 
     obstacles: tuple[tuple[Obstacle, str], ...]
 
     @property
-    def dirty(self) -> bool:
-        """Whether all that is wrong is a migration that failed or has not ended."""
+    def only_dirty(self) -> bool:
+        """Whether a migration that failed or has not ended is the only obstacle."""
         return all(obstacle is Obstacle.DIRTY for obstacle, _ in self.obstacles)
 
 
@@ -94,17 +94,17 @@ def plan_up(
 ) -> UpPlan | Refusal:
     """Decide what `up` will do.
 
-    A ledger that already holds all that is wanted needs nothing, even where it is ahead of the files or a newer
-    migration is dirty: an older image must be able to start.
+    Where nothing is pending, a newer migration that is dirty and a ledger ahead of the files are not obstacles: an
+    older image must be able to start.
 
     Args:
         migrations: The files, in order.
-        ledger: What is recorded.
+        ledger: The ledger as it is now.
         target: Canonical name of the last revision to apply; None for all.
         out_of_order: Whether a revision may be applied after a newer one.
     """
     obstacles = list(_unknown_target(migrations, target))
-    obstacles += [(Obstacle.CHANGED, text) for _, text in _edited(migrations, ledger, "up")]
+    obstacles += [(Obstacle.CHANGED, describe_edit(*edit)) for edit in edited_files(migrations, ledger)]
     steps = tuple(m for m in migrations if not ledger.contains(m.revision) and (target is None or m.revision <= target))
     if steps and ledger.dirty is not None:
         obstacles.append((Obstacle.DIRTY, _dirty_text(ledger.dirty)))
@@ -128,13 +128,13 @@ def plan_down(
 ) -> DownPlan | Refusal:
     """Decide what `down` will do: undo the last batch, or the newest `steps` revisions, or all after `target`.
 
-    The last batch is that of the last `up`; what `baseline` recorded (batch 0) belongs to none, so it is undone only
-    when it is counted or named. All of it is possible, or nothing is begun.
+    The last batch is that of the last `up`. What `baseline` recorded (batch 0) belongs to no batch, so it is undone
+    only with `steps` or `target`. The plan undoes all of these revisions, or is refused.
 
     Args:
         migrations: The files, in order.
-        ledger: What is recorded.
-        steps: How many; more than there are is all.
+        ledger: The ledger as it is now.
+        steps: How many revisions to undo; all where there are fewer.
         target: Canonical name of the newest revision that stays.
     """
     obstacles = []
@@ -145,19 +145,20 @@ def plan_down(
     elif ledger.dirty is not None:
         obstacles.append((Obstacle.DIRTY, _dirty_text(ledger.dirty)))
     files = {migration.revision: migration for migration in migrations}
-    edited = dict(_edited(migrations, ledger, "down"))
+    edits = {migration.revision: (migration, record) for migration, record in edited_files(migrations, ledger)}
     chosen: list[tuple[Migration, SectionBody]] = []
-    for revision in [] if obstacles else _to_undo(ledger, steps, target):
+    for revision in [] if obstacles else _revisions_to_undo(ledger, steps, target):
         migration = files.get(revision)
         if migration is None:
             text = f"{revision} is applied, but has no file here, so it cannot be undone: use the image that applied it"
             obstacles.append((Obstacle.MISSING, text))
-        elif revision in edited:
-            obstacles.append((Obstacle.CHANGED, edited[revision]))
+        elif revision in edits:
+            remedy = "restore the file, whose down section is the one that fits what was applied"
+            obstacles.append((Obstacle.CHANGED, describe_edit(*edits[revision], remedy)))
         elif migration.down is None:
             text = (
-                f"{migration.path} does not say how it is undone; its file must stay as it was applied, "
-                "so put what undoes it into a new migration"
+                f"{migration.path} has no down section, and the file must stay as it was applied: "
+                "put what undoes it into a new migration"
             )
             obstacles.append((Obstacle.NO_DOWN, text))
         else:
@@ -168,17 +169,17 @@ def plan_down(
 def plan_baseline(migrations: Sequence[Migration], ledger: Ledger, target: str | None = None) -> BaselinePlan | Refusal:
     """Decide what `baseline` will record: every file up to the target that the ledger lacks.
 
-    A ledger that is in use is only filled up to a target that was named: without one, what is merely pending would be
-    taken for applied.
+    A ledger that is in use needs a target: without one, pending migrations would be recorded as applied.
 
     Args:
         migrations: The files, in order.
-        ledger: What is recorded.
+        ledger: The ledger as it is now.
         target: Canonical name of the last revision to record; None for all.
     """
     obstacles = list(_unknown_target(migrations, target))
     wanted = [migration for migration in migrations if target is None or migration.revision <= target]
-    obstacles += [(Obstacle.CHANGED, text) for _, text in _edited(wanted, ledger, "baseline")]
+    remedy = "restore the file, or use the directory that was applied"
+    obstacles += [(Obstacle.CHANGED, describe_edit(*edit, remedy)) for edit in edited_files(wanted, ledger)]
     steps = tuple(migration for migration in wanted if not ledger.contains(migration.revision))
     if steps and ledger.dirty is not None:
         obstacles.append((Obstacle.DIRTY, _dirty_text(ledger.dirty)))
@@ -192,12 +193,38 @@ def plan_baseline(migrations: Sequence[Migration], ledger: Ledger, target: str |
 
 
 def edited_files(migrations: Sequence[Migration], ledger: Ledger) -> Iterator[tuple[Migration, Record]]:
-    """Find the files that were edited after they were applied."""
+    """Yield every file that was edited after it was applied, with its record."""
     records = {record.revision: record for record in ledger.records if record.state is State.APPLIED}
     for migration in migrations:
         record = records.get(migration.revision)
         if record is not None and record.checksum not in {None, migration.checksum}:
             yield migration, record
+
+
+def describe_edit(
+    migration: Migration, record: Record, remedy: str = "restore the file and put the change into a new migration"
+) -> str:
+    """Describe a file that was edited after it was applied, and what to do about it."""
+    return (
+        f"{migration.path} was changed after it was applied: expected SHA-256 {record.checksum}, got "
+        f"{migration.checksum}; {remedy}"
+    )
+
+
+def describe_dirty(record: Record) -> str:
+    """Describe a failed or running record, and how to settle it by hand."""
+    name = record.revision
+    if record.state is State.FAILED:
+        text = f"{name} failed: {record.error}"
+    else:
+        text = f"{name} began {'to be undone ' if record.is_down else ''}and never ended: its run was killed"
+    resolve = f"`ledgergate migrate resolve {name}"
+    if resolve in text:  # the recorded error of a failure from which `up` can resume names all remedies itself
+        return text
+    return (
+        f"{text}. It ran outside a transaction, so part of it may be in place. Complete it by hand and run "
+        f"{resolve} --applied`, or undo it by hand and run {resolve} --rolled-back`"
+    )
 
 
 def _unknown_target(migrations: Sequence[Migration], target: str | None) -> Iterator[tuple[Obstacle, str]]:
@@ -206,26 +233,10 @@ def _unknown_target(migrations: Sequence[Migration], target: str | None) -> Iter
         yield Obstacle.TARGET, f"expected --to to name one of the migrations, got {target!r}; {newest}"
 
 
-def _edited(migrations: Sequence[Migration], ledger: Ledger, command: str) -> Iterator[tuple[str, str]]:
-    for migration, record in edited_files(migrations, ledger):
-        text = (
-            f"{migration.path} was changed after it was applied: expected SHA-256 {record.checksum}, got "
-            f"{migration.checksum}; restore the file"
-        )
-        yield migration.revision, text + _CHANGE[command]
-
-
-_CHANGE = {
-    "up": " and put the change into a new migration",
-    "down": ", whose down section is the one that fits what was applied",
-    "baseline": ", or use the directory that was applied",
-}
-
-
-def _to_undo(ledger: Ledger, steps: int | None, target: str | None) -> list[str]:
+def _revisions_to_undo(ledger: Ledger, steps: int | None, target: str | None) -> list[str]:
     newest_first = list(reversed(ledger.applied))
     if target is not None:
-        return newest_first[: ledger.newer(target)]
+        return newest_first[: ledger.count_newer(target)]
     if steps is not None:
         return newest_first[:steps]
     batches = {record.revision: record.batch or 0 for record in ledger.records}
@@ -245,19 +256,3 @@ def _out_of_order(steps: Sequence[Migration], ledger: Ledger) -> Iterator[tuple[
 
 def _dirty_text(record: Record) -> str:
     return f"{describe_dirty(record)}; then go on"
-
-
-def describe_dirty(record: Record) -> str:
-    """Say what a record tells that is failed or running, and how it is settled by hand."""
-    name = record.revision
-    if record.state is State.FAILED:
-        text = f"{name} failed: {record.error}"
-    else:
-        text = f"{name} began {'to be undone ' if record.undoing else ''}and never ended: its run was killed"
-    resolve = f"`ledgergate migrate resolve {name}"
-    if resolve in text:  # a failure that `up` can go on from says so itself, and what else there is to do
-        return text
-    return (
-        f"{text}. It ran outside a transaction, so part of it may be in place. Complete it by hand and run "
-        f"{resolve} --applied`, or undo it by hand and run {resolve} --rolled-back`"
-    )

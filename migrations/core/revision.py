@@ -1,7 +1,7 @@
 """The identity of one migration, in its short form `NAME` and its long form `NAME+COUNT.DIGEST`.
 
 ValueError
-└── RevisionError   a text that is no revision, or a list of names that declares none
+└── RevisionError   a text that is not a revision, or an empty list of names, which declares none
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ DIGEST_LENGTH = 12
 _LONGEST_NAME = 512
 _SHOWN = 80
 
-# What migration tools call their files: SQL and Python (ours), Knex's `loadExtensions` and their newer kin, Rails,
-# Ecto, goose. Only these are cut off, so that a name such as `v1.2` stays whole.
+# Extensions of migration files: SQL and Python (the native ones), those of Knex's `loadExtensions` and newer ones of
+# JavaScript and TypeScript, Rails, Ecto, goose. Other suffixes stay, so that a name such as `v1.2` is not shortened.
 _EXTENSIONS = re.compile(r"(?<=.)(?:\.(?:sql|py|ts|js|cjs|mjs|mts|cts|co|coffee|litcoffee|eg|iced|ls|rb|exs|go))+\Z")
 _LONG_FORM = re.compile(rf"(?P<count>[1-9][0-9]{{0,8}})\.(?P<digest>[0-9a-f]{{{DIGEST_LENGTH}}})\Z")
 
 
 class RevisionError(ValueError):
-    """A text that is no revision; the message says what was given and which forms are accepted."""
+    """A text that is not a revision; the message shows the text and the accepted forms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """Name one migration and, in the long form, everything that must have come before it.
+    """One migration and, in the long form, everything that must have been applied before it.
 
     Attributes:
         name: Canonical name, without a file extension.
-        count: How many migrations the image knows up to and including `name`; None in the short form.
-        digest: First 12 hex digits of `digests` over those names; None exactly when `count` is.
+        count: Number of migrations that the image knows up to `name`, inclusive; None in the short form.
+        digest: The digest over their names, 12 hex digits; None exactly when `count` is None.
     """
 
     name: str
@@ -44,20 +44,20 @@ class Revision:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a revision as a pod, a flag or a file declares it; surrounding blanks do not count.
+        """Parse a revision as a pod, a flag or a file declares it, without the surrounding whitespace.
 
         Raises:
-            RevisionError: The text is empty, too long, holds unprintable characters or a malformed `+COUNT.DIGEST`.
+            RevisionError: The text is empty or too long, or has unprintable characters or a malformed `+COUNT.DIGEST`.
         """
         name, plus, suffix = text.strip().partition("+")
         name = canonical(name)
         if not name or len(name) > _LONGEST_NAME or not name.isprintable():
-            raise _refusal(text)
+            raise _malformed(text)
         if not plus:
             return cls(name)
         long_form = _LONG_FORM.match(suffix)
         if long_form is None:
-            raise _refusal(text)
+            raise _malformed(text)
         return cls(name, int(long_form["count"]), long_form["digest"])
 
     def __str__(self) -> str:
@@ -65,20 +65,21 @@ class Revision:
 
 
 def canonical(name: str) -> str:
-    """Cut the extensions of migration files off a name, so that `x`, `x.ts` and `x.js` are one revision."""
+    """Return the name without extensions of migration files: `x`, `x.ts` and `x.js` are one revision."""
     return _EXTENSIONS.sub("", name)
 
 
 def declare(names: Sequence[str]) -> Revision:
-    r"""Give the long form of the newest of `names`.
+    r"""Return the long form of the newest of `names`.
 
-    The digest is over the canonical names, each followed by a newline: `printf '%s\n' NAME ... | sha256sum` shows it.
+    The digest is the beginning of the SHA-256 over the canonical names, each followed by a newline, as
+    `printf '%s\n' NAME ... | sha256sum` computes it.
 
     Args:
-        names: Every migration of a directory, in order, oldest first.
+        names: Every migration of a directory, oldest first.
 
     Raises:
-        RevisionError: There is none.
+        RevisionError: There are no names.
     """
     known = [canonical(name) for name in names]
     if not known:
@@ -90,20 +91,21 @@ def declare(names: Sequence[str]) -> Revision:
 
 
 def digests(names: Iterable[str]) -> Iterator[str]:
-    """Yield, for each of the canonical `names` in turn, the digest over it and all before it."""
+    """Yield for each canonical name the digest over it and all names before it."""
     running = hashlib.sha256()
     for name in names:
+        # A name may hold lone surrogates: from a file name that is not UTF-8, or an escape in JSON.
         running.update(f"{name}\n".encode(errors="surrogatepass"))
         yield running.copy().hexdigest()[:DIGEST_LENGTH]
 
 
 def digest_of(names: Iterable[str]) -> str:
-    """Give the digest over all of these canonical names; over none it is that of no text."""
+    """Return the digest over all of these canonical names."""
     digest = hashlib.sha256("".join(f"{name}\n" for name in names).encode(errors="surrogatepass"))
     return digest.hexdigest()[:DIGEST_LENGTH]
 
 
-def _refusal(text: str) -> RevisionError:
+def _malformed(text: str) -> RevisionError:
     shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
     return RevisionError(
         f"expected a revision as NAME or NAME+COUNT.DIGEST (`ledgergate migrate revision` prints it), got {shown!r}: "

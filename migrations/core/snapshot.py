@@ -1,4 +1,4 @@
-"""What is known of a ledger, and why it cannot be read now: values that a reader makes and a verdict is made of."""
+"""What a reader knows of a ledger at one moment, and why it cannot read it: the input of a verdict."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ class Fault(StrEnum):
     """Why a ledger cannot be read now."""
 
     UNREAD = "Unread"
-    """Nobody has tried yet."""
+    """No reading was tried yet."""
     UNREACHABLE = "Unreachable"
-    """The server does not answer in time, or takes no session."""
+    """The server does not answer in time, or accepts no session."""
     AUTHENTICATION = "AuthenticationFailed"
     """The role or its password is refused."""
     DATABASE = "DatabaseMissing"
     """The server has no database of this name."""
     ADDRESS = "AddressUnusable"
-    """The address or a certificate of it cannot be used."""
+    """The address, or a certificate that it names, cannot be used."""
     PERMISSION = "PermissionMissing"
     """The role may not read the table."""
     LEDGER = "LedgerUnreadable"
-    """The table is not one of the dialect: columns are missing, or hold what the dialect never writes."""
+    """The table is not a ledger of the dialect: columns are missing, or hold what the dialect never writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveMigration:
-    """Somebody migrates now.
+    """A migration run that holds a lock on the ledger now.
 
     Attributes:
-        holder: Who holds the lock: a pod or host for ours, else the session's `application_name` or backend.
-        revision: What it runs; None where that is not known.
-        since: When it took the lock, UTC, by the server's clock and to the second; None where the lock is a tool's own,
-            which does not say.
+        holder: Who holds the lock: a pod or host for ledgergate's lock, else the session's `application_name` or
+            backend.
+        revision: The migration that runs; None where it is not known.
+        since: When the lock was taken, UTC, by the server's clock and to the second; None for a tool's own lock, which
+            does not record it.
     """
 
     holder: str
@@ -49,11 +50,11 @@ class ActiveMigration:
 
 @dataclass(frozen=True, slots=True)
 class RowLock:
-    """A tool's lock that is a row of a table, as it stands; whether its owner lives is another question.
+    """A tool's lock that is a row of a table. A taken lock does not show that its owner is still alive.
 
     Attributes:
-        holder: Who took it, in the tool's words; None where it does not say.
-        since: When, UTC; None where it does not say.
+        holder: Who took it, as the tool writes it; None where the tool does not record it.
+        since: When, UTC; None where the tool does not record it.
     """
 
     holder: str | None = None
@@ -65,11 +66,11 @@ class LedgerSnapshot:
     """What is known of a ledger.
 
     Attributes:
-        ledger: As last read; None when it never was.
-        observed_at: When that was, UTC.
+        ledger: As last read; None when it was never read.
+        observed_at: When it was last read, UTC.
         fault: Why it cannot be read now; None when it can.
-        detail: What is wrong with the table, in our own words and without a host; only where `fault` is LEDGER.
-        run: Who migrates now; looked for only while somebody waits for news or the ledger is dirty.
+        detail: What is wrong with the table, without a host name; only where `fault` is LEDGER.
+        run: The run that is migrating now; looked up only while a pod waits for the ledger or the ledger is dirty.
     """
 
     ledger: Ledger | None = None

@@ -1,72 +1,62 @@
-"""Every dialect by its name; none is imported before it is asked for, since `ledgergate migrate` starts in a hurry."""
+"""Every dialect, by its name and its aliases."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from migrations.dialects.dialect import DialectError
+from migrations.dialects import frameworks, golang, javascript, jvm, python
+from migrations.dialects.dialect import Dialect, DialectError, LedgerUnreadable
+from migrations.dialects.native import NATIVE
+from migrations.files import external
 
 if TYPE_CHECKING:
-    from migrations.dialects.dialect import Dialect
+    from collections.abc import Mapping, Sequence
 
-_MODULES: Mapping[str, str] = MappingProxyType(
-    {
-        "ledgergate": "native",
-        "knex": "javascript",
-        "node-pg-migrate": "javascript",
-        "umzug": "javascript",
-        "typeorm": "javascript",
-        "drizzle": "javascript",
-        "prisma": "javascript",
-        "alembic": "python",
-        "django": "python",
-        "yoyo": "python",
-        "flyway": "jvm",
-        "liquibase": "jvm",
-        "golang-migrate": "golang",
-        "goose": "golang",
-        "dbmate": "golang",
-        "atlas": "golang",
-        "pgroll": "golang",
-        "rails": "frameworks",
-        "ecto": "frameworks",
-        "sqlx": "frameworks",
-        "auto": "detection",
-    }
+CONCRETE_DIALECTS: Sequence[Dialect] = (
+    NATIVE,
+    *javascript.DIALECTS,
+    *python.DIALECTS,
+    *jvm.DIALECTS,
+    *golang.DIALECTS,
+    *frameworks.DIALECTS,
 )
-"""In which module of this package each is described, among its `DIALECTS`."""
-
-_ALIASES: Mapping[str, str] = MappingProxyType({"sequelize": "umzug"})
-"""Other names that people know a tool by."""
+"""Every dialect that describes a tool: all but `auto`."""
 
 
-class _Catalogue(Mapping[str, "Dialect"]):
-    def __getitem__(self, name: str) -> Dialect:
-        known = _ALIASES.get(name, name)
-        module = import_module(f"migrations.dialects.{_MODULES[known]}")
-        described: Mapping[str, Dialect] = {dialect.name: dialect for dialect in module.DIALECTS}
-        return described[known]
+class _Auto(Dialect):
+    """The dialect of whichever ledger there is."""
 
-    def __iter__(self) -> Iterator[str]:
-        yield from _MODULES
-        yield from _ALIASES
+    __slots__ = ()
 
-    def __len__(self) -> int:
-        return len(_MODULES) + len(_ALIASES)
-
-    def __contains__(self, name: object) -> bool:
-        return name in _MODULES or name in _ALIASES
+    def candidates(self) -> Sequence[Dialect]:
+        return CONCRETE_DIALECTS
 
 
-DIALECTS: Mapping[str, Dialect] = _Catalogue()
+def _parse(_row: Mapping[str, Any]) -> NoReturn:
+    raise LedgerUnreadable("the dialect is not known yet")  # `locate` decides it, and comes before any reading
+
+
+AUTO = _Auto(
+    name="auto",
+    table="",
+    columns=frozenset(),
+    parse=_parse,
+    directory=external.unlistable(
+        "expected --dialect to name the tool whose directory this is, got auto; or name the newest migration with "
+        "--expect or --revision"
+    ),
+    programs=(),
+)
+
+DIALECTS: Mapping[str, Dialect] = MappingProxyType(
+    {name: dialect for dialect in (*CONCRETE_DIALECTS, AUTO) for name in (dialect.name, *dialect.aliases)}
+)
 """Every dialect by name and alias, `auto` among them."""
 
 
 def find_dialect(name: str) -> Dialect:
-    """Give the dialect of this name or alias.
+    """Return the dialect of this name or alias.
 
     Raises:
         DialectError: There is none.
@@ -75,8 +65,3 @@ def find_dialect(name: str) -> Dialect:
         return DIALECTS[name]
     except KeyError:
         raise DialectError(f"expected a ledger dialect ({', '.join(sorted(DIALECTS))}), got {name!r}") from None
-
-
-def described() -> tuple[Dialect, ...]:
-    """Give every dialect that describes a tool: all but `auto`."""
-    return tuple(DIALECTS[name] for name in _MODULES if name != "auto")

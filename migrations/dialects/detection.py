@@ -1,30 +1,31 @@
-"""Which of the tables that are there is the ledger: by their names and columns, without reading a row. Pure."""
+"""Decides which of the existing tables is the ledger, by names and columns, without reading a row."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from migrations.dialects.catalogue import described
-from migrations.dialects.dialect import Dialect, LedgerTable, LedgerUnreadable
+from migrations.dialects.dialect import LedgerTable, LedgerUnreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+
+    from migrations.dialects.dialect import Dialect
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table or view that is there.
+    """An existing table or view.
 
     Attributes:
-        asked: The schema that it was asked for in; None where the search path led to it.
-        schema: Its schema.
-        name: Its name.
-        columns: Their names.
-        markable: Whether its system columns can be read: a table of which our role may read every column.
+        requested_schema: The schema in which it was looked up; None where it was looked up in the search path.
+        schema: Name of its schema.
+        name: Its own name.
+        columns: Names of its columns.
+        markable: Whether its system columns can be read: it is a table, and our role may read every column of it.
     """
 
-    asked: str | None
+    requested_schema: str | None
     schema: str
     name: str
     columns: frozenset[str]
@@ -33,27 +34,31 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a ledger is.
+    """Where a ledger is, and how it is written.
 
     Attributes:
         dialect: How it is written.
-        place: Which table.
-        exists: Whether it is there; else `place` is where the tool would create it.
-        markable: Whether a change of it can be seen without reading it all, see `Relation`.
+        table: Its table.
+        exists: Whether the table exists; if not, `table` is where the tool would create it.
+        markable: Whether a change can be noticed from system columns alone, without reading the rows, see `Relation`.
     """
 
     dialect: Dialect
-    place: LedgerTable
+    table: LedgerTable
     exists: bool = True
     markable: bool = False
 
 
-def wanted(dialect: Dialect, schema: str | None, table: str | None) -> list[tuple[str | None, str]]:
-    """Name the tables to ask for, each with its schema, or None for the search path's first that has it."""
+def tables_to_look_up(dialect: Dialect, schema: str | None, table: str | None) -> list[tuple[str | None, str]]:
+    """Return the tables that `locate` needs to know of: schema and name, with None for the first in the search path."""
     names = dict.fromkeys(
         (schema or candidate.schema, name)
         for candidate in dialect.candidates()
-        for name in (table or candidate.table, *sorted(candidate.beside), *sorted(candidate.apart))
+        for name in (
+            table or candidate.table,
+            *sorted(candidate.companion_tables),
+            *sorted(candidate.absent_tables),
+        )
     )
     return list(names)
 
@@ -71,23 +76,23 @@ def locate(
 
     Args:
         dialect: As the user named it.
-        schema: As the user named it; None for the tool's own.
-        table: As the user named it; None for the tool's own.
-        relations: Which of the `wanted` there are; of those without a schema, the search path's first.
-        database: Its name.
-        current_schema: Where a table would be created that is given no schema.
+        schema: As the user named it; None for the tool's default.
+        table: As the user named it; None for the tool's default.
+        relations: Which of `tables_to_look_up` exist; of those without a schema, the first in the search path.
+        database: Name of the database.
+        current_schema: The schema in which a table is created that is given none.
 
     Raises:
-        LedgerUnreadable: The table is none of the dialect's, or more than one dialect's ledger is there.
+        LedgerUnreadable: The table is not a ledger of the dialect, or there are ledgers of several dialects.
     """
     found: list[tuple[Dialect, Relation]] = []
     for candidate in dialect.candidates():
         for relation in relations:
-            if (relation.asked, relation.name) == (schema or candidate.schema, table or candidate.table):
-                strangeness = _strangeness(candidate, relation)
-                if candidate is dialect and strangeness:
-                    _refuse(candidate, relation, strangeness)
-                if not strangeness and (candidate is dialect or _in_company(candidate, relation, relations)):
+            if (relation.requested_schema, relation.name) == (schema or candidate.schema, table or candidate.table):
+                mismatch = _column_mismatch(candidate, relation)
+                if candidate is dialect and mismatch:
+                    _refuse(candidate, relation, mismatch)
+                if not mismatch and (candidate is dialect or _fits_neighbours(candidate, relation, relations)):
                     found.append((candidate, relation))
     found = list(_most_specific(found))
     if len(found) > 1:
@@ -96,50 +101,35 @@ def locate(
     if found:
         one, relation = found[0]
         return Location(one, LedgerTable(database, relation.schema, relation.name), markable=relation.markable)
-    place = LedgerTable(database, schema or dialect.schema or current_schema, table or dialect.table)
-    return Location(dialect, place, exists=False)
+    default = LedgerTable(database, schema or dialect.schema or current_schema, table or dialect.table)
+    return Location(dialect, default, exists=False)
 
 
-def _strangeness(dialect: Dialect, relation: Relation) -> str:
-    """Say which columns tell that the table is none of the dialect's; empty when none does."""
-    lacking, foreign = sorted(dialect.columns - relation.columns), sorted(dialect.without & relation.columns)
-    texts = [f"has no column {', '.join(lacking)}"] if lacking else []
+def _column_mismatch(dialect: Dialect, relation: Relation) -> str:
+    """Describe the columns that show that the table is not a ledger of the dialect; empty when none does."""
+    missing, foreign = sorted(dialect.columns - relation.columns), sorted(dialect.absent_columns & relation.columns)
+    texts = [f"has no column {', '.join(missing)}"] if missing else []
     texts += [f"has the column {', '.join(foreign)}, which that tool does not make"] if foreign else []
     return " and ".join(texts)
 
 
-def _in_company(dialect: Dialect, relation: Relation, relations: Sequence[Relation]) -> bool:
+def _fits_neighbours(dialect: Dialect, relation: Relation, relations: Sequence[Relation]) -> bool:
     neighbours = {other.name for other in relations if other.schema == relation.schema}
-    return dialect.beside <= neighbours and not dialect.apart & neighbours
+    return dialect.companion_tables <= neighbours and not dialect.absent_tables & neighbours
 
 
 def _most_specific(found: Sequence[tuple[Dialect, Relation]]) -> Iterator[tuple[Dialect, Relation]]:
-    """Leave out who is content with fewer columns of the same table: any table with a name could be Umzug's."""
+    """Drop dialects that need only a subset of the columns: any table with a column `name` could be Umzug's."""
     for dialect, relation in found:
         others = (other for other, same in found if (same.schema, same.name) == (relation.schema, relation.name))
         if not any(dialect.columns < other.columns for other in others):
             yield dialect, relation
 
 
-def _refuse(dialect: Dialect, relation: Relation, strangeness: str) -> NoReturn:
-    others = (other for other in described() if other is not dialect and not _strangeness(other, relation))
+def _refuse(dialect: Dialect, relation: Relation, mismatch: str) -> NoReturn:
+    from migrations.dialects.catalogue import CONCRETE_DIALECTS  # noqa: PLC0415 - `migrate up` needs the native one only
+
+    others = (other for other in CONCRETE_DIALECTS if other is not dialect and not _column_mismatch(other, relation))
     likely = [other.name for other in others if other.table == relation.name]
     hint = f"; it looks like that of {' or '.join(likely)}" if likely else ""
-    raise LedgerUnreadable(f"{relation.schema}.{relation.name} is no {dialect.name} ledger: it {strangeness}{hint}")
-
-
-class _Auto(Dialect):
-    """Whichever dialect's tables are there."""
-
-    __slots__ = ()
-
-    def candidates(self) -> Sequence[Dialect]:
-        return described()
-
-
-def _unknown(_row: Mapping[str, Any]) -> NoReturn:
-    raise LedgerUnreadable("the dialect is not known yet")  # nobody reads before `locate` has told it
-
-
-AUTO = _Auto(name="auto", table="", columns=frozenset(), record=_unknown)
-DIALECTS = (AUTO,)
+    raise LedgerUnreadable(f"{relation.schema}.{relation.name} is no {dialect.name} ledger: it {mismatch}{hint}")

@@ -1,9 +1,9 @@
-"""What is to be known of a migration tool's ledger.
+"""What there is to know about a migration tool: its ledger, its lock, its directory of migrations and its programs.
 
 LookupError
-└── DialectError    a dialect that nobody has described
+└── DialectError    a name that no dialect has
 ValueError
-└── LedgerUnreadable    a table that is none of the dialect's, or several that could be
+└── LedgerUnreadable    a table that is not a ledger of the dialect, or several tables that could be the ledger
 """
 
 from __future__ import annotations
@@ -20,150 +20,162 @@ from migrations.sql.statements import bind, literal, load, quoted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from migrations.files.external import DirectoryLister
+
 
 class DialectError(LookupError):
-    """A dialect that nobody has described; the message lists those that somebody has."""
+    """A name that no dialect has; the message lists the known ones."""
 
 
-class LedgerUnreadable(ValueError):  # noqa: N818 - says what happened
-    """The table holds what the dialect never writes; the message says what, and names no host."""
+class LedgerUnreadable(ValueError):  # noqa: N818 - named after what happened
+    """The table holds what the dialect never writes; the message describes it without a host name."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerTable:
-    """Where a ledger is, or would be created.
+    """The table of a ledger, which may not exist yet.
 
     Attributes:
-        database: Its database's name, for the tools whose lock depends on it.
-        schema: Of the table.
-        table: Its name.
+        database: Name of its database; some tools derive the key of their lock from it.
+        schema: Name of its schema.
+        name: Its own name.
     """
 
     database: str
     schema: str
-    table: str
+    name: str
 
     @property
     def relation(self) -> str:
-        """The quoted, qualified name of the table."""
-        return quoted(self.schema, self.table)
+        """The quoted, qualified name."""
+        return quoted(self.schema, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class LockTable:
-    """A table beside the ledger whose row is the tool's lock: a process that is killed leaves it behind.
+    """A table beside the ledger in which a row is the tool's lock, so that a killed process leaves the lock behind.
 
-    The dialect's .sql file has two more blocks, in which `{lock}` stands for this table. `lock` gives one row with
-    `holder` (text or null) and `since` (timestamptz or null) while the lock is taken, and none while it is free.
+    The dialect's .sql file has two more blocks, in which `{lock}` stands for this table. `lock` returns one row with
+    `holder` (text or null) and `since` (timestamptz or null) while the lock is taken, and no row while it is free.
     `unlock` frees it as the tool's own command does.
 
     Attributes:
-        name: Of the table; `{table}` stands for the ledger's name.
-        by_hand: How the tool's users free it.
+        name: Name of the table, in the ledger's schema; `{table}` stands for the ledger's name.
+        unlock_command: The tool's command that frees the lock.
     """
 
     name: str
-    by_hand: str
+    unlock_command: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """Describe the ledger of one tool.
+    """All that is specific to one migration tool, beside the statements in `sql/NAME.sql`.
+
+    The block `read` of that file selects every record; in it `{table}` stands for the table, and `{held}` for whether
+    one of `lock_keys` is locked.
 
     Attributes:
-        name: As users write it in a gate's `spec.ledger.dialect`; its statements are in `sql/NAME.sql`, where the block
-            `read` gives every record, `{table}` stands for the table and `{held}` for whether one of `keys` is locked.
-        table: What the tool calls the table unless told otherwise.
-        columns: Those that the table must have.
-        record: Makes a record of one row of `read`.
-        schema: Where the tool puts the table unless told otherwise; None for the search path's first that has it.
-        without: Columns that a namesake has, and this one never.
-        beside: Tables that the tool creates in the same schema, where its own columns do not tell it from a namesake.
-        apart: Tables that a namesake creates there.
-        history: What the tool keeps of what it has applied, and in which order `read` gives it.
-        naming: When a declared revision and a recorded one are the same.
-        keys: Of the advisory lock under which the tool runs, all that it may have; none where it takes none, or one
-            that cannot be known.
-        row_lock: The lock that a killed process leaves behind; None where there is none.
+        name: The value of a gate's `spec.ledger.dialect` and of `--dialect`.
+        aliases: Other names that users may know the tool by.
+        table: The tool's default name of the table.
+        schema: The tool's default schema of the table; None for the first of the search path that has the table.
+        columns: Columns that the table must have.
+        absent_columns: Columns that another tool's table of the same name has, and this tool's never has.
+        companion_tables: Tables that the tool also creates in the schema, needed where columns do not distinguish
+            the ledger from another tool's table of the same name.
+        absent_tables: Tables that only the other tool creates there.
+        parse: Makes a record of one row that `read` selected.
+        history: How much the tool keeps of what it has applied, and in which order `read` returns it.
+        versioning: What makes a declared revision and a recorded one the same.
+        lock_keys: Every key that the tool's advisory lock on this ledger may have; empty where the tool takes no
+            advisory lock, or one with a key that cannot be known.
+        row_lock: The lock that a killed process leaves behind; None where there is no such lock.
+        directory: Lists the migrations of a directory, oldest first; raises where the files do not name them.
+        programs: Names of the programs that start the tool.
     """
 
     name: str
+    aliases: tuple[str, ...] = ()
     table: str
-    columns: frozenset[str]
-    record: Callable[[Mapping[str, Any]], Record]
     schema: str | None = None
-    without: frozenset[str] = frozenset()
-    beside: frozenset[str] = frozenset()
-    apart: frozenset[str] = frozenset()
+    columns: frozenset[str]
+    absent_columns: frozenset[str] = frozenset()
+    companion_tables: frozenset[str] = frozenset()
+    absent_tables: frozenset[str] = frozenset()
+    parse: Callable[[Mapping[str, Any]], Record]
     history: History = History.NAMES
     versioning: Versioning = Versioning.NAME
-    keys: Callable[[LedgerTable], Sequence[int]] = lambda _place: ()
+    lock_keys: Callable[[LedgerTable], Sequence[int]] = lambda _table: ()
     row_lock: LockTable | None = None
+    # No defaults: the description of a tool without a directory or a program has to state that.
+    directory: DirectoryLister
+    programs: tuple[str, ...]
 
     def candidates(self) -> Sequence[Dialect]:
-        """Give the dialects that the ledger may be written in: this one."""
+        """Return the dialects in which the ledger may be written: this one."""
         return (self,)
 
     def relation(self, schema: str | None = None, table: str | None = None) -> str:
-        """Give the quoted name of the table, with the tool's defaults for what is None."""
+        """Return the quoted name of the table, with the tool's defaults for what is None."""
         return quoted(schema or self.schema, table or self.table)
 
-    def select(self, place: LedgerTable) -> str:
-        """Give the statement that reads the ledger, oldest record first."""
-        held = bind(_statements("reading")["held"], keys=", ".join(map(literal, self.keys(place))))
-        return bind(_statements(self.name)["read"], table=place.relation, held=held)
+    def read_statement(self, table: LedgerTable) -> str:
+        """Return the statement that reads the ledger, oldest record first."""
+        held = bind(_statements("reading")["held"], keys=", ".join(map(literal, self.lock_keys(table))))
+        return bind(_statements(self.name)["read"], table=table.relation, held=held)
 
-    def read_lock(self, place: LedgerTable) -> str | None:
-        """Give the statement that tells who has taken the row lock, see `LockTable`; None where the tool has none."""
-        return self._on_lock("lock", place)
+    def read_lock_statement(self, table: LedgerTable) -> str | None:
+        """Return the statement that reads who holds the row lock, see `LockTable`; None where the tool has none."""
+        return self._lock_statement("lock", table)
 
-    def clear_lock(self, place: LedgerTable) -> str | None:
-        """Give the statement that frees the row lock; None where the tool has none."""
-        return self._on_lock("unlock", place)
+    def unlock_statement(self, table: LedgerTable) -> str | None:
+        """Return the statement that frees the row lock; None where the tool has none."""
+        return self._lock_statement("unlock", table)
 
-    def lock_table(self, place: LedgerTable) -> str | None:
-        """Give the quoted, qualified name of the row lock's table; None where the tool has none."""
-        return None if self.row_lock is None else quoted(place.schema, bind(self.row_lock.name, table=place.table))
+    def lock_relation(self, table: LedgerTable) -> str | None:
+        """Return the quoted, qualified name of the row lock's table; None where the tool has none."""
+        return None if self.row_lock is None else quoted(table.schema, bind(self.row_lock.name, table=table.name))
 
-    def ledger(self, rows: Iterable[Mapping[str, Any]]) -> Ledger:
-        """Make the ledger of the rows of `select`.
+    def parse_ledger(self, rows: Iterable[Mapping[str, Any]]) -> Ledger:
+        """Make a ledger of the rows that `read_statement` selected.
 
         Raises:
             LedgerUnreadable: A row holds what the tool never writes.
         """
         try:
-            return self.ledger_of([self.record(row) for row in rows])
+            return self.build_ledger([self.parse(row) for row in rows])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LedgerUnreadable(f"the table is no {self.name} ledger: {error}") from error
 
-    def ledger_of(self, records: Iterable[Record]) -> Ledger:
-        """Make a ledger of records; their order counts only where it is not that of their names."""
+    def build_ledger(self, records: Iterable[Record]) -> Ledger:
+        """Make a ledger of records, sorted where the tool's order is that of names; else in the order given."""
         if self.history is History.NAMES:
             records = sorted(records, key=lambda record: self.versioning.sort_key(record.revision))
         return Ledger.of(records, self.history, self.versioning)
 
     def declare(self, names: Sequence[str]) -> Revision:
-        """Give the revision that an image with these migrations expects, as this kind of ledger can confirm it.
+        """Return the revision that an image with these migrations expects, in the form that such a ledger can confirm.
 
         Args:
-            names: Every migration of the image as its files or the tool name them; where the ledger is one of
-                `History.NAMES` their order does not count, else the last one is the newest.
+            names: Every migration of the image, named as in its files or by the tool. Their order counts unless the
+                ledger's history is one of names; the last one is the newest.
 
         Raises:
-            RevisionError: There is none.
+            RevisionError: There are none.
         """
         keys = list(dict.fromkeys(self.versioning.key(canonical(name)) for name in names))
         match self.history:
             case History.NAMES:
                 return declare(sorted(keys, key=self.versioning.sort_key))
-            case History.EXECUTION:
+            case History.EXECUTION:  # the database may have run them in another order: the digest is over the set
                 return Revision(declare(keys).name, len(keys), digest_of(sorted(keys)))
-            case History.NUMBER | History.HEADS:
+            case History.NUMBER | History.HEADS:  # the ledger could confirm neither a count nor a digest
                 return Revision(declare(keys).name)
 
-    def _on_lock(self, block: str, place: LedgerTable) -> str | None:
-        table = self.lock_table(place)
-        return table and bind(_statements(self.name)[block], lock=table)
+    def _lock_statement(self, block: str, table: LedgerTable) -> str | None:
+        relation = self.lock_relation(table)
+        return relation and bind(_statements(self.name)[block], lock=relation)
 
 
 @cache

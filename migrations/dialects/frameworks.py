@@ -1,4 +1,4 @@
-"""The tools of Ruby, Elixir and Rust that belong to a library for databases."""
+"""Migrations of database libraries: Rails (Ruby), Ecto (Elixir), sqlx (Rust)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from zlib import crc32
 from migrations.core.ledger import Record, State
 from migrations.core.versioning import Versioning
 from migrations.dialects.dialect import Dialect, LedgerTable
+from migrations.files import external
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,27 +17,30 @@ _RAILS_SALT = 2053462845
 _SQLX_SALT = 0x3D32AD9E
 
 
-def _rails(row: Mapping[str, Any]) -> Record:
+def _parse_rails(row: Mapping[str, Any]) -> Record:
     return Record(row["version"], State.APPLIED)
 
 
-def _salted(salt: int, place: LedgerTable) -> tuple[int, ...]:
-    return (salt * crc32(place.database.encode()),)
+def _salted_hash(salt: int, table: LedgerTable) -> tuple[int, ...]:
+    """Return the one key that both ActiveRecord and sqlx make: one for all ledgers of a database."""
+    return (salt * crc32(table.database.encode()),)
 
 
 RAILS = Dialect(
     name="rails",
     table="schema_migrations",
     columns=frozenset({"version"}),
-    without=frozenset({"dirty", "inserted_at"}),
-    beside=frozenset({"ar_internal_metadata"}),
-    record=_rails,
-    versioning=Versioning.VERSION,
-    keys=lambda place: _salted(_RAILS_SALT, place),  # ActiveRecord::Migrator::MIGRATOR_SALT
+    absent_columns=frozenset({"dirty", "inserted_at"}),
+    companion_tables=frozenset({"ar_internal_metadata"}),
+    parse=_parse_rails,
+    versioning=Versioning.LEADING_NUMBER,
+    lock_keys=lambda table: _salted_hash(_RAILS_SALT, table),  # ActiveRecord::Migrator::MIGRATOR_SALT
+    directory=external.files_matching(rf"{external.NUMBERED}\.rb", example="20250126120000_add_users.rb"),
+    programs=("rails", "rake"),
 )
 
 
-def _ecto(row: Mapping[str, Any]) -> Record:
+def _parse_ecto(row: Mapping[str, Any]) -> Record:
     return Record(str(row["version"]), State.APPLIED, finished_at=row["applied_at"])
 
 
@@ -44,12 +48,14 @@ ECTO = Dialect(
     name="ecto",
     table="schema_migrations",
     columns=frozenset({"version", "inserted_at"}),
-    record=_ecto,
-    versioning=Versioning.VERSION,
+    parse=_parse_ecto,
+    versioning=Versioning.LEADING_NUMBER,
+    directory=external.files_matching(rf"{external.NUMBERED}\.exs", example="20250126120000_add_users.exs"),
+    programs=("ecto.migrate",),  # a task of `mix`
 )
 
 
-def _sqlx(row: Mapping[str, Any]) -> Record:
+def _parse_sqlx(row: Mapping[str, Any]) -> Record:
     return Record(
         revision=str(row["version"]),
         state=State(row["state"]),
@@ -62,9 +68,13 @@ SQLX = Dialect(
     name="sqlx",
     table="_sqlx_migrations",
     columns=frozenset({"version", "description", "installed_on", "success", "checksum", "execution_time"}),
-    record=_sqlx,
-    versioning=Versioning.VERSION,
-    keys=lambda place: _salted(_SQLX_SALT, place),  # its command line takes none, its library does
+    parse=_parse_sqlx,
+    versioning=Versioning.LEADING_NUMBER,
+    lock_keys=lambda table: _salted_hash(_SQLX_SALT, table),  # taken by its library, not by its command line
+    directory=external.files_matching(
+        r"(?P<name>[0-9]+_.+?)(?<!\.down)(?:\.up)?\.sql", example="20250126120000_add_users.sql"
+    ),
+    programs=("sqlx",),
 )
 
 DIALECTS = (RAILS, ECTO, SQLX)

@@ -1,4 +1,4 @@
-"""The tools that are written in Go."""
+"""Tools written in Go: golang-migrate, goose, dbmate, Atlas, pgroll."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from migrations.core.ledger import History, Record, State
 from migrations.core.revision import canonical
 from migrations.core.versioning import Versioning
 from migrations.dialects.dialect import Dialect, LedgerTable
+from migrations.files import external
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,17 +17,17 @@ if TYPE_CHECKING:
 _GOLANG_MIGRATE_SALT = 1486364155
 
 
-def _number(row: Mapping[str, Any]) -> Record:
+def _parse_golang_migrate(row: Mapping[str, Any]) -> Record:
     return Record(str(row["version"]), State(row["state"]))
 
 
-def _golang_migrate_keys(place: LedgerTable) -> tuple[int, ...]:
-    """Give the keys that golang-migrate's `GenerateAdvisoryLockId` makes.
+def _golang_migrate_keys(table: LedgerTable) -> tuple[int, ...]:
+    """Return the two keys that golang-migrate's `GenerateAdvisoryLockId` may make.
 
-    Who opens a URL, as its command line does, has the path of it for the database's name; who brings a connection
-    (`WithInstance`) has the name itself.
+    It hashes the database's name, which is the path of the URL, with its slash, where golang-migrate opened the
+    connection itself, as its command line does, and the plain name where a program passed one (`WithInstance`).
     """
-    subjects = (f"{place.schema}\0{place.table}\0{database}" for database in (f"/{place.database}", place.database))
+    subjects = (f"{table.schema}\0{table.name}\0{database}" for database in (f"/{table.database}", table.database))
     return tuple(crc32(subject.encode()) * _GOLANG_MIGRATE_SALT % 2**32 for subject in subjects)
 
 
@@ -34,14 +35,16 @@ GOLANG_MIGRATE = Dialect(
     name="golang-migrate",
     table="schema_migrations",
     columns=frozenset({"version", "dirty"}),
-    record=_number,
+    parse=_parse_golang_migrate,
     history=History.NUMBER,
-    versioning=Versioning.VERSION,
-    keys=_golang_migrate_keys,
+    versioning=Versioning.LEADING_NUMBER,
+    lock_keys=_golang_migrate_keys,
+    directory=external.files_matching(rf"{external.NUMBERED}\.up\.[a-z]+", example="000001_add_users.up.sql"),
+    programs=("migrate",),
 )
 
 
-def _goose(row: Mapping[str, Any]) -> Record:
+def _parse_goose(row: Mapping[str, Any]) -> Record:
     return Record(str(row["version_id"]), State.APPLIED, finished_at=row["applied_at"])
 
 
@@ -49,13 +52,15 @@ GOOSE = Dialect(
     name="goose",
     table="goose_db_version",
     columns=frozenset({"id", "version_id", "is_applied", "tstamp"}),
-    record=_goose,
-    versioning=Versioning.VERSION,
-    keys=lambda _place: (4097083626,),  # goose's lock.DefaultLockID, for those who ask for a lock
+    parse=_parse_goose,
+    versioning=Versioning.LEADING_NUMBER,
+    lock_keys=lambda _table: (4097083626,),  # goose's lock.DefaultLockID; goose locks only on request
+    directory=external.files_matching(rf"{external.NUMBERED}(?<!_test)\.(?:sql|go)", example="00001_add_users.sql"),
+    programs=("goose",),
 )
 
 
-def _dbmate(row: Mapping[str, Any]) -> Record:
+def _parse_dbmate(row: Mapping[str, Any]) -> Record:
     return Record(row["version"], State.APPLIED)
 
 
@@ -63,14 +68,16 @@ DBMATE = Dialect(
     name="dbmate",
     table="schema_migrations",
     columns=frozenset({"version"}),
-    without=frozenset({"dirty", "inserted_at"}),
-    apart=frozenset({"ar_internal_metadata"}),
-    record=_dbmate,
-    versioning=Versioning.VERSION,
+    absent_columns=frozenset({"dirty", "inserted_at"}),
+    absent_tables=frozenset({"ar_internal_metadata"}),
+    parse=_parse_dbmate,
+    versioning=Versioning.LEADING_NUMBER,
+    directory=external.files_matching(rf"{external.NUMBERED}\.sql", example="20250126120000_add_users.sql"),
+    programs=("dbmate",),
 )
 
 
-def _atlas(row: Mapping[str, Any]) -> Record:
+def _parse_atlas(row: Mapping[str, Any]) -> Record:
     return Record(
         revision=canonical(row["version"]),
         state=State(row["state"]),
@@ -86,13 +93,15 @@ ATLAS = Dialect(
     schema="atlas_schema_revisions",
     table="atlas_schema_revisions",
     columns=frozenset({"version", "type", "applied", "total", "executed_at", "error", "hash", "operator_version"}),
-    record=_atlas,
+    parse=_parse_atlas,
     versioning=Versioning.PREFIX,
-    keys=lambda _place: (0xA02049D8,),  # FNV-1 over `atlas_migrate_execute`
+    lock_keys=lambda _table: (0xA02049D8,),  # FNV-1 over `atlas_migrate_execute`
+    directory=external.files_matching(r"(?P<name>.+)\.sql", example="20250126120000_add_users.sql"),
+    programs=("atlas",),
 )
 
 
-def _pgroll(row: Mapping[str, Any]) -> Record:
+def _parse_pgroll(row: Mapping[str, Any]) -> Record:
     return Record(
         revision=canonical(row["name"]),
         state=State(row["state"]),
@@ -106,8 +115,10 @@ PGROLL = Dialect(
     schema="pgroll",
     table="migrations",
     columns=frozenset({"schema", "name", "migration", "created_at", "parent", "done", "migration_type"}),
-    record=_pgroll,
+    parse=_parse_pgroll,
     history=History.EXECUTION,
+    directory=external.files_matching(r"(?P<name>.+)\.(?:json|ya?ml)", example="01_add_users.yaml"),
+    programs=("pgroll",),
 )
 
 DIALECTS = (GOLANG_MIGRATE, GOOSE, DBMATE, ATLAS, PGROLL)

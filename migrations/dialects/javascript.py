@@ -1,4 +1,4 @@
-"""The tools of JavaScript and TypeScript."""
+"""JavaScript and TypeScript: Knex, node-pg-migrate, Umzug (Sequelize), TypeORM, Drizzle, Prisma."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from migrations.core.ledger import Record, State
 from migrations.core.revision import canonical
 from migrations.core.versioning import Versioning
 from migrations.dialects.dialect import Dialect, LockTable
+from migrations.files import external
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def _knex(row: Mapping[str, Any]) -> Record:
+def _parse_knex(row: Mapping[str, Any]) -> Record:
     return Record(canonical(row["name"]), State.APPLIED, batch=row["batch"], finished_at=row["migration_time"])
 
 
@@ -21,12 +22,17 @@ KNEX = Dialect(
     name="knex",
     table="knex_migrations",
     columns=frozenset({"id", "name", "batch", "migration_time"}),
-    record=_knex,
-    row_lock=LockTable("{table}_lock", by_hand="npx knex migrate:unlock"),
+    parse=_parse_knex,
+    row_lock=LockTable("{table}_lock", unlock_command="npx knex migrate:unlock"),
+    # https://knexjs.org/guide/migrations.html, `loadExtensions`
+    directory=external.files_matching(
+        r"(?P<name>.+)\.(?:co|coffee|eg|iced|js|cjs|litcoffee|ls|ts)", example="20250126120000_add_users.js"
+    ),
+    programs=("knex",),
 )
 
 
-def _node_pg_migrate(row: Mapping[str, Any]) -> Record:
+def _parse_node_pg_migrate(row: Mapping[str, Any]) -> Record:
     return Record(canonical(row["name"]), State.APPLIED, finished_at=row["run_on"])
 
 
@@ -34,31 +40,44 @@ NODE_PG_MIGRATE = Dialect(
     name="node-pg-migrate",
     table="pgmigrations",
     columns=frozenset({"id", "name", "run_on"}),
-    record=_node_pg_migrate,
-    keys=lambda _place: (7241865325823964,),  # `PG_MIGRATE_LOCK_ID`, one for all ledgers of a database
+    parse=_parse_node_pg_migrate,
+    lock_keys=lambda _table: (7241865325823964,),  # `PG_MIGRATE_LOCK_ID`, one for all ledgers of a database
+    directory=external.files_matching(
+        r"(?P<name>[0-9]+[_-].+)\.(?:sql|js|cjs|mjs|ts|cts|mts)", example="1700000000000_add-users.js"
+    ),
+    programs=("node-pg-migrate",),
 )
 
 
-def _named(row: Mapping[str, Any]) -> Record:
+def _parse_name(row: Mapping[str, Any]) -> Record:
     return Record(canonical(row["name"]), State.APPLIED)
 
 
 UMZUG = Dialect(
     name="umzug",
+    aliases=("sequelize",),  # whose command line runs migrations with Umzug
     table="SequelizeMeta",
     columns=frozenset({"name"}),
-    record=_named,
+    parse=_parse_name,
+    directory=external.files_matching(
+        r"(?P<name>.+)\.(?:sql|js|cjs|mjs|ts|cts|mts)", example="20250126120000-add-users.js"
+    ),
+    programs=("sequelize", "sequelize-cli"),
 )
 TYPEORM = Dialect(
     name="typeorm",
     table="migrations",
     columns=frozenset({"id", "timestamp", "name"}),
-    record=_named,
+    parse=_parse_name,
     versioning=Versioning.TIMESTAMP,
+    directory=external.files_matching(
+        r"(?P<name>[0-9]{10,}-.+)\.(?:js|cjs|mjs|ts|cts|mts)", example="1700000000000-AddUsers.ts"
+    ),
+    programs=("typeorm", "typeorm-ts-node-commonjs", "typeorm-ts-node-esm"),
 )
 
 
-def _drizzle(row: Mapping[str, Any]) -> Record:
+def _parse_drizzle(row: Mapping[str, Any]) -> Record:
     return Record(str(row["created_at"]), State.APPLIED, checksum=row["hash"])
 
 
@@ -67,12 +86,14 @@ DRIZZLE = Dialect(
     schema="drizzle",
     table="__drizzle_migrations",
     columns=frozenset({"hash", "created_at"}),
-    record=_drizzle,
-    versioning=Versioning.VERSION,
+    parse=_parse_drizzle,
+    versioning=Versioning.LEADING_NUMBER,
+    directory=external.drizzle,
+    programs=("drizzle-kit",),
 )
 
 
-def _prisma(row: Mapping[str, Any]) -> Record:
+def _parse_prisma(row: Mapping[str, Any]) -> Record:
     return Record(
         canonical(row["migration_name"]),
         State(row["state"]),
@@ -87,8 +108,10 @@ PRISMA = Dialect(
     name="prisma",
     table="_prisma_migrations",
     columns=frozenset({"migration_name", "checksum", "started_at", "finished_at", "rolled_back_at", "logs"}),
-    record=_prisma,
-    keys=lambda _place: (72707369,),  # of Prisma's schema engine, one for all ledgers of a database
+    parse=_parse_prisma,
+    lock_keys=lambda _table: (72707369,),  # of Prisma's schema engine, one for all ledgers of a database
+    directory=external.directories_containing("migration.sql", example="20250126120000_add_users"),
+    programs=("prisma",),
 )
 
 DIALECTS = (KNEX, NODE_PG_MIGRATE, UMZUG, TYPEORM, DRIZZLE, PRISMA)

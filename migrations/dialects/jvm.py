@@ -1,4 +1,4 @@
-"""The tools of the JVM."""
+"""The JVM: Flyway, Liquibase."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from migrations.core.ledger import History, Record, State
 from migrations.core.revision import canonical
 from migrations.core.versioning import Versioning
 from migrations.dialects.dialect import Dialect, LedgerTable, LockTable
+from migrations.files import external
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_FLYWAY = 77431708279161
+_FLYWAY_SALT = 77431708279161
 _JAVA_INT = 2**31
 
 
-def _flyway(row: Mapping[str, Any]) -> Record:
+def _parse_flyway(row: Mapping[str, Any]) -> Record:
     return Record(
         revision=row["version"] or canonical(f"R__{row['description'].replace(' ', '_')}"),
         state=State(row["state"]),
@@ -27,17 +28,17 @@ def _flyway(row: Mapping[str, Any]) -> Record:
     )
 
 
-def _flyway_keys(place: LedgerTable) -> tuple[int, ...]:
-    """Give the key as Flyway's `PostgreSQLAdvisoryLockTemplate` makes it, of the table's quoted name."""
-    return (_FLYWAY + _java_hash(place.relation),)
+def _flyway_keys(table: LedgerTable) -> tuple[int, ...]:
+    """Return the key that Flyway's `PostgreSQLAdvisoryLockTemplate` makes from the table's quoted name."""
+    return (_FLYWAY_SALT + _java_hash(table.relation),)
 
 
 def _java_hash(text: str) -> int:
-    """Give Java's `String.hashCode`: over UTF-16 units, as a signed 32-bit number."""
+    """Compute Java's `String.hashCode`: over UTF-16 code units, as a signed 32-bit number."""
     units = text.encode("utf-16-be", "surrogatepass")
     value = 0
-    for place in range(0, len(units), 2):
-        value = (31 * value + int.from_bytes(units[place : place + 2], "big")) % (2 * _JAVA_INT)
+    for start in range(0, len(units), 2):
+        value = (31 * value + int.from_bytes(units[start : start + 2], "big")) % (2 * _JAVA_INT)
     return value - 2 * _JAVA_INT if value >= _JAVA_INT else value
 
 
@@ -45,13 +46,16 @@ FLYWAY = Dialect(
     name="flyway",
     table="flyway_schema_history",
     columns=frozenset({"installed_rank", "version", "description", "type", "script", "installed_on", "success"}),
-    record=_flyway,
+    parse=_parse_flyway,
     versioning=Versioning.DOTTED,
-    keys=_flyway_keys,
+    lock_keys=_flyway_keys,
+    # https://documentation.red-gate.com/fd/migrations-184127470.html: V is a version, U undoes it, R is repeated
+    directory=external.files_matching(r"(?P<name>V.+__.*)\.(?:sql|java)", example="V1__add_users.sql", nested=True),
+    programs=("flyway",),
 )
 
 
-def _liquibase(row: Mapping[str, Any]) -> Record:
+def _parse_liquibase(row: Mapping[str, Any]) -> Record:
     return Record(
         revision=canonical(f"{row['filename']}::{row['id']}::{row['author']}"),
         state=State.APPLIED,
@@ -63,9 +67,14 @@ LIQUIBASE = Dialect(
     name="liquibase",
     table="databasechangelog",
     columns=frozenset({"id", "author", "filename", "dateexecuted", "orderexecuted", "exectype", "md5sum"}),
-    record=_liquibase,
+    parse=_parse_liquibase,
     history=History.EXECUTION,
     row_lock=LockTable("{table}lock", "liquibase release-locks"),
+    # A changelog is XML, YAML, JSON or SQL, and includes others.
+    directory=external.unlistable(
+        "the files of liquibase do not name its migrations; name the newest one with --expect or --revision"
+    ),
+    programs=("liquibase",),
 )
 
 DIALECTS = (FLYWAY, LIQUIBASE)

@@ -1,4 +1,7 @@
-"""Our own ledger."""
+"""The ledger and the files of `ledgergate migrate`.
+
+`migrate up` imports this module and no other dialect: its start-up time counts.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from migrations.core.ledger import Record, State
 from migrations.core.revision import canonical
 from migrations.dialects.dialect import Dialect
+from migrations.files import native
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def _record(row: Mapping[str, Any]) -> Record:
+def _parse(row: Mapping[str, Any]) -> Record:
     return Record(
         revision=canonical(row["revision"]),
         state=State(row["state"]),
@@ -32,6 +36,7 @@ NATIVE = Dialect(
     schema="public",
     table="ledgergate_migrations",
     columns=frozenset({"revision", "checksum", "batch", "state", "applied_by", "compatible_from", "error"}),
-    record=_record,
+    parse=_parse,
+    directory=native.list_revisions,
+    programs=(),  # `migrate exec` runs other tools
 )
-DIALECTS = (NATIVE,)

@@ -1,4 +1,4 @@
-"""The tools of Python."""
+"""Python: Alembic, Django, Yoyo."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from migrations.core.ledger import History, Record, State
 from migrations.core.revision import canonical
 from migrations.dialects.dialect import Dialect, LockTable
+from migrations.files import external
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def _alembic(row: Mapping[str, Any]) -> Record:
+def _parse_alembic(row: Mapping[str, Any]) -> Record:
     return Record(row["version_num"], State.APPLIED)
 
 
@@ -20,12 +21,14 @@ ALEMBIC = Dialect(
     name="alembic",
     table="alembic_version",
     columns=frozenset({"version_num"}),
-    record=_alembic,
+    parse=_parse_alembic,
     history=History.HEADS,
+    directory=external.alembic,
+    programs=("alembic",),
 )
 
 
-def _django(row: Mapping[str, Any]) -> Record:
+def _parse_django(row: Mapping[str, Any]) -> Record:
     return Record(f"{row['app']}.{row['name']}", State.APPLIED, finished_at=row["applied"])
 
 
@@ -33,12 +36,14 @@ DJANGO = Dialect(
     name="django",
     table="django_migrations",
     columns=frozenset({"id", "app", "name", "applied"}),
-    record=_django,
+    parse=_parse_django,
     history=History.EXECUTION,
+    directory=external.django,
+    programs=("manage.py", "django-admin"),
 )
 
 
-def _yoyo(row: Mapping[str, Any]) -> Record:
+def _parse_yoyo(row: Mapping[str, Any]) -> Record:
     return Record(canonical(row["migration_id"]), State.APPLIED, finished_at=row["applied_at"])
 
 
@@ -46,9 +51,11 @@ YOYO = Dialect(
     name="yoyo",
     table="_yoyo_migration",
     columns=frozenset({"migration_hash", "migration_id", "applied_at_utc"}),
-    record=_yoyo,
+    parse=_parse_yoyo,
     history=History.EXECUTION,
-    row_lock=LockTable("yoyo_lock", by_hand="yoyo break-lock"),
+    row_lock=LockTable("yoyo_lock", unlock_command="yoyo break-lock"),
+    directory=external.files_matching(r"(?P<name>(?!__).+(?<!\.rollback))\.(?:py|sql)", example="0001.add-users.py"),
+    programs=("yoyo", "yoyo-migrate"),
 )
 
 DIALECTS = (ALEMBIC, DJANGO, YOYO)

@@ -1,52 +1,33 @@
-"""The migrations of another tool's directory: their names, oldest first, as the tool itself would find them.
+"""Functions that list the migrations of another tool's directory: their names, oldest first, in the tool's own order.
+
+A dialect describes its tool's directory with one of them, see `Dialect.directory`.
 
 ValueError
-└── InventoryError   every problem of the directory at once
+└── ExternalFilesError   every problem of the directory at once
 """
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-from types import MappingProxyType
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-_NUMBERED = r"(?P<name>[0-9]+_.+)"
-_FILES: Mapping[str, str] = MappingProxyType(
-    {
-        # https://knexjs.org/guide/migrations.html, `loadExtensions`
-        "knex": r"(?P<name>.+)\.(?:co|coffee|eg|iced|js|cjs|litcoffee|ls|ts)",
-        "node-pg-migrate": r"(?P<name>[0-9]+[_-].+)\.(?:sql|js|cjs|mjs|ts|cts|mts)",
-        "umzug": r"(?P<name>.+)\.(?:sql|js|cjs|mjs|ts|cts|mts)",
-        "typeorm": r"(?P<name>[0-9]{10,}-.+)\.(?:js|cjs|mjs|ts|cts|mts)",
-        "yoyo": r"(?P<name>(?!__).+(?<!\.rollback))\.(?:py|sql)",
-        # https://documentation.red-gate.com/fd/migrations-184127470.html: V is a version, U undoes it, R is repeated
-        "flyway": r"(?P<name>V.+__.*)\.(?:sql|java)",
-        "golang-migrate": rf"{_NUMBERED}\.up\.[a-z]+",
-        "goose": rf"{_NUMBERED}(?<!_test)\.(?:sql|go)",
-        "dbmate": rf"{_NUMBERED}\.sql",
-        "atlas": r"(?P<name>.+)\.sql",
-        "pgroll": r"(?P<name>.+)\.(?:json|ya?ml)",
-        "rails": rf"{_NUMBERED}\.rb",
-        "ecto": rf"{_NUMBERED}\.exs",
-        "sqlx": r"(?P<name>[0-9]+_.+?)(?<!\.down)(?:\.up)?\.sql",
-    }
-)
-"""What a migration's file is called; what is left out of `name` the ledger does not know either."""
-_NO_MIGRATION = re.compile(r"\..*|.*\.d\.[cm]?ts")
-_NESTED = frozenset(("flyway",))  # whose tool looks into directories of the directory
+    DirectoryLister = Callable[[Path], tuple[str, ...]]
+
+NUMBERED = r"(?P<name>[0-9]+_.+)"
+"""A name that begins with a number, as most tools generate it."""
+_NO_MIGRATION = re.compile(r"\..*|.*\.d\.[cm]?ts")  # hidden files, and TypeScript's declarations
 
 
 class ExternalFilesError(ValueError):
-    """A directory whose migrations cannot be named.
+    """A directory whose migrations cannot be listed.
 
     Attributes:
-        problems: All of them, in words.
+        problems: Every one, as text.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -54,48 +35,91 @@ class ExternalFilesError(ValueError):
         self.problems = problems
 
 
-def list_migrations(dialect: str, directory: Path) -> tuple[str, ...]:
-    """Name the migrations of a directory, each once, oldest first; the last one is the newest.
+def files_matching(pattern: str, *, example: str, nested: bool = False) -> DirectoryLister:
+    """Describe a directory with one file for each migration.
 
     Args:
-        dialect: Whose directory it is, as the catalogue names it.
-        directory: Where the tool looks for migrations; for Django, the directory of the project.
+        pattern: Matches the whole name of a migration's file. Its group `name` is what the ledger can know of it.
+        example: Name of such a file, for the message about a directory that has none.
+        nested: Whether the tool searches subdirectories too.
+    """
+
+    def names(directory: Path) -> Iterable[str]:
+        paths = directory.rglob("*") if nested else directory.iterdir()
+        matches = ((path, re.fullmatch(pattern, path.name)) for path in paths)
+        return sorted(
+            match["name"]
+            for path, match in matches
+            if match and not _NO_MIGRATION.fullmatch(path.name) and path.is_file()
+        )
+
+    return partial(_list, names, example)
+
+
+def directories_containing(file: str, *, example: str) -> DirectoryLister:
+    """Describe a directory with one subdirectory for each migration, in which there is this file."""
+
+    def names(directory: Path) -> Iterable[str]:
+        return sorted(path.name for path in directory.iterdir() if (path / file).is_file())
+
+    return partial(_list, names, f"{example}/{file}")
+
+
+def unlistable(problem: str) -> DirectoryLister:
+    """Describe a directory whose files do not name the migrations.
+
+    Args:
+        problem: The message: why, and what the user can do instead.
+    """
+
+    def refuse(_directory: Path) -> Iterable[str]:
+        raise ExternalFilesError(problem)
+
+    return partial(_list, refuse, "")
+
+
+def drizzle(directory: Path) -> tuple[str, ...]:
+    """List Drizzle's migrations by what its ledger keeps: when each was generated, in milliseconds since 1970."""
+    return _list(_drizzle, "meta/_journal.json", directory)
+
+
+def django(directory: Path) -> tuple[str, ...]:
+    """List a Django project's migrations as APP.NAME.
+
+    The order between applications is a graph of dependencies, which names do not show and a comparison does not need.
+
+    Source: https://docs.djangoproject.com/en/stable/topics/migrations/, "Migration files"
+    """
+    return _list(_django, "APP/migrations/0001_initial.py", directory)
+
+
+def alembic(directory: Path) -> tuple[str, ...]:
+    """List Alembic's revision identifiers so that each comes after all that it is based on.
+
+    Source: https://alembic.sqlalchemy.org/en/latest/tutorial.html, "Create a Migration Script"
+    """
+    return _list(_alembic, "1975ea83b712_add_users.py", directory)
+
+
+def _list(names: Callable[[Path], Iterable[str]], example: str, directory: Path) -> tuple[str, ...]:
+    """Return each name once.
 
     Raises:
-        InventoryError: The directory is missing or has none, or it does not tell; with every problem.
+        ExternalFilesError: The directory is missing, has no migrations, or cannot be listed; with every problem.
     """
     if not directory.is_dir():
         raise ExternalFilesError(f"expected a directory of migrations, found no {directory}; name it with --dir")
-    if dialect in _FILES:
-        found = sorted(_files(dialect, directory))
-    elif dialect in _READERS:
-        found = list(_READERS[dialect](directory))
-    else:
-        raise ExternalFilesError(
-            f"the files of {dialect} do not tell which migrations there are; name the newest one with --expect or "
-            "--revision"
-        )
+    found = tuple(dict.fromkeys(names(directory)))
     if not found:
         raise ExternalFilesError(
-            f"expected migrations of {dialect} in {directory}, found none; name the place with --dir"
+            f"expected migrations like {example} in {directory}, found none; name the directory with --dir"
         )
-    return tuple(dict.fromkeys(found))
-
-
-def _files(dialect: str, directory: Path) -> Iterator[str]:
-    pattern = re.compile(_FILES[dialect])
-    for path in directory.rglob("*") if dialect in _NESTED else directory.iterdir():
-        match = pattern.fullmatch(path.name)
-        if match and not _NO_MIGRATION.fullmatch(path.name) and path.is_file():
-            yield match["name"]
-
-
-def _prisma(directory: Path) -> Iterator[str]:
-    return (path.name for path in sorted(directory.iterdir()) if (path / "migration.sql").is_file())
+    return found
 
 
 def _drizzle(directory: Path) -> Iterator[str]:
-    """Give what the ledger keeps of each: the time at which it was generated, in milliseconds."""
+    import json  # noqa: PLC0415 - most commands list no such directory
+
     journal = directory / "meta" / "_journal.json"
     try:
         entries = json.loads(journal.read_text(encoding="utf-8"))["entries"]
@@ -105,13 +129,11 @@ def _drizzle(directory: Path) -> Iterator[str]:
 
 
 def _django(directory: Path) -> Iterator[str]:
-    """Give APP.NAME of each; the order of apps is not in their names, and the ledger has none either."""
     for path in sorted(directory.rglob("migrations/[0-9]*_*.py"), key=lambda path: (path.stem[:4], path)):
         yield f"{path.parent.parent.name}.{path.stem}"
 
 
 def _alembic(directory: Path) -> Iterator[str]:
-    """Give the identifiers in an order in which each comes after those that it builds on."""
     parents, problems = _parents(directory)
     problems += [
         f"{revision} builds on {parent}, which has no file in {directory}"
@@ -124,17 +146,18 @@ def _alembic(directory: Path) -> Iterator[str]:
         problems.append(f"expected one head, found {' and '.join(sorted(heads))}; `alembic merge heads` joins them")
     if problems:
         raise ExternalFilesError(*problems)
+    # A topological sort. Those that could come next are sorted, so that the result depends on the files alone.
     done: dict[str, None] = {}
     while len(done) < len(parents):
         ready = sorted(name for name, needed in parents.items() if name not in done and done.keys() >= set(needed))
         if not ready:
-            raise ExternalFilesError(f"expected revisions that build on each other, found a circle in {directory}")
+            raise ExternalFilesError(f"expected revisions that build on each other, found a cycle in {directory}")
         done |= dict.fromkeys(ready)
     return iter(done)
 
 
 def _parents(directory: Path) -> tuple[dict[str, Sequence[str]], list[str]]:
-    """Read what each file of Alembic says of itself, without running it."""
+    """Read `revision` and `down_revision` from every file without running it; also return what is wrong with files."""
     parents: dict[str, Sequence[str]] = {}
     problems = []
     for path in sorted(directory.glob("[!_]*.py")):
@@ -150,6 +173,9 @@ def _parents(directory: Path) -> tuple[dict[str, Sequence[str]], list[str]]:
 
 
 def _constants(text: str) -> dict[str, Any]:
+    """Return what the module assigns at its top level, as far as it is literal."""
+    import ast  # noqa: PLC0415 - most commands list no such directory
+
     found = {}
     for node in ast.parse(text).body:
         targets = (
@@ -160,10 +186,5 @@ def _constants(text: str) -> dict[str, Any]:
                 try:
                     found[target.id] = ast.literal_eval(node.value)
                 except ValueError:
-                    continue  # no constant: none that we look for
+                    continue  # an expression; `revision` and `down_revision` are literals
     return found
-
-
-_READERS: Mapping[str, Callable[[Path], Iterator[str]]] = MappingProxyType(
-    {"prisma": _prisma, "drizzle": _drizzle, "django": _django, "alembic": _alembic}
-)

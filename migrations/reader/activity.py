@@ -18,7 +18,7 @@ async def find_active_migration(session: Session, location: Location) -> ActiveM
     Raises:
         DatabaseError: As `failures` says.
     """
-    for key in (advisory_lock.lock_key(location.place.relation), *location.dialect.keys(location.place)):
+    for key in (advisory_lock.lock_key(location.table.relation), *location.dialect.lock_keys(location.table)):
         holder = await advisory_lock.find_holder(session, key)
         if holder is not None:
             name = holder.pod or holder.application or f"backend {holder.pid}"
@@ -32,7 +32,8 @@ async def read_row_lock(session: Session, location: Location) -> RowLock | None:
     Raises:
         DatabaseError: As `failures` says.
     """
-    table, statement = location.dialect.lock_table(location.place), location.dialect.read_lock(location.place)
+    dialect, ledger = location.dialect, location.table
+    table, statement = dialect.lock_relation(ledger), dialect.read_lock_statement(ledger)
     if table is None or statement is None or not await session.exists(table):
         return None
     rows = await session.rows(statement)

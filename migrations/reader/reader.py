@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from migrations.dialects import detection
-from migrations.dialects.detection import Location, Relation, wanted
+from migrations.dialects.detection import Location, Relation, tables_to_look_up
 from migrations.postgres.errors import TableMissing
 from migrations.sql.statements import bind, load
 
@@ -78,15 +78,15 @@ class LedgerReader:
                 return await self._again(self._location)
             except TableMissing:  # dropped between two queries
                 self._location = self._mark = None
-                self._ledger = self._source.dialect.ledger([])
+                self._ledger = self._source.dialect.parse_ledger([])
                 return self._ledger
 
     async def _first(self) -> Ledger:
         location = self._location = await _locate(self._session, self._source)
         if not location.exists:
-            self._ledger = location.dialect.ledger([])
+            self._ledger = location.dialect.parse_ledger([])
             return self._ledger
-        statement = location.dialect.select(location.place)
+        statement = location.dialect.read_statement(location.table)
         if location.markable:
             statement = bind(_SQL["marked"], read=statement, mark=_mark(location))
         rows = await self._session.rows(statement)
@@ -99,12 +99,12 @@ class LedgerReader:
             mark = _mark_of((await self._session.rows(_mark(location)))[0])
             if mark == self._mark and self._ledger is not None and self._ledger.dirty is None:
                 return self._ledger
-        ledger = self._keep(location, await self._session.rows(location.dialect.select(location.place)))
+        ledger = self._keep(location, await self._session.rows(location.dialect.read_statement(location.table)))
         self._mark = mark  # only now: who fails to read the rows must read them the next time
         return ledger
 
     def _keep(self, location: Location, rows: Iterable[Mapping[str, Any]]) -> Ledger:
-        ledger = location.dialect.ledger(rows)
+        ledger = location.dialect.parse_ledger(rows)
         if self._ledger is None or ledger != self._ledger:
             self._ledger = ledger
         return self._ledger
@@ -127,7 +127,7 @@ async def locate_ledger(session: Session, source: LedgerSource, *, limit: float 
 
 
 async def _locate(session: Session, source: LedgerSource) -> Location:
-    tables = wanted(source.dialect, source.schema, source.table)
+    tables = tables_to_look_up(source.dialect, source.schema, source.table)
     rows = await session.rows(_SQL["locate"], [schema for schema, _ in tables], [name for _, name in tables])
     relations = [
         Relation(row["asked"], row["schema"], row["name"], frozenset(row["columns"]), row["markable"])
@@ -145,7 +145,7 @@ async def _locate(session: Session, source: LedgerSource) -> Location:
 
 
 def _mark(location: Location) -> str:
-    return bind(_SQL["mark"], table=location.place.relation)
+    return bind(_SQL["mark"], table=location.table.relation)
 
 
 def _mark_of(row: Mapping[str, Any]) -> tuple[object, ...]:

@@ -72,7 +72,7 @@ async def adopt(run: RunOptions, theirs: LedgerSource, report: Reporter) -> Adop
     async def in_turn(session: Session, location: Location) -> AdoptionPlan | Mismatch | LockTimeout:
         """Wait for whoever runs the other tool under our lock of its ledger."""
         clock = asyncio.get_running_loop().time
-        began, key = clock(), advisory_lock.lock_key(location.place.relation)
+        began, key = clock(), advisory_lock.lock_key(location.table.relation)
         while True:
             async with advisory_lock.try_lock(session, key) as held:
                 if held:

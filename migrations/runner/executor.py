@@ -7,7 +7,7 @@ import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from migrations.core.ledger import UNDOING, State
+from migrations.core.ledger import DOWN_ERROR, State
 from migrations.postgres.errors import DatabaseError
 from migrations.runner import blockers, non_transactional, transactional
 from migrations.runner.ledger_writer import LedgerWriter, prepare
@@ -123,8 +123,8 @@ async def undo_migration(
         return _since(started)
     function = transactional.load_section_function(section) if down.sql is None else None
     statements = () if function else non_transactional.split_section(section)
-    await session.rows(writer.sql("begin_undo"), migration.revision, writer.applied_by, UNDOING)
-    async with _failure_recorded(session, writer, migration, f"{UNDOING}: "):
+    await session.rows(writer.sql("begin_undo"), migration.revision, writer.applied_by, DOWN_ERROR)
+    async with _failure_recorded(session, writer, migration, f"{DOWN_ERROR}: "):
         if function is None:
             await non_transactional.run_statements(session, writer, section, statements, info, recorded=False)
         else:
@@ -215,7 +215,7 @@ async def _decide(run: RunOptions, events: Reporter, connected: Session) -> tupl
     ledger = await read_ledger(connected, run.source, limit=READ_TIMEOUT)
     decision = plan_run(run, ledger)
     dirty = ledger.dirty
-    if isinstance(decision, UpPlan) or not decision.dirty or dirty is None:
+    if isinstance(decision, UpPlan) or not decision.only_dirty or dirty is None:
         return decision, None
     migration = next((m for m in run.migrations if m.revision == dirty.revision), None)
     if migration is None:

@@ -57,7 +57,7 @@ async def find_resume_point(
 
 def _obstacle(migration: Migration, record: Record) -> str | None:
     """Give the reason that is seen without a look at the database."""
-    if record.undoing:
+    if record.is_down:
         return "it was being undone"
     if migration.up.transactional or migration.up.sql is None:
         return "it is no SQL that runs outside a transaction, so nobody knows how far it came"

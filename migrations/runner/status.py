@@ -47,11 +47,11 @@ async def read_status(run: RunOptions) -> LedgerStatus:
         reader = LedgerReader(connected, run.source)
         ledger = await reader.read(limit=READ_TIMEOUT)
         location = reader.location
-        if location is None or not location.place.table:
+        if location is None or not location.table.name:
             raise LedgerUnreadable(
                 "expected the ledger of a tool that is known, found none; name the tool with --dialect"
             )
-        holder = await advisory_lock.find_holder(connected, advisory_lock.lock_key(location.place.relation))
+        holder = await advisory_lock.find_holder(connected, advisory_lock.lock_key(location.table.relation))
         return LedgerStatus(location, ledger, holder, await read_row_lock(connected, location))
 
 

@@ -33,7 +33,7 @@ async def up(run: RunOptions, events: Reporter) -> Outcome:
         decision = await decide(run, connected)
         if isinstance(decision, UpPlan):
             return None if decision.steps else Done(replace(decision, steps=tuple(progress.applied)))
-        return None if decision.dirty else decision  # what is dirty without the lock may be running right now
+        return None if decision.only_dirty else decision  # what is dirty without the lock may be running right now
 
     async def apply(connected: Session) -> Outcome:
         from migrations.runner.executor import apply_pending  # noqa: PLC0415 - most of the package; most runs find nothing to do

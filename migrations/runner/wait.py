@@ -126,7 +126,7 @@ def describe_missing(expected: Revision, ledger: Ledger, names: Sequence[str]) -
 
 
 def _holds(snapshot: LedgerSnapshot, expected: Revision) -> bool:
-    return snapshot.ledger is not None and not snapshot.ledger.gap(expected)
+    return snapshot.ledger is not None and snapshot.ledger.is_complete_for(expected)
 
 
 async def _lack(

@@ -1,8 +1,8 @@
--- What our ledger takes over from another tool's. {table} is its quoted, qualified name.
+-- What the native ledger takes over from another tool's. {table} is its own quoted, qualified name.
 
 -- name: adopt
--- Revisions that were never run by us: batch 0, which no run has. Arrays of one length: names, checksums,
--- compatible_from, when each was applied (null: not known) and by whom.
+-- Record revisions that ledgergate never ran: batch 0, which no run has. The arguments are arrays of the same length:
+-- names, checksums, compatible_from, when each was applied (null: not known), and who applied it.
 with recorded as (
     insert into {table} (revision, checksum, batch, state, compatible_from, started_at, finished_at, applied_by)
     select

@@ -1,5 +1,6 @@
--- The advisory lock of a ledger; $1 is its key. Beside it is held a lock of two numbers, which says since when: $2, and
--- the seconds since 2020. No table could say it: to write one down would take a transaction, and to clear it another.
+-- The advisory lock of a ledger; $1 is its key. A second lock, with a key of two numbers, shows since when it is held:
+-- $2, and the seconds since 2020. A row of a table would need one transaction to write and another to clear it, and
+-- would outlive a session that is killed.
 
 -- name: attempt
 select case
@@ -12,8 +13,9 @@ end
 select pg_advisory_unlock_all()
 
 -- name: holder
--- PostgreSQL, chapter "pg_locks": a bigint key is shown as its halves in classid and objid, with objsubid 1; two
--- integers as they are, with objsubid 2.
+-- Who holds the lock, and since when; no row when it is free.
+-- PostgreSQL, chapter "pg_locks": a bigint key is shown as its halves in classid and objid, with objsubid 1; a key of
+-- two integers is shown as it is, with objsubid 2.
 select
     held.pid,
     activity.application_name,
@@ -39,7 +41,7 @@ where held.locktype = 'advisory'
 limit 1
 
 -- name: blockers
--- Who holds what the backend $1 waits for, and since when; no row when it waits for nobody.
+-- Which sessions block the backend $1, and since when their transactions are open; no row when none does.
 select
     coalesce(wanted.relation::regclass::text, wanted.locktype) as target,
     wanted.mode,

@@ -1,6 +1,6 @@
--- A row is written before its file runs and after each statement of it; `applied` of `total` statements are done.
--- In `type`, bit 1 is a baseline, bit 4 a migration that somebody has settled (`atlas migrate set`).
--- Atlas never runs a file that is older than its first row, which is a baseline or a checkpoint where there are such.
+-- Atlas writes a row before its file runs and after each statement of it: `applied` of `total` statements are done.
+-- In `type`, bit 1 marks a baseline, and bit 4 a migration that was settled by hand (`atlas migrate set`).
+-- Atlas never runs a file that is older than its first row: that is a baseline or a checkpoint, if there is one.
 
 -- name: read
 select

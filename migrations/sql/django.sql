@@ -1,5 +1,5 @@
 -- Django: app and name of every migration, in the order in which they ran; the graph that orders them is in the files.
--- What fails leaves no row.
+-- A migration that fails leaves no row.
 
 -- name: read
 select app, name, applied

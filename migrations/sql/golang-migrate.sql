@@ -1,5 +1,6 @@
--- One row: the newest version. It is written as dirty before a migration runs and as clean after it, each time by
--- emptying the table. Before the first migration, and after the last was undone, there is none, or a dirty -1.
+-- golang-migrate: one row with the newest version. Before a migration runs, the table is emptied and the version is
+-- written as dirty; after it, the same as clean. Before the first migration, and after the last was undone, there is no
+-- row, or a dirty -1.
 
 -- name: read
 select version, case when not dirty then 'applied' when {held} then 'running' else 'failed' end as state

@@ -1,5 +1,6 @@
--- The newest row of a version tells whether it is applied: older releases of goose wrote one for an undone migration,
--- newer ones delete them. Version 0 is the seed of the table. A migration that fails leaves no row.
+-- goose: the newest row of a version shows whether it is applied. Older releases of goose insert a row for a migration
+-- that is undone, newer ones delete its rows. Version 0 is the first row of every table. A migration that fails leaves
+-- no row.
 
 -- name: read
 select version_id, applied_at

@@ -2,11 +2,11 @@
 -- PostgreSQL, CREATE INDEX, "Building Indexes Concurrently"; REINDEX, "Rebuilding Indexes Concurrently".
 
 -- name: standing
--- Whether the index of this quoted name is valid; no row when there is none.
+-- Whether the index with this quoted name is valid; no row when there is none.
 select indisvalid as valid from pg_catalog.pg_index where indexrelid = to_regclass($1)
 
 -- name: of_index
--- The INVALID index of the name $2 in the schema $1 (null: the search path's), unless somebody builds it right now.
+-- The INVALID index named $2 in the schema $1 (null: in the search path), unless a session is building it right now.
 select named.nspname as schema, index.relname as name
 from pg_catalog.pg_index as state
 join pg_catalog.pg_class as index on index.oid = state.indexrelid
@@ -18,7 +18,8 @@ where not state.indisvalid
     and not exists (select from pg_catalog.pg_stat_progress_create_index as building where building.index_relid = index.oid)
 
 -- name: of_reindex
--- The INVALID copies that REINDEX CONCURRENTLY made of the index of this quoted name, or of those of this table.
+-- The INVALID copies that REINDEX CONCURRENTLY made of the index with this quoted name, or of this table's indexes. A
+-- copy has the name of its index, which PostgreSQL cuts where it would exceed 63 bytes, and a suffix.
 select named.nspname as schema, index.relname as name
 from pg_catalog.pg_index as original
 join pg_catalog.pg_class as base on base.oid = original.indexrelid

@@ -1,4 +1,5 @@
--- Knex sorts migrations by file name. A name is neither required nor unique; a migration that fails leaves no row.
+-- Knex: a row for each applied migration; it sorts them by file name. A name may be null, and may be recorded twice. A
+-- migration that fails leaves no row.
 
 -- name: read
 select name, batch, migration_time
@@ -6,12 +7,12 @@ from {table}
 where name is not null
 
 -- name: lock
--- `is_locked` is all that it says; nobody knows who set it, nor when.
+-- Knex records neither who took the lock nor when.
 select null::text as holder, null::timestamptz as since
 from {lock}
 where is_locked = 1
 limit 1
 
 -- name: unlock
--- What `knex migrate:unlock` does, but for the rows that it deletes: there is one.
+-- As `knex migrate:unlock`, except that no row is deleted: there is only one.
 update {lock} set is_locked = 0 where is_locked <> 0

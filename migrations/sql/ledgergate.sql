@@ -1,7 +1,7 @@
 -- The native ledger. {table} is its quoted, qualified name.
 
 -- name: read
--- Every record; the order of the ledger is the order of names, as in the directory.
+-- Every record, in the order of names, as in the directory.
 select revision, state, checksum, batch, compatible_from, error, started_at, finished_at, duration_ms, applied_by
 from {table}
 order by revision collate "C"
@@ -25,21 +25,23 @@ create table if not exists {table} (
 )
 
 -- name: extend
--- Columns that ledgers of older versions lack: how far a migration has come that runs outside a transaction. Statements
--- 1 to `statements_done` of `statements_total` are committed; `statement_begun` cannot run in a transaction, and began.
+-- Add the columns that ledgers of older versions lack: the progress of a migration outside a transaction. Statements 1
+-- to `statements_done` of `statements_total` are committed. `statement_begun` is the number of a statement that cannot
+-- run in a transaction and has begun; null when there is none.
 alter table {table}
     add column if not exists statements_total integer,
     add column if not exists statements_done integer,
     add column if not exists statement_begun integer
 
 -- name: extended
+-- Whether the table has those columns.
 select count(*) = 3 from pg_catalog.pg_attribute
 where attrelid = to_regclass($1) and not attisdropped
     and attname in ('statements_total', 'statements_done', 'statement_begun')
 
 -- name: record
--- An applied migration, announced in the transaction that applied it. Where the guard does not hold, that
--- transaction is over: the revision is null then, which the table refuses.
+-- Record an applied migration and announce it, in the transaction that applied it. {guard} is false when the migration
+-- has ended that transaction itself: then the revision becomes null, which the table refuses, and nothing is recorded.
 with recorded as (
     insert into {table} (revision, checksum, batch, state, applied_by, compatible_from, duration_ms, started_at, finished_at)
     values (
@@ -51,7 +53,7 @@ with recorded as (
 select pg_notify('ledgergate', revision) from recorded
 
 -- name: begin
--- A migration that runs outside a transaction: written before its first statement.
+-- Record a migration that runs outside a transaction, before its first statement.
 with recorded as (
     insert into {table} (revision, checksum, batch, state, applied_by, compatible_from, statements_total, statements_done)
     values ({revision}, {checksum}, {batch}, 'running', {applied_by}, {compatible_from}, $1, 0)
@@ -60,7 +62,7 @@ with recorded as (
 select pg_notify('ledgergate', revision) from recorded
 
 -- name: resume
--- The same, when it goes on where it was stopped.
+-- The same for a migration that resumes where it was stopped.
 with recorded as (
     update {table}
     set state = 'running', error = null, applied_by = {applied_by}, batch = {batch}, finished_at = null, duration_ms = null
@@ -70,19 +72,19 @@ with recorded as (
 select pg_notify('ledgergate', revision) from recorded
 
 -- name: stopped
--- How far revision $1 had come.
+-- The recorded progress of revision $1.
 select statements_total, statements_done, statement_begun from {table} where revision = $1
 
 -- name: advance
--- So many statements are committed, or will be with this one.
+-- Record that this many statements are committed, or will be together with this update.
 update {table} set statements_done = {done}, statement_begun = null where revision = {revision}
 
 -- name: expose
--- A statement of this number is about to begin; who finds this cannot know whether it ended.
+-- Record that the statement with this number is about to begin. A run that finds it later cannot know whether it ended.
 update {table} set statement_begun = {begun} where revision = {revision}
 
 -- name: finish
--- How it ended: state $2, error $3 (null when applied).
+-- Record how a migration ended: state $2, error $3 (null when applied).
 with recorded as (
     update {table}
     set state = $2,
@@ -95,7 +97,8 @@ with recorded as (
 select pg_notify('ledgergate', revision) from recorded
 
 -- name: begin_undo
--- A migration that is undone outside a transaction, written before its first statement: by $2, marked by $3 as `error`.
+-- Record that $2 undoes a migration outside a transaction, before its first statement; the `error` $3 marks it as a
+-- down.
 with recorded as (
     update {table}
     set state = 'running', applied_by = $2, error = $3, started_at = clock_timestamp(), finished_at = null, duration_ms = null
@@ -105,14 +108,14 @@ with recorded as (
 select pg_notify('ledgergate', revision) from recorded
 
 -- name: remove
--- A migration that is undone, announced in the transaction that undid it.
+-- Remove a migration that was undone, and announce it.
 with removed as (
     delete from {table} where revision = $1 returning revision
 )
 select pg_notify('ledgergate', revision) from removed
 
 -- name: unrecord
--- The same in the transaction that undid it; see `record` for the guard, which makes the first of the two fail.
+-- The same in the transaction that undid it. The first statement fails where {guard} is false, see `record`.
 update {table} set revision = case when {guard} then revision end where revision = {revision};
 with removed as (
     delete from {table} where revision = {revision} returning revision
@@ -120,7 +123,7 @@ with removed as (
 select pg_notify('ledgergate', revision) from removed
 
 -- name: baseline
--- A revision that is recorded and was never run here: batch 0, which no run has.
+-- Record a revision that was never run here: batch 0, which no run has.
 with recorded as (
     insert into {table} (revision, checksum, batch, state, applied_by, compatible_from, finished_at)
     values ($1, $2, 0, 'applied', $3, $4, clock_timestamp())
@@ -129,7 +132,7 @@ with recorded as (
 select pg_notify('ledgergate', revision) from recorded
 
 -- name: settle
--- A dirty revision that was completed by hand, as the file with checksum $2 says (null: as recorded).
+-- Record a dirty revision as applied: it was completed by hand, as in the file with checksum $2 (null: as recorded).
 with settled as (
     update {table}
     set state = 'applied', error = null, checksum = coalesce($2, checksum), finished_at = clock_timestamp()

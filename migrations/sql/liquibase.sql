@@ -1,5 +1,6 @@
--- A changeset is its file, id and author. One that fails leaves no row. One that ran again (`runAlways`, `runOnChange`)
--- has its row moved to the end; it is given first instead, since it is no news to who waits for a newer changeset.
+-- Liquibase: a changeset is identified by its file, id and author. One that fails leaves no row. The row of one that
+-- ran again (`runAlways`, `runOnChange`) moves to the end; it is returned first, because it is not newer than the
+-- others.
 
 -- name: read
 select filename, id, author, dateexecuted::timestamptz as executed_at
@@ -7,12 +8,12 @@ from {table}
 order by exectype <> 'RERAN', orderexecuted, dateexecuted
 
 -- name: lock
--- The time is that of the zone in which Liquibase runs, which is nowhere told: UTC, as in most containers.
+-- The time is in the time zone of the Liquibase process, which is not recorded; UTC is assumed, as in most containers.
 select lockedby as holder, lockgranted at time zone 'UTC' as since
 from {lock}
 where locked
 limit 1
 
 -- name: unlock
--- What `liquibase release-locks` does.
+-- As `liquibase release-locks`.
 update {lock} set locked = false, lockgranted = null, lockedby = null where locked

@@ -1,13 +1,15 @@
--- A lock that is a row of a table, and who might own it.
+-- A lock that is a row of a table, and the sessions that might own it.
 
 -- name: seize
--- Nobody takes or frees the row before we are done with it; whoever reads it may. {lock} is the quoted name of its table.
+-- Keep every other session from taking or freeing the row until our transaction ends; reading stays possible. {lock} is
+-- the quoted name of the lock's table.
 lock table {lock} in share row exclusive mode
 
 -- name: owners
--- Sessions that may be at work under the row lock: $1 and $2 are the quoted names of the ledger and of the lock's table,
--- $3 and $4 the same without schema and quotes, $5 is the dialect and $6 the keys of the tool's advisory lock.
--- Locks are shown to everybody (PostgreSQL, chapter "pg_locks"), statements to their own role ("pg_stat_activity").
+-- Sessions that may be working under the row lock. $1 and $2 are the quoted names of the ledger and of the lock's
+-- table, $3 and $4 the same without schema and quotes, $5 is the dialect and $6 the keys of the tool's advisory lock.
+-- Every role sees all locks (PostgreSQL, chapter "pg_locks"), but only the statements of its own sessions
+-- ("pg_stat_activity"). So a session of another role that may update the lock's table counts as a possible owner.
 with locked as (
     select held.pid, string_agg(distinct held.relation::regclass::text || ' (' || held.mode || ')', ', ') as what
     from pg_catalog.pg_locks as held

@@ -1,6 +1,6 @@
--- node-pg-migrate: file names without extension, which begin with a time. What fails leaves no row.
+-- node-pg-migrate: file names without extension, which begin with a time. A migration that fails leaves no row.
 
 -- name: read
--- `run_on` has no time zone and is the default, now(): the time of the session that wrote it.
+-- `run_on` has no time zone: it is the default, now(), in the time zone of the session that wrote it.
 select name, run_on::timestamptz as run_on
 from {table}

@@ -1,8 +1,8 @@
--- What a run that was killed has left on the server: sessions whose application_name begins with $1.
+-- Sessions that a killed run has left on the server: their application_name begins with $1.
 
 -- name: end
--- The server notices that a client is gone when it next writes to it, which may be hours later. Whether each is told to
--- end: it takes the rights of its role (PostgreSQL, "Server Signaling Functions").
+-- Terminate them: the server notices that a client is gone only when it next writes to it, which may be hours later.
+-- `ended` is false for a session that our role may not signal (PostgreSQL, "Server Signaling Functions").
 select
     session.pid,
     case when pg_has_role(session.usesysid, 'usage') then pg_terminate_backend(session.pid) else false end as ended

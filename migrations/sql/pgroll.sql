@@ -1,7 +1,8 @@
--- One history for each schema; that of the session's own is read. Changes of the schema that pgroll only noticed
--- (`inferred`) belong to no image. An expand-and-contract migration that is started but not completed serves the images
--- that expect it through its version schema, which is there when `pgroll start` has got that far: while a session of
--- pgroll's is there it runs, without one it has ended so, or without a version schema it has died.
+-- pgroll: one history for each schema; the one of the session's current schema is read. Changes that other programs
+-- made and pgroll only noticed (`inferred`) belong to no image. A migration that is started and not completed can
+-- already serve the images that expect it, through its version schema. That schema exists once `pgroll start` has got
+-- so far. So the migration is running while there is a session of pgroll; without a session it is applied if the
+-- version schema exists, and has failed if it does not.
 
 -- name: read
 select

@@ -1,8 +1,8 @@
--- Prisma Migrate: a row is written before a migration runs. Of a name there may be several, one for each attempt; those
--- that were settled as rolled back do not count.
+-- Prisma Migrate: a row is written before a migration runs. A name has one row for each attempt; rows that were
+-- resolved as rolled back do not count.
 
 -- name: read
--- The best of each name: one that ended is not taken back by an attempt that was recorded beside it.
+-- One row for each name: a finished attempt if there is one, whatever other attempts are recorded.
 select distinct on (migration_name)
     migration_name,
     checksum,

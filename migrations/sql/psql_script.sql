@@ -1,4 +1,5 @@
--- What a script for psql says of itself to the ledger. {table} is its quoted, qualified name, the rest are literals.
+-- How a script for psql records its migrations. {table} is the ledger's quoted, qualified name; the others are
+-- literals.
 
 -- name: insert
 insert into {table} (revision, checksum, batch, state, applied_by, compatible_from, finished_at)

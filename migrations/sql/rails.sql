@@ -1,4 +1,4 @@
--- A row for each applied migration, with the digits in front of its file's name. A migration that fails leaves none.
+-- Rails: the leading digits of the file name of each applied migration. A migration that fails leaves no row.
 
 -- name: read
 select version from {table}

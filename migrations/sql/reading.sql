@@ -1,9 +1,10 @@
--- What the reader asks of any ledger. No statement here creates, locks or waits.
+-- What the reader runs for any ledger. No statement here writes, locks or waits.
 
 -- name: locate
--- Which of the tables $2 there are, each in its schema of $1; null: the search path's first that has it. The path is
--- read twice: as the server follows it, and as it is written, for a schema that our role may not use is left out of
--- the former, and must not look as if the table were missing. One row at least, for the names in its first columns.
+-- Which of the tables named $2 exist, each in its schema in $1 (null: in the first schema of the search path that has
+-- it). The search path is read twice: as the server resolves it, and as it is written. The server leaves out schemas
+-- that our role may not use, and a table in such a schema must not look missing. There is always at least one row, for
+-- `database` and `current_schema`.
 with path as (
     select step.name, min(step.place) as place
     from unnest(
@@ -42,8 +43,8 @@ from (select) as one
 left join present on true
 
 -- name: mark
--- What changes with every commit that touches the table: who inserts or updates leaves a transaction's number in a row,
--- who deletes leaves fewer. PostgreSQL, chapter "System Columns".
+-- A fingerprint that changes with every commit that changes the table: an insert or update leaves its transaction's
+-- number in a row, a delete leaves fewer rows. PostgreSQL, chapter "System Columns".
 select
     count(*) as mark_count,
     sum(xmin::text::bigint)::text as mark_sum,
@@ -51,15 +52,15 @@ select
 from {table}
 
 -- name: marked
--- The ledger, and in each row the mark that it has then.
+-- The ledger, with the mark of the same snapshot in each row.
 select ledger.*, mark.*
 from (select row_number() over () as mark_place, given.* from ({read}) as given) as ledger
 cross join ({mark}) as mark
 order by ledger.mark_place
 
 -- name: held
--- Whether a lock of one of these keys is taken in this database. PostgreSQL, chapter "pg_locks": a bigint key is shown
--- as its halves.
+-- Whether an advisory lock with one of these keys is held in this database. PostgreSQL, chapter "pg_locks": a bigint
+-- key is shown as its halves.
 exists (
     select from pg_catalog.pg_locks as held
     where held.locktype = 'advisory'

@@ -1,24 +1,25 @@
--- What every session may need, whatever the dialect.
+-- Statements for any session, whatever the dialect.
 
 -- name: read_only
--- Settings are local to the transaction: behind a transaction pooler nothing leaks to the next client. Milliseconds.
+-- The settings are local to the transaction: behind a transaction pooler, none leaks to the next client. {limit} is in
+-- milliseconds.
 begin transaction isolation level repeatable read read only;
 set local statement_timeout = {limit};
 set local lock_timeout = {limit}
 
 -- name: configure
--- Settings for the whole session, names $1 and values $2; a server that is too old for one goes without it.
+-- Set the settings named $1 to the values $2 for the whole session, except those that an older server does not have.
 select set_config(setting.name, setting.value, false)
 from unnest($1::text[], $2::text[]) as setting (name, value)
 where current_setting(setting.name, true) is not null
 
 -- name: exists
--- False where the table is missing, without an error in the server's log.
+-- Whether the table exists; a missing one leaves no error in the server's log.
 select to_regclass($1) is not null
 
 -- name: schema_exists
 select to_regnamespace($1) is not null
 
 -- name: identity
--- Which backend answers, and whether it takes writes.
+-- The backend's process id, and whether it accepts no writes.
 select pg_backend_pid() as pid, current_setting('transaction_read_only')::boolean as read_only

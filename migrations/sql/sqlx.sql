@@ -1,5 +1,5 @@
--- `success` is false only where a database cannot change its schema in a transaction, or a person has cleared it. sqlx
--- itself then refuses to go on.
+-- sqlx: `success` is false only in a database that cannot change its schema in a transaction, or where it was set by
+-- hand. sqlx then refuses to go on.
 
 -- name: read
 select

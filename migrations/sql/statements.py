@@ -1,7 +1,9 @@
-"""SQL lives in sql/*.sql, in blocks that begin with `-- name: NAME`; what is put into it is quoted here alone.
+"""Loads the SQL of this package and quotes what is inserted into it.
+
+Each .sql file consists of blocks that begin with `-- name: NAME`.
 
 ValueError
-└── IdentifierError   a name that no schema or table can have
+└── IdentifierError   a text that cannot be the name of a schema or a table
 """
 
 from __future__ import annotations
@@ -17,26 +19,22 @@ _BLOCK = re.compile(r"^-- name: (?P<name>\w+)\n(?:--[^\n]*\n)*(?P<text>.*?)(?=^-
 
 
 class IdentifierError(ValueError):
-    """A name that no schema or table can have."""
+    """A text that cannot be the name of a schema or a table."""
 
 
 def load(name: str) -> Mapping[str, str]:
-    """Read one .sql file of this package.
-
-    Returns:
-        The text of each named block, without the comment above it, which the server has no use for.
-    """
+    """Return the text of each block of a .sql file by its name, without the comment at its beginning."""
     text = (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
     return {block["name"]: block["text"].strip() for block in _BLOCK.finditer(text)}
 
 
 def quoted(*identifiers: str | None) -> str:
-    """Quote identifiers and join them with a dot, leaving out those that are None.
+    """Quote identifiers and join them with dots; None is left out.
 
     Source: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
 
     Raises:
-        IdentifierError: One is empty or holds a NUL.
+        IdentifierError: One is empty or contains a NUL.
     """
     given = [identifier for identifier in identifiers if identifier is not None]
     for identifier in given:
@@ -46,9 +44,9 @@ def quoted(*identifiers: str | None) -> str:
 
 
 def literal(value: str | float | None) -> str:
-    """Write a value into a statement that can take no arguments: a message of several statements has none.
+    """Format a value as a literal, for texts of several statements: PostgreSQL accepts no arguments with those.
 
-    The escape form means the same whatever `standard_conforming_strings` is.
+    The E'' form means the same whatever `standard_conforming_strings` is. NUL, which no text can contain, is dropped.
     Source: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS-ESCAPE
     """
     if value is None:
@@ -60,5 +58,5 @@ def literal(value: str | float | None) -> str:
 
 
 def bind(sql: str, **texts: str) -> str:
-    """Put quoted identifiers and literals in the places of `{name}`; braces of other text stay as they are."""
+    """Replace each `{name}` by its quoted identifier or literal; other text in braces stays as it is."""
     return re.sub(r"\{(\w+)\}", lambda place: texts.get(place[1], place[0]), sql)

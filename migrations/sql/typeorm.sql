@@ -1,4 +1,4 @@
--- TypeORM: names of classes, each of which ends in the 13 digits of `timestamp`. What fails leaves no row.
+-- TypeORM: class names, each of which ends with the 13 digits of `timestamp`. A migration that fails leaves no row.
 
 -- name: read
 select name

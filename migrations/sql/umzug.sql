@@ -1,4 +1,4 @@
--- Umzug, with which Sequelize migrates: file names and nothing else, a row for each that is applied.
+-- Umzug, which Sequelize uses: a row with the file name of each applied migration, and nothing else.
 
 -- name: read
 select name

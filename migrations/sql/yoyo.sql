@@ -1,5 +1,5 @@
 -- Yoyo: file names without extension, in the order in which they ran; files may name others that they depend on.
--- What fails leaves no row.
+-- A migration that fails leaves no row.
 
 -- name: read
 select migration_id, applied_at_utc at time zone 'UTC' as applied_at
@@ -8,11 +8,11 @@ where migration_id is not null
 order by applied_at_utc, migration_id collate "C"
 
 -- name: lock
--- The number is that of a process wherever it ran; of which machine is not said.
+-- The number is a process id; the machine is not recorded.
 select 'process ' || pid as holder, ctime at time zone 'UTC' as since
 from {lock}
 limit 1
 
 -- name: unlock
--- What `yoyo break-lock` does.
+-- As `yoyo break-lock`.
 delete from {lock}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from migrations.dialects.detection import AUTO
+from migrations.dialects.catalogue import AUTO
 from migrations.postgres import advisory_lock
 from migrations.postgres.errors import ConnectionLost, DatabaseError
 from migrations.reader.activity import read_row_lock
@@ -156,8 +156,8 @@ class Execution:
             location = await locate_ledger(connected, self._run.source, limit=READ_TIMEOUT)
             if location.dialect is AUTO:
                 return ExecFailure(Cause.NAMELESS, _NAMELESS)
-            place = location.place
-            source = replace(self._run.source, dialect=location.dialect, schema=place.schema, table=place.table)
+            table = location.table
+            source = replace(self._run.source, dialect=location.dialect, schema=table.schema, table=table.name)
             run = replace(self._run, source=source)
             if self._succeeded:
                 return self._judge(await read_ledger(connected, source, limit=READ_TIMEOUT))
@@ -180,11 +180,12 @@ class Execution:
 
     def _complete(self, ledger: Ledger) -> Complete | None:
         expected = self._order.expected
-        return None if expected is None or ledger.gap(expected) else Complete(ledger.head, ran=False)
+        done = expected is not None and ledger.is_complete_for(expected)
+        return Complete(ledger.head, ran=False) if done else None
 
     async def _work(self, run: RunOptions, location: Location, connected: Session) -> Outcome:
         """Under the lock: clear the way, read again, run the command, and read what it has done."""
-        key = advisory_lock.lock_key(location.place.relation)
+        key = advisory_lock.lock_key(location.table.relation)
         if left := await self._outwait(lambda: orphans.terminate_orphans(connected, key), run.lock_wait_timeout):
             return ExecFailure(Cause.OCCUPIED, f"still there: {_listed(left)}. {_REMAINS}")
         ledger = await read_ledger(connected, run.source, limit=READ_TIMEOUT)
@@ -267,14 +268,14 @@ class Execution:
 
     def _judge(self, ledger: Ledger) -> Outcome:
         expected = self._order.expected
-        if expected is None or not ledger.gap(expected):
+        if expected is None or ledger.is_complete_for(expected):
             return Complete(ledger.head, ran=True)
         lack = describe_missing(expected, ledger, self._order.names)
         return ExecFailure(Cause.BEHIND, f"the command succeeded, but the ledger is not where it was expected: {lack}")
 
 
 def _by_hand(location: Location) -> str:
-    return f"`{location.dialect.row_lock.by_hand}`" if location.dialect.row_lock else "the tool itself"
+    return f"`{location.dialect.row_lock.unlock_command}`" if location.dialect.row_lock else "the tool itself"
 
 
 def _listed(left: Sequence[object]) -> str:

@@ -45,16 +45,16 @@ async def clear_row_lock(session: Session, location: Location) -> Sequence[LockO
     Raises:
         DatabaseError: As `failures` says.
     """
-    dialect, place = location.dialect, location.place
-    table, statement = dialect.lock_table(place), dialect.clear_lock(place)
+    dialect, ledger = location.dialect, location.table
+    table, statement = dialect.lock_relation(ledger), dialect.unlock_statement(ledger)
     if table is None or statement is None:
         return ()
     bare = table.rpartition(".")[2].strip('"')
-    keys = list(dialect.keys(place))
+    keys = list(dialect.lock_keys(ledger))
     try:
         async with session.transaction():
             await session.execute(bind(_SQL["seize"], lock=table))
-            rows = await session.rows(_SQL["owners"], place.relation, table, place.table, bare, dialect.name, keys)
+            rows = await session.rows(_SQL["owners"], ledger.relation, table, ledger.name, bare, dialect.name, keys)
             if not rows:
                 await session.execute(statement)
             return tuple(LockOwner(row["pid"], row["application_name"] or "", row["reason"]) for row in rows)

@@ -7,39 +7,15 @@ import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from migrations.dialects.catalogue import CONCRETE_DIALECTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-_PROGRAMS: Mapping[str, str] = MappingProxyType(
-    {
-        "knex": "knex",
-        "node-pg-migrate": "node-pg-migrate",
-        "sequelize": "umzug",
-        "sequelize-cli": "umzug",
-        "typeorm": "typeorm",
-        "typeorm-ts-node-commonjs": "typeorm",
-        "typeorm-ts-node-esm": "typeorm",
-        "prisma": "prisma",
-        "drizzle-kit": "drizzle",
-        "alembic": "alembic",
-        "manage.py": "django",
-        "django-admin": "django",
-        "yoyo": "yoyo",
-        "yoyo-migrate": "yoyo",
-        "flyway": "flyway",
-        "liquibase": "liquibase",
-        "migrate": "golang-migrate",
-        "goose": "goose",
-        "dbmate": "dbmate",
-        "atlas": "atlas",
-        "sqlx": "sqlx",
-        "rails": "rails",
-        "rake": "rails",
-        "ecto.migrate": "ecto",
-        "pgroll": "pgroll",
-    }
+_DIALECTS: Mapping[str, str] = MappingProxyType(
+    {program: dialect.name for dialect in CONCRETE_DIALECTS for program in dialect.programs}
 )
-"""The dialect that each program writes."""
+"""Name of the dialect that each program writes."""
 _JAVASCRIPT = frozenset(("bun", "bunx", "node", "npm", "npx", "pnpm", "pnpx", "ts-node", "tsx", "yarn"))
 _PYTHONIC = frozenset(("pdm", "pipenv", "poetry", "py", "python", "uv", "uvx"))
 _STARTERS = _JAVASCRIPT | _PYTHONIC | {"bundle", "env", "exec", "mix", "run", "run-script", "sh", "tini", "x"}
@@ -63,11 +39,11 @@ def recognize_dialect(command: Sequence[str], script: Callable[[str], str | None
     for word in _programs(command):
         text = script(word) if managed and word not in _STARTERS else None
         if text is not None:
-            return next((_PROGRAMS[name] for name in _programs(_WORD.findall(text)) if name in _PROGRAMS), None)
+            return next((_DIALECTS[name] for name in _programs(_WORD.findall(text)) if name in _DIALECTS), None)
         if managed and before in _SCRIPTS:
             return None  # `npm run migrate` is whatever somebody calls so
-        if word in _PROGRAMS:
-            return _PROGRAMS[word]
+        if word in _DIALECTS:
+            return _DIALECTS[word]
         if word not in _STARTERS:
             return None
         before = word

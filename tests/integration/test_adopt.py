@@ -77,7 +77,7 @@ async def test_every_problem_is_told_at_once(shop: Ledgergate, connection: Conne
     assert len(problems) == 3
     assert any("20250101000005_gone is recorded there, but has no file here" in problem for problem in problems)
     assert any("20240101000000_older is recorded there" in problem for problem in problems)
-    assert any(f"{ONE}.sql was changed after our own ledger recorded it" in problem for problem in problems)
+    assert any(f"{ONE}.sql was changed after the native ledger recorded it" in problem for problem in problems)
     assert "is applied there, got" in shop("baseline", "--from", "knex", "--to", THREE).stderr
     assert "to name one of the migrations" in shop("baseline", "--from", "knex", "--to", "x").stderr
     assert await connection.fetchval("select count(*) from ledgergate_migrations") == 1
@@ -104,7 +104,7 @@ async def test_what_cannot_be_taken_over(shop: Ledgergate, connection: Connectio
     await connection.execute("insert into alembic_version values ('ae1027a6acf5')")
     done = shop("baseline", "--from", "alembic")
     assert done.returncode == 2
-    assert "keeps the newest revision alone (ae1027a6acf5): name the last of the files" in done.stderr
+    assert "records the newest only (ae1027a6acf5): name the last of the files" in done.stderr
     assert shop("baseline", "--from", "ledgergate").returncode == 2
     assert shop("baseline", "--from-table", "x").returncode == 2
     await connection.execute("create table schema_migrations (version bigint primary key, dirty boolean not null)")

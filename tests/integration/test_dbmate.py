@@ -95,4 +95,4 @@ async def test_they_are_undone_as_far_as_they_say_how(ledgergate: Ledgergate, co
     assert await connection.fetchval("select to_regproc('shout') is null")
     refused = ledgergate("down", "--steps", "1")
     assert refused.returncode == 2
-    assert "20151127184809_add_orange.sql does not say how it is undone" in refused.stderr
+    assert "20151127184809_add_orange.sql has no down section" in refused.stderr

@@ -1,4 +1,4 @@
-"""Ledgers of tools that no registry gives us, made by their documented DDL with the rows that they are known to write.
+"""Ledgers of tools that no registry offers, made by their documented DDL with the rows that they are known to write.
 
 Atlas and pgroll were run by hand, built from their public sources of June and May 2026, to see that they write these;
 Ecto's table is that of its `Ecto.Migration.SchemaMigration`.
@@ -65,8 +65,8 @@ FIRST, SECOND, THIRD = (f"2025010100000{number}_{name}" for number, name in enum
 
 
 @asynccontextmanager
-async def someone(database: str, application: str) -> AsyncIterator[Connection]:
-    """Open a session as a tool does."""
+async def other_session(database: str, application: str) -> AsyncIterator[Connection]:
+    """Open a session with the `application_name` of a tool."""
     connection = await asyncpg.connect(database, server_settings={"application_name": application})
     try:
         yield connection
@@ -75,7 +75,7 @@ async def someone(database: str, application: str) -> AsyncIterator[Connection]:
 
 
 async def atlas(connection: Connection, name: str, **columns: object) -> None:
-    """Record a file of Atlas as it does."""
+    """Record a file as Atlas does."""
     version, description = (name, "") if name.startswith(".") else name.split("_", 1)
     row = {"type": 2, "applied": 2, "total": 2, "error": None} | columns
     await connection.execute(
@@ -89,7 +89,7 @@ async def atlas(connection: Connection, name: str, **columns: object) -> None:
 
 
 async def test_atlas_as_documented(database: str, connection: Connection) -> None:
-    """Done is what has no statement left; what is left is failed, or running while Atlas holds its lock."""
+    """A file with no statement left is applied; any other has failed, or is running while Atlas holds its lock."""
     await connection.execute(ATLAS)
     await atlas(connection, ".atlas_cloud_identifier", applied=0, total=0)
     await atlas(connection, FIRST)
@@ -100,8 +100,8 @@ async def test_atlas_as_documented(database: str, connection: Connection) -> Non
     await atlas(connection, THIRD, applied=1, error="pq: division by zero")
     ledger = await snapshot("atlas", database)
     assert (ledger.dirty and ledger.dirty.state) == State.FAILED
-    assert ledger.unsettled(THIRD) is ledger.dirty
-    assert ledger.unsettled(SECOND) is None
+    assert ledger.dirty_for(THIRD) is ledger.dirty
+    assert ledger.dirty_for(SECOND) is None
     await connection.execute("select pg_advisory_lock(2686470616)")  # seen in pg_locks while Atlas ran
     assert ((await snapshot("atlas", database)).dirty or ledger.records[0]).state is State.RUNNING
     await connection.execute("select pg_advisory_unlock_all()")
@@ -110,21 +110,21 @@ async def test_atlas_as_documented(database: str, connection: Connection) -> Non
     assert (ledger.dirty, ledger.head) == (None, "20250101000003")
 
 
-async def test_atlas_never_runs_what_is_older_than_its_first_row(database: str, connection: Connection) -> None:
-    """That is what a baseline and a checkpoint are for: an image that knows the older files lacks nothing."""
+async def test_atlas_never_runs_a_file_older_than_its_first_row(database: str, connection: Connection) -> None:
+    """The first row is a baseline or a checkpoint: the ledger is complete for an image that knows the older files."""
     await connection.execute(ATLAS)
     await atlas(connection, SECOND, type=1, applied=0, total=0)  # `atlas migrate apply --baseline`
     ledger = await snapshot("atlas", database)
     assert [ledger.contains(name) for name in (FIRST, SECOND, THIRD)] == [True, True, False]
-    assert (ledger.head, ledger.newer(FIRST)) == ("20250101000002", 1)
+    assert (ledger.head, ledger.count_newer(FIRST)) == ("20250101000002", 1)
     for known in ([FIRST], [FIRST, SECOND]):
-        assert not ledger.gap(find_dialect("atlas").declare(known))
+        assert ledger.is_complete_for(find_dialect("atlas").declare(known))
 
 
 async def pgroll(
     connection: Connection, name: str, *, done: bool, schema: str = "public", kind: str = "pgroll"
 ) -> None:
-    """Record a migration of pgroll as it does."""
+    """Record a migration as pgroll does."""
     await connection.execute(
         "insert into pgroll.migrations (schema, name, migration, parent, done, migration_type) values ($1, $2, '{}',"
         " (select name from pgroll.migrations where schema = $1 order by created_at desc limit 1), $3, $4)",
@@ -136,17 +136,17 @@ async def pgroll(
 
 
 async def test_pgroll_as_documented(database: str, connection: Connection) -> None:
-    """What is started serves the image that expects it from then on: before it is completed."""
+    """A migration that is started serves the image that expects it, even before it is completed."""
     await connection.execute(PGROLL)
     await pgroll(connection, "01_users", done=True)
     await pgroll(connection, "01_users_20250101000000000000", done=True, kind="inferred")
     await pgroll(connection, "99_elsewhere", done=True, schema="other")
     assert (await snapshot("pgroll", database)).applied == ("01_users",)
     await pgroll(connection, "02_mail", done=False)
-    async with someone(database, "pgroll-state"):
+    async with other_session(database, "pgroll-state"):
         ledger = await snapshot("pgroll", database)
         assert (ledger.dirty and (ledger.dirty.revision, ledger.dirty.state)) == ("02_mail", State.RUNNING)
-    async with someone(database, "pgroll-state") as start:
+    async with other_session(database, "pgroll-state") as start:
         await start.execute('create schema "public_02_mail"')
         assert not (await snapshot("pgroll", database)).contains("02_mail")  # rows may still be filled in
     ledger = await snapshot("pgroll", database)
@@ -154,11 +154,11 @@ async def test_pgroll_as_documented(database: str, connection: Connection) -> No
     await connection.execute('drop schema "public_02_mail"')  # as if `pgroll start` had died
     ledger = await snapshot("pgroll", database)
     assert (ledger.dirty and ledger.dirty.state) == State.FAILED
-    assert not ledger.gap(find_dialect("pgroll").declare(["01_users"]))
+    assert ledger.is_complete_for(find_dialect("pgroll").declare(["01_users"]))
 
 
 async def test_ecto_as_documented(database: str, connection: Connection) -> None:
-    """Its table is told from its three namesakes by the time."""
+    """Its column `inserted_at` distinguishes its table from those of three other tools with the same name."""
     await connection.execute(ECTO)
     assert (await snapshot("ecto", database)).head is None
     await connection.execute("insert into schema_migrations values (20250101000002, now()), (20250101000001, now())")
@@ -166,18 +166,18 @@ async def test_ecto_as_documented(database: str, connection: Connection) -> None
     assert ledger.applied == ("20250101000001", "20250101000002")
     assert ledger.records[0].finished_at is not None
     assert abs((datetime.now(UTC) - ledger.records[0].finished_at).total_seconds()) < 300
-    assert not ledger.gap(find_dialect("ecto").declare([f"{SECOND}.exs", f"{FIRST}.exs"]))
+    assert ledger.is_complete_for(find_dialect("ecto").declare([f"{SECOND}.exs", f"{FIRST}.exs"]))
 
 
 @pytest.mark.parametrize("name", ["goose", "sqlx", "atlas"])
-async def test_a_known_key_tells_that_the_tool_runs(name: str, database: str, connection: Connection) -> None:
-    """The library of goose and sqlx takes a lock which their command lines do not; Atlas cannot be had."""
+async def test_a_tool_that_holds_a_known_key_is_running(name: str, database: str, connection: Connection) -> None:
+    """The libraries of goose and sqlx take a lock that their command lines do not take; Atlas is not available."""
     address = Address.from_url(database)
     session = await connect(address, timeout=10, application_name="reading")
     try:
         location = await locate_ledger(session, LedgerSource(address, find_dialect(name)), limit=PATIENCE)
         assert await find_active_migration(session, location) is None
-        (key,) = find_dialect(name).keys(location.place)
+        (key,) = find_dialect(name).lock_keys(location.table)
         await connection.execute("select pg_advisory_lock($1)", key)
         assert await find_active_migration(session, location) is not None
     finally:
@@ -197,10 +197,10 @@ async def test_a_known_key_tells_that_the_tool_runs(name: str, database: str, co
         ("golang-migrate", ECTO, "ecto"),
     ],
 )
-async def test_a_namesakes_table_is_refused(
+async def test_the_table_of_another_tool_is_refused(
     name: str, table: str, likely: str, database: str, connection: Connection
 ) -> None:
-    """Four tools call it `schema_migrations`; who named the wrong one is told which it looks like."""
+    """Four tools name it `schema_migrations`; the message for a wrong dialect says which tool's table it looks like."""
     await connection.execute(table)
     address = Address.from_url(database)
     session = await connect(address, timeout=10, application_name="reading")

@@ -1,4 +1,4 @@
-"""The tools of npm, each at its own ledger: what they say is applied is what we read."""
+"""Tools from npm, each with its own ledger: what the tool has applied is what the reader finds applied."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(900)  # whoever comes first installs the tools
 
 STAMP = 1700000000000
-"""The time of the first migration in milliseconds, for the tools that name migrations by one."""
+"""The time of the first migration in milliseconds, for tools whose names begin with a time."""
 
 
 def _knex(directory: Path) -> list[str]:
@@ -91,7 +91,7 @@ def _write(path: Path, text: str) -> str:
 async def test_a_tools_ledger_is_read_as_the_tool_reads_it(
     name: str, write: Write, reverts: bool, together: bool, tmp_path: Path, database: str
 ) -> None:
-    """Some, all, one taken back, one that fails: each time what the tool says is applied, and nothing is dirty."""
+    """After some, after all, after an undo and after a failure, the ledger has what the tool applied and is clean."""
     (tmp_path / "migrations").mkdir()
     files = write(tmp_path / "migrations")
     with driver.javascript(name, tmp_path, database) as tool:
@@ -105,8 +105,8 @@ def _prisma(directory: Path) -> list[str]:
     return [name for name, _, _ in MIGRATIONS]
 
 
-async def test_prisma_records_what_failed(tmp_path: Path, database: str, connection: Connection) -> None:
-    """A failed migration is dirty, running while the engine holds its lock, and settled as the tool settles it."""
+async def test_prisma_records_a_failure(tmp_path: Path, database: str, connection: Connection) -> None:
+    """A migration that failed is dirty, running while the engine holds its lock, and applied once it is resolved."""
     (tmp_path / "migrations").mkdir()
     files = _prisma(tmp_path / "migrations")
     await connection.execute("set application_name = 'migrating'")
@@ -136,20 +136,20 @@ async def test_prisma_records_what_failed(tmp_path: Path, database: str, connect
 
 
 async def _is(reader: LedgerReader, name: str, state: State) -> None:
-    """A dirty ledger is read again although no row has changed."""
+    """Read until the record has this state: a dirty ledger is read again although no row has changed."""
     dirty = (await reader.read(limit=PATIENCE)).dirty
     assert dirty is not None
     assert (dirty.revision, dirty.state) == (name, state)
 
 
 def location_of(reader: LedgerReader) -> Location:
-    """Where the reader found the ledger."""
+    """Return where the reader found the ledger."""
     assert reader.location is not None
     return reader.location
 
 
-async def test_knexs_lock_row_is_read_and_freed(tmp_path: Path, database: str, connection: Connection) -> None:
-    """A killed run leaves `is_locked = 1`: it is told, and what the dialect says of freeing it makes knex run again."""
+async def test_the_lock_row_of_knex_is_read_and_freed(tmp_path: Path, database: str, connection: Connection) -> None:
+    """A killed run leaves `is_locked = 1`: the reader finds it, and Knex runs again after the dialect's statement."""
     (tmp_path / "migrations").mkdir()
     _knex(tmp_path / "migrations")
     source = LedgerSource(Address.from_url(database), find_dialect("knex"))
@@ -162,7 +162,7 @@ async def test_knexs_lock_row_is_read_and_freed(tmp_path: Path, database: str, c
         await connection.execute("update knex_migrations_lock set is_locked = 1")
         assert await read_row_lock(session, location) == RowLock()
         assert tool("to", count=2).error is not None
-        await connection.execute(location.dialect.clear_lock(location.place) or "")
+        await connection.execute(location.dialect.unlock_statement(location.table) or "")
         assert await read_row_lock(session, location) is None
         assert tool("to", count=2).error is None
     await session.close()

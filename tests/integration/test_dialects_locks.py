@@ -1,4 +1,4 @@
-"""Who migrates now, seen from the locks that the real tools take while a migration of theirs waits."""
+"""Which run is active, recognized by the locks that the real tools hold while a migration of theirs waits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WAITS = "select pid from pg_locks where not granted and relation = 'apart.gate':
 
 @asynccontextmanager
 async def busy(tool: Tool, connection: Connection) -> AsyncIterator[asyncio.Task[Answer]]:
-    """Have the tool wait in its second migration for a lock that we hold; give what will come of it."""
+    """Make the tool wait in its second migration for a lock of the test, and yield the task that runs the tool."""
     await connection.execute("create schema apart create table gate ()")  # Flyway wants its own empty at first
     transaction = connection.transaction()
     await transaction.start()
@@ -61,7 +61,7 @@ async def busy(tool: Tool, connection: Connection) -> AsyncIterator[asyncio.Task
 
 @asynccontextmanager
 async def session(database: str) -> AsyncIterator[tuple[Session, Address]]:
-    """Open one as the watcher does."""
+    """Open a session as the watcher does."""
     address = Address.from_url(database)
     opened = await connect(address, timeout=10, application_name="reading")
     try:
@@ -71,10 +71,10 @@ async def session(database: str) -> AsyncIterator[tuple[Session, Address]]:
 
 
 @pytest.mark.parametrize("name", ["flyway", "golang-migrate", "rails"])
-async def test_the_tools_lock_tells_that_it_runs(
+async def test_a_tool_that_holds_its_lock_is_running(
     name: str, tmp_path: Path, database: str, connection: Connection
 ) -> None:
-    """While it does its key is taken, and not after; golang-migrate alone says in its ledger what it is at."""
+    """Its key is taken while it runs and free afterwards; only golang-migrate's ledger also shows what is running."""
     (tmp_path / "migrations").mkdir()
     first, second = (canonical(file) for file in PROJECTS[name](tmp_path / "migrations", MIGRATIONS))
     with start(name, tmp_path, database) as tool:
@@ -95,7 +95,7 @@ async def test_the_tools_lock_tells_that_it_runs(
 
 
 async def test_golang_migrate_that_died_has_failed(tmp_path: Path, database: str, connection: Connection) -> None:
-    """Its ledger looks the same as while it ran; its lock is gone with its session."""
+    """Its ledger looks the same as while it ran, but its lock was released with its session."""
     (tmp_path / "migrations").mkdir()
     PROJECTS["golang-migrate"](tmp_path / "migrations", MIGRATIONS)
     with start("golang-migrate", tmp_path, database) as tool:
@@ -108,8 +108,8 @@ async def test_golang_migrate_that_died_has_failed(tmp_path: Path, database: str
             assert (ledger.dirty.revision, ledger.dirty.state) == ("20250101000002", State.FAILED)
 
 
-async def test_liquibases_lock_is_a_row(tmp_path: Path, database: str, connection: Connection) -> None:
-    """It says who runs and since when; a process that is killed leaves it; what frees it is what Liquibase does."""
+async def test_the_lock_of_liquibase_is_a_row(tmp_path: Path, database: str, connection: Connection) -> None:
+    """It has a holder and a time, and outlives a killed process; freeing it does what Liquibase itself does."""
     (tmp_path / "migrations").mkdir()
     PROJECTS["liquibase"](tmp_path / "migrations", MIGRATIONS)
     with start("liquibase", tmp_path, database) as tool:
@@ -127,6 +127,6 @@ async def test_liquibases_lock_is_a_row(tmp_path: Path, database: str, connectio
             lock = await read_row_lock(opened, location)
             assert lock is not None
             assert lock.holder == "a pod that is gone"
-            await connection.execute(location.dialect.clear_lock(location.place) or "")
+            await connection.execute(location.dialect.unlock_statement(location.table) or "")
             assert await read_row_lock(opened, location) is None
             assert tool("all").error is None

@@ -1,4 +1,4 @@
-"""The tools of the JVM, Go, Rust and Ruby, each at its own ledger: what they say is applied is what we read."""
+"""Tools of the JVM, Go, Rust and Ruby, each with its own ledger: what the tool has applied is what the reader finds."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def migrations(tmp_path: Path) -> Path:
 async def test_a_tools_ledger_is_read_as_the_tool_reads_it(
     name: str, reverts: bool, tmp_path: Path, migrations: Path, database: str
 ) -> None:
-    """Some, all, one taken back, one that fails: each time what the tool says is applied, and nothing is dirty."""
+    """After some, after all, after an undo and after a failure, the ledger has what the tool applied and is clean."""
     files = PROJECTS[name](migrations, MIGRATIONS)
     with start(name, tmp_path, database) as tool:
         await Story(name, tool, files, database).tell(reverts=reverts)
 
 
-async def test_golang_migrate_keeps_one_number(tmp_path: Path, migrations: Path, database: str) -> None:
-    """Whatever is not above it is applied; dirty concerns the number and what is above it, and nothing below."""
+async def test_golang_migrate_records_one_number(tmp_path: Path, migrations: Path, database: str) -> None:
+    """Lower numbers are applied too; a dirty number concerns itself and higher ones, not lower ones."""
     files = PROJECTS["golang-migrate"](migrations, MIGRATIONS)
     versions = [name.partition("_")[0] for name, _, _ in MIGRATIONS]
     with start("golang-migrate", tmp_path, database) as tool:
@@ -64,9 +64,9 @@ async def test_golang_migrate_keeps_one_number(tmp_path: Path, migrations: Path,
             assert (answer.error, answer.applied) == (None, [versions[count - 1]])
             assert (ledger.head, ledger.dirty) == (versions[count - 1], None)
             assert [ledger.contains(file) for file in files] == [place < count for place in range(4)]
-            assert ledger.position(files[count - 1]) is Position.HEAD
-            assert ledger.position(files[0]) is Position.PASSED
-            assert not ledger.gap(find_dialect("golang-migrate").declare(files[:count]))
+            assert ledger.position_for(files[count - 1]) is Position.AT_HEAD
+            assert ledger.position_for(files[0]) is Position.AHEAD
+            assert ledger.is_complete_for(find_dialect("golang-migrate").declare(files[:count]))
         answer = tool("all")
         assert answer.error is not None
         ledger = await snapshot("golang-migrate", database)
@@ -74,14 +74,14 @@ async def test_golang_migrate_keeps_one_number(tmp_path: Path, migrations: Path,
         assert ledger.dirty is not None
         assert (ledger.dirty.revision, ledger.dirty.state) == (versions[3], State.FAILED)
         assert [ledger.contains(file) for file in files] == [True, True, True, False]
-        assert ledger.unsettled(files[3]) is ledger.dirty
-        assert ledger.unsettled(files[2]) is None
+        assert ledger.dirty_for(files[3]) is ledger.dirty
+        assert ledger.dirty_for(files[2]) is None
 
 
-async def test_what_older_releases_of_goose_undid_is_not_applied(
+async def test_a_migration_undone_by_an_older_goose_is_not_applied(
     tmp_path: Path, migrations: Path, database: str, connection: Connection
 ) -> None:
-    """They wrote a row where newer ones delete one; the newest row of a version decides, for goose too."""
+    """Older releases insert a row where newer ones delete one; the newest row of a version counts, for goose too."""
     files = PROJECTS["goose"](migrations, MIGRATIONS[:3])
     with start("goose", tmp_path, database) as tool:
         tool("all")
@@ -92,10 +92,10 @@ async def test_what_older_releases_of_goose_undid_is_not_applied(
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["row", "no row"])
-async def test_flyway_may_keep_what_failed_outside_a_transaction(
+async def test_flyway_may_record_a_failure_outside_a_transaction(
     kept: bool, tmp_path: Path, migrations: Path, database: str
 ) -> None:
-    """By default the lock's transaction takes the row of the failure along with it: then nobody can see it."""
+    """By default the failure's row is rolled back with the transaction that holds the lock, and cannot be read."""
     files = PROJECTS["flyway"](migrations, MIGRATIONS)
     (migrations / f"{files[3]}.conf").write_text("executeInTransaction=false\n")
     with jvm("flyway", tmp_path, database, TRANSACTIONAL_LOCK=str(not kept).lower()) as tool:
@@ -105,7 +105,7 @@ async def test_flyway_may_keep_what_failed_outside_a_transaction(
         assert list(ledger.applied) == answer.applied
         assert [ledger.contains(file) for file in files] == [True, True, True, False]
         assert (ledger.dirty and ledger.dirty.state) == (State.FAILED if kept else None)
-        assert ledger.unsettled(files[2]) is None
+        assert ledger.dirty_for(files[2]) is None
         for file in (files[1], files[3], f"{files[3]}.conf"):
             (migrations / file).unlink()
         answer = tool("repair")
@@ -115,10 +115,10 @@ async def test_flyway_may_keep_what_failed_outside_a_transaction(
         assert ledger.dirty is None
 
 
-async def test_what_a_baseline_of_flyway_covers_is_applied(
+async def test_versions_up_to_a_baseline_of_flyway_are_applied(
     tmp_path: Path, migrations: Path, database: str, connection: Connection
 ) -> None:
-    """It stands for the versions up to its own in a database that was there before Flyway."""
+    """A baseline is recorded in a database that existed before Flyway was used."""
     files = PROJECTS["flyway"](migrations, MIGRATIONS[:3])
     await connection.execute("create table first (); create table second ()")
     with start("flyway", tmp_path, database) as tool:
@@ -127,12 +127,12 @@ async def test_what_a_baseline_of_flyway_covers_is_applied(
         assert [ledger.contains(file) for file in files] == [True, True, False]
         assert tool("all").error is None
         ledger = await snapshot("flyway", database)
-        assert [ledger.position(file) for file in files] == [Position.PASSED, Position.PASSED, Position.HEAD]
-        assert not any(ledger.gap(find_dialect("flyway").declare(files[:known])) for known in (1, 2, 3))
+        assert [ledger.position_for(file) for file in files] == [Position.AHEAD, Position.AHEAD, Position.AT_HEAD]
+        assert all(ledger.is_complete_for(find_dialect("flyway").declare(files[:known])) for known in (1, 2, 3))
 
 
 async def test_a_repeatable_migration_of_flyway_has_no_version(tmp_path: Path, migrations: Path, database: str) -> None:
-    """It is known by its description, however often it ran, and is never the head."""
+    """It is identified by its description, however often it ran, and is never the head."""
     files = PROJECTS["flyway"](migrations, MIGRATIONS[:2])
     view = migrations / "R__some_view.sql"
     with start("flyway", tmp_path, database) as tool:
@@ -144,12 +144,12 @@ async def test_a_repeatable_migration_of_flyway_has_no_version(tmp_path: Path, m
         assert ledger.contains("R__some_view")
         expected = find_dialect("flyway").declare([*files, view.name])
         assert (expected.name, expected.count) == ("20250101000002", 3)
-        assert not ledger.gap(expected)
-        assert ledger.gap(find_dialect("flyway").declare([*files, view.name, "R__another_view.sql"]))
+        assert ledger.is_complete_for(expected)
+        assert not ledger.is_complete_for(find_dialect("flyway").declare([*files, view.name, "R__another_view.sql"]))
 
 
-async def test_a_changeset_that_runs_always_is_no_news(tmp_path: Path, migrations: Path, database: str) -> None:
-    """Liquibase moves its row to the end each time; who expects the newest changeset still finds it the head."""
+async def test_a_changeset_that_runs_always_is_not_newer(tmp_path: Path, migrations: Path, database: str) -> None:
+    """Liquibase moves its row to the end each time; the newest changeset is still the head."""
     PROJECTS["liquibase"](migrations, MIGRATIONS[:3])
     changes = migrations / "changes.sql"
     changes.write_text(
@@ -164,10 +164,10 @@ async def test_a_changeset_that_runs_always_is_no_news(tmp_path: Path, migration
         assert set(ledger.applied) == set(answer.applied)
 
 
-async def test_what_sqlx_calls_partially_applied_is_dirty(
+async def test_a_partially_applied_migration_of_sqlx_is_dirty(
     tmp_path: Path, migrations: Path, database: str, connection: Connection
 ) -> None:
-    """It goes on no further then, and neither does an image that expects the revision or a newer one."""
+    """Sqlx then refuses to continue; the ledger is dirty for images that expect this revision or a newer one."""
     files = PROJECTS["sqlx"](migrations, MIGRATIONS[:3])
     with start("sqlx", tmp_path, database) as tool:
         tool("all")
@@ -175,10 +175,10 @@ async def test_what_sqlx_calls_partially_applied_is_dirty(
         assert "partially applied" in (tool("all").error or "")
         ledger = await snapshot("sqlx", database)
         assert (ledger.dirty and ledger.dirty.state) == State.FAILED
-        assert ledger.unsettled(files[2]) is ledger.dirty
-        assert ledger.unsettled(files[1]) is None
+        assert ledger.dirty_for(files[2]) is ledger.dirty
+        assert ledger.dirty_for(files[1]) is None
         # As its library does while it runs; the key is beyond 32 bits.
-        (key,) = find_dialect("sqlx").keys(
+        (key,) = find_dialect("sqlx").lock_keys(
             LedgerTable(await connection.fetchval("select current_database()"), "public", "")
         )
         await connection.execute("select pg_advisory_lock($1)", key)

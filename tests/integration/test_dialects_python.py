@@ -1,4 +1,4 @@
-"""The tools of PyPI, each at its own ledger: what they say is applied is what we read."""
+"""Tools from PyPI, each with its own ledger: what the tool has applied is what the reader finds applied."""
 
 from __future__ import annotations
 
@@ -65,14 +65,16 @@ def _yoyo(project: Path) -> list[str]:
 async def test_a_tools_ledger_is_read_as_the_tool_reads_it(
     name: str, write: Write, tmp_path: Path, database: str
 ) -> None:
-    """Some, all, one taken back, one that fails: each time what the tool says is applied, and nothing is dirty."""
+    """After some, after all, after an undo and after a failure, the ledger has what the tool applied and is clean."""
     files = write(tmp_path)
     with driver.python(name, tmp_path, database) as tool:
         await Story(name, tool, files, database).tell()
 
 
-async def test_yoyos_lock_outlives_a_killed_process(tmp_path: Path, database: str, connection: Connection) -> None:
-    """The row says which process and since when; what the dialect says of clearing it makes the tool run again."""
+async def test_the_lock_of_yoyo_outlives_a_killed_process(
+    tmp_path: Path, database: str, connection: Connection
+) -> None:
+    """The row has the process id and a time; Yoyo runs again after the dialect's statement has freed the lock."""
     source = LedgerSource(Address.from_url(database), find_dialect("yoyo"))
     session = await connect(source.address, timeout=10, application_name="test")
     files = _yoyo(tmp_path)
@@ -85,7 +87,7 @@ async def test_yoyos_lock_outlives_a_killed_process(tmp_path: Path, database: st
         assert found is not None
         assert found.holder == "process 4711"
         assert str(found.since) == "2026-01-26 12:00:00+00:00"
-        clear = location.dialect.clear_lock(location.place)
+        clear = location.dialect.unlock_statement(location.table)
         assert clear is not None
         await connection.execute(clear)
         assert await read_row_lock(session, location) is None
@@ -95,7 +97,7 @@ async def test_yoyos_lock_outlives_a_killed_process(tmp_path: Path, database: st
 
 
 def _alembic(project: Path) -> list[str]:
-    """Two branches after the second revision, and a fifth one that merges them."""
+    """Write two branches after the second revision, and a fifth revision that merges them."""
     (project / "migrations" / "versions").mkdir(parents=True)
     (project / "migrations" / "env.py").write_text(
         dedent("""\
@@ -128,17 +130,17 @@ def _alembic(project: Path) -> list[str]:
 
 @pytest.fixture
 async def session(database: str) -> AsyncIterator[Session]:
-    """A session with the test's database."""
+    """Open a session with the test's database."""
     session = await connect(Address.from_url(database), timeout=10, application_name="test")
     yield session
     await session.close()
 
 
-async def test_alembics_heads_are_read_and_remembered(tmp_path: Path, database: str, session: Session) -> None:
-    """One head, two branches, their merge, a failure, a downgrade: what was seen is known to be applied, no more."""
+async def test_heads_of_alembic_are_read_and_kept(tmp_path: Path, database: str, session: Session) -> None:
+    """One head, two branches, their merge, a failure, a downgrade: exactly the heads that were read are applied."""
     _alembic(tmp_path)
     source = LedgerSource(Address.from_url(database), find_dialect("alembic"))
-    reader, ledger = LedgerReader(session, source), find_dialect("alembic").ledger([])
+    reader, ledger = LedgerReader(session, source), find_dialect("alembic").parse_ledger([])
     assert await reader.read(limit=PATIENCE) == ledger
 
     async def after(act: str, **arguments: object) -> Ledger:
@@ -149,26 +151,26 @@ async def test_alembics_heads_are_read_and_remembered(tmp_path: Path, database: 
         assert (
             await locate_ledger(session, LedgerSource(source.address, find_dialect("auto")), limit=PATIENCE)
         ).dialect is find_dialect("alembic")
-        return read.remembering(ledger.applied)
+        return read.with_former_heads(ledger.applied)
 
     with driver.python("alembic", tmp_path, database) as tool:
         ledger = await after("upgrade", to="f000")
-        assert ledger.position("f000") is Position.HEAD
+        assert ledger.position_for("f000") is Position.AT_HEAD
         ledger = await after("upgrade", to="0aaa")
-        assert ledger.position("f000") is Position.PASSED
-        assert ledger.position("beef") is Position.UNTOLD
-        assert ledger.position("beef", {"f000", "0aaa"}) is Position.SHORT
+        assert ledger.position_for("f000") is Position.AHEAD
+        assert ledger.position_for("beef") is Position.UNKNOWN
+        assert ledger.position_for("beef", {"f000", "0aaa"}) is Position.BEHIND
         ledger = await after("upgrade", to="beef")
-        assert ledger.position("cafe", {"f000", "0aaa"}) is Position.BEYOND
+        assert ledger.position_for("cafe", {"f000", "0aaa"}) is Position.PRESUMED_AHEAD
         ledger = await after("upgrade", to="cafe")
-        assert [ledger.position(name) for name in ("beef", "cafe")] == [Position.HEAD, Position.HEAD]
-        assert ledger.position("0aaa") is Position.PASSED
-        assert ledger.position("9999", {"f000", "0aaa", "beef", "cafe"}) is Position.SHORT
+        assert [ledger.position_for(name) for name in ("beef", "cafe")] == [Position.AT_HEAD, Position.AT_HEAD]
+        assert ledger.position_for("0aaa") is Position.AHEAD
+        assert ledger.position_for("9999", {"f000", "0aaa", "beef", "cafe"}) is Position.BEHIND
         ledger = await after("all")
         assert ledger.applied == ("f000", "0aaa", "beef", "cafe", "9999")
         assert ledger.dirty is None
         ledger = await after("downgrade", to="beef")
-        assert ledger.position("9999") is Position.UNTOLD
+        assert ledger.position_for("9999") is Position.UNKNOWN
         assert ledger.applied == ("f000", "0aaa", "beef", "cafe")
         ledger = await after("downgrade", to="base")
         assert ledger.applied == ()

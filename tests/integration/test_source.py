@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
-from migrations.dialects.catalogue import described, find_dialect
+from migrations.dialects.catalogue import CONCRETE_DIALECTS, find_dialect
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.dialects.native import NATIVE
 from migrations.postgres import advisory_lock
@@ -191,9 +191,9 @@ async def test_reading_creates_and_locks_nothing(database: str, session: Session
     """Every dialect on an empty database: an empty ledger, and the catalogue is as before."""
     objects = "select count(*) from pg_class"
     before = await connection.fetchval(objects)
-    for dialect in [*described(), find_dialect("auto")]:
+    for dialect in [*CONCRETE_DIALECTS, find_dialect("auto")]:
         ledger = await read_ledger(session, LedgerSource(Address.from_url(database), dialect))
-        assert ledger == dialect.ledger([])
+        assert ledger == dialect.parse_ledger([])
     assert await connection.fetchval(objects) == before
     held = (
         "select count(*) from pg_locks as l join pg_stat_activity as a using (pid) where a.application_name = 'reads'"
@@ -269,7 +269,7 @@ async def test_a_table_that_comes_and_goes(database: str, session: Session, conn
         await connection.execute(f"insert into {schema}.knex_migrations (name) values ('{schema}')")  # noqa: S608
         assert (await reader.read()).applied == (schema,)
         assert reader.location is not None
-        assert reader.location.place.schema == schema
+        assert reader.location.table.schema == schema
         await connection.execute(f"drop table {schema}.knex_migrations")
         assert (await reader.read()).applied == ()
 
@@ -285,7 +285,7 @@ async def test_the_search_paths_first_table_is_the_ledger(
     await session.execute('set search_path = "$user", missing, "app", public')
     assert (await read_ledger(session, source(database, "knex"))).applied == ("app",)
     assert (await read_ledger(session, source(database, "knex", schema="other"))).applied == ("other",)
-    assert (await locate_ledger(session, source(database, "auto"))).place.schema == "app"
+    assert (await locate_ledger(session, source(database, "auto"))).table.schema == "app"
 
 
 async def test_two_ledgers_are_not_guessed_between(database: str, session: Session, connection: Connection) -> None:

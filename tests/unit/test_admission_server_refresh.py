@@ -92,9 +92,9 @@ async def test_reviews_share_one_read(database: str, counted: list[float]) -> No
     def record(row: Mapping[str, Any]) -> Record:
         if row["revision"] == "a":
             counted.append(time.monotonic())
-        return NATIVE.record(row)
+        return NATIVE.parse(row)
 
-    source = LedgerSource(Address.from_url(database), replace(NATIVE, record=record))
+    source = LedgerSource(Address.from_url(database), replace(NATIVE, parse=record))
     quiet = PollIntervals(urgent=60, idle=60, slowest=60, timeout=10)
     watcher = LedgerWatcher(source, on_change=lambda _: None, pace=quiet)
     view, telemetry = Watched(watcher), Telemetry()

@@ -163,6 +163,14 @@ def test_a_bypass_ends_at_its_time() -> None:
             ),
         ),
         (
+            "gap",
+            Policy(on_behind=Action.WARN),
+            (
+                f"ledger app has {C} but lacks an older revision that the pod's image contains: the pod starts all the "
+                "same"
+            ),
+        ),
+        (
             "own revision failed",
             Policy(),
             f"ledger app: {B} is recorded as failed; the pod expects {B}: the pod is held until it is settled",
@@ -213,10 +221,10 @@ def test_heads_without_a_history(
 ) -> None:
     """Ahead or behind follows from the declared ancestors and the former heads; after a downgrade a pod is behind."""
     required = Requirement(Revision("feed"), ancestors=None if ancestors is None else frozenset(ancestors))
-    verdict = decided(required, read(HEADS.remembering(seen)), Policy(), NOW)
+    verdict = decided(required, read(HEADS.with_former_heads(seen)), Policy(), NOW)
     assert (verdict.reason, verdict.outcome) == (reason, outcome)
     assert ("is not known" in verdict.message) is (reason is Reason.BEHIND and ancestors is None)
-    after = decided(required, lost(HEADS.remembering(seen)), Policy(), NOW)
+    after = decided(required, lost(HEADS.with_former_heads(seen)), Policy(), NOW)
     assert after.outcome is outcome
     if ancestors is not None and outcome is Outcome.ADMIT:
         assert "was ahead of feed" in after.message

@@ -85,9 +85,18 @@ def test_what_the_ledger_holds_complete_is_good(ledger: Ledger, name: str, polic
 def _foreign(history: History, applied: list[str]) -> Ledger:
     """Return the ledger of a tool that records whole names, and as many of them as this kind of history does."""
     kept = applied[-1:] if history in {History.NUMBER, History.HEADS} else applied
-    versioning = Versioning.VERSION if history is History.NUMBER else Versioning.NAME
-    dialect = Dialect("test", "t", frozenset(), lambda row: Record(row["name"], State.APPLIED), None, history=history)
-    return replace(dialect, versioning=versioning).ledger({"name": name} for name in kept)
+    versioning = Versioning.LEADING_NUMBER if history is History.NUMBER else Versioning.NAME
+    dialect = Dialect(
+        name="test",
+        table="t",
+        columns=frozenset(),
+        parse=lambda row: Record(row["name"], State.APPLIED),
+        history=history,
+        versioning=versioning,
+        directory=lambda _directory: (),
+        programs=(),
+    )
+    return dialect.parse_ledger({"name": name} for name in kept)
 
 
 @given(st.sampled_from(History), st.integers(1, len(NAMES)), st.integers(1, len(NAMES)), st.booleans())
@@ -98,7 +107,7 @@ def test_every_kind_of_ledger_admits_what_it_has_and_holds_what_it_lacks(
 
     For a ledger of heads that follows from the former heads, or from the ancestors that the image declares.
     """
-    ledger = _foreign(history, NAMES[:applied]).remembering(NAMES[: applied - 1])
+    ledger = _foreign(history, NAMES[:applied]).with_former_heads(NAMES[: applied - 1])
     expected = Revision(NAMES[known - 1])
     if history in {History.NAMES, History.EXECUTION}:
         expected = declare(NAMES[:known])

@@ -38,7 +38,7 @@ async def test_a_recorded_history_counts_for_its_own_ledger_only() -> None:
         assert applied(binding) == ("a", "b"), "before its Secret could be read"
         binding.rebind(here, None, watchers)
         assert applied(binding) == ("a", "b")
-        assert (binding.snapshot(binding.gate).ledger or Ledger()).barrier("a") is not None
+        assert (binding.snapshot(binding.gate).ledger or Ledger()).incompatible_contract_for("a") is not None
         binding.rebind(there, None, watchers)
         assert applied(binding) is None
         binding.rebind(None, Problem("gone"), watchers)

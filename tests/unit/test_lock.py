@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.postgres.advisory_lock import LockHolder, application_name
+from migrations.postgres.advisory_lock import LockHolder, application_name, lock_key
 
 REVISION = "20250126120000_add_user_preferences_table"
 
@@ -34,3 +34,15 @@ def test_a_holder_is_told_with_all_that_is_known() -> None:
     assert str(LockHolder(7, "psql", None)) == "psql (backend 7)"
     held = LockHolder(7, "ledgergate pod-1 x", 42.4, "pod-1", "x")
     assert str(held) == "pod-1 (backend 7) for 42 s, running x"
+
+
+def test_the_key_of_the_lock_is_stable() -> None:
+    """Runners of different versions must mean the same lock: this number is forever; another table has another."""
+    assert lock_key('"public"."ledgergate_migrations"') == -5394254515006578079
+    assert lock_key('"public"."other"') != lock_key('"public"."ledgergate_migrations"')
+
+
+@given(st.text())
+def test_a_lock_key_fits_the_function_that_takes_it(relation: str) -> None:
+    """`pg_try_advisory_lock` takes a signed bigint."""
+    assert -(2**63) <= lock_key(relation) < 2**63

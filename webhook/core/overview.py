@@ -219,7 +219,7 @@ def _snapshot(seen: ShownGate, gate: Gate) -> LedgerSnapshot:
         return LedgerSnapshot(fault=Fault.UNREAD)
     dialect = DIALECTS[gate.dialect]
     recorded = records[-1:] if dialect.history is History.HEADS else records
-    ledger = dialect.ledger_of(recorded).remembering(gate.history)
+    ledger = dialect.build_ledger(recorded).with_former_heads(gate.history)
     known = seen.status.state in {GateState.LIVE, GateState.DIRTY}
     return LedgerSnapshot(ledger, None, None if known else Fault.UNREACHABLE)
 

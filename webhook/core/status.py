@@ -134,9 +134,9 @@ def _ledger_fields(observation: GateObservation, previous: PreviousStatus, now: 
 def _history(ledger: Ledger, previous: PreviousStatus, now: datetime) -> list[dict[str, str]]:
     """Return the newest revisions, and the contract migration that excludes most images, however old it is."""
     names = ledger.applied[-HISTORY:]
-    floor = ledger.floor
-    if floor is not None and floor.revision not in names:
-        names = (floor.revision, *names)
+    contract = ledger.strictest_contract
+    if contract is not None and contract.revision not in names:
+        names = (contract.revision, *names)
     boundaries = {record.revision: record.compatible_from for record in ledger.records if record.compatible_from}
     entries = []
     for name in names:

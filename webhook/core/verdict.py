@@ -84,7 +84,7 @@ _STALE_REASONS = {Reason.BEHIND, Reason.INCOMPLETE, Reason.DIRTY, Reason.INCOMPA
 def may_be_stale(verdict: Verdict) -> bool:
     """Decide whether a newer snapshot of the ledger could give a better verdict.
 
-    A pod that is admitted because the ledger is ahead gains nothing, and a look would cost every old pod a query.
+    A pod that is admitted because the ledger is ahead gains nothing from it, and would cost a query for each old pod.
     """
     if verdict.reason is Reason.AHEAD:
         return not verdict.outcome.good
@@ -101,7 +101,7 @@ _OUTCOMES = {
 
 def _decide_enforced(gate: Gate, required: Requirement, snapshot: LedgerSnapshot, now: datetime) -> Verdict:
     policy, shown = gate.policy, _shown_gate(gate)
-    # The order counts: a bypass opens the gate to every pod, and a migrator must start to mend a ledger that is behind.
+    # The order counts: a bypass opens the gate to every pod, and a migrator must start although the ledger is behind.
     if policy.bypass_until is not None and now < policy.bypass_until:
         text = f"gate {shown} is bypassed: the pod starts without a check of the ledger"
         return Verdict(Reason.BYPASSED, Outcome.WARN, text, gate.name)
@@ -123,25 +123,25 @@ def _compare(gate: Gate, expected: Revision, ancestors: frozenset[str] | None, l
     behind, ahead = _OUTCOMES[gate.policy.on_behind], _OUTCOMES[gate.policy.on_ahead]
     shown, name = _shown_gate(gate), _shown(expected.name)
     head = _shown(ledger.head or "its beginning (nothing is applied)")
-    position, dirty = ledger.position(expected.name, ancestors), ledger.unsettled(expected.name)
+    position, dirty = ledger.position_for(expected.name, ancestors), ledger.dirty_for(expected.name)
     if dirty is not None:
         text = f"ledger {shown}: {_shown(dirty.revision)} is recorded as {dirty.state}; the pod expects {name}"
-        return Verdict(Reason.DIRTY, behind, f"{text}: {_NEXT[behind]} settled", gate.name)
-    if position in {Position.SHORT, Position.UNTOLD}:
-        doubt = " (which of them is newer is not known)" if position is Position.UNTOLD else ""
-        text = f"ledger {shown} is at {head}, the pod expects {name}{doubt}: {_NEXT[behind]} applied"
-        return Verdict(Reason.BEHIND, behind, text, gate.name)
-    if position is not Position.BEYOND and ledger.gap(expected):
+        return Verdict(Reason.DIRTY, behind, f"{text}: {_what_next(behind, 'settled')}", gate.name)
+    if position in {Position.BEHIND, Position.UNKNOWN}:
+        doubt = " (which of them is newer is not known)" if position is Position.UNKNOWN else ""
+        text = f"ledger {shown} is at {head}, the pod expects {name}{doubt}"
+        return Verdict(Reason.BEHIND, behind, f"{text}: {_what_next(behind, 'applied')}", gate.name)
+    if position is not Position.PRESUMED_AHEAD and not ledger.is_complete_for(expected):
         text = f"ledger {shown} has {name} but lacks an older revision that the pod's image contains"
-        return Verdict(Reason.INCOMPLETE, behind, f"{text}: {_NEXT[behind]} applied", gate.name)
-    barrier = ledger.barrier(expected.name)
-    if barrier is not None:
+        return Verdict(Reason.INCOMPLETE, behind, f"{text}: {_what_next(behind, 'applied')}", gate.name)
+    contract = ledger.incompatible_contract_for(expected.name)
+    if contract is not None:
         text = (
-            f"contract migration {_shown(barrier.revision)} is applied to ledger {shown}: images older than "
-            f"{_shown(barrier.compatible_from or '')} cannot run, and the pod expects {name}"
+            f"contract migration {_shown(contract.revision)} is applied to ledger {shown}: images older than "
+            f"{_shown(contract.compatible_from or '')} cannot run, and the pod expects {name}"
         )
         return Verdict(Reason.INCOMPATIBLE, Outcome.DENY, text, gate.name)
-    if position is Position.HEAD:
+    if position is Position.AT_HEAD:
         return Verdict(Reason.MATCHES, Outcome.ADMIT, f"ledger {shown} is at {name}, as the pod expects", gate.name)
     what_next = "onAhead denies it" if ahead is Outcome.DENY else _NEXT[ahead]
     text = f"ledger {shown} is at {head}, ahead of {name}, which the pod expects: {what_next}"
@@ -174,8 +174,7 @@ def _decide_unreachable(
     else:
         outcome = Outcome.HOLD
         text += f"; when last read it did not allow {name}"
-    what_next = _NEXT[outcome] if outcome.good else f"{_NEXT[outcome]} readable"
-    return Verdict(Reason.UNREACHABLE, outcome, f"{text}: {what_next}", gate.name)
+    return Verdict(Reason.UNREACHABLE, outcome, f"{text}: {_what_next(outcome, 'readable')}", gate.name)
 
 
 _NEXT = {
@@ -184,7 +183,10 @@ _NEXT = {
     Outcome.HOLD: "the pod is held until it is",
     Outcome.DENY: "the pod is denied until it is",
 }
-"""What happens next; of a pod that is held or denied, the word for what it waits for follows."""
+
+
+def _what_next(outcome: Outcome, awaited: str) -> str:
+    return _NEXT[outcome] if outcome.good else f"{_NEXT[outcome]} {awaited}"
 
 
 def _undeclared(gate: str, outcome: Outcome) -> str:

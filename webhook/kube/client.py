@@ -52,7 +52,7 @@ class KubeClient:
         return Collection(self, "/api/v1/pods", Pod, (("fieldSelector", "spec.nodeName="),))
 
     def gated_pods(self) -> Collection[Pod]:
-        """Every pod with the label of a scheduling gate or readiness gate of ours, on a node or not."""
+        """Every pod with the label that marks our scheduling gate or readiness gates, on a node or not."""
         return Collection(self, "/api/v1/pods", Pod, (("labelSelector", f"{GATED_LABEL}=true"),))
 
     def opted_in(self) -> Collection[Namespace]:

@@ -107,7 +107,7 @@ class _HeadHistory:
         if self._cached_for is None or self._cached_for[0] is not ledger or self._cached_for[1] is not recorded:
             self._cached_for = ledger, recorded
             up_to_date = bool(recorded) and ledger.head == tuple(recorded)[-1]
-            self._ledger = ledger.remembering(recorded if up_to_date else self._seen)
+            self._ledger = ledger.with_former_heads(recorded if up_to_date else self._seen)
             self._seen = self._ledger.applied
         return self._ledger
 
@@ -128,4 +128,4 @@ def _recalled(gate: Gate) -> Ledger | None:
         for revision, sighting in gate.history.items()
     ]
     # Of heads, only the last is where the ledger is; the others are those that it has left behind.
-    return dialect.ledger_of(records[-1:] if dialect.history is History.HEADS else records)
+    return dialect.build_ledger(records[-1:] if dialect.history is History.HEADS else records)

@@ -13,9 +13,9 @@ names = st.text("0123456789._-vVBab²٣ ", max_size=30)
     ("versioning", "same"),
     [
         (Versioning.NAME, ["20250126120000_add"]),
-        (Versioning.VERSION, ["7", "007", "7_add_users", "0007-add"]),
-        (Versioning.VERSION, ["20250126120000", "20250126120000_add_users"]),
-        (Versioning.VERSION, ["add_users"]),
+        (Versioning.LEADING_NUMBER, ["7", "007", "7_add_users", "0007-add"]),
+        (Versioning.LEADING_NUMBER, ["20250126120000", "20250126120000_add_users"]),
+        (Versioning.LEADING_NUMBER, ["add_users"]),
         (
             Versioning.DOTTED,
             ["1.2", "V1_2__add_users", "V1.2__other", "1.2.0", "V01_02", "B1.2__baseline", "V1_2_0_0__x"],
@@ -28,8 +28,8 @@ names = st.text("0123456789._-vVBab²٣ ", max_size=30)
         (Versioning.TIMESTAMP, ["AddUsers"]),
     ],
 )
-def test_what_is_one_revision_has_one_key(versioning: Versioning, same: list[str]) -> None:
-    """A file's name and what the tool records of it."""
+def test_names_of_one_revision_have_one_key(versioning: Versioning, same: list[str]) -> None:
+    """These are the name of a file and what the tool records of it."""
     assert len({versioning.key(name) for name in same}) == 1
     assert len({versioning.sort_key(name) for name in same}) == 1
 
@@ -38,20 +38,20 @@ def test_what_is_one_revision_has_one_key(versioning: Versioning, same: list[str
     ("versioning", "ordered"),
     [
         (Versioning.NAME, ["10", "9"]),
-        (Versioning.VERSION, ["9_z", "10_a"]),
+        (Versioning.LEADING_NUMBER, ["9_z", "10_a"]),
         (Versioning.DOTTED, ["R__views", "V1__a", "V1_1__a", "V1_9__a", "V1_10__a", "V2__a"]),
         (Versioning.PREFIX, ["10_a", "9_z"]),
         (Versioning.TIMESTAMP, ["Zebra1700000000000", "1700000000001-Ant"]),
     ],
 )
-def test_the_order_is_the_tools(versioning: Versioning, ordered: list[str]) -> None:
-    """Numbers by their value, parts one by one; what has no number comes first."""
+def test_names_are_sorted_as_by_the_tool(versioning: Versioning, ordered: list[str]) -> None:
+    """Numbers are compared by value and part by part; names without a number come first."""
     assert sorted(set(ordered), key=versioning.sort_key) == ordered
 
 
 @given(st.sampled_from(Versioning), names)
 def test_a_key_is_its_own_key(versioning: Versioning, name: str) -> None:
-    """So a ledger's own identities, declared as they are, find themselves; and anything at all can be asked."""
+    """A revision may be declared by its key, and every name has a key."""
     key = versioning.key(name)
     assert versioning.key(key) == key
     assert versioning.sort_key(key) == versioning.sort_key(name)

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
 
 from migrations.cli.main import migrate
 from migrations.core.ledger import Record, State
-from migrations.dialects.catalogue import DIALECTS, find_dialect
-from migrations.files.external import ExternalFilesError, list_migrations
-from migrations.tools.recognize import recognize_dialect
+from migrations.dialects.catalogue import find_dialect
+from migrations.files.external import ExternalFilesError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +42,7 @@ FILES = {
         ["shop.0001_initial", "users.0001_initial"],
     ),
 }
-"""Of each tool: files of its directory, and what its ledger holds when all of them are applied."""
+"""For each tool: files of its directory, and what its ledger records when all of them are applied."""
 
 
 def fill(directory: Path, files: list[str]) -> Path:
@@ -57,32 +55,43 @@ def fill(directory: Path, files: list[str]) -> Path:
 
 @pytest.mark.parametrize("dialect", FILES)
 def test_what_an_image_declares_is_what_its_ledger_holds(tmp_path: Path, dialect: str) -> None:
-    """The revision that a build prints is confirmed by the ledger that the tool leaves, and by none that lacks some."""
+    """The tool's ledger is complete for the revision that a build prints, and not when it lacks a record."""
     files, recorded = FILES[dialect]
     fill(tmp_path, files)
     declared = CliRunner().invoke(migrate, ["revision", "--dialect", dialect, "--dir", str(tmp_path)])
     assert declared.exit_code == 0, declared.output
     tool = find_dialect(dialect)
-    expected = tool.declare(list_migrations(tool.name, tmp_path))
+    expected = tool.declare(tool.directory(tmp_path))
     assert declared.output == f"{expected}\n"
     records = [Record(name, State.APPLIED) for name in recorded]
-    assert not tool.ledger_of(records).gap(expected)
+    assert tool.build_ledger(records).is_complete_for(expected)
     for missing in range(len(records)):
         rest = records[:missing] + records[missing + 1 :]
-        assert tool.ledger_of(rest).gap(expected), f"without {recorded[missing]}"
+        assert not tool.build_ledger(rest).is_complete_for(expected), f"without {recorded[missing]}"
 
 
-def test_drizzle_is_known_by_its_journal(tmp_path: Path) -> None:
-    """What the ledger keeps is the time of an entry."""
+@pytest.mark.parametrize("dialect", FILES)
+def test_the_example_in_the_message_is_a_migration(tmp_path: Path, dialect: str) -> None:
+    """A directory without migrations is refused with an example of what the tool looks for."""
+    directory = find_dialect(dialect).directory
+    with pytest.raises(ExternalFilesError) as refused:
+        directory(tmp_path)
+    example = re.search("expected migrations like (.+) in ", str(refused.value))
+    assert example
+    assert directory(fill(tmp_path, [example[1]]))
+
+
+def test_drizzle_is_listed_from_its_journal(tmp_path: Path) -> None:
+    """The ledger records the time of each entry."""
     (tmp_path / "meta").mkdir()
     journal = {
         "entries": [{"idx": 1, "when": 1700000000001, "tag": "b"}, {"idx": 0, "when": 1700000000000, "tag": "a"}]
     }
     (tmp_path / "meta" / "_journal.json").write_text(json.dumps(journal))
-    assert list_migrations("drizzle", tmp_path) == ("1700000000000", "1700000000001")
+    assert find_dialect("drizzle").directory(tmp_path) == ("1700000000000", "1700000000001")
     (tmp_path / "meta" / "_journal.json").write_text("{}")
     with pytest.raises(ExternalFilesError, match="as drizzle-kit writes it"):
-        list_migrations("drizzle", tmp_path)
+        find_dialect("drizzle").directory(tmp_path)
 
 
 def alembic(directory: Path, **parents: str) -> Path:
@@ -93,72 +102,35 @@ def alembic(directory: Path, **parents: str) -> Path:
     return directory
 
 
-def test_alembic_is_known_by_its_files(tmp_path: Path) -> None:
-    """Names are hashes: the head comes last, after all that it builds on, which --ancestors prints."""
+def test_alembic_is_listed_from_its_files(tmp_path: Path) -> None:
+    """Names are hashes: the head comes last, after everything that it builds on, which --ancestors prints."""
     alembic(tmp_path, z="None", b="'z'", c="'z'", a="('b', 'c')")
-    assert list_migrations("alembic", tmp_path) == ("z", "b", "c", "a")
+    assert find_dialect("alembic").directory(tmp_path) == ("z", "b", "c", "a")
     flags = ["revision", "--dialect", "alembic", "--dir", str(tmp_path)]
     assert CliRunner().invoke(migrate, flags).output == "a\n"
     assert CliRunner().invoke(migrate, [*flags, "--ancestors"]).output == "z,b,c\n"
 
 
-def test_every_problem_of_alembic_is_told_at_once(tmp_path: Path) -> None:
-    """Two heads, a parent without a file, a file that is no Python; and a circle."""
+def test_every_problem_of_alembic_is_reported_at_once(tmp_path: Path) -> None:
+    """Two heads, a parent without a file and a file that is not Python are reported together; a cycle is too."""
     alembic(tmp_path, a="None", b="'a'", c="'gone'")
     (tmp_path / "bad.py").write_text("def")
     with pytest.raises(ExternalFilesError) as error:
-        list_migrations("alembic", tmp_path)
+        find_dialect("alembic").directory(tmp_path)
     assert len(error.value.problems) == 3
     assert "c builds on gone, which has no file" in str(error.value)
     assert "expected one head, found b and c" in str(error.value)
-    circle = tmp_path / "circle"
-    circle.mkdir()
-    with pytest.raises(ExternalFilesError, match="a circle"):
-        list_migrations("alembic", alembic(circle, a="'c'", b="'a'", c="'b'", head="'a'"))
+    cycle = tmp_path / "cycle"
+    cycle.mkdir()
+    with pytest.raises(ExternalFilesError, match="a cycle"):
+        find_dialect("alembic").directory(alembic(cycle, a="'c'", b="'a'", c="'b'", head="'a'"))
 
 
-def test_a_directory_that_does_not_tell(tmp_path: Path) -> None:
-    """Missing, empty, or of a tool whose files hold many: exit 2 with what is expected."""
-    for dialect, words in (("knex", "found none"), ("liquibase", "do not tell"), ("auto", "do not tell")):
+def test_a_directory_that_cannot_be_listed(tmp_path: Path) -> None:
+    """It is missing, empty, or of a tool whose files do not name its migrations: exit 2 with what is expected."""
+    for dialect, words in (("knex", "found none"), ("liquibase", "do not name"), ("auto", "got auto")):
         with pytest.raises(ExternalFilesError, match=words):
-            list_migrations(dialect, tmp_path)
+            find_dialect(dialect).directory(tmp_path)
     done = CliRunner().invoke(migrate, ["revision", "--dialect", "knex", "--dir", str(tmp_path / "nowhere")])
     assert done.exit_code == 2
     assert "expected a directory of migrations" in done.output
-
-
-@pytest.mark.parametrize(
-    ("command", "dialect"),
-    [
-        ("npx knex migrate:latest", "knex"),
-        ("npx --no-install knex@3 migrate:latest --env production", "knex"),
-        ("node_modules/.bin/knex migrate:latest", "knex"),
-        ("npm run migrate:latest", "knex"),
-        ("yarn migrate:latest", "knex"),
-        ("npm run migrate", "prisma"),
-        ("npm run nothing", None),
-        ("npm exec -- typeorm migration:run", "typeorm"),
-        ("python3.12 manage.py migrate", "django"),
-        ("python -m alembic upgrade head", "alembic"),
-        ("env A=b alembic upgrade head", "alembic"),
-        ("migrate -path db -database x up", "golang-migrate"),
-        ("bundle exec rails db:migrate", "rails"),
-        ("mix ecto.migrate", "ecto"),
-        ("./bin/flyway migrate", "flyway"),
-        ("sh -c knex", "knex"),
-        ("make knex", None),
-        ("true", None),
-    ],
-)
-def test_a_tool_is_recognised_by_its_command(command: str, dialect: str | None) -> None:
-    """As itself, by what starts it, or by a script of package.json; what is not known is not guessed."""
-    scripts = {"migrate:latest": "NODE_ENV=x knex migrate:latest", "migrate": "prisma migrate deploy && echo knex"}
-    assert recognize_dialect(command.split(), scripts.get) == dialect
-    assert dialect is None or dialect in DIALECTS
-
-
-@given(st.lists(st.text(), min_size=1))
-def test_no_command_is_too_strange(command: list[str]) -> None:
-    """Whatever is called, the answer is a dialect that there is, or none."""
-    found = recognize_dialect(command, lambda _: None)
-    assert found is None or found in DIALECTS

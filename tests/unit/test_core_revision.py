@@ -14,19 +14,19 @@ revisions = st.builds(Revision, names) | st.builds(Revision, names, st.integers(
 
 
 @given(revisions)
-def test_what_is_written_can_be_read(revision: Revision) -> None:
-    """Text and value are two forms of one thing, blanks around the text do not count."""
+def test_a_formatted_revision_is_parsed_back(revision: Revision) -> None:
+    """Surrounding whitespace is ignored."""
     assert Revision.parse(str(revision)) == revision
     assert Revision.parse(f" {revision}\n") == revision
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_read_or_refused(text: str) -> None:
-    """There is no third outcome, and what was read is stable."""
+def test_any_text_is_parsed_or_refused(text: str) -> None:
+    """No other exception is raised, and a parsed revision can be formatted and parsed again."""
     try:
         revision = Revision.parse(text)
     except RevisionError as error:
-        assert "NAME+COUNT.DIGEST" in str(error)  # noqa: PT017 - it may as well be read
+        assert "NAME+COUNT.DIGEST" in str(error)  # noqa: PT017 - reading it may fail as well
     else:
         assert Revision.parse(str(revision)) == revision
 
@@ -40,8 +40,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         *("x+1.0123456789AB", "x+1.0123456789abc"),
     ],
 )
-def test_what_is_refused(text: str) -> None:
-    """Every malformed form is refused with a message that shows it, cut short."""
+def test_malformed_text_is_refused(text: str) -> None:
+    """The message shows the text, shortened."""
     with pytest.raises(RevisionError) as refused:
         Revision.parse(text)
     assert len(str(refused.value)) < 450
@@ -66,13 +66,13 @@ def test_what_is_refused(text: str) -> None:
     ],
 )
 def test_only_extensions_of_migration_files_are_cut_off(name: str, expected: str) -> None:
-    """A version with a dot in it stays whole."""
+    """A name that contains a dot, such as a version, is not shortened."""
     assert canonical(name) == expected
 
 
 @given(st.text(max_size=30))
-def test_canonical_names_are_canonical(name: str) -> None:
-    """Cutting twice is cutting once."""
+def test_a_canonical_name_stays_as_it_is(name: str) -> None:
+    """Making a name canonical twice is the same as once."""
     assert canonical(canonical(name)) == canonical(name)
 
 
@@ -84,11 +84,11 @@ def test_the_digest_is_what_a_shell_computes() -> None:
 
 @given(st.lists(names, min_size=1, unique=True))
 def test_every_prefix_has_its_own_digest(ordered: list[str]) -> None:
-    """What `digests` yields at a place is what `declare` says of the names up to it."""
+    """`digests` yields at each place the digest that `declare` returns for the names up to it."""
     assert [declare(ordered[: count + 1]).digest for count in range(len(ordered))] == list(digests(ordered))
 
 
-def test_nothing_declares_nothing() -> None:
+def test_without_names_no_revision_is_declared() -> None:
     """An empty directory has no revision."""
     with pytest.raises(RevisionError, match="there is no migration"):
         declare([])

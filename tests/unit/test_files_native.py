@@ -43,7 +43,7 @@ def problems(text: str, path: Path = SQL) -> list[tuple[int, str]]:
 
 
 def test_a_migration_has_two_sections_and_a_checksum() -> None:
-    """Each section has its text and the line that it starts on; the checksum is over the bytes."""
+    """Each section has its text and the line on which it begins; the checksum is that of the bytes."""
     text = "-- why\n-- migrate:up\nselect 1;\n-- migrate:down transaction:false\nselect 2;\n"
     assert of(text) == Migration(
         revision="20250101000000_one",
@@ -55,13 +55,13 @@ def test_a_migration_has_two_sections_and_a_checksum() -> None:
 
 
 @pytest.mark.parametrize("text", DBMATE)
-def test_files_of_dbmate_can_be_read(text: str) -> None:
-    """The examples of its documentation are migrations of ours."""
+def test_files_of_dbmate_are_migrations(text: str) -> None:
+    """The examples of its documentation are parsed without a problem."""
     assert of(text).up.sql
 
 
-def test_a_contract_migration_says_from_where_on_images_can_run() -> None:
-    """Extensions in the name do not matter."""
+def test_a_contract_migration_names_the_oldest_compatible_revision() -> None:
+    """An extension of the name is ignored."""
     up = "-- migrate:up contract compatible-from:20240101000000_x.sql transaction:false\ndrop table x;"
     migration = of(up)
     assert migration.compatible_from == "20240101000000_x"
@@ -88,14 +88,14 @@ def test_a_contract_migration_says_from_where_on_images_can_run() -> None:
         ("-- migrate:up\nselect '\0';", 2, "NUL"),
     ],
 )
-def test_what_is_wrong_with_sql_is_told_with_its_line(text: str, line: int, words: str) -> None:
-    """One mistake is one problem, at its place."""
-    ((at, told),) = problems(text)
-    assert (at, words in told) == (line, True), told
+def test_a_problem_of_sql_has_its_line(text: str, line: int, words: str) -> None:
+    """One mistake is one problem, on the line of the mistake."""
+    ((at, message),) = problems(text)
+    assert (at, words in message) == (line, True), message
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
-    """A file with several mistakes lists each."""
+def test_every_problem_is_reported_at_once() -> None:
+    """A file with several mistakes has a problem for each."""
     assert [line for line, _ in problems("select 0;\n-- migrate:up quick\n-- migrate:dwn\n", Path("one.sql"))] == [
         0,
         1,
@@ -105,14 +105,14 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     ]
 
 
-def test_text_that_is_no_text() -> None:
-    """Other encodings than UTF-8 are told with the line."""
+def test_a_file_that_is_not_utf8() -> None:
+    """The first byte that is not UTF-8 is reported with its line."""
     with pytest.raises(FilesError, match=r"one\.sql:2: expected UTF-8"):
         parse(SQL, "-- migrate:up\nselect 'ä';".encode("latin-1"))
 
 
 def test_a_python_migration_is_read_without_running_it() -> None:
-    """Its options are constants; its functions are `async def`."""
+    """Options are constants, and `up` and `down` are `async def`."""
     migration = of(
         'raise SystemExit\ntransaction = False\ncompatible_from = "20240101000000_x.py"\n'
         "async def up(connection): ...\nasync def down(connection): ...\n",
@@ -136,35 +136,35 @@ def test_a_python_migration_is_read_without_running_it() -> None:
         ("async def up(c): ...\n  x", 2, "expected Python"),
     ],
 )
-def test_what_is_wrong_with_python_is_told_with_its_line(text: str, line: int, words: str) -> None:
-    """One mistake is one problem, at its place."""
-    ((at, told),) = problems(text, PYTHON)
-    assert (at, words in told) == (line, True), told
+def test_a_problem_of_python_has_its_line(text: str, line: int, words: str) -> None:
+    """One mistake is one problem, on the line of the mistake."""
+    ((at, message),) = problems(text, PYTHON)
+    assert (at, words in message) == (line, True), message
 
 
 @pytest.mark.parametrize(
     "name", ["one.sql", "2025_one.sql", "20250101000000.sql", "20250101000000_a b.sql", "20250101000000_a+b.sql"]
 )
-def test_a_name_is_fourteen_digits_and_words(name: str) -> None:
-    """Other names are told, without a line."""
-    ((line, told),) = problems("-- migrate:up\nselect 1;", Path(name))
-    assert (line, "14 digits" in told) == (0, True)
+def test_a_name_begins_with_fourteen_digits(name: str) -> None:
+    """Any other name is a problem without a line."""
+    ((line, message),) = problems("-- migrate:up\nselect 1;", Path(name))
+    assert (line, "14 digits" in message) == (0, True)
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_read_or_refused(text: str) -> None:
-    """There is no third outcome, for SQL and for Python."""
+def test_any_text_is_parsed_or_refused(text: str) -> None:
+    """No other exception is raised, for SQL and for Python."""
     for path in (SQL, PYTHON):
         try:
             migration = of("-- migrate:up\n" + text if path is SQL else text, path)
         except FilesError as error:
-            assert all(problem.text for problem in error.problems)  # noqa: PT017 - it may as well be read
+            assert all(problem.text for problem in error.problems)  # noqa: PT017 - parsing it may succeed as well
         else:
             assert migration.revision == "20250101000000_one"
 
 
 def test_a_directory_is_read_in_the_order_of_names(tmp_path: Path) -> None:
-    """What is no migration does not count."""
+    """Files that are not migrations are ignored."""
     for name in ("20250101000002_b.sql", "20250101000001_c.sql", "20250101000001_c-2.sql"):
         (tmp_path / name).write_text("-- migrate:up\nselect 1;")
     (tmp_path / "20250101000003_a.py").write_text("async def up(connection): ...")
@@ -174,16 +174,16 @@ def test_a_directory_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     assert [migration.revision[15:] for migration in load_directory(tmp_path)] == ["c", "c-2", "b", "a"]
 
 
-def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:
-    """Sorted by file and line, with two files of one revision among them."""
+def test_every_problem_of_every_file_is_reported_at_once(tmp_path: Path) -> None:
+    """Problems are sorted by file and line; two files with one revision are a problem."""
     (tmp_path / "20250101000001_a.sql").write_text("-- migrate:up\nselect 1;")
     (tmp_path / "20250101000001_a.py").write_text("async def up(connection): ...")
     (tmp_path / "20250101000002_b.sql").write_text("-- migrate:up nonsense\n-- migrate:upp\nselect 1;")
     (tmp_path / "c.sql").write_text("-- migrate:up\nselect 1;")
     with pytest.raises(FilesError) as refused:
         load_directory(tmp_path)
-    told = [(Path(problem.path).name, problem.line) for problem in refused.value.problems]
-    assert told == [
+    reported = [(Path(problem.path).name, problem.line) for problem in refused.value.problems]
+    assert reported == [
         ("20250101000001_a.sql", 0),
         ("20250101000002_b.sql", 1),
         ("20250101000002_b.sql", 1),
@@ -193,8 +193,8 @@ def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:
     assert str(refused.value).count("\n") == 4
 
 
-def test_a_directory_must_be_there(tmp_path: Path) -> None:
-    """An empty one is no mistake, a missing one is."""
+def test_a_directory_must_exist(tmp_path: Path) -> None:
+    """An empty directory has no migrations, a missing one is a problem."""
     assert load_directory(tmp_path) == ()
     with pytest.raises(FilesError, match="--dir"):
         load_directory(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""The laws of `up`, `down` and `baseline`, over any files, any ledger and any sequence of commands."""
+"""Properties of `up`, `down` and `baseline` that hold for any files, any ledger and any sequence of commands."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ def applied(steps: UpPlan) -> dict[str, int]:
 
 
 @given(files=subsets, rows=batches, target=targets)
-def test_whatever_is_lacking_can_be_applied_late(files: list[str], rows: dict[str, int], target: str | None) -> None:
-    """With out_of_order a plan is refused for an unknown target alone, and is what is wanted and not applied."""
+def test_out_of_order_applies_everything_that_is_pending(
+    files: list[str], rows: dict[str, int], target: str | None
+) -> None:
+    """With `out_of_order` a plan is refused only for an unknown target."""
     decision = plan_up(of(files), ledger(rows), target, out_of_order=True)
     if target is not None and target not in files:
         assert isinstance(decision, Refusal)
@@ -57,7 +59,7 @@ def test_whatever_is_lacking_can_be_applied_late(files: list[str], rows: dict[st
 
 @given(files=subsets, rows=batches, target=targets)
 def test_down_after_up_restores_the_ledger(files: list[str], rows: dict[str, int], target: str | None) -> None:
-    """Whatever `up` applied, the next `down` undoes in the opposite order, and the ledger is as it was before."""
+    """The next `down` undoes what `up` applied, in the opposite order, and the ledger is as it was before."""
     everything = of(NAMES)
     before = ledger(rows)
     up = plan_up(of(files), before, target if target in files else None, out_of_order=True)
@@ -72,10 +74,10 @@ def test_down_after_up_restores_the_ledger(files: list[str], rows: dict[str, int
 
 
 @given(rows=batches, steps=counts, target=targets, known=subsets, undoable=subsets)
-def test_down_is_all_of_what_was_asked_for_or_nothing(
+def test_down_undoes_everything_requested_or_nothing(
     rows: dict[str, int], steps: int | None, target: str | None, known: list[str], undoable: list[str]
 ) -> None:
-    """Against a model: newest first; refused when the target is not applied, or any file or down section is missing."""
+    """Compared with a model: newest first; refused if the target is not applied, or a file or section is missing."""
     if steps is not None:
         target = None
     newest_first = sorted(rows, reverse=True)
@@ -106,30 +108,30 @@ def test_down_is_all_of_what_was_asked_for_or_nothing(
 
 
 @given(rows=st.dictionaries(names, st.sampled_from(State)), steps=counts)
-def test_nothing_is_undone_while_anything_is_dirty(rows: dict[str, State], steps: int | None) -> None:
-    """A failed or half-applied migration has to be settled first."""
+def test_down_is_refused_while_the_ledger_is_dirty(rows: dict[str, State], steps: int | None) -> None:
+    """A failed or running migration has to be resolved first."""
     recorded = Ledger.of(Record(name, rows[name], f"sum of {name}", 1) for name in sorted(rows))
     decision = plan_down(of(NAMES), recorded, steps=steps)
     assert isinstance(decision, Refusal) is any(state is not State.APPLIED for state in rows.values())
     if isinstance(decision, Refusal):
-        assert decision.dirty
+        assert decision.only_dirty
 
 
 @given(files=subsets, rows=batches, target=targets)
-def test_a_baseline_fills_what_is_lacking(files: list[str], rows: dict[str, int], target: str | None) -> None:
-    """Every file up to the target that the ledger lacks; a ledger in use needs a target; nothing is left after it."""
+def test_a_baseline_records_what_the_ledger_lacks(files: list[str], rows: dict[str, int], target: str | None) -> None:
+    """It records every file up to the target; a ledger in use needs a target; a second baseline has nothing to do."""
     decision = plan_baseline(of(files), ledger(rows), target)
-    lacking = [name for name in files if name not in rows and (target is None or name <= target)]
-    if (target is not None and target not in files) or (target is None and rows and lacking):
+    pending = [name for name in files if name not in rows and (target is None or name <= target)]
+    if (target is not None and target not in files) or (target is None and rows and pending):
         assert isinstance(decision, Refusal)
     else:
         assert isinstance(decision, BaselinePlan)
-        assert [step.revision for step in decision.steps] == lacking
-        after = ledger(rows | dict.fromkeys(lacking, 0))
+        assert [step.revision for step in decision.steps] == pending
+        after = ledger(rows | dict.fromkeys(pending, 0))
         assert plan_baseline(of(files), after, target) == BaselinePlan(())
         undo = plan_down(of(NAMES), after)
         assert isinstance(undo, DownPlan)
-        assert not {step.revision for step, _ in undo.steps} & set(lacking)
+        assert not {step.revision for step, _ in undo.steps} & set(pending)
 
 
 commands = st.one_of(
@@ -141,7 +143,7 @@ commands = st.one_of(
 
 @given(st.lists(commands, max_size=12))
 def test_no_sequence_of_commands_runs_a_revision_twice(sequence: list[tuple[str, list[str], object]]) -> None:
-    """What runs up is not in the ledger, what runs down is; each exactly once a command."""
+    """What a command applies is not in the ledger, what it undoes is, and each revision occurs once in a plan."""
     rows: dict[str, int] = {}
     for command, files, argument in sequence:
         if command == "down":
@@ -165,13 +167,13 @@ def test_no_sequence_of_commands_runs_a_revision_twice(sequence: list[tuple[str,
 
 @given(files=subsets, rows=batches)
 def test_verify_finds_a_gap_exactly_where_up_refuses(files: list[str], rows: dict[str, int]) -> None:
-    """What `verify` calls right, `up` can go on from, and what is out of order by accident is a gap."""
+    """`up` is refused exactly for the ledgers in which `verify` finds a gap."""
     verified = verify(of(files), ledger(rows))
     decision = plan_up(of(files), ledger(rows))
-    gaps = [finding.revision for finding in verified.findings if finding.kind is DriftKind.GAP]
+    gaps = [drift.revision for drift in verified.drifts if drift.kind is DriftKind.GAP]
     assert bool(gaps) is isinstance(decision, Refusal)
     if isinstance(decision, UpPlan):
         assert tuple(step.revision for step in decision.steps) == verified.pending
         assert verified.ahead == decision.ahead
-        missing = [finding.revision for finding in verified.findings if finding.kind is DriftKind.MISSING]
+        missing = [drift.revision for drift in verified.drifts if drift.kind is DriftKind.MISSING]
         assert tuple(missing) == decision.missing

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrations.core.drift import RevisionStatus, compare
-from migrations.core.ledger import UNDOING, Ledger, Record, State
+from migrations.core.ledger import DOWN_ERROR, Ledger, Record, State
 from migrations.core.migration import Migration, SectionBody
 from migrations.core.plan import Obstacle, Refusal, UpPlan, describe_dirty, plan_up
 
@@ -35,7 +35,7 @@ def obstacles(decision: UpPlan | Refusal) -> list[Obstacle]:
 
 @given(files=subsets, rows=st.dictionaries(st.sampled_from(NAMES), states), target=st.none() | st.sampled_from(NAMES))
 def test_a_plan_is_what_is_pending_in_order(files: list[str], rows: dict[str, State], target: str | None) -> None:
-    """Against a model: what is wanted and not applied; refused for an unknown target, dirt, or a late merge."""
+    """Compared with a model: it is refused for an unknown target, a dirty ledger or a late merge."""
     applied = sorted(name for name, state in rows.items() if state is State.APPLIED)
     wanted = [name for name in files if name not in applied and (target is None or name <= target)]
     dirty = any(state is not State.APPLIED for state in rows.values())
@@ -45,8 +45,8 @@ def test_a_plan_is_what_is_pending_in_order(files: list[str], rows: dict[str, St
 
     if (target is not None and target not in files) or (wanted and dirty) or late:
         assert isinstance(decision, Refusal)
-        only_dirt = wanted and dirty and (target is None or target in files)
-        assert decision.dirty is bool(only_dirt)
+        only_dirty = wanted and dirty and (target is None or target in files)
+        assert decision.only_dirty is bool(only_dirty)
     else:
         assert isinstance(decision, UpPlan)
         assert [step.revision for step in decision.steps] == wanted
@@ -57,8 +57,8 @@ def test_a_plan_is_what_is_pending_in_order(files: list[str], rows: dict[str, St
 
 
 @given(files=subsets, target=st.none() | st.sampled_from(NAMES))
-def test_after_a_plan_is_carried_out_nothing_is_left(files: list[str], target: str | None) -> None:
-    """Planning again gives no steps; a later plan without a target goes on where that one ended."""
+def test_a_plan_that_was_carried_out_leaves_nothing_to_do(files: list[str], target: str | None) -> None:
+    """The same plan again has no steps; a plan without a target continues where the first one ended."""
     first = plan_up(of(files), Ledger(), target if target in files else None)
     assert isinstance(first, UpPlan)
     ledger = Ledger.of(record(step.revision, batch=first.batch) for step in first.steps)
@@ -75,7 +75,7 @@ def test_after_a_plan_is_carried_out_nothing_is_left(files: list[str], target: s
 def test_an_older_image_has_nothing_to_do_even_when_a_newer_migration_failed(
     files: list[str], newer: list[str]
 ) -> None:
-    """Whatever else is in the ledger, a directory that is wholly applied needs nothing."""
+    """A directory whose migrations are all applied needs nothing, whatever else is in the ledger."""
     rows = dict.fromkeys(newer, State.FAILED) | dict.fromkeys(files, State.APPLIED)
     decision = plan_up(of(files), Ledger.of(record(name, rows[name]) for name in sorted(rows)))
     assert isinstance(decision, UpPlan)
@@ -83,46 +83,46 @@ def test_an_older_image_has_nothing_to_do_even_when_a_newer_migration_failed(
 
 
 def test_an_edited_file_is_an_obstacle_even_with_nothing_pending() -> None:
-    """Both sums and the file are named; a record without a checksum is not compared."""
+    """The message names the file and both checksums; a record without a checksum is not compared."""
     decision = plan_up(of(["a"]), Ledger.of([replace(record("a"), checksum="another")]))
     assert obstacles(decision) == [Obstacle.CHANGED]
     assert isinstance(decision, Refusal)
-    assert not decision.dirty
+    assert not decision.only_dirty
     (text,) = (text for _, text in decision.obstacles)
     assert all(word in text for word in ("a.sql", "another", "sum of a"))
     assert isinstance(plan_up(of(["a"]), Ledger.of([replace(record("a"), checksum=None)])), UpPlan)
 
 
-def test_every_obstacle_is_told_at_once() -> None:
-    """A wrong target, an edited file and two late merges are four obstacles."""
+def test_every_obstacle_is_reported_at_once() -> None:
+    """An edited file and two late merges are three obstacles; an unknown target is one."""
     ledger = Ledger.of([record("c"), replace(record("d"), checksum="another")])
     decision = plan_up(of(["a", "b", "c", "d"]), ledger, None)
     assert obstacles(decision) == [Obstacle.CHANGED, Obstacle.OUT_OF_ORDER, Obstacle.OUT_OF_ORDER]
     assert obstacles(plan_up(of(["a"]), Ledger(), "z")) == [Obstacle.TARGET]
 
 
-def test_what_failed_is_told_with_its_error_and_the_way_out() -> None:
-    """A failed migration shows its error, one that was killed says so."""
+def test_a_dirty_migration_is_reported_with_its_error_and_the_remedy() -> None:
+    """A failed migration shows its error, a killed one that it never ended."""
     failed = plan_up(of(["a"]), Ledger.of([replace(record("a", State.FAILED), error="no such table")]))
     killed = plan_up(of(["a"]), Ledger.of([record("a", State.RUNNING)]))
     for decision, words in ((failed, "no such table"), (killed, "never ended")):
         assert isinstance(decision, Refusal)
-        assert decision.dirty
+        assert decision.only_dirty
         assert words in decision.obstacles[0][1]
         assert "migrate resolve a --rolled-back" in decision.obstacles[0][1]
 
 
-def test_the_way_out_is_told_once() -> None:
-    """Not again behind an error that tells it; a `down` that was killed is told as what it was."""
+def test_the_remedy_is_named_once() -> None:
+    """It is not repeated after an error that names it; a killed `down` is described as one."""
     error = "x.sql:2: no. Settle it: `ledgergate migrate resolve a --rolled-back` or `--applied`"
     assert describe_dirty(replace(record("a", State.FAILED), error=error)) == f"a failed: {error}"
-    killed = describe_dirty(replace(record("a", State.RUNNING), error=UNDOING))
+    killed = describe_dirty(replace(record("a", State.RUNNING), error=DOWN_ERROR))
     assert killed.startswith("a began to be undone and never ended")
     assert killed.count("resolve a --applied") == killed.count("resolve a --rolled-back") == 1
 
 
-def test_how_each_revision_stands() -> None:
-    """Files and ledger side by side, in the order of names."""
+def test_the_status_of_each_revision() -> None:
+    """Files and ledger are compared in the order of names."""
     ledger = Ledger.of(
         [
             record("a"),
@@ -132,7 +132,7 @@ def test_how_each_revision_stands() -> None:
             record("f", State.RUNNING),
         ]
     )
-    assert [(row.revision, row.standing) for row in compare(of(["a", "b", "d", "e", "f"]), ledger)] == [
+    assert [(row.revision, row.status) for row in compare(of(["a", "b", "d", "e", "f"]), ledger)] == [
         ("a", RevisionStatus.APPLIED),
         ("b", RevisionStatus.CHANGED),
         ("c", RevisionStatus.MISSING),
