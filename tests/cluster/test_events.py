@@ -120,7 +120,7 @@ def test_a_gate_that_cannot_work_says_what_to_do(application: Application, datab
     application.secret(with_login(database, role, "known"))
     says("Misconfigured", "may not read the ledger: grant it usage")
     application.secret(urlunsplit(urlsplit(database)._replace(path="/nosuch")))
-    says("Misconfigured", "no database of the name in Secret pg")
+    says("Misconfigured", "does not have the database that Secret pg names")
     execute(database, f"drop role {role}")
 
 

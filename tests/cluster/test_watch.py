@@ -1,4 +1,4 @@
-"""The local copy against a real API server: killed, paused, its history compacted, and no change is missed."""
+"""The reflector with a real API server that is killed, paused and compacted: no change is missed."""
 
 import asyncio
 import base64
@@ -30,26 +30,26 @@ T = TypeVar("T", bound=Object)
 
 @pytest.fixture(scope="module")
 def plane(programs: Path) -> Iterator[ControlPlane]:
-    """A control plane of this file's own, to kill, pause and compact."""
+    """A control plane for this module alone, to kill, pause and compact."""
     with ControlPlane(programs) as started:
         yield started
 
 
 @pytest.fixture
 async def cluster(plane: ControlPlane) -> AsyncIterator[KubeClient]:
-    """A connection as administrator; what a test has written is gone afterwards."""
+    """A connection as administrator; the Secrets that a test wrote are deleted afterwards."""
     async with await connect(plane.kubeconfig, "test") as connected:
         yield connected
     plane.kubectl("delete", "secrets", "-l", "watched=true", "--wait=true")
 
 
 def watched(cluster: KubeClient) -> Collection[Secret]:
-    """The Secrets that tests write."""
+    """Return the collection of the Secrets that tests write."""
     return Collection(cluster, SECRETS, Secret, (("labelSelector", "watched=true"),))
 
 
 class Counted(Generic[T]):
-    """A real feed, with its lists and watches counted."""
+    """A real feed that counts its lists and watches."""
 
     def __init__(self, feed: Feed[T]) -> None:
         self._feed = feed
@@ -69,7 +69,7 @@ class Counted(Generic[T]):
 
 
 class Follower(Generic[T]):
-    """A reflector, what it failed with, and its copy as versions by name."""
+    """A reflector with its failures, and its copy as resource versions by name."""
 
     def __init__(self, feed: Feed[T]) -> None:
         self.feed = Counted(feed)
@@ -136,21 +136,21 @@ async def remove(cluster: KubeClient, name: str) -> None:
 
 
 async def truth(cluster: KubeClient) -> dict[str, str]:
-    """What is really there."""
+    """Return the collection as the API server has it."""
     found, _ = await watched(cluster).list_objects()
     return {item.metadata.name: item.metadata.resource_version for item in found}
 
 
 async def agrees(follower: Follower[Secret], cluster: KubeClient) -> None:
-    """Wait until the copy is the collection."""
+    """Wait until the copy equals the collection."""
     async with asyncio.timeout(30):
         while follower.copy != await truth(cluster):  # noqa: ASYNC110 - the truth is asked for
             await asyncio.sleep(0.02)
 
 
 async def churn(cluster: KubeClient) -> None:
-    """Write and delete without pause, whatever the API server says to it."""
-    dice = random.Random(7)  # noqa: S311 - a story that can be told again
+    """Write and delete Secrets without pause, whether the API server accepts it or not."""
+    dice = random.Random(7)  # noqa: S311 - the same sequence in every run
     for number in itertools.count():
         name = dice.choice(NAMES)
         with suppress(ClusterError):
@@ -160,7 +160,7 @@ async def churn(cluster: KubeClient) -> None:
 
 @asynccontextmanager
 async def changing(cluster: KubeClient) -> AsyncIterator[None]:
-    """Changes all the while."""
+    """Keep changing Secrets."""
     task = asyncio.create_task(churn(cluster))
     try:
         yield
@@ -171,7 +171,7 @@ async def changing(cluster: KubeClient) -> AsyncIterator[None]:
 
 
 async def test_changes_arrive(cluster: KubeClient) -> None:
-    """Created, changed, deleted and made anew: the copy follows, by one list and one watch."""
+    """Objects are created, changed, deleted and created again: the copy follows with one list and one watch."""
     await write(cluster, NAMES[0])
     async with following(watched(cluster)) as follower:
         await agrees(follower, cluster)
@@ -185,8 +185,8 @@ async def test_changes_arrive(cluster: KubeClient) -> None:
         assert (follower.feed.lists, follower.feed.watches, follower.failures) == (1, 1, [])
 
 
-async def test_a_watch_goes_on_where_the_last_one_ended(cluster: KubeClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The API server ends every watch in time: under changes the next goes on from there, without another list."""
+async def test_the_next_watch_continues_the_last_one(cluster: KubeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server ends every watch; while objects change, the next continues without another list."""
     monkeypatch.setattr(webhook.kube.collection, "WATCH_SECONDS", (2, 2))
     async with following(watched(cluster)) as follower:
         async with changing(cluster):
@@ -198,7 +198,7 @@ async def test_a_watch_goes_on_where_the_last_one_ended(cluster: KubeClient, mon
 
 @pytest.mark.parametrize("size", [60_000, 200_000, 700_000])
 async def test_large_objects_arrive_by_the_watch(cluster: KubeClient, size: int) -> None:
-    """One line of a watch may be a megabyte; it costs no new list."""
+    """A line of a watch may have a megabyte, and needs no other list."""
     async with following(watched(cluster)) as follower:
         await eventually("a watch", lambda: follower.feed.watches)
         for content in ("x", "y"):
@@ -207,8 +207,8 @@ async def test_large_objects_arrive_by_the_watch(cluster: KubeClient, size: int)
         assert (follower.feed.lists, follower.failures) == (1, [])
 
 
-async def test_an_api_server_that_dies_is_followed_again(plane: ControlPlane, cluster: KubeClient) -> None:
-    """SIGKILL and restart, twice, under changes: the failures are told, and in the end nothing is missing."""
+async def test_an_api_server_that_is_killed_is_watched_again(plane: ControlPlane, cluster: KubeClient) -> None:
+    """After two SIGKILLs and restarts while objects change, failures are reported and no change is missing."""
     async with following(watched(cluster)) as follower:
         async with changing(cluster):
             for _ in range(2):
@@ -222,14 +222,14 @@ async def test_an_api_server_that_dies_is_followed_again(plane: ControlPlane, cl
         await agrees(follower, cluster)
 
 
-async def test_an_api_server_that_pauses_is_waited_for(plane: ControlPlane, cluster: KubeClient) -> None:
-    """SIGSTOP and SIGCONT under changes: what was done around the pause arrives."""
+async def test_an_api_server_that_pauses_is_watched_again(plane: ControlPlane, cluster: KubeClient) -> None:
+    """After SIGSTOP and SIGCONT while objects change, no change from before or after the pause is missing."""
     async with following(watched(cluster)) as follower:
         async with changing(cluster):
             await eventually("changes", lambda: follower.copy)
             plane.pause_apiserver()
             try:
-                await asyncio.sleep(1)  # the length of the pause, not a wait for something
+                await asyncio.sleep(1)  # the length of the pause
                 paused = dict(follower.copy)
             finally:
                 plane.resume_apiserver()
@@ -238,7 +238,7 @@ async def test_an_api_server_that_pauses_is_waited_for(plane: ControlPlane, clus
 
 
 def compact(plane: ControlPlane) -> None:
-    """Have etcd forget every older revision, by its own gateway (what `etcdctl compact` calls)."""
+    """Compact etcd up to its newest revision by its HTTP gateway, as `etcdctl compact` does."""
     at = _etcd(plane, "range", {"key": base64.b64encode(b"x").decode()})["header"]["revision"]
     _etcd(plane, "compaction", {"revision": at, "physical": True})
 
@@ -251,7 +251,7 @@ def _etcd(plane: ControlPlane, call: str, body: dict[str, Any]) -> dict[str, Any
 
 
 class Aged(Generic[T]):
-    """A real feed whose first list was long ago, as for a process that was suspended between list and watch."""
+    """A real feed with an old first list, as in a process that was suspended between list and watch."""
 
     def __init__(self, feed: Feed[T], first: Listing[T]) -> None:
         self._feed = feed
@@ -259,12 +259,12 @@ class Aged(Generic[T]):
         self.ended: list[type[Exception]] = []
 
     async def list_objects(self) -> Listing[T]:
-        """Give what was listed then, once."""
+        """Return the old list once, then list."""
         first, self._first = self._first, None
         return first or await self._feed.list_objects()
 
     async def watch(self, resource_version: str) -> AsyncIterator[Change[T]]:
-        """Watch, and note how it ended."""
+        """Watch, and record the error that ended the watch."""
         try:
             async for change in self._feed.watch(resource_version):
                 yield change
@@ -273,8 +273,8 @@ class Aged(Generic[T]):
             raise
 
 
-async def test_a_history_that_is_gone_is_listed_again(plane: ControlPlane, cluster: KubeClient) -> None:
-    """410 Gone, by a compaction of etcd and an API server without memory: everything that happened since arrives."""
+async def test_a_compacted_history_is_listed_again(plane: ControlPlane, cluster: KubeClient) -> None:
+    """Etcd is compacted and the API server restarted: after 410 Gone every change since then arrives."""
     for name in NAMES[:4]:
         await write(cluster, name)
     then = await watched(cluster).list_objects()
@@ -283,7 +283,7 @@ async def test_a_history_that_is_gone_is_listed_again(plane: ControlPlane, clust
     await remove(cluster, NAMES[2])
     await write(cluster, NAMES[2], "another of the same name")
     await write(cluster, NAMES[5], "new")
-    # The API server remembers the latest changes itself, and compacts by itself only every five minutes.
+    # The API server caches the latest changes, so it has to be restarted; by itself it compacts every five minutes.
     plane.kill_apiserver()
     compact(plane)
     await asyncio.to_thread(plane.start_apiserver)
@@ -308,7 +308,7 @@ def account(plane: ControlPlane) -> Iterator[str]:
 
 
 def grant(plane: ControlPlane, account: str, *verbs: str) -> None:
-    """Give a right on one Secret, by its name."""
+    """Grant rights on one Secret, by its name."""
     rights = [f"--verb={','.join(verbs)}", "--resource=secrets", f"--resource-name={NAMES[0]}"]
     plane.kubectl("create", "role", account, *rights)
     plane.kubectl("create", "rolebinding", account, f"--role={account}", f"--serviceaccount=default:{account}")
@@ -316,7 +316,7 @@ def grant(plane: ControlPlane, account: str, *verbs: str) -> None:
 
 @asynccontextmanager
 async def one_secret(plane: ControlPlane, account: str) -> AsyncIterator[Follower[Secret]]:
-    """Follow one Secret with the account's rights."""
+    """Watch one Secret with the account's rights."""
     async with (
         await connect(plane.kubeconfig_for("default", account), "test") as limited,
         following(limited.secret("default", NAMES[0])) as follower,
@@ -324,8 +324,8 @@ async def one_secret(plane: ControlPlane, account: str) -> AsyncIterator[Followe
         yield follower
 
 
-async def test_one_secret_is_followed_by_its_name_alone(plane: ControlPlane, cluster: KubeClient, account: str) -> None:
-    """`get` and `watch` on one name are enough: it comes, changes, goes and comes again; others are never seen."""
+async def test_one_secret_is_watched_by_its_name(plane: ControlPlane, cluster: KubeClient, account: str) -> None:
+    """`get` and `watch` on one name are enough to see it created, changed and deleted, and no other Secret is seen."""
     grant(plane, account, "get", "watch")
     async with one_secret(plane, account) as follower:
         await asyncio.wait_for(follower.reflector.wait_synced(), 10)
@@ -347,10 +347,10 @@ def _has(follower: Follower[Secret], content: str) -> bool:
     return found is not None and (found.data or {}).get("content") == content.encode()
 
 
-async def test_a_missing_right_is_told_and_its_coming_noticed(
+async def test_a_missing_right_is_reported_until_it_is_granted(
     plane: ControlPlane, cluster: KubeClient, account: str
 ) -> None:
-    """Forbidden until somebody grants it, then followed, without a restart."""
+    """The failure is Forbidden; once the right is granted, the Secret is watched without a restart."""
     await write(cluster, NAMES[0])
     async with one_secret(plane, account) as follower:
         await eventually("a refusal", lambda: follower.failures)
@@ -360,17 +360,15 @@ async def test_a_missing_right_is_told_and_its_coming_noticed(
         await agrees(follower, cluster)
 
 
-async def test_without_the_right_to_watch_it_is_read_again_and_again(
-    plane: ControlPlane, cluster: KubeClient, account: str
-) -> None:
-    """`get` alone: changes arrive with seconds of delay, and the API server is not hammered."""
+async def test_without_the_right_to_watch_it_is_polled(plane: ControlPlane, cluster: KubeClient, account: str) -> None:
+    """With `get` alone changes arrive seconds later, and the API server is not overloaded."""
     await write(cluster, NAMES[0])
     grant(plane, account, "get")
     async with one_secret(plane, account) as follower:
         await agrees(follower, cluster)
         await eventually("some refusals", lambda: len(follower.failures) >= 6)
         lists = follower.feed.lists
-        await asyncio.sleep(1)  # the span that is measured
+        await asyncio.sleep(1)  # the time that is measured
         assert follower.feed.lists - lists <= 4
         await write(cluster, NAMES[0], "changed")
         await agrees(follower, cluster)

@@ -1,4 +1,4 @@
-"""One controller leads: by a Lease in a real API server, through every way to lose it."""
+"""One controller leads, by a Lease in a real API server, however the Lease is lost."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ MANIFESTS = Path(__file__).parents[2] / "manifests"
 LEASE = ("ledgergate", "ledgergate-controller")
 SECONDS = 3.0
 GRACE = 2.0
-"""What a change of leader may take beyond the lease: a look each second, and a request."""
+"""Seconds that a change of leader may take beyond the Lease's duration: a try each second, and a request."""
 
 LEADER = """
 import asyncio, sys
@@ -52,7 +52,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 @pytest.fixture(scope="module")
 def plane(programs: Path) -> Iterator[ControlPlane]:
-    """A control plane of this file's own, to pause and kill."""
+    """A control plane for this module alone, to pause and kill."""
     with ControlPlane(programs) as started:
         for name in ("namespace", "roles-controller"):
             started.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "chart/files/base" / f"{name}.yaml"))
@@ -61,13 +61,13 @@ def plane(programs: Path) -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def kubeconfig(plane: ControlPlane) -> Iterator[Path]:
-    """The rights of our controller; no Lease is there yet."""
+    """A kubeconfig with the controller's rights; there is no Lease yet."""
     yield plane.kubeconfig_for("ledgergate", "controller")
     plane.kubectl("delete", "lease", LEASE[1], "-n", LEASE[0], "--ignore-not-found")
 
 
 class Candidate:
-    """A replica that wants to lead; its work does nothing but note when."""
+    """A replica that tries to lead; its work only records its terms."""
 
     def __init__(self, cluster: KubeClient, name: str, seconds: float) -> None:
         self.name = name
@@ -95,7 +95,7 @@ class Candidate:
                 await self.lingers.wait()
 
     async def stop(self) -> None:
-        """End it as SIGTERM does."""
+        """Cancel it, as SIGTERM does."""
         self.task.cancel()
         _, pending = await asyncio.wait({self.task}, timeout=10)
         assert not pending, "the cancellation was swallowed"
@@ -112,7 +112,7 @@ async def candidate(kubeconfig: Path, name: str, seconds: float = SECONDS) -> As
 
 
 async def leads(found: Candidate, within: float) -> float:
-    """Wait until somebody leads; how long it took."""
+    """Wait until a candidate leads, and return the seconds that it took."""
     began = time.monotonic()
     async with asyncio.timeout(within):
         await found.leads.wait()
@@ -120,20 +120,20 @@ async def leads(found: Candidate, within: float) -> float:
 
 
 def holder(plane: ControlPlane) -> str | None:
-    """Whose name is in the Lease."""
+    """Return the name in the Lease."""
     lease = json.loads(plane.kubectl("get", "lease", LEASE[1], "-n", LEASE[0], "-o", "json"))
     found: str | None = lease["spec"].get("holderIdentity")
     return found
 
 
 def apart(*candidates: Candidate) -> bool:
-    """Whether no two terms overlap."""
+    """Return whether no two terms overlap."""
     terms = sorted(term for found in candidates for term in found.terms)
     return all(before[1] <= after[0] for before, after in pairwise(terms))
 
 
 async def test_one_of_two_leads(plane: ControlPlane, kubeconfig: Path) -> None:
-    """The first is named in the Lease; the second waits for as long as the first renews it."""
+    """The first has its name in the Lease; the second waits while the first renews it."""
     async with candidate(kubeconfig, "one") as one, candidate(kubeconfig, "two") as two:
         await asyncio.wait(
             {asyncio.create_task(found.leads.wait()) for found in (one, two)}, return_when="FIRST_COMPLETED"
@@ -147,8 +147,8 @@ async def test_one_of_two_leads(plane: ControlPlane, kubeconfig: Path) -> None:
         assert not second.leadership.is_leader
 
 
-async def test_a_leader_that_stops_gives_the_lease_back(plane: ControlPlane, kubeconfig: Path) -> None:
-    """A clean end is no wait for the others: within two seconds another leads, and never both."""
+async def test_a_leader_that_stops_releases_the_lease(plane: ControlPlane, kubeconfig: Path) -> None:
+    """After a clean stop another leads within two seconds, and never two at once."""
     async with candidate(kubeconfig, "one", seconds=30) as one:
         await leads(one, 10)
         async with candidate(kubeconfig, "two", seconds=30) as two:
@@ -162,8 +162,8 @@ async def test_a_leader_that_stops_gives_the_lease_back(plane: ControlPlane, kub
     assert await asyncio.to_thread(holder, plane) is None
 
 
-async def test_a_leader_that_dies_is_replaced(kubeconfig: Path) -> None:
-    """SIGKILL, no goodbye: another leads within the lease and two seconds."""
+async def test_a_leader_that_is_killed_is_replaced(kubeconfig: Path) -> None:
+    """After SIGKILL another leads within the Lease's duration and two seconds."""
     command = [sys.executable, "-c", LEADER, str(kubeconfig), str(SECONDS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as leader:  # noqa: ASYNC220 - its start is awaited
         try:
@@ -179,7 +179,7 @@ async def test_a_leader_that_dies_is_replaced(kubeconfig: Path) -> None:
 
 
 async def test_the_lease_is_written_in_utc(plane: ControlPlane, kubeconfig: Path) -> None:
-    """Wherever the replica's clock is set to, others read the Lease's times as they are; renewing shifts none."""
+    """In any time zone the Lease's times are UTC, and renewing it does not shift them."""
     command = [sys.executable, "-c", LEADER, str(kubeconfig), "30"]
     elsewhere = {**os.environ, "TZ": "Asia/Tokyo"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=elsewhere) as leader:  # noqa: ASYNC220
@@ -188,7 +188,7 @@ async def test_the_lease_is_written_in_utc(plane: ControlPlane, kubeconfig: Path
             assert await asyncio.to_thread(leader.stdout.readline) == "leads\n"
             first = await asyncio.to_thread(_renewed, plane)
             async with asyncio.timeout(20):
-                while await asyncio.to_thread(_renewed, plane) == first:  # noqa: ASYNC110 - another process's doing
+                while await asyncio.to_thread(_renewed, plane) == first:  # noqa: ASYNC110 - another process renews it
                     await asyncio.sleep(0.1)
             get = ("get", "lease", LEASE[1], "-n", LEASE[0], "-o", "jsonpath={.spec.acquireTime} {.spec.renewTime}")
             acquired, renewal = map(datetime.fromisoformat, plane.kubectl(*get).split())
@@ -198,17 +198,17 @@ async def test_the_lease_is_written_in_utc(plane: ControlPlane, kubeconfig: Path
     assert timedelta() < renewal - acquired < timedelta(minutes=5)
 
 
-async def test_who_comes_back_under_his_own_name_leads_at_once(plane: ControlPlane, kubeconfig: Path) -> None:
-    """A replica that was killed and started again under the same name (a StatefulSet's, a test's) need not wait."""
+async def test_a_replica_that_restarts_under_its_name_leads_at_once(plane: ControlPlane, kubeconfig: Path) -> None:
+    """A replica that was killed and restarted under the same name need not wait for the Lease's expiry."""
     async with candidate(kubeconfig, "one", seconds=60) as one:
         await leads(one, 10)
         async with candidate(kubeconfig, "one", seconds=60) as again:
-            await leads(again, 30)  # half of the lease, which anybody else would wait out
+            await leads(again, 30)  # half of the Lease's duration, for which another replica would wait
             assert await asyncio.to_thread(holder, plane) == "one"
 
 
-async def test_it_stops_also_while_a_term_is_ending(plane: ControlPlane, kubeconfig: Path) -> None:
-    """SIGTERM in the moment in which a lost term's work is being wound up ends the replica all the same."""
+async def test_it_stops_while_a_term_ends(plane: ControlPlane, kubeconfig: Path) -> None:
+    """SIGTERM ends the replica even while the work of a lost term is being cancelled."""
     async with candidate(kubeconfig, "one") as one:
         await leads(one, 10)
         one.lingers = asyncio.Event()
@@ -219,8 +219,8 @@ async def test_it_stops_also_while_a_term_is_ending(plane: ControlPlane, kubecon
         assert one.task.cancelled()
 
 
-async def test_without_the_api_server_nobody_leads(plane: ControlPlane, kubeconfig: Path) -> None:
-    """Paused for longer than the lease: the leader stops its work in time, and afterwards exactly one leads again."""
+async def test_without_the_api_server_no_replica_leads(plane: ControlPlane, kubeconfig: Path) -> None:
+    """In a pause longer than the Lease the leader stops in time; afterwards exactly one leads."""
     async with candidate(kubeconfig, "one") as one:
         await leads(one, 10)
         async with candidate(kubeconfig, "two") as two:
@@ -244,15 +244,15 @@ async def test_without_the_api_server_nobody_leads(plane: ControlPlane, kubeconf
         assert apart(one, two)
 
 
-async def test_a_short_outage_costs_no_term(plane: ControlPlane, kubeconfig: Path) -> None:
-    """The API server is killed and back within the lease: the leader goes on leading."""
+async def test_a_short_outage_ends_no_term(plane: ControlPlane, kubeconfig: Path) -> None:
+    """The API server is killed and restarted within the Lease's duration: the leader goes on leading."""
     async with candidate(kubeconfig, "one", seconds=40) as one:
         await leads(one, 10)
         plane.kill_apiserver()
         await asyncio.to_thread(plane.start_apiserver)
         before = await asyncio.to_thread(_renewed, plane)
         async with asyncio.timeout(20):
-            while await asyncio.to_thread(_renewed, plane) == before:  # noqa: ASYNC110 - kubectl is what tells
+            while await asyncio.to_thread(_renewed, plane) == before:  # noqa: ASYNC110 - the API server has no event here
                 await asyncio.sleep(0.1)
         assert one.leads.is_set()
         assert one.terms == []
@@ -263,10 +263,10 @@ def _renewed(plane: ControlPlane) -> str:
 
 
 async def test_work_that_fails_ends_the_replica(plane: ControlPlane, kubeconfig: Path) -> None:
-    """A leader must not go on renewing while its work is dead: the error comes out, and the Lease is free."""
+    """A leader whose work has failed raises the error and releases the Lease."""
     async with candidate(kubeconfig, "one", seconds=30) as one:
-        one.failure = ValueError("a slip of ours")
-        with pytest.raises(ValueError, match="a slip of ours"):
+        one.failure = ValueError("an internal error")
+        with pytest.raises(ValueError, match="an internal error"):
             await asyncio.wait_for(one.task, 10)
         assert not one.leadership.is_leader
         assert await asyncio.to_thread(holder, plane) is None
@@ -276,7 +276,7 @@ async def test_work_that_fails_ends_the_replica(plane: ControlPlane, kubeconfig:
 async def test_an_answer_in_plain_text_is_a_failed_try(
     status: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An overloaded API server, or a proxy, says so in plain text; the election goes on, tries again, and says why."""
+    """An overloaded API server, or a proxy, answers in plain text: the election tries again, and logs why once."""
     asked = asyncio.Semaphore(0)
 
     async def refuse(_: web.Request) -> web.Response:
@@ -290,8 +290,8 @@ async def test_an_answer_in_plain_text_is_a_failed_try(
     async with serving((application, Endpoint("127.0.0.1", port), None)), candidate(kubeconfig, "one") as one:
         for _ in range(3):
             await asyncio.wait_for(asked.acquire(), 10)
-        told = [record.fields["error"] for record in caplog.records if record.getMessage() == "leader.failed"]  # type: ignore[attr-defined]
-        assert len(told) == 1, "once, not with every try"
-        assert told[0].startswith(f"{status}: ")
+        errors = [record.fields["error"] for record in caplog.records if record.getMessage() == "leader.failed"]  # type: ignore[attr-defined]
+        assert len(errors) == 1, "logged at every try"
+        assert errors[0].startswith(f"{status}: ")
         assert not one.task.done(), one.task
         assert not one.leadership.is_leader
