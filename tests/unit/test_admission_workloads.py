@@ -1,4 +1,4 @@
-"""What is foretold of a workload whose pods are not made yet."""
+"""The preview of a workload whose pods do not exist yet."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def deployment(revision: str | None = B, *, guarded: bool = True, operation: str
     return Request(uid="u", operation=operation, namespace="ns", object=subject)
 
 
-async def test_a_workload_is_foretold_by_the_newest_reading() -> None:
+async def test_a_workload_is_previewed_by_the_newest_reading() -> None:
     """A stale cache neither warns of a workload nor refuses it."""
     refusing = gate(on_behind_workload=Action.DENY)
     stale = Ledgers([refusing], BEHIND, fresh={"app": THERE})
@@ -73,8 +73,8 @@ async def test_a_workload_is_judged_once(mode: Mode) -> None:
         ),
     ],
 )
-async def test_of_some_workloads_there_is_nothing_to_say(request_: Request[Workload]) -> None:
-    """Neither a word nor a refusal."""
+async def test_some_workloads_get_no_forecast(request_: Request[Workload]) -> None:
+    """Neither a warning nor a refusal."""
     view = Ledgers([gate(on_behind_workload=Action.DENY)], BEHIND)
     answer = await admission(view).preview(request_)
     assert (answer.result, answer.warnings) == (Result.PASSED, ())
