@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.postgres import advisory_lock
 from migrations.reader.activity import read_row_lock
-from migrations.reader.reader import READ_TIMEOUT, LedgerReader, read_ledger
+from migrations.reader.reader import READ_TIMEOUT, LedgerReader
 from migrations.runner.locked_session import open_session
 
 if TYPE_CHECKING:
@@ -53,15 +53,3 @@ async def read_status(run: RunOptions) -> LedgerStatus:
             )
         holder = await advisory_lock.find_holder(connected, advisory_lock.lock_key(location.place.relation))
         return LedgerStatus(location, ledger, holder, await read_row_lock(connected, location))
-
-
-async def read_native(run: RunOptions) -> tuple[Ledger, LockHolder | None]:
-    """Read the ledger, and who holds its lock, without writing.
-
-    Raises:
-        DatabaseError: The database cannot be reached in time, or not used.
-    """
-    async with open_session(run) as connected:
-        return await read_ledger(connected, run.source, limit=READ_TIMEOUT), await advisory_lock.find_holder(
-            connected, advisory_lock.lock_key(run.relation)
-        )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
-KEYS = {"expected", "head", "at_expected", "dirty", "revisions", "lock"}
+KEYS = {"dialect", "table", "row_lock", "expected", "head", "at_expected", "dirty", "revisions", "lock"}
 ROW_KEYS = {
     "revision",
     "standing",
@@ -74,6 +74,9 @@ def test_a_program_gets_every_key_always(ledgergate: Ledgergate) -> None:
     """The schema of the documentation: the same keys whether there is a record, a file, both or no ledger at all."""
     document = json.loads(ledgergate("status", "--json").stdout)
     assert document == {
+        "dialect": "ledgergate",
+        "table": "public.ledgergate_migrations",
+        "row_lock": None,
         "expected": None,
         "head": None,
         "at_expected": True,

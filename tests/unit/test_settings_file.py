@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from migrations.cli.config import ConfigError, select_environment
-from migrations.cli.options import command
+from migrations.cli.options import common_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from migrations.cli.invocation import CommonOptions
+    from migrations.cli.command import CommonOptions
     from migrations.cli.report import CommandReporter
 
 FLAGS = ("dir", "database-url", "lock-timeout")
@@ -30,7 +30,7 @@ database-url = "postgresql://staging/app"
 
 
 def chosen(text: str, environment: str) -> dict[str, object]:
-    return select_environment(tomllib.loads(text), environment, FLAGS)
+    return select_environment(tomllib.loads(text), environment, FLAGS, default="development")
 
 
 def test_an_environment_comes_on_top_of_the_defaults() -> None:
@@ -92,10 +92,10 @@ table = "of_staging"
 
 
 @click.command()
-@command
-def probe(options: CommonOptions, report: CommandReporter) -> int:
+@common_options
+def probe(options: CommonOptions, reporter: CommandReporter) -> int:
     """Show two of the flags."""
-    del report
+    del reporter
     click.echo(f"{options.lock_timeout:g} {options.table}")
     return 0
 

@@ -1,4 +1,4 @@
-"""What every command shares: the values of the common flags, the exit codes, and how a command ends."""
+"""How a command runs: its common flags, its work with files and database, and its exit code."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 
     from migrations.cli.report import CommandReporter
     from migrations.core.plan import Refusal
+    from migrations.postgres.advisory_lock import LockHolder
     from migrations.runner.run import Failed, LockTimeout, RunOptions
 
 
 @dataclass(frozen=True, slots=True)
 class CommonOptions:
-    """The flags that every command shares.
+    """The flags that every command takes.
 
     Attributes:
-        directory: Where the migrations are.
-        database_url: As given; None for the environment's.
-        schema: Of the ledger's table; None for the default.
-        table: Of the ledger; None for the default.
-        connect_timeout: Seconds.
-        lock_timeout: Seconds.
+        directory: Directory of the migrations.
+        database_url: Address of the database; None for that of the environment.
+        schema: Schema of the ledger's table; None for the default.
+        table: Name of the ledger's table; None for the default.
+        connect_timeout: Seconds until a server that does not answer is given up.
+        lock_timeout: Seconds to wait for the advisory lock.
     """
 
     directory: Path
@@ -48,73 +49,77 @@ class CommonOptions:
 
 def run_command(
     options: CommonOptions,
-    report: CommandReporter,
+    reporter: CommandReporter,
     work: Callable[[RunOptions], Coroutine[Any, Any, int]],
     *,
     to: str | None = None,
     files: bool = True,
 ) -> int:
-    """Do what needs the files and the database, and give the exit code.
+    """Do work that needs the database, and return the exit code.
 
     Args:
         options: The common flags.
-        report: Told why nothing could be done.
-        work: What to do; gives the exit code when the database answered.
-        to: The last revision to work on, as given; None for all.
-        files: Whether the directory is needed.
+        reporter: Receives the reason when the work cannot be done.
+        work: Returns the exit code when the database could be used.
+        to: Last revision to work on, as the user wrote it; None for all.
+        files: Whether to read the directory of migrations.
     """
-    from migrations.dialects.dialect import LedgerUnreadable  # noqa: PLC0415 - `new` and `revision` do without
-    from migrations.postgres.errors import DatabaseError, Misconfigured, PermissionMissing  # noqa: PLC0415 - the driver, which
+    # `new`, `revision` and `lint` do without the driver, which these modules import.
+    from migrations.dialects.dialect import LedgerUnreadable  # noqa: PLC0415
+    from migrations.postgres.errors import DatabaseError, Misconfigured, PermissionMissing  # noqa: PLC0415
 
     try:
         run = _run_options(options, Revision.parse(to).name if to else None, files=files)
-        return asyncio.run(_interruptible(report, work(run)))
+        return asyncio.run(_interruptible(reporter, work(run)))
     except (FilesError, AddressError, RevisionError, IdentifierError, Misconfigured, LedgerUnreadable) as error:
-        return report_unusable(report, error)
+        return report_unusable(reporter, error)
     except PermissionMissing as error:
-        report.error("permission_missing", f"{error}; grant the role of the database address what it lacks")
+        reporter.error("permission_missing", f"{error}; grant the role of the database address what it lacks")
     except DatabaseError as error:
-        report.error("unreachable", str(error))
+        reporter.error("unreachable", str(error))
     return Exit.UNREACHABLE
 
 
-def report_unusable(report: CommandReporter, error: Exception) -> int:
-    """Tell what is wrong with flags, settings or files, each problem in a line of its own."""
+def report_unusable(reporter: CommandReporter, error: Exception) -> int:
+    """Report what is wrong with flags, settings or files, one line for each problem, and return the exit code."""
     problems: Sequence[object] = getattr(error, "problems", (error,))
     for problem in problems:
-        report.error("unusable", str(problem))
+        reporter.error("unusable", str(problem))
     return Exit.USAGE
 
 
-def report_outcome(report: CommandReporter, run: RunOptions, outcome: Refusal | Failed | LockTimeout) -> int:
-    """Tell why what was wanted was not done, or not all of it."""
-    from migrations.core.plan import Refusal  # noqa: PLC0415 - as above
+def report_outcome(reporter: CommandReporter, run: RunOptions, outcome: Refusal | Failed | LockTimeout) -> int:
+    """Report why a run did not do all that it was asked to, and return the exit code."""
+    from migrations.core.plan import Refusal  # noqa: PLC0415 - as in `run_command`
     from migrations.runner.run import Failed, LockTimeout  # noqa: PLC0415
 
     match outcome:
         case Refusal(obstacles):
             for obstacle, text in obstacles:
-                report.error("refused", text, reason=obstacle.value)
+                reporter.error("refused", text, reason=obstacle.value)
             return Exit.FAILED if outcome.dirty else Exit.USAGE
         case Failed(migration, reason):
-            report.error("failed", f"{migration.revision} failed. {reason}", revision=migration.revision)
+            reporter.error("failed", f"{migration.revision} failed. {reason}", revision=migration.revision)
             return Exit.FAILED
         case LockTimeout(holder):
-            who = str(holder) if holder else "sessions that come and go"
-            report.error(
-                "lock_timeout", f"the lock was not free within {run.lock_wait_timeout:g} s; it is held by {who}"
-            )
+            held_by = f"held by {describe_holder(holder)}"
+            reporter.error("lock_timeout", f"the lock was not free within {run.lock_wait_timeout:g} s; it is {held_by}")
             return Exit.UNREACHABLE
     assert_never(outcome)
 
 
+def describe_holder(holder: LockHolder | None) -> str:
+    """Return who holds the lock; when several processes try for it, each may be gone before it can be looked up."""
+    return str(holder) if holder else "sessions that come and go"
+
+
 def _run_options(options: CommonOptions, target: str | None, *, files: bool) -> RunOptions:
-    from migrations.dialects.native import NATIVE  # noqa: PLC0415 - as above
+    from migrations.dialects.native import NATIVE  # noqa: PLC0415 - as in `run_command`
     from migrations.reader.reader import LedgerSource  # noqa: PLC0415
     from migrations.runner.run import RunOptions  # noqa: PLC0415
 
     migrations = load_directory(options.directory) if files else ()
-    NATIVE.relation(options.schema, options.table)  # refuses a name that no table can have
+    NATIVE.relation(options.schema, options.table)  # raises IdentifierError before a connection is made
     return RunOptions(
         source=LedgerSource(
             Address.from_environment(os.environ, options.database_url), NATIVE, options.schema, options.table
@@ -127,8 +132,8 @@ def _run_options(options: CommonOptions, target: str | None, *, files: bool) -> 
     )
 
 
-async def _interruptible(report: CommandReporter, work: Coroutine[Any, Any, int]) -> int:
-    """Cancel the work on SIGTERM and SIGINT: what a transaction has begun is rolled back."""
+async def _interruptible(reporter: CommandReporter, work: Coroutine[Any, Any, int]) -> int:
+    """Cancel the work on SIGTERM and SIGINT, so that a transaction that has begun is rolled back."""
     received: list[signal.Signals] = []
     task = asyncio.ensure_future(work)
 
@@ -143,7 +148,8 @@ async def _interruptible(report: CommandReporter, work: Coroutine[Any, Any, int]
     except asyncio.CancelledError:
         if not received:
             raise
-        report.error(
-            "interrupted", f"stopped by {received[0].name}; nothing half done is left behind but what status shows"
+        reporter.error(
+            "interrupted",
+            f"stopped by {received[0].name}; `ledgergate migrate status` shows a migration that is left half done",
         )
         return Exit.FAILED
