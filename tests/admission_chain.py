@@ -1,4 +1,4 @@
-"""What the API server does with a new pod: its policy, our mutating webhook, then one of the validating ones."""
+"""What the API server does with a new pod: its policy, the mutating webhook, then one of the validating webhooks."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +20,19 @@ NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 
 @dataclass
 class Ledgers:
-    """A view in memory: what is cached, and what a fresh look would find."""
+    """Gates and ledgers in memory.
+
+    Args:
+        cached: the snapshot of each gate that `known` does not name.
+        fresh: what a refresh of a gate would read, by its name.
+        refreshes: the refreshes so far: the gates' names, and the seconds allowed.
+        known: the snapshots by gate name.
+    """
 
     gates: list[Gate]
     cached: LedgerSnapshot
     fresh: dict[str, LedgerSnapshot] = field(default_factory=dict)
-    looks: list[tuple[list[str], float]] = field(default_factory=list)
+    refreshes: list[tuple[list[str], float]] = field(default_factory=list)
     known: dict[str, LedgerSnapshot] = field(default_factory=dict)
     synced: bool = True
 
@@ -38,15 +45,15 @@ class Ledgers:
         return self.known.get(gate.name, self.cached)
 
     async def refresh(self, gates: Iterable[Gate], within: float) -> None:
-        """Take over what a fresh look finds."""
+        """Replace the snapshots by the fresh ones."""
         names = [found.name for found in gates]
-        self.looks.append((names, within))
+        self.refreshes.append((names, within))
         self.known.update({name: self.fresh[name] for name in names if name in self.fresh})
 
 
 @dataclass(frozen=True)
 class Created:
-    """What became of a pod: as it is stored, or why it is not.
+    """The result of a creation: the pod as it would be stored, and the final answer.
 
     Args:
         final: the validating webhook's answer.
@@ -57,7 +64,7 @@ class Created:
 
     @property
     def gated(self) -> bool:
-        """Whether the stored pod carries our gate."""
+        """Whether the stored pod carries ledgergate's scheduling gate."""
         return any(gate["name"] == SCHEDULING_GATE for gate in self.pod["spec"].get("schedulingGates") or ())
 
 
@@ -68,9 +75,9 @@ async def create(
 
     Args:
         policy: the API server has the in-process hold (Kubernetes 1.36 and newer).
-        mutating: the call of the mutating webhook succeeds; it is allowed to fail.
+        mutating: the mutating webhook answers; its failurePolicy is Ignore.
     """
-    admission = Admission(view, lambda: NOW, patience=0.25)
+    admission = Admission(view, view, lambda: NOW, refresh_timeout=0.25)
     stored = _held(pod) if policy and not pod["spec"].get("nodeName") else copy.deepcopy(pod)
     if mutating:
         stored = apply(stored, (await admission.mutate(_request(stored, namespace))).patch)
@@ -78,7 +85,7 @@ async def create(
 
 
 def _held(pod: dict[str, Any]) -> dict[str, Any]:
-    """Do as manifests/chart/files/base/policy.yaml does."""
+    """Return the pod as the policy of manifests/chart/files/base/policy.yaml changes it."""
     held = copy.deepcopy(pod)
     held["metadata"].setdefault("labels", {})[GATED_LABEL] = "true"
     gates = held["spec"].setdefault("schedulingGates", [])

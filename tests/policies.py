@@ -1,11 +1,15 @@
-"""Any policy that a LedgerGate can ask for, for tests of laws."""
+"""Policies that a LedgerGate can have, and the verdict of a gate that has one."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
 
+from migrations.core.snapshot import LedgerSnapshot
 from tests.admission_chain import NOW
-from webhook.core.gate import Action, Mode, Policy, Readiness
+from webhook.core.gate import Action, Gate, Mode, Policy, Readiness
+from webhook.core.requirement import Requirement
+from webhook.core.selector import Selector
+from webhook.core.verdict import Verdict, decide
 
 policies = st.builds(
     Policy,
@@ -18,3 +22,10 @@ policies = st.builds(
     on_behind_workload=st.sampled_from([Action.WARN, Action.DENY]),
     readiness=st.sampled_from(Readiness),
 )
+
+
+def decided(
+    required: Requirement, snapshot: LedgerSnapshot, policy: Policy, now: datetime = NOW, *, gate: str = "app"
+) -> Verdict:
+    """Decide under a gate with this policy."""
+    return decide(Gate("ns", gate, Selector(), "pg", "ledgergate", policy=policy), required, snapshot, now)

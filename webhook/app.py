@@ -1,12 +1,14 @@
-"""The two long-running roles, put together: the webhook and the controller, each until it is told to stop."""
+"""The two long-running roles, put together: the webhook and the controller. Each runs until SIGTERM or SIGINT."""
 
 import asyncio
 import logging
 import signal
+import ssl
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import Protocol
 
 from certs.authority_keeper import AuthorityKeeper
 from certs.dynamic_source import DynamicCertificate
@@ -14,12 +16,13 @@ from certs.file_source import FileCertificate
 from certs.pki import CertificateError
 from webhook.admission.handlers import Admission
 from webhook.admission.server import AdmissionServer, drain, probes, serving
+from webhook.cache.gates import GateCache
 from webhook.certificates import CaSecretStore, WebhookConfigurations
 from webhook.controller.controller import Controller
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect
 from webhook.kube.leader_election import LeaderElector
-from webhook.ledgers.guard import GateCache
+from webhook.ledgers.registry import LedgerRegistry
 from webhook.settings import CA_SECRET, LEASE, ControllerSettings, WebhookSettings
 from webhook.telemetry import Telemetry, log_event
 
@@ -28,64 +31,83 @@ async def run_webhook(settings: WebhookSettings) -> None:
     """Serve admission until SIGTERM or SIGINT, then drain.
 
     Raises:
-        webhook.kube.kubeconfig.KubeconfigError: there is no way to an API server.
-        OSError: an address to listen on is taken.
+        webhook.kube.kubeconfig.KubeconfigError: no API server is configured.
+        OSError: an address to listen on is in use.
     """
     stop, telemetry = _stop_signal(), Telemetry()
     async with await connect(settings.kubeconfig, "ledgergate-webhook") as cluster:
-        guard = GateCache(cluster, settings.identity, on_read=telemetry.read_duration.observe)
-        certificate = _certificate(settings, cluster, telemetry)
-        server = AdmissionServer(Admission(guard, _now), guard, telemetry)
-        ready = _Readiness(server, certificate, guard)
+        gates = GateCache(cluster)
+        ledgers = LedgerRegistry(gates, cluster, settings.identity, on_read=telemetry.read_duration.observe)
+        certificate = _certificate_source(settings, cluster, telemetry)
+        server = AdmissionServer(Admission(gates, ledgers, _now), gates, telemetry)
+        readiness = _Readiness(server, certificate, gates, ledgers)
         async with (
             serving(
                 (server.application, settings.bind, certificate.context),
-                (probes(lambda: True, ready, telemetry), settings.metrics_bind, None),
+                (probes(lambda: True, readiness, telemetry), settings.metrics_bind, None),
             ),
             asyncio.TaskGroup() as group,
         ):
-            work = [group.create_task(guard.run()), group.create_task(certificate.run())]
+            tasks = [group.create_task(part.run()) for part in (ledgers, gates, certificate)]
             log_event("webhook.started", bind=f"{settings.bind.host}:{settings.bind.port}", identity=settings.identity)
             await stop.wait()
             await drain(server, settings.drain.total_seconds())
-            _cancel(work)
+            _cancel(tasks)
 
 
 async def run_controller(settings: ControllerSettings) -> None:
-    """Release pods and keep statuses and certificates, while we are the leader, until SIGTERM or SIGINT.
+    """Release pods and keep statuses and certificates, while this replica leads, until SIGTERM or SIGINT.
 
     Raises:
-        webhook.kube.kubeconfig.KubeconfigError: there is no way to an API server.
-        OSError: the address to listen on is taken.
+        webhook.kube.kubeconfig.KubeconfigError: no API server is configured.
+        OSError: the address to listen on is in use.
     """
     stop, telemetry = _stop_signal(), Telemetry()
     async with await connect(settings.kubeconfig, "ledgergate-controller") as cluster:
         leadership = LeaderElector(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
-        telemetry.leader.set_function(lambda: float(leadership.held))
+        telemetry.leader.set_function(lambda: float(leadership.is_leader))
 
         async def term() -> None:
+            # A new controller each term: what an earlier one knew may have been changed by another leader since.
             controller = Controller(cluster, settings.identity, telemetry, _now, time.monotonic)
             try:
-                async with asyncio.TaskGroup() as both:
+                async with asyncio.TaskGroup() as parts:
                     if settings.own_certificates:
-                        both.create_task(_keeper(settings, cluster, telemetry).run())
-                    both.create_task(controller.run())
+                        parts.create_task(_authority_keeper(settings, cluster, telemetry).run())
+                    parts.create_task(controller.run())
             finally:
-                telemetry.resign()
+                telemetry.clear_leader_gauges()
 
         async with (
             serving((probes(lambda: True, lambda: "", telemetry), settings.metrics_bind, None)),
             asyncio.TaskGroup() as group,
         ):
-            work = [group.create_task(leadership.run(term))]
+            tasks = [group.create_task(leadership.run(term))]
             log_event("controller.started", identity=settings.identity)
             await stop.wait()
-            _cancel(work)
+            _cancel(tasks)
 
 
-def _certificate(
-    settings: WebhookSettings, cluster: KubeClient, telemetry: Telemetry
-) -> DynamicCertificate | FileCertificate:
+class CertificateSource(Protocol):
+    """Where the webhook's serving certificate comes from: files, or an authority that signs it."""
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The context to serve with; its certificate changes while it is in use."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a certificate that can be served."""
+
+    @property
+    def origin(self) -> str:
+        """What is waited for while there is none."""
+
+    async def run(self) -> None:
+        """Keep the certificate fresh until cancelled."""
+
+
+def _certificate_source(settings: WebhookSettings, cluster: KubeClient, telemetry: Telemetry) -> CertificateSource:
     issued = partial(_issued, telemetry, "serving")
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:
         return FileCertificate(
@@ -95,7 +117,7 @@ def _certificate(
     return DynamicCertificate(store, settings.names, clock=_now, issued=issued, failed=_certificate_failed)
 
 
-def _keeper(settings: ControllerSettings, cluster: KubeClient, telemetry: Telemetry) -> AuthorityKeeper:
+def _authority_keeper(settings: ControllerSettings, cluster: KubeClient, telemetry: Telemetry) -> AuthorityKeeper:
     return AuthorityKeeper(
         CaSecretStore(cluster, settings.namespace, CA_SECRET),
         WebhookConfigurations(cluster, settings.webhook_url),
@@ -108,27 +130,28 @@ def _keeper(settings: ControllerSettings, cluster: KubeClient, telemetry: Teleme
 
 @dataclass(slots=True)
 class _Readiness:
-    """Why the webhook cannot answer now; empty where it can.
+    """The webhook's readiness: called, it returns why it cannot answer now, empty where it can.
 
-    Ledgers count only at the start, so that nobody is sent to a replica that holds everything because it has read
-    nothing yet; a gate that comes later concerns its own namespace alone.
+    Ledgers count only after the start, so that no request goes to a replica that holds every pod because it has read
+    nothing yet. A gate that is created later concerns its own namespace alone.
     """
 
     server: AdmissionServer
-    certificate: DynamicCertificate | FileCertificate
-    guard: GateCache
-    settled: bool = False
+    certificate: CertificateSource
+    gates: GateCache
+    ledgers: LedgerRegistry
+    was_ready: bool = False
 
     def __call__(self) -> str:
         if self.server.draining:
             return "leaving"
         if not self.certificate.ready:
             return f"no certificate: waiting for {self.certificate.origin}"
-        if not self.guard.synced:
+        if not self.gates.synced:
             return "the LedgerGates are not known yet"
-        if not self.settled and self.guard.unsettled:
-            return f"ledgers not read yet: {', '.join('/'.join(key) for key in self.guard.unsettled)}"
-        self.settled = True
+        if not self.was_ready and (unread := self.ledgers.unread):
+            return f"ledgers not read yet: {', '.join('/'.join(key) for key in unread)}"
+        self.was_ready = True
         return ""
 
 
@@ -143,8 +166,8 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-def _cancel(work: list[asyncio.Task[None]]) -> None:
-    for task in work:
+def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
         task.cancel()
 
 

@@ -1,4 +1,4 @@
-"""The Kubernetes side of our certificates: the CA Secret, and the webhook configurations that must trust it."""
+"""Certificates in the cluster: the CA Secret, and the webhook configurations that carry its bundle."""
 
 import base64
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _KINDS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 
 
 class CaSecretStore:
-    """A Secret as a :class:`certs.secret.SecretStore`."""
+    """The CA Secret, as a :class:`certs.secret.SecretStore`."""
 
     def __init__(self, cluster: KubeClient, namespace: str, name: str) -> None:
         self._cluster = cluster
@@ -26,7 +26,7 @@ class CaSecretStore:
         self._found: dict[str, Any] = {}
 
     async def read(self) -> Mapping[str, bytes] | None:
-        """Return its data; None where it does not exist."""
+        """Return the Secret's data; None where it does not exist."""
         try:
             body = await self._cluster.request("GET", f"{self._collection}/{self._name}")
         except NotFound:
@@ -37,14 +37,15 @@ class CaSecretStore:
         return msgspec.convert(self._found, type=Secret).data or {}
 
     async def create(self, data: Mapping[str, bytes]) -> bool:
-        """Create it; False where another replica was first."""
+        """Create the Secret; return False where another replica was first."""
         metadata = {"name": self._name, "labels": {"app.kubernetes.io/name": "ledgergate"}}
         secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata}
         return await self._write("POST", self._collection, secret | {"data": _encoded(data)})
 
     async def replace(self, data: Mapping[str, bytes]) -> bool:
-        """Replace its data, and nothing of what others wrote on it; False where it has changed since it was read."""
-        # It goes back whole, with the resource version that it was read with.
+        """Replace the Secret's data and keep the rest; return False where it has changed or gone since it was read."""
+        # The whole object goes back with the resourceVersion that it was read with: the API server refuses it with a
+        # conflict if anything has changed since, and labels or annotations of others survive.
         return await self._write("PUT", f"{self._collection}/{self._name}", self._found | {"data": _encoded(data)})
 
     async def _write(self, method: str, path: str, body: Mapping[str, Any]) -> bool:
@@ -72,7 +73,7 @@ class _ClientConfig(Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        """What the webhook answers at; the manifests say it, wherever the webhook itself is."""
+        """The path that the manifests give this webhook, at the Service or at a URL."""
         return self.service.path if self.service else urlsplit(self.url or "").path
 
 
@@ -87,10 +88,10 @@ class _Configuration(Struct, frozen=True):
 
 
 class WebhookConfigurations:
-    """Both webhook configurations as a :class:`certs.authority_keeper.BundlePublisher`.
+    """Both webhook configurations, as a :class:`certs.authority_keeper.BundlePublisher`.
 
     Args:
-        url: where the webhook is, if not behind the Service that the manifests name.
+        url: the webhook's address, if it is not behind the Service that the manifests name.
     """
 
     def __init__(self, cluster: KubeClient, url: str | None = None) -> None:
@@ -98,12 +99,12 @@ class WebhookConfigurations:
         self._url = url.rstrip("/") if url else None
 
     async def publish(self, bundle: bytes) -> None:
-        """Write the bundle, and nothing else, into each webhook that lacks it."""
+        """Write the bundle, and the URL if there is one, into each webhook that lacks it; change nothing else."""
         for kind in _KINDS:
             path = f"/apis/admissionregistration.k8s.io/v1/{kind}/{CONFIGURATION}"
             try:
                 found = msgspec.json.decode(await self._cluster.request("GET", path), type=_Configuration)
-                patch = [step for index, hook in enumerate(found.webhooks) for step in self._steps(index, hook, bundle)]
+                patch = [step for index, hook in enumerate(found.webhooks) for step in self._patch(index, hook, bundle)]
                 if patch:
                     await self._cluster.request("PATCH", path, body=patch, content="json-patch")
             except NotFound as error:
@@ -111,13 +112,14 @@ class WebhookConfigurations:
             except ClusterError as error:
                 raise Unavailable(f"{kind} {CONFIGURATION}: {error}") from error
 
-    def _steps(self, index: int, hook: _Webhook, bundle: bytes) -> list[dict[str, Any]]:
+    def _patch(self, index: int, hook: _Webhook, bundle: bytes) -> list[dict[str, Any]]:
         url = f"{self._url}{hook.client_config.path}" if self._url else None
         if hook.client_config.ca_bundle == bundle and hook.client_config.url == (url or hook.client_config.url):
             return []
         path = f"/webhooks/{index}"
         encoded = base64.b64encode(bundle).decode()
-        # The test keeps us from writing to another entry where somebody has changed the list meanwhile.
+        # A JSON patch addresses a list by index. The test makes it fail where the list has changed since it was read,
+        # instead of writing to another webhook; the next refresh tries again.
         test = {"op": "test", "path": f"{path}/name", "value": hook.name}
         if url is None:
             return [test, {"op": "add", "path": f"{path}/clientConfig/caBundle", "value": encoded}]

@@ -1,6 +1,7 @@
 """Metrics and log events of the webhook and the controller.
 
-Names and labels are the contract's; no label ever names a pod, so their number is bounded by the gates.
+Metric names and labels are part of ledgergate's public interface. No label names a pod, so that the number of series
+is bounded by the number of gates.
 """
 
 import logging
@@ -15,21 +16,31 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 logger = logging.getLogger("ledgergate")
 
+# For answers to reviews and for reads of a ledger: milliseconds, or seconds where something is wrong.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# A hold lasts from the milliseconds of a release to the minutes of a long migration.
 _HOLD_SECONDS = (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 
 def log_event(name: str, *, level: int = logging.INFO, trace: bool = False, **fields: object) -> None:
-    """Log a fixed event name with structured fields; never a message with values pasted in.
+    """Log an event: a fixed name with structured fields, never a message with values in it.
 
     Args:
-        trace: add the traceback of the exception that is being handled.
+        trace: whether to add the traceback of the exception that is being handled.
     """
     logger.log(level, name, extra={"fields": fields}, exc_info=trace)
 
 
-class _Lines(logging.Formatter):
-    """One line an event: JSON, or ``time event key=value`` for people."""
+def configure_logging(log_format: str, stream: TextIO = sys.stderr) -> None:
+    """Write our events, and the warnings of libraries, to a stream as ``text`` or ``json`` lines."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_EventFormatter(as_json=log_format == "json"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logger.setLevel(logging.INFO)
+
+
+class _EventFormatter(logging.Formatter):
+    """Formats an event as one line: JSON, or ``time level event key=value`` for people."""
 
     def __init__(self, *, as_json: bool) -> None:
         super().__init__()
@@ -37,104 +48,72 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = getattr(record, "fields", {})
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         trace = self.formatException(record.exc_info) if record.exc_info else None
         if self._as_json:
-            line = {"time": at, "level": record.levelname.lower(), "event": record.getMessage(), **fields}
+            line = {"time": time, "level": record.levelname.lower(), "event": record.getMessage(), **fields}
             return msgspec.json.encode(line if trace is None else line | {"trace": trace}, enc_hook=str).decode()
-        words = " ".join(f"{key}={_word(value)}" for key, value in fields.items())
-        return f"{at} {record.levelname.lower():7} {record.getMessage()} {words}".rstrip() + (
-            f"\n{trace}" if trace else ""
-        )
+        pairs = " ".join(f"{key}={_one_line(value)}" for key, value in fields.items())
+        text = f"{time} {record.levelname.lower():7} {record.getMessage()} {pairs}".rstrip()
+        return text if trace is None else f"{text}\n{trace}"
 
 
-def _word(value: object) -> str:
-    """Write a field for people; one with a line break is quoted, so that it cannot pass for another event."""
+def _one_line(value: object) -> str:
+    """Format a field's value; one with a line break is quoted, so that it cannot look like another event."""
     text = str(value)
     return text if text.isprintable() else repr(text)
 
 
-def configure_logging(log_format: str, stream: TextIO = sys.stderr) -> None:
-    """Send our events, and other libraries' warnings, to a stream as ``text`` or ``json`` lines."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Lines(as_json=log_format == "json"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logger.setLevel(logging.INFO)
-
-
 class Telemetry:
-    """Every metric of one process.
+    """The metrics of one process.
 
     Args:
-        registry: where they are registered; one of its own for each process, so that tests see only theirs.
+        registry: where the metrics are registered; by default a registry of their own, so that two instances in one
+            process are independent.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry = registry or CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"ledgergate_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"ledgergate_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+            return Histogram(f"ledgergate_{name}", text, labels, buckets=buckets, registry=registry)
+
         gate = ("namespace", "gate")
-        self.requests = Counter(
-            "ledgergate_admission_requests", "Reviews answered.", ("webhook", "outcome", "reason"), registry=registry
+        self.requests = counter("admission_requests", "Reviews answered.", "webhook", "outcome", "reason")
+        self.duration = histogram("admission_duration_seconds", "Time to answer a review.", "webhook")
+        self.in_flight = gauge("admission_in_flight", "Reviews that are being answered.")
+        self.gate_state = gauge("gate_state", "1 for the state that a gate is in.", *gate, "state")
+        self.applied = gauge("ledger_applied", "Revisions that the ledger holds.", *gate)
+        self.read_duration = histogram("ledger_read_duration_seconds", "Time to read a ledger once.")
+        self.age = gauge("ledger_age_seconds", "Time since the ledger was last read.", *gate)
+        self.bypass = gauge("bypass_active", "1 while a bypass is in force.", *gate)
+        self.held = gauge("held_pods", "Pods that are held.", *gate)
+        self.held_too_long = gauge("held_too_long_pods", "Pods that are held for longer than maxHold.", *gate)
+        self.hold_duration = histogram(
+            "hold_duration_seconds", "Time from when a pod was first seen held to its release.", buckets=_HOLD_SECONDS
         )
-        self.duration = Histogram(
-            "ledgergate_admission_duration_seconds",
-            "Time to answer a review.",
-            ("webhook",),
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.in_flight = Gauge("ledgergate_admission_in_flight", "Reviews being answered.", registry=registry)
-        self.gate_state = Gauge(
-            "ledgergate_gate_state", "1 for the state a gate is in.", (*gate, "state"), registry=registry
-        )
-        self.applied = Gauge("ledgergate_ledger_applied", "Revisions the ledger holds.", gate, registry=registry)
-        self.read_duration = Histogram(
-            "ledgergate_ledger_read_duration_seconds",
-            "Time to read a ledger once.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.age = Gauge(
-            "ledgergate_ledger_age_seconds",
-            "Since the ledger was last read; grows in an outage.",
-            gate,
-            registry=registry,
-        )
-        self.bypass = Gauge("ledgergate_bypass_active", "1 while a bypass is in force.", gate, registry=registry)
-        self.held = Gauge("ledgergate_held_pods", "Pods held now.", gate, registry=registry)
-        self.held_too_long = Gauge(
-            "ledgergate_held_too_long_pods", "Pods held for longer than maxHold.", gate, registry=registry
-        )
-        self.hold_duration = Histogram(
-            "ledgergate_hold_duration_seconds",
-            "From first seen held to released.",
-            buckets=_HOLD_SECONDS,
-            registry=registry,
-        )
-        self.releases = Counter("ledgergate_releases", "Pods released.", (*gate, "how"), registry=registry)
-        self.wakeups = Counter(
-            "ledgergate_owner_wakeups", "Owners short of pods that were told to try again.", registry=registry
-        )
-        self.expiry = Gauge(
-            "ledgergate_certificate_expiry_timestamp_seconds",
-            "When a certificate ends, in Unix time.",
-            ("kind",),
-            registry=registry,
-        )
-        self.rotations = Counter(
-            "ledgergate_certificate_rotations", "Serving certificates put into service.", registry=registry
-        )
-        self.leader = Gauge("ledgergate_leader", "1 on the replica that holds the Lease.", registry=registry)
-        self._of_gates = (self.gate_state, self.applied, self.age, self.bypass, self.held, self.held_too_long)
+        self.releases = counter("releases", "Pods released.", *gate, "how")
+        self.wakeups = counter("owner_wakeups", "Owners of missing pods that were annotated to retry at once.")
+        self.expiry = gauge("certificate_expiry_timestamp_seconds", "Expiry of a certificate, in Unix time.", "kind")
+        self.rotations = counter("certificate_rotations", "Certificates put into service.")
+        self.leader = gauge("leader", "1 on the replica that holds the Lease.")
+        self._gate_gauges = (self.gate_state, self.applied, self.age, self.bypass, self.held, self.held_too_long)
         Info("ledgergate_build", "Version of this process.", registry=registry).info({"version": version("ledgergate")})
 
     def forget_gate(self, namespace: str, gate: str) -> None:
-        """Drop what is said of a gate that is gone."""
-        for metric in self._of_gates:
+        """Remove the gauges of a gate that was deleted."""
+        for metric in self._gate_gauges:
             metric.remove_by_labels({"namespace": namespace, "gate": gate})
 
-    def resign(self) -> None:
-        """Drop what the leader alone may say: it is the next one's to say, and ours would be wrong from now on."""
-        for metric in self._of_gates:
+    def clear_leader_gauges(self) -> None:
+        """Remove the gauges that only the leader sets: this replica's values would stay, beside the next leader's."""
+        for metric in self._gate_gauges:
             metric.clear()
         self.expiry.remove_by_labels({"kind": "authority"})
 

@@ -7,11 +7,11 @@ import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from migrations.core.backoff import Backoff
 from migrations.postgres import advisory_lock
 from migrations.postgres.errors import NotReady, Unreachable
 from migrations.postgres.pooler import refuse_transaction_mode
 from migrations.postgres.session import connect
-from migrations.runner.retry import Backoff
 from migrations.runner.run import LockTimeout
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def run_under_lock(
     """
     clock = asyncio.get_running_loop().time
     began = clock()
-    pauses = Backoff(random.random, FIRST_PAUSE, LONGEST_PAUSE)
+    pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
     number = advisory_lock.lock_key(run.relation)
     writable = False
     while True:
@@ -107,7 +107,7 @@ async def open_session(run: RunOptions, *, writable: bool = False) -> AsyncItera
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + run.connect_timeout
-    pauses = Backoff(random.random, FIRST_PAUSE, LONGEST_PAUSE)
+    pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
     while True:
         try:
             connected = await connect(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from migrations.core.backoff import Backoff
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,20 +54,6 @@ class MigrationLimits:
         }
 
 
-class Backoff:
-    """Pauses that double from the first to the longest, each with half of it at random; all in seconds."""
-
-    def __init__(self, jitter: Callable[[], float], first: float, longest: float) -> None:
-        self._jitter = jitter
-        self._pause = first
-        self._longest = longest
-
-    def next(self) -> float:
-        """Give the next pause."""
-        pause, self._pause = self._pause, min(self._pause * 2, self._longest)
-        return pause * (0.5 + self._jitter() / 2)
-
-
 class RetryPolicy:
     """Decide whether a migration that failed is tried again, and after which pause."""
 
@@ -79,7 +67,7 @@ class RetryPolicy:
         """
         self._clock = clock
         self._until = clock() + limits.retry_for
-        self._pauses = Backoff(jitter, _FIRST_RETRY, _LONGEST_RETRY)
+        self._pauses = Backoff(_FIRST_RETRY, _LONGEST_RETRY, jitter)
 
     def after(self, sqlstate: str) -> tuple[str, float] | None:
         """Give what happened in words and the pause before another try; None when there is to be none."""

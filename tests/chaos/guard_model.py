@@ -1,7 +1,7 @@
-"""What a guarded namespace should do: a model small enough to be seen to be right.
+"""What should happen to the pods of a guarded namespace: a model small enough to check by reading.
 
 A world is what was asked for, at one moment: gates, ledgers, Secrets and what is broken. The product learns of a change
-some time after it began to be made, so for a while either world may be followed; the chronicle knows which those are.
+some time after it began, so for a while it may follow the world before or the one after; the chronicle knows which.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from enum import Enum, auto
 
 
 class Claim(Enum):
-    """What a world says of a pod that is held."""
+    """What must happen to a held pod in a world."""
 
     WAIT = auto()
-    """It must not run."""
+    """It must stay held."""
     RUN = auto()
-    """It must run, soon."""
+    """It must be released soon."""
     FREE = auto()
-    """No gate selects it: it may run at once, and must after the grace that a late gate gets."""
+    """No gate selects it: it may be released at once, and must be after the time that is left to a late gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,19 @@ class ModelGate:
 
     @property
     def lenient(self) -> bool:
-        """Whether it lets every pod run, whatever its ledger says."""
+        """Whether it lets every pod run, whatever its ledger holds."""
         return self.bypassed or self.mode == "Audit" or self.on_behind == "Warn"
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything that decides.
+    """Everything that decides about a pod.
 
     Attributes:
         gates: By name.
         secrets: Which database each Secret leads to.
         levels: How many of the revisions each database's ledger has.
-        down: What does not run: databases, `webhook`, `controller`.
+        down: What is stopped: databases, `webhook`, `controller`.
     """
 
     gates: Mapping[str, ModelGate] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class World:
     down: frozenset[str] = frozenset()
 
     def claim(self, group: str, expects: int) -> Claim:
-        """Say what is to become of a pod that expects the first so many revisions."""
+        """Return what must happen to a pod that expects the first `expects` revisions."""
         selecting = [gate for gate in self.gates.values() if gate.group == group]
         if not selecting:
             return Claim.FREE
@@ -68,18 +68,18 @@ class World:
         return Claim.RUN if good else Claim.WAIT
 
     def denies(self, group: str, expects: int) -> bool:
-        """Tell whether such a pod may be refused."""
+        """Return whether such a pod may be refused."""
         selecting = (gate for gate in self.gates.values() if gate.group == group)
         return self.claim(group, expects) is Claim.WAIT and any(gate.on_behind == "Deny" for gate in selecting)
 
     def blind(self, group: str) -> bool:
-        """Tell whether a good pod may be held all the same: nobody acts, or a ledger cannot be read."""
+        """Return whether a good pod may stay held: no controller runs, or a ledger cannot be read."""
         read = {self.secrets[gate.secret] for gate in self.gates.values() if gate.group == group}
         return "controller" in self.down or not read.isdisjoint(self.down)
 
 
 @dataclass(frozen=True, slots=True)
-class _Chapter:
+class _Period:
     began: float
     settled: float
     world: World
@@ -93,36 +93,36 @@ class Chronicle:
     """
 
     def __init__(self, world: World, now: float) -> None:
-        self._chapters = [_Chapter(now, now, world)]
+        self._periods = [_Period(now, now, world)]
 
     @property
     def world(self) -> World:
         """The world as it is asked for now."""
-        return self._chapters[-1].world
+        return self._periods[-1].world
 
     def turn(self, world: World, began: float, settled: float) -> None:
-        """Go on to another world.
+        """Add the next world.
 
         Args:
             began: When the request that asked for it was sent.
             settled: When it was answered.
         """
-        self._chapters.append(_Chapter(began, settled, world))
+        self._periods.append(_Period(began, settled, world))
 
     def possible(self, at: float, lag: float) -> Sequence[World]:
-        """Give the worlds that may be followed at a moment by one who is up to `lag` seconds behind."""
+        """Return the worlds that the product may follow at a moment if it is up to `lag` seconds behind."""
         found = []
-        for index, chapter in enumerate(self._chapters):
-            following = self._chapters[index + 1] if index + 1 < len(self._chapters) else None
-            if chapter.began <= at and (following is None or at <= following.settled + lag):
-                found.append(chapter.world)
+        for index, period in enumerate(self._periods):
+            following = self._periods[index + 1] if index + 1 < len(self._periods) else None
+            if period.began <= at and (following is None or at <= following.settled + lag):
+                found.append(period.world)
         return found
 
     def since(self, group: str, expects: int, claims: frozenset[Claim]) -> float | None:
-        """Give since when, without a break, a pod's claim is one of these and nothing hinders; None where it is not."""
+        """Return since when a pod's claim has been one of these, with nothing to hinder it; None where it is not."""
         start = None
-        for chapter in reversed(self._chapters):
-            if chapter.world.blind(group) or chapter.world.claim(group, expects) not in claims:
+        for period in reversed(self._periods):
+            if period.world.blind(group) or period.world.claim(group, expects) not in claims:
                 break
-            start = chapter.settled
+            start = period.settled
         return start

@@ -31,18 +31,18 @@ STABLE, FRAGILE = "stable", "fragile"
 """The databases: one that is always there, one that is stopped now and then."""
 
 RESTS = 0.2
-"""How many of the changes are given time to be known everywhere before the next step."""
+"""The share of changes that are given time to be known everywhere before the next step."""
 
 LONGEST_REST = 3.0
-"""Seconds; on a machine so busy that more is needed, the walk proves less, and does not last for ever."""
+"""Seconds; on a machine so busy that more is needed, the walk proves less, but ends."""
 
 PROMISED = 2.0
 """Seconds within which a pod whose verdict has turned good must run."""
 
 ROUND_TRIPS = 5
-"""Allowed on top, and alone for what must not run any more, each at the price of the slowest of the walk's own latest
-requests. A change reaches a pod by as many: a watch, a Secret's watch, a session with the database, the patch, the
-watch that shows it; all of them queue behind the same API server on the same two cores."""
+"""Allowed on top, and alone for a pod that must not run any more; each may take as long as the slowest of the walk's
+latest requests. A change reaches a pod by as many: a watch, a Secret's watch, a session with the database, the patch,
+the watch that shows it; all of them queue behind the same API server on the same two cores."""
 
 GRACE = 10.0
 """Seconds that a pod which no gate selects waits for one."""
@@ -98,10 +98,10 @@ class Walk:
         """Seconds after which a pod must have been released, here and now."""
         return PROMISED + self.lag
 
-    # Steps. Each gives what it did, or nothing where it cannot be done now.
+    # Steps. Each returns what it did; an empty text where it cannot be done now.
 
     def create_pod(self) -> str:
-        """Create a bare pod, so that no owner's pace comes between."""
+        """Create a pod without an owner, whose back-off would come between."""
         if len(self.pods) >= MOST_PODS:
             return self.delete_pod()
         group, expects = self.chance.choice(GROUPS), self.chance.randint(1, len(REVISIONS))
@@ -129,7 +129,7 @@ class Walk:
         return f"{name} ({group}, expects {expects}) was refused"
 
     def delete_pod(self) -> str:
-        """Delete one, held or not."""
+        """Delete a pod, held or not."""
         if not self.pods:
             return ""
         name = self.chance.choice(list(self.pods))
@@ -138,7 +138,7 @@ class Walk:
         return f"delete {name}"
 
     def migrate(self) -> str:
-        """Lead a ledger to a random level, up or down."""
+        """Migrate a ledger to a random level, up or down."""
         world = self.world
         database = self.chance.choice([each for each in (STABLE, FRAGILE) if each not in world.down])
         now, then = world.levels[database], self.chance.randint(0, len(REVISIONS))
@@ -153,7 +153,7 @@ class Walk:
         return f"{database} is at {then}"
 
     def edit_gate(self) -> str:
-        """Create a gate that is not there, or edit one: its selector, its Secret or its policy."""
+        """Create a gate, or edit one: its selector, its Secret or its policy."""
         name = self.chance.choice(GATES)
         gate = self.world.gates.get(name, ModelGate("red", "pg"))
         edits: tuple[Callable[[], ModelGate], ...] = (
@@ -178,7 +178,7 @@ class Walk:
         return f"gate {name} is {gate}"
 
     def delete_gate(self) -> str:
-        """Delete one; what it held is free."""
+        """Delete a gate; no gate selects its pods any more."""
         if not self.world.gates:
             return ""
         name = self.chance.choice(list(self.world.gates))
@@ -190,7 +190,7 @@ class Walk:
         return f"delete gate {name}"
 
     def edit_secret(self) -> str:
-        """Lead a Secret to another database."""
+        """Point a Secret at another database."""
         name = self.chance.choice(SECRETS)
         database = FRAGILE if self.world.secrets[name] == STABLE else STABLE
         began = time.time()
@@ -199,7 +199,7 @@ class Walk:
         return f"Secret {name} leads to {database}"
 
     def break_something(self) -> str:
-        """Kill what runs, or stop the database."""
+        """Kill the webhook or the controller, or stop the database."""
         if self.world.down:
             return self.mend()
         victim = self.chance.choice(("webhook", "webhook", "controller", FRAGILE))
@@ -212,7 +212,7 @@ class Walk:
         return f"{victim} is down"
 
     def mend(self) -> str:
-        """Start again what is down."""
+        """Start what is down."""
         if not self.world.down:
             return ""
         (victim,) = self.world.down
@@ -229,21 +229,21 @@ class Walk:
     # What must hold.
 
     def rest(self) -> None:
-        """Let everything come to rest, mostly for so long that what comes now has no excuse in what was before."""
+        """Wait, mostly for so long that an earlier world no longer excuses what happens next."""
         end = time.time() + min(LONGEST_REST, self.chance.choice((self.lag, self.lag, self.limit + 0.2)))
         while time.time() < end:
-            time.sleep(0.02)  # between two looks at what must hold at each of them
+            time.sleep(0.02)  # between two checks
             self.check()
 
     def check_refusal(self, pod: WalkPod, refusal: str) -> None:
-        """See that a pod was refused only where a gate denies it, or in the moment of a webhook's death."""
+        """Check that a pod was refused only where a gate denies it, or while the webhook was being killed."""
         worlds = self.chronicle.possible(time.time(), self.lag)
         denied = any(world.denies(pod.group, pod.expects) for world in worlds)
         dying = "failed calling webhook" in refusal and any("webhook" in world.down for world in worlds)
         assert denied or dying, f"{pod} was refused: {refusal}\n{self.story()}"
 
     def check(self) -> None:
-        """See that no pod ran that must not, and that none waits that must run."""
+        """Check that no pod ran that must not, and that none waits that must run."""
         sights = self.watch.sights
         for sight in sights[self.seen :]:
             pod = self.pods.get(sight.name)
@@ -261,7 +261,7 @@ class Walk:
                 assert late <= 0, f"{pod} waits, {late:.1f} s longer than it may ({self.limit:.1f} s)\n{self.story()}"
 
     def overdue(self, pod: WalkPod, now: float) -> float:
-        """Seconds that a held pod has waited for too long; nothing or less where it has not."""
+        """Return the seconds that a held pod has waited for too long; 0 or less where it has not."""
         worst = -1.0
         for claims, allowed in (({Claim.RUN}, 0.0), ({Claim.RUN, Claim.FREE}, GRACE)):
             since = self.chronicle.since(pod.group, pod.expects, frozenset(claims))
@@ -270,22 +270,22 @@ class Walk:
         return worst
 
     def story(self) -> str:
-        """The latest steps, and what our processes said."""
+        """Return the latest steps, the world and the end of the controller's log."""
         return "\n".join([*self.trail[-15:], str(self.world), self.installation.log("controller")[-3000:]])
 
     # How things are done.
 
     @property
     def world(self) -> World:
-        """What is asked for now."""
+        """The world as it is asked for now."""
         return self.chronicle.world
 
     def turn(self, world: World, began: float) -> None:
-        """Tell the chronicle of a change that was asked for at a time, and is answered now."""
+        """Add a change to the chronicle: asked for at a time, and answered now."""
         self.chronicle.turn(world, began, time.time())
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Do something in the namespace, and note how long that takes here and now."""
+        """Run kubectl in the namespace, and note how long the request took."""
         began = time.monotonic()
         try:
             return self.application.plane.kubectl(*arguments, "-n", self.application.namespace, stdin=stdin)
@@ -293,7 +293,7 @@ class Walk:
             self.requests.append(time.monotonic() - began)
 
     def write_secret(self, name: str, database: str) -> None:
-        """Lead a Secret to a database."""
+        """Point a Secret at a database."""
         body: dict[str, Any] = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
         self.kubectl("apply", "-f", "-", stdin=json.dumps({**body, "stringData": {"url": self.urls[database]}}))
 
@@ -350,10 +350,10 @@ def test_every_pod_runs_when_it_may_and_never_before(walk: Walk, seed: int) -> N
     done: Counter[str] = Counter()
     while sum(done.values()) < STEPS:
         (step,) = walk.chance.choices(list(WEIGHTS), list(WEIGHTS.values()))
-        said = getattr(walk, step)()
-        if said:
+        done_now = getattr(walk, step)()
+        if done_now:
             done[step] += 1
-            walk.trail.append(f"{len(walk.trail)} {time.time():.2f} {said}")
+            walk.trail.append(f"{len(walk.trail)} {time.time():.2f} {done_now}")
         walk.check()
         if step not in {"create_pod", "delete_pod"} and walk.chance.random() < RESTS:
             walk.rest()
@@ -362,7 +362,7 @@ def test_every_pod_runs_when_it_may_and_never_before(walk: Walk, seed: int) -> N
     deadline = walk.recovered + GRACE + walk.limit
     while time.time() < deadline and any(walk.overdue(pod, time.time()) > -GRACE for pod in walk.pods.values()):
         walk.check()
-        time.sleep(0.05)  # between two looks of a check that must hold at each of them
+        time.sleep(0.05)  # between two checks
     walk.check()
     log.info("steps %s; %d pods ran; slowest request %.2f s", dict(done), walk.released, max(walk.requests))
     assert set(done) | {"mend"} == set(WEIGHTS), "a step was never taken; what is down is also mended by the next break"

@@ -110,7 +110,7 @@ def test_a_gate_that_cannot_work_says_what_to_do(application: Application, datab
     application.gate(ledger={"dialect": "ledgergate", "table": "strange"})
     says("Misconfigured", "correct spec.ledger")
     application.gate(ledger={"dialect": "cobol"})
-    says("Misconfigured", "spec.ledger.dialect: 'cobol' is none of")
+    says("Misconfigured", "spec.ledger.dialect: 'cobol' is not one of")
     application.gate(database={"secretRef": {"name": "missing"}})
     says("Misconfigured", "kubectl create role ledgergate-database")
     application.gate()

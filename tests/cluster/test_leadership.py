@@ -34,8 +34,8 @@ LEADER = """
 import asyncio, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from webhook.cluster import Cluster
-from webhook.leadership import Leadership
+from webhook.kube.kubeconfig import connect
+from webhook.kube.leader_election import LeaderElector
 
 async def lead():
     print("leads", flush=True)
@@ -44,7 +44,7 @@ async def lead():
 async def main(kubeconfig, seconds):
     async with await connect(Path(kubeconfig), "test") as cluster:
         lease = ("ledgergate", "ledgergate-controller")
-        await Leadership(cluster, lease, "process", timedelta(seconds=float(seconds))).run(lead)
+        await LeaderElector(cluster, lease, "process", timedelta(seconds=float(seconds))).run(lead)
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -139,12 +139,12 @@ async def test_one_of_two_leads(plane: ControlPlane, kubeconfig: Path) -> None:
             {asyncio.create_task(found.leads.wait()) for found in (one, two)}, return_when="FIRST_COMPLETED"
         )
         first, second = (one, two) if one.leads.is_set() else (two, one)
-        assert first.leadership.held
+        assert first.leadership.is_leader
         assert await asyncio.to_thread(holder, plane) == first.name
         with pytest.raises(TimeoutError):
             await leads(second, SECONDS + GRACE)
         assert first.leads.is_set()
-        assert not second.leadership.held
+        assert not second.leadership.is_leader
 
 
 async def test_a_leader_that_stops_gives_the_lease_back(plane: ControlPlane, kubeconfig: Path) -> None:
@@ -154,7 +154,7 @@ async def test_a_leader_that_stops_gives_the_lease_back(plane: ControlPlane, kub
         async with candidate(kubeconfig, "two", seconds=30) as two:
             stopped = time.monotonic()
             await one.stop()
-            assert not one.leadership.held
+            assert not one.leadership.is_leader
             await leads(two, 10)
             assert time.monotonic() - stopped < GRACE
             assert await asyncio.to_thread(holder, plane) == "two"
@@ -230,8 +230,8 @@ async def test_without_the_api_server_nobody_leads(plane: ControlPlane, kubeconf
                 async with asyncio.timeout(30):
                     await one.idle.wait()
                 assert time.monotonic() - paused <= SECONDS + GRACE
-                assert not one.leadership.held
-                assert not two.leadership.held
+                assert not one.leadership.is_leader
+                assert not two.leadership.is_leader
             finally:
                 plane.resume_apiserver()
             async with asyncio.timeout(SECONDS + 10):
@@ -268,7 +268,7 @@ async def test_work_that_fails_ends_the_replica(plane: ControlPlane, kubeconfig:
         one.failure = ValueError("a slip of ours")
         with pytest.raises(ValueError, match="a slip of ours"):
             await asyncio.wait_for(one.task, 10)
-        assert not one.leadership.held
+        assert not one.leadership.is_leader
         assert await asyncio.to_thread(holder, plane) is None
 
 
@@ -294,4 +294,4 @@ async def test_an_answer_in_plain_text_is_a_failed_try(
         assert len(told) == 1, "once, not with every try"
         assert told[0].startswith(f"{status}: ")
         assert not one.task.done(), one.task
-        assert not one.leadership.held
+        assert not one.leadership.is_leader

@@ -14,10 +14,11 @@ from urllib.request import urlopen
 
 import pytest
 
-import webhook.kube.client
+import webhook.kube.collection
 from testbed.controlplane import ControlPlane
 from webhook.api.objects import Secret
-from webhook.kube.client import Collection, KubeClient
+from webhook.kube.client import KubeClient
+from webhook.kube.collection import Collection
 from webhook.kube.errors import ClusterError, Expired, Forbidden, NotFound
 from webhook.kube.kubeconfig import connect
 from webhook.kube.reflector import Change, Feed, Listing, Object, Reflector
@@ -60,10 +61,10 @@ class Counted(Generic[T]):
         self.lists += 1
         return await self._feed.list_objects()
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[T]]:
         """Watch."""
         self.watches += 1
-        async for change in self._feed.changes(resource_version):
+        async for change in self._feed.watch(resource_version):
             yield change
 
 
@@ -186,7 +187,7 @@ async def test_changes_arrive(cluster: KubeClient) -> None:
 
 async def test_a_watch_goes_on_where_the_last_one_ended(cluster: KubeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The API server ends every watch in time: under changes the next goes on from there, without another list."""
-    monkeypatch.setattr(webhook.kube.client, "WATCH_SECONDS", (2, 2))
+    monkeypatch.setattr(webhook.kube.collection, "WATCH_SECONDS", (2, 2))
     async with following(watched(cluster)) as follower:
         async with changing(cluster):
             await eventually("a third watch", lambda: follower.feed.watches >= 3)
@@ -262,10 +263,10 @@ class Aged(Generic[T]):
         first, self._first = self._first, None
         return first or await self._feed.list_objects()
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[T]]:
         """Watch, and note how it ended."""
         try:
-            async for change in self._feed.changes(resource_version):
+            async for change in self._feed.watch(resource_version):
                 yield change
         except ClusterError as error:
             self.ended.append(type(error))

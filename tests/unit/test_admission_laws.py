@@ -1,4 +1,4 @@
-"""Laws of admission, whatever the pod, the gates, their ledgers and the parts of ours that work."""
+"""Laws of admission, whatever the pod, the gates and their ledgers, and whichever webhook answers."""
 
 from dataclasses import replace
 from random import Random
@@ -18,8 +18,9 @@ from webhook.admission.review import Request
 from webhook.api.objects import Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import Action, Gate, Mode, Policy
+from webhook.core.pod_verdict import decide_pod
 from webhook.core.selector import Selector
-from webhook.core.verdict import Reason, judge
+from webhook.core.verdict import Reason
 
 NAMES = [f"2026010{day}000000_m{day}" for day in range(1, 5)]
 GATES = ["app", "other", "third"]
@@ -52,7 +53,7 @@ ANY_MODE = st.sampled_from(Mode)
 
 @st.composite
 def views(draw: st.DrawFn, modes: st.SearchStrategy[Mode] = ANY_MODE) -> Ledgers:
-    """Up to three gates, some of which select the pod, each with a ledger that a fresh look may find changed."""
+    """Up to three gates, some of which select the pod, each with a ledger that a refresh may find changed."""
     gates = []
     for name in draw(st.permutations(draw(st.lists(st.sampled_from(GATES), unique=True)))):
         terms = draw(st.sampled_from([(), (("app", "In", frozenset({"x"})),), (("app", "In", frozenset({"y"})),)]))
@@ -84,30 +85,30 @@ def pods(draw: st.DrawFn) -> dict[str, Any]:
 
 @unhurried
 @given(views(), pods(), st.booleans(), st.booleans())
-async def test_nothing_bad_is_stored_without_our_gate(
+async def test_no_pod_with_a_bad_verdict_is_stored_without_the_gate(
     view: Ledgers, pod: dict[str, Any], in_process: bool, mutating: bool
 ) -> None:
-    """With or without the policy, whether or not mutation was reached: no gate of ours only with a good verdict."""
+    """With or without the policy, mutation or not: only a good verdict lets a pod in without the gate."""
     created = await create(view, pod, policy=in_process, mutating=mutating)
     if not created.final.allowed or created.gated:
         return
     subject = msgspec.convert(created.pod, Pod)
     gates = view.selecting("ns", subject.labels)
-    verdict = judge(subject, [(gate, view.snapshot(gate)) for gate in gates], NOW)
+    verdict = decide_pod(subject, [(gate, view.snapshot(gate)) for gate in gates], NOW).final
     assert verdict.outcome.good or verdict.reason is Reason.UNSELECTED
 
 
 @unhurried
 @given(views(), pods(), st.booleans())
-async def test_what_is_held_was_looked_at_again(view: Ledgers, pod: dict[str, Any], in_process: bool) -> None:
-    """A pod is held or denied by the newest that could be read, never by a cache that a look would have corrected."""
+async def test_a_pod_is_held_by_the_newest_reading_only(view: Ledgers, pod: dict[str, Any], in_process: bool) -> None:
+    """A pod is held or denied by the newest possible reading, not by a cache that a refresh would have corrected."""
     created = await create(view, pod, policy=in_process)
     subject = msgspec.convert(created.pod, Pod)
     gates = view.selecting("ns", subject.labels)
     newest = [(gate, view.fresh.get(gate.name, view.known[gate.name])) for gate in gates]
     bad = created.gated or not created.final.allowed
     reason = created.final.verdict.reason
-    assert not (bad and gates and judge(subject, newest, NOW).outcome.good), reason
+    assert not (bad and gates and decide_pod(subject, newest, NOW).final.outcome.good), reason
 
 
 @unhurried
@@ -129,7 +130,7 @@ async def test_audit_never_changes_admission(view: Ledgers, pod: dict[str, Any],
 @given(views(), pods())
 async def test_a_namespace_in_audit_never_refuses(view: Ledgers, pod: dict[str, Any]) -> None:
     """Whatever the gates say, the audit's answers allow and change nothing: of pods and of workloads."""
-    admission = Admission(view, lambda: NOW)
+    admission = Admission(view, view, lambda: NOW)
     subject = msgspec.convert(pod, Pod)
     answer = await admission.audit(Request(uid="u", operation="CREATE", namespace="ns", object=subject))
     assert (answer.allowed, answer.patch) == (True, [])
@@ -144,8 +145,8 @@ async def test_a_namespace_in_audit_never_refuses(view: Ledgers, pod: dict[str, 
 async def test_the_order_of_gates_does_not_matter(
     view: Ledgers, pod: dict[str, Any], in_process: bool, random: Random
 ) -> None:
-    """The same gates in another order: the same pod, the same verdict, the same words."""
-    other = replace(view, gates=random.sample(view.gates, len(view.gates)), known=dict(view.known), looks=[])
+    """The same gates in another order: the same pod, the same verdict, the same messages."""
+    other = replace(view, gates=random.sample(view.gates, len(view.gates)), known=dict(view.known), refreshes=[])
     one, two = await create(view, pod, policy=in_process), await create(other, pod, policy=in_process)
     assert one == two
 
@@ -155,7 +156,7 @@ async def test_the_order_of_gates_does_not_matter(
 async def test_an_old_image_is_never_held_for_being_old(
     pod: dict[str, Any], policy: Policy, name: str, in_process: bool
 ) -> None:
-    """What the ledger holds complete starts, held back by nothing but a policy that says so in as many words."""
+    """A pod whose revision the ledger holds, complete, starts, unless `onAhead` says otherwise."""
     pod["metadata"]["annotations"] = {
         "ledgergate.dev/revision": str(declare([known for known in NAMES if known <= name]))
     }
@@ -164,4 +165,4 @@ async def test_an_old_image_is_never_held_for_being_old(
     created = await create(view, pod, policy=in_process)
     assert created.final.allowed
     assert not created.gated
-    assert view.looks == [], "the good path makes no I/O"
+    assert view.refreshes == [], "the good path makes no I/O"

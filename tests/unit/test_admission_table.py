@@ -1,4 +1,4 @@
-"""The contract's table of verdicts at the edge: what is stored, and what a person is told, for every row and policy."""
+"""The contract's table of verdicts, row by row and policy by policy: which pod is stored, with which message."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Row:
     """A situation.
 
     Args:
-        by: what decides: an outcome, or the field of the policy.
+        by: the outcome, or the field of the policy that decides it.
     """
 
     annotations: dict[str, str]
@@ -85,7 +85,7 @@ def wanted(row: Row, policy: Policy) -> Outcome:
 
 
 def test_the_table_is_whole() -> None:
-    """No reason that one gate can have is forgotten here."""
+    """There is a row for each reason that one gate can have."""
     assert set(ROWS) == set(Reason) - {Reason.UNSELECTED}
 
 
@@ -93,7 +93,7 @@ def test_the_table_is_whole() -> None:
 @pytest.mark.parametrize("bound", [False, True], ids=["", "bound"])
 @pytest.mark.parametrize("in_process", [True, False], ids=["policy", "no policy"])
 async def test_every_row_under_every_policy(reason: Reason, bound: bool, in_process: bool) -> None:
-    """Admitted without our gate, admitted with a warning, held with one, or denied: as the table says, each row."""
+    """Admitted without the gate, with or without a warning, held with one, or denied: as the table says."""
     row = ROWS[reason]
     pod: dict[str, Any] = {
         "metadata": {"labels": {"app": "x"}, "annotations": row.annotations},
@@ -112,4 +112,4 @@ async def test_every_row_under_every_policy(reason: Reason, bound: bool, in_proc
         assert created.gated is (outcome is Outcome.HOLD)
         assert final.warnings == (() if outcome is Outcome.ADMIT else (final.verdict.message,))
         if outcome is not Outcome.HOLD:
-            assert created.pod == pod, "nothing of ours stays on a pod that may run"
+            assert created.pod == pod, "a pod that may run is stored as it came"

@@ -1,16 +1,17 @@
-"""What is foretold of a workload whose pods are not made yet."""
+"""The preview of a workload whose pods do not exist yet."""
 
 from typing import Any
 
 import msgspec
 import pytest
 
+from migrations.core.snapshot import LedgerSnapshot
 from tests.admission_chain import Ledgers
 from tests.admission_subjects import BEHIND, THERE, B, admission, gate
 from webhook.admission.handlers import Result
 from webhook.admission.review import Request
 from webhook.api.workload import Workload
-from webhook.core.gate import Action
+from webhook.core.gate import Action, Gate, Mode
 from webhook.core.verdict import Reason
 
 
@@ -24,7 +25,7 @@ def deployment(revision: str | None = B, *, guarded: bool = True, operation: str
     return Request(uid="u", operation=operation, namespace="ns", object=subject)
 
 
-async def test_a_workload_is_foretold_by_the_newest_reading() -> None:
+async def test_a_workload_is_previewed_by_the_newest_reading() -> None:
     """A stale cache neither warns of a workload nor refuses it."""
     refusing = gate(on_behind_workload=Action.DENY)
     stale = Ledgers([refusing], BEHIND, fresh={"app": THERE})
@@ -43,6 +44,25 @@ async def test_a_workload_is_foretold_by_the_newest_reading() -> None:
     assert audited.warnings[0].startswith("audit: pods of deployment/web would be held")
 
 
+class CountedLedgers(Ledgers):
+    """Counts how often a gate is decided about."""
+
+    decided = 0
+
+    def snapshot(self, gate: Gate) -> LedgerSnapshot:
+        """Count, and return what is known."""
+        self.decided += 1
+        return super().snapshot(gate)
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_a_workload_is_judged_once(mode: Mode) -> None:
+    """The verdict and the warnings follow from the same decision about the same snapshot."""
+    view = CountedLedgers([gate("app", mode=mode), gate("other", mode=mode)], THERE)
+    assert (await admission(view).preview(deployment())).result is Result.ADMITTED
+    assert view.decided == 2
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -53,8 +73,8 @@ async def test_a_workload_is_foretold_by_the_newest_reading() -> None:
         ),
     ],
 )
-async def test_of_some_workloads_there_is_nothing_to_say(request_: Request[Workload]) -> None:
-    """Neither a word nor a refusal."""
+async def test_some_workloads_get_no_forecast(request_: Request[Workload]) -> None:
+    """Neither a warning nor a refusal."""
     view = Ledgers([gate(on_behind_workload=Action.DENY)], BEHIND)
     answer = await admission(view).preview(request_)
     assert (answer.result, answer.warnings) == (Result.PASSED, ())

@@ -10,7 +10,8 @@ from aiohttp import web
 from kubernetes_asyncio.client import ApiClient, Configuration
 
 from webhook.api.objects import Secret
-from webhook.kube.client import Collection, KubeClient
+from webhook.kube.client import KubeClient
+from webhook.kube.collection import Collection
 from webhook.kube.errors import Unavailable
 from webhook.kube.reflector import Reflector
 
@@ -24,6 +25,7 @@ class Silent:
     def __init__(self) -> None:
         self.watches = 0
         self.headers_too = False
+        self.line = ADDED
         self._end = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -35,7 +37,7 @@ class Silent:
             await self._end.wait()
         response = web.StreamResponse(status=HTTPStatus.OK)
         await response.prepare(request)
-        await response.write(ADDED)
+        await response.write(self.line)
         await self._end.wait()
         return response
 
@@ -80,10 +82,18 @@ async def test_a_stream_without_a_byte_ends(headers_too: bool) -> None:
         assert lines == ([] if headers_too else [ADDED])
 
 
+async def test_a_line_that_is_too_long_is_a_failed_watch() -> None:
+    """An object whose JSON exceeds the client's buffer ends the watch, which is listed again; it ends nothing else."""
+    async with silent() as (server, cluster):
+        server.line = b"x" * 2**23
+        with pytest.raises(Unavailable, match="watch /api"):
+            [line async for line in cluster.stream("/api/v1/secrets", {"watch": "true"}, silence=5)]
+
+
 async def test_a_silent_watch_is_taken_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The copy follows another connection, and its owner hears of the failure: no change is waited for in vain."""
-    monkeypatch.setattr("webhook.kube.client.WATCH_SECONDS", (0, 0))
-    monkeypatch.setattr("webhook.kube.client.SILENCE", 0.2)
+    monkeypatch.setattr("webhook.kube.collection.WATCH_SECONDS", (0, 0))
+    monkeypatch.setattr("webhook.kube.collection.SILENCE", 0.2)
     async with silent() as (server, cluster):
         failures: list[Exception | None] = []
         reflector: Reflector[Secret] = Reflector(

@@ -15,6 +15,7 @@ from webhook.admission.review import WARNING_LIMIT
 from webhook.api.objects import Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import Action, Gate, Mode, Policy
+from webhook.core.pod_verdict import decide_pod
 from webhook.core.selector import Selector
 from webhook.core.verdict import Outcome, Reason
 
@@ -39,27 +40,30 @@ def workload(kind: str = "Deployment", name: str = "gateway", revision: str | No
     return msgspec.convert(whole, Workload)
 
 
-def tell(subject: Workload, snapshot: LedgerSnapshot, found: Gate | None = None, *, updated: bool = False) -> Forecast:
+def foretold(
+    subject: Workload, snapshot: LedgerSnapshot, found: Gate | None = None, *, updated: bool = False
+) -> Forecast:
     pod = subject.pod
     assert pod is not None
-    (only,) = preview(subject, pod, [(found or gate(), snapshot)], NOW, updated=updated)
+    decided = decide_pod(pod, [(found or gate(), snapshot)], NOW)
+    (only,) = preview(subject, decided.by_gate, updated=updated)
     return only
 
 
 def test_pods_that_will_be_held_are_foretold_as_the_contract_says() -> None:
     """Which workload, which ledger, where it is, and what the image expects."""
-    forecast = tell(workload(), ledger(A))
+    forecast = foretold(workload(), ledger(A))
     assert forecast.warnings == (
         f"pods of deployment/gateway will be held: ledger cliscale is at {A}, the image expects {B}",
     )
     assert forecast.refusal == ""
-    assert forecast.verdict.reason is Reason.BEHIND
+    assert forecast.decision.verdict.reason is Reason.BEHIND
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"])
 def test_every_kind_is_named_as_kubectl_does(kind: str) -> None:
     """Each kind's template is found where that kind has it."""
-    (warning,) = tell(workload(kind), ledger(A)).warnings
+    (warning,) = foretold(workload(kind), ledger(A)).warnings
     assert warning.startswith(f"pods of {kind.lower()}/gateway will be held: ")
 
 
@@ -72,8 +76,8 @@ def test_a_generated_name_is_shown_as_far_as_it_is_known() -> None:
 
 def test_a_good_verdict_says_nothing() -> None:
     """Of pods that may all start, `kubectl apply` prints nothing of ours."""
-    assert tell(workload(), ledger(A, B)).warnings == ()
-    assert tell(workload(), ledger(A, B, C)).warnings == ()
+    assert foretold(workload(), ledger(A, B)).warnings == ()
+    assert foretold(workload(), ledger(A, B, C)).warnings == ()
 
 
 OUTCOMES: dict[str, tuple[Workload, LedgerSnapshot, dict[str, Any], str]] = {
@@ -115,7 +119,7 @@ OUTCOMES: dict[str, tuple[Workload, LedgerSnapshot, dict[str, Any], str]] = {
 def test_every_reason_is_told(name: str) -> None:
     """Each row of the table that is not simply good has its sentence."""
     subject, snapshot, policy, says = OUTCOMES[name]
-    forecast = tell(subject, snapshot, gate(**policy))
+    forecast = foretold(subject, snapshot, gate(**policy))
     assert says in forecast.warnings[0]
     assert len(forecast.warnings[0]) <= WARNING_LIMIT
 
@@ -137,17 +141,17 @@ def test_every_reason_is_told(name: str) -> None:
 def test_whoever_would_lose_running_pods_is_told(subject: Workload, removes: bool) -> None:
     """An update that removes pods first, while their successors may not start, costs capacity; a creation does not."""
     assert subject.removes_first is removes
-    updated = tell(subject, ledger(A), updated=True)
+    updated = foretold(subject, ledger(A), updated=True)
     taken = [warning for warning in updated.warnings if "takes running pods" in warning]
     assert [f"of {subject.title} away, and their successors will be held" in each for each in taken] == [True] * removes
-    assert len(tell(subject, ledger(A)).warnings) == 1
-    assert tell(subject, ledger(A, B), updated=True).warnings == ()
+    assert len(foretold(subject, ledger(A)).warnings) == 1
+    assert foretold(subject, ledger(A, B), updated=True).warnings == ()
 
 
 def test_an_audit_never_says_will() -> None:
     """What would happen under Enforce, in so many words, and no refusal."""
     audited = gate("app", mode=Mode.AUDIT, on_behind_workload=Action.DENY)
-    forecast = tell(workload(name="web", strategy={"type": "Recreate"}), ledger(A), audited, updated=True)
+    forecast = foretold(workload(name="web", strategy={"type": "Recreate"}), ledger(A), audited, updated=True)
     assert forecast.warnings == (
         f"audit: pods of deployment/web would be held: ledger app is at {A}, the image expects {B}",
     )
@@ -157,23 +161,23 @@ def test_an_audit_never_says_will() -> None:
 def test_a_workload_is_refused_where_the_gate_says_so() -> None:
     """The message names workload, state, what to do, and the field that refuses."""
     refusing = gate(on_behind_workload=Action.DENY)
-    assert tell(workload(), ledger(A), refusing).refusal == (
+    assert foretold(workload(), ledger(A), refusing).refusal == (
         f"pods of deployment/gateway would be held: ledger cliscale is at {A}, the image expects {B}; apply it again "
         "when they may start (onBehindWorkload of LedgerGate cliscale is Deny)"
     )
-    assert tell(workload(), ledger(A, B), refusing).refusal == ""
+    assert foretold(workload(), ledger(A, B), refusing).refusal == ""
 
 
 @pytest.mark.parametrize("policy", [{"on_behind": Action.WARN}, {"bypass_until": NOW + timedelta(hours=1)}])
 def test_what_may_start_is_never_refused(policy: dict[str, Any]) -> None:
     """A workload is refused for its pods' sake; where they start all the same there is no reason to."""
-    assert tell(workload(), ledger(A), gate(on_behind_workload=Action.DENY, **policy)).refusal == ""
+    assert foretold(workload(), ledger(A), gate(on_behind_workload=Action.DENY, **policy)).refusal == ""
 
 
 def test_an_outage_of_the_database_refuses_no_workload() -> None:
     """What cannot be read is no proof; its pods wait, and the workload may be applied."""
-    forecast = tell(workload(), LedgerSnapshot(fault=Fault.UNREACHABLE), gate(on_behind_workload=Action.DENY))
-    assert forecast.verdict.outcome is Outcome.HOLD
+    forecast = foretold(workload(), LedgerSnapshot(fault=Fault.UNREACHABLE), gate(on_behind_workload=Action.DENY))
+    assert forecast.decision.verdict.outcome is Outcome.HOLD
     assert forecast.refusal == ""
 
 
@@ -187,7 +191,7 @@ def test_an_outage_of_the_database_refuses_no_workload() -> None:
 def test_a_warning_fits_whatever_the_names(name: str, gate_name: str, revision: str, head: str) -> None:
     """At most 120 characters; a revision's time, by which it is known, is never cut off before its name is."""
     subject = workload("StatefulSet", name, revision)
-    forecast = tell(subject, ledger(head), gate(gate_name, on_behind_workload=Action.DENY), updated=True)
+    forecast = foretold(subject, ledger(head), gate(gate_name, on_behind_workload=Action.DENY), updated=True)
     assert len(forecast.warnings) == 2
     assert all(len(warning) <= WARNING_LIMIT and warning.isprintable() for warning in forecast.warnings)
     assert len(forecast.refusal) <= REFUSAL_LIMIT
@@ -199,4 +203,4 @@ def test_a_pod_template_is_judged_as_its_pods_are() -> None:
     template = {"metadata": {"annotations": {"ledgergate.dev/migrates": "cliscale", "ledgergate.dev/revision": C}}}
     subject = msgspec.convert({"kind": "Job", "metadata": {"name": "x"}, "spec": {"template": template}}, Workload)
     assert isinstance(subject.pod, Pod)
-    assert tell(subject, ledger(A)).verdict.reason is Reason.SELF_MIGRATING
+    assert foretold(subject, ledger(A)).decision.verdict.reason is Reason.SELF_MIGRATING

@@ -120,7 +120,7 @@ def test_every_problem_is_told_at_once() -> None:
             "spec.bypass.until",
         ]
     )
-    assert "'LastKnown' is none of Hold, Deny, Warn" in "\n".join(gate.problems)
+    assert "'LastKnown' is not one of Hold, Deny, Warn" in "\n".join(gate.problems)
 
 
 def test_a_bad_field_falls_back_to_its_default() -> None:
@@ -160,7 +160,7 @@ def test_a_duration_is_read_as_the_crd_has_it(text: str, length: timedelta) -> N
 def test_what_is_no_duration_is_a_problem(text: str) -> None:
     """It is told, and the default counts."""
     gate = read(maxHold=text)
-    assert gate.problems == (f"spec.maxHold: {text!r} is no duration such as 90s, 15m or 1h30m",)
+    assert gate.problems == (f"spec.maxHold: {text!r} is not a duration such as 90s, 15m or 1h30m",)
     assert gate.policy.max_hold == timedelta(minutes=15)
 
 
@@ -183,7 +183,7 @@ def test_status_is_read_back() -> None:
         }
     )
     assert gate.history == {"a": RecordedRevision("2026-01-01T00:00:00Z"), "b": RecordedRevision(compatible_from="a")}
-    assert gate.place == "3f2a"
+    assert gate.ledger_fingerprint == "3f2a"
     assert gate.migration is not None
     assert (gate.migration.revision, gate.migration.holder) == ("c", "job-1")
     assert list(gate.history) == ["a", "b"]

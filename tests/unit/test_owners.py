@@ -1,11 +1,11 @@
-"""Whether an owner is short of pods, and whether it waits for nothing but its next try."""
+"""Whether an owner lacks pods, and whether it waits for nothing but its controller's next retry."""
 
 from typing import Any
 
 import msgspec
 import pytest
 
-from webhook.api.owners import Owner, OwnerKind, blames_us, short, stuck
+from webhook.api.owners import Owner, OwnerKind, lacks_pods, waits_for_retry, was_refused_by_ledgergate
 
 RS, STS, DS, JOB = OwnerKind.REPLICA_SET, OwnerKind.STATEFUL_SET, OwnerKind.DAEMON_SET, OwnerKind.JOB
 OURS = 'pods "a-" is forbidden: admission webhook "deny.ledgergate.dev" denied the request: ledger app is at x'
@@ -26,7 +26,7 @@ def failure(message: str, status: str = "True") -> list[dict[str, str]]:
     [
         (RS, owner({"replicas": 3}, {"replicas": 2}), True),
         (RS, owner({"replicas": 3}, {"replicas": 3}), False),
-        (RS, owner({}), True),  # one, unless it is said how many
+        (RS, owner({}), True),  # the default is one
         (RS, owner({"replicas": 0}), False),
         (RS, owner({"replicas": 3}, deletionTimestamp="2026-01-01T00:00:00Z"), False),
         (STS, owner({"replicas": 2}, {"replicas": 1}), True),
@@ -40,9 +40,9 @@ def failure(message: str, status: str = "True") -> list[dict[str, str]]:
         (JOB, owner({}, {"conditions": [{"type": "Failed", "status": "True"}]}), False),
     ],
 )
-def test_who_is_short_of_pods(kind: OwnerKind, found: Owner, expected: bool) -> None:
-    """Fewer pods than it should have created, as its status says; one that is leaving, done or paused wants none."""
-    assert short(kind, found) is expected
+def test_an_owner_lacks_pods_by_its_status(kind: OwnerKind, found: Owner, expected: bool) -> None:
+    """It has fewer pods than it should have; one that is being deleted, has finished or is suspended lacks none."""
+    assert lacks_pods(kind, found) is expected
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,15 @@ def test_who_is_short_of_pods(kind: OwnerKind, found: Owner, expected: bool) -> 
         (JOB, owner({}), True),
     ],
 )
-def test_who_is_stuck(kind: OwnerKind, found: Owner, expected: bool) -> None:
-    """Woken again only where nothing else explains the missing pods: no quota, no pod that is not ready yet."""
-    assert stuck(kind, found) is expected
+def test_an_owner_waits_for_a_retry(kind: OwnerKind, found: Owner, expected: bool) -> None:
+    """Nothing else explains the missing pods: no quota, no pod that is not ready yet. Only then it is woken again."""
+    assert waits_for_retry(kind, found) is expected
 
 
-def test_whom_a_replica_set_blames() -> None:
-    """A verdict of ours, or our absence; both name our webhook."""
-    assert [blames_us(owner({}, {"conditions": failure(text)})) for text in (OURS, AWAY, QUOTA)] == [True, True, False]
+def test_a_refusal_names_our_webhook() -> None:
+    """Our verdict and a webhook that does not answer both name our webhook; a quota does not."""
+    assert [was_refused_by_ledgergate(owner({}, {"conditions": failure(text)})) for text in (OURS, AWAY, QUOTA)] == [
+        True,
+        True,
+        False,
+    ]

@@ -80,7 +80,7 @@ class Store:
             raise self.refusals.pop(0)
         return [*self.items.values(), *self.unreadable.values()], str(self.version)
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[Secret]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[Secret]]:
         """Watch."""
         self.watched_from.append(resource_version)
         at = int(resource_version)
@@ -277,7 +277,7 @@ class Broken(Store):
         super().__init__()
         self.error = error
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[Secret]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[Secret]]:
         """End, or fail."""
         self.watched_from.append(resource_version)
         if len(self.watched_from) > 1_000:

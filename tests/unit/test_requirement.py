@@ -7,7 +7,7 @@ import pytest
 
 from migrations.core.revision import Revision
 from webhook.api.objects import Pod
-from webhook.core.requirement import Requirement, declares, requirement
+from webhook.core.requirement import Requirement, declares_revision, read_requirement
 
 LONG = "20260102000000_b+2.0123456789ab"
 
@@ -23,64 +23,64 @@ def pod(
 
 def test_a_pod_that_says_nothing_requires_nothing() -> None:
     """No annotation and no variable: undeclared."""
-    assert requirement(pod(), "app") == Requirement()
-    assert requirement(Pod(), "app", "EXPECTED") == Requirement()
+    assert read_requirement(pod(), "app") == Requirement()
+    assert read_requirement(Pod(), "app", "EXPECTED") == Requirement()
 
 
-def test_the_annotation_declares() -> None:
+def test_the_annotation_declares_revision() -> None:
     """Both forms are read, and an extension does not count."""
-    assert requirement(pod({"ledgergate.dev/revision": "a.ts"}), "app").expected == Revision("a")
-    found = requirement(pod({"ledgergate.dev/revision": LONG}), "app").expected
+    assert read_requirement(pod({"ledgergate.dev/revision": "a.ts"}), "app").expected == Revision("a")
+    found = read_requirement(pod({"ledgergate.dev/revision": LONG}), "app").expected
     assert found == Revision("20260102000000_b", 2, "0123456789ab")
 
 
 def test_the_gates_own_annotation_goes_first() -> None:
     """One pod with two databases says a revision for each, and a general one for any other."""
     both = pod({"ledgergate.dev/revision": "general", "revision.ledgergate.dev/app": "own"})
-    assert requirement(both, "app").expected == Revision("own")
-    assert requirement(both, "other").expected == Revision("general")
+    assert read_requirement(both, "app").expected == Revision("own")
+    assert read_requirement(both, "other").expected == Revision("general")
 
 
 def test_annotations_go_before_the_environment() -> None:
     """A person who sets an annotation means it, whatever the image's environment says."""
     both = pod({"ledgergate.dev/revision": "a"}, [{"name": "EXPECTED", "value": "b"}])
-    assert requirement(both, "app", "EXPECTED").expected == Revision("a")
+    assert read_requirement(both, "app", "EXPECTED").expected == Revision("a")
 
 
 @pytest.mark.parametrize("where", ["containers", "initContainers"])
 def test_the_environment_declares_in_any_container(where: str) -> None:
     """The variable is found in any container, init containers too, but only where the gate names it."""
     found = pod(env=[{"name": "OTHER", "value": "x"}, {"name": "EXPECTED", "value": "b"}], where=where)
-    assert requirement(found, "app", "EXPECTED").expected == Revision("b")
-    assert requirement(found, "app") == Requirement()
+    assert read_requirement(found, "app", "EXPECTED").expected == Revision("b")
+    assert read_requirement(found, "app") == Requirement()
 
 
 def test_the_environment_counts_only_when_literal() -> None:
     """A value that comes from elsewhere is not known at admission, and is no declaration."""
     referred = pod(env=[{"name": "EXPECTED", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}])
-    assert requirement(referred, "app", "EXPECTED") == Requirement()
+    assert read_requirement(referred, "app", "EXPECTED") == Requirement()
     both = pod(env=[{"name": "EXPECTED", "valueFrom": {}}, {"name": "EXPECTED", "value": "b"}])
-    assert requirement(both, "app", "EXPECTED").expected == Revision("b")
+    assert read_requirement(both, "app", "EXPECTED").expected == Revision("b")
 
 
 @pytest.mark.parametrize("text", ["", "  ", "a+b", "a+0.0123456789ab", "a\nb", "x" * 600])
 def test_what_cannot_be_read_is_invalid_not_undeclared(text: str) -> None:
     """A broken declaration is kept as it stands for the message; it never falls back to the next place."""
     broken = pod({"revision.ledgergate.dev/app": text, "ledgergate.dev/revision": "a"})
-    assert requirement(broken, "app") == Requirement(invalid=text)
+    assert read_requirement(broken, "app") == Requirement(invalid=text)
 
 
 @pytest.mark.parametrize(("value", "migrates"), [("app", True), ("other, app", True), ("other", False), ("", False)])
 def test_the_migrator_names_its_gates(value: str, migrates: bool) -> None:
     """A pod migrates the gates that its annotation lists, and no other."""
-    assert requirement(pod({"ledgergate.dev/migrates": value}), "app").migrates is migrates
+    assert read_requirement(pod({"ledgergate.dev/migrates": value}), "app").migrates is migrates
 
 
 def test_the_migrator_may_declare_too() -> None:
     """Bringing the migrations and expecting a revision go together, also where the latter is broken."""
-    found = requirement(pod({"ledgergate.dev/migrates": "app", "ledgergate.dev/revision": "a"}), "app")
+    found = read_requirement(pod({"ledgergate.dev/migrates": "app", "ledgergate.dev/revision": "a"}), "app")
     assert found == Requirement(Revision("a"), migrates=True)
-    found = requirement(pod({"ledgergate.dev/migrates": "app", "ledgergate.dev/revision": ""}), "app")
+    found = read_requirement(pod({"ledgergate.dev/migrates": "app", "ledgergate.dev/revision": ""}), "app")
     assert found == Requirement(invalid="", migrates=True)
 
 
@@ -96,7 +96,7 @@ def test_the_migrator_may_declare_too() -> None:
 )
 def test_a_pod_declares_by_any_of_the_annotations(annotations: dict[str, str] | None, declared: bool) -> None:
     """Even a broken declaration says that the pod waits for some ledger; an environment says so only to a gate."""
-    assert declares(pod(annotations, [{"name": "EXPECTED", "value": "a"}])) is declared
+    assert declares_revision(pod(annotations, [{"name": "EXPECTED", "value": "a"}])) is declared
 
 
 @pytest.mark.parametrize(
@@ -113,5 +113,5 @@ def test_a_pod_may_say_what_leads_to_its_revision(
     annotations: dict[str, str], ancestors: tuple[str, ...] | None
 ) -> None:
     """A list, for the gate or for any; blanks, empty places and extensions do not count. An empty one is one too."""
-    found = requirement(pod({"ledgergate.dev/revision": "z", **annotations}), "app")
+    found = read_requirement(pod({"ledgergate.dev/revision": "z", **annotations}), "app")
     assert found == Requirement(Revision("z"), ancestors=None if ancestors is None else frozenset(ancestors))

@@ -1,4 +1,4 @@
-"""Settings are checked before anything starts, and every problem is told at once."""
+"""Settings are checked before anything starts, and every problem is reported at once."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ METRICS = Endpoint("127.0.0.1", 8080)
     [
         ("127.0.0.1:9443", "127.0.0.1", 9443),
         ("localhost:0", "localhost", 0),
-        (":8080", "0.0.0.0", 8080),  # noqa: S104 - what an absent host means
+        (":8080", "0.0.0.0", 8080),  # noqa: S104 - no host means every address
         ("[::1]:65535", "::1", 65535),
     ],
 )
@@ -24,7 +24,7 @@ def test_endpoints(text: str, host: str, port: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "9443", "host", "host:", "host:x", "host:-1", "host:65536", "host:²", "host:٤٢"])
-def test_what_is_no_endpoint_is_refused(text: str) -> None:
+def test_other_text_is_not_an_endpoint(text: str) -> None:
     """The message shows what was given and what is expected."""
     with pytest.raises(SettingsError, match="expected HOST:PORT") as refusal:
         Endpoint.parse(text)
@@ -32,7 +32,7 @@ def test_what_is_no_endpoint_is_refused(text: str) -> None:
 
 
 def test_good_settings_have_no_problems(tmp_path: Path) -> None:
-    """With everything set, and set well, there is nothing to say."""
+    """Valid settings have no problems, whether every one is set or only the required ones."""
     kubeconfig = tmp_path / "config"
     kubeconfig.touch()
     settings = Settings("pod-1", METRICS, "system-x1", kubeconfig, "https://10.0.0.1:9443/")
@@ -40,7 +40,7 @@ def test_good_settings_have_no_problems(tmp_path: Path) -> None:
     assert Settings("pod-1", METRICS).problems() == []
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     """Each problem names its flag."""
     settings = Settings("pod-1", METRICS, "No_Namespace", tmp_path / "missing", "http://host:1")
     assert [problem.split(":", maxsplit=1)[0] for problem in settings.problems()] == [
@@ -67,8 +67,8 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         "https://[::1:9443",
     ],
 )
-def test_what_the_api_server_could_not_call_is_refused(url: str) -> None:
-    """A URL that no webhook configuration takes is told here, with the form that is expected, never as a crash."""
+def test_a_url_that_the_api_server_cannot_call_is_refused(url: str) -> None:
+    """The problem shows the expected form and no password; a URL that cannot be parsed is no crash."""
     (problem,) = Settings("pod-1", METRICS, webhook_url=url).problems()
     assert "https://HOST:PORT" in problem
     assert "secret" not in problem
@@ -76,7 +76,7 @@ def test_what_the_api_server_could_not_call_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("namespace", ["a.b", "-a", "a-", "A", "a\n", "é", ""])
 def test_namespaces(namespace: str) -> None:
-    """What is no DNS label is no namespace."""
+    """A namespace is a DNS label."""
     assert Settings("pod-1", METRICS, namespace).problems()
 
 
@@ -88,14 +88,14 @@ def test_namespaces(namespace: str) -> None:
         ("https://[0:0::1]:9443", "::1"),
     ],
 )
-def test_the_certificate_is_valid_for_every_way_to_call_us(url: str, host: str) -> None:
-    """The Service's names always, and the host of the URL as TLS clients compare it."""
+def test_the_certificate_covers_every_name_of_the_webhook(url: str, host: str) -> None:
+    """The Service's names, and the URL's host in the form in which TLS clients compare it."""
     service = ("ledgergate-webhook.ns.svc", "ledgergate-webhook.ns.svc.cluster.local")
     assert WebhookSettings("pod-1", METRICS, "ns").names == service
     assert WebhookSettings("pod-1", METRICS, "ns", webhook_url=url).names == (*service, host)
 
 
-def test_the_namespace_is_what_was_given() -> None:
+def test_the_namespace_is_the_one_that_is_given() -> None:
     """Outside a pod it is ledgergate unless given."""
     assert read_namespace("mine") == "mine"
     assert read_namespace(None) == "ledgergate"
@@ -103,7 +103,7 @@ def test_the_namespace_is_what_was_given() -> None:
 
 
 def test_a_certificate_needs_its_key() -> None:
-    """One file without the other serves nothing, and is refused before anything starts."""
+    """One file without the other is refused before anything starts."""
     with_both = WebhookSettings("pod-1", METRICS, tls_cert_file=Path("tls.crt"), tls_key_file=Path("tls.key"))
     assert with_both.problems() == []
     for alone in (

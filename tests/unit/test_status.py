@@ -35,14 +35,14 @@ def gate(**known: Any) -> Gate:
 
 def written(standing: GateObservation, known: Gate, now: datetime) -> dict[str, Any]:
     """The status that follows from what the gate's object says."""
-    return build_status(standing, known, PreviousStatus.of_gate(known), now)
+    return build_status(standing, known, PreviousStatus.from_gate(known), now)
 
 
 def conditions(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {found["type"]: found for found in status["conditions"]}
 
 
-LIVE = GateObservation(LedgerSnapshot(ledger(A, B), THEN), held=2, place="here")
+LIVE = GateObservation(LedgerSnapshot(ledger(A, B), THEN), held=2, ledger_fingerprint="here")
 DIRTY = GateObservation(
     LedgerSnapshot(Ledger.of([Record(A, APPLIED), Record(B, State.FAILED, error="no such role bob")]), THEN)
 )
@@ -53,7 +53,7 @@ BROKEN = GateObservation(
 )
 FOLLOW = "pods follow onUnreachable until then"
 PASSING = GateObservation(
-    LedgerSnapshot(ledger(A), THEN, Fault.UNREAD), (Problem("Secret pg cannot be read now", passing=True),)
+    LedgerSnapshot(ledger(A), THEN, Fault.UNREAD), (Problem("Secret pg cannot be read now", transient=True),)
 )
 REFUSED = GateObservation(LedgerSnapshot(ledger(A), THEN, Fault.AUTHENTICATION))
 STRANGE = GateObservation(
@@ -162,10 +162,10 @@ def test_two_writes_in_one_round_trip_stamp_once() -> None:
     """The second status goes on from the first, not from the object, which does not say it yet."""
     known = gate()
     first = written(LIVE, known, THEN)
-    held = GateObservation(LIVE.snapshot, held=5, place="here")
-    second = build_status(held, known, PreviousStatus.of_gate(known).after(first), NOW)
+    held = GateObservation(LIVE.snapshot, held=5, ledger_fingerprint="here")
+    second = build_status(held, known, PreviousStatus.from_gate(known).updated(first), NOW)
     assert is_same_status(second, first | {"heldPods": 5})
-    lost = build_status(LOST, known, PreviousStatus.of_gate(known).after(first), NOW)
+    lost = build_status(LOST, known, PreviousStatus.from_gate(known).updated(first), NOW)
     assert lost["history"] == first["history"]
     assert conditions(lost)["Stalled"]["lastTransitionTime"] == "2026-01-26T12:00:00Z"
     assert conditions(lost)["Ready"]["lastTransitionTime"] == "2026-01-26T13:00:00Z"
@@ -238,7 +238,7 @@ def test_another_look_is_no_change() -> None:
     before = {"Ready": ("True", "t"), "Reconciling": ("False", "t"), "Stalled": ("False", "t")}
     known = gate(transitions=before, history={A: RecordedRevision("t"), B: RecordedRevision("t")})
     one = written(LIVE, known, NOW)
-    later = GateObservation(LedgerSnapshot(ledger(A, B), NOW), held=2, place="here")
+    later = GateObservation(LedgerSnapshot(ledger(A, B), NOW), held=2, ledger_fingerprint="here")
     assert is_same_status(one, written(later, known, NOW + timedelta(hours=1)))
     assert not is_same_status(one, written(GateObservation(later.snapshot, held=3), known, NOW))
     assert not is_same_status(one, {})

@@ -1,4 +1,4 @@
-"""Metrics have the contract's names, log events are one line each."""
+"""Metrics have the names of the public interface; each log event is one line."""
 
 import io
 import json
@@ -34,7 +34,7 @@ CONTRACT = {
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """Where configured logging goes; the root logger is put back afterwards."""
+    """A stream for the configured logging; the loggers are restored afterwards."""
     root = logging.getLogger()
     handlers, level, own = root.handlers[:], root.level, logger.level
     yield io.StringIO()
@@ -80,8 +80,8 @@ def test_no_metric_names_a_pod() -> None:
     assert set().union(*samples(filled()).values()) <= allowed
 
 
-def test_a_gate_that_is_gone_is_forgotten() -> None:
-    """Its gauges go, others stay; forgetting twice, or what was never there, is no error."""
+def test_a_deleted_gate_is_forgotten() -> None:
+    """Its gauges are removed, those of other gates stay; to forget a gate twice, or an unknown one, is no error."""
     telemetry = filled()
     telemetry.held.labels("ns", "other").set(1)
     for _ in range(2):
@@ -94,23 +94,25 @@ def test_a_gate_that_is_gone_is_forgotten() -> None:
     assert gauges == ['ledgergate_held_pods{gate="other",namespace="ns"} 1.0']
 
 
-def test_who_leads_no_more_says_nothing_of_gates() -> None:
-    """Gauges that the leader alone sets go, of every gate; counters, and what this process is, stay."""
+def test_a_former_leader_has_no_gauges_of_gates() -> None:
+    """Gauges that only the leader sets are removed, for every gate; counters and the process' own gauges stay."""
     telemetry = filled()
     telemetry.held.labels("ns", "other").set(1)
     telemetry.expiry.labels("authority").set(1)
     for _ in range(2):
-        telemetry.resign()
-    said = [line for line in telemetry.exposition()[0].decode().splitlines() if "{" in line and "_created{" not in line]
-    assert not [line for line in said if 'gate="' in line and "_total{" not in line]
-    assert [line for line in said if "expiry" in line] == [
+        telemetry.clear_leader_gauges()
+    series = [
+        line for line in telemetry.exposition()[0].decode().splitlines() if "{" in line and "_created{" not in line
+    ]
+    assert not [line for line in series if 'gate="' in line and "_total{" not in line]
+    assert [line for line in series if "expiry" in line] == [
         'ledgergate_certificate_expiry_timestamp_seconds{kind="serving"} 1.0'
     ]
-    assert [line for line in said if line.startswith("ledgergate_releases_total{")]
+    assert [line for line in series if line.startswith("ledgergate_releases_total{")]
 
 
-def test_telemetries_are_apart() -> None:
-    """Two processes' worth of metrics in one process do not meet."""
+def test_two_instances_are_independent() -> None:
+    """Each has its own values, also within one process."""
     one, other = Telemetry(), Telemetry()
     one.leader.set(1)
     assert "ledgergate_leader 1.0" in one.exposition()[0].decode()
@@ -118,7 +120,7 @@ def test_telemetries_are_apart() -> None:
 
 
 def test_json_events_are_one_object_a_line(stream: io.StringIO) -> None:
-    """Whatever a field holds, a line is one event."""
+    """Whatever a field contains, a line is one event."""
     configure_logging("json", stream)
     log_event("pod.held", pod="a\nb", reason="x", many=(1, 2), odd=object)
     log_event("pod.released", level=logging.WARNING)
@@ -129,7 +131,7 @@ def test_json_events_are_one_object_a_line(stream: io.StringIO) -> None:
 
 
 def test_text_events_are_one_line_each(stream: io.StringIO) -> None:
-    """A field cannot begin a line of its own, and so cannot pass for another event."""
+    """A line break in a field is quoted, so that it cannot look like another event."""
     configure_logging("text", stream)
     log_event("pod.held", pod="web-", message="a\nb")
     (line,) = stream.getvalue().splitlines()
@@ -137,8 +139,8 @@ def test_text_events_are_one_line_each(stream: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_an_exception_is_told_with_its_trace(log_format: str, stream: io.StringIO) -> None:
-    """What is our own fault can be found."""
+def test_an_exception_is_logged_with_its_traceback(log_format: str, stream: io.StringIO) -> None:
+    """An internal error can be traced to its place in the code."""
     configure_logging(log_format, stream)
     try:
         int("ours")
@@ -148,8 +150,8 @@ def test_an_exception_is_told_with_its_trace(log_format: str, stream: io.StringI
     assert "test_telemetry" in stream.getvalue()
 
 
-def test_other_libraries_are_heard_only_when_they_warn(stream: io.StringIO) -> None:
-    """Their warnings come in the same form; their chatter does not."""
+def test_of_libraries_only_warnings_are_logged(stream: io.StringIO) -> None:
+    """A warning has the same form as our events; a message of level INFO is dropped."""
     configure_logging("json", stream)
     logging.getLogger("aiohttp.server").info("chatter")
     logging.getLogger("aiohttp.server").warning("trouble with %s", "x")

@@ -10,9 +10,10 @@ import pytest
 from migrations.core.ledger import History, Ledger, Record, State
 from migrations.core.revision import Revision, declare
 from migrations.core.snapshot import Fault, LedgerSnapshot
+from tests.policies import decided
 from webhook.core.gate import Action, Mode, Policy
 from webhook.core.requirement import Requirement
-from webhook.core.verdict import Outcome, Reason, Verdict, decide, strictest
+from webhook.core.verdict import Outcome, Reason
 
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 A, B, C = "20260101000000_a", "20260102000000_b", "20260103000000_c"
@@ -136,7 +137,7 @@ def test_table(name: str) -> None:
     """Each row of the table has its reason, and the outcome that the policy names for it, under every policy."""
     row = ROWS[name]
     for policy in policies(bypassed=row.bypassed):
-        verdict = decide("app", row.requirement, row.snapshot, policy, NOW)
+        verdict = decided(row.requirement, row.snapshot, policy, NOW)
         assert (verdict.reason, verdict.outcome) == (row.reason, wanted(row.by, policy)), (policy, verdict.message)
         assert verdict.gate == "app"
 
@@ -144,9 +145,9 @@ def test_table(name: str) -> None:
 def test_a_bypass_ends_at_its_time() -> None:
     """At the very moment of its end, the gate is closed again."""
     policy = Policy(bypass_until=NOW)
-    just_before = decide("app", expects(C), read(ledger(A)), policy, NOW - timedelta(microseconds=1))
+    just_before = decided(expects(C), read(ledger(A)), policy, NOW - timedelta(microseconds=1))
     assert just_before.reason is Reason.BYPASSED
-    assert decide("app", expects(C), read(ledger(A)), policy, NOW).reason is Reason.BEHIND
+    assert decided(expects(C), read(ledger(A)), policy, NOW).reason is Reason.BEHIND
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_a_bypass_ends_at_its_time() -> None:
 )
 def test_messages_say_what_is_expected_what_is_there_and_what_is_next(row: str, policy: Policy, message: str) -> None:
     """A person who reads only the message knows what to do."""
-    assert decide("app", ROWS[row].requirement, ROWS[row].snapshot, policy, NOW).message == message
+    assert decided(ROWS[row].requirement, ROWS[row].snapshot, policy, NOW).message == message
 
 
 HEADS = Ledger.of([Record("cafe", APPLIED)], History.HEADS)
@@ -212,10 +213,10 @@ def test_heads_without_a_history(
 ) -> None:
     """What the image declares and what was seen tell ahead from behind; who was overtaken by a downgrade is behind."""
     required = Requirement(Revision("feed"), ancestors=None if ancestors is None else frozenset(ancestors))
-    verdict = decide("app", required, read(HEADS.remembering(seen)), Policy(), NOW)
+    verdict = decided(required, read(HEADS.remembering(seen)), Policy(), NOW)
     assert (verdict.reason, verdict.outcome) == (reason, outcome)
-    assert ("cannot be told" in verdict.message) is (reason is Reason.BEHIND and ancestors is None)
-    after = decide("app", required, lost(HEADS.remembering(seen)), Policy(), NOW)
+    assert ("is not known" in verdict.message) is (reason is Reason.BEHIND and ancestors is None)
+    after = decided(required, lost(HEADS.remembering(seen)), Policy(), NOW)
     assert after.outcome is outcome
     if ancestors is not None and outcome is Outcome.ADMIT:
         assert "was ahead of feed" in after.message
@@ -223,19 +224,6 @@ def test_heads_without_a_history(
 
 def test_last_known_does_not_claim_what_was_not_seen() -> None:
     """Where a gate only warns, a pod of a revision that the ledger never had is not said to have been seen there."""
-    verdict = decide("app", expects(B), lost(ledger(A)), Policy(on_behind=Action.WARN), NOW)
+    verdict = decided(expects(B), lost(ledger(A)), Policy(on_behind=Action.WARN), NOW)
     assert verdict.outcome is Outcome.WARN
-    assert "was not seen to have" in verdict.message
-
-
-def test_no_gate_admits() -> None:
-    """A pod that no gate selects is admitted."""
-    assert strictest([]) == Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
-
-
-def test_a_pod_whose_gate_may_be_on_its_way_waits() -> None:
-    """One that declares a revision is somebody's: unselected, it is held; once a gate selects it, that one decides."""
-    assert strictest([], declares=True).outcome is Outcome.HOLD
-    assert strictest([], declares=True).reason is Reason.UNSELECTED
-    good = Verdict(Reason.MATCHES, Outcome.ADMIT, "", "app")
-    assert strictest([good], declares=True) is good
+    assert "is not known to contain" in verdict.message

@@ -1,19 +1,16 @@
-"""Foretell what will become of a workload's pods, in words that fit a warning of `kubectl apply`."""
+"""Warn at `kubectl apply` of what will happen to a workload's pods, in one line for each gate."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 
-from migrations.core.snapshot import LedgerSnapshot
 from webhook.admission.review import WARNING_LIMIT, shorten
-from webhook.api.objects import Pod
 from webhook.api.workload import Workload
-from webhook.core.gate import Action, Gate, Mode
-from webhook.core.requirement import Requirement, requirement
-from webhook.core.verdict import Outcome, Reason, Verdict, judge_each
+from webhook.core.gate import Action, Mode
+from webhook.core.pod_verdict import Decision
+from webhook.core.verdict import Outcome, Reason
 
 REFUSAL_LIMIT = 500
-"""Characters of a refusal: room for every name, unless somebody tries."""
+"""Characters of a refusal: enough for all names in full, unless they are made to be long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,71 +18,63 @@ class Forecast:
     """What one gate will do about the pods of a workload.
 
     Args:
-        verdict: what would be decided about one of them now, were the gate to enforce it.
-        warnings: that in words; none where the pods may run.
+        decision: what the gate would decide about one of them now.
+        warnings: the same in words; empty where the pods may run.
         refusal: why the workload is refused; empty where it is not.
     """
 
-    verdict: Verdict
+    decision: Decision
     warnings: tuple[str, ...] = ()
     refusal: str = ""
 
 
-def preview(
-    workload: Workload, pod: Pod, gates: Iterable[tuple[Gate, LedgerSnapshot]], now: datetime, *, updated: bool
-) -> tuple[Forecast, ...]:
-    """Foretell what each gate will do.
+def preview(workload: Workload, decisions: Iterable[Decision], *, updated: bool) -> tuple[Forecast, ...]:
+    """Foretell what each gate will do about a workload's pods.
 
     Args:
-        pod: one of the workload's, as its template has it.
-        gates: those that select the pod, each with what is known of its ledger.
-        now: aware.
-        updated: the workload is there already, and may have pods that run.
+        decisions: each gate's decision about one of the workload's pods, made from its template.
+        updated: the workload exists already, and may have pods that run.
     """
-    forecasts = []
-    for gate, snapshot in gates:
-        enforcing = replace(gate, policy=replace(gate.policy, mode=Mode.ENFORCE))
-        (verdict,) = judge_each(pod, [(enforcing, snapshot)], now)
-        why = _why(gate, requirement(pod, gate.name, gate.expect_env), snapshot, verdict)
-        forecasts.append(_forecast(workload, gate, verdict, why, updated=updated))
-    return tuple(forecasts)
+    return tuple(_preview(workload, decision, updated=updated) for decision in decisions)
 
 
-_Words = tuple[str, dict[str, str]]
-"""A sentence with places, and the names that go there, which are cut where the whole is too long."""
+_Sentence = tuple[str, dict[str, str]]
+"""A format string, and the names that are filled in, which are cut where the whole is too long."""
 
 
-def _forecast(workload: Workload, gate: Gate, verdict: Verdict, why: _Words, *, updated: bool) -> Forecast:
-    if verdict.outcome is Outcome.ADMIT:
-        return Forecast(verdict)
-    if verdict.outcome is Outcome.WARN:
-        return Forecast(verdict, (_say("pods of {title} will start all the same: ", workload, why),))
-    fate = "held" if verdict.outcome is Outcome.HOLD else "denied"
+def _preview(workload: Workload, decision: Decision, *, updated: bool) -> Forecast:
+    gate, why = decision.gate, _explain(decision)
+    outcome = decision.verdict.enforced
+    if outcome is Outcome.ADMIT:
+        return Forecast(decision)
+    if outcome is Outcome.WARN:
+        return Forecast(decision, (_format("pods of {title} will start all the same: ", workload, why),))
+    fate = "held" if outcome is Outcome.HOLD else "denied"
     if gate.policy.mode is Mode.AUDIT:
-        return Forecast(verdict, (_say(f"audit: pods of {{title}} would be {fate}: ", workload, why),))
-    warnings = [_say(f"pods of {{title}} will be {fate}: ", workload, why)]
+        return Forecast(decision, (_format(f"audit: pods of {{title}} would be {fate}: ", workload, why),))
+    warnings = [_format(f"pods of {{title}} will be {fate}: ", workload, why)]
     if updated and workload.removes_first:
         text = f"this update takes running pods of {{title}} away, and their successors will be {fate}"
-        warnings.append(_say(text, workload, ("", {})))
-    if gate.policy.on_behind_workload is Action.DENY and verdict.reason is not Reason.UNREACHABLE:
-        then = "; apply it again when they may start (onBehindWorkload of LedgerGate {gate} is Deny)"
-        refusal = _say(f"pods of {{title}} would be {fate}: ", workload, (why[0] + then, why[1]), REFUSAL_LIMIT)
-        return Forecast(verdict, tuple(warnings), refusal)
-    return Forecast(verdict, tuple(warnings))
+        warnings.append(_format(text, workload, ("", {})))
+    if gate.policy.on_behind_workload is Action.DENY and decision.verdict.reason is not Reason.UNREACHABLE:
+        remedy = "; apply it again when they may start (onBehindWorkload of LedgerGate {gate} is Deny)"
+        refusal = _format(f"pods of {{title}} would be {fate}: ", workload, (why[0] + remedy, why[1]), REFUSAL_LIMIT)
+        return Forecast(decision, tuple(warnings), refusal)
+    return Forecast(decision, tuple(warnings))
 
 
-def _why(gate: Gate, requires: Requirement, snapshot: LedgerSnapshot, verdict: Verdict) -> _Words:
-    """Say why, more briefly than a verdict does, which has a message's room."""
-    ledger = snapshot.ledger
+def _explain(decision: Decision) -> _Sentence:
+    """Return the verdict's reason in fewer words than its message, which an Event has more room for."""
+    ledger, required = decision.snapshot.ledger, decision.required
     names = {
-        "gate": gate.name,
-        "expected": requires.expected.name if requires.expected else "",
+        "gate": decision.gate.name,
+        "expected": required.expected.name if required.expected else "",
         "head": (ledger.head if ledger else None) or "its beginning",
         "dirty": ledger.dirty.revision if ledger and ledger.dirty else "",
-        "declared": repr(requires.invalid),
-        "message": verdict.message,
+        "declared": repr(required.invalid),
+        "message": decision.verdict.message,
     }
-    return _WHY.get(verdict.reason, "{message}"), names
+    return _WHY.get(decision.verdict.reason, "{message}"), names
 
 
 _WHY = {
@@ -101,15 +90,15 @@ _WHY = {
 }
 
 
-def _say(beginning: str, workload: Workload, why: _Words, limit: int = WARNING_LIMIT) -> str:
-    """Fill names into a sentence; where it is too long, the longest of them are cut to what has room."""
+def _format(beginning: str, workload: Workload, why: _Sentence, limit: int = WARNING_LIMIT) -> str:
+    """Fill names into a sentence; where it is too long, cut the longest of them until it fits."""
     template = beginning + why[0]
-    given = {**why[1], "title": workload.title}
-    # None gets more than half of the room, so that a name of a thousand characters is not cut one by one.
-    names = {place: shorten(name, limit // 2) for place, name in given.items() if f"{{{place}}}" in template}
-    room = {place: len(name) for place, name in names.items()}
+    values = {**why[1], "title": workload.title}
+    # No name gets more than half of the room, so that one of a thousand characters is not shortened one by one.
+    names = {field: shorten(name, limit // 2) for field, name in values.items() if f"{{{field}}}" in template}
+    room = {field: len(name) for field, name in names.items()}
     while True:
-        text = template.format(**{place: shorten(name, room[place]) for place, name in names.items()})
+        text = template.format(**{field: shorten(name, room[field]) for field, name in names.items()})
         if len(text) <= limit:
             return text
-        room[max(room, key=lambda place: room[place])] -= 1
+        room[max(room, key=lambda field: room[field])] -= 1

@@ -1,7 +1,12 @@
 """Answer admission requests: what the verdict means for a pod, or for a workload, that is being created or changed.
 
-Mutation makes our scheduling gate what the verdict says, whether the API server's own policy put it there or not.
-Validation has the last word: no pod without our gate, and no removal of it, unless the verdict is good.
+Mutation adds or removes ledgergate's scheduling gate, as the verdict says, whether the API server's own policy added it
+or not. Its webhook fails open (Ignore): where it does not answer, the pod goes on as the policy, if any, left it.
+
+Validation decides last: no pod without the scheduling gate, and no removal of it, unless the verdict is good. Which of
+its webhooks the API server calls depends on the pod. One that comes without the scheduling gate, or loses it, goes to
+one that fails closed (Fail): otherwise a pod could pass unchecked while no webhook answers. One that carries the gate
+goes to one that fails open: it is held anyway, and the controller releases it later, so an outage denies no pod.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,44 +22,51 @@ from webhook.api.objects import SCHEDULING_GATE, Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import Gate, Mode, Readiness
 from webhook.core.patches import Patch, condition_type, creation_patch
-from webhook.core.verdict import Outcome, Reason, Verdict, combine, judge_each, may_be_stale
+from webhook.core.pod_verdict import UNSELECTED, PodVerdict, decide_pod
+from webhook.core.verdict import Outcome, Reason, Verdict, may_be_stale
 
 
 class GateView(Protocol):
-    """What admission needs to know: the gates, and what their ledgers say."""
+    """What admission asks of the gates."""
 
     @property
     def synced(self) -> bool:
-        """Whether every gate is known; before that no answer can be given."""
+        """Whether every gate is known; before that, a pod without a gate cannot be told from one whose gate is late."""
 
     def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
         """Return the gates of a namespace that select these labels."""
+
+
+class LedgerView(Protocol):
+    """What admission asks of the gates' ledgers."""
 
     def snapshot(self, gate: Gate) -> LedgerSnapshot:
         """Return what is known of a gate's ledger now, without I/O."""
 
     async def refresh(self, gates: Iterable[Gate], within: float) -> None:
-        """Read these gates' ledgers again, waiting no longer than ``within`` seconds."""
+        """Read the ledgers of these gates again, for at most ``within`` seconds."""
 
 
 class Result(StrEnum):
-    """What became of the object, as a metric label."""
+    """The outcome for the object, as a metric label."""
 
     ADMITTED = "admitted"
     WARNED = "warned"
     HELD = "held"
     DENIED = "denied"
     PASSED = "passed"
-    """Nothing was decided here: another webhook of ours decides, or nothing has to be decided."""
+    """Nothing was decided here: another webhook of ledgergate decides, or nothing has to be decided."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered to one request.
+    """The answer to one request.
 
     Args:
-        verdict: what it follows from.
-        message: what a refused person reads.
+        verdict: the reason for it.
+        message: shown to the person whose request is refused; empty where it is not.
+        warnings: shown by kubectl, whether it is refused or not.
+        patch: changes to the object; empty for none.
     """
 
     verdict: Verdict
@@ -69,126 +81,111 @@ class Answer:
         return self.result is not Result.DENIED
 
 
-@dataclass(frozen=True, slots=True)
-class _PodVerdicts:
-    """Every gate's verdict on a pod, by the gates' names, and the one that counts."""
-
-    gates: Sequence[Gate]
-    verdicts: Sequence[Verdict]
-    final: Verdict
-
-    def messages(self, *outcomes: Outcome) -> tuple[str, ...]:
-        """Return what the gates with these outcomes say, so that a pod's creator knows of every one."""
-        every = self.verdicts or (self.final,)
-        return tuple(verdict.message for verdict in every if verdict.outcome in outcomes)
-
-
 class Admission:
-    """Answers from what is known, with one bounded look at the database only where a pod would be refused or held.
+    """Answers from what is known; reads a database, once, only where a newer reading could spare a pod hold or refusal.
 
     Args:
-        view: the gates and their ledgers.
         now: the clock, aware.
-        patience: seconds that such a look may take; a stale cache then never holds a pod wrongly, and a database that
-            does not answer never makes the API server wait.
+        refresh_timeout: seconds for that read. So a stale cache does not hold a pod wrongly, and a database that does
+            not answer does not make the API server wait: its own timeout for the webhooks is 1 s or 2 s.
     """
 
-    def __init__(self, view: GateView, now: Callable[[], datetime], patience: float = 0.3) -> None:
-        self._view = view
+    def __init__(
+        self, gates: GateView, ledgers: LedgerView, now: Callable[[], datetime], refresh_timeout: float = 0.3
+    ) -> None:
+        self._gates = gates
+        self._ledgers = ledgers
         self._now = now
-        self._patience = patience
+        self._refresh_timeout = refresh_timeout
 
     async def mutate(self, request: Request[Pod]) -> Answer:
-        """Make a new pod's gates what the verdict says. A bad verdict holds, also where validation will deny."""
+        """Add or remove a new pod's scheduling gate, as the verdict says, and add the readiness gates.
+
+        A bad verdict holds the pod also where validation will deny it: should that call fail, the pod is at least held.
+        """
         pod = _subject(request)
-        judgement = await self._judge(request.namespace, pod, doubt=lambda verdict: not verdict.outcome.good)
-        verdict, good = judgement.final, judgement.final.outcome.good
-        patch = creation_patch(pod, hold=not good, conditions=_conditions(judgement.gates))
+        decided = await self._decide(request.namespace, pod, doubt=lambda verdict: not verdict.outcome.good)
+        verdict, good = decided.final, decided.final.outcome.good
+        patch = creation_patch(pod, hold=not good, conditions=_conditions(each.gate for each in decided.by_gate))
         result = _RESULT[verdict.outcome] if good else Result.HELD
         return Answer(verdict, Result.PASSED if pod.spec.node_name and not good else result, patch=patch)
 
     async def validate(self, request: Request[Pod]) -> Answer:
-        """Say the final word on a pod's creation, and on the removal of our gate."""
+        """Decide last on a pod's creation, and on the removal of the scheduling gate."""
         if request.operation == "UPDATE":
-            return await self._guard_removal(request)
+            return await self._validate_removal(request)
         pod = _subject(request)
         carries = pod.gate_index is not None
-        # A pod that is held already was looked at closely a moment ago, by mutation.
-        judgement = await self._judge(
+        # Where the pod carries the scheduling gate, mutation has refreshed the ledger a moment ago.
+        decided = await self._decide(
             request.namespace, pod, doubt=lambda cached: not (carries and cached.outcome is Outcome.HOLD)
         )
-        verdict = judgement.final
+        verdict = decided.final
         if verdict.outcome is Outcome.DENY:
-            return Answer(verdict, Result.DENIED, verdict.message, judgement.messages(Outcome.WARN))
+            return Answer(verdict, Result.DENIED, verdict.message, _messages(decided, Outcome.WARN))
         if verdict.outcome is Outcome.HOLD and not carries:
             if verdict.reason is Reason.UNSELECTED:
-                return Answer(verdict, Result.PASSED)
+                return Answer(verdict, Result.PASSED)  # no gate selects it, so none can have asked for a refusal
             how = "spec.nodeName is set" if pod.spec.node_name else f"it came without scheduling gate {SCHEDULING_GATE}"
             return Answer(verdict, Result.DENIED, f"{verdict.message} (refused, not held, since {how})")
-        return Answer(verdict, _RESULT[verdict.outcome], warnings=judgement.messages(Outcome.WARN, Outcome.HOLD))
+        return Answer(verdict, _RESULT[verdict.outcome], warnings=_messages(decided, Outcome.WARN, Outcome.HOLD))
 
     async def audit(self, request: Request[Pod]) -> Answer:
-        """Only tell what would become of a new pod, whatever the gates say."""
-        judgement = await self._judge(request.namespace, _subject(request), audit=True)
-        verdict = judgement.final
+        """Warn of what would happen to a new pod, and admit it, whatever the gates say."""
+        decided = await self._decide(request.namespace, _subject(request), audit=True)
+        verdict = decided.final
         if verdict.reason is Reason.UNSELECTED:
             return Answer(verdict, Result.PASSED)
-        return Answer(verdict, _RESULT[verdict.outcome], warnings=judgement.messages(Outcome.WARN))
+        return Answer(verdict, _RESULT[verdict.outcome], warnings=_messages(decided, Outcome.WARN))
 
     async def preview(self, request: Request[Workload], *, audit: bool = False) -> Answer:
-        """Tell what will become of a workload's pods; refuse it only where a gate says ``onBehindWorkload: Deny``."""
+        """Warn of what will happen to a workload's pods; refuse it only where a gate has ``onBehindWorkload: Deny``."""
         workload = _subject(request)
         pod = workload.pod
         if pod is None or workload.metadata.deletion_timestamp is not None:
-            return Answer(combine(Pod(), ()), Result.PASSED)
-        judgement = await self._judge(request.namespace, pod, audit=audit)
-        known = [(gate, self._view.snapshot(gate)) for gate in judgement.gates]
-        forecasts = preview(workload, pod, known, self._now(), updated=request.operation == "UPDATE")
+            return Answer(UNSELECTED, Result.PASSED)
+        decided = await self._decide(request.namespace, pod, audit=audit)
+        forecasts = preview(workload, decided.by_gate, updated=request.operation == "UPDATE")
         warnings = tuple(warning for forecast in forecasts for warning in forecast.warnings)
         refusals = [forecast for forecast in forecasts if forecast.refusal]
         if refusals:
             message = "; ".join(forecast.refusal for forecast in refusals)
-            return Answer(refusals[0].verdict, Result.DENIED, message, warnings)
-        if judgement.final.reason is Reason.UNSELECTED:
-            return Answer(judgement.final, Result.PASSED)
-        return Answer(judgement.final, Result.WARNED if warnings else Result.ADMITTED, warnings=warnings)
+            return Answer(refusals[0].decision.verdict, Result.DENIED, message, warnings)
+        if decided.final.reason is Reason.UNSELECTED:
+            return Answer(decided.final, Result.PASSED)
+        return Answer(decided.final, Result.WARNED if warnings else Result.ADMITTED, warnings=warnings)
 
-    async def _guard_removal(self, request: Request[Pod]) -> Answer:
-        """Judge by the pod as it was: the request that takes the gate off must not change what the pod declares too."""
+    async def _validate_removal(self, request: Request[Pod]) -> Answer:
+        """Decide by the pod as it was: the request that removes the gate must not change what the pod declares too."""
         old, new = request.old_object, _subject(request)
         if old is None or not old.held or new.gate_index is not None or new.metadata.deletion_timestamp is not None:
-            return Answer(combine(Pod(), ()), Result.PASSED)
-        verdict = (await self._judge(request.namespace, old)).final
+            return Answer(UNSELECTED, Result.PASSED)
+        verdict = (await self._decide(request.namespace, old)).final
         if verdict.outcome.good or verdict.reason is Reason.UNSELECTED:
             return Answer(verdict, Result.ADMITTED)
         return Answer(verdict, Result.DENIED, f"scheduling gate {SCHEDULING_GATE} stays: {verdict.message}")
 
-    async def _judge(
+    async def _decide(
         self,
         namespace: str,
         pod: Pod,
         *,
         doubt: Callable[[Verdict], bool] = lambda _: True,
         audit: bool = False,
-    ) -> _PodVerdicts:
-        """Judge by the cache; where a newer reading may say better, and it is in doubt, look at the database once."""
-        gates = sorted(self._view.selecting(namespace, pod.labels), key=lambda gate: gate.name)
+    ) -> PodVerdict:
+        """Decide by the cache; read the database once where that may change a verdict that is in doubt."""
+        gates = sorted(self._gates.selecting(namespace, pod.labels), key=lambda gate: gate.name)
         if audit:
             gates = [replace(gate, policy=replace(gate.policy, mode=Mode.AUDIT)) for gate in gates]
-        judgement = self._by_cache(pod, gates)
-        doubtful = [
-            gate
-            for gate, verdict in zip(gates, judgement.verdicts, strict=True)
-            if may_be_stale(verdict) and doubt(verdict)
-        ]
+        decided = self._decide_by_cache(pod, gates)
+        doubtful = [each.gate for each in decided.by_gate if may_be_stale(each.verdict) and doubt(each.verdict)]
         if not doubtful:
-            return judgement
-        await self._view.refresh(doubtful, self._patience)
-        return self._by_cache(pod, gates)
+            return decided
+        await self._ledgers.refresh(doubtful, self._refresh_timeout)
+        return self._decide_by_cache(pod, gates)
 
-    def _by_cache(self, pod: Pod, gates: Sequence[Gate]) -> _PodVerdicts:
-        verdicts = judge_each(pod, [(gate, self._view.snapshot(gate)) for gate in gates], self._now())
-        return _PodVerdicts(gates, verdicts, combine(pod, verdicts))
+    def _decide_by_cache(self, pod: Pod, gates: Sequence[Gate]) -> PodVerdict:
+        return decide_pod(pod, [(gate, self._ledgers.snapshot(gate)) for gate in gates], self._now())
 
 
 _RESULT = {
@@ -197,6 +194,12 @@ _RESULT = {
     Outcome.HOLD: Result.HELD,
     Outcome.DENY: Result.DENIED,
 }
+
+
+def _messages(decided: PodVerdict, *outcomes: Outcome) -> tuple[str, ...]:
+    """Return the messages of the gates with these outcomes, so that a pod's creator learns of each of them."""
+    verdicts = [each.verdict for each in decided.by_gate] or [decided.final]
+    return tuple(verdict.message for verdict in verdicts if verdict.outcome in outcomes)
 
 
 def _conditions(gates: Iterable[Gate]) -> tuple[str, ...]:
@@ -212,7 +215,7 @@ T = TypeVar("T")
 
 
 def _subject(request: Request[T]) -> T:
-    """Return what the request is about; reviews without an object were refused when they were read."""
+    """Return the request's object; `decode_review` refuses reviews without one."""
     if request.object is None:
         raise ValueError("a review without an object reached admission")
     return request.object

@@ -1,4 +1,4 @@
-"""AdmissionReview JSON to values and back, and the JSON patches that we answer with.
+"""Decode AdmissionReviews, and encode the answers with their JSON patches.
 
 https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#request
 """
@@ -16,22 +16,23 @@ from webhook.core.patches import Patch
 
 API = "admission.k8s.io/v1"
 WARNING_LIMIT = 120
-"""Characters of one warning that every client shows whole (Kubernetes' advice for warnings)."""
+"""Characters of one warning that every client shows in full (Kubernetes' advice for warnings)."""
 
-_WARNINGS = 30
-_ECHOED = 40
-"""Characters of a stranger's words that an error repeats."""
+_MAX_WARNINGS = 30
+"""Of 120 characters: together below the 4096 beyond which the API server drops them all."""
+_ECHO_LIMIT = 40
+"""Characters of a request's own text that an error repeats."""
 
 
 class ReviewError(ValueError):
-    """The request is no AdmissionReview that can be answered; the message says what is missing."""
+    """The body is not an AdmissionReview that can be answered; the message says what is missing."""
 
 
 T = TypeVar("T")
 
 
 class Request(Struct, Generic[T], frozen=True):
-    """The part of an AdmissionRequest that we look at, about one kind of object."""
+    """The fields of an AdmissionRequest that decisions need, about one kind of object."""
 
     uid: str
     operation: str
@@ -47,8 +48,8 @@ class _Review(Struct, Generic[T], frozen=True):
     request: Request[T] | None = None
 
 
-# Nesting of a hundred thousand brackets is a RecursionError, also where it is only skipped.
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# msgspec recurses also into fields that it skips: a hundred thousand nested brackets raise RecursionError.
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {
     Pod: msgspec.json.Decoder(_Review[Pod]),
@@ -58,23 +59,23 @@ _encoder = msgspec.json.Encoder()
 
 
 def decode_review(body: bytes, kind: type[T]) -> Request[T]:
-    """Read an AdmissionReview about an object of a namespace.
+    """Decode an AdmissionReview about a namespaced object.
 
     Args:
-        kind: what the object is read as: :class:`Pod` or :class:`Workload`.
+        kind: the type of the object: :class:`Pod` or :class:`Workload`.
 
     Raises:
-        ReviewError: the body is empty, not JSON, or no review of ``admission.k8s.io/v1`` with a uid, a namespace and an
-            object.
+        ReviewError: the body is empty, not JSON, or not a review of ``admission.k8s.io/v1`` with a uid, a namespace and
+            an object.
     """
     if not body:
         raise ReviewError("the body is empty; expected an AdmissionReview")
     try:
         review: _Review[T] = _decoders[kind].decode(body)
-    except _UNREADABLE as error:
-        raise ReviewError(f"the body is no AdmissionReview: {shorten(str(error))}") from error
+    except _DECODE_ERRORS as error:
+        raise ReviewError(f"the body is not an AdmissionReview: {shorten(str(error))}") from error
     if review.kind != "AdmissionReview" or review.api_version != API:
-        found = f"{shorten(review.kind, _ECHOED)!r} of {shorten(review.api_version, _ECHOED)!r}"
+        found = f"{shorten(review.kind, _ECHO_LIMIT)!r} of {shorten(review.api_version, _ECHO_LIMIT)!r}"
         raise ReviewError(f"expected an AdmissionReview of {API}, got {found}")
     request = review.request
     if request is None or not request.uid:
@@ -95,15 +96,15 @@ def encode_response(
     warnings: tuple[str, ...] = (),
     patch: Patch | None = None,
 ) -> bytes:
-    """Write the AdmissionReview that answers a request.
+    """Encode the AdmissionReview that answers a request.
 
     Args:
         uid: the request's.
-        message: what a refused person reads; empty where allowed.
-        code: HTTP status of a refusal (the API server hands it on).
-        warnings: shown by kubectl; broken into pieces of :data:`WARNING_LIMIT` characters, without control characters,
-            since the API server drops the ones that have any, and all of them beyond 4096 characters.
-        patch: what to change, None or empty for nothing.
+        message: shown to the person whose request is refused; empty where it is allowed.
+        code: HTTP status of a refusal, which the API server passes on.
+        warnings: shown by kubectl; broken into pieces of :data:`WARNING_LIMIT` characters, without control characters:
+            the API server drops a warning that has any, and all warnings beyond 4096 characters.
+        patch: changes to the object; None or empty for none.
     """
     response: dict[str, Any] = {"uid": uid, "allowed": allowed}
     if not allowed:
@@ -113,7 +114,7 @@ def encode_response(
             "message": message,
         }
     if warnings:
-        response["warnings"] = [piece for warning in warnings for piece in _pieces(_printable(warning))][:_WARNINGS]
+        response["warnings"] = [piece for warning in warnings for piece in _split(_printable(warning))][:_MAX_WARNINGS]
     if patch:
         response["patchType"] = "JSONPatch"
         response["patch"] = base64.b64encode(_encoder.encode(patch)).decode()
@@ -121,13 +122,13 @@ def encode_response(
 
 
 def shorten(text: str, limit: int = WARNING_LIMIT) -> str:
-    """Make a text fit for a warning: printable, at most ``limit`` characters."""
+    """Return a text that fits a warning: printable, cut to ``limit`` characters with an ellipsis."""
     clean = _printable(text)
     return clean if len(clean) <= limit else f"{clean[: limit - 1]}…"
 
 
-def _pieces(text: str) -> Iterator[str]:
-    """Break a text into warnings, where a clause ends if one does, else between words."""
+def _split(text: str) -> Iterator[str]:
+    """Yield a text in pieces of a warning's length, split after a clause if there is one, else between words."""
     rest = text.strip()
     while len(rest) > WARNING_LIMIT:
         within = rest[:WARNING_LIMIT]

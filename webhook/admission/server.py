@@ -1,6 +1,4 @@
-"""The admission server: routes, the table from outcome to HTTP, and the drain.
-
-What a caller gets:
+"""The admission server: routes, the table from outcome to HTTP response, and the drain.
 
 ====================================================  ======================================================
 a review that was decided, allowed or not             200, AdmissionReview
@@ -8,11 +6,11 @@ not JSON by content type                              415, a plain reason
 over 7 MiB (two 3 MiB objects and change)             413
 empty, undecodable, no uid, namespace or object       400, a plain reason
 gates not known yet (just started)                    503, a plain reason
-an error of ours                                      500, AdmissionReview with the request's own uid
+an internal error                                     500, AdmissionReview with the request's own uid
 ====================================================  ======================================================
 
-To the API server everything but 200 is a failed call, to which the webhook's failurePolicy applies: Ignore goes on
-with the pod held by the policy, Fail refuses.
+To the API server everything but 200 is a failed call, to which the webhook's failurePolicy applies: with Ignore the
+request goes on without an answer, with Fail it is refused.
 """
 
 import asyncio
@@ -33,12 +31,16 @@ from webhook.settings import Endpoint
 from webhook.telemetry import Telemetry, log_event
 
 BODY_LIMIT = 7 * 2**20
-KEEPALIVE = 150.0
-"""Seconds; above Go's idle timeout of 90 s, so that the API server, never we, closes an idle connection."""
+"""Bytes: an object has at most 3 MiB (the API server's own limit), and an update carries two."""
+KEEPALIVE_SECONDS = 150.0
+"""Above Go's idle timeout of 90 s, so that the API server closes an idle connection, and not this server while a
+request is on its way."""
+SHUTDOWN_SECONDS = 5.0
+"""For requests that are still being answered when the server stops."""
 
 O = TypeVar("O", Pod, Workload)  # noqa: E741 - the object of a review
 
-Judge = Callable[[Request[O]], Awaitable[Answer]]
+Handler = Callable[[Request[O]], Awaitable[Answer]]
 
 
 class AdmissionServer:
@@ -48,11 +50,11 @@ class AdmissionServer:
 
     Args:
         admission: answers the reviews.
-        view: asked for ``synced`` before a review is answered.
+        gates: asked for ``synced`` before a review is answered.
     """
 
-    def __init__(self, admission: Admission, view: GateView, telemetry: Telemetry) -> None:
-        self._view = view
+    def __init__(self, admission: Admission, gates: GateView, telemetry: Telemetry) -> None:
+        self._gates = gates
         self._telemetry = telemetry
         self.draining = False
         self.application = web.Application(client_max_size=BODY_LIMIT)
@@ -63,33 +65,34 @@ class AdmissionServer:
         self._route("/validate-workload", "workload", Workload, admission.preview)
         self._route("/validate-workload/audit", "workload-audit", Workload, partial(admission.preview, audit=True))
 
-    def _route(self, path: str, name: str, kind: type[O], judge: Judge[O]) -> None:
+    def _route(self, path: str, name: str, kind: type[O], handler: Handler[O]) -> None:
         webhook = f"{name}.ledgergate.dev"
         duration = self._telemetry.duration.labels(webhook)
 
         async def handle(request: web.Request) -> web.Response:
             with self._telemetry.in_flight.track_inprogress(), duration.time():
-                response = await self._answer(webhook, kind, judge, request)
+                response = await self._answer(webhook, kind, handler, request)
             if self.draining:
-                # The API server keeps using a connection it has, ready or not (kubernetes#127335).
+                # The API server goes on using an open connection, whether this replica is ready or not
+                # (kubernetes#127335).
                 response.force_close()
             return response
 
         self.application.router.add_post(path, handle)
 
-    async def _answer(self, webhook: str, kind: type[O], judge: Judge[O], request: web.Request) -> web.Response:
+    async def _answer(self, webhook: str, kind: type[O], handler: Handler[O], request: web.Request) -> web.Response:
         review = await self._read(webhook, kind, request)
         if isinstance(review, web.Response):
             return review
-        if not self._view.synced:
+        if not self._gates.synced:
             return self._refuse(webhook, 503, "the gates are not known yet; ask again")
         try:
-            answer = await judge(review)
-        except Exception:  # noqa: BLE001 - whatever it is, the API server gets an answer with its uid
+            answer = await handler(review)
+        except Exception:  # noqa: BLE001 - whatever fails, the API server gets an answer with the review's uid
             log_event("admission.failed", level=logging.ERROR, trace=True, webhook=webhook)
             self._telemetry.requests.labels(webhook, "error", "Internal").inc()
-            broken = encode_response(review.uid, allowed=False, code=500, message="ledgergate failed; see its log")
-            return web.Response(status=500, body=broken, content_type="application/json")
+            body = encode_response(review.uid, allowed=False, code=500, message="ledgergate failed; see its log")
+            return web.Response(status=500, body=body, content_type="application/json")
         self._count(webhook, review, answer)
         body = encode_response(
             review.uid, allowed=answer.allowed, message=answer.message, warnings=answer.warnings, patch=answer.patch
@@ -97,7 +100,7 @@ class AdmissionServer:
         return web.Response(body=body, content_type="application/json")
 
     async def _read(self, webhook: str, kind: type[O], request: web.Request) -> Request[O] | web.Response:
-        """Read the review, or refuse it."""
+        """Decode the review, or return the refusal."""
         if request.content_type != "application/json":
             return self._refuse(webhook, 415, f"expected application/json, got {shorten(request.content_type)}")
         try:
@@ -106,7 +109,7 @@ class AdmissionServer:
             return self._refuse(webhook, 413, f"the body is over {BODY_LIMIT} bytes")
         except web.RequestPayloadError:
             refusal = self._refuse(webhook, 400, "the body is not compressed as its headers say")
-            refusal.force_close()  # where the next request begins is not known
+            refusal.force_close()  # where the next request begins on this connection is not known
             return refusal
         except ReviewError as error:
             return self._refuse(webhook, 400, str(error))
@@ -116,14 +119,14 @@ class AdmissionServer:
         return web.Response(status=status, text=f"{reason}\n")
 
     def _count(self, webhook: str, review: Request[O], answer: Answer) -> None:
-        """Count and log what was decided; a dry run decides nothing, and must not look like pods that are held."""
+        """Count and log the outcome. A dry run creates no pod, so it has an outcome of its own and no log line."""
         verdict = answer.verdict
         outcome = "dry-run" if review.dry_run else answer.result
         self._telemetry.requests.labels(webhook, outcome, verdict.reason).inc()
         if review.dry_run or review.object is None or answer.result not in {Result.HELD, Result.DENIED}:
             return
         metadata, subject = review.object.metadata, type(review.object).__name__.lower()
-        # A generated name does not exist yet; its owner's prefix is what a person can look for.
+        # A generated name does not exist yet at admission; a person can search for its prefix.
         name: dict[str, Any] = {subject: metadata.name or metadata.generate_name}
         log_event(
             f"{subject}.{answer.result}",
@@ -137,11 +140,11 @@ class AdmissionServer:
 
 
 def probes(live: Callable[[], bool], ready: Callable[[], str], telemetry: Telemetry) -> web.Application:
-    """Build the plain-text side: ``/livez``, ``/readyz`` and ``/metrics``.
+    """Build the plain-text application: ``/livez``, ``/readyz`` and ``/metrics``.
 
     Args:
         live: whether the process does its work.
-        ready: why it cannot answer now; empty where it can.
+        ready: returns why it cannot answer now; empty where it can.
     """
 
     async def livez(_: web.Request) -> web.Response:
@@ -167,7 +170,12 @@ async def serving(*sites: tuple[web.Application, Endpoint, ssl.SSLContext | None
     """Serve applications, each at its address, with TLS where it has a context, until the block ends."""
     async with AsyncExitStack() as stack:
         for application, endpoint, context in sites:
-            runner = web.AppRunner(application, keepalive_timeout=KEEPALIVE, access_log=None, shutdown_timeout=5.0)
+            runner = web.AppRunner(
+                application,
+                keepalive_timeout=KEEPALIVE_SECONDS,
+                access_log=None,
+                shutdown_timeout=SHUTDOWN_SECONDS,
+            )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=context, backlog=1024).start()
@@ -175,7 +183,10 @@ async def serving(*sites: tuple[web.Application, Endpoint, ssl.SSLContext | None
 
 
 async def drain(server: AdmissionServer, seconds: float) -> None:
-    """Go on answering while the API server learns that this replica is leaving."""
+    """Go on answering for some seconds, until the API server knows that this replica is leaving.
+
+    Endpoints and kube-proxy follow a pod's end with a delay; meanwhile requests still arrive.
+    """
     server.draining = True
     log_event("webhook.draining", seconds=seconds)
     await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""A namespace, and what its label asks of us."""
+"""Namespaces, and the label by which they opt in."""
 
 from enum import StrEnum
 
@@ -8,13 +8,13 @@ ADMISSION_LABEL = "ledgergate.dev/admission"
 
 
 class Namespace(Struct, frozen=True):
-    """A namespace, as far as its labels go."""
+    """A namespace's metadata."""
 
     metadata: Metadata = Metadata()
 
 
 class OptIn(StrEnum):
-    """What a namespace's label ``ledgergate.dev/admission`` asks for."""
+    """The value of a namespace's label ``ledgergate.dev/admission``."""
 
     ENABLED = "enabled"
     AUDIT = "audit"
@@ -22,6 +22,6 @@ class OptIn(StrEnum):
 
     @classmethod
     def of(cls, namespace: Namespace) -> "OptIn":
-        """Read the label; any other value than ours opts nothing in, as in the webhooks' selectors."""
+        """Read a namespace's label; an unknown value is OFF, as in the webhooks' selectors."""
         value = (namespace.metadata.labels or {}).get(ADMISSION_LABEL)
         return cls(value) if value in set(cls) else cls.OFF

@@ -1,14 +1,14 @@
-"""The Kubernetes objects that we read, typed at the edge.
+"""Kubernetes objects, with the fields that ledgergate reads.
 
-Only the fields that a decision needs are decoded; msgspec skips the rest without building it, which is what makes a
-200 KB pod cheap. Field meanings: https://kubernetes.io/docs/reference/kubernetes-api/.
+msgspec skips all other fields without building them, which is what makes a pod of 200 KB cheap to decode. Meaning of
+the fields: https://kubernetes.io/docs/reference/kubernetes-api/.
 """
 
 from collections.abc import Mapping
 
 import msgspec
 
-# Kubernetes names of ours that more than one module speaks of (the outside contract fixes them).
+# Names that are part of ledgergate's public interface and that several modules use.
 SCHEDULING_GATE = "ledgergate.dev/ledger"
 GATED_LABEL = "ledgergate.dev/gated"
 API_GROUP = "ledgergate.dev"
@@ -16,11 +16,11 @@ API_VERSION = "v1alpha1"
 
 
 class Struct(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True):
-    """A wire object: camelCase names, unknown fields ignored."""
+    """An object as it is on the wire: names in camelCase, unknown fields ignored, defaults left out."""
 
 
 class OwnerReference(Struct, frozen=True):
-    """Who made an object; of several owners the one that manages it is the ``controller``."""
+    """An owner of an object; of several owners the one that manages it is the ``controller``."""
 
     kind: str
     name: str
@@ -30,7 +30,7 @@ class OwnerReference(Struct, frozen=True):
 
 
 class Metadata(Struct, frozen=True):
-    """The part of ObjectMeta that we look at."""
+    """Part of ObjectMeta."""
 
     name: str = ""
     generate_name: str = ""
@@ -46,7 +46,7 @@ class Metadata(Struct, frozen=True):
 
     @property
     def owner(self) -> OwnerReference | None:
-        """The owner that manages the object; None where nobody does."""
+        """The owner that manages the object; None where it has none."""
         return next((owner for owner in self.owner_references or () if owner.controller), None)
 
     @property
@@ -56,33 +56,33 @@ class Metadata(Struct, frozen=True):
 
 
 class SchedulingGate(Struct, frozen=True):
-    """An entry of a pod's schedulingGates (KEP-3521)."""
+    """An entry of ``spec.schedulingGates`` of a pod (KEP-3521)."""
 
     name: str
 
 
 class ReadinessGate(Struct, frozen=True):
-    """An entry of a pod's readinessGates (KEP-580)."""
+    """An entry of ``spec.readinessGates`` of a pod (KEP-580)."""
 
     condition_type: str
 
 
 class EnvVar(Struct, frozen=True):
-    """A container's environment variable; ``value`` is None where it comes from a reference."""
+    """An environment variable of a container; ``value`` is None where it comes from a reference."""
 
     name: str
     value: str | None = None
 
 
 class Container(Struct, frozen=True):
-    """A container, as far as its declared environment goes."""
+    """A container's name and declared environment."""
 
     name: str = ""
     env: list[EnvVar] | None = None
 
 
 class PodSpec(Struct, frozen=True):
-    """What of a pod's spec decides whether, and how, it can be held."""
+    """Part of a pod's spec."""
 
     node_name: str = ""
     scheduling_gates: list[SchedulingGate] | None = None
@@ -92,7 +92,7 @@ class PodSpec(Struct, frozen=True):
 
 
 class Condition(Struct, frozen=True):
-    """One of ``status.conditions``, of a pod or of a LedgerGate."""
+    """An entry of ``status.conditions``."""
 
     type: str
     status: str = "Unknown"
@@ -102,14 +102,14 @@ class Condition(Struct, frozen=True):
 
 
 class PodStatus(Struct, frozen=True):
-    """The part of a pod's status that readiness is made of."""
+    """Part of a pod's status."""
 
     phase: str = ""
     conditions: list[Condition] | None = None
 
 
 class Pod(Struct, frozen=True):
-    """A pod as admission and the controller see it."""
+    """A pod, or the template of one."""
 
     metadata: Metadata = Metadata()
     spec: PodSpec = PodSpec()
@@ -117,17 +117,17 @@ class Pod(Struct, frozen=True):
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """The labels, never None."""
+        """The labels; empty where there are none."""
         return self.metadata.labels or {}
 
     @property
     def annotations(self) -> Mapping[str, str]:
-        """The annotations, never None."""
+        """The annotations; empty where there are none."""
         return self.metadata.annotations or {}
 
     @property
     def gate_index(self) -> int | None:
-        """Where our scheduling gate stands in ``spec.schedulingGates``; None where it does not."""
+        """Index of our scheduling gate in ``spec.schedulingGates``; None where the pod does not have it."""
         for index, gate in enumerate(self.spec.scheduling_gates or ()):
             if gate.name == SCHEDULING_GATE:
                 return index
@@ -135,12 +135,12 @@ class Pod(Struct, frozen=True):
 
     @property
     def held(self) -> bool:
-        """Whether the pod waits for us: our gate is on it and it is not going away."""
+        """Whether the pod has our scheduling gate and is not being deleted."""
         return self.gate_index is not None and self.metadata.deletion_timestamp is None
 
 
 class SecretReference(Struct, frozen=True):
-    """The Secret of the gate's own namespace that says where the database is."""
+    """A Secret of the gate's own namespace, which contains the database's address."""
 
     name: str
 
@@ -152,7 +152,7 @@ class Database(Struct, frozen=True):
 
 
 class LedgerReference(Struct, frozen=True):
-    """``spec.ledger``: which tool wrote the ledger, and where it is if not at the tool's default."""
+    """``spec.ledger``: the tool that writes the ledger, and its table if not the tool's default."""
 
     dialect: str
     schema: str | None = None
@@ -160,20 +160,20 @@ class LedgerReference(Struct, frozen=True):
 
 
 class Expect(Struct, frozen=True):
-    """``spec.expect``: where a pod declares its revision if not in an annotation."""
+    """``spec.expect``: the environment variable that declares a pod's revision, if not an annotation does."""
 
     env: str | None = None
 
 
 class Bypass(Struct, frozen=True):
-    """``spec.bypass``: a time-limited opening of the gate."""
+    """``spec.bypass``: opens the gate for a limited time."""
 
     until: str
     reason: str = ""
 
 
 class SelectorRequirement(Struct, frozen=True):
-    """One of a label selector's ``matchExpressions``."""
+    """An entry of a label selector's ``matchExpressions``."""
 
     key: str
     operator: str
@@ -181,7 +181,7 @@ class SelectorRequirement(Struct, frozen=True):
 
 
 class LabelSelector(Struct, frozen=True):
-    """A standard label selector; an empty one selects everything."""
+    """A label selector; an empty one selects everything."""
 
     match_labels: dict[str, str] | None = None
     match_expressions: list[SelectorRequirement] | None = None
@@ -206,7 +206,7 @@ class LedgerGateSpec(Struct, frozen=True):
 
 
 class StatusHistoryEntry(Struct, frozen=True):
-    """One entry of ``status.history``: a revision that the ledger was seen to hold."""
+    """An entry of ``status.history``: a revision that the ledger was seen to hold."""
 
     revision: str
     observed_at: str = ""
@@ -214,7 +214,7 @@ class StatusHistoryEntry(Struct, frozen=True):
 
 
 class RunningMigration(Struct, frozen=True):
-    """``status.migration``: what is being applied, by whom, since when."""
+    """``status.migration``: the migration that is being applied."""
 
     revision: str | None = None
     holder: str = ""
@@ -222,9 +222,9 @@ class RunningMigration(Struct, frozen=True):
 
 
 class LedgerGateStatus(Struct, frozen=True):
-    """The part of ``status`` that outlives a restart of ours."""
+    """Part of a LedgerGate's status: what ledgergate reads back after a restart."""
 
-    place: str | None = None
+    ledger_fingerprint: str | None = msgspec.field(default=None, name="place")
     migration: RunningMigration | None = None
     history: list[StatusHistoryEntry] | None = None
     conditions: list[Condition] | None = None

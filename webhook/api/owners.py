@@ -1,6 +1,6 @@
-"""What makes pods, as far as it tells whether pods are missing, and whether it was we who refused them. Pure.
+"""Objects whose controllers create pods: whether pods are missing, and whether ledgergate refused them. Pure.
 
-The fields: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/.
+Meaning of the fields: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/.
 """
 
 from enum import StrEnum
@@ -9,7 +9,7 @@ from webhook.api.objects import API_GROUP, Condition, Metadata, Pod, Struct
 
 
 class OwnerKind(StrEnum):
-    """The kinds whose controllers create pods, and back off when they are refused."""
+    """The kinds whose controllers create pods, and back off when a pod is refused."""
 
     REPLICA_SET = "ReplicaSet"
     STATEFUL_SET = "StatefulSet"
@@ -18,17 +18,17 @@ class OwnerKind(StrEnum):
 
     @property
     def api_version(self) -> str:
-        """Group and version."""
+        """API group and version."""
         return "batch/v1" if self is OwnerKind.JOB else "apps/v1"
 
     @property
     def plural(self) -> str:
-        """As in a path of the API."""
+        """The kind's name in a path of the API."""
         return f"{self.value.lower()}s"
 
 
 class OwnerSpec(Struct, frozen=True):
-    """How many pods there should be, and what they look like."""
+    """How many pods there should be, and their template."""
 
     replicas: int | None = None
     parallelism: int | None = None
@@ -51,8 +51,8 @@ class OwnerStatus(Struct, frozen=True):
     conditions: list[Condition] | None = None
 
     def condition(self, kind: str) -> Condition | None:
-        """Return a condition that is true."""
-        return next((held for held in self.conditions or () if held.type == kind and held.status == "True"), None)
+        """Return the condition of this type if it is True."""
+        return next((each for each in self.conditions or () if each.type == kind and each.status == "True"), None)
 
 
 class Owner(Struct, frozen=True):
@@ -63,8 +63,8 @@ class Owner(Struct, frozen=True):
     status: OwnerStatus = OwnerStatus()
 
 
-def short(kind: OwnerKind, owner: Owner) -> bool:
-    """Tell whether pods are missing that its controller should have created."""
+def lacks_pods(kind: OwnerKind, owner: Owner) -> bool:
+    """Decide whether the owner has fewer pods than its controller should have created."""
     if owner.metadata.deletion_timestamp is not None:
         return False
     spec, status = owner.spec, owner.status
@@ -74,32 +74,32 @@ def short(kind: OwnerKind, owner: Owner) -> bool:
         case OwnerKind.JOB:
             if spec.suspend or status.condition("Complete") or status.condition("Failed"):
                 return False
-            wanted = 1 if spec.parallelism is None else spec.parallelism
+            expected = 1 if spec.parallelism is None else spec.parallelism
             if spec.completions is not None:
-                wanted = min(wanted, spec.completions - status.succeeded)
-            return status.active < wanted
+                expected = min(expected, spec.completions - status.succeeded)
+            return status.active < expected
         case _:
             return status.replicas < (1 if spec.replicas is None else spec.replicas)
 
 
-def blames_us(owner: Owner) -> bool:
-    """Tell whether a ReplicaSet says that a webhook of ours refused its pods, by a verdict or by being away."""
+def was_refused_by_ledgergate(owner: Owner) -> bool:
+    """Decide whether a ReplicaSet's status says that one of our webhooks refused its pods or did not answer."""
     failure = owner.status.condition("ReplicaFailure")
     return failure is not None and API_GROUP in failure.message
 
 
-def stuck(kind: OwnerKind, owner: Owner) -> bool:
-    """Tell whether pods are missing for no other reason that can be seen: the owner waits for its next try."""
-    if not short(kind, owner):
+def waits_for_retry(kind: OwnerKind, owner: Owner) -> bool:
+    """Decide whether pods are missing for no other visible reason: the owner's controller waits for its next retry."""
+    if not lacks_pods(kind, owner):
         return False
     spec, status = owner.spec, owner.status
     match kind:
         case OwnerKind.REPLICA_SET:
-            return blames_us(owner)
+            return was_refused_by_ledgergate(owner)
         case OwnerKind.STATEFUL_SET:
-            # In order, the next pod is created when all before it are ready: then it is they that are waited for.
+            # Under OrderedReady the next pod is created when all before it are ready: the owner waits for those.
             return spec.pod_management_policy == "Parallel" or status.ready_replicas >= status.replicas
         case OwnerKind.JOB:
-            return status.failed == 0  # else the Job itself waits before it tries again
+            return status.failed == 0  # otherwise the Job waits by its own back-off limit
         case _:
             return True

@@ -1,4 +1,4 @@
-"""Deployments and their like, as far as it concerns what will become of their pods."""
+"""Objects with a pod template, such as Deployments."""
 
 from webhook.api.objects import Metadata, Pod, Struct
 
@@ -36,21 +36,21 @@ class Workload(Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        """How kubectl names it: ``deployment/gateway``; with the prefix of a name that is still to be generated."""
+        """The name that kubectl prints: ``deployment/gateway``; the prefix of a name that is not generated yet."""
         return f"{self.kind.lower()}/{self.metadata.name or self.metadata.generate_name}"
 
     @property
     def pod(self) -> Pod | None:
-        """One of its pods, as its template has it; None where it has no template."""
+        """The pod template; None where there is none."""
         return self.spec.template or self.spec.job_template.spec.template
 
     @property
     def removes_first(self) -> bool:
-        """Whether a rollout takes running pods away before their successors run.
+        """Whether a rollout removes running pods before their successors run.
 
-        A Deployment with strategy Recreate, a StatefulSet, and a DaemonSet without surge do
-        (https://kubernetes.io/docs/tasks/manage-daemon/update-daemon-set/#daemonset-update-strategy); with OnDelete a
-        person does.
+        True for a Deployment with strategy Recreate, a StatefulSet, and a DaemonSet without surge
+        (https://kubernetes.io/docs/tasks/manage-daemon/update-daemon-set/#daemonset-update-strategy). False with
+        OnDelete, where the rollout itself removes none.
         """
         update = self.spec.update_strategy
         if self.kind == "Deployment":

@@ -1,4 +1,4 @@
-"""Which namespaces have opted in, by their label; and which have certainly opted out."""
+"""Which namespaces have opted in, by their label, and which have certainly opted out."""
 
 import asyncio
 import logging
@@ -14,48 +14,55 @@ RETRY_SECONDS = 1.0
 
 
 class NamespaceApi(Protocol):
-    """Where namespaces are found."""
+    """Where namespaces are read and watched."""
 
     def opted_in(self) -> Feed[Namespace]:
-        """Every namespace that carries the label, whatever its value."""
+        """Return the feed of the namespaces that carry the label, whatever its value."""
 
     async def namespace(self, name: str) -> Namespace:
-        """One namespace, as it is now."""
+        """Return one namespace, as it is now."""
 
 
 class NamespaceCache:
-    """The namespaces' labels, as they are now.
+    """The labels of the namespaces.
 
-    A watch may be late, and a pod that came after its namespace's label must not be let go for that. So an answer other
-    than ENABLED is given only where the API server was asked for the namespace after the pod had been seen.
+    The watches of pods and of namespaces have no common order: a held pod may be seen before the label that was set
+    before it. Such a pod must not be released. So "not enabled" is believed only where the API server was asked for
+    the namespace after the pod had been seen.
 
     Args:
-        on_change: called with a namespace whose answer may have changed.
+        on_change: called with a namespace for which `label` or `admission` may now answer something else.
         clock: seconds of a clock that never jumps.
     """
 
-    def __init__(self, actions: NamespaceApi, on_change: Callable[[str], None], clock: Callable[[], float]) -> None:
-        self._actions = actions
+    def __init__(self, api: NamespaceApi, on_change: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._api = api
         self._on_change = on_change
         self._clock = clock
-        self._copy = Reflector(actions.opted_in(), self._changed, on_failure=_log_failure)
+        self._reflector = Reflector(api.opted_in(), self._changed, on_failure=_log_failure)
         self._confirmed: dict[str, tuple[OptIn, float]] = {}
         self._asking: set[str] = set()
 
     async def run(self) -> None:
         """Follow the labels until cancelled."""
         async with asyncio.TaskGroup() as self._group:
-            await self._copy.run()
+            await self._reflector.run()
 
     def label(self, name: str) -> OptIn:
-        """Return what the label says, as far as is known; ENABLED while nothing is known."""
-        if not self._copy.synced:
+        """Return what the label says, as far as the watch has shown; ENABLED before the first list."""
+        if not self._reflector.synced:
             return OptIn.ENABLED
-        found = self._copy.objects.get(("", name))
+        found = self._reflector.objects.get(("", name))
         return OptIn.OFF if found is None else OptIn.of(found)
 
     def admission(self, name: str, since: float) -> OptIn:
-        """Return what holds for a pod that was first seen at a moment; where that is not sure, ask, and tell later."""
+        """Return the opt-in that counts for a pod.
+
+        Where it is not certain, that is ENABLED; the API server is then asked, and `on_change` called with the answer.
+
+        Args:
+            since: when the pod was first seen, by the clock.
+        """
         if self.label(name) is OptIn.ENABLED:
             return OptIn.ENABLED
         known, asked = self._confirmed.get(name, (OptIn.ENABLED, 0.0))
@@ -67,14 +74,14 @@ class NamespaceCache:
         return OptIn.ENABLED
 
     async def _ask(self, name: str) -> None:
-        asked = self._clock()
+        asked = self._clock()  # before the request: the answer is at least as new as this
         try:
-            self._confirmed[name] = OptIn.of(await self._actions.namespace(name)), asked
+            self._confirmed[name] = OptIn.of(await self._api.namespace(name)), asked
         except NotFound:
             self._confirmed[name] = OptIn.OFF, asked
         except ClusterError as error:
             log_event("namespace.unreadable", level=logging.WARNING, namespace=name, error=str(error))
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)  # then `on_change` makes the caller ask again
         self._asking.discard(name)
         self._on_change(name)
 

@@ -13,7 +13,8 @@ from webhook.api.objects import API_GROUP, API_VERSION, Pod
 from webhook.cli import tables
 from webhook.cli.options import DONE, USAGE, command, fail, flag
 from webhook.core.overview import ListedObjects, PodEvent, ShownGate, build_overview
-from webhook.kube.client import Collection, KubeClient
+from webhook.kube.client import KubeClient
+from webhook.kube.collection import Collection
 from webhook.kube.errors import ClusterError, Forbidden, NotFound
 from webhook.kube.kubeconfig import ClusterTarget, connect_to
 from webhook.kube.reflector import Object, Unreadable

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from webhook.api.objects import API_GROUP, Pod
 from webhook.core.patches import condition_type, release_patch
 from webhook.core.readiness import requested_gates
-from webhook.kube.client import Collection, KubeClient
+from webhook.kube.client import KubeClient
+from webhook.kube.collection import Collection
 from webhook.kube.errors import ClusterError, Conflict, Forbidden, NotFound
 from webhook.kube.reflector import Key
 from webhook.settings import CONFIGURATION

@@ -1,4 +1,4 @@
-"""Tell on a pod that runs, where verdicts do not count, what Enforce would have done."""
+"""Events on pods that run where verdicts do not count: what Enforce would have done."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,17 +7,21 @@ from datetime import datetime
 from migrations.core.snapshot import Fault
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Pod
+from webhook.cache.gates import GateCache
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.core.gate import Gate, Mode
-from webhook.core.verdict import Verdict, judge
-from webhook.ledgers.guard import GateCache
+from webhook.core.pod_verdict import decide_pod
+from webhook.core.verdict import Verdict
+from webhook.ledgers.registry import LedgerRegistry
 
-PATIENCE = 1.0
-"""Seconds to read a ledger again before it is said to be behind: nobody waits for this."""
+REFRESH_TIMEOUT_SECONDS = 1.0
+"""For the read before an Event says that a ledger is behind; no request waits for it."""
 
 
 class AuditEvents:
-    """Looks at each new pod once.
+    """Checks each new pod once, under the gates that only audit it.
+
+    Watches nothing itself: the release reconciler passes on the pods that it sees created. Writes Events.
 
     Args:
         admission: what a namespace's label says.
@@ -25,36 +29,43 @@ class AuditEvents:
     """
 
     def __init__(
-        self, guard: GateCache, tell: EventSink, *, admission: Callable[[str], OptIn], now: Callable[[], datetime]
+        self,
+        gates: GateCache,
+        ledgers: LedgerRegistry,
+        emit: EventSink,
+        *,
+        admission: Callable[[str], OptIn],
+        now: Callable[[], datetime],
     ) -> None:
-        self._guard = guard
-        self._tell = tell
+        self._gates = gates
+        self._ledgers = ledgers
+        self._emit = emit
         self._admission = admission
         self._now = now
 
-    def concerns(self, pod: Pod) -> bool:
-        """Tell whether a pod was let go because its verdict is only told."""
+    def applies_to(self, pod: Pod) -> bool:
+        """Return whether a gate, or the pod's namespace, only audits this pod."""
         return not pod.held and pod.metadata.deletion_timestamp is None and bool(self._auditing(pod))
 
-    async def look(self, pod: Pod) -> None:
-        """Judge a pod as Enforce would, and tell of a verdict that is bad by a fresh look at its ledgers too."""
-        if self._enforced(pod) is None:
+    async def check(self, pod: Pod) -> None:
+        """Emit an Event if Enforce would not have let the pod start, by a fresh reading of its ledgers too."""
+        if self._bad_verdict(pod) is None:
             return
-        await self._guard.refresh(self._auditing(pod), PATIENCE)
-        verdict = self._enforced(pod)
+        await self._ledgers.refresh(self._auditing(pod), REFRESH_TIMEOUT_SECONDS)
+        verdict = self._bad_verdict(pod)
         if verdict is not None:
             note = f"audit only, under Enforce it would not start: {verdict.message}"
-            self._tell(Event(Reference.pod(pod.metadata), "Audit", "Audit", note, warning=True))
+            self._emit(Event(Reference.pod(pod.metadata), "Audit", "Audit", note, warning=True))
 
-    def _enforced(self, pod: Pod) -> Verdict | None:
-        """Return the bad verdict that Enforce would give; None where it is good, or the ledger was not read yet."""
+    def _bad_verdict(self, pod: Pod) -> Verdict | None:
+        """Return the verdict under Enforce if it is bad; None where it is good, or a ledger was not read yet."""
         enforced = [
-            (replace(gate, policy=replace(gate.policy, mode=Mode.ENFORCE)), self._guard.snapshot(gate))
+            (replace(gate, policy=replace(gate.policy, mode=Mode.ENFORCE)), self._ledgers.snapshot(gate))
             for gate in self._auditing(pod)
         ]
         if not enforced or any(snapshot.fault is Fault.UNREAD for _, snapshot in enforced):
             return None
-        verdict = judge(pod, enforced, self._now())
+        verdict = decide_pod(pod, enforced, self._now()).final
         return None if verdict.outcome.good else verdict
 
     def _auditing(self, pod: Pod) -> list[Gate]:
@@ -62,5 +73,5 @@ class AuditEvents:
         admission = self._admission(namespace)
         if admission is OptIn.OFF:
             return []
-        gates = self._guard.selecting(namespace, pod.labels)
+        gates = self._gates.selecting(namespace, pod.labels)
         return [gate for gate in gates if admission is OptIn.AUDIT or gate.policy.mode is Mode.AUDIT]

@@ -1,10 +1,11 @@
-"""One term as the leader: releases, wake-ups, readiness, statuses and Events, over one view of the gates."""
+"""One term as the leader: the reconcilers, over one view of gates, ledgers and namespaces."""
 
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
+from webhook.cache.gates import GateApi, GateCache
 from webhook.cache.namespaces import NamespaceApi, NamespaceCache
 from webhook.controller.events import EventApi, EventRecorder
 from webhook.controller.owner_wakeup import OwnerApi, OwnerWakeup
@@ -13,12 +14,14 @@ from webhook.controller.release import PodApi, ReleaseReconciler
 from webhook.controller.status import StatusApi, StatusReconciler
 from webhook.core.gate import Gate
 from webhook.kube.reflector import Key
-from webhook.ledgers.guard import GateApi, GateCache
+from webhook.ledgers.registry import LedgerRegistry
+from webhook.ledgers.secrets import SecretApi
 from webhook.telemetry import Telemetry
 
 
 class ControllerApi(
     GateApi,
+    SecretApi,
     NamespaceApi,
     PodApi,
     OwnerApi,
@@ -27,47 +30,58 @@ class ControllerApi(
     EventApi,
     Protocol,
 ):
-    """All that the controller reads and does in the cluster."""
+    """All that the controller reads and writes in the cluster."""
 
 
 class Controller:
-    """What the leader does.
+    """The leader's work: passes each change to the reconcilers that it concerns.
 
     Args:
-        actions: the cluster.
-        identity: who we are in Events and in the databases' lists of sessions.
+        identity: this replica, in Events and in the databases' lists of sessions.
         now: the clock, aware.
-        monotonic: seconds of a clock that never jumps, for durations.
+        monotonic: seconds of the monotonic clock, for durations.
     """
 
     def __init__(
         self,
-        actions: ControllerApi,
+        api: ControllerApi,
         identity: str,
         telemetry: Telemetry,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
-        self._guard = guard = GateCache(actions, identity, self._gate_changed, telemetry.read_duration.observe)
-        self._namespaces = namespaces = NamespaceCache(actions, self._look, monotonic)
-        self._recorder = EventRecorder(actions, identity, now, busy=lambda: self._releases.saturated)
-        tell = self._recorder.tell
-        self._releases = ReleaseReconciler(
-            actions, guard, namespaces, telemetry, on_count=self._count_changed, tell=tell, now=now, monotonic=monotonic
+        self._gates = gates = GateCache(api)
+        self._ledgers = ledgers = LedgerRegistry(
+            gates, api, identity, self._gate_changed, telemetry.read_duration.observe
         )
-        self._wakeups = OwnerWakeup(actions, guard, telemetry, admission=namespaces.label, now=now)
-        self._conditions = ReadinessReconciler(actions, guard, namespaces, now=now, monotonic=monotonic)
-        self._reports = StatusReconciler(actions, guard, telemetry, count=self._releases.count, tell=tell, now=now)
+        self._namespaces = namespaces = NamespaceCache(api, self._reconcile_namespace, monotonic)
+        self._recorder = EventRecorder(api, identity, now, busy=lambda: self._release.at_capacity)
+        emit = self._recorder.emit
+        self._release = ReleaseReconciler(
+            api,
+            gates,
+            ledgers,
+            namespaces,
+            telemetry,
+            on_count=self._count_changed,
+            emit=emit,
+            now=now,
+            monotonic=monotonic,
+        )
+        self._wakeup = OwnerWakeup(api, gates, ledgers, telemetry, admission=namespaces.label, now=now)
+        self._readiness = ReadinessReconciler(api, gates, ledgers, namespaces, now=now, monotonic=monotonic)
+        self._status = StatusReconciler(api, gates, ledgers, telemetry, count=self._release.count, emit=emit, now=now)
 
     async def run(self) -> None:
         """Work until cancelled."""
         parts = (
-            self._guard,
+            self._ledgers,
+            self._gates,
             self._namespaces,
-            self._releases,
-            self._wakeups,
-            self._conditions,
-            self._reports,
+            self._release,
+            self._wakeup,
+            self._readiness,
+            self._status,
             self._recorder,
         )
         async with asyncio.TaskGroup() as group:
@@ -75,15 +89,16 @@ class Controller:
                 group.create_task(part.run())
 
     def _gate_changed(self, gate: Key) -> None:
-        self._reports.due(gate)
-        self._look(gate[0])
+        self._status.enqueue(gate)
+        self._reconcile_namespace(gate[0])
 
-    def _look(self, namespace: str) -> None:
-        self._releases.look(namespace)
-        self._conditions.look(namespace)
-        self._wakeups.due(namespace)
+    def _reconcile_namespace(self, namespace: str) -> None:
+        # Releases first: a pod waits for them, and at once. The other two only enqueue, or write in the background.
+        self._release.reconcile_namespace(namespace)
+        self._readiness.reconcile_namespace(namespace)
+        self._wakeup.enqueue(namespace)
 
     def _count_changed(self, gate: Gate) -> None:
-        self._reports.due(gate.key)
-        # Its ledger is looked at often from now on; the next report looks whether that is still needed.
-        self._guard.set_urgent(gate.key, urgent=True)
+        self._status.enqueue(gate.key)
+        # Pods wait for it: poll its ledger often. The status reconciler, which counts them, ends that.
+        self._ledgers.set_urgent(gate.key, urgent=True)

@@ -1,4 +1,4 @@
-"""Kubernetes Events: what `kubectl describe` shows of what we did. Said once, and never in the way of the work."""
+"""Kubernetes Events: what `kubectl describe` shows of the work. Each is written once; none delays a release."""
 
 import asyncio
 import hashlib
@@ -12,19 +12,21 @@ from webhook.api.objects import API_GROUP, API_VERSION, Metadata
 from webhook.kube.errors import ClusterError, Conflict
 from webhook.telemetry import log_event
 
-REPORTER = "ledgergate.dev/controller"
+REPORTING_CONTROLLER = "ledgergate.dev/controller"
 NOTE_LIMIT = 1024
-"""Characters that the API takes (events.k8s.io/v1, Event.note)."""
-QUEUE = 5_000
-"""Events that may wait. Past that they are dropped: an Event is a courtesy, a release is not."""
-WRITERS = 4
-PATIENCE = 0.05
-"""Seconds that an Event waits for releases at a time."""
+"""Characters that the API accepts (events.k8s.io/v1, Event.note)."""
+INSTANCE_LIMIT = 128
+"""Characters that the API accepts (events.k8s.io/v1, Event.reportingInstance)."""
+QUEUE_SIZE = 5_000
+"""Events that may wait; further ones are dropped. An Event is a courtesy, a release is not."""
+PARALLEL_WRITES = 4
+BUSY_POLL_SECONDS = 0.05
+"""Between two checks whether releases leave room for an Event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What an Event is about."""
+    """The object that an Event is about."""
 
     api_version: str
     kind: str
@@ -46,11 +48,11 @@ class Event:
     """Something worth an Event.
 
     Args:
-        action: what we did, as a verb.
-        reason: in one word, why it is told.
+        action: what the controller did, as a verb.
+        reason: why, in one word.
         note: one sentence for people.
-        warning: somebody should do something about it.
-        once: what makes it the same as one that was told before, beside its object and its reason; the note, if empty.
+        warning: a person should act.
+        dedup_key: with object and reason, what makes two Events the same one; the note, if empty.
     """
 
     regarding: Reference
@@ -58,89 +60,92 @@ class Event:
     reason: str
     note: str
     warning: bool = False
-    once: str = ""
+    dedup_key: str = ""
 
 
 EventSink = Callable[[Event], None]
-"""Takes note of something; it is written when there is time."""
+"""Accepts an Event, which is written when there is time."""
 
 
 class EventApi(Protocol):
-    """Where Events go."""
+    """Where Events are written."""
 
     async def create_event(self, namespace: str, body: Mapping[str, Any]) -> None:
         """Create an Event."""
 
 
-def build_event(happening: Event, reporter: str, now: datetime) -> dict[str, Any]:
-    """Write an Event as the API has it.
+def build_event(event: Event, instance: str, now: datetime) -> dict[str, Any]:
+    """Return an Event as the API has it.
 
-    Its name follows from what it says, so that a second controller, or one that was restarted, says nothing twice.
+    Its name is derived from what it says. So a second controller, or one that was restarted, gets a 409 Conflict from
+    the API server instead of writing the same Event again, and no list of written Events has to be kept.
     https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
     """
-    regarding, about = happening.regarding, happening.regarding.metadata
-    identity = f"{about.uid}\n{happening.reason}\n{happening.once or happening.note}"
+    regarding, metadata = event.regarding, event.regarding.metadata
+    identity = f"{metadata.uid}\n{event.reason}\n{event.dedup_key or event.note}"
     suffix = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": f"{about.name[:200]}.{suffix}", "namespace": about.namespace},
+        # A name has at most 253 characters, and a pod's own may already have as many.
+        "metadata": {"name": f"{metadata.name[:200]}.{suffix}", "namespace": metadata.namespace},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "reportingController": REPORTER,
-        "reportingInstance": reporter[:128],
-        "type": "Warning" if happening.warning else "Normal",
-        "action": happening.action,
-        "reason": happening.reason,
-        "note": happening.note[:NOTE_LIMIT],
+        "reportingController": REPORTING_CONTROLLER,
+        "reportingInstance": instance[:INSTANCE_LIMIT],
+        "type": "Warning" if event.warning else "Normal",
+        "action": event.action,
+        "reason": event.reason,
+        "note": event.note[:NOTE_LIMIT],
         "regarding": {
             "apiVersion": regarding.api_version,
             "kind": regarding.kind,
-            "namespace": about.namespace,
-            "name": about.name,
-            "uid": about.uid,
+            "namespace": metadata.namespace,
+            "name": metadata.name,
+            "uid": metadata.uid,
         },
     }
 
 
 class EventRecorder:
-    """Writes Events in the background, in order of telling.
+    """Writes Events in the background, in the order in which they were emitted.
 
     Args:
+        instance: this replica, as an Event's ``reportingInstance``.
         now: the clock, aware.
-        busy: tells whether the API server has something better to do for us.
+        busy: whether more urgent requests to the API server are waiting.
     """
 
     def __init__(
-        self, writer: EventApi, reporter: str, now: Callable[[], datetime], busy: Callable[[], bool] = lambda: False
+        self, api: EventApi, instance: str, now: Callable[[], datetime], busy: Callable[[], bool] = lambda: False
     ) -> None:
-        self._writer = writer
-        self._reporter = reporter
+        self._api = api
+        self._instance = instance
         self._now = now
         self._busy = busy
-        self._waiting: asyncio.Queue[tuple[Event, datetime]] = asyncio.Queue(QUEUE)
+        self._queue: asyncio.Queue[tuple[Event, datetime]] = asyncio.Queue(QUEUE_SIZE)
 
-    def tell(self, happening: Event) -> None:
-        """Take note of something; it is written when there is time."""
+    def emit(self, event: Event) -> None:
+        """Enqueue an Event; drop it where the queue is full."""
         try:
-            self._waiting.put_nowait((happening, self._now()))
+            self._queue.put_nowait((event, self._now()))
         except asyncio.QueueFull:
-            log_event("event.dropped", level=logging.WARNING, reason=happening.reason)
+            log_event("event.dropped", level=logging.WARNING, reason=event.reason)
 
     async def run(self) -> None:
         """Write until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(WRITERS):
+            for _ in range(PARALLEL_WRITES):
                 group.create_task(self._write())
 
     async def _write(self) -> None:
         while True:
-            happening, at = await self._waiting.get()
-            while self._busy():  # noqa: ASYNC110 - a look every so often is all the care that an Event needs
-                await asyncio.sleep(PATIENCE)
-            body = build_event(happening, self._reporter, at)
+            event, at = await self._queue.get()
+            while self._busy():  # noqa: ASYNC110 - a check now and then is enough for an Event
+                await asyncio.sleep(BUSY_POLL_SECONDS)
+            body = build_event(event, self._instance, at)
             try:
-                await self._writer.create_event(happening.regarding.metadata.namespace, body)
+                await self._api.create_event(event.regarding.metadata.namespace, body)
             except Conflict:
-                continue  # it was said before
+                continue  # it was written before
             except ClusterError as error:
-                log_event("event.failed", level=logging.WARNING, reason=happening.reason, error=str(error))
+                log_event("event.failed", level=logging.WARNING, reason=event.reason, error=str(error))

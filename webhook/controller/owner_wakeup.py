@@ -1,7 +1,7 @@
 """Wake the owners of denied pods.
 
 A refused ReplicaSet tries again after 5 ms, 10 ms, 20 ms, ... 1000 s; StatefulSets and DaemonSets do the same. Any
-change of the owner makes its controller look at once, so it is annotated as soon as its pods would be taken.
+change of the owner makes its controller try at once, so the owner is annotated as soon as its pods would be admitted.
 """
 
 import asyncio
@@ -15,40 +15,42 @@ from typing import Protocol
 from migrations.core.snapshot import Fault
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Metadata
-from webhook.api.owners import Owner, OwnerKind, blames_us, short, stuck
-from webhook.core.requirement import declares
-from webhook.core.verdict import Outcome, judge
+from webhook.api.owners import Owner, OwnerKind, lacks_pods, waits_for_retry, was_refused_by_ledgergate
+from webhook.cache.gates import GateCache
+from webhook.core.pod_verdict import decide_pod
+from webhook.core.requirement import declares_revision
+from webhook.core.verdict import Outcome
 from webhook.kube.errors import ClusterError, Forbidden, NotFound
-from webhook.ledgers.guard import GateCache
+from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import Telemetry, log_event
 
-PAUSE = 0.5
-"""Seconds between two rounds of looking: a run of fifty migrations is a few rounds, not fifty."""
+ROUND_SECONDS = 0.5
+"""Between two rounds: a run of fifty migrations is a few rounds, not fifty."""
 
-SECOND_LOOK = 1.0
-"""Seconds after a change at which owners are looked at once more: a webhook replica may have learned of it later than
-we, and have refused the pods of an owner that was woken at once."""
+RECHECK_SECONDS = 1.0
+"""From a change until owners are checked once more. Each webhook replica has a watch of its own: one may have learned
+of the change later than the controller, and have refused the pods of an owner that was woken at once."""
 
 SWEEP_SECONDS = 15.0
-"""How often owners are looked for that no change of ours has woken: those that were refused because no webhook answered
-(before Kubernetes 1.36), or while no controller led."""
+"""Between two sweeps for owners that no change has woken: those that were refused because no webhook answered (before
+Kubernetes 1.36), or while no controller led."""
 
-RARELY = 4
-"""Sweeps between two wake-ups, at most, of an owner that stays short: it doubles from one to this."""
+MAX_BACKOFF_SWEEPS = 4
+"""Between two wake-ups of an owner that stays short of pods, at most; the back-off doubles from one sweep to this."""
 
 PARALLEL_PATCHES = 16
 
 
 class WakeTrigger(Enum):
-    """Why owners are looked at."""
+    """Why owners are checked."""
 
     CHANGE = auto()
-    SECOND_LOOK = auto()
+    RECHECK = auto()
     SWEEP = auto()
 
 
 class OwnerApi(Protocol):
-    """What waking needs of the cluster."""
+    """Where owners of pods are listed and annotated."""
 
     async def owners(self, kind: OwnerKind, namespace: str, *, cached: bool) -> Sequence[Owner]:
         """List a namespace's owners of a kind; ``cached`` where an answer that is some moments old will do."""
@@ -58,7 +60,10 @@ class OwnerApi(Protocol):
 
 
 class OwnerWakeup:
-    """Owners that are short of pods, woken once for each reason.
+    """Wakes owners that are short of pods, once for each reason.
+
+    Watches nothing: owners are listed when a change in their namespace may have let their pods in, again a second
+    later, and in each sweep. Writes an annotation on an owner.
 
     Args:
         admission: what a namespace's label says.
@@ -67,92 +72,96 @@ class OwnerWakeup:
 
     def __init__(
         self,
-        actions: OwnerApi,
-        guard: GateCache,
+        api: OwnerApi,
+        gates: GateCache,
+        ledgers: LedgerRegistry,
         telemetry: Telemetry,
         *,
         admission: Callable[[str], OptIn],
         now: Callable[[], datetime],
     ) -> None:
-        self._actions = actions
-        self._guard = guard
+        self._api = api
+        self._gates = gates
+        self._ledgers = ledgers
         self._telemetry = telemetry
         self._admission = admission
         self._now = now
-        self._due: set[str] = set()
-        self._some_due = asyncio.Event()
-        self._naps: dict[tuple[str, OwnerKind], dict[str, _WakeBackoff]] = {}
+        self._queue: set[str] = set()
+        self._enqueued = asyncio.Event()
+        self._backoffs: dict[tuple[str, OwnerKind], dict[str, _WakeBackoff]] = {}
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
 
-    def due(self, namespace: str) -> None:
-        """Have a namespace looked at: something has changed that may have let its pods in."""
-        self._due.add(namespace)
-        self._some_due.set()
+    def enqueue(self, namespace: str) -> None:
+        """Have a namespace reconciled in the next round: a change may have let its pods in."""
+        self._queue.add(namespace)
+        self._enqueued.set()
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Wake owners until cancelled."""
         async with asyncio.TaskGroup() as self._group:
             self._group.create_task(self._sweep())
             while True:
-                await self._some_due.wait()
-                self._some_due.clear()
-                due, self._due = self._due, set()
-                await asyncio.gather(*(self._look(namespace, WakeTrigger.CHANGE) for namespace in due))
-                self._group.create_task(self._look_again(due))
-                await asyncio.sleep(PAUSE)
+                await self._enqueued.wait()
+                self._enqueued.clear()
+                namespaces, self._queue = self._queue, set()
+                await asyncio.gather(*(self._reconcile(namespace, WakeTrigger.CHANGE) for namespace in namespaces))
+                self._group.create_task(self._recheck(namespaces))
+                await asyncio.sleep(ROUND_SECONDS)
 
-    async def _look_again(self, namespaces: set[str]) -> None:
-        await asyncio.sleep(SECOND_LOOK)
-        await asyncio.gather(*(self._look(namespace, WakeTrigger.SECOND_LOOK) for namespace in namespaces))
+    async def _recheck(self, namespaces: set[str]) -> None:
+        await asyncio.sleep(RECHECK_SECONDS)
+        await asyncio.gather(*(self._reconcile(namespace, WakeTrigger.RECHECK) for namespace in namespaces))
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            for namespace in self._guard.namespaces:
-                await self._look(namespace, WakeTrigger.SWEEP)
+            for namespace in self._gates.namespaces:
+                await self._reconcile(namespace, WakeTrigger.SWEEP)
 
-    async def _look(self, namespace: str, occasion: WakeTrigger) -> None:
+    async def _reconcile(self, namespace: str, trigger: WakeTrigger) -> None:
         if self._admission(namespace) is not OptIn.OFF:
-            await asyncio.gather(*(self._look_at(kind, namespace, occasion) for kind in OwnerKind))
+            await asyncio.gather(*(self._reconcile_kind(kind, namespace, trigger) for kind in OwnerKind))
 
-    async def _look_at(self, kind: OwnerKind, namespace: str, occasion: WakeTrigger) -> None:
+    async def _reconcile_kind(self, kind: OwnerKind, namespace: str, trigger: WakeTrigger) -> None:
         try:
-            found = await self._actions.owners(kind, namespace, cached=occasion is WakeTrigger.SWEEP)
+            # A sweep may read the API server's cache. After a change only a consistent read will do: an owner that was
+            # created just before it would be missed, and then wait for the next sweep.
+            found = await self._api.owners(kind, namespace, cached=trigger is WakeTrigger.SWEEP)
         except ClusterError as error:
             log_event("owners.unreadable", level=logging.WARNING, namespace=namespace, kind=kind, error=str(error))
-            if occasion is WakeTrigger.CHANGE and not isinstance(error, Forbidden):
-                self.due(namespace)
+            if trigger is WakeTrigger.CHANGE and not isinstance(error, Forbidden):
+                self.enqueue(namespace)
             return
-        ready = [owner for owner in found if self._would_be_taken(kind, namespace, owner)]
-        before = self._naps.get((namespace, kind), {})
-        # An owner that is no longer short, or is gone, is forgotten: the next time it is short is another story.
-        naps = self._naps[namespace, kind] = {
+        ready = [owner for owner in found if self._would_be_admitted(kind, namespace, owner)]
+        before = self._backoffs.get((namespace, kind), {})
+        # An owner that is gone, or short of pods no more, is forgotten: the next time, it is woken without back-off.
+        backoffs = self._backoffs[namespace, kind] = {
             owner.metadata.uid: before[owner.metadata.uid] for owner in ready if owner.metadata.uid in before
         }
-        wanted = [owner for owner in ready if _is_time(kind, owner, occasion, naps)]
-        await asyncio.gather(*(self._wake(kind, owner, naps) for owner in wanted))
+        chosen = [owner for owner in ready if _should_wake(kind, owner, trigger, backoffs)]
+        await asyncio.gather(*(self._wake(kind, owner, backoffs) for owner in chosen))
 
-    def _would_be_taken(self, kind: OwnerKind, namespace: str, owner: Owner) -> bool:
-        """Tell whether pods are missing that concern us, and that would not be denied now."""
-        if not short(kind, owner):
+    def _would_be_admitted(self, kind: OwnerKind, namespace: str, owner: Owner) -> bool:
+        """Return whether an owner lacks pods that ledgergate decides about and would not deny now."""
+        if not lacks_pods(kind, owner):
             return False
         pod = owner.spec.template
-        guarding = self._guard.guarding(namespace, pod.labels)
-        if any(snapshot.fault is Fault.UNREAD for _, snapshot in guarding):
-            return False  # when it is read, that is a change
-        ours = bool(guarding) or declares(pod) or blames_us(owner)
-        return ours and judge(pod, guarding, self._now()).outcome is not Outcome.DENY
+        selecting = self._ledgers.gates_with_snapshots(namespace, pod.labels)
+        if any(snapshot.fault is Fault.UNREAD for _, snapshot in selecting):
+            return False  # the first reading will be a change
+        concerned = bool(selecting) or declares_revision(pod) or was_refused_by_ledgergate(owner)
+        return concerned and decide_pod(pod, selecting, self._now()).final.outcome is not Outcome.DENY
 
-    async def _wake(self, kind: OwnerKind, owner: Owner, naps: "dict[str, _WakeBackoff]") -> None:
+    async def _wake(self, kind: OwnerKind, owner: Owner, backoffs: "dict[str, _WakeBackoff]") -> None:
         namespace, name = owner.metadata.key
         try:
             async with self._slots:
-                await self._actions.wake(kind, owner.metadata, self._now())
+                await self._api.wake(kind, owner.metadata, self._now())
         except NotFound:
             return
         except ClusterError as error:
             log_event("owner.wake_failed", level=logging.WARNING, namespace=namespace, owner=name, error=str(error))
-            naps.pop(owner.metadata.uid, None)  # the next look tries again
+            backoffs.pop(owner.metadata.uid, None)  # the next recheck or sweep tries again
             return
         self._telemetry.wakeups.inc()
         log_event("owner.woken", namespace=namespace, kind=kind, owner=name)
@@ -160,30 +169,36 @@ class OwnerWakeup:
 
 @dataclass(slots=True)
 class _WakeBackoff:
-    """How long an owner that was woken is left alone, in sweeps."""
+    """How long an owner that was woken is left alone.
+
+    Args:
+        generation: the owner's; a new template starts anew.
+        sweeps_left: sweeps to skip.
+        next_interval: sweeps from the next wake-up to the one after it.
+    """
 
     generation: int
-    left: int = 0
-    pause: int = 2
+    sweeps_left: int = 0
+    next_interval: int = 2
 
-    def over(self) -> bool:
-        """Tell, at each sweep, whether this is the one; if so, the next is farther away."""
-        if self.left:
-            self.left -= 1
+    def sweep(self) -> bool:
+        """Count a sweep, and return whether the owner is to be woken in it; then the next one is farther away."""
+        if self.sweeps_left:
+            self.sweeps_left -= 1
             return False
-        self.left = self.pause - 1
-        self.pause = min(self.pause * 2, RARELY)
+        self.sweeps_left = self.next_interval - 1
+        self.next_interval = min(self.next_interval * 2, MAX_BACKOFF_SWEEPS)
         return True
 
 
-def _is_time(kind: OwnerKind, owner: Owner, occasion: WakeTrigger, naps: dict[str, _WakeBackoff]) -> bool:
-    """Tell whether to wake it now: once after a change; again, ever more seldom, only where it is plainly stuck."""
-    nap = naps.get(owner.metadata.uid)
-    if nap is None or nap.generation != owner.metadata.generation:
-        if occasion is not WakeTrigger.CHANGE and not stuck(kind, owner):
+def _should_wake(kind: OwnerKind, owner: Owner, trigger: WakeTrigger, backoffs: dict[str, _WakeBackoff]) -> bool:
+    """Return whether to wake an owner now: once after a change; then with back-off, while nothing else holds it up."""
+    backoff = backoffs.get(owner.metadata.uid)
+    if backoff is None or backoff.generation != owner.metadata.generation:
+        if trigger is not WakeTrigger.CHANGE and not waits_for_retry(kind, owner):
             return False
-        naps[owner.metadata.uid] = _WakeBackoff(owner.metadata.generation)
+        backoffs[owner.metadata.uid] = _WakeBackoff(owner.metadata.generation)
         return True
-    if occasion is WakeTrigger.CHANGE or not stuck(kind, owner):
+    if trigger is WakeTrigger.CHANGE or not waits_for_retry(kind, owner):
         return False
-    return occasion is WakeTrigger.SECOND_LOOK or nap.over()
+    return trigger is WakeTrigger.RECHECK or backoff.sweep()

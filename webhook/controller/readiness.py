@@ -1,4 +1,4 @@
-"""Keep the conditions of the pods that carry a readiness gate of ours; written when they change, and only then."""
+"""Keep the conditions of the pods that carry a readiness gate of ledgergate; written only when they change."""
 
 import asyncio
 import logging
@@ -10,28 +10,29 @@ from typing import Protocol
 
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Condition, Metadata, Pod
+from webhook.cache.gates import GateCache
 from webhook.cache.namespaces import NamespaceCache
 from webhook.core.gate import Readiness
 from webhook.core.patches import condition_type
 from webhook.core.readiness import ReadinessVerdict, assess, requested_gates, unguarded_verdict
 from webhook.kube.errors import ClusterError, Conflict, NotFound
 from webhook.kube.reflector import Feed, Key, Reflector
-from webhook.ledgers.guard import GateCache
+from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import log_event
 
 PARALLEL_PATCHES = 8
 RETRY_SECONDS = 1.0
 
 GRACE_SECONDS = 10.0
-"""How long a pod was seen before its gate counts as gone, or as not selecting it. The webhook, which asked for its
-readiness, may know of a gate some moments before we do; and what is said once under ``Latch`` is said for good."""
+"""How long a pod must have been seen before its gate counts as gone, or as not selecting it. The webhook, which put the
+readiness gate on, may know of a LedgerGate moments before the controller does; and True under ``Latch`` is final."""
 
 
 class ReadinessApi(Protocol):
-    """What readiness needs of the cluster."""
+    """Where pods with the label are watched, and their conditions written."""
 
     def gated_pods(self) -> Feed[Pod]:
-        """Every pod with our label."""
+        """Return the feed of the pods with ledgergate's label."""
 
     async def patch_pod_conditions(self, pod: Metadata, conditions: Sequence[Mapping[str, str]]) -> None:
         """Merge conditions into a pod's status."""
@@ -39,170 +40,185 @@ class ReadinessApi(Protocol):
 
 @dataclass(slots=True)
 class _TrackedPod:
-    """A pod that asks for readiness.
+    """A pod with a readiness gate of ledgergate.
 
     Args:
-        since: when it was first seen, in seconds of a clock that never jumps.
-        written: what we have written, which the watch may not have brought yet.
+        first_seen: seconds of the monotonic clock.
+        written: what was written, by condition type; the watch may not show it yet.
+        writing: a task writes what has changed.
+        timer_set: it is reconciled again when the grace has passed.
     """
 
     pod: Pod
-    since: float
+    first_seen: float
     written: dict[str, Condition] = field(default_factory=dict)
     writing: bool = False
-    awaited: bool = False
+    timer_set: bool = False
 
     def condition(self, kind: str) -> Condition | None:
-        """Return one of its conditions."""
-        found = (held for held in self.pod.status.conditions or () if held.type == kind)
-        return self.written.get(kind) or next(found, None)
+        """Return one of its conditions: as it was written last, else as the watch shows it."""
+        shown = (condition for condition in self.pod.status.conditions or () if condition.type == kind)
+        return self.written.get(kind) or next(shown, None)
 
 
 class ReadinessReconciler:
-    """The readiness of every pod that asks us for it.
+    """Writes the readiness of every pod that asks for it.
+
+    Watches the pods with ledgergate's label. Acts on each change of a pod, and on each change of a gate, a ledger or an
+    opt-in that the controller passes on. Writes one condition for each readiness gate.
 
     Args:
-        namespaces: which have opted in.
         now: the clock, aware.
-        monotonic: seconds of a clock that never jumps.
+        monotonic: seconds of the monotonic clock.
     """
 
     def __init__(
         self,
-        actions: ReadinessApi,
-        guard: GateCache,
+        api: ReadinessApi,
+        gates: GateCache,
+        ledgers: LedgerRegistry,
         namespaces: NamespaceCache,
         *,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
-        self._actions = actions
-        self._guard = guard
+        self._api = api
+        self._gates = gates
+        self._ledgers = ledgers
         self._namespaces = namespaces
         self._now = now
         self._monotonic = monotonic
-        self._pods = Reflector(actions.gated_pods(), self._pod_changed)
-        self._followers: defaultdict[str, dict[Key, _TrackedPod]] = defaultdict(dict)
+        self._pods = Reflector(api.gated_pods(), self._pod_changed)
+        self._tracked: defaultdict[str, dict[Key, _TrackedPod]] = defaultdict(dict)
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Write conditions until cancelled."""
         async with asyncio.TaskGroup() as self._group:
-            await self._guard.wait_synced()
+            # Gates before pods: a pod whose gate is not listed yet would look unguarded, and so ready.
+            await self._gates.wait_synced()
             await self._pods.run()
 
-    def look(self, namespace: str) -> None:
-        """Look at every pod of a namespace again."""
-        for follower in tuple(self._followers.get(namespace, {}).values()):
-            self._look(follower)
+    def reconcile_namespace(self, namespace: str) -> None:
+        """Assess every tracked pod of a namespace anew."""
+        for tracked in tuple(self._tracked.get(namespace, {}).values()):
+            self._reconcile(tracked)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
         if pod is None:
             return
         key = pod.metadata.key
-        follower = self._followers.get(key[0], {}).get(key)
-        if follower is not None and (
-            new is None or not requested_gates(new) or new.metadata.uid != follower.pod.metadata.uid
+        tracked = self._tracked.get(key[0], {}).get(key)
+        if tracked is not None and (
+            new is None or not requested_gates(new) or new.metadata.uid != tracked.pod.metadata.uid
         ):
-            del self._followers[key[0]][key]
-            follower = None
+            del self._tracked[key[0]][key]
+            tracked = None
         if new is None or not requested_gates(new):
             return
-        if follower is None:
-            follower = self._followers[key[0]][key] = _TrackedPod(new, self._monotonic())
-        follower.pod = new
-        self._look(follower)
+        if tracked is None:
+            tracked = self._tracked[key[0]][key] = _TrackedPod(new, self._monotonic())
+        tracked.pod = new
+        self._reconcile(tracked)
 
-    def _look(self, follower: _TrackedPod) -> None:
-        if not follower.writing and self._current(follower) and self._news(follower):
-            follower.writing = True
-            self._group.create_task(self._write(follower))
+    def _reconcile(self, tracked: _TrackedPod) -> None:
+        if not tracked.writing and self._is_tracked(tracked) and self._changed_conditions(tracked):
+            tracked.writing = True
+            self._group.create_task(self._write(tracked))
 
-    def _news(self, follower: _TrackedPod) -> list[Condition]:
-        """Return the conditions that should say something else than they do."""
-        found = []
-        for name in requested_gates(follower.pod):
+    def _changed_conditions(self, tracked: _TrackedPod) -> list[Condition]:
+        """Return the conditions that are to be written."""
+        changed = []
+        for name in requested_gates(tracked.pod):
             kind = condition_type(name)
-            before, ready = follower.condition(kind), self._assess(follower, name)
-            if ready is None:
+            before, verdict = tracked.condition(kind), self._assess(tracked, name)
+            if verdict is None:
                 continue
-            status = str(ready.status)
+            status = str(verdict.status)
             same = before is not None and before.status == status
             since = before.last_transition_time if before is not None and same else None
-            stamp = since or self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
-            found.append(
+            changed.append(
                 Condition(
-                    type=kind, status=status, reason=ready.reason, message=ready.message, last_transition_time=stamp
+                    type=kind,
+                    status=status,
+                    reason=verdict.reason,
+                    message=verdict.message,
+                    last_transition_time=since or self._now().strftime("%Y-%m-%dT%H:%M:%SZ"),
                 )
             )
-        return found
+        return changed
 
-    def _assess(self, follower: _TrackedPod, name: str) -> ReadinessVerdict | None:
-        pod = follower.pod
+    def _assess(self, tracked: _TrackedPod, name: str) -> ReadinessVerdict | None:
+        """Return what a pod's condition for a gate should say; None where it stays as it is."""
+        pod = tracked.pod
         namespace = pod.metadata.namespace
-        before = follower.condition(condition_type(name))
-        gate = self._guard.gate((namespace, name))
-        if self._namespaces.admission(namespace, follower.since) is not OptIn.ENABLED:
+        before = tracked.condition(condition_type(name))
+        gate = self._gates.gate((namespace, name))
+        if self._namespaces.admission(namespace, tracked.first_seen) is not OptIn.ENABLED:
             gate = None
         elif gate is None or gate.policy.readiness is Readiness.OFF or not gate.selector.matches(pod.labels):
-            if self._guard.unreadable((namespace, name)) is not None or not self._old_enough(follower):
+            if self._gates.unreadable((namespace, name)) is not None or not self._grace_over(tracked):
                 return None
             gate = None
         if gate is None:
             return None if before is not None and before.status == "True" else unguarded_verdict(name)
-        return assess(before, pod, gate, self._guard.snapshot(gate), self._now())
+        return assess(before, pod, gate, self._ledgers.snapshot(gate), self._now())
 
-    def _old_enough(self, follower: _TrackedPod) -> bool:
-        left = follower.since + GRACE_SECONDS - self._monotonic()
-        if left > 0 and not follower.awaited:
-            follower.awaited = True
-            asyncio.get_running_loop().call_later(left, self._look_later, follower)
+    def _grace_over(self, tracked: _TrackedPod) -> bool:
+        left = tracked.first_seen + GRACE_SECONDS - self._monotonic()
+        if left > 0 and not tracked.timer_set:
+            tracked.timer_set = True
+            asyncio.get_running_loop().call_later(left, self._timer_fired, tracked)
         return left <= 0
 
-    def _look_later(self, follower: _TrackedPod) -> None:
-        follower.awaited = False  # a timer may be a moment early (uvloop rounds it); then it is set again
-        self._look(follower)
+    def _timer_fired(self, tracked: _TrackedPod) -> None:
+        tracked.timer_set = False  # it may fire a moment early (uvloop rounds); then `_grace_over` sets it again
+        self._reconcile(tracked)
 
-    async def _write(self, follower: _TrackedPod) -> None:
-        """Write what is news, as long as there is any and the pod is there."""
+    async def _write(self, tracked: _TrackedPod) -> None:
+        """Write what has changed, until nothing has, or the pod is gone."""
         try:
-            while self._current(follower):
+            while self._is_tracked(tracked):
                 async with self._slots:
-                    news = self._news(follower)
-                    if not news:
+                    # With the slot, not before: what is written is what holds now, not when it was enqueued.
+                    changed = self._changed_conditions(tracked)
+                    if not changed:
                         return
-                    done = await self._patched(follower, news)
+                    done = await self._patch(tracked, changed)
                 if not done:
                     await asyncio.sleep(RETRY_SECONDS)
         finally:
-            follower.writing = False
+            tracked.writing = False
 
-    async def _patched(self, follower: _TrackedPod, news: list[Condition]) -> bool:
-        """Write conditions; tell whether that worked."""
-        pod = follower.pod.metadata
+    async def _patch(self, tracked: _TrackedPod, changed: list[Condition]) -> bool:
+        """Write conditions, and return whether that worked."""
+        pod = tracked.pod.metadata
         wire = [
             {
-                "type": one.type,
-                "status": one.status,
-                "reason": one.reason,
-                "message": one.message,
-                "lastTransitionTime": one.last_transition_time or "",
+                "type": condition.type,
+                "status": condition.status,
+                "reason": condition.reason,
+                "message": condition.message,
+                "lastTransitionTime": condition.last_transition_time or "",
             }
-            for one in news
+            for condition in changed
         ]
         try:
-            await self._actions.patch_pod_conditions(pod, wire)
+            await self._api.patch_pod_conditions(pod, wire)
         except (NotFound, Conflict):
-            return False  # it is gone, or another pod has its name: the watch will tell
+            # Gone, or (the patch names the uid) replaced by another pod of its name. The watch shows either, and ends
+            # the loop in `_write`; until then it retries.
+            return False
         except ClusterError as error:
             log_event("pod.condition_failed", level=logging.WARNING, pod="/".join(pod.key), error=str(error))
             return False
-        follower.written.update({one.type: one for one in news})
-        for one in news:
-            log_event("pod.condition", pod="/".join(pod.key), condition=one.type, status=one.status, reason=one.reason)
+        tracked.written.update({condition.type: condition for condition in changed})
+        for new in changed:
+            log_event("pod.condition", pod="/".join(pod.key), condition=new.type, status=new.status, reason=new.reason)
         return True
 
-    def _current(self, follower: _TrackedPod) -> bool:
-        key = follower.pod.metadata.key
-        return self._followers.get(key[0], {}).get(key) is follower
+    def _is_tracked(self, tracked: _TrackedPod) -> bool:
+        """Return whether this is still the pod of its name."""
+        key = tracked.pod.metadata.key
+        return self._tracked.get(key[0], {}).get(key) is tracked

@@ -1,4 +1,4 @@
-"""Tell on a Deployment, once for each of its rollouts, that its pods are held: that is where people look first."""
+"""Events on Deployments whose pods are held, one for each rollout: people look there first."""
 
 import logging
 from typing import Protocol
@@ -9,39 +9,39 @@ from webhook.controller.events import Event, EventSink, Reference
 from webhook.kube.errors import ClusterError
 from webhook.telemetry import log_event
 
-REMEMBERED = 10_000
-"""ReplicaSets of which it was told. Forgotten ones cost a request each: the Event's name follows from theirs."""
+MAX_REMEMBERED = 10_000
+"""ReplicaSets remembered as reported. Forgetting them costs a request each, and no second Event: the Event's name is
+derived from the ReplicaSet's uid."""
 
 
 class RolloutApi(Protocol):
-    """Where ReplicaSets are found."""
+    """Where ReplicaSets are read."""
 
     async def owner(self, kind: OwnerKind, namespace: str, name: str) -> Owner:
-        """One owner of pods."""
+        """Return one owner of pods."""
 
 
 class RolloutEvents:
-    """The rollouts of which it was told."""
+    """The rollouts that were reported.
 
-    def __init__(self, actions: RolloutApi, tell: EventSink) -> None:
-        self._actions = actions
-        self._tell = tell
-        self._told: set[str] = set()
+    Watches nothing itself: the release reconciler reports each held pod. Writes Events on Deployments.
+    """
 
-    async def held(self, pod: Metadata, note: str) -> None:
-        """Tell that a pod is held, and so its rollout, unless that was told before.
+    def __init__(self, api: RolloutApi, emit: EventSink) -> None:
+        self._api = api
+        self._emit = emit
+        self._reported: set[str] = set()
 
-        Args:
-            note: why.
-        """
+    async def report(self, pod: Metadata, why: str) -> None:
+        """Emit an Event on a held pod's Deployment, unless its ReplicaSet was reported before."""
         owner = pod.owner
-        if owner is None or owner.kind != OwnerKind.REPLICA_SET or owner.uid in self._told:
+        if owner is None or owner.kind != OwnerKind.REPLICA_SET or owner.uid in self._reported:
             return
-        if len(self._told) >= REMEMBERED:
-            self._told.clear()
-        self._told.add(owner.uid)
+        if len(self._reported) >= MAX_REMEMBERED:
+            self._reported.clear()
+        self._reported.add(owner.uid)  # before the request, or each pod of a large rollout would make one
         try:
-            found = await self._actions.owner(OwnerKind.REPLICA_SET, pod.namespace, owner.name)
+            found = await self._api.owner(OwnerKind.REPLICA_SET, pod.namespace, owner.name)
         except ClusterError as error:
             log_event("rollout.unreadable", level=logging.WARNING, replicaset=owner.name, error=str(error))
             return
@@ -49,12 +49,12 @@ class RolloutEvents:
         if deployment is None or deployment.kind != "Deployment":
             return
         metadata = Metadata(namespace=pod.namespace, name=deployment.name, uid=deployment.uid)
-        self._tell(
+        self._emit(
             Event(
                 Reference("apps/v1", "Deployment", metadata),
                 action="Hold",
                 reason="PodsHeld",
-                note=f"pods of ReplicaSet {owner.name} are held: {note}",
-                once=owner.uid,
+                note=f"pods of ReplicaSet {owner.name} are held: {why}",
+                dedup_key=owner.uid,
             )
         )

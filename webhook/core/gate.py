@@ -1,4 +1,4 @@
-"""Read a LedgerGate object into the values that decisions are made of, or say everything that is wrong with it."""
+"""A LedgerGate object as the values that decisions are made from, with everything that is wrong with it."""
 
 import re
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from webhook.core.selector import Selector, compile_selector
 
 
 class Mode(StrEnum):
-    """Whether verdicts count, or are only told."""
+    """Whether verdicts take effect, or are only reported."""
 
     ENFORCE = "Enforce"
     AUDIT = "Audit"
 
 
 class Action(StrEnum):
-    """What a gate does about a pod: the values of the ``on…`` fields."""
+    """What a gate does with a pod: the values of the ``on…`` fields."""
 
     ALLOW = "Allow"
     WARN = "Warn"
@@ -30,24 +30,24 @@ class Action(StrEnum):
 
 
 class Readiness(StrEnum):
-    """Whether a pod's readiness follows the ledger too."""
+    """Whether a pod's readiness depends on the ledger too."""
 
     OFF = "Off"
     LATCH = "Latch"
-    """Ready once its revision was seen applied, and for good."""
+    """Ready from when its revision was first seen applied, whatever happens to the ledger later."""
     LIVE = "Live"
-    """Not ready any more where the ledger is seen to have lost the revision."""
+    """Not ready while the ledger is seen to lack the revision, also after the pod was ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a gate wants done, case by case (the table of verdicts in the contract).
+    """What a gate does with a pod, by the verdict's reason.
 
     Args:
-        bypass_until: the gate is open until then (aware datetime), None where no bypass is set.
-        bypass_reason: why, in the words of whoever opened it.
-        on_behind_workload: what is said of a Deployment, StatefulSet, ... whose pods would be held: WARN or DENY.
-        max_hold: how long a pod may be held before that is news.
+        bypass_until: the gate is open until then (aware datetime); None where no bypass is set.
+        bypass_reason: why it is open, as its author wrote it.
+        on_behind_workload: what happens to a Deployment, StatefulSet, ... whose pods would be held: WARN or DENY.
+        max_hold: how long a pod may be held before an Event and a metric say so.
     """
 
     mode: Mode = Mode.ENFORCE
@@ -64,11 +64,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRevision:
-    """What ``status.history`` keeps of one revision.
+    """One entry of ``status.history``, without the revision's name.
 
     Args:
-        observed_at: when the ledger was first seen to hold it (RFC 3339); empty where that is not known.
-        compatible_from: of a contract migration, the oldest revision whose images can still run.
+        observed_at: when the revision was first seen in the ledger (RFC 3339); empty where that is not known.
+        compatible_from: for a contract migration, the oldest revision whose images can still run.
     """
 
     observed_at: str = ""
@@ -77,16 +77,17 @@ class RecordedRevision:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One LedgerGate, read.
+    """One LedgerGate.
 
     Args:
         secret: name of the Secret with the database's address, in the gate's own namespace.
-        generation: of the spec.
-        history: the newest revisions that the ledger was seen to hold, in its order.
-        place: fingerprint of the ledger that ``history`` is of; empty where that was not written down.
-        migration: what was running when the status was written.
+        expect_env: the environment variable that declares a pod's revision; None where only annotations do.
+        problems: what keeps the gate from working, each with its field; its pods then follow ``onUnreachable``.
+        generation: generation of the spec.
+        history: the newest revisions that the ledger was seen to hold, in the ledger's order.
+        ledger_fingerprint: identifies the ledger that ``history`` is about (``status.place``); empty where unknown.
+        migration: the migration that was running when the status was written.
         transitions: status and time of the last transition of each condition, by its type.
-        problems: what keeps the gate from working, each naming its field; its pods then follow ``onUnreachable``.
     """
 
     namespace: str
@@ -100,9 +101,10 @@ class Gate:
     policy: Policy = field(default_factory=Policy)
     problems: tuple[str, ...] = ()
     generation: int = 0
-    # Our own status, read back: what it says is no news, so two gates that differ in it alone are equal.
+    # The status is written by ledgergate itself: two gates that differ in it alone are equal, or each status that is
+    # written would count as a change of the gate.
     history: Mapping[str, RecordedRevision] = field(default_factory=dict, compare=False)
-    place: str = field(default="", compare=False)
+    ledger_fingerprint: str = field(default="", compare=False)
     migration: RunningMigration | None = field(default=None, compare=False)
     transitions: Mapping[str, tuple[str, str]] = field(default_factory=dict, compare=False)
 
@@ -121,35 +123,35 @@ _ALLOWED: dict[str, tuple[Action, ...]] = {
 }
 
 
-def parse_gate(found: LedgerGate) -> Gate:
+def parse_gate(resource: LedgerGate) -> Gate:
     """Read a LedgerGate object.
 
-    The CRD's schema refuses most of what can be wrong; what it let through (an older CRD, a newer object) is kept in
-    ``problems`` and replaced by the field's default, so that one bad field never opens a gate.
+    The CRD's schema refuses most invalid values. One that it let through (an older CRD, a newer object) becomes a
+    problem and is replaced by the field's default, so that an invalid field never opens a gate.
     """
-    spec, status = found.spec, found.status
-    selector, problems = compile_selector(spec.selector)
-    wrong = list(problems)
+    spec, status = resource.spec, resource.status
+    selector, selector_problems = compile_selector(spec.selector)
+    problems = list(selector_problems)
     if spec.ledger.dialect not in DIALECTS:
-        wrong.append(f"spec.ledger.dialect: {spec.ledger.dialect!r} is none of {', '.join(sorted(DIALECTS))}")
+        problems.append(f"spec.ledger.dialect: {spec.ledger.dialect!r} is not one of {', '.join(sorted(DIALECTS))}")
     return Gate(
-        namespace=found.metadata.namespace,
-        name=found.metadata.name,
+        namespace=resource.metadata.namespace,
+        name=resource.metadata.name,
         selector=selector,
         secret=spec.database.secret_ref.name,
         dialect=spec.ledger.dialect,
         schema=spec.ledger.schema,
         table=spec.ledger.table,
         expect_env=spec.expect.env if spec.expect else None,
-        policy=_policy(spec, wrong),
-        problems=tuple(wrong),
-        generation=found.metadata.generation,
+        policy=_policy(spec, problems),
+        problems=tuple(problems),
+        generation=resource.metadata.generation,
         history={
             entry.revision: RecordedRevision(entry.observed_at, entry.compatible_from) for entry in status.history or ()
         },
-        place=status.place or "",
+        ledger_fingerprint=status.ledger_fingerprint or "",
         migration=status.migration,
-        transitions={held.type: (held.status, held.last_transition_time or "") for held in status.conditions or ()},
+        transitions={each.type: (each.status, each.last_transition_time or "") for each in status.conditions or ()},
     )
 
 
@@ -177,11 +179,11 @@ E = TypeVar("E", bound=StrEnum)
 
 
 def _one_of(field_path: str, value: object, allowed: tuple[E, ...], problems: list[str]) -> E:
-    """Read one of the values that a field may have; the first of them, its default, where it is none."""
+    """Return the allowed value; on any other note a problem and return the field's default, the first of them."""
     for option in allowed:
         if option == value:
             return option
-    problems.append(f"{field_path}: {value!r} is none of {', '.join(allowed)}")
+    problems.append(f"{field_path}: {value!r} is not one of {', '.join(allowed)}")
     return allowed[0]
 
 
@@ -191,9 +193,9 @@ _UNITS = {"h": "hours", "m": "minutes", "s": "seconds", "ms": "milliseconds"}
 
 
 def _max_hold(text: str, problems: list[str]) -> timedelta:
-    """Read a duration as the CRD has it: 90s, 15m, 1h30m."""
+    """Read a duration such as 90s, 15m or 1h30m; on anything else note a problem and return the default."""
     if not _DURATION.match(text):
-        problems.append(f"spec.maxHold: {text!r} is no duration such as 90s, 15m or 1h30m")
+        problems.append(f"spec.maxHold: {text!r} is not a duration such as 90s, 15m or 1h30m")
         return Policy().max_hold
     parts = _DURATION_PART.findall(text)
     return sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
@@ -205,6 +207,6 @@ def _bypass_until(bypass: Bypass | None, problems: list[str]) -> datetime | None
     try:
         until = datetime.fromisoformat(bypass.until)
     except ValueError:
-        problems.append(f"spec.bypass.until: {bypass.until!r} is no RFC 3339 time such as 2026-01-31T18:00:00Z")
+        problems.append(f"spec.bypass.until: {bypass.until!r} is not an RFC 3339 time such as 2026-01-31T18:00:00Z")
         return None
     return until if until.tzinfo else until.replace(tzinfo=UTC)

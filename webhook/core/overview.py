@@ -14,8 +14,8 @@ from migrations.dialects.catalogue import DIALECTS
 from webhook.api.namespace import ADMISSION_LABEL, Namespace
 from webhook.api.objects import LedgerGate, LedgerGateStatus, Metadata, Pod, Struct
 from webhook.core.gate import Gate, Mode, parse_gate
+from webhook.core.pod_verdict import decide_pod
 from webhook.core.status import GateState
-from webhook.core.verdict import judge
 
 _OPT_IN = f"kubectl label namespace {{}} {ADMISSION_LABEL}=enabled"
 
@@ -197,8 +197,9 @@ def _why(
     keeps the newest revisions only.
     """
     snapshots = [(gate, _snapshot(seen, gate)) for seen, gate in selecting]
-    verdict = judge(pod, snapshots, now)
-    bad = tuple(gate.name for gate, snapshot in snapshots if not judge(pod, [(gate, snapshot)], now).outcome.good)
+    verdicts = decide_pod(pod, snapshots, now)
+    verdict = verdicts.final
+    bad = tuple(each.gate.name for each in verdicts.by_gate if not each.verdict.outcome.good)
     partly_known = any(seen.status.state == GateState.DIRTY or _truncated(seen) for seen, _ in selecting)
     if not verdict.outcome.good and not (told and partly_known):
         return bad, verdict.reason, verdict.message

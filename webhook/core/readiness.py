@@ -1,4 +1,4 @@
-"""Whether a pod is ready as far as one ledger goes: what its condition ``ledgergate.dev/<gate>`` says. Pure.
+"""Decide what a pod's condition ``ledgergate.dev/<gate>`` says: whether the ledger lets the pod be ready. Pure.
 
 https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-readiness-gate
 """
@@ -9,8 +9,8 @@ from datetime import datetime
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.api.objects import API_GROUP, Condition, Pod
 from webhook.core.gate import Gate, Readiness
-from webhook.core.requirement import requirement
-from webhook.core.verdict import Reason, judge
+from webhook.core.requirement import Requirement, read_requirement
+from webhook.core.verdict import Reason, decide
 
 _PREFIX = f"{API_GROUP}/"
 _FINISHED = {"Succeeded", "Failed"}
@@ -18,7 +18,7 @@ _FINISHED = {"Succeeded", "Failed"}
 
 @dataclass(frozen=True, slots=True)
 class ReadinessVerdict:
-    """What a condition should say."""
+    """Status, reason and message of a pod's condition."""
 
     status: bool
     reason: str
@@ -26,17 +26,23 @@ class ReadinessVerdict:
 
 
 def requested_gates(pod: Pod) -> tuple[str, ...]:
-    """Return the gates whose readiness gate a pod carries, if anybody still waits for its readiness."""
+    """Return the names of the LedgerGates among a pod's readiness gates; none where its readiness does not matter.
+
+    That is a pod that is held, is being deleted or has finished.
+    """
     if pod.held or pod.metadata.deletion_timestamp is not None or pod.status.phase in _FINISHED:
         return ()
-    kinds = (gate.condition_type for gate in pod.spec.readiness_gates or ())
-    return tuple(kind.removeprefix(_PREFIX) for kind in kinds if kind.startswith(_PREFIX))
+    types = (gate.condition_type for gate in pod.spec.readiness_gates or ())
+    return tuple(name.removeprefix(_PREFIX) for name in types if name.startswith(_PREFIX))
 
 
-def unguarded_verdict(name: str) -> ReadinessVerdict:
-    """Say that a gate has no word in a pod's readiness: it is gone, does not select it, or is off. For good."""
+def unguarded_verdict(gate: str) -> ReadinessVerdict:
+    """Return True for a gate that does not concern the pod: it is gone, does not select the pod, or is ``Off``.
+
+    A readiness gate stays on its pod, so the condition has to be True for the pod ever to become ready.
+    """
     return ReadinessVerdict(
-        status=True, reason="Unguarded", message=f"LedgerGate {name} asks nothing of the pod's readiness"
+        status=True, reason="Unguarded", message=f"LedgerGate {gate} asks nothing of the pod's readiness"
     )
 
 
@@ -45,32 +51,34 @@ def assess(
 ) -> ReadinessVerdict | None:
     """Decide what a pod's condition should say; None where it stays as it is.
 
-    Once True, it stays so under ``Latch``; under ``Live`` it is taken back where the ledger is seen to have lost the
-    revision or to shut it out, never because it cannot be read: an outage of the database must not empty a Service.
+    Once True, it stays True under ``Latch``. Under ``Live`` it becomes False again where the ledger is seen to have
+    lost the revision or to exclude it, but never because the ledger cannot be read: an outage of the database must not
+    take every pod out of its Service.
 
     Args:
-        before: the condition as it is, None where there is none.
-        gate: with readiness Latch or Live, and selecting the pod.
+        before: the condition as it is; None where there is none.
+        gate: a gate that selects the pod, with readiness Latch or Live.
         now: aware.
     """
     if snapshot.fault is Fault.UNREAD:
         return None
     was_ready = before is not None and before.status == "True"
-    verdict = judge(pod, [(gate, snapshot)], now)
+    required = read_requirement(pod, gate.name, gate.expect_env)
+    verdict = decide(gate, required, snapshot, now)
     if verdict.outcome.good:
         return None if was_ready else ReadinessVerdict(status=True, reason=verdict.reason, message=verdict.message)
-    if was_ready and not (gate.policy.readiness is Readiness.LIVE and _lost(pod, gate, snapshot, verdict.reason)):
+    if was_ready and not (gate.policy.readiness is Readiness.LIVE and _is_lost(required, snapshot, verdict.reason)):
         return None
     if before is not None and not was_ready and before.reason == verdict.reason:
-        return None  # every migration of a long run changes the message; a thousand pods need not hear of each
+        # The message changes with every migration of a long run: to follow it would write to each waiting pod.
+        return None
     return ReadinessVerdict(status=False, reason=verdict.reason, message=verdict.message)
 
 
-def _lost(pod: Pod, gate: Gate, snapshot: LedgerSnapshot, reason: Reason) -> bool:
-    """Tell whether a ledger that can be read now is none for a pod that it was one for."""
+def _is_lost(required: Requirement, snapshot: LedgerSnapshot, reason: Reason) -> bool:
+    """Decide whether the ledger, as read now, no longer satisfies a pod that it once satisfied."""
     if snapshot.fault is not None or snapshot.ledger is None:
         return False
-    if reason is Reason.DIRTY:  # of another migration, unless the revision is gone too
-        expected = requirement(pod, gate.name, gate.expect_env).expected
-        return expected is not None and not snapshot.ledger.contains(expected.name)
+    if reason is Reason.DIRTY:  # another migration may be dirty while the pod's own revision is still applied
+        return required.expected is not None and not snapshot.ledger.contains(required.expected.name)
     return reason in {Reason.BEHIND, Reason.INCOMPLETE, Reason.INCOMPATIBLE}

@@ -1,4 +1,4 @@
-"""What a pod requires of one gate's ledger: its expected revision, or that it brings the migrations itself."""
+"""What a pod requires of one gate's ledger: an expected revision, unless it brings the migrations itself."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ ANCESTORS_PER_GATE = "ancestors.ledgergate.dev/"
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What one pod requires of one ledger.
+    """One pod's requirement of one ledger.
 
     Args:
         expected: the revision that the pod's image was built for; None where none is declared.
-        invalid: a declaration that cannot be read, as it stands; None where there is none.
+        invalid: the declared revision, where it cannot be parsed; None otherwise.
         migrates: the pod carries the migrator for this gate.
-        ancestors: the revisions that lead to the expected one; None where the pod does not declare them. Of use only
+        ancestors: the revisions that lead to the expected one; None where the pod does not declare them. Used only
             where the ledger's tool records heads without a history.
     """
 
@@ -30,22 +30,21 @@ class Requirement:
     ancestors: frozenset[str] | None = None
 
 
-def declares(pod: Pod) -> bool:
-    """Tell whether a pod says by annotation that it expects a revision of some ledger, whichever gate that is for."""
+def declares_revision(pod: Pod) -> bool:
+    """Decide whether the pod's annotations declare a revision, of whichever gate."""
     return any(name == REVISION or name.startswith(PER_GATE) for name in pod.annotations)
 
 
-def requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requirement:
-    """Find what a pod requires of a gate.
+def read_requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requirement:
+    """Read what a pod requires of a gate's ledger.
 
     Args:
-        pod: the pod.
-        gate: its name. The annotation ``revision.ledgergate.dev/<gate>`` goes before ``ledgergate.dev/revision``.
-        expect_env: the environment variable that the gate names, looked for in any container, literal values only
-            (a value from a ConfigMap or Secret is not known at admission).
+        gate: the gate's name. The annotation ``revision.ledgergate.dev/<gate>`` overrides ``ledgergate.dev/revision``.
+        expect_env: the environment variable that the gate names. It counts in any container, but with a literal value
+            only: a value from a ConfigMap or Secret is not known at admission.
     """
-    migrates = gate in _listed(pod, MIGRATES)
-    declared = _declared(pod, gate, expect_env)
+    migrates = gate in _names(pod, MIGRATES)
+    declared = _declared_revision(pod, gate, expect_env)
     if declared is None:
         return Requirement(migrates=migrates)
     try:
@@ -58,16 +57,16 @@ def requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requireme
 def _ancestors(pod: Pod, gate: str) -> frozenset[str] | None:
     for annotation in (f"{ANCESTORS_PER_GATE}{gate}", ANCESTORS):
         if annotation in pod.annotations:
-            return frozenset(map(canonical, _listed(pod, annotation)))
+            return frozenset(map(canonical, _names(pod, annotation)))
     return None
 
 
-def _listed(pod: Pod, annotation: str) -> list[str]:
-    """Give the names of a comma-separated annotation."""
+def _names(pod: Pod, annotation: str) -> list[str]:
+    """Split a comma-separated annotation."""
     return [name for part in pod.annotations.get(annotation, "").split(",") if (name := part.strip())]
 
 
-def _declared(pod: Pod, gate: str, expect_env: str | None) -> str | None:
+def _declared_revision(pod: Pod, gate: str, expect_env: str | None) -> str | None:
     for annotation in (f"{PER_GATE}{gate}", REVISION):
         if annotation in pod.annotations:
             return pod.annotations[annotation]

@@ -1,4 +1,4 @@
-"""Match a pod's labels against a label selector.
+"""Label selectors.
 
 https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors
 """
@@ -18,24 +18,25 @@ _MATCH: Mapping[str, Callable[[str | None, frozenset[str]], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """A compiled label selector: every term must match.
+    """A label selector whose terms must all match.
 
     Args:
-        terms: (label key, operator, values) in any order; no term at all selects every pod.
+        terms: label key, operator and values of each term; without a term every pod matches.
     """
 
     terms: tuple[tuple[str, str, frozenset[str]], ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Tell whether labels satisfy every term."""
+        """Decide whether labels satisfy every term."""
         return all(_MATCH[operator](labels.get(key), values) for key, operator, values in self.terms)
 
 
 def compile_selector(selector: LabelSelector) -> tuple[Selector, tuple[str, ...]]:
-    """Compile a selector as the API has it.
+    """Compile a LedgerGate's selector.
 
     Returns:
-        The selector, and what is wrong with it, each problem with its field. Terms with a problem are left out.
+        The selector, and what is wrong with it, each problem with its field. A term with a problem is left out, so
+        that the gate selects more pods rather than fewer.
     """
     terms = [(key, "In", frozenset((value,))) for key, value in (selector.match_labels or {}).items()]
     problems: list[str] = []
@@ -43,7 +44,7 @@ def compile_selector(selector: LabelSelector) -> tuple[Selector, tuple[str, ...]
         values = frozenset(term.values or ())
         field = f"spec.selector.matchExpressions[{index}]"
         if term.operator not in _MATCH:
-            problems.append(f"{field}.operator: {term.operator!r} is none of {', '.join(_MATCH)}")
+            problems.append(f"{field}.operator: {term.operator!r} is not one of {', '.join(_MATCH)}")
         elif (term.operator in {"In", "NotIn"}) is not bool(values):
             problems.append(f"{field}.values: In and NotIn need values, Exists and DoesNotExist take none")
         else:

@@ -1,4 +1,4 @@
-"""What a LedgerGate's status says: pure, from what is known to the object that the API server keeps."""
+"""Build a LedgerGate's status from what is known of its ledger. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
 from webhook.core.gate import Gate
 
 HISTORY = 50
-"""Revisions kept in ``status.history``: those that ``LastKnown`` still knows when both the database and every replica
-of ours have been restarted."""
+"""Revisions kept in ``status.history``. ``LastKnown`` decides by them when the database is down and every replica of
+ledgergate has restarted."""
 
 
 class GateState(StrEnum):
-    """How a gate is, in one word: the column STATE and the metric label."""
+    """State of a gate: the column STATE, a condition's reason and a metric label."""
 
     LIVE = "Live"
     DIRTY = "Dirty"
@@ -26,36 +26,36 @@ class GateState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What keeps a gate from working.
+    """A reason why a gate does not work.
 
     Args:
-        text: what is wrong, and how to put it right.
-        passing: it is expected to be over without anybody's doing.
+        text: what is wrong, and how to correct it.
+        transient: it is expected to end without anyone's action.
     """
 
     text: str
-    passing: bool = False
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GateObservation:
-    """All that a gate's status is made of.
+    """What a gate's status is built from.
 
     Args:
-        problems: what keeps the gate from working.
-        held: pods held by this gate now.
-        place: fingerprint of the ledger that the reading is of.
+        problems: why the gate does not work; empty where it does.
+        held: number of pods that the gate holds now.
+        ledger_fingerprint: identifies the ledger that ``snapshot`` is about.
     """
 
     snapshot: LedgerSnapshot
     problems: tuple[Problem, ...] = ()
     held: int = 0
-    place: str = ""
+    ledger_fingerprint: str = ""
 
     @property
     def state(self) -> GateState:
         """The gate's state."""
-        if any(not problem.passing for problem in self.problems) or self.snapshot.fault in _REMEDIES:
+        if any(not problem.transient for problem in self.problems) or self.snapshot.fault in _REMEDIES:
             return GateState.MISCONFIGURED
         if self.problems or self.snapshot.fault is not None or self.snapshot.ledger is None:
             return GateState.UNREACHABLE
@@ -64,10 +64,10 @@ class GateObservation:
 
 @dataclass(frozen=True, slots=True)
 class PreviousStatus:
-    """What the last status said, as far as the next one goes on from it.
+    """The times in the previous status that the next one keeps.
 
     Args:
-        history: when each revision was first seen.
+        history: when each revision was first seen, by revision.
         transitions: status and time of the last transition of each condition, by its type.
     """
 
@@ -75,23 +75,23 @@ class PreviousStatus:
     transitions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def of_gate(cls, gate: Gate) -> "PreviousStatus":
-        """Remember what a gate's object says."""
-        history = {revision: sighting.observed_at for revision, sighting in gate.history.items()}
+    def from_gate(cls, gate: Gate) -> "PreviousStatus":
+        """Return the times in a gate's object."""
+        history = {revision: recorded.observed_at for revision, recorded in gate.history.items()}
         return cls(history, gate.transitions)
 
-    def after(self, status: Mapping[str, Any]) -> "PreviousStatus":
-        """Remember what was written since, which the object may not say yet."""
+    def updated(self, status: Mapping[str, Any]) -> "PreviousStatus":
+        """Return these times with those of a status that was written since: the watch may not have brought it yet."""
         history = {entry["revision"]: entry["observedAt"] for entry in status.get("history") or ()}
-        held = {found["type"]: (found["status"], found["lastTransitionTime"]) for found in status["conditions"]}
-        return PreviousStatus({**self.history, **history}, held)
+        transitions = {each["type"]: (each["status"], each["lastTransitionTime"]) for each in status["conditions"]}
+        return PreviousStatus({**self.history, **history}, transitions)
 
 
-def build_status(standing: GateObservation, gate: Gate, memory: PreviousStatus, now: datetime) -> dict[str, Any]:
-    """Write a gate's status.
+def build_status(observation: GateObservation, gate: Gate, previous: PreviousStatus, now: datetime) -> dict[str, Any]:
+    """Build a gate's status.
 
     Args:
-        memory: times are kept where nothing has changed.
+        previous: its times are kept where nothing has changed.
         now: aware.
 
     Returns:
@@ -100,33 +100,39 @@ def build_status(standing: GateObservation, gate: Gate, memory: PreviousStatus, 
     """
     status: dict[str, Any] = {
         "observedGeneration": gate.generation,
-        "state": standing.state.value,
-        "heldPods": standing.held,
-        "migration": _migration(standing.snapshot.run),
-        "conditions": _conditions(standing, gate, memory, now),
+        "state": observation.state.value,
+        "heldPods": observation.held,
+        "migration": _migration(observation.snapshot.run),
+        "conditions": _conditions(observation, gate, previous, now),
     }
-    return status | _known(standing, memory, now)
+    return status | _ledger_fields(observation, previous, now)
 
 
-def _known(standing: GateObservation, memory: PreviousStatus, now: datetime) -> dict[str, Any]:
-    """Tell what was read of the ledger; what was not read, but remembered from this very status, stays as it stands."""
-    snapshot = standing.snapshot
+def is_same_status(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Decide whether two statuses differ in nothing but the time of the observation."""
+    return {**one, "observedAt": ""} == {**other, "observedAt": ""}
+
+
+def _ledger_fields(observation: GateObservation, previous: PreviousStatus, now: datetime) -> dict[str, Any]:
+    snapshot = observation.snapshot
     if snapshot.ledger is None:
-        # Nothing is known of this ledger, so what stands there is of another: a null takes it off (RFC 7396).
+        # Nothing is known of this ledger, so the status that exists may describe another one. A null removes a field
+        # in a merge patch (RFC 7396).
         return dict.fromkeys(("head", "applied", "place", "history", "observedAt"))
     if snapshot.observed_at is None:
+        # The ledger was not read by this process: it was restored from this status, which is left as it is.
         return {}
     return {
         "head": snapshot.ledger.head or "",
         "applied": len(snapshot.ledger.applied),
-        "place": standing.place,
-        "history": _history(snapshot.ledger, memory, now),
-        "observedAt": _stamp(snapshot.observed_at),
+        "place": observation.ledger_fingerprint,
+        "history": _history(snapshot.ledger, previous, now),
+        "observedAt": _timestamp(snapshot.observed_at),
     }
 
 
-def _history(ledger: Ledger, memory: PreviousStatus, now: datetime) -> list[dict[str, str]]:
-    """Keep the newest revisions, and the one contract migration that shuts out most, however old it is."""
+def _history(ledger: Ledger, previous: PreviousStatus, now: datetime) -> list[dict[str, str]]:
+    """Return the newest revisions, and the contract migration that excludes most images, however old it is."""
     names = ledger.applied[-HISTORY:]
     floor = ledger.floor
     if floor is not None and floor.revision not in names:
@@ -134,41 +140,39 @@ def _history(ledger: Ledger, memory: PreviousStatus, now: datetime) -> list[dict
     boundaries = {record.revision: record.compatible_from for record in ledger.records if record.compatible_from}
     entries = []
     for name in names:
-        entry = {"revision": name, "observedAt": memory.history.get(name) or _stamp(now)}
+        entry = {"revision": name, "observedAt": previous.history.get(name) or _timestamp(now)}
         boundary = boundaries.get(name)
         entries.append(entry | ({"compatibleFrom": boundary} if boundary else {}))
     return entries
 
 
 def _migration(run: ActiveMigration | None) -> dict[str, Any] | None:
-    """Tell who migrates; every field, since a merge patch would leave the former run's."""
+    """Return ``status.migration``, with every field: a merge patch would keep the previous run's value of another."""
     if run is None:
         return None
-    return {"revision": run.revision, "holder": run.holder, "since": run.since and _stamp(run.since)}
+    return {"revision": run.revision, "holder": run.holder, "since": run.since and _timestamp(run.since)}
 
 
-def is_same_status(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Tell whether two statuses differ in nothing but when they were observed."""
-    return {**one, "observedAt": ""} == {**other, "observedAt": ""}
-
-
-def _conditions(standing: GateObservation, gate: Gate, memory: PreviousStatus, now: datetime) -> list[dict[str, Any]]:
-    state = standing.state
+def _conditions(
+    observation: GateObservation, gate: Gate, previous: PreviousStatus, now: datetime
+) -> list[dict[str, Any]]:
+    state = observation.state
     ready = state is GateState.LIVE
     stalled = state is GateState.MISCONFIGURED
-    holds = {"Ready": ready, "Reconciling": not ready and not stalled, "Stalled": stalled}
+    # Exactly one of the three is True, which is what kstatus and `kubectl wait` rely on.
+    statuses = {"Ready": ready, "Reconciling": not ready and not stalled, "Stalled": stalled}
     conditions = []
-    for kind, held in holds.items():
-        status = "True" if held else "False"
-        before, since = memory.transitions.get(kind, ("", ""))
+    for condition, is_true in statuses.items():
+        status = "True" if is_true else "False"
+        before, since = previous.transitions.get(condition, ("", ""))
         conditions.append(
             {
-                "type": kind,
+                "type": condition,
                 "status": status,
                 "reason": state.value,
-                "message": message(standing, gate),
+                "message": status_message(observation, gate),
                 "observedGeneration": gate.generation,
-                "lastTransitionTime": since if before == status and since else _stamp(now),
+                "lastTransitionTime": since if before == status and since else _timestamp(now),
             }
         )
     return conditions
@@ -176,20 +180,23 @@ def _conditions(standing: GateObservation, gate: Gate, memory: PreviousStatus, n
 
 _REMEDIES: Mapping[Fault, str] = {
     Fault.AUTHENTICATION: "the database refuses the login of Secret {secret}: correct its user name or password",
-    Fault.DATABASE: "the server has no database of the name in Secret {secret}: correct the name, or create it",
+    Fault.DATABASE: "the server does not have the database that Secret {secret} names: correct the name, or create it",
     Fault.ADDRESS: "the address or the certificates in Secret {secret} cannot be used: correct them",
     Fault.PERMISSION: "the login of Secret {secret} may not read the ledger: grant it usage on the ledger's schema "
     "and select on its table",
     Fault.LEDGER: "{detail}: correct spec.ledger of this LedgerGate, or the database in Secret {secret}",
 }
-"""Faults that last until a person does something, and what."""
+"""Faults that last until someone corrects them, and how. Each makes the gate Misconfigured."""
 
 
-def message(standing: GateObservation, gate: Gate) -> str:
-    """Say how a gate is, and what to do about it; nothing of what the database said."""
-    snapshot, ledger = standing.snapshot, standing.snapshot.ledger
-    if standing.problems:
-        return "; ".join(problem.text for problem in standing.problems)
+def status_message(observation: GateObservation, gate: Gate) -> str:
+    """Return the message of a gate's conditions: its state and, where it does not work, the remedy.
+
+    It contains nothing that the database answered, which could name a host or a user.
+    """
+    snapshot, ledger = observation.snapshot, observation.snapshot.ledger
+    if observation.problems:
+        return "; ".join(problem.text for problem in observation.problems)
     if snapshot.fault is not None or ledger is None:
         remedy = _REMEDIES.get(snapshot.fault or Fault.UNREAD, "the ledger cannot be read now")
         detail = snapshot.detail or f"the table is no {gate.dialect} ledger"
@@ -200,7 +207,7 @@ def message(standing: GateObservation, gate: Gate) -> str:
 
 
 def format_duration(duration: timedelta) -> str:
-    """Write a duration as ``spec.maxHold`` has it: 90s is 1m30s."""
+    """Format a duration as ``spec.maxHold`` is written: 90 seconds are 1m30s."""
     seconds = duration.total_seconds()
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
@@ -208,5 +215,5 @@ def format_duration(duration: timedelta) -> str:
     return "".join(f"{number:g}{unit}" for number, unit in parts if number) or "0s"
 
 
-def _stamp(moment: datetime) -> str:
+def _timestamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,19 +1,19 @@
-"""What can go wrong when the API server is asked.
+"""Errors of requests to the API server.
 
 ClusterError
-├── NotFound      404: the object is gone, or never was
+├── NotFound      404: the object does not exist
 ├── Conflict      409: it exists already, or has changed since it was read
 ├── Expired       410: a watch's resource version is too old; list again
 ├── Forbidden     401, 403: a right is missing
-├── Rejected      any other 4xx: the API server will not have it, however often it is asked
-└── Unavailable   no answer, 429 or 5xx: ask again later
+├── Rejected      any other 4xx: the same request would be refused again
+└── Unavailable   no answer, 429 or 5xx: try again later
 """
 
 from http import HTTPStatus
 
 
 class ClusterError(Exception):
-    """The API server did not do what it was asked; the message is its own, in one line."""
+    """The request failed; the message is the API server's, in one line."""
 
 
 class NotFound(ClusterError):  # noqa: N818 - a name of HTTP
@@ -33,11 +33,11 @@ class Forbidden(ClusterError):  # noqa: N818 - a name of HTTP
 
 
 class Rejected(ClusterError):  # noqa: N818 - reads as what happened
-    """Another 4xx, such as a JSON patch whose test failed (422)."""
+    """Any other 4xx, such as a JSON patch whose test failed (422)."""
 
 
 class Unavailable(ClusterError):  # noqa: N818 - reads as what happened
-    """No answer, too many requests, or an error of the server's."""
+    """No answer, 429 or 5xx."""
 
 
 _BY_STATUS: dict[int, type[ClusterError]] = {
@@ -51,6 +51,6 @@ _BY_STATUS: dict[int, type[ClusterError]] = {
 
 
 def cluster_error(status: int, message: str) -> ClusterError:
-    """Make the error that belongs to an HTTP status (400 and above)."""
+    """Return the error for an HTTP status of 400 or above."""
     kind = _BY_STATUS.get(status, Rejected if status < HTTPStatus.INTERNAL_SERVER_ERROR else Unavailable)
     return kind(f"{status}: {' '.join(message.split())}")

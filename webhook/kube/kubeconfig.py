@@ -1,4 +1,4 @@
-"""Find the API server that a person, or a Job of a chart, means: as kubectl finds it."""
+"""Credentials for the API server, from a kubeconfig or from the pod's service account."""
 
 import os
 from collections.abc import AsyncIterator
@@ -14,21 +14,20 @@ from webhook.kube.client import KubeClient
 
 USER_AGENT = "ledgergate-cli"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_HINT = "name a kubeconfig with --kubeconfig or KUBECONFIG, and one of its contexts with --context"
 
 
 class KubeconfigError(Exception):
-    """No API server can be addressed: no kubeconfig, or one that cannot be read."""
+    """There are no credentials for an API server, or they cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterTarget:
-    """Which cluster, and where in it.
+    """The cluster, and the namespace in it, that a command is about.
 
     Args:
-        kubeconfig: a file; None for `KUBECONFIG`, then `~/.kube/config`, then the pod's own service account.
+        kubeconfig: a kubeconfig; None for `KUBECONFIG`, then `~/.kube/config`, then the pod's own service account.
         context: a context of the kubeconfig; None for its current one.
-        namespace: None for the context's, else `default`.
+        namespace: the namespace; None for the context's, else `default`.
     """
 
     kubeconfig: Path | None = None
@@ -37,21 +36,31 @@ class ClusterTarget:
 
 
 async def connect(kubeconfig: Path | None, user_agent: str) -> KubeClient:
-    """Connect with the credentials of a kubeconfig, else with those of the pod's service account.
+    """Connect with the credentials of a kubeconfig, or with the pod's service account where none is given.
+
+    The webhook and the controller connect in this way: neither falls back to a kubeconfig that it finds.
 
     Raises:
-        KubeconfigError: there are none, or they cannot be read.
+        KubeconfigError: there are no credentials, or they cannot be read.
     """
-    configuration = Configuration()
-    try:
-        if kubeconfig is None:
-            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        else:
-            await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
-    except Exception as error:  # a broken file breaks the loader in as many ways as there are
-        hint = "not in a pod? name a kubeconfig with --kubeconfig" if kubeconfig is None else str(kubeconfig)
-        raise KubeconfigError(f"no way to an API server: {error} ({hint})") from error
+    hint = "outside a pod, name a kubeconfig with --kubeconfig"
+    configuration, _ = await _load(str(kubeconfig or ""), None, hint)
     return _client(configuration, user_agent)
+
+
+@asynccontextmanager
+async def connect_to(target: ClusterTarget) -> AsyncIterator[tuple[KubeClient, str]]:
+    """Yield a connection and the namespace to use, by kubectl's order of precedence.
+
+    https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#the-kubeconfig-environment-variable
+
+    Raises:
+        KubeconfigError: there are no credentials, or they cannot be read.
+    """
+    hint = "name a kubeconfig with --kubeconfig or KUBECONFIG, and one of its contexts with --context"
+    configuration, namespace = await _load(_kubeconfig(target), target.context, hint)
+    async with _client(configuration, USER_AGENT) as cluster:
+        yield cluster, target.namespace or namespace
 
 
 def _client(configuration: Configuration, user_agent: str) -> KubeClient:
@@ -60,36 +69,33 @@ def _client(configuration: Configuration, user_agent: str) -> KubeClient:
     return KubeClient(client)
 
 
-@asynccontextmanager
-async def connect_to(target: ClusterTarget) -> AsyncIterator[tuple[KubeClient, str]]:
-    """Give a connection, and the namespace that is meant.
+def _kubeconfig(target: ClusterTarget) -> str:
+    """Return the path of the kubeconfig: the one that is given, else kubectl's default; empty where there is none."""
+    given = str(target.kubeconfig or os.environ.get("KUBECONFIG", ""))
+    default = Path.home() / ".kube" / "config"
+    # A context can only come from a kubeconfig: with one, a missing file is an error and no reason to go on without.
+    return given or (str(default) if target.context or default.is_file() else "")
 
-    The order is kubectl's
-    (https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#the-kubeconfig-environment-variable).
 
-    Raises:
-        KubeconfigError: no API server can be addressed.
+async def _load(file: str, context: str | None, hint: str) -> tuple[Configuration, str]:
+    """Return the credentials of a kubeconfig, or of the pod's service account, and their namespace.
+
+    Args:
+        file: path of the kubeconfig; empty for the pod's service account.
+        hint: what to do where there are none.
     """
     configuration = Configuration()
-    default, file = "default", _kubeconfig(target)
     try:
-        if file:
-            loader = await config.load_kube_config(file, target.context, configuration)
-            current: dict[str, Any] = loader.current_context or {}
-            default = current.get("context", {}).get("namespace") or default
-        else:
+        if not file:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            default = _POD_NAMESPACE.read_text().strip()  # noqa: ASYNC240 - a few bytes, before there is any concurrency
-    except Exception as error:  # a broken file breaks the loader in as many ways as there are
+            return configuration, _pod_namespace()
+        loader = await config.load_kube_config(file, context, configuration)
+        current: dict[str, Any] = loader.current_context or {}
+        return configuration, current.get("context", {}).get("namespace") or "default"
+    except Exception as error:  # the loader raises nearly any exception for a file that is broken
         where = f" ({file})" if file else ""
-        raise KubeconfigError(f"no way to an API server: {str(error).rstrip('. ')}{where}; {_HINT}") from error
-    async with _client(configuration, USER_AGENT) as cluster:
-        yield cluster, target.namespace or default
+        raise KubeconfigError(f"no access to an API server: {str(error).rstrip('. ')}{where}; {hint}") from error
 
 
-def _kubeconfig(target: ClusterTarget) -> str:
-    """Name the kubeconfig: what is given, else what lies where kubectl looks; empty where none does."""
-    given = str(target.kubeconfig or os.environ.get("KUBECONFIG", ""))
-    usual = Path.home() / ".kube" / "config"
-    # A context that is asked for is one of a kubeconfig, so that a missing file is told, not passed over.
-    return given or (str(usual) if target.context or usual.is_file() else "")
+def _pod_namespace() -> str:
+    return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else "default"

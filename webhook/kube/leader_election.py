@@ -1,4 +1,4 @@
-"""Be the one controller that acts, by a Lease; the election itself is kubernetes-asyncio's.
+"""Leader election by a Lease: of several controllers one works. The algorithm is kubernetes_asyncio's.
 
 https://kubernetes.io/docs/concepts/architecture/leases/#leader-election
 """
@@ -25,12 +25,14 @@ from webhook.kube.errors import ClusterError
 from webhook.telemetry import log_event
 
 RETRY_SECONDS = 1.0
+"""Time between two tries to take or renew the Lease, and the longest that one try may take."""
 
 
 class _TolerantLeaseLock(LeaseLock):
-    """A LeaseLock to which an API server without an answer is a failed try, as it is to the election, not a crash.
+    """A LeaseLock for which an API server that does not answer is a failed try.
 
-    What a try fails of is logged when it changes: a right that is missing would keep everybody waiting in silence.
+    The library's lock lets aiohttp's exceptions through, which ends the election. The cause of a failed try is logged
+    when it changes; otherwise a missing right would keep every replica waiting without a sign.
     """
 
     def __init__(self, name: str, namespace: str, identity: str, client: ApiClient) -> None:
@@ -44,24 +46,25 @@ class _TolerantLeaseLock(LeaseLock):
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             found, answer = False, ApiException(HTTPStatus.SERVICE_UNAVAILABLE, str(error) or type(error).__name__)
         if not isinstance(answer, ApiException):
-            self._note("read", "")
+            self._log_change("read", "")
             return found, answer
-        self._note("read", "" if answer.status == HTTPStatus.NOT_FOUND else f"{answer.status}: {answer.reason}")
-        # An overloaded API server answers in plain text, in which the election would look for a code in vain.
-        return False, _refusal(answer.status or 0, answer.reason or "")
+        self._log_change("read", "" if answer.status == HTTPStatus.NOT_FOUND else f"{answer.status}: {answer.reason}")
+        # The election reads the code from a JSON body, but an overloaded API server answers in plain text.
+        return False, _with_json_body(answer.status or 0, answer.reason or "")
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
-        return await self._patiently(super().create(name, namespace, election_record))
+        return await self._write(super().create(name, namespace, election_record))
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
-        return await self._patiently(super().update(name, namespace, updated_record))
+        return await self._write(super().update(name, namespace, updated_record))
 
-    def _note(self, what: str, failure: str) -> None:
+    def _log_change(self, what: str, failure: str) -> None:
         if failure and failure != self._failures.get(what):
             log_event("leader.failed", level=logging.WARNING, what=f"{what} the Lease", error=failure)
         self._failures[what] = failure
 
-    # The election thinks in local time without a zone, which the library writes into the Lease as if it were UTC.
+    # The election uses local time without a zone, and the library writes that into the Lease as if it were UTC. These
+    # two methods convert it, so that replicas in different zones, and kubectl, see the true time.
 
     def time_str_to_iso(self, str_time: str) -> str:
         return f"{datetime.fromisoformat(str_time).astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
@@ -74,31 +77,30 @@ class _TolerantLeaseLock(LeaseLock):
                 setattr(record, name, str(written.astimezone().replace(tzinfo=None)))
         return record
 
-    async def _patiently(self, attempt: Coroutine[Any, Any, bool]) -> bool:
+    async def _write(self, attempt: Coroutine[Any, Any, bool]) -> bool:
         try:
             async with asyncio.timeout(RETRY_SECONDS):
                 written = await attempt
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._note("write", str(error) or type(error).__name__)
+            self._log_change("write", str(error) or type(error).__name__)
             return False
-        self._note("write", "" if written else "refused, or another replica was first")
+        self._log_change("write", "" if written else "refused, or another replica was first")
         return written
 
 
-def _refusal(status: int, reason: str) -> ApiException:
-    failure = ApiException(status=status, reason=reason)
-    failure.body = json.dumps({"code": status}).encode()
-    return failure
+def _with_json_body(status: int, reason: str) -> ApiException:
+    error = ApiException(status=status, reason=reason)
+    error.body = json.dumps({"code": status}).encode()
+    return error
 
 
 class LeaderElector:
-    """Run something while, and only while, we hold the Lease.
+    """Runs a coroutine while, and only while, this replica holds the Lease.
 
     Args:
-        cluster: where the Lease is.
         lease: namespace and name of the Lease.
-        identity: what we are called in it.
-        duration: how long a dead leader's Lease keeps others out.
+        identity: this replica's name in the Lease.
+        duration: how long the Lease of a leader that has died keeps the other replicas from leading.
     """
 
     def __init__(self, cluster: KubeClient, lease: tuple[str, str], identity: str, duration: timedelta) -> None:
@@ -106,22 +108,22 @@ class LeaderElector:
         self._lease = lease
         self._identity = identity
         self._duration = round(duration.total_seconds())  # a Lease counts whole seconds
-        self.held = False
-        # Its "I am a follower" once a second is no news; what matters we log ourselves.
+        self.is_leader = False
+        # The library logs once a second that it is a follower; what matters is logged here.
         logging.getLogger("kubernetes_asyncio.leaderelection").setLevel(logging.CRITICAL)
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Wait for the Lease, work under it, and wait again when it is lost; until cancelled.
+        """Wait for the Lease, work while it is held, and wait again when it is lost; until cancelled.
 
-        On the way out a Lease that we hold is given back, so that the next replica need not wait for its end.
-        An exception of the work's own is raised here.
+        When it is cancelled, it releases a Lease that it holds, so that the next leader need not wait for its expiry.
+        An exception that the work raises is raised here.
         """
         try:
             while True:
                 await self._term(work)
         finally:
-            if self.held:
-                await asyncio.shield(self._give_back())
+            if self.is_leader:
+                await asyncio.shield(self._release_lease())
 
     async def _term(self, work: Callable[[], Awaitable[None]]) -> None:
         namespace, name = self._lease
@@ -130,28 +132,30 @@ class LeaderElector:
 
         async def lead() -> None:
             nonlocal worker
-            self.held = True
+            self.is_leader = True
             log_event("leader.elected", identity=self._identity)
             worker = asyncio.current_task()
             await work()
 
-        async def stop() -> None:
-            self.held = False
+        async def on_lost() -> None:
+            self.is_leader = False
             log_event("leader.lost", level=logging.WARNING, identity=self._identity)
 
         election = LeaderElection(
             Config(
                 lock,
                 lease_duration=self._duration,
+                # A leader that cannot renew gives up before another replica may take the Lease.
                 renew_deadline=self._duration * 0.7,
                 retry_period=RETRY_SECONDS,
                 onstarted_leading=lead,
-                onstopped_leading=stop,
+                onstopped_leading=on_lost,
             )
         )
         running = asyncio.create_task(election.run())
         try:
-            # The library would go on renewing for work that has failed: a leader that does nothing.
+            # The library does not watch the work: it would renew the Lease for work that has failed, and no replica
+            # would do it. So both are watched here. The worker appears only once the Lease is taken, hence the timeout.
             while not running.done():
                 await asyncio.wait(
                     [running, *([worker] if worker else [])], timeout=RETRY_SECONDS, return_when="FIRST_COMPLETED"
@@ -163,11 +167,12 @@ class LeaderElector:
         finally:
             await _cancel(running, worker)
 
-    async def _give_back(self) -> None:
-        """Take our name out of the Lease, as client-go does with ReleaseOnCancel; the library cannot."""
-        self.held = False
+    async def _release_lease(self) -> None:
+        """Remove this replica's name from the Lease, as client-go does with ReleaseOnCancel; the library cannot."""
+        self.is_leader = False
         namespace, name = self._lease
         holder = "/spec/holderIdentity"
+        # The test keeps a Lease that another replica has taken by now.
         patch = [{"op": "test", "path": holder, "value": self._identity}, {"op": "remove", "path": holder}]
         path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
         with suppress(ClusterError, TimeoutError):
@@ -177,8 +182,8 @@ class LeaderElector:
 
 
 async def _cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel tasks and see them end, whatever they end with; our own cancellation passes through."""
-    live = [task for task in tasks if task is not None]
-    for task in live:
+    """Cancel tasks and wait until they have ended, however they end; a cancellation of the caller is not swallowed."""
+    running = [task for task in tasks if task is not None]
+    for task in running:
         task.cancel()
-    await asyncio.gather(*live, return_exceptions=True)
+    await asyncio.gather(*running, return_exceptions=True)

@@ -1,7 +1,7 @@
 """A local copy of a collection of Kubernetes objects, kept up by list and watch.
 
-The copy survives disconnects, an API server that restarts and a resource version that is too old (410 Gone): whatever
-happens, it is listed again and the difference is told, so nobody who follows it misses a change.
+The copy survives disconnects, restarts of the API server and a resource version that is too old (410 Gone): the
+collection is then listed again and the difference is reported, so that no change is missed.
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from migrations.core.backoff import Backoff
 from webhook.api.objects import Metadata
 from webhook.kube.errors import ClusterError, Expired, Unavailable
 
@@ -20,7 +21,7 @@ Key = tuple[str, str]
 
 
 class Object(Protocol):
-    """Anything with Kubernetes metadata."""
+    """An object with Kubernetes metadata."""
 
     @property
     def metadata(self) -> Metadata:
@@ -32,10 +33,10 @@ T = TypeVar("T", bound=Object)
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An object that is there, but cannot be decoded: another version of ours may have written it.
+    """An object that exists but cannot be decoded: another version of ledgergate may have written it.
 
     Args:
-        error: what is wrong with it.
+        error: why it cannot be decoded.
     """
 
     metadata: Metadata
@@ -43,7 +44,7 @@ class Unreadable:
 
 
 SHORTEST_WATCH = 1.0
-"""Seconds. A watch that ends sooner without a word did not work, whatever the answer's status said."""
+"""Seconds. A watch that ends sooner, without an event, counts as failed whatever its status was: a proxy may cut it."""
 
 
 class ChangeKind(StrEnum):
@@ -57,7 +58,7 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change(Generic[T]):
-    """One watch event; of a bookmark only the resource version counts."""
+    """One watch event; a bookmark has a resource version only."""
 
     kind: ChangeKind
     resource_version: str
@@ -65,32 +66,32 @@ class Change(Generic[T]):
 
 
 Listing: TypeAlias = tuple[Sequence[T | Unreadable], str]
-"""What is there, and the resource version to watch from."""
+"""The objects of a collection, and the resource version to watch from."""
 
 
 class Feed(Protocol[T]):
-    """A collection that can be listed and watched. Both raise ClusterError."""
+    """A collection that can be listed and watched. Both methods raise ClusterError."""
 
     async def list_objects(self) -> Listing[T]:
         """List the collection."""
 
-    def changes(self, resource_version: str) -> AsyncIterator[Change[T]]:
-        """Yield what changes since; ends when the server ends the watch."""
+    def watch(self, resource_version: str) -> AsyncIterator[Change[T]]:
+        """Yield the changes since a resource version, until the server ends the watch."""
 
 
 def _ignore(_: object) -> None: ...
 
 
 class Reflector(Generic[T]):
-    """Keep a copy of one feed.
+    """A copy of one collection, kept up to date by list and watch.
 
     Args:
-        feed: what to follow.
-        on_change: called with the old and the new object (None where there is none) after the copy has it.
-        on_failure: called with each failure to list or watch, and with None once it works again.
-        on_unreadable: called with the key of an object that has become unreadable, or readable again, or has gone. Its
-            last readable state stays in the copy.
-        retry: first and longest pause in seconds after a failure; the pause doubles, with full jitter.
+        feed: the collection.
+        on_change: called with the old and the new object (None where there is none), after the copy has changed.
+        on_failure: called with each failure to list or watch, and with None after each list that succeeds.
+        on_unreadable: called with the key of an object that has become unreadable, or that was unreadable and has
+            become readable or was deleted. The copy keeps its last readable state.
+        retry: first and longest pause after a failure, in seconds.
     """
 
     def __init__(
@@ -106,8 +107,8 @@ class Reflector(Generic[T]):
         self._on_change = on_change
         self._on_failure = on_failure
         self._on_unreadable = on_unreadable
-        self._retry = retry
-        self._pause = retry[0]
+        # Without jitter all replicas would ask a restarted API server at the same moment.
+        self._backoff = Backoff(*retry, jitter=random.random)
         self._objects: dict[Key, T] = {}
         self._unreadable: dict[Key, Unreadable] = {}
         self._synced = asyncio.Event()
@@ -119,20 +120,20 @@ class Reflector(Generic[T]):
 
     @property
     def unreadable(self) -> Mapping[Key, Unreadable]:
-        """The objects that are there, but cannot be decoded as they stand."""
+        """The objects that exist but cannot be decoded."""
         return self._unreadable
 
     @property
     def synced(self) -> bool:
-        """Whether the collection was listed at least once."""
+        """Whether the collection has been listed at least once."""
         return self._synced.is_set()
 
     async def wait_synced(self) -> None:
-        """Wait until the collection was listed."""
+        """Wait until the collection has been listed."""
         await self._synced.wait()
 
     async def run(self) -> None:
-        """Follow the feed until cancelled."""
+        """List and watch until cancelled."""
         while True:
             try:
                 version = await self._list()
@@ -140,54 +141,55 @@ class Reflector(Generic[T]):
                 while True:
                     version = await self._watch(version)
             except Expired:
-                pass  # nothing is wrong but our version: list again
+                pass  # the resource version is too old, which is no failure: list again
             except ClusterError as error:
                 self._on_failure(error)
-            # Jitter keeps replicas from asking a restarted API server all at once.
-            await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            self._pause = min(self._pause * 2, self._retry[1])
+            await asyncio.sleep(self._backoff.next())
 
     async def _list(self) -> str:
         found, version = await self._feed.list_objects()
-        fresh = {item.metadata.key: item for item in found}
-        for key in [key for key in (*self._objects, *self._unreadable) if key not in fresh]:
+        listed = {item.metadata.key: item for item in found}
+        # What is not listed was deleted while no watch ran.
+        for key in [key for key in (*self._objects, *self._unreadable) if key not in listed]:
             self._put(key, None)
-        for key, item in fresh.items():
+        for key, item in listed.items():
             self._put(key, item)
         self._synced.set()
         return version
 
     async def _watch(self, version: str) -> str:
-        """Follow one watch to its end. Only one that works shortens the pause again: a list alone proves nothing."""
+        """Follow one watch to its end and return the resource version to go on from."""
         clock = asyncio.get_running_loop().time
-        proven = clock() + SHORTEST_WATCH
-        async for change in self._feed.changes(version):
-            proven = clock()
-            self._pause = self._retry[0]
+        # Only a watch that works resets the pause. A list alone proves nothing: where the right to watch is missing, or
+        # a proxy cuts every watch, each list would succeed and the API server would be asked without pause.
+        works_at = clock() + SHORTEST_WATCH
+        async for change in self._feed.watch(version):
+            works_at = clock()
+            self._backoff.reset()
             version = change.resource_version
             if change.object is not None and change.kind is not ChangeKind.BOOKMARK:
-                gone = change.kind is ChangeKind.DELETED
-                self._put(change.object.metadata.key, None if gone else change.object)
-        if clock() < proven:
-            raise Unavailable("the watch ended at once, without a word")
-        self._pause = self._retry[0]
+                deleted = change.kind is ChangeKind.DELETED
+                self._put(change.object.metadata.key, None if deleted else change.object)
+        if clock() < works_at:
+            raise Unavailable("the watch ended at once, without an event")
+        self._backoff.reset()
         return version
 
     def _put(self, key: Key, new: T | Unreadable | None) -> None:
         if isinstance(new, Unreadable):
             before = self._unreadable.get(key)
             self._unreadable[key] = new
-            if before is None or not _same(before, new):
+            if before is None or not _is_same(before, new):
                 self._on_unreadable(key)
             return
-        mended = self._unreadable.pop(key, None) is not None
+        was_unreadable = self._unreadable.pop(key, None) is not None
         self._put_readable(key, new)
-        if mended:
+        if was_unreadable:
             self._on_unreadable(key)
 
     def _put_readable(self, key: Key, new: T | None) -> None:
         old = self._objects.get(key)
-        if old is not None and new is not None and _same(old, new):
+        if old is not None and new is not None and _is_same(old, new):
             return
         if new is None:
             self._objects.pop(key, None)
@@ -197,6 +199,7 @@ class Reflector(Generic[T]):
             self._on_change(old, new)
 
 
-def _same(old: Object, new: Object) -> bool:
+def _is_same(old: Object, new: Object) -> bool:
+    # The uid tells an object from a later one of the same name, also where a restored etcd repeats resource versions.
     before, after = old.metadata, new.metadata
     return (before.uid, before.resource_version) == (after.uid, after.resource_version)

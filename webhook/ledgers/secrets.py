@@ -1,4 +1,4 @@
-"""Where a gate's ledger is: the Secret that it names, followed, and read into an address."""
+"""The Secrets that gates name, followed, and read into the address of a ledger."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from webhook.telemetry import log_event
 
 
 class SecretApi(Protocol):
-    """Where Secrets are found."""
+    """Where Secrets are read and watched."""
 
     def secret(self, namespace: str, name: str) -> Feed[Secret]:
-        """One Secret."""
+        """Return the feed of one Secret."""
 
 
 @dataclass(slots=True)
@@ -31,39 +31,40 @@ class _Followed:
 
 
 class SecretFollower:
-    """The Secrets that gates name, each followed for as long as one names it.
+    """The Secrets that gates name, each followed for as long as a gate names it.
 
     Args:
-        group: where they are followed.
-        on_change: called with the key of a Secret that has changed, come, gone, or become unreadable.
+        group: where the reflectors run.
+        on_change: called with the key of a Secret that was created, edited or deleted, or whose reading fails or works
+            again.
     """
 
-    def __init__(self, secrets: SecretApi, group: asyncio.TaskGroup, on_change: Callable[[Key], None]) -> None:
-        self._secrets = secrets
+    def __init__(self, api: SecretApi, group: asyncio.TaskGroup, on_change: Callable[[Key], None]) -> None:
+        self._api = api
         self._group = group
         self._on_change = on_change
         self._followed: dict[Key, _Followed] = {}
 
     def follow(self, key: Key) -> None:
-        """Follow a Secret, if that is not done already."""
+        """Follow a Secret, unless it is followed already."""
         if key not in self._followed:
             reflector = Reflector(
-                self._secrets.secret(*key),
+                self._api.secret(*key),
                 lambda _old, _new: self._on_change(key),
                 on_failure=lambda failure: self._failed(key, failure),
             )
             self._followed[key] = _Followed(reflector, self._group.create_task(reflector.run()))
 
     def unfollow(self, key: Key) -> None:
-        """Let a Secret go."""
+        """Stop following a Secret."""
         followed = self._followed.pop(key, None)
         if followed is not None:
             followed.task.cancel()
 
     def source(self, gate: Gate) -> tuple[LedgerSource | None, Problem | None]:
-        """Find where a gate's ledger is, or why that is not known; neither where the answer is on its way."""
+        """Return where a gate's ledger is, or why that is not known; neither while the answer is on its way."""
         if gate.dialect not in DIALECTS:
-            return None, None  # already among the gate's own problems
+            return None, None  # parse_gate has put it among the gate's problems
         key = gate.namespace, gate.secret
         secret = self._followed[key].reflector.objects.get(key)
         if secret is None:
@@ -77,7 +78,11 @@ class SecretFollower:
         return LedgerSource(address, DIALECTS[gate.dialect], gate.schema, gate.table), None
 
     def _failed(self, key: Key, failure: ClusterError | None) -> None:
-        """Note a failure, or its end. The end of the first listing of nothing is news too: there is no such Secret."""
+        """Note a failure, or that reading works.
+
+        That it works is news even where there was no failure: a first list that is empty calls no change handler, and
+        means that the Secret does not exist.
+        """
         followed = self._followed.get(key)
         if followed is None:
             return
@@ -97,7 +102,7 @@ def _missing(key: Key, followed: _Followed) -> Problem | None:
             f"--resource-name={name}` and a RoleBinding"
         )
     if followed.failure is not None:
-        return Problem(f"Secret {name} cannot be read now", passing=True)
+        return Problem(f"Secret {name} cannot be read now", transient=True)
     if not followed.reflector.synced:
-        return None  # not asked yet; it is no problem of the gate's, and it is over in a moment
+        return None  # the first answer is on its way
     return Problem(f"Secret {name} does not exist in namespace {namespace}; create it")

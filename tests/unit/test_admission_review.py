@@ -1,4 +1,4 @@
-"""AdmissionReview JSON in and out, and patches that are applied to pods as the API server has them."""
+"""AdmissionReviews decoded and encoded, and patches applied to pods as the API server has them."""
 
 import base64
 import copy
@@ -22,7 +22,7 @@ OTHER = {"name": "example.com/quota"}
 
 
 class Missing(Enum):
-    """Not there at all, which is not null; an enum, as its name is the same in every worker."""
+    """An absent field, which is not null; an enum, whose name is the same in every xdist worker."""
 
     FIELD = "missing"
 
@@ -31,7 +31,7 @@ MISSING = Missing.FIELD
 
 
 def pod(gates: Any = MISSING, labels: Any = MISSING, readiness: Any = MISSING) -> dict[str, Any]:
-    """A pod as it comes, with these gates and labels: any JSON, or no such field at all."""
+    """Return a pod as it arrives, with these gates and labels: any JSON, or no such field."""
     found: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -56,7 +56,7 @@ LABELS = [MISSING, None, {}, {"app": "x"}, {GATED_LABEL: "true"}, {GATED_LABEL: 
 
 
 def others(found: dict[str, Any]) -> dict[str, Any]:
-    """A pod without everything that is ours, and without the difference between empty and absent."""
+    """Return a pod without ledgergate's gate and label, and without the difference between empty and absent."""
     rest = copy.deepcopy(found)
     rest["spec"]["schedulingGates"] = [gate for gate in rest["spec"].get("schedulingGates") or [] if gate != OURS]
     labels = rest["metadata"].get("labels") or {}
@@ -67,7 +67,7 @@ def others(found: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("gates", GATES, ids=str)
 @pytest.mark.parametrize("labels", LABELS, ids=str)
 def test_a_hold_puts_gate_and_label_on_and_nothing_else(gates: Any, labels: Any) -> None:
-    """Whatever a pod comes with, afterwards it has our gate once and our label; all else is as it was."""
+    """Whatever a pod comes with, it has the gate once and the label afterwards; all else is unchanged."""
     before = pod(gates, labels)
     after = apply(before, creation_patch(typed(before), hold=True))
     assert after["spec"]["schedulingGates"].count(OURS) == 1
@@ -79,7 +79,7 @@ def test_a_hold_puts_gate_and_label_on_and_nothing_else(gates: Any, labels: Any)
 @pytest.mark.parametrize("gates", GATES, ids=str)
 @pytest.mark.parametrize("labels", LABELS, ids=str)
 def test_an_admission_takes_gate_and_label_off_and_nothing_else(gates: Any, labels: Any) -> None:
-    """Whatever a pod comes with, afterwards nothing of ours is on it; other tools' gates and all else stay."""
+    """Whatever a pod comes with, gate and label are gone afterwards; other tools' gates and all else stay."""
     before = pod(gates, labels)
     after = apply(before, creation_patch(typed(before), hold=False))
     assert OURS not in (after["spec"].get("schedulingGates") or [])
@@ -96,7 +96,7 @@ READINESS = [MISSING, None, [], [THEIRS], [OURS_READY], [THEIRS, OURS_READY]]
 @pytest.mark.parametrize("labels", LABELS, ids=str)
 @pytest.mark.parametrize("hold", [True, False])
 def test_readiness_gates_are_added_and_the_label_with_them(readiness: Any, labels: Any, hold: bool) -> None:
-    """Each wanted one is there once, others stay; the label stays on a pod that is let go, so that it can be found."""
+    """Each is there once, others stay; the label is added also without a hold, since the controller watches by it."""
     before = pod([OTHER], labels, readiness)
     wanted = (condition_type("app"), condition_type("other.app"))
     after = apply(before, creation_patch(typed(before), hold=hold, conditions=wanted))
@@ -115,7 +115,7 @@ def before_gates(readiness: Any) -> list[dict[str, str]]:
 
 
 def test_a_bound_pod_gets_readiness_gates_and_no_scheduling_gate() -> None:
-    """The API server takes the one on a pod with a node, and refuses the other."""
+    """On a pod with a node the API server accepts a readiness gate and refuses a scheduling gate."""
     before = pod()
     before["spec"]["nodeName"] = "node-0"
     after = apply(before, creation_patch(typed(before), hold=True, conditions=("ledgergate.dev/app",)))
@@ -124,7 +124,7 @@ def test_a_bound_pod_gets_readiness_gates_and_no_scheduling_gate() -> None:
 
 
 @pytest.mark.parametrize("gates", GATES, ids=str)
-def test_a_release_takes_our_gate_off_alone(gates: Any) -> None:
+def test_a_release_removes_our_gate_only(gates: Any) -> None:
     """The label stays: a release of a running system changes one thing only."""
     before = pod(gates, {GATED_LABEL: "true"})
     after = apply(before, release_patch(typed(before)))
@@ -134,7 +134,7 @@ def test_a_release_takes_our_gate_off_alone(gates: Any) -> None:
 
 
 def test_a_release_never_takes_another_tools_gate() -> None:
-    """Where the list has changed since it was read, the patch fails instead of hitting what now stands there."""
+    """Where the list has changed since it was read, the patch fails instead of removing another entry."""
     patch = release_patch(typed(pod([OURS, OTHER])))
     with pytest.raises(AssertionError):
         apply(pod([OTHER]), patch)
@@ -146,7 +146,7 @@ def review(**request: Any) -> bytes:
 
 
 def test_a_review_is_read() -> None:
-    """What a decision needs is there, nulls and unknown fields are no trouble."""
+    """Every field that a decision needs is decoded; nulls and unknown fields are accepted."""
     found = decode_review(
         review(
             oldObject=None,
@@ -165,15 +165,15 @@ def test_a_review_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
         (b"", "empty"),
-        (b" ", "no AdmissionReview"),
-        (b"hello", "no AdmissionReview"),
-        (b"null", "no AdmissionReview"),
-        (b"[]", "no AdmissionReview"),
+        (b" ", "not an AdmissionReview"),
+        (b"hello", "not an AdmissionReview"),
+        (b"null", "not an AdmissionReview"),
+        (b"[]", "not an AdmissionReview"),
         (b"{}", "expected an AdmissionReview of admission.k8s.io/v1, got '' of ''"),
-        (b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"', "no AdmissionReview"),
+        (b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"', "not an AdmissionReview"),
         (b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}', "no request with a uid"),
         (b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":null}', "no request with a uid"),
         (review().replace(b"/v1", b"/v1beta1"), "got 'AdmissionReview' of 'admission.k8s.io/v1beta1'"),
@@ -184,27 +184,27 @@ def test_a_review_is_read() -> None:
         (review().replace(b'"uid": "u-1", ', b""), "uid"),
         (review(object=None), "no object"),
         (review(object=None, operation="DELETE"), "no object"),
-        (review(object=[]), "no AdmissionReview"),
+        (review(object=[]), "not an AdmissionReview"),
         (review(namespace=""), "no namespace"),
         (review(object={"spec": {"schedulingGates": [{}]}}), "schedulingGates"),
         (review(object={"metadata": {"labels": {"a": 1}}}), "labels"),
-        (review().replace(b"u-1", b"\xff\xfe"), "no AdmissionReview"),
+        (review().replace(b"u-1", b"\xff\xfe"), "not an AdmissionReview"),
         (review(object={"metadata": {"generation": 7}}).replace(b"7", b"7" * 10_000), "generation"),
         (review(object={"metadata": {"generation": 1e300}}), "generation"),
-        (b'{"request":' * 100_000, "no AdmissionReview"),
-        (review()[:-1] + b',"extra":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "no AdmissionReview"),
+        (b'{"request":' * 100_000, "not an AdmissionReview"),
+        (review()[:-1] + b',"extra":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not an AdmissionReview"),
     ],
     ids=lambda value: str(value[:60]),
 )
-def test_what_is_no_review_is_refused_with_the_reason(body: bytes, says: str) -> None:
-    """Each kind of broken body has one kind of error, and its message says what is missing."""
-    with pytest.raises(ReviewError, match=says.replace("(", r"\(")):
+def test_a_body_that_is_not_a_review_is_refused_with_the_reason(body: bytes, message: str) -> None:
+    """Every broken body raises the same error, whose message says what is missing."""
+    with pytest.raises(ReviewError, match=message.replace("(", r"\(")):
         decode_review(body, Pod)
 
 
 @given(st.binary(max_size=200) | st.text('{}[]",:null0123uidrequest \\', max_size=200).map(str.encode))
 def test_no_body_breaks_the_reader(body: bytes) -> None:
-    """Any bytes at all are read or refused."""
+    """Any bytes are decoded or refused."""
     with pytest.raises(ReviewError):
         decode_review(body, Pod)
 
@@ -217,13 +217,13 @@ def answer(**given: Any) -> Any:
 
 
 def test_a_plain_yes() -> None:
-    """Nothing is sent that says nothing."""
+    """Empty fields are left out."""
     assert answer() == {"uid": "u-1", "allowed": True}
     assert answer(patch=[], warnings=()) == {"uid": "u-1", "allowed": True}
 
 
 def test_a_refusal_says_why() -> None:
-    """A person reads the message; Forbidden is what the API server makes of any admission refusal."""
+    """The message reaches the user; the API server reports any refusal as Forbidden."""
     status = answer(allowed=False, message="because")["status"]
     assert status == {"code": 403, "reason": "Forbidden", "message": "because"}
     assert answer(allowed=False, message="oops", code=500)["status"]["reason"] == "InternalError"
@@ -238,7 +238,7 @@ def test_a_patch_is_sent_as_the_api_wants_it() -> None:
 
 
 def test_a_broken_review_is_not_echoed_at_length() -> None:
-    """What a stranger sends comes back as a word or two, never as the whole."""
+    """An error repeats a few words of the request at most."""
     for body in (
         json.dumps({"apiVersion": "x" * 10_000, "kind": "y" * 10_000}).encode(),
         review(object={"metadata": {"labels": {"z" * 10_000: 1}}}),
@@ -254,20 +254,20 @@ WARNED = st.text("ab \n\t\r\0\x1b\x7f\u00a0\u2028\u202eé漢😀", max_size=400)
 @settings(deadline=None)
 @given(st.lists(WARNED, max_size=8))
 def test_warnings_survive_the_api_server(texts: list[str]) -> None:
-    """Printable and short, whatever goes in: the API server drops what has control characters, and what is too much."""
+    """Whatever the text: printable and short, since the API server drops control characters and what is too long."""
     pieces = answer(warnings=tuple(texts)).get("warnings", [])
     assert all(piece.isprintable() and 0 < len(piece) <= WARNING_LIMIT for piece in pieces)
 
 
-def test_so_many_warnings_are_given_as_the_api_server_keeps() -> None:
-    """Beyond 4096 characters it would drop every one of them."""
+def test_warnings_stay_below_the_api_servers_limit() -> None:
+    """Beyond 4096 characters it would drop all of them."""
     pieces = answer(warnings=("x" * WARNING_LIMIT,) * 60)["warnings"]
     assert len(pieces) >= 30
     assert sum(map(len, pieces)) <= 4096
 
 
-def test_a_long_warning_is_told_in_pieces() -> None:
-    """Nothing of it is lost, and what fits is left as it is."""
+def test_a_long_warning_is_split() -> None:
+    """No text is lost, and a short warning is unchanged."""
     a, b = "a" * 80, "b" * 80
     text = f"ledger app is at {a}, the pod expects {b}: the pod starts all the same"
     assert answer(warnings=("short", text, "no clause " * 13))["warnings"] == [
@@ -288,7 +288,7 @@ def test_names_are_cut_visibly() -> None:
 
 
 def test_a_workload_is_read_as_one() -> None:
-    """The same reader, another kind: nulls and unknown fields are no trouble."""
+    """The same decoder with another type: nulls and unknown fields are accepted."""
     template = {"metadata": {"creationTimestamp": None, "labels": {"app": "x"}}, "spec": {"containers": []}}
     spec = {"replicas": 3, "template": template, "strategy": {"type": "Recreate", "rollingUpdate": None}}
     subject = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}

@@ -1,4 +1,4 @@
-"""Who has opted in: a late watch never lets a pod go."""
+"""Which namespaces have opted in: a late watch never releases a pod."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ def labelled(value: str | None, version: str = "1") -> Namespace:
 
 
 class Cluster:
-    """One namespace, whose watch and whose truth a test sets apart."""
+    """One namespace: as the watch shows it, and as it is."""
 
     def __init__(self, watched: Namespace | None, true: Namespace | None) -> None:
         self.watched, self.true = watched, true
@@ -30,21 +30,21 @@ class Cluster:
         self.changed: asyncio.Queue[Change[Namespace]] = asyncio.Queue()
 
     def opted_in(self) -> Feed[Namespace]:
-        """The watch."""
+        """Return the feed."""
         return self
 
     async def list_objects(self) -> tuple[list[Namespace], str]:
         """List."""
         return [self.watched] if self.watched else [], "1"
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[Namespace]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[Namespace]]:
         """Watch."""
         del resource_version
         while True:
             yield await self.changed.get()
 
     async def namespace(self, name: str) -> Namespace:
-        """The truth."""
+        """Return the namespace as it is."""
         self.asked += 1
         if self.failure is not None:
             failure, self.failure = self.failure, None
@@ -61,18 +61,18 @@ class Clock:
         self.now = 100.0
 
     def __call__(self) -> float:
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 
 @asynccontextmanager
 async def following(cluster: Cluster, clock: Clock) -> AsyncIterator[tuple[NamespaceCache, asyncio.Queue[str]]]:
-    told: asyncio.Queue[str] = asyncio.Queue()
-    namespaces = NamespaceCache(cluster, told.put_nowait, clock)
+    changed: asyncio.Queue[str] = asyncio.Queue()
+    namespaces = NamespaceCache(cluster, changed.put_nowait, clock)
     task = asyncio.create_task(namespaces.run())
     try:
-        await asyncio.wait_for(namespaces._copy.wait_synced(), 5)
-        yield namespaces, told
+        await asyncio.wait_for(namespaces._reflector.wait_synced(), 5)
+        yield namespaces, changed
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -83,71 +83,71 @@ async def following(cluster: Cluster, clock: Clock) -> AsyncIterator[tuple[Names
     [("enabled", ENABLED), ("audit", AUDIT), ("Enabled", OFF), ("", OFF), ("true", OFF), (None, OFF)],
 )
 def test_only_our_own_values_opt_in(value: str | None, expected: OptIn) -> None:
-    """As the webhooks' selectors have it: another word is none."""
+    """As in the webhooks' selectors, any other value opts nothing in."""
     assert OptIn.of(labelled(value)) is expected
 
 
-async def test_a_namespace_that_the_watch_has_not_brought_yet_is_taken_for_enabled() -> None:
-    """The pod is there before its namespace's label is known to us: it stays held, and nobody is asked in vain."""
+async def test_a_namespace_that_the_watch_has_not_shown_counts_as_enabled() -> None:
+    """A pod may be seen before its namespace's label: it stays held, and the API server is asked."""
     clock = Clock()
-    async with following(Cluster(None, labelled("enabled")), clock) as (namespaces, told):
+    async with following(Cluster(None, labelled("enabled")), clock) as (namespaces, changed):
         assert namespaces.label("shop") is OFF
         clock.now = 101
         assert namespaces.admission("shop", since=100.5) is ENABLED
-        assert await asyncio.wait_for(told.get(), 5) == "shop"
+        assert await asyncio.wait_for(changed.get(), 5) == "shop"
         assert namespaces.admission("shop", since=100.5) is ENABLED
 
 
 @pytest.mark.parametrize(
     ("true", "expected"), [(labelled(None), OFF), (labelled("audit"), AUDIT), (None, OFF), (labelled("no"), OFF)]
 )
-async def test_opting_out_counts_once_it_was_asked_for(true: Namespace | None, expected: OptIn) -> None:
-    """Only an answer that is younger than the pod lets it go; a later pod is asked for again."""
+async def test_opting_out_counts_once_it_is_confirmed(true: Namespace | None, expected: OptIn) -> None:
+    """Only an answer that is newer than the pod releases it; for a later pod the API server is asked again."""
     clock, cluster = Clock(), Cluster(None, true)
-    async with following(cluster, clock) as (namespaces, told):
+    async with following(cluster, clock) as (namespaces, changed):
         clock.now = 101
         assert namespaces.admission("shop", since=100) is ENABLED
-        await asyncio.wait_for(told.get(), 5)
+        await asyncio.wait_for(changed.get(), 5)
         assert namespaces.admission("shop", since=100) is expected
         assert namespaces.admission("shop", since=100.9) is expected
         assert cluster.asked == 1
         cluster.true = labelled("enabled")
         clock.now = 102
         assert namespaces.admission("shop", since=101.5) is ENABLED
-        await asyncio.wait_for(told.get(), 5)
+        await asyncio.wait_for(changed.get(), 5)
         assert namespaces.admission("shop", since=101.5) is ENABLED
         assert cluster.asked == 2
 
 
-async def test_a_change_of_the_label_is_told() -> None:
-    """On, audit, off: each is told once; another label of the namespace is no news."""
+async def test_a_change_of_the_label_is_reported() -> None:
+    """Enabled, audit, off: each is reported once; a change of another label is not."""
     cluster = Cluster(labelled("enabled"), labelled(None))
-    async with following(cluster, Clock()) as (namespaces, told):
-        assert await asyncio.wait_for(told.get(), 5) == "shop"
+    async with following(cluster, Clock()) as (namespaces, changed):
+        assert await asyncio.wait_for(changed.get(), 5) == "shop"
         for kind, value in ((ChangeKind.MODIFIED, "audit"), (ChangeKind.MODIFIED, "enabled"), (ChangeKind.DELETED, "")):
             version = f"{kind}{value}"
             cluster.changed.put_nowait(Change(kind, version, labelled(value, version)))
-            assert await asyncio.wait_for(told.get(), 5) == "shop"
+            assert await asyncio.wait_for(changed.get(), 5) == "shop"
         assert namespaces.label("shop") is OFF
         same = Change(ChangeKind.ADDED, "8", labelled("enabled", "8"))
         again = Change(ChangeKind.MODIFIED, "9", labelled("enabled", "9"))
         for change in (same, again, Change(ChangeKind.MODIFIED, "10", labelled("audit", "10"))):
             cluster.changed.put_nowait(change)
-        await asyncio.wait_for(told.get(), 5)
-        await asyncio.wait_for(told.get(), 5)
+        await asyncio.wait_for(changed.get(), 5)
+        await asyncio.wait_for(changed.get(), 5)
         assert namespaces.label("shop") is AUDIT
-        assert told.empty()
+        assert changed.empty()
 
 
-async def test_what_cannot_be_asked_is_taken_for_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An API server without an answer lets no pod go; it is asked again."""
+async def test_a_namespace_that_cannot_be_read_counts_as_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server that does not answer releases no pod; it is asked again."""
     monkeypatch.setattr("webhook.cache.namespaces.RETRY_SECONDS", 0.01)
     clock, cluster = Clock(), Cluster(None, labelled(None))
     cluster.failure = Unavailable("503: busy")
-    async with following(cluster, clock) as (namespaces, told):
+    async with following(cluster, clock) as (namespaces, changed):
         clock.now = 101
         assert namespaces.admission("shop", since=100) is ENABLED
-        await asyncio.wait_for(told.get(), 5)
+        await asyncio.wait_for(changed.get(), 5)
         assert namespaces.admission("shop", since=100) is ENABLED
-        await asyncio.wait_for(told.get(), 5)
+        await asyncio.wait_for(changed.get(), 5)
         assert namespaces.admission("shop", since=100) is OFF

@@ -1,4 +1,4 @@
-"""Many reviews and one slow ledger: everybody who finds the cache behind shares one look at the database."""
+"""Many reviews and one slow ledger: all that find the cache behind share one read of the database."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ from webhook.telemetry import Telemetry
 REVIEWS = 200
 SLOW = 0.3  # seconds, as in the view
 
-# A ledger that takes its time: every reading of it sleeps.
+# A slow ledger: every read of it sleeps.
 TABLE = """
 create table rows (
     revision text, state text, checksum text, batch int, compatible_from text, error text,
@@ -56,12 +56,12 @@ class Watched:
         return [Gate(namespace, "app", Selector(), "pg", "ledgergate")]
 
     def snapshot(self, gate: Gate) -> LedgerSnapshot:
-        """Return the watcher's reading."""
+        """Return the watcher's snapshot."""
         del gate
         return self.watcher.snapshot
 
     async def refresh(self, gates: Iterable[Gate], within: float) -> None:
-        """Have the ledger read again."""
+        """Read the ledger again."""
         del gates
         await self.watcher.fresh(within)
 
@@ -80,12 +80,12 @@ async def until(probe: Callable[[], Any]) -> None:
 
 @pytest.fixture
 def counted() -> list[float]:
-    """When each reading of the ledger ended."""
+    """Return the times at which reads of the ledger ended."""
     return []
 
 
-async def test_reviews_share_one_look(database: str, counted: list[float]) -> None:
-    """200 reviews at once while a reading takes 300 ms: all are answered by it, not one by one."""
+async def test_reviews_share_one_read(database: str, counted: list[float]) -> None:
+    """200 reviews at once while a read takes 300 ms: one read answers all of them."""
     connection = await asyncpg.connect(database)
     await connection.execute(TABLE)
 
@@ -98,7 +98,7 @@ async def test_reviews_share_one_look(database: str, counted: list[float]) -> No
     quiet = PollIntervals(urgent=60, idle=60, slowest=60, timeout=10)
     watcher = LedgerWatcher(source, on_change=lambda _: None, pace=quiet)
     view, telemetry = Watched(watcher), Telemetry()
-    server = AdmissionServer(Admission(view, lambda: datetime.now(UTC), patience=20), view, telemetry)
+    server = AdmissionServer(Admission(view, view, lambda: datetime.now(UTC), refresh_timeout=20), view, telemetry)
     (port,) = free_ports(1)
     watching = asyncio.create_task(watcher.run())
     url = f"http://127.0.0.1:{port}/mutate"
@@ -124,7 +124,7 @@ async def test_reviews_share_one_look(database: str, counted: list[float]) -> No
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         await connection.close()
-    # Each reading serves all who asked before it began; they may arrive over more than one of them.
+    # A read answers all reviews that asked before it began; their arrival may be spread over more than one read.
     assert len(counted) <= took / SLOW + 2
     assert len(counted) < REVIEWS / 10
     assert [answer["uid"] for answer in answers] == [f"u-{number}" for number in range(REVIEWS)]
@@ -137,7 +137,7 @@ async def test_patience_ends(database: str) -> None:
     await connection.execute(TABLE)
     watcher = LedgerWatcher(LedgerSource(Address.from_url(database), NATIVE), on_change=lambda _: None)
     view = Watched(watcher)
-    admission = Admission(view, lambda: datetime.now(UTC), patience=0.05)
+    admission = Admission(view, view, lambda: datetime.now(UTC), refresh_timeout=0.05)
     watching = asyncio.create_task(watcher.run())
     try:
         await until(lambda: watcher.snapshot.ledger)

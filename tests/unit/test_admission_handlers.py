@@ -1,4 +1,4 @@
-"""What a verdict means for a pod that is being created or ungated, and when the database is looked at once more."""
+"""What a verdict means for a pod that is created or loses its gate, and when the ledger is refreshed first."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +29,7 @@ async def validate(view: Ledgers, found: Pod) -> Answer:
 
 
 async def test_mutation_holds_what_may_not_run() -> None:
-    """A bad verdict puts our gate and label on, and lets the pod be created."""
+    """A bad verdict adds the scheduling gate and the label, and the pod is created."""
     answer = await mutate(Ledgers([gate()], BEHIND), pod())
     assert answer.allowed
     assert answer.result == "held"
@@ -39,15 +39,15 @@ async def test_mutation_holds_what_may_not_run() -> None:
     ]
 
 
-async def test_mutation_lets_go_what_may_run() -> None:
-    """A good verdict takes off what the API server's own policy put on, in the same request."""
+async def test_mutation_removes_the_gate_of_a_pod_that_may_run() -> None:
+    """A good verdict removes the gate that the API server's own policy added, in the same request."""
     answer = await mutate(Ledgers([gate()], THERE), pod("other", SCHEDULING_GATE))
     assert answer.result == "admitted"
     assert [step["op"] for step in answer.patch] == ["test", "remove"]
     assert answer.patch[1]["path"] == "/spec/schedulingGates/1"
 
 
-async def test_mutation_leaves_alone_what_is_right_already() -> None:
+async def test_mutation_changes_nothing_that_is_right_already() -> None:
     """Called twice (reinvocation), the second answer changes nothing."""
     assert (await mutate(Ledgers([gate()], THERE), pod())).patch == []
     held = replace_labels(HELD, {"guarded": "", GATED_LABEL: "true"})
@@ -59,22 +59,22 @@ def replace_labels(found: Pod, labels: dict[str, str]) -> Pod:
     return Pod(metadata=metadata, spec=found.spec)
 
 
-async def test_mutation_lets_go_what_no_gate_selects() -> None:
-    """In an opted-in namespace the policy gates every pod; the ones that concern nobody are let go."""
+async def test_mutation_removes_the_gate_of_a_pod_that_no_gate_selects() -> None:
+    """In an opted-in namespace the policy gates every pod; one that no LedgerGate selects starts at once."""
     answer = await mutate(Ledgers([gate()], BEHIND), pod(SCHEDULING_GATE, revision=None, guarded=False))
     assert answer.verdict.reason is Reason.UNSELECTED
     assert [step["op"] for step in answer.patch] == ["test", "remove"]
 
 
 async def test_a_pod_whose_gate_may_be_on_its_way_is_held_and_never_refused() -> None:
-    """Helm makes custom resources last: a pod that declares a revision waits for its gate, without a look anywhere."""
+    """Helm creates custom resources last: a pod that declares a revision waits for its gate, and no ledger is read."""
     view = Ledgers([gate()], BEHIND)
     answer = await mutate(view, pod(guarded=False))
     assert (answer.verdict.reason, answer.result) == (Reason.UNSELECTED, "held")
     assert answer.patch
     for found in (pod(guarded=False), pod(SCHEDULING_GATE, guarded=False), pod(guarded=False, node_name="node-0")):
         assert (await validate(view, found)).allowed
-    assert view.looks == []
+    assert view.refreshes == []
 
 
 async def test_mutation_holds_what_validation_will_deny() -> None:
@@ -85,22 +85,22 @@ async def test_mutation_holds_what_validation_will_deny() -> None:
 
 
 async def test_mutation_puts_no_gate_on_a_bound_pod() -> None:
-    """The API refuses a scheduling gate beside a node name, with a message that nobody understands."""
+    """The API refuses a scheduling gate on a pod with a node name, with a message that does not say why."""
     answer = await mutate(Ledgers([gate()], BEHIND), pod(node_name="node-0"))
     assert answer.allowed
     assert answer.patch == []
 
 
 async def test_validation_admits_what_is_held() -> None:
-    """A pod with our gate waits; it is not refused, and the database is not asked again for it."""
+    """A pod with the gate waits; it is not refused, and its ledger is not read again."""
     view = Ledgers([gate()], BEHIND)
     answer = await validate(view, HELD)
     assert answer.allowed
-    assert view.looks == []
+    assert view.refreshes == []
 
 
 async def test_validation_refuses_what_should_be_held_and_is_not() -> None:
-    """Nobody slips past the gate: without it a bad verdict is a refusal that says why."""
+    """No pod passes without the gate: there, a bad verdict is a refusal that says why."""
     answer = await validate(Ledgers([gate()], BEHIND), pod("other"))
     assert not answer.allowed
     assert answer.result == "denied"
@@ -131,29 +131,29 @@ async def test_validation_warns(policy: dict[str, Any], warned: bool) -> None:
     assert (await mutate(view, pod())).warnings == ()
 
 
-async def test_a_good_verdict_costs_no_look() -> None:
+async def test_a_good_verdict_reads_no_ledger() -> None:
     """On the good path admission does no I/O."""
     view = Ledgers([gate()], THERE)
     await mutate(view, pod())
     await validate(view, pod())
-    assert view.looks == []
+    assert view.refreshes == []
 
 
 @pytest.mark.parametrize("ask", [mutate, validate])
 async def test_a_stale_cache_never_holds(ask: Callable[[Ledgers, Pod], Any]) -> None:
-    """Where the cache says behind, the ledger is read once more, within bounds, and that reading decides."""
+    """Where the cached ledger is behind, it is read again, within a time limit, and the new reading decides."""
     view = Ledgers([gate()], BEHIND, fresh={"app": THERE})
     answer = await ask(view, pod())
     assert answer.verdict.reason is Reason.MATCHES
     assert answer.allowed
-    assert view.looks == [(["app"], 0.25)]
+    assert view.refreshes == [(["app"], 0.25)]
 
 
-async def test_only_bad_ledgers_are_looked_at() -> None:
-    """Of several gates, the ones that are satisfied need no look; the pod needs every one of them."""
+async def test_only_bad_ledgers_are_refreshed() -> None:
+    """Of several gates, those that are satisfied are not refreshed; the pod needs every one of them."""
     view = Ledgers([gate("good"), gate("bad"), gate("worse", on_behind=Action.DENY)], BEHIND, known={"good": THERE})
     answer = await mutate(view, pod())
-    assert view.looks == [(["bad", "worse"], 0.25)]
+    assert view.refreshes == [(["bad", "worse"], 0.25)]
     assert answer.verdict.gate == "worse"
     assert answer.verdict.outcome is Outcome.DENY
     view = Ledgers([gate("good"), gate("bad")], BEHIND, known={"good": THERE}, fresh={"bad": THERE})
@@ -169,13 +169,13 @@ async def test_one_bad_gate_of_two_holds() -> None:
 UNGATED = pod()
 
 
-async def test_nobody_takes_the_gate_off_while_the_verdict_is_bad() -> None:
-    """The removal of our gate is refused, with the reason; the database was asked once more."""
+async def test_the_gate_cannot_be_removed_while_the_verdict_is_bad() -> None:
+    """The removal is refused, with the reason; the ledger was read again."""
     view = Ledgers([gate()], BEHIND)
     answer = await admission(view).validate(update(HELD, UNGATED))
     assert not answer.allowed
     assert answer.message.startswith("scheduling gate ledgergate.dev/ledger stays: ledger app is at")
-    assert len(view.looks) == 1
+    assert len(view.refreshes) == 1
 
 
 @pytest.mark.parametrize(
@@ -188,39 +188,39 @@ async def test_nobody_takes_the_gate_off_while_the_verdict_is_bad() -> None:
     ],
 )
 async def test_other_updates_pass(old: Pod, new: Pod, snapshot: LedgerSnapshot) -> None:
-    """An update that does not take our gate off against the verdict is none of our business."""
+    """An update that does not remove the gate against the verdict is allowed."""
     assert (await admission(Ledgers([gate()], snapshot)).validate(update(old, new))).allowed
 
 
-async def test_a_pod_that_goes_away_is_let_go() -> None:
-    """Finalizers and garbage collection must never wait for us."""
+async def test_a_terminating_pod_may_lose_its_gate() -> None:
+    """Finalizers and garbage collection never wait for ledgergate."""
     going = Pod(metadata=Metadata(name="web-1", namespace="ns", labels={"guarded": ""}, deletion_timestamp="t"))
     assert (await admission(Ledgers([gate()], BEHIND)).validate(update(HELD, going))).allowed
 
 
 async def test_an_outage_is_answered_from_what_was_known() -> None:
-    """With the database down, what was seen applied starts, and what was not is held."""
+    """With the database down, a pod whose revision was seen applied starts, and another is held."""
     lost = replace(THERE, fault=Fault.UNREACHABLE)
     assert (await mutate(Ledgers([gate()], lost), pod())).verdict.outcome.good
     assert (await mutate(Ledgers([gate()], lost), pod(revision="20260103000000_c"))).result == "held"
 
 
 async def test_a_removal_is_judged_by_the_pod_as_it_was() -> None:
-    """The request that takes the gate off cannot, in the same breath, say that the pod needs no gate."""
+    """A request that removes the gate cannot at the same time change what the pod needs."""
     for new in (pod(revision=A), pod(guarded=False), pod(revision=None)):
         assert not (await admission(Ledgers([gate()], BEHIND)).validate(update(HELD, new))).allowed
 
 
-# Warnings, and when they are worth a look ----------------------------------------------------------------------------
+# Warnings, and when the ledger is refreshed first ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", [{"on_behind": Action.WARN}, {"mode": Mode.AUDIT}])
 async def test_a_stale_cache_never_warns(policy: dict[str, Any]) -> None:
-    """Before a person is warned of Behind, the ledger is read once more, like before a pod is held."""
+    """Before a warning that the ledger is behind, it is read again, as before a pod is held."""
     view = Ledgers([gate(**policy)], BEHIND, fresh={"app": THERE})
     answer = await validate(view, pod())
     assert (answer.result, answer.warnings) == (Result.ADMITTED, ())
-    assert view.looks == [(["app"], 0.25)]
+    assert view.refreshes == [(["app"], 0.25)]
 
 
 STALE = {
@@ -236,8 +236,8 @@ STALE = {
 
 
 @pytest.mark.parametrize("reason", STALE)
-async def test_whatever_a_ledger_may_have_overcome_is_looked_at_again(reason: Reason) -> None:
-    """Each bad thing that a cached reading says may be over by now."""
+async def test_whatever_may_have_been_mended_is_read_again(reason: Reason) -> None:
+    """Each fault that a cached reading shows may have been mended since."""
     cached, revision = STALE[reason]
     bad = await mutate(Ledgers([gate()], cached), pod(revision=revision))
     assert (bad.result, bad.verdict.reason) == (Result.HELD, reason)
@@ -245,36 +245,36 @@ async def test_whatever_a_ledger_may_have_overcome_is_looked_at_again(reason: Re
     assert answer.result is Result.ADMITTED
 
 
-async def test_mutation_makes_no_look_for_a_warning() -> None:
-    """Nobody reads mutation's warnings, and the pod starts either way."""
+async def test_mutation_refreshes_nothing_for_a_warning() -> None:
+    """Mutation sends no warnings, and the pod starts either way."""
     view = Ledgers([gate(on_behind=Action.WARN)], BEHIND)
     assert (await mutate(view, pod())).result is Result.WARNED
-    assert view.looks == []
+    assert view.refreshes == []
 
 
 @pytest.mark.parametrize(
     ("policy", "revision"),
     [({"on_undeclared": Action.HOLD}, None), ({"on_undeclared": Action.DENY}, None), ({}, "a+b")],
 )
-async def test_what_no_ledger_could_change_costs_no_look(policy: dict[str, Any], revision: str | None) -> None:
-    """A pod that declares nothing, or nothing readable, is answered from what it is."""
+async def test_what_no_ledger_could_change_reads_none(policy: dict[str, Any], revision: str | None) -> None:
+    """A pod that declares no revision, or an invalid one, is judged without its ledger."""
     view = Ledgers([gate(**policy)], BEHIND)
     assert not (await mutate(view, pod(revision=revision))).verdict.outcome.good
     await validate(view, pod(revision=revision))
-    assert view.looks == []
+    assert view.refreshes == []
 
 
-async def test_a_pod_that_is_denied_for_being_old_is_looked_at_again() -> None:
+async def test_a_pod_that_is_denied_for_being_old_is_judged_by_a_new_reading() -> None:
     """Under `onAhead: Deny` a ledger that was rolled back lets the pod in; under Warn old pods cost no query."""
     view = Ledgers([gate(on_ahead=Action.DENY)], THERE, fresh={"app": BEHIND})
     assert (await validate(view, pod(revision=A))).result is Result.ADMITTED
     view = Ledgers([gate(on_ahead=Action.WARN)], THERE)
     assert (await validate(view, pod(revision=A))).result is Result.WARNED
-    assert view.looks == []
+    assert view.refreshes == []
 
 
-async def test_every_gate_is_heard() -> None:
-    """A person learns what each gate says, in the order of their names; a refusal keeps the warnings of the others."""
+async def test_the_answer_has_the_message_of_every_gate() -> None:
+    """Warnings come in the order of the gates' names; a refusal keeps the warnings of the others."""
     gates = [gate("warns", on_behind=Action.WARN), gate("holds"), gate("audits", mode=Mode.AUDIT)]
     answer = await validate(Ledgers(gates, BEHIND), HELD)
     assert answer.result is Result.HELD
@@ -292,19 +292,19 @@ async def test_every_gate_is_heard() -> None:
 
 
 async def test_what_is_not_decided_here_is_not_counted_as_held() -> None:
-    """A bound pod that validation will refuse, and updates that take nothing off, are passed on."""
+    """A bound pod that validation will refuse, and updates that remove no gate, count as passed."""
     assert (await mutate(Ledgers([gate()], BEHIND), pod(node_name="node-0"))).result is Result.PASSED
     labelled = await admission(Ledgers([gate()], BEHIND)).validate(update(HELD, pod(SCHEDULING_GATE, revision=A)))
     assert labelled.result is Result.PASSED
 
 
 async def test_a_bypass_is_counted_as_one() -> None:
-    """Admitted, warned of, by its own reason; the ledger is not asked."""
+    """Admitted with a warning and a reason of its own; the ledger is not read."""
     view = Ledgers([gate(bypass_until=NOW + timedelta(hours=1))], BEHIND)
     answer = await validate(view, pod())
     assert (answer.result, answer.verdict.reason) == (Result.WARNED, Reason.BYPASSED)
     assert "bypassed" in answer.warnings[0]
-    assert view.looks == []
+    assert view.refreshes == []
 
 
 # Readiness ------------------------------------------------------------------------------------------------------------
@@ -338,15 +338,15 @@ async def test_readiness_gates_follow_the_gates() -> None:
 
 
 async def test_a_namespace_in_audit_is_warned() -> None:
-    """The verdict's reason is kept, so that it can be counted; nothing else comes of it."""
+    """The verdict's reason is kept, so that it can be counted; the pod is not changed."""
     view = Ledgers([gate(on_behind=Action.DENY)], BEHIND)
     answer = await admission(view).audit(create(pod()))
     assert (answer.result, answer.verdict.reason) == (Result.WARNED, Reason.BEHIND)
     assert answer.warnings[0].startswith("audit only: ledger app is at")
-    assert len(view.looks) == 1
+    assert len(view.refreshes) == 1
 
 
-async def test_audit_says_nothing_of_pods_that_no_gate_selects() -> None:
-    """Nothing would hold them for long."""
+async def test_audit_warns_of_no_pod_that_no_gate_selects() -> None:
+    """Enforce would hold it for some seconds only."""
     answer = await admission(Ledgers([gate()], BEHIND)).audit(create(pod(guarded=False)))
     assert (answer.result, answer.warnings) == (Result.PASSED, ())

@@ -1,4 +1,4 @@
-"""The admission server over real sockets: every broken request has its answer, and the server goes on serving."""
+"""The admission server over real sockets: it answers every broken request, and goes on serving."""
 
 import asyncio
 import gzip
@@ -37,7 +37,7 @@ JSON = "application/json"
 
 @dataclass
 class Known:
-    """One gate whose ledger has revision `a`; it can be told to be at its start, or to break."""
+    """One gate whose ledger has revision `a`; a test can make it unsynced, or raise."""
 
     synced: bool = True
     broken: bool = False
@@ -46,7 +46,7 @@ class Known:
         """Return the one gate."""
         del labels
         if self.broken:
-            raise RuntimeError("a slip of ours")
+            raise RuntimeError("a slip")
         return [Gate(namespace, "app", Selector(), "pg", "ledgergate")]
 
     def snapshot(self, gate: Gate) -> LedgerSnapshot:
@@ -70,19 +70,19 @@ class Site:
     ready: list[str] = field(default_factory=list)
 
     async def post(self, body: Any, path: str = "/validate", **headers: str) -> tuple[int, bytes, Mapping[str, str]]:
-        """Post a body; the answer's status, body and headers."""
+        """Post a body, and return the answer's status, body and headers."""
         given = {"Content-Type": JSON} | {name.replace("_", "-"): value for name, value in headers.items()}
         data = io.BytesIO(body) if isinstance(body, bytes) else body  # aiohttp warns of large plain bytes
         async with self.session.post(f"{self.base}{path}", data=data, headers=given) as response:
             return response.status, await response.read(), response.headers
 
     async def serves(self) -> bool:
-        """Whether a good review gets its answer."""
+        """Return whether a good review gets its answer."""
         status, body, _ = await self.post(review())
         return status == 200 and json.loads(body)["response"] == {"uid": "u-1", "allowed": True}
 
     def counted(self, **labels: str) -> float:
-        """How many requests were counted with these labels."""
+        """Return how many requests were counted with these labels."""
         found = self.telemetry.registry.get_sample_value("ledgergate_admission_requests_total", labels)
         return found or 0.0
 
@@ -98,7 +98,7 @@ def review(revision: str = "a", version: str = "v1", **request: Any) -> bytes:
 @asynccontextmanager
 async def running(context: ssl.SSLContext | None = None, trust: ssl.SSLContext | bool = True) -> AsyncIterator[Site]:
     view, telemetry = Known(), Telemetry()
-    server = AdmissionServer(Admission(view, lambda: NOW), view, telemetry)
+    server = AdmissionServer(Admission(view, view, lambda: NOW), view, telemetry)
     (port,) = free_ports(1)
     scheme = "http" if context is None else "https"
     connector = aiohttp.TCPConnector(ssl=trust)
@@ -116,7 +116,7 @@ async def site() -> AsyncIterator[Site]:
 
 
 async def chunks(total: int) -> AsyncIterator[bytes]:
-    """A body without a declared length."""
+    """Yield a body without a declared length."""
     for _ in range(total // 2**16):
         yield b" " * 2**16
 
@@ -158,7 +158,7 @@ PATHS = {
 
 
 def test_every_webhook_of_the_manifests_has_its_path() -> None:
-    """Each entry calls a path that is served, and is counted under its own name."""
+    """Each webhook calls a path that is served, and is counted under its own name."""
     found = {
         hook["clientConfig"]["service"]["path"]: hook["name"].removesuffix(".ledgergate.dev")
         for configuration in yaml.safe_load_all(MANIFEST.read_text())
@@ -168,8 +168,8 @@ def test_every_webhook_of_the_manifests_has_its_path() -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_cannot_be_read_is_refused(name: str, site: Site) -> None:
-    """The contract's status with a plain reason, counted, and the next review is answered as ever."""
+async def test_a_request_that_cannot_be_read_is_refused(name: str, site: Site) -> None:
+    """The answer has the contract's status and a plain reason; it is counted, and the next review is answered."""
     body, content_type, expected = REFUSED[name]
     encoding = {"Content_Encoding": "gzip"} if "compression" in name else {}
     for path, of in PATHS.items():
@@ -184,13 +184,13 @@ async def test_what_cannot_be_read_is_refused(name: str, site: Site) -> None:
 
 
 async def test_a_body_at_the_limit_is_read(site: Site) -> None:
-    """Two objects of 3 MiB and change fit."""
+    """Two objects of 3 MiB, and what is around them, fit."""
     status, _, _ = await site.post(PADDED)
     assert status == 200
 
 
 async def test_a_body_without_end_is_cut_off(site: Site) -> None:
-    """Neither a missing length nor compression gets more than the limit into memory."""
+    """Neither a missing length nor compression brings more than the limit into memory."""
     status, _, _ = await site.post(chunks(2**24))
     assert status == 413
     status, _, _ = await site.post(gzip.compress(b" " * 2**25), Content_Encoding="gzip")
@@ -199,7 +199,7 @@ async def test_a_body_without_end_is_cut_off(site: Site) -> None:
 
 
 async def test_a_compressed_review_is_read(site: Site) -> None:
-    """The API server may compress; the answer is the same."""
+    """The API server may compress a request; the answer is the same."""
     status, _, _ = await site.post(gzip.compress(review()), Content_Encoding="gzip")
     assert status == 200
 
@@ -210,8 +210,8 @@ async def test_the_content_type_may_have_parameters(site: Site) -> None:
     assert status == 200
 
 
-async def test_a_client_that_goes_away_harms_nobody(site: Site) -> None:
-    """A request that ends in the middle, or is no HTTP, is over; the server serves the next."""
+async def test_a_client_that_goes_away_does_no_harm(site: Site) -> None:
+    """After a request that ends in the middle, or is not HTTP, the server answers the next one."""
     host, port = site.base.removeprefix("http://").split(":")
     head = b"POST /validate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
     for bytes_ in (head, b"\x16\x03\x01 no HTTP at all\r\n\r\n", b""):
@@ -226,8 +226,8 @@ async def test_a_client_that_goes_away_harms_nobody(site: Site) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_other_paths_and_methods_are_not_ours(site: Site) -> None:
-    """Nothing else is answered on the admission port."""
+async def test_other_paths_and_methods_are_refused(site: Site) -> None:
+    """The admission port answers nothing else."""
     async with site.session.get(f"{site.base}/validate") as response:
         assert response.status == 405
     async with site.session.get(f"{site.base}/metrics") as response:
@@ -237,7 +237,7 @@ async def test_other_paths_and_methods_are_not_ours(site: Site) -> None:
 
 
 async def test_verdicts_are_answered_with_200(site: Site) -> None:
-    """Allowed or not, a decided review is a success of ours, and counted by outcome and reason."""
+    """Allowed or not, a review that was decided gets 200, and is counted by outcome and reason."""
     status, body, headers = await site.post(review("b"))
     answer = json.loads(body)["response"]
     assert (status, headers["Content-Type"].partition(";")[0]) == (200, JSON)
@@ -250,7 +250,7 @@ async def test_verdicts_are_answered_with_200(site: Site) -> None:
 
 
 async def test_each_webhook_is_counted_under_its_name(site: Site) -> None:
-    """By path: the one review means something else to each of them."""
+    """By path: each of them answers the same review in its own way."""
     template = {"metadata": {"annotations": {"ledgergate.dev/revision": "b"}}}
     workload = {"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": template}}
     outcomes = {"hold": "held", "verdict": "denied", "deny": "denied"}
@@ -264,7 +264,7 @@ async def test_each_webhook_is_counted_under_its_name(site: Site) -> None:
 
 
 async def test_a_dry_run_is_answered_and_counted_as_one(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    """GitOps tools ask all day what would be; nobody is paged, and nothing is logged, for pods that do not exist."""
+    """GitOps tools send dry runs all day; they count as such, and are not logged: no pod exists."""
     caplog.set_level("INFO", "ledgergate")
     _, body, _ = await site.post(review("b", dryRun=True), "/mutate")
     assert json.loads(body)["response"]["patchType"] == "JSONPatch"
@@ -278,8 +278,8 @@ async def test_a_dry_run_is_answered_and_counted_as_one(site: Site, caplog: pyte
     assert [record.message for record in caplog.records] == ["pod.denied"]
 
 
-async def test_a_slip_of_ours_is_answered_with_the_uid(site: Site) -> None:
-    """HTTP 500 with the review's own uid, counted, and nothing of the error in the answer."""
+async def test_an_internal_error_is_answered_with_the_uid(site: Site) -> None:
+    """HTTP 500 with the review's own uid, counted; the answer does not show the error."""
     site.view.broken = True
     status, body, _ = await site.post(review())
     answer = json.loads(body)["response"]
@@ -292,7 +292,7 @@ async def test_a_slip_of_ours_is_answered_with_the_uid(site: Site) -> None:
 
 
 async def test_before_the_gates_are_known_nothing_is_decided(site: Site) -> None:
-    """503, so that failurePolicy decides, never an answer from ignorance."""
+    """503, so that failurePolicy decides; not an answer without knowledge."""
     site.view.synced = False
     status, _, _ = await site.post(review())
     assert status == 503
@@ -301,7 +301,7 @@ async def test_before_the_gates_are_known_nothing_is_decided(site: Site) -> None
 
 
 async def test_connections_are_kept_until_the_drain(site: Site) -> None:
-    """A leaving replica answers, and has each connection closed, since the API server would go on using it."""
+    """A draining replica answers and closes each connection, which the API server would otherwise go on using."""
     _, _, headers = await site.post(review())
     assert headers.get("Connection", "").lower() != "close"
     await asyncio.wait_for(drain(site.server, 0.0), 5)
@@ -311,8 +311,8 @@ async def test_connections_are_kept_until_the_drain(site: Site) -> None:
     assert await site.serves()
 
 
-async def test_what_is_in_flight_is_measured(site: Site) -> None:
-    """The gauge is back at zero and each review took some time."""
+async def test_requests_in_flight_are_measured(site: Site) -> None:
+    """Afterwards the gauge is zero, and the histogram has counted each review."""
     await asyncio.gather(*(site.post(review()) for _ in range(20)))
     text = site.telemetry.exposition()[0].decode()
     assert "ledgergate_admission_in_flight 0.0" in text
@@ -320,7 +320,7 @@ async def test_what_is_in_flight_is_measured(site: Site) -> None:
 
 
 async def test_reviews_over_tls() -> None:
-    """With our own certificate, as the API server calls us; one connection that speaks no TLS harms nobody."""
+    """With a certificate of its own authority, as the API server calls it; a plain connection does no harm."""
     now = datetime.now(UTC)
     ends = {"not_before": now - timedelta(hours=1), "not_after": now + timedelta(hours=1)}
     authority = issue_authority("test", **ends)
@@ -351,7 +351,7 @@ async def probed(live: list[bool], ready: list[str], telemetry: Telemetry) -> As
 
 
 async def test_probes() -> None:
-    """Live, ready and metrics, each in plain text; the reason why not is in the answer."""
+    """Live, ready and metrics, each in plain text; the answer has the reason for not ready."""
     live, ready = [True], [""]
     async with probed(live, ready, Telemetry()) as get:
         assert await get("/livez") == (200, "ok\n")
@@ -365,8 +365,8 @@ async def test_probes() -> None:
         assert (await get("/mutate"))[0] == 404
 
 
-async def test_a_taken_port_is_told() -> None:
-    """The second server on a port fails at once, and what it had opened is closed again."""
+async def test_a_port_in_use_raises_at_once() -> None:
+    """The second server on a port fails at once, and closes what it had opened."""
     first, second = free_ports(2)
     application = web.Application
     one, two = Endpoint("127.0.0.1", first), Endpoint("127.0.0.1", second)

@@ -1,4 +1,4 @@
-"""Events: said once, by whichever controller, and never in the way of the work."""
+"""Events: each is written once, by whichever controller, and never before a release."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,25 +13,25 @@ NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 GATE = Reference.gate(Metadata(namespace="ns", name="app", uid="1"))
 
 
-def happening(note: str = "why", reason: str = "Held", **known: Any) -> Event:
+def an_event(note: str = "why", reason: str = "Held", **known: Any) -> Event:
     return Event(Reference.pod(Metadata(namespace="ns", name="p", uid="2")), "Hold", reason, note, **known)
 
 
-def name(one: Event) -> str:
-    found: str = build_event(one, "me", NOW)["metadata"]["name"]
+def name(event: Event) -> str:
+    found: str = build_event(event, "me", NOW)["metadata"]["name"]
     return found
 
 
-def test_an_events_name_follows_from_what_it_says() -> None:
-    """The same said twice is one Event; another object, reason or note is another; `once` goes before the note."""
-    assert name(happening()) == name(happening())
-    assert len({name(one) for one in (happening(), happening("other"), happening(reason="Released"))}) == 3
-    assert name(happening("a", once="x")) == name(happening("b", once="x"))
-    assert name(happening("a", once="x")) != name(happening("a", once="y"))
+def test_an_events_name_is_derived_from_its_content() -> None:
+    """Equal content is one Event; another object, reason or note is another; a `dedup_key` replaces the note."""
+    assert name(an_event()) == name(an_event())
+    assert len({name(event) for event in (an_event(), an_event("other"), an_event(reason="Released"))}) == 3
+    assert name(an_event("a", dedup_key="x")) == name(an_event("b", dedup_key="x"))
+    assert name(an_event("a", dedup_key="x")) != name(an_event("a", dedup_key="y"))
 
 
-def test_an_event_names_its_object_and_its_weight() -> None:
-    """`kubectl describe` finds it by the object's kind, name and uid; a Warning is marked as one; a note fits."""
+def test_an_event_names_its_object_and_its_type() -> None:
+    """`kubectl describe` finds it by the object's kind, name and uid; a Warning is one; a long note is cut."""
     event = build_event(Event(GATE, "Watch", "Misconfigured", "x" * 5000, warning=True), "me", NOW)
     assert event["type"] == "Warning"
     assert event["regarding"] == {
@@ -42,11 +42,11 @@ def test_an_event_names_its_object_and_its_weight() -> None:
         "uid": "1",
     }
     assert len(event["note"]) == 1024
-    assert build_event(happening(), "me", NOW)["type"] == "Normal"
+    assert build_event(an_event(), "me", NOW)["type"] == "Normal"
 
 
 class Writer:
-    """Keeps what is written; what was there before, or fails, is said by the test."""
+    """Keeps what is written, after the failures that the test sets."""
 
     def __init__(self, *failures: Exception | None) -> None:
         self.failures = list(failures)
@@ -54,7 +54,7 @@ class Writer:
         self.wrote = asyncio.Event()
 
     async def create_event(self, namespace: str, body: Mapping[str, Any]) -> None:
-        """Write one."""
+        """Write an Event."""
         assert namespace == "ns"
         failure = self.failures.pop(0) if self.failures else None
         if failure is not None:
@@ -64,12 +64,12 @@ class Writer:
 
 
 async def test_events_wait_for_releases_and_survive_refusals() -> None:
-    """Nothing is written while there is something better to do; what was said before, or fails, stops no other."""
+    """Nothing is written while releases are busy; an Event that exists, or fails, stops no other."""
     writer, busy = Writer(Conflict("409: it is there"), Unavailable("503")), [True]
     recorder = EventRecorder(writer, "me", lambda: NOW, busy=lambda: busy[0])
     task = asyncio.create_task(recorder.run())
     for number in range(3):
-        recorder.tell(happening(str(number)))
+        recorder.emit(an_event(str(number)))
     for _ in range(20):
         await asyncio.sleep(0)
     assert len(writer.failures) == 2, "written while busy"

@@ -1,4 +1,4 @@
-"""The readiness of many pods: written when it changes, once, and for the right pod."""
+"""The readiness of pods: written when it changes, once, and on the right pod."""
 
 import asyncio
 from collections import Counter
@@ -41,7 +41,7 @@ def a_pod(name: str, version: str = "1", **known: Any) -> Pod:
 
 
 class World:
-    """Pods, a gate, a clock, and what was written."""
+    """Pods, a gate, a ledger, a clock, and the conditions written."""
 
     def __init__(self, *pods: Pod, readiness: Readiness = Readiness.LIVE) -> None:
         self.pods = list(pods)
@@ -55,25 +55,25 @@ class World:
         self.changed: asyncio.Queue[Change[Pod]] = asyncio.Queue()
 
     def gate(self) -> Gate:
-        """The gate."""
+        """Return the gate."""
         return Gate("ns", "app", Selector(), "pg", "ledgergate", policy=self.policy)
 
     def gated_pods(self) -> Feed[Pod]:
-        """The feed."""
+        """Return the feed."""
         return self
 
     async def list_objects(self) -> tuple[list[Pod], str]:
         """List."""
         return self.pods, "1"
 
-    async def changes(self, resource_version: str) -> AsyncIterator[Change[Pod]]:
+    async def watch(self, resource_version: str) -> AsyncIterator[Change[Pod]]:
         """Watch."""
         del resource_version
         while True:
             yield await self.changed.get()
 
     async def patch_pod_conditions(self, pod: Metadata, conditions: Sequence[Mapping[str, str]]) -> None:
-        """Note it, unless it is refused."""
+        """Keep what is written, after the failures that the test sets."""
         await asyncio.sleep(0)
         if self.failures:
             raise self.failures.pop(0)
@@ -81,34 +81,31 @@ class World:
 
 
 @asynccontextmanager
-async def keeping(world: World) -> AsyncIterator[ReadinessReconciler]:
+async def reconciling(world: World) -> AsyncIterator[ReadinessReconciler]:
     async def known() -> None: ...
 
-    guard = SimpleNamespace(
-        wait_synced=known,
-        gate=lambda key: world.gates.get(key[1]),
-        snapshot=lambda _: world.snapshot,
-        unreadable=lambda _: None,
-    )
+    gates = SimpleNamespace(wait_synced=known, gate=lambda key: world.gates.get(key[1]), unreadable=lambda _: None)
+    ledgers = SimpleNamespace(snapshot=lambda _: world.snapshot)
     namespaces = SimpleNamespace(admission=lambda _name, _since: world.admission)
-    conditions = ReadinessReconciler(
+    reconciler = ReadinessReconciler(
         world,
-        cast("Any", guard),
+        cast("Any", gates),
+        cast("Any", ledgers),
         cast("Any", namespaces),
         now=lambda: NOW,
         monotonic=lambda: world.clock,
     )
-    task = asyncio.create_task(conditions.run())
+    task = asyncio.create_task(reconciler.run())
     try:
-        await asyncio.wait_for(conditions._pods.wait_synced(), 5)
-        yield conditions
+        await asyncio.wait_for(reconciler._pods.wait_synced(), 5)
+        yield reconciler
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
 async def until(world: World, count: int) -> None:
-    """Wait for so many writes, and see that no more of them come by themselves."""
+    """Wait for a number of writes, and check that no more follow."""
     async with asyncio.timeout(30):
         while len(world.written) < count:  # noqa: ASYNC110 - the world is a plain list
             await asyncio.sleep(0.001)
@@ -118,64 +115,64 @@ async def until(world: World, count: int) -> None:
 
 
 async def test_a_thousand_pods_cost_a_thousand_writes_and_then_none() -> None:
-    """One each when they become ready; nothing while the ledger goes on, nothing for an outage; one when it is lost."""
+    """One each when they become ready, none while the ledger advances or is down, one when it loses the revision."""
     world = World(*(a_pod(f"p{number}") for number in range(1000)))
-    async with keeping(world) as conditions:
+    async with reconciling(world) as reconciler:
         await until(world, 1000)
         assert set(world.written) == {(f"p{number}", "True", "Matches") for number in range(1000)}
         for head in range(20):
             world.snapshot = ledger(A, B, f"2026020100000{head}_c")
-            conditions.look("ns")
+            reconciler.reconcile_namespace("ns")
         world.snapshot = LedgerSnapshot(world.snapshot.ledger, NOW, Fault.UNREACHABLE)
-        conditions.look("ns")
+        reconciler.reconcile_namespace("ns")
         await until(world, 1000)
         world.snapshot = ledger(A)
         for _ in range(3):
-            conditions.look("ns")
+            reconciler.reconcile_namespace("ns")
         await until(world, 2000)
         assert Counter(status for _, status, _ in world.written) == {"True": 1000, "False": 1000}
 
 
-async def test_what_is_written_already_is_not_written_again() -> None:
-    """A controller that was restarted finds every pod as it should be."""
-    held = [Condition(type="ledgergate.dev/app", status="True", reason="Matches")]
-    world = World(a_pod("p", status=PodStatus(conditions=held)))
-    async with keeping(world) as conditions:
-        conditions.look("ns")
+async def test_a_condition_that_is_right_is_not_written_again() -> None:
+    """A controller that was restarted writes nothing where nothing has changed."""
+    conditions = [Condition(type="ledgergate.dev/app", status="True", reason="Matches")]
+    world = World(a_pod("p", status=PodStatus(conditions=conditions)))
+    async with reconciling(world) as reconciler:
+        reconciler.reconcile_namespace("ns")
         await until(world, 0)
 
 
-async def test_a_write_that_fails_is_tried_again(monkeypatch: Any) -> None:
-    """An API server that is busy, a pod that was replaced: the next try finds out what is so then."""
+async def test_a_write_that_fails_is_retried(monkeypatch: Any) -> None:
+    """After a busy API server or a replaced pod, the retry writes what holds by then."""
     monkeypatch.setattr("webhook.controller.readiness.RETRY_SECONDS", 0.01)
     world = World(a_pod("p", uid="old"))
     world.failures = [Unavailable("503: busy"), Conflict("409: another uid")]
-    async with keeping(world):
+    async with reconciling(world):
         world.changed.put_nowait(Change(ChangeKind.MODIFIED, "2", a_pod("p", "2", uid="new")))
         await until(world, 1)
         assert world.written == [("new", "True", "Matches")]
 
 
-async def test_a_pod_whose_gate_is_late_is_not_told_to_be_ready() -> None:
-    """The webhook asked for readiness by a gate that we learn of later: under Latch a hasty True would be for good."""
+async def test_a_pod_whose_gate_is_late_is_not_ready() -> None:
+    """The controller may learn of a LedgerGate after the webhook: under Latch an early True would be final."""
     world = World(a_pod("p"), readiness=Readiness.LATCH)
     gate, world.snapshot = world.gates.pop("app"), ledger(A)
-    async with keeping(world) as conditions:
-        conditions.look("ns")
+    async with reconciling(world) as reconciler:
+        reconciler.reconcile_namespace("ns")
         await until(world, 0)
         world.gates["app"] = gate
-        conditions.look("ns")
+        reconciler.reconcile_namespace("ns")
         await until(world, 1)
         assert world.written == [("p", "False", "Behind")]
 
 
-async def test_a_timer_that_is_early_is_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loops round their timers: one that fires a moment too soon must not leave the pod waiting for good."""
+async def test_a_timer_that_fires_early_is_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Event loops round their timers: one that fires too soon must not leave the pod waiting for ever."""
     monkeypatch.setattr("webhook.controller.readiness.GRACE_SECONDS", 0.02)
     world = World(a_pod("p"))
     world.gates.clear()
-    async with keeping(world):
-        await asyncio.sleep(0.05)  # the loop's clock has gone on; the world's, which decides, has not
+    async with reconciling(world):
+        await asyncio.sleep(0.05)  # the loop's clock has advanced; the world's, which decides, has not
         assert world.written == []
         world.clock += 1
         await until(world, 1)
@@ -183,11 +180,11 @@ async def test_a_timer_that_is_early_is_set_again(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_gate_that_is_gone_or_off_keeps_no_pod_from_being_ready() -> None:
-    """Gone, off, another selector, a namespace that opted out: nobody would ever make the pod ready but us, now."""
+    """Gone, off, another selector, a namespace that opted out: only the controller can make the pod ready, now."""
     for change in ("gone", "off", "elsewhere", "out"):
         world = World(a_pod("p"))
         world.snapshot = ledger(A)
-        async with keeping(world) as conditions:
+        async with reconciling(world) as reconciler:
             await until(world, 1)
             world.clock += GRACE_SECONDS
             match change:
@@ -201,6 +198,6 @@ async def test_a_gate_that_is_gone_or_off_keeps_no_pod_from_being_ready() -> Non
                     world.gates["app"] = Gate("ns", "app", other, "pg", "ledgergate", policy=world.policy)
                 case _:
                     world.admission = OptIn.OFF
-            conditions.look("ns")
+            reconciler.reconcile_namespace("ns")
             await until(world, 2)
             assert world.written[1] == ("p", "True", "Unguarded")

@@ -1,0 +1,87 @@
+"""The cache of LedgerGates: which changes its listeners learn of, and what it keeps of a gate that is unreadable."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.object_feeds import Objects, a_gate, until
+from webhook.api.objects import Metadata
+from webhook.cache.gates import GateCache
+from webhook.kube.reflector import Key, Unreadable
+
+KEY = ("ns", "app")
+
+
+@asynccontextmanager
+async def caching(objects: Objects) -> AsyncIterator[tuple[GateCache, list[Key]]]:
+    gates, changed = GateCache(objects), list[Key]()
+    gates.subscribe(changed.append)
+    task = asyncio.create_task(gates.run())
+    try:
+        await asyncio.wait_for(gates.wait_synced(), 10)
+        yield gates, changed
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_listener_learns_of_each_change_but_a_status() -> None:
+    """Created, edited, deleted: one call each. A status alone is stored, and no reason to act."""
+    objects = Objects()
+    async with caching(objects) as (gates, changed):
+        assert gates.synced
+        objects.gates.put(a_gate())
+        await until(lambda: changed == [KEY])
+        recorded = {"history": [{"revision": "a", "observedAt": "t"}]}
+        objects.gates.put(a_gate(status=recorded))
+        await until(lambda: (gate := gates.gate(KEY)) and gate.history)
+        assert changed == [KEY]
+        objects.gates.put(a_gate(mode="Audit", status=recorded))
+        await until(lambda: changed == [KEY, KEY])
+        objects.gates.remove(KEY)
+        await until(lambda: changed == [KEY, KEY, KEY])
+        assert gates.gate(KEY) is None
+        assert gates.metadata(KEY) is None
+
+
+async def test_gates_are_found_by_namespace_and_labels() -> None:
+    """A gate selects pods of its own namespace only; a namespace without a gate is not listed."""
+    objects = Objects()
+    objects.gates.put(a_gate("all"))
+    objects.gates.put(a_gate("red", selector={"matchLabels": {"colour": "red"}}))
+    async with caching(objects) as (gates, _):
+        assert [gate.name for gate in gates.selecting("ns", {"colour": "red"})] == ["all", "red"]
+        assert [gate.name for gate in gates.selecting("ns", {})] == ["all"]
+        assert gates.selecting("elsewhere", {"colour": "red"}) == []
+        assert gates.namespaces == {"ns"}
+        assert list(gates.keys) == [("ns", "all"), ("ns", "red")]
+        for key in gates.keys:
+            objects.gates.remove(key)
+        await until(lambda: not gates.namespaces)
+        assert not gates.keys
+
+
+async def test_an_unreadable_gate_keeps_its_last_readable_state() -> None:
+    """Another version's object hides nothing. One that was never decoded may select any pod of its namespace."""
+    objects = Objects()
+    objects.gates.put(a_gate())
+    async with caching(objects) as (gates, changed):
+        before = gates.gate(KEY)
+        assert before is not None
+        strange = Unreadable(Metadata(namespace="ns", name="app", uid="app", resource_version="7"), "spec is no object")
+        objects.gates.put(strange)
+        await until(lambda: gates.unreadable(KEY) is not None)
+        assert gates.gate(KEY) is before
+        assert changed[-1] == KEY
+        assert not gates.has_unknown_selector("ns")
+        objects.gates.cut()  # and listed again: it is still there
+        objects.gates.put(Unreadable(Metadata(namespace="ns", name="new", resource_version="8"), "spec is no object"))
+        await until(lambda: gates.has_unknown_selector("ns"))
+        assert gates.gate(KEY) is before
+        assert ("ns", "new") in gates.keys
+        assert not gates.has_unknown_selector("elsewhere")
+        objects.gates.remove(("ns", "new"))
+        await until(lambda: not gates.has_unknown_selector("ns"))
+        objects.gates.put(a_gate(mode="Audit"))
+        await until(lambda: gates.unreadable(KEY) is None)
+        assert gates.gate(KEY) != before

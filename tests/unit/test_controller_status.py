@@ -1,0 +1,110 @@
+"""What a controller that has just started writes into a gate's status."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from migrations.dialects.catalogue import DIALECTS
+from migrations.postgres.address import Address
+from migrations.reader.reader import LedgerSource
+from tests.object_feeds import Collection, Objects, a_gate, a_secret
+from webhook.cache.gates import GateCache
+from webhook.controller.held_pods import HeldCount
+from webhook.controller.status import StatusReconciler
+from webhook.ledgers.bindings import ledger_fingerprint
+from webhook.ledgers.registry import LedgerRegistry
+from webhook.telemetry import Telemetry
+
+SINCE = "2026-01-01T00:00:00Z"
+NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
+NO_SERVER = "postgresql://u:p@127.0.0.1:1/app"
+
+
+class StatusObjects(Objects):
+    """One gate with a status of an earlier life, and its Secret; the statuses written are kept."""
+
+    def __init__(self, url: str, dialect: str = "ledgergate") -> None:
+        super().__init__()
+        ready = {"Ready": "True", "Reconciling": "False", "Stalled": "False"}
+        status = {
+            "place": ledger_fingerprint(LedgerSource(Address(url), DIALECTS["ledgergate"])),
+            "history": [{"revision": "a", "observedAt": SINCE}],
+            "conditions": [
+                {"type": kind, "status": value, "lastTransitionTime": SINCE} for kind, value in ready.items()
+            ],
+        }
+        self.gates = Collection(a_gate(status=status, ledger={"dialect": dialect}))
+        self.secrets["ns", "pg"] = Collection(a_secret(url))
+        self.written: list[Mapping[str, Any]] = []
+        self.wrote = asyncio.Event()
+
+    async def patch_gate_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
+        """Keep what is written."""
+        assert (namespace, name) == ("ns", "app")
+        self.written.append(status)
+        self.wrote.set()
+
+
+@asynccontextmanager
+async def reconciling(objects: StatusObjects) -> AsyncIterator[tuple[Telemetry, LedgerRegistry]]:
+    """A status reconciler over one gate and its ledger, as a controller runs them."""
+    telemetry = Telemetry()
+    gates = GateCache(objects)
+    ledgers = LedgerRegistry(gates, objects, "test", lambda key: status.enqueue(key))  # noqa: PLW0108 - it is made below
+    status = StatusReconciler(
+        objects, gates, ledgers, telemetry, count=lambda _: HeldCount(0, 0), emit=lambda _: None, now=lambda: NOW
+    )
+    tasks = [asyncio.create_task(part.run()) for part in (ledgers, gates, status)]
+    try:
+        yield telemetry, ledgers
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_restart_is_no_news(database: str) -> None:
+    """Nothing is written before the first read: a gate that was ready stays ready, since the same time."""
+    objects = StatusObjects(database)
+    async with reconciling(objects):
+        await asyncio.wait_for(objects.wrote.wait(), 20)
+    first = objects.written[0]
+    assert first["state"] == "Live"
+    assert {condition["lastTransitionTime"] for condition in first["conditions"]} == {SINCE}
+
+
+async def test_a_start_in_an_outage_says_so_and_keeps_what_was_read() -> None:
+    """The status says that the database is down; neither it nor a metric presents the recorded history as a reading."""
+    objects = StatusObjects(NO_SERVER)
+    async with reconciling(objects) as (telemetry, _):
+        await asyncio.wait_for(objects.wrote.wait(), 20)
+    first = objects.written[0]
+    assert first["state"] == "Unreachable"
+    assert "applied" not in first
+    labels = {"namespace": "ns", "gate": "app"}
+    assert telemetry.registry.get_sample_value("ledgergate_ledger_applied", labels) is None
+    assert telemetry.registry.get_sample_value("ledgergate_gate_state", labels | {"state": "Unreachable"}) == 1
+
+
+@pytest.mark.parametrize("url", ["", "mysql://x"])
+async def test_a_secret_that_cannot_be_used_is_reported_at_once(url: str) -> None:
+    """What a person has to correct is written without waiting for a database."""
+    objects = StatusObjects(url)
+    async with reconciling(objects):
+        await asyncio.wait_for(objects.wrote.wait(), 20)
+    assert objects.written[0]["state"] == "Misconfigured"
+    assert objects.written[0]["conditions"][2]["status"] == "True"
+
+
+async def test_an_unknown_dialect_is_reported_and_waited_for_by_no_replica(database: str) -> None:
+    """Any tenant may write such a gate: it concerns that gate alone, and readiness does not wait for its ledger."""
+    objects = StatusObjects(database, dialect="nosuch")
+    async with reconciling(objects) as (_, ledgers):
+        await asyncio.wait_for(objects.wrote.wait(), 20)
+        assert ledgers.unread == []
+    assert objects.written[0]["state"] == "Misconfigured"
+    assert "'nosuch' is not one of" in objects.written[0]["conditions"][0]["message"]

@@ -1,0 +1,136 @@
+"""The registry of ledgers: gates, Secrets and databases as they change under it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from migrations.core.ledger import Ledger
+from migrations.core.snapshot import Fault
+from migrations.dialects.catalogue import DIALECTS
+from migrations.postgres.address import Address
+from migrations.reader.reader import LedgerSource
+from tests.object_feeds import Collection, Objects, a_gate, a_secret, until
+from webhook.api.objects import Metadata
+from webhook.cache.gates import GateCache
+from webhook.core.status import Problem
+from webhook.kube.errors import Forbidden, Unavailable
+from webhook.kube.reflector import Key, Unreadable
+from webhook.ledgers.bindings import ledger_fingerprint
+from webhook.ledgers.registry import LedgerRegistry
+
+NO_SERVER = "postgresql://u:p@127.0.0.1:1/app"
+KEY = ("ns", "app")
+
+
+@asynccontextmanager
+async def registered(objects: Objects) -> AsyncIterator[tuple[GateCache, LedgerRegistry, list[Key]]]:
+    gates, changed = GateCache(objects), list[Key]()
+    ledgers = LedgerRegistry(gates, objects, "test", changed.append)
+    tasks = [asyncio.create_task(part.run()) for part in (gates, ledgers)]
+    try:
+        await asyncio.wait_for(gates.wait_synced(), 10)
+        yield gates, ledgers, changed
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_ledger_is_read_and_a_change_is_reported(database: str) -> None:
+    """Gate, Secret, address, reading: each step follows by itself."""
+    objects = Objects()
+    objects.gates.put(a_gate())
+    objects.secret("ns", "pg")
+    objects.secrets["ns", "pg"].put(a_secret(database))
+    async with registered(objects) as (gates, ledgers, changed):
+        await until(lambda: ledgers.first_read_done(KEY))
+        gate = gates.gate(KEY)
+        assert gate is not None
+        await until(lambda: ledgers.snapshot(gate).fault is None)
+        assert ledgers.snapshot(gate).ledger == Ledger()
+        assert ledgers.gates_with_snapshots("ns", {}) == [(gate, ledgers.snapshot(gate))]
+        assert ledgers.fingerprint(KEY) == ledger_fingerprint(LedgerSource(Address(database), DIALECTS["ledgergate"]))
+        assert KEY in changed
+
+
+async def test_gates_that_were_cached_before_are_found() -> None:
+    """The registry may start later than the cache: until then each gate is unread, and none is missed after it."""
+    objects = Objects()
+    objects.gates.put(a_gate())
+    objects.gates.put(Unreadable(Metadata(namespace="ns", name="odd", resource_version="8"), "spec is no object"))
+    gates, changed = GateCache(objects), list[Key]()
+    ledgers = LedgerRegistry(gates, objects, "test", changed.append)
+    tasks = [asyncio.create_task(gates.run())]
+    try:
+        await asyncio.wait_for(gates.wait_synced(), 10)
+        gate = gates.gate(KEY)
+        assert gate is not None
+        assert ledgers.unread == [KEY]
+        assert ledgers.snapshot(gate).fault is Fault.UNREAD
+        assert (ledgers.fingerprint(KEY), ledgers.problems(KEY)) == ("", ())
+        assert changed == []
+        tasks.append(asyncio.create_task(ledgers.run()))
+        await until(lambda: ledgers.problems(KEY) and ("ns", "odd") in changed)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_every_problem_of_a_secret_is_named_and_ends_when_it_is_mended() -> None:
+    """Missing, forbidden, unreadable, unusable: each has its message; only what ends by itself is transient."""
+    objects = Objects()
+    objects.gates.put(a_gate())
+    secrets = objects.secret("ns", "pg")
+    assert isinstance(secrets, Collection)
+
+    def shows(ledgers: LedgerRegistry, words: str) -> bool:
+        return any(words in problem.text for problem in ledgers.problems(KEY))
+
+    async with registered(objects) as (_, ledgers, _):
+        missing = Problem("Secret pg does not exist in namespace ns; create it")
+        await until(lambda: ledgers.problems(KEY) == (missing,))
+        for refusal, words, transient in (
+            (Forbidden("403: no"), "kubectl create role ledgergate-database -n ns", False),
+            (Unavailable("503: busy"), "Secret pg cannot be read now", True),
+        ):
+            secrets.refusal = refusal
+            secrets.cut()
+            await until(partial(shows, ledgers, words))
+            assert [problem.transient for problem in ledgers.problems(KEY)] == [transient]
+        secrets.refusal = None
+        secrets.put(a_secret("mysql://x"))
+        await until(lambda: shows(ledgers, "Secret pg: "))
+        secrets.put(a_secret(NO_SERVER))
+        await until(lambda: not ledgers.problems(KEY))
+
+
+async def test_a_secret_is_followed_while_a_gate_names_it() -> None:
+    """Two gates share one watch; it ends when the last of them is deleted or names another Secret."""
+    objects = Objects()
+    objects.gates.put(a_gate("one"))
+    objects.gates.put(a_gate("two"))
+    async with registered(objects) as (gates, ledgers, _):
+        await until(lambda: objects.asked == [("ns", "pg")])
+        objects.gates.put(a_gate("one", secret="other"))
+        await until(lambda: objects.asked == [("ns", "pg"), ("ns", "other")])
+        objects.gates.remove(("ns", "two"))
+        await until(lambda: gates.gate(("ns", "two")) is None)
+        assert set(ledgers._secrets._followed) == {("ns", "other")}
+        objects.gates.put(a_gate("two"))
+        await until(lambda: objects.asked[-1] == ("ns", "pg"))
+
+
+async def test_a_database_that_is_down_counts_as_read() -> None:
+    """That the ledger cannot be read is known: readiness does not wait for it."""
+    objects = Objects()
+    objects.gates.put(a_gate())
+    objects.secret("ns", "pg")
+    objects.secrets["ns", "pg"].put(a_secret(NO_SERVER))
+    async with registered(objects) as (gates, ledgers, _):
+        await until(lambda: ledgers.first_read_done(KEY))
+        gate = gates.gate(KEY)
+        assert gate is not None
+        assert ledgers.snapshot(gate).fault is Fault.UNREACHABLE
+        assert ledgers.unread == []

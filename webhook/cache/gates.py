@@ -1,0 +1,116 @@
+"""The LedgerGates of the cluster, by namespace and selector, as the API server's watch shows them.
+
+What their ledgers hold is another matter, and another room's: see :mod:`webhook.ledgers.registry`.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from webhook.api.objects import LedgerGate, Metadata
+from webhook.core.gate import Gate, parse_gate
+from webhook.kube.errors import ClusterError
+from webhook.kube.reflector import Feed, Key, Reflector, Unreadable
+from webhook.telemetry import log_event
+
+
+class GateApi(Protocol):
+    """Where LedgerGates are listed and watched."""
+
+    def ledger_gates(self) -> Feed[LedgerGate]:
+        """Return the feed of every LedgerGate."""
+
+
+class GateCache:
+    """A local copy of every LedgerGate, parsed."""
+
+    def __init__(self, api: GateApi) -> None:
+        self._reflector = Reflector(
+            api.ledger_gates(), self._object_changed, on_failure=_log_failure, on_unreadable=self._notify
+        )
+        self._by_namespace: dict[str, dict[Key, Gate]] = {}
+        self._listeners: list[Callable[[Key], None]] = []
+
+    def subscribe(self, listener: Callable[[Key], None]) -> None:
+        """Call ``listener`` with a gate's key after each change of the gate.
+
+        A change is: it was created, edited or deleted, or has become undecodable or decodable again. An update of its
+        status alone is not: the controller wrote it, and a reaction to it would be a loop.
+        """
+        self._listeners.append(listener)
+
+    async def run(self) -> None:
+        """Follow the LedgerGates until cancelled."""
+        await self._reflector.run()
+
+    @property
+    def synced(self) -> bool:
+        """Whether the LedgerGates were listed at least once."""
+        return self._reflector.synced
+
+    async def wait_synced(self) -> None:
+        """Wait until the LedgerGates were listed."""
+        await self._reflector.wait_synced()
+
+    @property
+    def keys(self) -> Sequence[Key]:
+        """The keys of all gates, also of those that cannot be decoded."""
+        decoded = (key for gates in self._by_namespace.values() for key in gates)
+        return tuple(dict.fromkeys((*decoded, *self._reflector.unreadable)))
+
+    @property
+    def namespaces(self) -> Collection[str]:
+        """The namespaces that have a gate; a copy, which later changes leave alone."""
+        return frozenset(self._by_namespace)
+
+    def gate(self, key: Key) -> Gate | None:
+        """Return one gate; None where there is none of that name, or it was never decoded."""
+        return self._by_namespace.get(key[0], {}).get(key)
+
+    def metadata(self, key: Key) -> Metadata | None:
+        """Return the metadata of a gate's object, also of one that cannot be decoded."""
+        found = self._reflector.objects.get(key) or self._reflector.unreadable.get(key)
+        return found.metadata if found else None
+
+    def unreadable(self, key: Key) -> Unreadable | None:
+        """Return the error of a gate whose object cannot be decoded now; its last decoded state stays in force."""
+        return self._reflector.unreadable.get(key)
+
+    def has_unknown_selector(self, namespace: str) -> bool:
+        """Return whether a namespace has a gate that was never decoded, so that it may select any pod."""
+        return any(key[0] == namespace and self.gate(key) is None for key in self._reflector.unreadable)
+
+    def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
+        """Return the gates of a namespace that select these labels."""
+        return [gate for gate in self._by_namespace.get(namespace, {}).values() if gate.selector.matches(labels)]
+
+    def _object_changed(self, old: LedgerGate | None, new: LedgerGate | None) -> None:
+        found = new or old
+        if found is None:
+            return
+        key = found.metadata.key
+        if new is None:
+            self._remove(key)
+        elif not self._put(parse_gate(new)):
+            return
+        self._notify(key)
+
+    def _put(self, gate: Gate) -> bool:
+        """Store a gate and return whether more than its status has changed (Gate's equality leaves the status out)."""
+        before = self.gate(gate.key)
+        self._by_namespace.setdefault(gate.namespace, {})[gate.key] = gate
+        return gate != before
+
+    def _remove(self, key: Key) -> None:
+        gates = self._by_namespace[key[0]]
+        del gates[key]
+        if not gates:
+            del self._by_namespace[key[0]]
+
+    def _notify(self, key: Key) -> None:
+        for listener in self._listeners:
+            listener(key)
+
+
+def _log_failure(failure: ClusterError | None) -> None:
+    if failure is not None:
+        log_event("gates.unreadable", error=str(failure))
