@@ -1,4 +1,4 @@
-"""Runs `ledgergate` many times for the price of few: each run is a fork of one process that has imported everything.
+"""Fast runs of `ledgergate`: each is a fork of one process that has imported everything.
 
 A fork goes through the same `main` as the console script, with its own arguments, environment, directory and output.
 """
@@ -44,7 +44,7 @@ class Fork:
         return self._output.read_text()
 
     def wait(self, timeout: float = 60.0) -> int:
-        """Wait for its end, and give how it ended."""
+        """Wait for its end, and return its exit code, negative for a signal."""
         self._forks.pump(lambda: self.returncode is not None, timeout)
         assert self.returncode is not None
         return self.returncode
@@ -59,12 +59,12 @@ class Forks:
     """The process that forks, for use in a `with` block; not for several threads at once."""
 
     def __init__(self) -> None:
-        """Prepare; entering the block starts it."""
+        """Create it; entering the block starts the process."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._rest = b""  # the beginning of a report whose end has not arrived
+        self._rest = b""  # an incomplete report
         self._runs: dict[int, Fork] = {}
         self._pids: list[int] = []
-        self._early: dict[int, int] = {}  # ends that were reported in one breath with the beginning
+        self._early: dict[int, int] = {}  # runs whose end was reported together with their beginning
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -86,7 +86,7 @@ class Forks:
         Args:
             arguments: Of `ledgergate`.
             directory: To run in.
-            environment: The whole of it.
+            environment: The complete environment.
             output: File for what it writes.
         """
         request = {"arguments": arguments, "directory": str(directory), "environment": dict(environment)}
@@ -102,14 +102,14 @@ class Forks:
         return run
 
     def pump(self, done: Any, timeout: float) -> None:
-        """Take reports until the condition holds."""
+        """Read reports until the condition holds."""
         deadline = time.monotonic() + timeout
         process = self._running()
         assert process.stdout is not None
         while not done():
             ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"not within {timeout:g} s"
-            # Never through the file's own buffer: what lies there is nothing that `select` could see.
+            # Not through the file's own buffer, whose content `select` does not see.
             chunk = os.read(process.stdout.fileno(), 65536)
             assert chunk, "the process that forks has ended"
             *lines, self._rest = (self._rest + chunk).split(b"\n")
@@ -169,7 +169,7 @@ def main() -> None:
     import webhook.cli.main  # noqa: F401, PLC0415
 
     gc.collect()
-    gc.freeze()  # what is not moved is not copied
+    gc.freeze()  # a frozen object is not touched by the collector, so its page stays shared
     children: set[int] = set()
     buffer = b""
     while True:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from migrations.cli.report import CommandReporter
     from migrations.core.plan import Refusal
     from migrations.postgres.advisory_lock import LockHolder
-    from migrations.runner.run import Failed, LockTimeout, RunOptions
+    from migrations.runner.run import Failed, LockNotAcquired, RunOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,10 @@ def report_unusable(reporter: CommandReporter, error: Exception) -> int:
     return Exit.USAGE
 
 
-def report_outcome(reporter: CommandReporter, run: RunOptions, outcome: Refusal | Failed | LockTimeout) -> int:
+def report_outcome(reporter: CommandReporter, run: RunOptions, outcome: Refusal | Failed | LockNotAcquired) -> int:
     """Report why a run did not do all that it was asked to, and return the exit code."""
     from migrations.core.plan import Refusal  # noqa: PLC0415 - as in `run_command`
-    from migrations.runner.run import Failed, LockTimeout  # noqa: PLC0415
+    from migrations.runner.run import Failed, LockNotAcquired  # noqa: PLC0415
 
     match outcome:
         case Refusal(obstacles):
@@ -101,7 +101,7 @@ def report_outcome(reporter: CommandReporter, run: RunOptions, outcome: Refusal 
         case Failed(migration, reason):
             reporter.error("failed", f"{migration.revision} failed. {reason}", revision=migration.revision)
             return Exit.FAILED
-        case LockTimeout(holder):
+        case LockNotAcquired(holder):
             held_by = f"held by {describe_holder(holder)}"
             reporter.error("lock_timeout", f"the lock was not free within {run.lock_wait_timeout:g} s; it is {held_by}")
             return Exit.UNREACHABLE

@@ -14,8 +14,7 @@ from migrations.cli.options import common_options, limit_options
 
 if TYPE_CHECKING:
     from migrations.cli.report import CommandReporter
-    from migrations.runner.retry import MigrationLimits
-    from migrations.runner.run import RunOptions
+    from migrations.runner.run import MigrationLimits, RunOptions
 
 
 @click.command(
@@ -51,7 +50,7 @@ def down(
             return Exit.FAILED
         if not isinstance(outcome, down.Undone):
             return report_outcome(reporter, run, outcome)
-        count = len(outcome.undo.steps)
+        count = len(outcome.plan.steps)
         if count:
             reporter.info("done", f"done: undid {count}", undone=count)
         else:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from migrations.cli.report import CommandReporter
-    from migrations.runner.run import LockTimeout, RunOptions
+    from migrations.runner.run import LockNotAcquired, RunOptions
     from migrations.tools.execution import Outcome
 
 ALL = "all"
@@ -115,10 +115,10 @@ def execute(
     return run_command(options, reporter, work, files=False)
 
 
-def _report(reporter: CommandReporter, run: RunOptions, outcome: Outcome | LockTimeout) -> int:
-    from migrations.tools.execution import Cause, Complete, ExecFailure  # noqa: PLC0415 - imports the driver
+def _report(reporter: CommandReporter, run: RunOptions, outcome: Outcome | LockNotAcquired) -> int:
+    from migrations.tools.execution import ExecFailure, ExecFailureReason, ExecSuccess  # noqa: PLC0415 - imports the driver
 
-    if isinstance(outcome, Complete):
+    if isinstance(outcome, ExecSuccess):
         head = outcome.head or "its beginning"
         if outcome.ran:
             reporter.info("done", f"done: the ledger is at {head}", head=outcome.head)
@@ -126,9 +126,13 @@ def _report(reporter: CommandReporter, run: RunOptions, outcome: Outcome | LockT
             reporter.info("nothing_to_do", f"nothing to do: the ledger is at {head}", head=outcome.head)
         return Exit.DONE
     if isinstance(outcome, ExecFailure):
-        reporter.error(outcome.cause, outcome.text, exit_code=outcome.code)
-        exits = {Cause.BEHIND: Exit.BEHIND, Cause.OCCUPIED: Exit.UNREACHABLE, Cause.NAMELESS: Exit.USAGE}
-        return exits.get(outcome.cause, Exit.FAILED)
+        reporter.error(outcome.reason, outcome.text, exit_code=outcome.code)
+        exits = {
+            ExecFailureReason.BEHIND: Exit.BEHIND,
+            ExecFailureReason.OCCUPIED: Exit.UNREACHABLE,
+            ExecFailureReason.DIALECT_UNKNOWN: Exit.USAGE,
+        }
+        return exits.get(outcome.reason, Exit.FAILED)
     return report_outcome(reporter, run, outcome)
 
 

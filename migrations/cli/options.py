@@ -17,7 +17,6 @@ from migrations.cli import termination
 from migrations.cli.command import CommonOptions
 from migrations.cli.flags import SECONDS, flag
 from migrations.cli.report import open_reporter
-from migrations.runner.retry import MigrationLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,6 +144,8 @@ def limit_options(body: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(body)
     def call(*arguments: Any, ddl_lock_timeout: float, ddl_retry_timeout: float, **flags: Any) -> int:
+        from migrations.runner.run import MigrationLimits  # noqa: PLC0415 - commands without limits do without
+
         limits = MigrationLimits(lock_timeout=ddl_lock_timeout, retry_for=ddl_retry_timeout)
         return body(*arguments, limits=limits, **flags)
 

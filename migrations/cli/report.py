@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from migrations.runner.run import Reporter
+from migrations.runner.reporter import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from migrations.cli.report import CommandReporter
     from migrations.core.plan import UpPlan
-    from migrations.runner.retry import MigrationLimits
-    from migrations.runner.run import RunOptions
+    from migrations.runner.run import MigrationLimits, RunOptions
 
 
 @click.command(
@@ -77,10 +76,10 @@ def up(
 def _print_script(run: RunOptions, plan: UpPlan) -> None:
     """Write the script to standard output, and remarks to standard error."""
     from migrations.runner import psql_script  # noqa: PLC0415 - only --dry-run needs it
-    from migrations.runner.ledger_writer import ledger_writer  # noqa: PLC0415
+    from migrations.runner.ledger_writer import LedgerWriter  # noqa: PLC0415
 
     if plan.steps:
-        click.echo(psql_script.render(plan, ledger_writer(run, plan.batch), run.relation))
+        click.echo(psql_script.render(plan, LedgerWriter.for_run(run, plan.batch), run.relation))
     for _, text, _ in _remarks(run, plan):
         click.echo(text, err=True)
 

@@ -21,14 +21,14 @@ class Relation:
         schema: Its schema.
         name: Its name.
         columns: Their names.
-        markable: Whether its system columns can be read: a table of which our role may read every column.
+        has_system_columns: Whether its system columns can be read: a table of which our role may read every column.
     """
 
     asked: str | None
     schema: str
     name: str
     columns: frozenset[str]
-    markable: bool
+    has_system_columns: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class Location:
         dialect: How it is written.
         place: Which table.
         exists: Whether it is there; else `place` is where the tool would create it.
-        markable: Whether a change of it can be seen without reading it all, see `Relation`.
+        has_system_columns: Whether a change of it can be seen without reading it all, see `Relation`.
     """
 
     dialect: Dialect
     place: LedgerTable
     exists: bool = True
-    markable: bool = False
+    has_system_columns: bool = False
 
 
 def wanted(dialect: Dialect, schema: str | None, table: str | None) -> list[tuple[str | None, str]]:
@@ -95,7 +95,8 @@ def locate(
         raise LedgerUnreadable(f"more than one ledger is there: {several}; name the dialect, and the schema or table")
     if found:
         one, relation = found[0]
-        return Location(one, LedgerTable(database, relation.schema, relation.name), markable=relation.markable)
+        place = LedgerTable(database, relation.schema, relation.name)
+        return Location(one, place, has_system_columns=relation.has_system_columns)
     place = LedgerTable(database, schema or dialect.schema or current_schema, table or dialect.table)
     return Location(dialect, place, exists=False)
 

@@ -1,8 +1,12 @@
-"""The lock under which migrations are applied: a session-level advisory lock, tried for and never waited for.
+"""The advisory lock under which migrations run: session-level, and acquired by polling.
 
-A session that waits inside `pg_advisory_lock` holds a snapshot, for which CREATE INDEX CONCURRENTLY waits in turn: a
-deadlock. So who does not get the lock hangs up and comes back later.
+A session that blocks inside `pg_advisory_lock` holds a snapshot. CREATE INDEX CONCURRENTLY of the lock's holder waits
+for every older snapshot, so the two sessions would wait for each other. Therefore a client that does not get the lock
+at once disconnects, and tries again later.
 Source: https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
+
+Beside the lock, its holder takes a companion lock whose second key is the time of acquisition: pg_locks shows who holds
+a lock, but not since when. See sql/advisory_lock.sql.
 """
 
 from __future__ import annotations
@@ -21,24 +25,22 @@ if TYPE_CHECKING:
     from migrations.postgres.session import Session
 
 _SQL = load("advisory_lock")
-
-
 _PROGRAM = "ledgergate"
-_NAME_BYTES = 63  # longer ones are cut: https://www.postgresql.org/docs/current/runtime-config-logging.html
-_POD_BYTES = 24  # at least; the end of a pod's name tells it from its siblings
+_MAX_NAME_BYTES = 63  # longer names are cut: https://www.postgresql.org/docs/current/runtime-config-logging.html
+_MIN_POD_BYTES = 24  # the end of a pod's name, which tells it from the other pods of its Deployment or Job
 
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """Who holds a lock.
+    """The session that holds a lock.
 
     Attributes:
-        pid: Its backend on the server.
+        pid: Process id of its backend on the server.
         application: Its `application_name`; None where our role may not see it.
-        seconds: Since when it has held the lock; None where that is not known.
-        pod: Which of ours it is; None for a session that is none of ours.
-        revision: What it runs now, cut where the name is long; None between two migrations.
-        since: When it took the lock, by the server's clock and to the second; None where that is not known.
+        seconds: For how long it has held the lock; None where that is unknown.
+        pod: The pod or host whose `ledgergate` it is; None for any other program.
+        revision: The migration that it runs now, shortened where the name is long; None between two migrations.
+        since: When it took the lock, by the server's clock and to the second; None where that is unknown.
     """
 
     pid: int
@@ -50,33 +52,34 @@ class LockHolder:
 
     def __str__(self) -> str:
         name = self.pod or self.application or "another session"
-        since = "" if self.seconds is None else f" for {self.seconds:.0f} s"
+        duration = "" if self.seconds is None else f" for {self.seconds:.0f} s"
         running = f", running {self.revision}" if self.revision else ""
-        return f"{name} (backend {self.pid}){since}{running}"
+        return f"{name} (backend {self.pid}){duration}{running}"
 
 
 def application_name(pod: str, revision: str = "") -> str:
-    """Give the name under which a session shows what it does: `ledgergate POD REVISION`, within 63 bytes.
+    """Return the `application_name` of a session, `ledgergate POD REVISION`, in at most 63 bytes.
 
-    Of a pod that does not fit the end is kept, of a revision the beginning.
+    `find_holder` reads it back. A pod's name that is too long loses its beginning, a revision its end.
     """
-    pod, revision = _plain(pod), _plain(revision)
-    room = _NAME_BYTES - len(_PROGRAM) - 1
+    pod, revision = _printable(pod), _printable(revision)
+    room = _MAX_NAME_BYTES - len(_PROGRAM) - 1
     if not revision:
         return f"{_PROGRAM} {pod[-room:]}"
-    pod = pod[-max(room - 1 - len(revision), _POD_BYTES) :]
-    return f"{_PROGRAM} {pod} {revision}"[:_NAME_BYTES]
+    pod = pod[-max(room - 1 - len(revision), _MIN_POD_BYTES) :]
+    return f"{_PROGRAM} {pod} {revision}"[:_MAX_NAME_BYTES]
 
 
-def _plain(name: str) -> str:
-    """Replace what PostgreSQL would, and blanks, which part the name."""
+def _printable(name: str) -> str:
+    """Replace what PostgreSQL would replace (all but printable ASCII), and blanks, which separate the parts."""
     return "".join(letter if "!" <= letter <= "~" else "?" for letter in name)
 
 
 def lock_key(relation: str) -> int:
-    """Give the key of a ledger's lock: the first 8 bytes, big-endian and signed, of SHA-256 over `ledgergate:RELATION`.
+    """Return the key of a ledger's lock.
 
-    Advisory locks belong to one database, so the database's name plays no part.
+    It is the first 8 bytes, big-endian and signed, of the SHA-256 of `ledgergate:RELATION`. The name of the database is
+    not part of it, since an advisory lock belongs to one database.
 
     Args:
         relation: Quoted, qualified name of the table, like `"public"."ledgergate_migrations"`.
@@ -86,31 +89,35 @@ def lock_key(relation: str) -> int:
 
 
 @asynccontextmanager
-async def try_lock(session: Session, number: int) -> AsyncIterator[bool]:
-    """Try once for the lock, tell the block whether it is held, and let go of it afterwards."""
-    held = bool(await session.value(_SQL["attempt"], number, _companion(number)))
+async def try_lock(session: Session, key: int) -> AsyncIterator[bool]:
+    """Try once to acquire the lock, yield whether that succeeded, and release it after the block.
+
+    When the block raises, the transaction is rolled back and the lock is left to the end of the session: the caller
+    closes a session in which something failed.
+    """
+    acquired = bool(await session.fetch_value(_SQL["attempt"], key, _companion_key(key)))
     try:
-        yield held
+        yield acquired
     except BaseException:
-        await session.abandon()  # the lock goes with the session
+        await session.rollback()
         raise
-    if held and not session.closed:
-        await session.value(_SQL["release"])
+    if acquired and not session.closed:
+        await session.fetch_value(_SQL["release"])
 
 
-async def find_holder(session: Session, number: int) -> LockHolder | None:
-    """Tell who holds the lock; None when nobody does (any more)."""
-    rows = await session.rows(_SQL["holder"], number, _companion(number))
+async def find_holder(session: Session, key: int) -> LockHolder | None:
+    """Return the session that holds the lock; None when it is free."""
+    rows = await session.fetch(_SQL["holder"], key, _companion_key(key))
     if not rows:
         return None
     application = rows[0]["application_name"]
-    words = (application or "").split(" ")
-    ours = words[0] == _PROGRAM
-    pod, revision = (words[place] if ours and len(words) > place else None for place in (1, 2))
+    parts = (application or "").split(" ")
+    is_ledgergate = parts[0] == _PROGRAM
+    pod, revision = (parts[index] if is_ledgergate and len(parts) > index else None for index in (1, 2))
     return LockHolder(rows[0]["pid"], application, rows[0]["seconds"], pod, revision, rows[0]["since"])
 
 
-def _companion(number: int) -> int:
-    """Give the key of the lock that says since when: the lower half, signed."""
-    low = number & 0xFFFFFFFF
+def _companion_key(key: int) -> int:
+    """Return the first key of the companion lock: the lower 32 bits of the lock's key, signed."""
+    low = key & 0xFFFFFFFF
     return low - (1 << 32) if low >> 31 else low

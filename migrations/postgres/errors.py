@@ -1,33 +1,33 @@
-"""What can go wrong between us and a database.
+"""Errors of database sessions.
 
 DatabaseError
-├── Unreachable              nobody answers: refused, unknown host, TLS, out of time
-│   ├── NotReady             a server answers but takes no session now: starting, stopping, too many connections
+├── Unreachable              no server answers: refused, unknown host, TLS, timeout
+│   ├── NotReady             the server accepts no session now: starting, stopping, too many connections
 │   └── ConnectionLost       an open session ended
-├── AuthenticationFailed     the role or its password is refused
+├── AuthenticationFailed     the server refuses the role or its password
 ├── DatabaseMissing          the server has no database of this name
-├── Misconfigured            the address or a file that it names cannot be used
+├── Misconfigured            the address, or a file that it names, is invalid
 └── StatementFailed          the server refused a statement
     ├── PermissionMissing    the role lacks a privilege
     ├── TableMissing
     ├── ColumnMissing
     ├── ServerReadOnly       a standby, or a read-only transaction
-    └── TimedOut             `statement_timeout`, `lock_timeout`, or cancelled by somebody
+    └── TimedOut             `statement_timeout`, `lock_timeout`, or cancelled by another session
 """
 
 from __future__ import annotations
 
 
 class DatabaseError(Exception):
-    """Something between us and the database; see the module for the tree."""
+    """Base class; the tree is in the docstring of the module."""
 
 
 class Unreachable(DatabaseError):  # noqa: N818 - says what happened
-    """Nobody answers."""
+    """No server answers, or not in time."""
 
 
 class NotReady(Unreachable):
-    """A server answers but takes no session now."""
+    """The server answers, but accepts no session now."""
 
 
 class ConnectionLost(Unreachable):
@@ -35,7 +35,7 @@ class ConnectionLost(Unreachable):
 
 
 class AuthenticationFailed(DatabaseError):  # noqa: N818 - says what happened
-    """The role or its password is refused."""
+    """The server refuses the role or its password."""
 
 
 class DatabaseMissing(DatabaseError):  # noqa: N818 - says what happened
@@ -43,16 +43,16 @@ class DatabaseMissing(DatabaseError):  # noqa: N818 - says what happened
 
 
 class Misconfigured(DatabaseError):  # noqa: N818 - says what happened
-    """The address or a file that it names cannot be used."""
+    """The address, or a file that it names, is invalid."""
 
 
 class StatementFailed(DatabaseError):  # noqa: N818 - says what happened
     """The server refused a statement.
 
     Attributes:
-        sqlstate: Its code (PostgreSQL, Appendix A).
-        position: Where in the statement, in characters from 1; None when the server does not say.
-        column: The column that it is about, as TABLE.COLUMN; None when the server does not say.
+        sqlstate: The error code (PostgreSQL, Appendix A).
+        position: Where in the statement, in characters from 1; None where the server does not report it.
+        column: The column that the error concerns, as TABLE.COLUMN; None where the server does not report it.
     """
 
     def __init__(
@@ -69,16 +69,16 @@ class PermissionMissing(StatementFailed):
 
 
 class TableMissing(StatementFailed):
-    """The table is not there."""
+    """The table does not exist."""
 
 
 class ColumnMissing(StatementFailed):
-    """The table lacks a column."""
+    """A column does not exist."""
 
 
 class ServerReadOnly(StatementFailed):
-    """The server or the transaction takes no writes."""
+    """The server or the transaction accepts no writes."""
 
 
 class TimedOut(StatementFailed):
-    """A statement was cancelled, by a time limit or by somebody."""
+    """A statement was cancelled by a time limit or by another session."""

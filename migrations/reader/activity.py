@@ -1,4 +1,4 @@
-"""Who is at work on a ledger: by our lock, by the tool's own, or by one that is a row of a table."""
+"""Who migrates now: by our lock, by the tool's own advisory lock, or by its lock row."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 async def find_active_migration(session: Session, location: Location) -> ActiveMigration | None:
-    """Tell who migrates now, by our own lock or the tool's; None when nobody does, or the tool takes no lock.
+    """Return who holds our lock of the ledger or the tool's own; None where both are free, or the tool takes none.
 
     Raises:
-        DatabaseError: As `failures` says.
+        DatabaseError: The connection was lost, or a query failed.
     """
     for key in (advisory_lock.lock_key(location.place.relation), *location.dialect.keys(location.place)):
         holder = await advisory_lock.find_holder(session, key)
@@ -27,13 +27,13 @@ async def find_active_migration(session: Session, location: Location) -> ActiveM
 
 
 async def read_row_lock(session: Session, location: Location) -> RowLock | None:
-    """Tell whether the lock that the tool keeps in a table is taken; None when it is not, or there is none.
+    """Return the tool's lock row while it is taken; None while it is free, or where the tool has none.
 
     Raises:
-        DatabaseError: As `failures` says.
+        DatabaseError: The connection was lost, or a query failed.
     """
     table, statement = location.dialect.lock_table(location.place), location.dialect.read_lock(location.place)
-    if table is None or statement is None or not await session.exists(table):
+    if table is None or statement is None or not await session.table_exists(table):
         return None
-    rows = await session.rows(statement)
+    rows = await session.fetch(statement)
     return RowLock(rows[0]["holder"], rows[0]["since"]) if rows else None

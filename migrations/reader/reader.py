@@ -1,4 +1,4 @@
-"""One ledger, as somebody names it: where it is and what it holds now, read without writing or waiting."""
+"""Reading one ledger: where it is and what it holds now. Nothing is written, and every wait is bounded."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 _SQL = load("reading")
 READ_TIMEOUT = 30.0
-"""Seconds that reading the ledger may take. Who watches has to answer soon; who migrates had better wait for a busy
-server, or for whoever has locked the table, than fail."""
+"""Seconds that reading a ledger may take for a command that migrates: it had better wait for a busy server, or for a
+session that has locked the table, than fail. A watcher has to answer sooner."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerSource:
-    """Name one ledger; equal sources are one ledger read as one role.
+    """The identity of a ledger. Equal sources are the same ledger, read as the same role.
 
     Attributes:
-        address: The database.
+        address: The database and the role.
         dialect: How the ledger is written.
-        schema: Where the table is; None for the dialect's default.
-        table: Its name; None for the dialect's default.
+        schema: Schema of the table; None for the dialect's default.
+        table: Name of the table; None for the dialect's default.
     """
 
     address: Address
@@ -42,11 +42,12 @@ class LedgerSource:
 
 
 class LedgerReader:
-    """Read one ledger again and again over one session: all of it once, then no row until something has changed.
+    """Repeated reads of one ledger over one session, in which an unchanged ledger costs no rows.
 
-    A reading is one read-only transaction of two short queries at most: where the ledger is and what it holds, or
-    whether it has changed and, if so, what it holds now. Where the system columns may not be read (a view, or a role
-    that may see some columns only) it is read whole every time.
+    Each read is one read-only transaction. The first locates the table and reads it with its fingerprint (see
+    sql/reading.sql, `mark`): the number of rows, and sum and maximum of their `xmin`, which every insert, update and
+    delete changes. A later read fetches the fingerprint, and the rows only when it differs. Where system columns cannot
+    be read (a view, or a role that may read some columns only) every read fetches all rows.
     """
 
     def __init__(self, session: Session, source: LedgerSource) -> None:
@@ -54,56 +55,57 @@ class LedgerReader:
         self._source = source
         self._location: Location | None = None
         self._ledger: Ledger | None = None
-        self._mark: tuple[object, ...] | None = None
+        self._fingerprint: tuple[object, ...] | None = None
 
     @property
     def location(self) -> Location | None:
-        """Where the ledger was found, or would be; None before the first reading."""
+        """Where the ledger is, or would be created; None before the first read."""
         return self._location
 
     async def read(self, *, limit: float = 1.0) -> Ledger:
-        """Read the ledger; a missing table is an empty one. What has not changed is the same object as before.
+        """Return the ledger; an empty one where the table is missing, the same object as before where nothing changed.
 
         Args:
             limit: Seconds that each query, and its wait for a lock, may take.
 
         Raises:
-            DatabaseError: As `failures` says.
-            LedgerUnreadable: The table is none of the dialect's, or a row holds what the dialect never writes.
+            DatabaseError: The connection was lost, or a query failed.
+            LedgerUnreadable: The table is not a ledger of the dialect, or a row holds what the dialect never writes.
         """
         async with self._session.read_only(limit):
             try:
                 if self._location is None or not self._location.exists:
-                    return await self._first()
-                return await self._again(self._location)
+                    return await self._read_first()
+                return await self._read_again(self._location)
             except TableMissing:  # dropped between two queries
-                self._location = self._mark = None
+                self._location = self._fingerprint = None
                 self._ledger = self._source.dialect.ledger([])
                 return self._ledger
 
-    async def _first(self) -> Ledger:
+    async def _read_first(self) -> Ledger:
         location = self._location = await _locate(self._session, self._source)
         if not location.exists:
             self._ledger = location.dialect.ledger([])
             return self._ledger
         statement = location.dialect.select(location.place)
-        if location.markable:
-            statement = bind(_SQL["marked"], read=statement, mark=_mark(location))
-        rows = await self._session.rows(statement)
-        self._mark = _mark_of(rows[0]) if location.markable and rows else None
-        return self._keep(location, rows)
+        if location.has_system_columns:
+            statement = bind(_SQL["marked"], read=statement, mark=_fingerprint_query(location))
+        rows = await self._session.fetch(statement)
+        self._fingerprint = _fingerprint(rows[0]) if location.has_system_columns and rows else None
+        return self._store(location, rows)
 
-    async def _again(self, location: Location) -> Ledger:
-        mark = None
-        if location.markable:
-            mark = _mark_of((await self._session.rows(_mark(location)))[0])
-            if mark == self._mark and self._ledger is not None and self._ledger.dirty is None:
+    async def _read_again(self, location: Location) -> Ledger:
+        fingerprint = None
+        if location.has_system_columns:
+            fingerprint = _fingerprint((await self._session.fetch(_fingerprint_query(location)))[0])
+            # A dirty ledger is read whole: some dialects derive `running` from a lock, which is in no row.
+            if fingerprint == self._fingerprint and self._ledger is not None and self._ledger.dirty is None:
                 return self._ledger
-        ledger = self._keep(location, await self._session.rows(location.dialect.select(location.place)))
-        self._mark = mark  # only now: who fails to read the rows must read them the next time
+        ledger = self._store(location, await self._session.fetch(location.dialect.select(location.place)))
+        self._fingerprint = fingerprint  # not before the rows were read: a failed read must be repeated
         return ledger
 
-    def _keep(self, location: Location, rows: Iterable[Mapping[str, Any]]) -> Ledger:
+    def _store(self, location: Location, rows: Iterable[Mapping[str, Any]]) -> Ledger:
         ledger = location.dialect.ledger(rows)
         if self._ledger is None or ledger != self._ledger:
             self._ledger = ledger
@@ -111,16 +113,21 @@ class LedgerReader:
 
 
 async def read_ledger(session: Session, source: LedgerSource, *, limit: float = 1.0) -> Ledger:
-    """Read a ledger once; as `Reader.read`."""
+    """Read a ledger once; see `LedgerReader.read`."""
     return await LedgerReader(session, source).read(limit=limit)
 
 
 async def locate_ledger(session: Session, source: LedgerSource, *, limit: float = 1.0) -> Location:
-    """Find out where a ledger is, or would be created, and in which dialect it is written.
+    """Return where a ledger is, or would be created, and in which dialect it is written.
+
+    Args:
+        session: A session with its database.
+        source: The ledger; its dialect may be `auto`.
+        limit: Seconds that each query may take.
 
     Raises:
-        DatabaseError: As `failures` says.
-        LedgerUnreadable: The table is none of the dialect's, or more than one dialect's ledger is there.
+        DatabaseError: The connection was lost, or a query failed.
+        LedgerUnreadable: The table is not a ledger of the dialect, or there are ledgers of several dialects.
     """
     async with session.read_only(limit):
         return await _locate(session, source)
@@ -128,7 +135,7 @@ async def locate_ledger(session: Session, source: LedgerSource, *, limit: float 
 
 async def _locate(session: Session, source: LedgerSource) -> Location:
     tables = wanted(source.dialect, source.schema, source.table)
-    rows = await session.rows(_SQL["locate"], [schema for schema, _ in tables], [name for _, name in tables])
+    rows = await session.fetch(_SQL["locate"], [schema for schema, _ in tables], [name for _, name in tables])
     relations = [
         Relation(row["asked"], row["schema"], row["name"], frozenset(row["columns"]), row["markable"])
         for row in rows
@@ -144,9 +151,9 @@ async def _locate(session: Session, source: LedgerSource) -> Location:
     )
 
 
-def _mark(location: Location) -> str:
+def _fingerprint_query(location: Location) -> str:
     return bind(_SQL["mark"], table=location.place.relation)
 
 
-def _mark_of(row: Mapping[str, Any]) -> tuple[object, ...]:
+def _fingerprint(row: Mapping[str, Any]) -> tuple[object, ...]:
     return row["mark_count"], row["mark_sum"], row["mark_newest"]

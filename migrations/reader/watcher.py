@@ -1,4 +1,8 @@
-"""Watches a ledger for as long as somebody needs it, and keeps what is known of it."""
+"""A watcher that keeps a snapshot of one ledger current, over one connection.
+
+NOTIFY reports changes by `ledgergate` at once. Polling finds those of other tools, which send none, and those whose
+NOTIFY was lost.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from migrations.core.backoff import Backoff
 from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.postgres.errors import (
@@ -34,20 +39,23 @@ if TYPE_CHECKING:
     from migrations.postgres.session import Session
 
 CHANNEL = "ledgergate"
+_IDLE_GROWTH = 1.5  # factor from one idle pause to the next
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class PollIntervals:
-    """How often a watcher looks; all in seconds.
+    """How often a watcher reads; all in seconds.
 
     Attributes:
-        urgent: Between two reads while somebody waits; a NOTIFY that was lost costs no more than this.
-        idle: Between two reads after a change. A NOTIFY is what brings news; this is for tools that send none.
-        slowest: What `idle` grows to while nothing changes, and how late a dead peer may be noticed.
-        retry: Before the second attempt to connect after a failure; doubled with each one, with jitter.
+        urgent: Between two reads while pods wait; the most that a lost NOTIFY can cost.
+        idle: Between two reads after a change; it grows while nothing changes. A NOTIFY comes sooner: this is for tools
+            that send none.
+        slowest: What `idle` grows to, and therefore how late a vanished server may be noticed.
+        retry: Before the second attempt to connect after a failure; it doubles with each one, with jitter.
         retry_slowest: What `retry` grows to.
-        timeout: For one read or one attempt to connect; above the server's own limit of 1 s a statement.
+        timeout: For one read, or one attempt to connect. More than the 1 s that the server has for each statement, so
+            that a slow statement is the server's error and not a lost connection.
     """
 
     urgent: float = 0.25
@@ -59,7 +67,7 @@ class PollIntervals:
 
 
 class LedgerWatcher:
-    """Keep the reading of one ledger fresh: on NOTIFY at once, else by polling, over one connection."""
+    """A task that follows one ledger, and the snapshot of what it last read."""
 
     def __init__(
         self,
@@ -70,20 +78,19 @@ class LedgerWatcher:
         on_fault: Callable[[Fault, str], None] = lambda *_: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         jitter: Callable[[], float] = random.random,
-        pace: PollIntervals = PollIntervals(),
+        intervals: PollIntervals = PollIntervals(),
         application_name: str = "ledgergate watcher",
     ) -> None:
-        """Prepare; `run` does the work.
+        """Create the watcher; `run` makes it work.
 
         Args:
-            source: Which ledger.
-            on_change: Called with the new reading when anything of it has changed but the time, never for a read that
-                found the same.
-            on_read: Called with the seconds that each successful read took.
-            on_fault: Called with each new fault and what it is in words, which name the server but no password.
-            now: The clock, in UTC.
-            jitter: Random numbers from 0 to 1, for the pauses between attempts to connect.
-            pace: How often to look.
+            source: The ledger.
+            on_change: Called with each snapshot that differs from the one before in more than its time.
+            on_read: Called with the duration of each successful read, in seconds.
+            on_fault: Called with each new fault and its message, which names the server but no password.
+            now: Returns the time, in UTC.
+            jitter: Returns a random number from 0 to 1, for the pauses between attempts to connect.
+            intervals: How often to read.
             application_name: What `pg_stat_activity` shows.
         """
         self.source = source
@@ -91,24 +98,24 @@ class LedgerWatcher:
         self._on_read = on_read
         self._on_fault = on_fault
         self._now = now
-        self._jitter = jitter
-        self._pace = pace
+        self._intervals = intervals
         self._name = application_name
         self._snapshot = LedgerSnapshot(fault=Fault.UNREAD)
         self._urgent = False
         self._wake = asyncio.Event()
-        self._wishes: list[asyncio.Future[None]] = []
-        self._failures = 0
-        self._idle = pace.idle
+        self._waiters: list[asyncio.Future[None]] = []
+        self._backoff = Backoff(intervals.retry, intervals.retry_slowest, jitter)
+        self._retrying = False
+        self._idle = intervals.idle
 
     @property
     def snapshot(self) -> LedgerSnapshot:
-        """What is known now."""
+        """What is known of the ledger now."""
         return self._snapshot
 
     @property
     def urgent(self) -> bool:
-        """Whether somebody waits for news, so that the ledger is polled often."""
+        """Whether pods wait for the ledger, so that it is polled at the shortest interval."""
         return self._urgent
 
     @urgent.setter
@@ -116,129 +123,136 @@ class LedgerWatcher:
         if value and not self._urgent:
             self._wake.set()
         self._urgent = value
-        self._idle = self._pace.idle
+        self._idle = self._intervals.idle
 
     def seed(self, ledger: Ledger, observed_at: datetime | None = None) -> None:
-        """Start from what was last known before a restart; without effect once a ledger is known."""
+        """Start from what was known before a restart; no effect once a ledger is known."""
         if self._snapshot.ledger is None:
             self._snapshot = replace(self._snapshot, ledger=ledger, observed_at=observed_at)
 
-    async def fresh(self, within: float) -> LedgerSnapshot:
-        """Give a reading that began after this call; everybody who waits at once shares one.
+    async def refresh(self, max_wait: float) -> LedgerSnapshot:
+        """Return a snapshot whose read began after this call; concurrent callers share one read.
 
-        While a fault is known, the current reading is given at once, without I/O.
+        While the ledger cannot be read, the current snapshot is returned at once: a caller must not wait for a server
+        that is known to be down.
 
         Args:
-            within: Seconds to wait at most; then the current reading is given as it is.
+            max_wait: Seconds to wait; after that the current snapshot is returned as it is.
         """
         if self._snapshot.fault in {None, Fault.UNREAD}:
-            wish = asyncio.get_running_loop().create_future()
-            self._wishes.append(wish)
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
             self._wake.set()
             with suppress(TimeoutError):
-                async with asyncio.timeout(within):
-                    await wish
+                async with asyncio.timeout(max_wait):
+                    await waiter
         return self._snapshot
 
     async def run(self) -> None:
-        """Watch until cancelled; whatever fails becomes a fault of the reading and is tried again."""
+        """Follow the ledger until cancelled. An error becomes the fault of the snapshot, and is retried."""
         while True:
             try:
-                await self._follow()
+                await self._follow_session()
             except (DatabaseError, LedgerUnreadable) as error:
-                self._failures += 1
-                # A session that ended says nothing of the server: only when a new one fails too is it a fault.
-                if self._failures == 1 and isinstance(error, ConnectionLost):
+                # A session that ended proves nothing about the server: a failover, or a pooler that closes idle
+                # sessions, ends it too. Connect again at once, and report a fault only when that fails as well.
+                if isinstance(error, ConnectionLost) and not self._retrying:
+                    self._retrying = True
                     continue
-                self._fail(error)
-            await asyncio.sleep(self._backoff())
+                self._retrying = True
+                self._record_failure(error)
+            # While pods wait, a server that is back must be found soon.
+            limit = self._intervals.idle if self._urgent else self._intervals.retry_slowest
+            await asyncio.sleep(self._backoff.next(at_most=limit))
 
-    async def _follow(self) -> None:
-        """Connect, then read whenever there is reason to, until something fails."""
-        session = await connect(self.source.address, timeout=self._pace.timeout, application_name=self._name)
+    async def _follow_session(self) -> None:
+        """Connect, then read at every NOTIFY, request and interval, until something fails."""
+        session = await connect(self.source.address, timeout=self._intervals.timeout, application_name=self._name)
         try:
             session.on_close(self._wake.set)
-            # Before the first read, so that nothing falls between the two. A standby cannot listen and is polled.
+            # Before the first read: a change between the read and LISTEN would not be noticed. A standby does not
+            # support LISTEN, and is polled.
             with suppress(ServerReadOnly):
-                await self._bounded(session, session.listen(CHANNEL, self._wake.set))
+                await self._with_timeout(session, session.listen(CHANNEL, self._wake.set))
             reader = LedgerReader(session, self.source)
             while True:
                 await self._read(session, reader)
-                await self._rest()
+                await self._wait_for_wake()
         finally:
             await session.close()
 
     async def _read(self, session: Session, reader: LedgerReader) -> None:
+        # Both before the read begins: a request or NOTIFY that comes during the read needs another one.
         self._wake.clear()
-        granted, self._wishes = self._wishes, []
+        waiters, self._waiters = self._waiters, []
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            ledger = await self._bounded(session, reader.read())
+            ledger = await self._with_timeout(session, reader.read())
         except BaseException:
-            self._wishes = granted + self._wishes
+            self._waiters = waiters + self._waiters
             raise
-        self._failures = 0
+        self._retrying = False
+        self._backoff.reset()
         self._on_read(clock() - began)
-        self._change(LedgerSnapshot(ledger, self._now(), run=self._snapshot.run))
-        _grant(granted)
-        # After the answer that others wait for: who migrates is only told, and decides nothing.
-        run = await self._bounded(session, self._running(session, reader, ledger))
-        self._change(replace(self._snapshot, run=run))
+        self._update(LedgerSnapshot(ledger, self._now(), run=self._snapshot.run))
+        _release(waiters)
+        # Only after the waiters were released: who migrates is shown to users, and no decision waits for it.
+        run = await self._with_timeout(session, self._find_active_migration(session, reader, ledger))
+        self._update(replace(self._snapshot, run=run))
 
-    async def _running(self, session: Session, reader: LedgerReader, ledger: Ledger) -> ActiveMigration | None:
+    async def _find_active_migration(
+        self, session: Session, reader: LedgerReader, ledger: Ledger
+    ) -> ActiveMigration | None:
         if reader.location is None or not (self._urgent or ledger.dirty):
             return None
-        with suppress(StatementFailed):  # the ledger is readable all the same
+        with suppress(StatementFailed):  # the ledger could be read, so this is not a fault
             return await find_active_migration(session, reader.location)
         return None
 
-    async def _bounded(self, session: Session, work: Awaitable[Result]) -> Result:
+    async def _with_timeout(self, session: Session, work: Awaitable[Result]) -> Result:
         try:
-            async with asyncio.timeout(self._pace.timeout):
+            async with asyncio.timeout(self._intervals.timeout):
                 return await work
         except TimeoutError as error:
-            session.terminate()  # a dead peer would not hear a goodbye either
-            raise Unreachable(f"{self.source.address} did not answer within {self._pace.timeout:g} s") from error
+            session.terminate()  # a server that has vanished would not answer a Terminate message either
+            message = f"{self.source.address} did not answer within {self._intervals.timeout:g} s"
+            raise Unreachable(message) from error
 
-    async def _rest(self) -> None:
-        pause = self._pace.urgent if self._urgent else self._idle
-        self._idle = min(self._idle * 1.5, self._pace.slowest)
+    async def _wait_for_wake(self) -> None:
+        pause = self._intervals.urgent if self._urgent else self._idle
+        self._idle = min(self._idle * _IDLE_GROWTH, self._intervals.slowest)
         with suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._wake.wait()
 
-    def _fail(self, error: DatabaseError | LedgerUnreadable) -> None:
-        fault = _fault(error)
+    def _record_failure(self, error: DatabaseError | LedgerUnreadable) -> None:
+        fault = _classify(error)
         if fault is not self._snapshot.fault:
             self._on_fault(fault, str(error))
+        # Only our own words about the table: the detail is shown to users who may not know the database's host.
         detail = str(error) if isinstance(error, LedgerUnreadable) else ""
-        self._change(replace(self._snapshot, fault=fault, detail=detail, run=None))
-        granted, self._wishes = self._wishes, []
-        _grant(granted)
+        self._update(replace(self._snapshot, fault=fault, detail=detail, run=None))
+        waiters, self._waiters = self._waiters, []
+        _release(waiters)
 
-    def _change(self, snapshot: LedgerSnapshot) -> None:
+    def _update(self, snapshot: LedgerSnapshot) -> None:
         known = self._snapshot
         if snapshot.ledger == known.ledger:
-            snapshot = replace(snapshot, ledger=known.ledger)  # keeps what that one has already computed
+            snapshot = replace(snapshot, ledger=known.ledger)  # the known object has its cached properties filled
         self._snapshot = snapshot
         if replace(snapshot, observed_at=known.observed_at) != known:
-            self._idle = self._pace.idle
+            self._idle = self._intervals.idle
             self._on_change(snapshot)
 
-    def _backoff(self) -> float:
-        slowest = self._pace.idle if self._urgent else self._pace.retry_slowest
-        exponent = min(self._failures - 1, 10)  # far beyond the slowest, far below an overflow
-        return min(self._pace.retry * 2.0**exponent, slowest) * (0.5 + self._jitter() / 2)
+
+def _release(waiters: Iterable[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
 
 
-def _grant(wishes: Iterable[asyncio.Future[None]]) -> None:
-    for wish in wishes:
-        if not wish.done():
-            wish.set_result(None)
-
-
-def _fault(error: DatabaseError | LedgerUnreadable) -> Fault:
+def _classify(error: DatabaseError | LedgerUnreadable) -> Fault:
     match error:
         case AuthenticationFailed():
             return Fault.AUTHENTICATION

@@ -1,4 +1,8 @@
-"""Looks out for whom a running migration waits, over a connection of its own that only a long one needs."""
+"""Reports of the sessions that a running migration waits for.
+
+They come from a second connection, since the migration's own is busy. It is opened only for a migration that takes
+long.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +18,30 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from migrations.postgres.address import Address
-    from migrations.runner.section import InfoCallback
+    from migrations.runner.reporter import Reporter
 
 _SQL = load("advisory_lock")
-_SLOWEST = 1.0  # seconds between two looks
-_TIMEOUT = 3.0  # seconds to connect
+_LONGEST_INTERVAL = 1.0  # seconds between two queries
+_CONNECT_TIMEOUT = 3.0  # seconds
 
 
 @asynccontextmanager
 async def report_blockers(
-    address: Address, pid: int, lock_timeout: float, running: Callable[[], str | None], info: InfoCallback
+    address: Address, pid: int, lock_timeout: float, running: Callable[[], str | None], reporter: Reporter
 ) -> AsyncIterator[None]:
-    """Tell, while the block runs, who holds the lock that the backend waits for.
+    """Report, while the block runs, each session that holds a lock for which the backend waits.
 
     Args:
         address: The database.
-        pid: The backend.
-        lock_timeout: Seconds after which the backend gives up; two looks come before that. 0 for never.
-        running: Gives the revision that runs now, for the message.
-        say: Told once for each blocker and lock.
+        pid: The backend that runs the migrations.
+        lock_timeout: Seconds after which that backend gives up; 0 for never. The interval between two queries is a
+            third
+            of it, so that two are made before.
+        running: Returns the revision that runs now; None between two.
+        reporter: Reports once for each revision, blocking session and locked object.
     """
-    pause = min(lock_timeout / 3 or _SLOWEST, _SLOWEST)
-    task = asyncio.create_task(_look(address, pid, pause, running, info))
+    interval = min(lock_timeout / 3 or _LONGEST_INTERVAL, _LONGEST_INTERVAL)
+    task = asyncio.create_task(_poll_blockers(address, pid, interval, running, reporter))
     try:
         yield
     finally:
@@ -44,45 +50,44 @@ async def report_blockers(
             await task
 
 
-async def _look(
-    address: Address, pid: int, pause: float, running: Callable[[], str | None], info: InfoCallback
+async def _poll_blockers(
+    address: Address, pid: int, interval: float, running: Callable[[], str | None], reporter: Reporter
 ) -> None:
-    """Look from time to time; who blocks is worth a message, and that nobody could look is not worth a failure."""
-    with suppress(DatabaseError):
-        await _until_long(pause, running)
-        session = await connect(address, timeout=_TIMEOUT, application_name="ledgergate lookout")
-        said: set[object] = set()
+    with suppress(DatabaseError):  # failing to find the blocker must not fail the migration
+        await _wait_for_long_migration(interval, running)
+        session = await connect(address, timeout=_CONNECT_TIMEOUT, application_name="ledgergate lookout")
+        reported: set[object] = set()
         try:
             while True:
-                for row in await session.rows(_SQL["blockers"], pid):
-                    sight = (running(), row["target"], row["pid"])
-                    if sight not in said:
-                        said.add(sight)
-                        _tell(row, running(), info)
-                await asyncio.sleep(pause)
+                for row in await session.fetch(_SQL["blockers"], pid):
+                    blocker = (running(), row["target"], row["pid"])
+                    if blocker not in reported:
+                        reported.add(blocker)
+                        _report(row, running(), reporter)
+                await asyncio.sleep(interval)
         finally:
             session.terminate()
 
 
-async def _until_long(pause: float, running: Callable[[], str | None]) -> None:
-    """Return once the same migration runs at two looks in a row."""
+async def _wait_for_long_migration(interval: float, running: Callable[[], str | None]) -> None:
+    """Return when the same migration still runs after an interval."""
     last = None
     while True:
         now = running()
         if now is not None and now == last:
             return
         last = now
-        await asyncio.sleep(pause)
+        await asyncio.sleep(interval)
 
 
-def _tell(row: Mapping[str, object], revision: str | None, info: InfoCallback) -> None:
-    who = f"pid {row['pid']}" + (f", {row['application_name']}" if row["application_name"] else "")
-    since = f", in a transaction for {row['seconds']:.0f} s" if row["seconds"] is not None else ""
+def _report(row: Mapping[str, object], revision: str | None, reporter: Reporter) -> None:
+    holder = f"pid {row['pid']}" + (f", {row['application_name']}" if row["application_name"] else "")
+    duration = f", in a transaction for {row['seconds']:.0f} s" if row["seconds"] is not None else ""
     state = f", {row['state']}" if row["state"] else ""
     query = " ".join(str(row["query"] or "").split())
-    text = f"{revision} waits for a lock on {row['target']} ({row['mode']}), held by {who}{since}{state}"
+    text = f"{revision} waits for a lock on {row['target']} ({row['mode']}), held by {holder}{duration}{state}"
     text += f": {query}" if query else ""
-    info(
+    reporter.info(
         "blocked",
         text,
         revision=revision,

@@ -1,233 +1,212 @@
-"""Applies what is pending, one migration after the other, so that the ledger never says what did not happen."""
+"""Applying what is pending, and undoing what is applied, so that the ledger never records what did not happen."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from migrations.core.ledger import UNDOING, State
+from migrations.core.ledger import UNDOING, Ledger, State
+from migrations.core.plan import Refusal, UpPlan
 from migrations.postgres.errors import DatabaseError
+from migrations.reader.reader import READ_TIMEOUT, read_ledger
 from migrations.runner import blockers, non_transactional, transactional
-from migrations.runner.ledger_writer import LedgerWriter, prepare
-from migrations.runner.section import MigrationFailed, Section, discard
+from migrations.runner.ledger_writer import LedgerWriter, prepare_table
+from migrations.runner.resume import find_resume_point
+from migrations.runner.run import Done, Failed, plan_run
+from migrations.runner.section import MigrationFailed, Section
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from migrations.core.migration import Migration, SectionBody
     from migrations.postgres.session import Session
+    from migrations.runner.reporter import Reporter
     from migrations.runner.resume import ResumePoint
-    from migrations.runner.section import InfoCallback
+    from migrations.runner.run import Outcome, RunOptions, RunProgress
 
-
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
-from migrations.core.ledger import Ledger
-from migrations.core.plan import Refusal, UpPlan
-from migrations.reader.reader import READ_TIMEOUT, read_ledger
-from migrations.runner.ledger_writer import ledger_writer
-from migrations.runner.resume import find_resume_point
-from migrations.runner.run import Done, Failed, plan_run
-
-if TYPE_CHECKING:
-    from migrations.core.migration import Migration
-    from migrations.postgres.session import Session
-    from migrations.runner.ledger_writer import LedgerWriter
-    from migrations.runner.resume import ResumePoint
-    from migrations.runner.run import Outcome, Reporter, RunOptions, RunProgress
-
-
-_GOES_ON = (
-    ". What came before it is done; up goes on there once the cause is gone. To change the file, settle it first: "
-    "`ledgergate migrate resolve {revision} --rolled-back` or `--applied`"
+_RESUMABLE_HINT = (
+    ". The statements before it are done; up continues with it once the cause is removed. To change the file, settle "
+    "the revision first: `ledgergate migrate resolve {revision} --rolled-back` or `--applied`"
 )
-_LAST_WORD = 1.0  # seconds to write down why a run ends
+_RECORD_TIMEOUT = 1.0  # seconds to record why a migration ended: a pod that is stopped has no more time to lose
 
 
-async def apply_migration(
+async def apply_pending(run: RunOptions, reporter: Reporter, session: Session, progress: RunProgress) -> Outcome:
+    """Plan again, now that no other run can change the ledger, and apply the plan.
+
+    Args:
+        run: What is wanted.
+        reporter: Reports each migration.
+        session: The session that holds the lock.
+        progress: How far the run has come on earlier connections; updated here.
+
+    Raises:
+        DatabaseError: The connection was lost; the migration that ran is not in `progress.applied`.
+    """
+    plan, resume_point = await _plan_with_resume(run, reporter, session)
+    if isinstance(plan, Refusal):
+        return plan
+    progress.batch = progress.batch or plan.batch
+    writer = LedgerWriter.for_run(run, progress.batch)
+    if plan.steps:
+        await prepare_table(session, writer)
+    progress.total = len(progress.applied) + len(plan.steps)
+
+    def running() -> str | None:
+        return progress.running.revision if progress.running else None
+
+    lock_timeout = run.limits.lock_timeout
+    async with blockers.report_blockers(run.source.address, session.lock_pid or 0, lock_timeout, running, reporter):
+        for migration in plan.steps:
+            start = resume_point if resume_point and resume_point.revision == migration.revision else None
+            try:
+                await _apply_step(reporter, session, writer, migration, start, progress)
+            except MigrationFailed as error:
+                return Failed(migration, str(error))
+    return Done(replace(plan, steps=tuple(progress.applied)))
+
+
+async def _plan_with_resume(
+    run: RunOptions, reporter: Reporter, session: Session
+) -> tuple[UpPlan | Refusal, ResumePoint | None]:
+    """Plan the run; a dirty migration that can be resumed counts as pending."""
+    ledger = await read_ledger(session, run.source, limit=READ_TIMEOUT)
+    plan = plan_run(run, ledger)
+    dirty = ledger.dirty
+    if isinstance(plan, UpPlan) or not plan.dirty or dirty is None:
+        return plan, None
+    migration = next((migration for migration in run.migrations if migration.revision == dirty.revision), None)
+    if migration is None:
+        return plan, None
+    writer = LedgerWriter.for_run(run, batch=0)  # it only reads the progress
+    await prepare_table(session, writer)
+    resume_point = await find_resume_point(session, writer, migration, dirty)
+    if isinstance(resume_point, str):
+        (obstacle, text), *others = plan.obstacles
+        return Refusal(((obstacle, f"{text}. It cannot be resumed: {resume_point}"), *others)), None
+    reporter.info(
+        "resuming",
+        f"{migration.revision} was interrupted; it continues after {resume_point.done} completed statements",
+        revision=migration.revision,
+        done=resume_point.done,
+    )
+    return plan_run(run, Ledger.of(record for record in ledger.records if record is not dirty)), resume_point
+
+
+async def _apply_step(
+    reporter: Reporter,
     session: Session,
     writer: LedgerWriter,
     migration: Migration,
-    info: InfoCallback = discard,
-    stopped: ResumePoint | None = None,
+    resume_point: ResumePoint | None,
+    progress: RunProgress,
+) -> None:
+    number = len(progress.applied) + 1
+    progress.running = migration
+    reporter.starting(migration, number, progress.total)
+    milliseconds = await _apply_migration(session, writer, migration, reporter, resume_point)
+    progress.running = None
+    progress.applied.append(migration)
+    reporter.applied(migration, milliseconds, number, progress.total)
+
+
+async def _apply_migration(
+    session: Session, writer: LedgerWriter, migration: Migration, reporter: Reporter, resume_point: ResumePoint | None
 ) -> int:
-    """Apply one migration and record it.
-
-    Args:
-        session: The one that holds the lock.
-        book: Where to record.
-        migration: Which.
-        say: Told of what is tried again.
-        stopped: Where to go on, when this migration was stopped before.
-
-    Returns:
-        How long it took, in milliseconds.
+    """Apply one migration, record it, and return its duration in milliseconds.
 
     Raises:
-        StepFailed: It failed.
+        MigrationFailed: The migration failed.
         DatabaseError: The connection was lost, or the ledger cannot be written.
     """
     section = Section(migration, migration.up, "up")
     started = time.monotonic()
     if migration.up.transactional:
-        await transactional.run_section(session, writer, section, writer.entry("record", session, migration), info)
-        return _since(started)
+        record = writer.guarded_statement("record", session, migration)
+        await transactional.run_section(session, writer, section, record, reporter)
+        return _milliseconds_since(started)
+    # Outside a transaction in two steps: the row says `running` before the first statement, and `applied` after the
+    # last. Whatever ends the process in between leaves a row that says so.
     if migration.up.sql is None:
         function = transactional.load_section_function(section)
-        await session.rows(writer.entry("begin", session, migration), None)
-        async with _failure_recorded(session, writer, migration):
-            await session.execute(transactional.name_session(writer, section))
+        await session.fetch(writer.guarded_statement("begin", session, migration), None)
+        async with _record_failure(session, writer, migration):
+            await session.execute(transactional.set_application_name(writer, section))
             await transactional.call_function(session, section, function)
             if session.in_transaction:
-                raise section.left_open()
-        await session.restore()
+                raise section.open_transaction_error()
+        await session.reset()
     else:
         statements = non_transactional.split_section(section)
-        if stopped is None:
-            await session.rows(writer.entry("begin", session, migration), len(statements))
+        if resume_point is None:
+            await session.fetch(writer.guarded_statement("begin", session, migration), len(statements))
         else:
-            await session.execute(writer.entry("resume", session, migration))
+            await session.execute(writer.guarded_statement("resume", session, migration))
+        done = resume_point.done if resume_point else 0
         try:
-            async with _failure_recorded(session, writer, migration):
-                await non_transactional.run_statements(
-                    session, writer, section, statements, info, done=stopped.done if stopped else 0
-                )
+            async with _record_failure(session, writer, migration):
+                await non_transactional.run_statements(session, writer, section, statements, reporter, done=done)
         except MigrationFailed as error:
-            raise MigrationFailed(f"{error}{_GOES_ON.format(revision=migration.revision)}") from error
-    await session.rows(writer.sql("finish"), migration.revision, State.APPLIED, None)
-    return _since(started)
+            raise MigrationFailed(f"{error}{_RESUMABLE_HINT.format(revision=migration.revision)}") from error
+    await session.fetch(writer.statement("finish"), migration.revision, State.APPLIED, None)
+    return _milliseconds_since(started)
 
 
 async def undo_migration(
-    session: Session, writer: LedgerWriter, migration: Migration, down: SectionBody, info: InfoCallback = discard
+    session: Session, writer: LedgerWriter, migration: Migration, down: SectionBody, reporter: Reporter
 ) -> int:
-    """Undo one migration and take it off the ledger.
+    """Undo one migration, remove its row, and return the duration in milliseconds.
 
-    Outside a transaction, its row says `running` first; what fails leaves `failed`, and the reason says that it was
-    being undone.
-
-    Returns:
-        How long it took, in milliseconds.
+    Outside a transaction, the row says `running` while the section runs, and `failed` after a failure; in both cases
+    its `error` says that the migration was being undone.
 
     Raises:
-        StepFailed: It failed.
+        MigrationFailed: The section failed.
         DatabaseError: The connection was lost, or the ledger cannot be written.
     """
     section = Section(migration, down, "down")
     started = time.monotonic()
     if down.transactional:
-        await transactional.run_section(session, writer, section, writer.entry("unrecord", session, migration), info)
-        return _since(started)
+        unrecord = writer.guarded_statement("unrecord", session, migration)
+        await transactional.run_section(session, writer, section, unrecord, reporter)
+        return _milliseconds_since(started)
     function = transactional.load_section_function(section) if down.sql is None else None
     statements = () if function else non_transactional.split_section(section)
-    await session.rows(writer.sql("begin_undo"), migration.revision, writer.applied_by, UNDOING)
-    async with _failure_recorded(session, writer, migration, f"{UNDOING}: "):
+    await session.fetch(writer.statement("begin_undo"), migration.revision, writer.applied_by, UNDOING)
+    async with _record_failure(session, writer, migration, f"{UNDOING}: "):
         if function is None:
-            await non_transactional.run_statements(session, writer, section, statements, info, recorded=False)
+            # Without progress: a section that undoes is not resumed.
+            await non_transactional.run_statements(session, writer, section, statements, reporter, recorded=False)
         else:
             await transactional.call_function(session, section, function)
             if session.in_transaction:
-                raise section.left_open()
-            await session.restore()
-    await session.rows(writer.sql("remove"), migration.revision)
-    return _since(started)
+                raise section.open_transaction_error()
+            await session.reset()
+    await session.fetch(writer.statement("remove"), migration.revision)
+    return _milliseconds_since(started)
 
 
 @asynccontextmanager
-async def _failure_recorded(
+async def _record_failure(
     session: Session, writer: LedgerWriter, migration: Migration, prefix: str = ""
 ) -> AsyncIterator[None]:
-    """Record `failed` and why when the block raises."""
+    """Record `failed` and the reason when the block raises, also when it is cancelled by SIGTERM."""
     try:
         yield
     except BaseException as error:
         reason = str(error) if isinstance(error, Exception) else f"interrupted ({type(error).__name__})"
-        # What stopped it matters more than that nobody could write it down.
+        # The original error matters more than a failure to record it. The row still says `running` then, as it does
+        # after SIGKILL: with the lock free, the next run knows that this one has ended.
         with suppress(DatabaseError, TimeoutError):
-            async with asyncio.timeout(_LAST_WORD):
-                await session.abandon()
-                await session.execute("reset role")
-                await session.rows(writer.sql("finish"), migration.revision, State.FAILED, prefix + reason)
+            async with asyncio.timeout(_RECORD_TIMEOUT):
+                await session.rollback()
+                await session.execute("reset role")  # the migration's role may have no privilege on the ledger
+                await session.fetch(writer.statement("finish"), migration.revision, State.FAILED, prefix + reason)
         raise
 
 
-def _since(started: float) -> int:
+def _milliseconds_since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
-
-
-async def apply_pending(run: RunOptions, events: Reporter, connected: Session, progress: RunProgress) -> Outcome:
-    """Decide again, now that nobody else can change the ledger, and carry it out.
-
-    Args:
-        job: What is wanted.
-        events: Told how it goes.
-        connected: The session that holds the lock.
-        progress: How far the run has come on other connections; kept up to date.
-
-    Raises:
-        DatabaseError: The connection was lost; what was being applied is not in `progress`.
-    """
-    decision, stopped = await _decide(run, events, connected)
-    if isinstance(decision, Refusal):
-        return decision
-    progress.batch = progress.batch or decision.batch
-    writer = ledger_writer(run, progress.batch)
-    if decision.steps:
-        await prepare(connected, writer)
-    progress.total = len(progress.applied) + len(decision.steps)
-
-    def running() -> str | None:
-        return progress.running.revision if progress.running else None
-
-    limit = run.limits.lock_timeout
-    async with blockers.report_blockers(run.source.address, connected.locked_by or 0, limit, running, events.info):
-        for migration in decision.steps:
-            here = stopped if stopped and stopped.revision == migration.revision else None
-            try:
-                await _step(events, connected, writer, migration, here, progress)
-            except MigrationFailed as error:
-                return Failed(migration, str(error))
-    return Done(replace(decision, steps=tuple(progress.applied)))
-
-
-async def _step(
-    events: Reporter,
-    connected: Session,
-    writer: LedgerWriter,
-    migration: Migration,
-    stopped: ResumePoint | None,
-    progress: RunProgress,
-) -> None:
-    number = len(progress.applied) + 1
-    progress.running = migration
-    events.starting(migration, number, progress.total)
-    milliseconds = await apply_migration(connected, writer, migration, events.info, stopped)
-    progress.running = None
-    progress.applied.append(migration)
-    events.applied(migration, milliseconds, number, progress.total)
-
-
-async def _decide(run: RunOptions, events: Reporter, connected: Session) -> tuple[UpPlan | Refusal, ResumePoint | None]:
-    """Decide; what is dirty counts as pending when it can go on where it stopped."""
-    ledger = await read_ledger(connected, run.source, limit=READ_TIMEOUT)
-    decision = plan_run(run, ledger)
-    dirty = ledger.dirty
-    if isinstance(decision, UpPlan) or not decision.dirty or dirty is None:
-        return decision, None
-    migration = next((m for m in run.migrations if m.revision == dirty.revision), None)
-    if migration is None:
-        return decision, None
-    writer = ledger_writer(run, 0)
-    await prepare(connected, writer)
-    stopped = await find_resume_point(connected, writer, migration, dirty)
-    if isinstance(stopped, str):
-        (obstacle, text), *others = decision.obstacles
-        return Refusal(((obstacle, f"{text}. Why it does not go on by itself: {stopped}"), *others)), None
-    how = f"goes on after {stopped.done} statements that are done"
-    events.info(
-        "resuming", f"{migration.revision} was stopped; it {how}", revision=migration.revision, done=stopped.done
-    )
-    return plan_run(run, Ledger.of(record for record in ledger.records if record is not dirty)), stopped

@@ -1,6 +1,7 @@
-"""Finds and drops the INVALID indexes of an interrupted CONCURRENTLY, those alone that a statement itself names.
+"""INVALID indexes that an interrupted CONCURRENTLY has left.
 
-An INVALID index costs every write and serves no read; CREATE INDEX fails on it, and IF NOT EXISTS takes it for done.
+Such an index costs time at every write and is used by no query. CREATE INDEX fails on it, and CREATE INDEX IF NOT
+EXISTS takes it for the finished index. Only indexes that the statement itself names are dropped.
 Source: https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
 """
 
@@ -18,18 +19,19 @@ if TYPE_CHECKING:
 _SQL = load("invalid_indexes")
 
 
-async def drop_invalid_indexes(session: Session, work: IndexOperation) -> list[str]:
-    """Drop what an earlier attempt at this work left, and give the quoted names.
+async def drop_invalid_indexes(session: Session, operation: IndexOperation) -> list[str]:
+    """Drop the INVALID indexes that an earlier attempt at this operation left, and return their quoted names.
 
     Raises:
-        DatabaseError: As `database` says.
+        DatabaseError: The connection was lost, or an index cannot be dropped.
     """
-    if work.name is None or work.work is IndexAction.DROP:  # DROP INDEX drops an INVALID one as well
+    # DROP INDEX drops an INVALID index as well. An index whose name PostgreSQL chooses cannot be found by name.
+    if operation.name is None or operation.action is IndexAction.DROP:
         return []
-    if work.work is IndexAction.CREATE:
-        rows = await session.rows(_SQL["of_index"], work.schema, work.name)
+    if operation.action is IndexAction.CREATE:
+        rows = await session.fetch(_SQL["of_index"], operation.schema, operation.name)
     else:
-        rows = await session.rows(_SQL["of_reindex"], quoted(work.schema, work.name))
+        rows = await session.fetch(_SQL["of_reindex"], quoted(operation.schema, operation.name))
     names = list(dict.fromkeys(quoted(row["schema"], row["name"]) for row in rows))
     for name in names:
         await session.execute(bind(_SQL["drop"], index=name))
@@ -37,20 +39,21 @@ async def drop_invalid_indexes(session: Session, work: IndexOperation) -> list[s
 
 
 async def has_completed(session: Session, statement: Statement) -> bool | None:
-    """Tell whether a statement that began has come to its end, by what it was to bring about.
+    """Return whether a statement that had begun was completed, judged by its effect.
 
     Returns:
-        None when that cannot be told, and it may not simply run again.
+        False also for a statement that may run again either way. None where the effect cannot be seen, and the
+        statement may not run again.
 
     Raises:
-        DatabaseError: As `database` says.
+        DatabaseError: The connection was lost, or the query failed.
     """
     if statement.repeatable:
         return False
     index = statement.index
-    if index is None or index.name is None or index.work not in {IndexAction.CREATE, IndexAction.DROP}:
+    if index is None or index.name is None or index.action not in {IndexAction.CREATE, IndexAction.DROP}:
         return None
-    rows = await session.rows(_SQL["standing"], quoted(index.schema, index.name))
-    if index.work is IndexAction.DROP:
+    rows = await session.fetch(_SQL["standing"], quoted(index.schema, index.name))
+    if index.action is IndexAction.DROP:
         return not rows
     return bool(rows and rows[0]["valid"])

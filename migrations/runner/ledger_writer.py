@@ -1,11 +1,11 @@
-"""The native ledger as a run writes it: every statement bound to its table and its values."""
+"""Writing the native ledger: its statements, bound to one table and the values of one run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from migrations.runner.retry import MigrationLimits
+from migrations.runner.run import MigrationLimits
 from migrations.sql.statements import bind, literal, load, quoted
 
 if TYPE_CHECKING:
@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
 _SQL = load("ledgergate")
 RESET_ROLE = "set local role to default;"
-"""Before what writes the ledger in a transaction of a migration, which may have taken a role that must not."""
+"""Precedes each write to the ledger within a migration's session: the migration may have taken a role that has no
+privilege on the ledger's table, or that would own it. LOCAL ends with the transaction, so the migration's next
+statement has its role again."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerWriter:
-    """Where a run writes what it does.
+    """The native ledger as one run writes it.
 
     Attributes:
-        schema: Of the ledger's table.
-        table: Its name.
-        batch: Number of the run.
+        schema: Schema of the table.
+        table: Name of the table.
+        batch: Number of the run, which `down` undoes as a whole.
         applied_by: Pod or host.
-        limits: Of every migration that has none of its own.
+        limits: Defaults for each migration.
     """
 
     schema: str
@@ -36,18 +38,34 @@ class LedgerWriter:
     applied_by: str
     limits: MigrationLimits = field(default_factory=MigrationLimits)
 
-    def sql(self, name: str, **values: str | int | None) -> str:
-        """Give a statement of the native ledger for this table, with these values as literals."""
-        texts = {key: literal(value) for key, value in values.items()}
-        return bind(_SQL[name], table=quoted(self.schema, self.table), schema=quoted(self.schema), **texts)
+    @classmethod
+    def for_run(cls, run: RunOptions, batch: int) -> Self:
+        """Return the writer of a run."""
+        dialect = run.source.dialect
+        schema, table = run.source.schema or dialect.schema or "public", run.source.table or dialect.table
+        return cls(schema, table, batch, run.applied_by, run.limits)
 
-    def entry(self, name: str, session: Session, migration: Migration) -> str:
-        """Give a statement about a migration, which fails unless it runs where its transaction began.
+    def statement(self, name: str, **values: str | int | None) -> str:
+        """Return a statement of sql/ledgergate.sql for this table, with the values as literals.
 
-        What is checked are the backend that took the lock, and that the transaction is DEFERRABLE as ours are: that
-        means nothing to one that writes, RESET ALL leaves it alone, and what follows a COMMIT does not have it.
+        Literals, not parameters: a message of several statements can have no parameters.
         """
-        text = self.sql(
+        literals = {key: literal(value) for key, value in values.items()}
+        return bind(_SQL[name], table=quoted(self.schema, self.table), schema=quoted(self.schema), **literals)
+
+    def guarded_statement(self, name: str, session: Session, migration: Migration) -> str:
+        """Return a statement about a migration that fails unless it runs in the transaction that we began.
+
+        A migration could end that transaction, for instance by a Python function that executes COMMIT. What it did
+        would then be committed without the ledger row. So the statement checks two things, and where one does not hold,
+        it writes null to `guard_column`, which is NOT NULL:
+
+        - The transaction is DEFERRABLE, as those that we begin are. DEFERRABLE has no effect on a transaction that
+          writes, RESET ALL does not change it, and a transaction after COMMIT does not inherit it (the session's
+          default is off).
+        - The backend is the one that holds the lock. Behind a pooler it could be another.
+        """
+        text = self.statement(
             name,
             revision=migration.revision,
             checksum=migration.checksum,
@@ -55,28 +73,25 @@ class LedgerWriter:
             applied_by=self.applied_by,
             compatible_from=migration.compatible_from,
         )
-        backend = f" and pg_backend_pid() = {session.locked_by}" if session.locked_by else ""
+        backend = f" and pg_backend_pid() = {session.lock_pid}" if session.lock_pid else ""
         return bind(text, guard=f"current_setting('transaction_deferrable')::boolean{backend}")
 
     @property
-    def guard(self) -> str:
-        """The column that is null where an entry's check fails, as an error names it."""
+    def guard_column(self) -> str:
+        """The column that a failed guard sets to null, as `StatementFailed.column` names it."""
         return f"{self.table}.revision"
 
 
-async def prepare(session: Session, writer: LedgerWriter) -> None:
-    """Create the ledger's table where it is missing, and what it lacks; to be called under the lock."""
+async def prepare_table(session: Session, writer: LedgerWriter) -> None:
+    """Create the ledger's table where it is missing, and add the columns that an older version did not have.
+
+    To be called under the lock. Looks before it writes, since CREATE ... IF NOT EXISTS needs the privilege to create
+    even where there is nothing to create.
+    """
     name = quoted(writer.schema, writer.table)
-    if not await session.exists(name):
+    if not await session.table_exists(name):
         if not await session.schema_exists(quoted(writer.schema)):
-            await session.execute(writer.sql("create_schema"))
-        await session.execute(writer.sql("create"))
-    elif not await session.value(writer.sql("extended"), name):
-        await session.execute(writer.sql("extend"))
-
-
-def ledger_writer(run: RunOptions, batch: int) -> LedgerWriter:
-    """Say where and as what a run writes."""
-    dialect = run.source.dialect
-    schema, table = run.source.schema or dialect.schema or "public", run.source.table or dialect.table
-    return LedgerWriter(schema, table, batch, run.applied_by, run.limits)
+            await session.execute(writer.statement("create_schema"))
+        await session.execute(writer.statement("create"))
+    elif not await session.fetch_value(writer.statement("extended"), name):
+        await session.execute(writer.statement("extend"))

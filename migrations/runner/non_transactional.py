@@ -1,7 +1,8 @@
-"""Carries out a section outside a transaction, statement by statement, so that whoever goes on knows where it stopped.
+"""Sections that run outside a transaction, statement by statement, with their progress in the ledger.
 
 A statement that may run in a transaction commits together with its progress. One that may not (CREATE INDEX
-CONCURRENTLY ...) is announced before it begins: who finds the announcement looks whether its effect is there.
+CONCURRENTLY ...) is announced in the ledger before it begins. After a crash, a run that finds the announcement decides
+by the effect of the statement whether it ended; see `resume`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING
 from migrations.postgres.errors import ConnectionLost, StatementFailed
 from migrations.runner import invalid_indexes
 from migrations.runner.ledger_writer import RESET_ROLE
-from migrations.runner.retry import is_transient
+from migrations.runner.retry import is_transient, retry_attempts
 from migrations.runner.section import MigrationFailed
 from migrations.runner.splitter import SplitError, TransactionUse, split_statements
-from migrations.runner.transactional import name_session, retry_attempts
+from migrations.runner.transactional import set_application_name
 from migrations.sql.statements import literal
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from migrations.postgres.session import Session
     from migrations.runner.ledger_writer import LedgerWriter
-    from migrations.runner.section import InfoCallback, Section
+    from migrations.runner.reporter import Reporter
+    from migrations.runner.section import Section
     from migrations.runner.splitter import Statement
 
 _IN_TRANSACTION = "25001"  # active_sql_transaction
@@ -31,10 +33,10 @@ _ENDS_TRANSACTION = "2D000"  # invalid_transaction_termination
 
 
 def split_section(section: Section) -> tuple[Statement, ...]:
-    """Cut a section into its statements.
+    """Split a section into its statements.
 
     Raises:
-        StepFailed: PostgreSQL's grammar refuses it.
+        MigrationFailed: PostgreSQL's grammar rejects the section.
     """
     try:
         return split_statements(section.body.sql or "")
@@ -47,42 +49,43 @@ async def run_statements(
     writer: LedgerWriter,
     section: Section,
     statements: Sequence[Statement],
-    info: InfoCallback,
+    reporter: Reporter,
     *,
     done: int = 0,
     recorded: bool = True,
 ) -> None:
-    """Carry out the statements after the first `done`, and set again what those have set for the session.
+    """Run the statements of a section.
 
     Args:
-        session: The one that holds the lock.
-        book: Where the progress is written.
-        task: The section.
-        pieces: Its statements.
-        say: Told of what is tried again, and of what is cleared away before.
-        done: How many are done already.
-        recorded: Whether the progress is written down.
+        session: The session that holds the lock.
+        writer: The ledger.
+        section: The section.
+        statements: Its statements, from `split_section`.
+        reporter: Reports each retry and of each invalid index that is dropped.
+        done: How many statements an earlier run has completed. Of these, only those that set parameters of the session
+            run again.
+        recorded: Whether to write the progress to the ledger.
 
     Raises:
-        StepFailed: It failed; `atomic` progress is recorded, so it can go on there.
-        DatabaseError: The connection was lost.
+        MigrationFailed: A statement failed. With recorded progress a later run can continue at an `atomic` statement.
+        DatabaseError: The connection was lost, or the ledger cannot be written.
     """
-    walk = _StatementRunner(session, writer, section, statements, info, recorded)
-    await session.execute(name_session(writer, section))
-    for name, value in writer.limits.of(section.body).settings.items():
+    runner = _StatementRunner(session, writer, section, statements, reporter, recorded)
+    await session.execute(set_application_name(writer, section))
+    for name, value in writer.limits.for_section(section.body).parameters.items():
         await session.execute(f"set {name} = {literal(value)}")
     try:
         for statement in statements[:done]:
-            if statement.nature is TransactionUse.SETTING:
-                await walk.execute(statement.offset, statement.text)
+            if statement.transaction_use is TransactionUse.SESSION_SETTING:
+                await runner.execute(statement)
         while done < len(statements):
-            done = await walk.stretch(done)
+            done = await runner.run_next(done)
         if session.in_transaction:
-            raise section.left_open()
+            raise section.open_transaction_error()
     except MigrationFailed:
-        await session.abandon()
+        await session.rollback()
         raise
-    await session.restore()
+    await session.reset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +94,18 @@ class _StatementRunner:
     writer: LedgerWriter
     section: Section
     statements: Sequence[Statement]
-    info: InfoCallback
+    reporter: Reporter
     recorded: bool
 
-    async def stretch(self, done: int) -> int:
-        """Carry out the next statement, or the next transaction of the file's own; give how many are done then."""
+    async def run_next(self, done: int) -> int:
+        """Run the next statement, or the file's next transaction as a whole; return how many are done then."""
         end = done + 1
-        if self.statements[done].nature is TransactionUse.BLOCK:
+        if self.statements[done].transaction_use is TransactionUse.CONTROL:
+            # A transaction of the file is retried from its BEGIN.
             ends = (
-                n
-                for n, statement in enumerate(self.statements[done:], done + 1)
-                if statement.nature is TransactionUse.COMMIT
+                number
+                for number, statement in enumerate(self.statements[done:], done + 1)
+                if statement.transaction_use is TransactionUse.COMMIT
             )
             end = next(ends, len(self.statements))
         start = done
@@ -109,103 +113,105 @@ class _StatementRunner:
         async def attempt() -> None:
             nonlocal start
             try:
-                for number in range(start, end):
-                    await self._one(number)
+                for index in range(start, end):
+                    await self._run_statement(index)
                     if not self.session.in_transaction:
-                        start = number + 1  # it is done, whatever happens to what follows
+                        start = index + 1  # committed: a retry of what follows must not repeat it
             except MigrationFailed as error:
                 if is_transient(error.sqlstate):
-                    await self.session.abandon()
+                    await self.session.rollback()
                     if self.session.closed:
-                        raise ConnectionLost(
-                            "the connection to the database was lost after a statement failed"
-                        ) from error
+                        message = "the connection to the database was lost after a statement failed"
+                        raise ConnectionLost(message) from error
                 raise
 
-        await retry_attempts(self.section, self.writer.limits.of(self.section.body), attempt, self.info)
+        await retry_attempts(self.section, self.writer.limits.for_section(self.section.body), attempt, self.reporter)
         return end
 
-    async def _one(self, number: int) -> None:
-        statement = self.statements[number]
-        if statement.nature is TransactionUse.LONE:
-            await self._lone(statement, number)
-        elif statement.nature is TransactionUse.PLAIN and not self.session.in_transaction:
-            await self._plain(statement, number)
-        elif statement.nature is TransactionUse.COMMIT and self.session.in_transaction and self.recorded:
-            advance = f"{self._advance(number)};"
-            await self.execute(statement.offset, statement.text, before=advance)
+    async def _run_statement(self, index: int) -> None:
+        statement = self.statements[index]
+        if statement.transaction_use is TransactionUse.NON_TRANSACTIONAL:
+            await self._run_alone(statement, index)
+        elif statement.transaction_use is TransactionUse.TRANSACTIONAL and not self.session.in_transaction:
+            await self._run_with_progress(statement, index)
+        elif statement.transaction_use is TransactionUse.COMMIT and self.session.in_transaction and self.recorded:
+            # The progress of the file's own transaction is written in it, immediately before its COMMIT.
+            await self.execute(statement, before=f"{self._progress_statement(index + 1)};")
         else:
-            await self.execute(statement.offset, statement.text)
+            await self.execute(statement)
 
-    async def _plain(self, statement: Statement, number: int) -> None:
+    async def _run_with_progress(self, statement: Statement, index: int) -> None:
+        """Run a statement in one transaction with its progress."""
         if not self.recorded:
-            await self.execute(statement.offset, statement.text)
+            await self.execute(statement)
             return
         try:
-            await self.execute(
-                statement.offset, statement.text, before="begin;", after=f"\n;{self._advance(number)};commit"
-            )
+            await self.execute(statement, before="begin;", after=f"\n;{self._progress_statement(index + 1)};commit")
         except MigrationFailed as error:
-            await self.session.abandon()
+            await self.session.rollback()
             if error.sqlstate not in {_IN_TRANSACTION, _ENDS_TRANSACTION} or self.session.closed:
                 raise
-            await self._lone(statement, number)  # the server knows better than we do
+            # The splitter does not recognise every such statement by its text; the server does.
+            await self._run_alone(statement, index)
 
-    async def _lone(self, statement: Statement, number: int) -> None:
+    async def _run_alone(self, statement: Statement, index: int) -> None:
+        """Run a statement outside a transaction, between its announcement and its progress in the ledger."""
         if self.recorded:
-            await self._note(self.writer.sql("expose", begun=number + 1, revision=self.section.migration.revision))
+            number, revision = index + 1, self.section.migration.revision
+            await self._write_ledger(self.writer.statement("expose", begun=number, revision=revision))
         try:
-            await self._clear(statement)
-            await self._unhurried(statement)
+            await self._drop_invalid_indexes(statement)
+            await self._execute_patiently(statement)
         except MigrationFailed:
-            if (
-                self.recorded
-                and statement.atomic
-                and statement.nature is TransactionUse.LONE
-                and not self.session.closed
-            ):
-                await self._note(self._advance(number - 1))
+            # An atomic statement that failed has no effect, so its announcement is withdrawn. A statement that the
+            # server refused in a transaction is unknown to the splitter: it may not be atomic.
+            is_known = statement.transaction_use is TransactionUse.NON_TRANSACTIONAL
+            if self.recorded and statement.atomic and is_known and not self.session.closed:
+                await self._write_ledger(self._progress_statement(index))
             raise
         if self.recorded:
-            await self._note(self._advance(number))
+            await self._write_ledger(self._progress_statement(index + 1))
 
-    async def _clear(self, statement: Statement) -> None:
+    async def _drop_invalid_indexes(self, statement: Statement) -> None:
         if statement.index is None:
             return
         try:
             dropped = await invalid_indexes.drop_invalid_indexes(self.session, statement.index)
         except StatementFailed as error:
-            failure = f"an INVALID index of an interrupted CONCURRENTLY cannot be dropped: {error}"
-            where = f"{self.section.migration.path}:{self.section.line(statement.offset)}"
-            raise MigrationFailed(f"{where}: {failure}", error.sqlstate) from error
+            reason = f"an INVALID index of an interrupted CONCURRENTLY cannot be dropped: {error}"
+            location = f"{self.section.migration.path}:{self.section.line(statement.offset)}"
+            raise MigrationFailed(f"{location}: {reason}", error.sqlstate) from error
         for name in dropped:
             text = f"dropped {name}, an INVALID index that an interrupted CONCURRENTLY had left"
-            self.info("leftover_dropped", text, revision=self.section.migration.revision, index=name)
+            self.reporter.info("leftover_dropped", text, revision=self.section.migration.revision, index=name)
 
-    async def _unhurried(self, statement: Statement) -> None:
-        """Let work on an index wait for old transactions: nobody has to wait for it, and a new try starts over.
+    async def _execute_patiently(self, statement: Statement) -> None:
+        """Execute a statement; one on an index without lock_timeout, unless the file sets one.
 
+        CONCURRENTLY waits for old transactions with a lock that blocks neither reads nor writes, so waiting does not
+        harm the application, while a timeout would throw away hours of work.
         Source: https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES, SHARE UPDATE EXCLUSIVE
         """
-        own = self.section.body.lock_timeout is not None or any(
-            other.nature is TransactionUse.SETTING and "lock_timeout" in other.text.lower() for other in self.statements
+        has_own_timeout = self.section.body.lock_timeout is not None or any(
+            other.transaction_use is TransactionUse.SESSION_SETTING and "lock_timeout" in other.text.lower()
+            for other in self.statements
         )
-        if statement.index is None or own:
-            await self.execute(statement.offset, statement.text)
+        if statement.index is None or has_own_timeout:
+            await self.execute(statement)
             return
         await self.session.execute("set lock_timeout = 0")
-        await self.execute(statement.offset, statement.text)
-        await self.session.execute(f"set lock_timeout = {literal(self.writer.limits.settings['lock_timeout'])}")
+        await self.execute(statement)
+        await self.session.execute(f"set lock_timeout = {literal(self.writer.limits.parameters['lock_timeout'])}")
 
-    async def execute(self, offset: int, text: str, before: str = "", after: str = "") -> None:
+    async def execute(self, statement: Statement, before: str = "", after: str = "") -> None:
+        """Execute a statement, in one message with the SQL before and after it."""
         try:
-            await self.session.execute(f"{before}{text}{after}")
+            await self.session.execute(f"{before}{statement.text}{after}")
         except StatementFailed as error:
-            raise self.section.failure(error, offset - len(before)) from error
+            raise self.section.statement_error(error, statement.offset - len(before)) from error
 
-    def _advance(self, number: int) -> str:
-        return RESET_ROLE + self.writer.sql("advance", done=number + 1, revision=self.section.migration.revision)
+    def _progress_statement(self, done: int) -> str:
+        return RESET_ROLE + self.writer.statement("advance", done=done, revision=self.section.migration.revision)
 
-    async def _note(self, sql: str) -> None:
-        """Write to the ledger beside the statements, whatever role they have taken."""
+    async def _write_ledger(self, sql: str) -> None:
         await self.session.execute(f"begin;{RESET_ROLE}{sql};commit")

@@ -1,6 +1,6 @@
-"""Writes a plan as a script: what `up` would run, as psql takes it, with the rows that record it.
+"""The plan of `up --dry-run` as a script for psql, including the rows of the ledger.
 
-`up --dry-run | psql -v ON_ERROR_STOP=1` leaves the same behind as `up`. Python cannot be written as SQL; it is named.
+`up --dry-run | psql -v ON_ERROR_STOP=1` has the same result as `up`. A Python migration appears as a comment only.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ _SQL = load("psql_script")
 
 
 def render(plan: UpPlan, writer: LedgerWriter, relation: str) -> str:
-    """Give the whole script; empty when there is nothing to do.
+    """Return the script; an empty string when there is nothing to do.
 
     Args:
-        plan: What would be applied.
-        book: Where and as what it would be recorded.
+        plan: The migrations to apply.
+        writer: The ledger.
         relation: Quoted, qualified name of the ledger's table.
     """
     if not plan.steps:
         return ""
-    ledger = [writer.sql("create_schema")] if writer.schema != "public" else []
-    ledger.append(writer.sql("create"))
+    ledger = [writer.statement("create_schema")] if writer.schema != "public" else []
+    ledger.append(writer.statement("create"))
     parts = ["\n".join(("-- the ledger, where it is missing", *(f"{statement};" for statement in ledger)))]
-    parts += ["\n".join(_migration(migration, writer, relation)) for migration in plan.steps]
+    parts += ["\n".join(_migration_lines(migration, writer, relation)) for migration in plan.steps]
     return "\n\n".join(parts)
 
 
-def _migration(migration: Migration, writer: LedgerWriter, relation: str) -> Iterator[str]:
+def _migration_lines(migration: Migration, writer: LedgerWriter, relation: str) -> Iterator[str]:
     up = migration.up
     if up.sql is None:
-        yield f"-- {migration.path} is Python, which is no SQL: `ledgergate migrate up` runs it"
+        yield f"-- {migration.path} is Python, which a script cannot contain: `ledgergate migrate up` runs it"
     elif up.transactional:
         yield f"-- {migration.path}"
         yield "begin;"
         yield _terminated(up.sql)
-        yield _row("insert", migration, writer, relation, State.APPLIED)
+        yield _row_statement("insert", migration, writer, relation, State.APPLIED)
         yield "commit;"
     else:
         yield f"-- {migration.path}, outside a transaction"
-        yield _row("insert", migration, writer, relation, State.RUNNING)
+        yield _row_statement("insert", migration, writer, relation, State.RUNNING)
         yield _terminated(up.sql)
-        yield _row("finish", migration, writer, relation, State.APPLIED)
+        yield _row_statement("finish", migration, writer, relation, State.APPLIED)
 
 
-def _row(name: str, migration: Migration, writer: LedgerWriter, relation: str, state: State) -> str:
+def _row_statement(name: str, migration: Migration, writer: LedgerWriter, relation: str, state: State) -> str:
     return bind(
         _SQL[name],
         table=relation,
@@ -68,6 +68,6 @@ def _row(name: str, migration: Migration, writer: LedgerWriter, relation: str, s
 
 
 def _terminated(sql: str) -> str:
-    """End the last statement, on a line of its own in case a comment comes last."""
+    """Terminate the last statement, on a new line where the text may end in a comment."""
     text = sql.strip()
     return text if text.endswith(";") and "--" not in text.rpartition("\n")[2] else f"{text}\n;"

@@ -1,4 +1,4 @@
-"""Loads Python migrations: by path, under a private name, never as a package that is on the path."""
+"""Python migrations as modules, loaded from their path under a private name."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 def load_function(migration: Migration, name: str) -> Callable[[object], Awaitable[None]]:
-    """Load the module and give its function, leaving no bytecode beside it.
+    """Load the module of a migration and return its function `name`, without writing bytecode beside the file.
 
     Raises:
-        Exception: Whatever the module raises while it is loaded.
+        Exception: Anything that the module raises while it is loaded.
     """
-    private = f"_ledgergate_migration_{migration.revision}"
-    loader = SourceFileLoader(private, str(migration.path))
-    module = module_from_spec(ModuleSpec(private, loader, origin=str(migration.path)))
+    module_name = f"_ledgergate_migration_{migration.revision}"
+    loader = SourceFileLoader(module_name, str(migration.path))
+    module = module_from_spec(ModuleSpec(module_name, loader, origin=str(migration.path)))
     module.__file__ = str(migration.path)
-    sys.modules[private] = module  # dataclasses and pickle look a class's module up
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    sys.modules[module_name] = module  # where dataclasses and pickle look for the module of a class
+    dont_write_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         loader.exec_module(module)
     finally:
-        sys.dont_write_bytecode = writes
-    found: Callable[[object], Awaitable[None]] = getattr(module, name)
-    return found
+        sys.dont_write_bytecode = dont_write_bytecode
+    function: Callable[[object], Awaitable[None]] = getattr(module, name)
+    return function
 
 
 def describe_error(path: Path, error: BaseException) -> str:
-    """Say what a module raised, with the line of the file on which it did."""
+    """Return the error of a module with path, line and type."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f"{path}:{lines[-1] if lines else 1}: {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Carries out `resolve`: settles a revision that failed, or whose run was killed, under the lock."""
+"""`resolve`: settles a revision that failed, or whose run was killed."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from typing import TYPE_CHECKING
 
 from migrations.core.ledger import State
 from migrations.reader.reader import read_ledger
-from migrations.runner.ledger_writer import ledger_writer
+from migrations.runner.ledger_writer import LedgerWriter
 from migrations.runner.locked_session import run_under_lock
 
 if TYPE_CHECKING:
     from migrations.core.ledger import Ledger, Record
     from migrations.postgres.session import Session
-    from migrations.runner.run import LockTimeout, Reporter, RunOptions
+    from migrations.runner.reporter import Reporter
+    from migrations.runner.run import LockNotAcquired, RunOptions
 
-LOCK_TIMEOUT = 10.0
-"""Seconds for which `resolve` tries to get the lock: long enough for others that only look in, too short for a run."""
+_LOCK_WAIT_TIMEOUT = 10.0
+"""Seconds to wait for our advisory lock: enough for pods that only check the ledger, too little for a run to end. A run
+that is alive must be reported, not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The revision is as was said.
+    """The ledger records the revision as requested.
 
     Attributes:
-        changed: Whether the ledger was written; it may have said so already.
-        checksum_renewed: Whether the record now has the sum of the file here, which is another than the one recorded.
+        changed: Whether the ledger was written; it may have recorded that already.
+        checksum_renewed: Whether the record now has the checksum of the file, which differs from the recorded one.
     """
 
     changed: bool
@@ -34,28 +36,28 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class NotDirty:
-    """There is nothing to settle.
+    """The revision is not dirty, so there is nothing to settle.
 
     Attributes:
-        reason: What the ledger says of the revision, and which one it could be.
+        reason: What the ledger records of the revision, and which revisions are dirty.
     """
 
     reason: str
 
 
 async def resolve(
-    run: RunOptions, report: Reporter, revision: str, state: State | None
-) -> Resolved | NotDirty | LockTimeout:
-    """Settle a revision that failed, or whose run was killed; its run is dead when the lock can be had.
+    run: RunOptions, reporter: Reporter, revision: str, state: State | None
+) -> Resolved | NotDirty | LockNotAcquired:
+    """Settle a revision that failed, or whose run was killed. The acquired lock proves that its run has ended.
 
     Args:
-        job: The ledger; the file of the revision, where there is one, gives the record its checksum.
-        report: Told who is waited for.
+        run: The ledger; the file of the revision, where it exists, gives the record its checksum.
+        reporter: Reports who holds the lock.
         revision: Canonical name.
-        state: APPLIED: it was completed by hand. None: it was undone by hand.
+        state: APPLIED where it was completed by hand, None where it was undone by hand.
 
     Raises:
-        DatabaseError: The database cannot be reached in time, or not used.
+        DatabaseError: The database cannot be reached in time, or cannot be used.
     """
 
     async def work(session: Session) -> Resolved | NotDirty:
@@ -63,21 +65,21 @@ async def resolve(
         record = next((record for record in ledger.records if record.revision == revision), None)
         checksum = next((m.checksum for m in run.migrations if m.revision == revision), None)
         if record is None or record.state is State.APPLIED:
-            settled = state is State.APPLIED if record else state is None and checksum is not None
-            return Resolved(changed=False) if settled else NotDirty(_nothing_to_resolve(ledger, revision, record))
-        writer = ledger_writer(run, batch=0)
+            already = state is State.APPLIED if record else state is None and checksum is not None
+            return Resolved(changed=False) if already else NotDirty(_describe(ledger, revision, record))
+        writer = LedgerWriter.for_run(run, batch=0)
         if state is None:
-            await session.rows(writer.sql("remove"), revision)
+            await session.fetch(writer.statement("remove"), revision)
             return Resolved(changed=True)
-        await session.rows(writer.sql("settle"), revision, checksum)
+        await session.fetch(writer.statement("settle"), revision, checksum)
         return Resolved(changed=True, checksum_renewed=checksum not in {None, record.checksum})
 
-    patient = replace(run, lock_wait_timeout=min(run.lock_wait_timeout, LOCK_TIMEOUT))
-    return await run_under_lock(patient, report, work)
+    impatient = replace(run, lock_wait_timeout=min(run.lock_wait_timeout, _LOCK_WAIT_TIMEOUT))
+    return await run_under_lock(impatient, reporter, work)
 
 
-def _nothing_to_resolve(ledger: Ledger, revision: str, record: Record | None) -> str:
-    there = f"{revision} is applied" if record else f"the ledger has no {revision}"
+def _describe(ledger: Ledger, revision: str, record: Record | None) -> str:
+    actual = f"{revision} is applied" if record else f"the ledger has no {revision}"
     dirty = [record.revision for record in ledger.records if record.state is not State.APPLIED]
-    which = f"dirty is {', '.join(dirty)}" if dirty else "nothing in the ledger is dirty"
-    return f"expected a revision that failed or never ended, but {there}; {which}"
+    others = f"dirty is {', '.join(dirty)}" if dirty else "nothing in the ledger is dirty"
+    return f"expected a revision that failed or never ended, but {actual}; {others}"

@@ -1,4 +1,4 @@
-"""Tells where a migration that was stopped outside a transaction can go on: all that may have happened is known."""
+"""Where a migration that was interrupted outside a transaction can be resumed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """A migration outside a transaction that can go on where it stopped.
+    """The point at which a migration can be resumed.
 
     Attributes:
-        revision: Which.
-        done: How many of its statements are done.
+        revision: The migration.
+        done: How many of its statements are completed.
     """
 
     revision: str
@@ -34,14 +34,16 @@ class ResumePoint:
 async def find_resume_point(
     session: Session, writer: LedgerWriter, migration: Migration, record: Record
 ) -> ResumePoint | str:
-    """Tell where a dirty migration can go on, or why it cannot; to be called under the lock, so that no run is alive.
+    """Return where a dirty migration can be resumed, or the reason why it cannot.
 
-    Known are the statements that are committed, and of one that began alone whether its effect is there.
+    To be called under the lock, which proves that the interrupted run has ended. The ledger has the number of committed
+    statements, and the statement that had begun outside a transaction. Whether that one was completed is decided by its
+    effect, where that can be seen.
 
     Raises:
-        DatabaseError: As `database` says.
+        DatabaseError: The connection was lost, or the ledger cannot be read.
     """
-    obstacle = _obstacle(migration, record)
+    obstacle = _find_obstacle(migration, record)
     if obstacle is not None:
         return obstacle
     section = Section(migration, migration.up, "up")
@@ -49,35 +51,33 @@ async def find_resume_point(
         statements = non_transactional.split_section(section)
     except MigrationFailed as error:
         return str(error)
-    row = (await session.rows(writer.sql("stopped"), migration.revision))[0]
+    row = (await session.fetch(writer.statement("stopped"), migration.revision))[0]
+    # The number of statements differs where another version of the parser splits the file in another way.
     if row["statements_done"] is None or row["statements_total"] != len(statements):
-        return "how far it came is not recorded"
-    return await _after_lone(session, section, statements, row)
+        return "its progress is not recorded"
+    return await _resume_point(session, section, statements, row)
 
 
-def _obstacle(migration: Migration, record: Record) -> str | None:
-    """Give the reason that is seen without a look at the database."""
+def _find_obstacle(migration: Migration, record: Record) -> str | None:
+    """Return the reason against resuming that needs no query; None where there is none."""
     if record.undoing:
         return "it was being undone"
     if migration.up.transactional or migration.up.sql is None:
-        return "it is no SQL that runs outside a transaction, so nobody knows how far it came"
+        return "it is not SQL outside a transaction, so its progress is unknown"
     if record.checksum != migration.checksum:
-        return (
-            f"{migration.path} was changed since it began: expected SHA-256 {record.checksum}, got {migration.checksum}"
-        )
+        return f"{migration.path} has changed since: expected SHA-256 {record.checksum}, got {migration.checksum}"
     return None
 
 
-async def _after_lone(
+async def _resume_point(
     session: Session, section: Section, statements: Sequence[Statement], row: Mapping[str, int | None]
 ) -> ResumePoint | str:
-    """Go on after what is done, and after a statement that began alone only when that can be told from its effect."""
     done, begun = row["statements_done"] or 0, row["statement_begun"]
     if begun is None:
         return ResumePoint(section.migration.revision, done)
     statement = statements[begun - 1]
-    ended = await invalid_indexes.has_completed(session, statement)
-    if ended is None:
-        where = f"{section.migration.path}:{section.line(statement.offset)}"
-        return f"its statement {begun} of {len(statements)} ({where}) began, and nobody knows whether it ended"
-    return ResumePoint(section.migration.revision, begun if ended else done)
+    completed = await invalid_indexes.has_completed(session, statement)
+    if completed is None:
+        location = f"{section.migration.path}:{section.line(statement.offset)}"
+        return f"its statement {begun} of {len(statements)} ({location}) began, and whether it was completed is unknown"
+    return ResumePoint(section.migration.revision, begun if completed else done)

@@ -1,81 +1,87 @@
-"""How long a migration may wait for locks and run, and when a wait that failed is worth another try."""
+"""Retries of a migration that failed for a transient reason, such as a lock that another session holds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import asyncio
+import random
 from typing import TYPE_CHECKING
 
 from migrations.core.backoff import Backoff
+from migrations.runner.section import MigrationFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from migrations.core.migration import SectionBody
+    from migrations.runner.reporter import Reporter
+    from migrations.runner.run import MigrationLimits
+    from migrations.runner.section import Section
 
-_WORTH_ANOTHER_TRY = {
+_TRANSIENT = {
     "55P03": "did not get a lock in time",
     "40P01": "ran into a deadlock",
     "40001": "could not be serialised with another transaction",
 }
-"""SQLSTATE of failures that pass by themselves. Source: PostgreSQL, Appendix A."""
-_FIRST_RETRY = 0.5
-_LONGEST_RETRY = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationLimits:
-    """Limits of a migration, all in seconds; 0 is none.
-
-    Attributes:
-        lock_timeout: For each lock that a statement waits for. Whoever wants the table meanwhile queues behind us, so
-            this is how long a migration may hold the site up.
-        statement_timeout: For each statement. None by default: a long migration is no failure.
-        retry_for: For all tries of one migration, when what failed may pass by itself; 0 is one try.
-    """
-
-    lock_timeout: float = 5.0
-    statement_timeout: float = 0.0
-    retry_for: float = 300.0
-
-    def of(self, script: SectionBody) -> MigrationLimits:
-        """Give the limits of one script, whose options come first."""
-        return replace(
-            self,
-            lock_timeout=self.lock_timeout if script.lock_timeout is None else script.lock_timeout,
-            statement_timeout=self.statement_timeout if script.statement_timeout is None else script.statement_timeout,
-        )
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """The run-time parameters that carry them."""
-        return {
-            "lock_timeout": f"{self.lock_timeout * 1000:.0f}ms",
-            "statement_timeout": f"{self.statement_timeout * 1000:.0f}ms",
-        }
-
-
-class RetryPolicy:
-    """Decide whether a migration that failed is tried again, and after which pause."""
-
-    def __init__(self, limits: MigrationLimits, clock: Callable[[], float], jitter: Callable[[], float]) -> None:
-        """Begin to count.
-
-        Args:
-            limits: `retry_for` is what counts.
-            clock: Seconds that never go back.
-            jitter: Random numbers from 0 to 1.
-        """
-        self._clock = clock
-        self._until = clock() + limits.retry_for
-        self._pauses = Backoff(_FIRST_RETRY, _LONGEST_RETRY, jitter)
-
-    def after(self, sqlstate: str) -> tuple[str, float] | None:
-        """Give what happened in words and the pause before another try; None when there is to be none."""
-        reason = _WORTH_ANOTHER_TRY.get(sqlstate)
-        pause = self._pauses.next()
-        return (reason, pause) if reason and self._clock() + pause < self._until else None
+"""SQLSTATEs of failures that may pass without a change to the migration. Source: PostgreSQL, Appendix A."""
+_FIRST_PAUSE = 0.5  # seconds
+_LONGEST_PAUSE = 10.0  # seconds; the application works undisturbed meanwhile
 
 
 def is_transient(sqlstate: str) -> bool:
-    """Tell whether a failure may pass by itself."""
-    return sqlstate in _WORTH_ANOTHER_TRY
+    """Return whether a failure may pass without a change to the migration."""
+    return sqlstate in _TRANSIENT
+
+
+class RetryPolicy:
+    """The decision whether a failed migration is retried, and after which pause."""
+
+    def __init__(self, limits: MigrationLimits, clock: Callable[[], float], jitter: Callable[[], float]) -> None:
+        """Start to count the time.
+
+        Args:
+            limits: Of which `retry_for` counts.
+            clock: Returns seconds of a monotonic clock.
+            jitter: Returns a random number from 0 to 1.
+        """
+        self._clock = clock
+        self._deadline = clock() + limits.retry_for
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter)
+
+    def next_attempt(self, sqlstate: str) -> tuple[str, float] | None:
+        """Return the reason of a failure and the pause before the next attempt; None when there is to be none."""
+        reason = _TRANSIENT.get(sqlstate)
+        pause = self._backoff.next()
+        return (reason, pause) if reason and self._clock() + pause < self._deadline else None
+
+
+async def retry_attempts(
+    section: Section, limits: MigrationLimits, attempt: Callable[[], Awaitable[None]], reporter: Reporter
+) -> None:
+    """Call `attempt` until it succeeds, fails for a reason that is not transient, or `retry_for` has passed.
+
+    Raises:
+        MigrationFailed: From the last attempt; the message has the number of attempts.
+    """
+    policy = RetryPolicy(limits, asyncio.get_running_loop().time, random.random)
+    attempts = 0
+    while True:
+        attempts += 1
+        try:
+            return await attempt()
+        except MigrationFailed as error:
+            decision = policy.next_attempt(error.sqlstate)
+            if decision is None:
+                if attempts == 1:
+                    raise
+                message = f"{error} (tried {attempts} times in {limits.retry_for:g} s)"
+                raise MigrationFailed(message, error.sqlstate) from error
+            reason, pause = decision
+            revision = section.migration.revision
+            reporter.info(
+                "retrying",
+                f"{revision} {reason} and is rolled back; next attempt in {pause:.1f} s",
+                revision=revision,
+                attempt=attempts,
+                pause=round(pause, 1),
+                reason=str(error),
+            )
+        await asyncio.sleep(pause)

@@ -1,51 +1,69 @@
-"""One run: what it is to do, what it tells while it goes on, and what comes of it."""
+"""The options of a run, its progress and its outcomes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from migrations.core.plan import Refusal, UpPlan, plan_up
-from migrations.runner.retry import MigrationLimits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from migrations.core.ledger import Ledger
-    from migrations.core.migration import Migration
+    from migrations.core.migration import Migration, SectionBody
     from migrations.postgres.advisory_lock import LockHolder
     from migrations.reader.reader import LedgerSource
+    from migrations.runner.reporter import Reporter
 
 
-class Reporter(Protocol):
-    """What a run tells while it goes on."""
+@dataclass(frozen=True, slots=True)
+class MigrationLimits:
+    """Limits of a migration, in seconds; 0 is no limit. They do not concern the wait for our own advisory lock.
 
-    def waiting(self, holder: LockHolder | None, seconds: float) -> None:
-        """Somebody else holds the lock; we have waited for so long."""
+    Attributes:
+        lock_timeout: PostgreSQL's `lock_timeout`, for each lock that a statement waits for. While a statement waits for
+            a table, every later query of that table queues behind it, so this bounds how long a migration blocks the
+            application.
+        statement_timeout: PostgreSQL's `statement_timeout`. No limit by default: a long migration is not an error.
+        retry_for: For all attempts at one migration that fails for a transient reason; 0 is a single attempt.
+    """
 
-    def starting(self, migration: Migration, number: int, total: int) -> None:
-        """A migration begins, the first of `total` being number 1."""
+    lock_timeout: float = 5.0
+    statement_timeout: float = 0.0
+    retry_for: float = 300.0
 
-    def applied(self, migration: Migration, milliseconds: int, number: int, total: int) -> None:
-        """A migration is applied and recorded."""
+    def for_section(self, body: SectionBody) -> MigrationLimits:
+        """Return the limits of one section, whose own options take precedence."""
+        return replace(
+            self,
+            lock_timeout=self.lock_timeout if body.lock_timeout is None else body.lock_timeout,
+            statement_timeout=self.statement_timeout if body.statement_timeout is None else body.statement_timeout,
+        )
 
-    def info(self, event: str, text: str, **fields: object) -> None:
-        """Something else goes on that somebody may want to know."""
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The run-time parameters that set these limits."""
+        return {
+            "lock_timeout": f"{self.lock_timeout * 1000:.0f}ms",
+            "statement_timeout": f"{self.statement_timeout * 1000:.0f}ms",
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What a run is to do.
+    """What a run is to do; the parameter is called `run` wherever it is passed.
 
     Attributes:
-        source: The native ledger.
-        migrations: Every file, in order.
-        applied_by: Pod or host.
+        source: The ledger.
+        migrations: The migrations of the directory, in order.
+        applied_by: Name of the pod or host, which the ledger records.
         target: Canonical name of the last revision to apply; None for all.
-        connect_timeout: Seconds until a server that does not answer is given up.
-        lock_wait_timeout: Seconds to wait for the advisory lock while another session holds it.
-        out_of_order: Whether a revision may be applied after a newer one.
-        limits: Of each migration that has none of its own.
+        connect_timeout: Seconds to retry while the server cannot be reached.
+        lock_wait_timeout: Seconds to wait while another session holds our advisory lock. Not to be confused with
+            PostgreSQL's `lock_timeout`, which is in `limits`.
+        out_of_order: Whether to apply a revision that is older than the newest applied one.
+        limits: Defaults for each migration.
     """
 
     source: LedgerSource
@@ -65,10 +83,10 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The ledger holds what was wanted.
+    """The ledger holds every revision that was wanted.
 
     Attributes:
-        plan: The last one made, whose steps are those that this run applied.
+        plan: The last plan; its steps are the migrations that this run applied.
     """
 
     plan: UpPlan
@@ -79,8 +97,8 @@ class Failed:
     """A migration failed; those before it are applied.
 
     Attributes:
-        migration: Which.
-        reason: File, line and why.
+        migration: The migration that failed.
+        reason: File, line and error.
     """
 
     migration: Migration
@@ -88,25 +106,28 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class LockTimeout:
-    """Somebody else held the lock for too long.
+class LockNotAcquired:
+    """Another session held the advisory lock for longer than `lock_wait_timeout`.
 
     Attributes:
-        holder: Who; None when that could not be seen.
+        holder: That session; None where the lock was free again when it was looked for.
     """
 
     holder: LockHolder | None
 
 
+Outcome = Done | Refusal | Failed | LockNotAcquired
+
+
 @dataclass(slots=True)
 class RunProgress:
-    """How far a run has come, over as many connections as it needs.
+    """How far a run has come, over all its connections.
 
     Attributes:
-        applied: What it has applied, in order.
-        running: What it is applying; None between two.
-        total: How many it means to apply, with those that are done.
-        batch: Its number in the ledger; None before it has one.
+        applied: The migrations that it has applied, in order.
+        running: The migration that runs now; None between two.
+        total: How many it applies in all, including those that are applied.
+        batch: Its batch number in the ledger; None before the first plan.
     """
 
     applied: list[Migration] = field(default_factory=list)
@@ -114,18 +135,15 @@ class RunProgress:
     total: int = 0
     batch: int | None = None
 
-    def tell_interrupted(self, events: Reporter) -> None:
-        """Tell what is applied and what is not."""
+    def report_interruption(self, reporter: Reporter) -> None:
+        """Report how many migrations are applied, and what becomes of the one that ran."""
         running = self.running
-        how = "is rolled back" if running and running.up.transactional else "is recorded as failed"
-        rest = f"; {running.revision} {how}" if running else ""
+        result = "is rolled back" if running and running.up.transactional else "is recorded as failed"
+        rest = f"; {running.revision} {result}" if running else ""
         text = f"interrupted: {len(self.applied)} of {self.total} applied by this run{rest}"
-        events.info("interrupted", text, applied=len(self.applied), total=self.total)
-
-
-Outcome = Done | Refusal | Failed | LockTimeout
+        reporter.info("interrupted", text, applied=len(self.applied), total=self.total)
 
 
 def plan_run(run: RunOptions, ledger: Ledger) -> UpPlan | Refusal:
-    """Decide what is to be done with this ledger."""
+    """Return what the run has to do with this ledger."""
     return plan_up(run.migrations, ledger, run.target, out_of_order=run.out_of_order)

@@ -1,13 +1,13 @@
-"""One section of one migration to be carried out, and how its failure is told.
+"""The section of a migration that runs, and the errors it ends with.
 
 Exception
-└── StepFailed   a migration failed; what it did is rolled back, or its row says `failed`
+└── MigrationFailed   a migration failed; it is rolled back, or its row in the ledger says `failed`
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from migrations.core.migration import Migration, SectionBody
@@ -17,10 +17,10 @@ _IN_TRANSACTION = "25001"  # active_sql_transaction
 
 
 class MigrationFailed(Exception):  # noqa: N818 - says what happened
-    """A migration failed; the message has file, line and the reason.
+    """A migration failed; the message has file, line and reason.
 
     Attributes:
-        sqlstate: The server's code; empty where it was not the server that failed it.
+        sqlstate: The server's error code; empty where the error is not the server's.
     """
 
     def __init__(self, message: str, sqlstate: str = "") -> None:
@@ -28,24 +28,13 @@ class MigrationFailed(Exception):  # noqa: N818 - says what happened
         self.sqlstate = sqlstate
 
 
-class InfoCallback(Protocol):
-    """Tell of something that is as it should be, or will be."""
-
-    def __call__(self, event: str, text: str, **fields: object) -> None:
-        """Tell it."""
-
-
-def discard(event: str, text: str, **fields: object) -> None:
-    """Tell nobody."""
-
-
 @dataclass(frozen=True, slots=True)
 class Section:
     """One section of one migration.
 
     Attributes:
-        migration: Which.
-        body: Its text and options.
+        migration: The migration.
+        body: The section's text and options.
         direction: `up` or `down`.
     """
 
@@ -53,12 +42,17 @@ class Section:
     body: SectionBody
     direction: str
 
-    def failure(self, error: StatementFailed, offset: int = 0) -> MigrationFailed:
-        """Give what the server refused, with file and line.
+    def line(self, position: int) -> int:
+        """Return the line of the file that has a character of the section."""
+        return self.body.line + (self.body.sql or "").count("\n", 0, position)
+
+    def statement_error(self, error: StatementFailed, offset: int = 0) -> MigrationFailed:
+        """Return the error of a statement with its file and line.
 
         Args:
-            error: With the position in what was sent, where the server knew it.
-            offset: Where what was sent begins in the section, in characters; negative where something came before it.
+            error: Its position, where the server reports one, refers to the message that was sent.
+            offset: Where the message begins in the section, in characters; negative where other statements precede the
+                section in the message.
         """
         position = max(0, offset + (error.position or 1) - 1)
         hint = ""
@@ -66,26 +60,22 @@ class Section:
             hint = f"; write `-- migrate:{self.direction} transaction:false`, and nothing else into this file"
         return MigrationFailed(f"{self.migration.path}:{self.line(position)}: {error}{hint}", error.sqlstate)
 
-    def line(self, position: int) -> int:
-        """Give the line of the file on which a character of the section stands."""
-        return self.body.line + (self.body.sql or "").count("\n", 0, position)
-
-    def left_open(self) -> MigrationFailed:
-        """Give what is to be said of a transaction that a section began and did not end."""
+    def open_transaction_error(self) -> MigrationFailed:
+        """Return the error of a section that began a transaction and did not end it."""
         return MigrationFailed(
-            f"{self.migration.path}: left a transaction open, and with it what it did; end it with COMMIT"
+            f"{self.migration.path}: left a transaction open, so what it did is rolled back; end it with COMMIT"
         )
 
-    def would_end(self, position: int, statement: str) -> MigrationFailed:
-        """Give what is to be said of a statement that would end our transaction, before anything has run."""
+    def transaction_end_error(self, position: int, statement: str) -> MigrationFailed:
+        """Return the error of a section with a statement that would end our transaction, found before anything ran."""
         return MigrationFailed(
             f"{self.migration.path}:{self.line(position)}: {statement} would end the transaction in which the "
             "migration is recorded, so nothing of it was run; take it out, or write "
             f"`-- migrate:{self.direction} transaction:false`"
         )
 
-    def ended_early(self) -> MigrationFailed:
-        """Give what is to be said of a transaction of ours that a section ended."""
+    def ended_transaction_error(self) -> MigrationFailed:
+        """Return the error of a section that has ended our transaction, so that the ledger row was refused."""
         done, recorded = ("applied", "not recorded") if self.direction == "up" else ("undone", "still recorded")
         reverse = "undo" if self.direction == "up" else "redo"
         return MigrationFailed(

@@ -1,7 +1,7 @@
-"""Cuts a script that runs outside a transaction into statements, by PostgreSQL's own grammar, and tells their natures.
+"""Splitting a script into statements by PostgreSQL's own grammar, and how each statement relates to transactions.
 
-Exception
-└── NotCut   a script that the grammar refuses
+ValueError
+└── SplitError   a script that the grammar rejects
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class SplitError(ValueError):
-    """A script that the grammar refuses.
+    """A script that the grammar rejects.
 
     Attributes:
         position: Where, in characters from 0.
@@ -25,22 +25,22 @@ class SplitError(ValueError):
 
 
 class TransactionUse(Enum):
-    """How a statement goes together with transactions."""
+    """How a statement relates to transactions."""
 
-    PLAIN = auto()
-    """Runs in a transaction, so that its progress can be committed with it."""
-    SETTING = auto()
-    """Changes the session; needed again by whoever goes on after it."""
-    BLOCK = auto()
-    """BEGIN, ROLLBACK, SAVEPOINT: the file's own transactions."""
+    TRANSACTIONAL = auto()
+    """May run in a transaction, so its progress can be committed with it."""
+    SESSION_SETTING = auto()
+    """Changes the session; a run that resumes after it must run it again."""
+    CONTROL = auto()
+    """BEGIN, ROLLBACK or SAVEPOINT: part of the file's own transactions."""
     COMMIT = auto()
-    """The end of one of these."""
-    LONE = auto()
-    """Refused in a transaction by PostgreSQL, or able to commit by itself."""
+    """The end of the file's own transaction."""
+    NON_TRANSACTIONAL = auto()
+    """Refused by PostgreSQL in a transaction, or able to commit by itself."""
 
 
 class IndexAction(Enum):
-    """What a statement does to an index that it names, while others use the table."""
+    """What a CONCURRENTLY statement does to an index."""
 
     CREATE = auto()
     REINDEX = auto()
@@ -50,90 +50,91 @@ class IndexAction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class IndexOperation:
-    """An index that CONCURRENTLY may leave INVALID when it is interrupted.
+    """A CONCURRENTLY statement, which leaves an INVALID index when it is interrupted.
 
     Attributes:
-        work: What is done.
-        schema: As written; None for the search path's.
-        name: Of the index, or of the table of REINDEX TABLE; None where PostgreSQL is to choose it.
+        action: What it does.
+        schema: The schema as written; None for the search path.
+        name: Name of the index, or of the table for REINDEX TABLE; None where PostgreSQL chooses the name.
     """
 
-    work: IndexAction
+    action: IndexAction
     schema: str | None
     name: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement.
+    """One statement of a script.
 
     Attributes:
-        offset: Where it begins in the script, in characters.
-        text: Without its semicolon.
-        nature: How it goes together with transactions.
-        repeatable: Whether it may run again when nobody knows whether it ended.
-        atomic: Whether an error leaves nothing of it.
-        index: What CONCURRENTLY may leave behind.
+        offset: Where it begins in the script, in characters from 0.
+        text: The statement without its semicolon.
+        transaction_use: How it relates to transactions.
+        repeatable: Whether it may run again when it is unknown whether it was completed.
+        atomic: Whether a failure leaves no effect of it, apart from an INVALID index.
+        index: The index that it works on with CONCURRENTLY; None for any other statement.
     """
 
     offset: int
     text: str
-    nature: TransactionUse
+    transaction_use: TransactionUse
     repeatable: bool = False
     atomic: bool = True
     index: IndexOperation | None = None
 
 
 def split_statements(sql: str) -> tuple[Statement, ...]:
-    """Cut a script into its statements.
+    """Split a script into its statements.
 
-    The server would run several of one message in one implicit transaction, which CREATE INDEX CONCURRENTLY refuses.
+    Sent as one message, the server would run them in one implicit transaction, which CREATE INDEX CONCURRENTLY refuses.
     Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
 
     Raises:
-        NotCut: The grammar refuses it.
+        SplitError: The grammar rejects the script.
     """
     from pglast import Error, parse_sql, split  # noqa: PLC0415 - slow to import, and few migrations need it
 
     try:
         slices = split(sql, only_slices=True)
-        return tuple(_piece(at.start, sql[at], parse_sql(sql[at])[0].stmt) for at in slices)
+        return tuple(_to_statement(at.start, sql[at], parse_sql(sql[at])[0].stmt) for at in slices)
     except Error as error:
         message, position = (*error.args, 0)[:2]
         raise SplitError(str(message), int(position)) from error
 
 
-_MAY_END = re.compile(
+_MAY_END_TRANSACTION = re.compile(
     r"\b(commit|rollback|abort|prepare\s+transaction)\b|\bend\s*(;|\Z|work|transaction|and)", re.IGNORECASE
 )
-_ENDS = frozenset(("COMMIT", "ROLLBACK", "PREPARE"))
+_END_KINDS = frozenset(("COMMIT", "ROLLBACK", "PREPARE"))
 
 
 def find_transaction_end(sql: str) -> tuple[int, str] | None:
-    """Find the first statement of a script that ends the transaction it runs in, `AND CHAIN` or not.
+    """Find the first statement of a script that ends the transaction it runs in, with or without `AND CHAIN`.
 
     Returns:
-        Where it begins, in characters, and its words; None where there is none, or where the grammar refuses the
-        script, as the server will.
+        Its offset in characters, and its text; None where there is none, or where the grammar rejects the script, as
+        the server will.
     """
-    if _MAY_END.search(sql) is None:
-        return None  # nearly always: the grammar need not be loaded
+    if _MAY_END_TRANSACTION.search(sql) is None:
+        return None  # nearly always, so the parser need not be imported
     from pglast import Error, parse_sql, split  # noqa: PLC0415 - as above
 
     try:
         for at in split(sql, only_slices=True):
             statement = parse_sql(sql[at])[0].stmt
             kind = getattr(getattr(statement, "kind", None), "name", "")
-            if type(statement).__name__ == "TransactionStmt" and kind.removeprefix("TRANS_STMT_") in _ENDS:
+            if type(statement).__name__ == "TransactionStmt" and kind.removeprefix("TRANS_STMT_") in _END_KINDS:
                 return at.start, " ".join(sql[at].split())
     except Error:
         pass
     return None
 
 
-# Statements that PostgreSQL refuses in a transaction (the callers of PreventInTransactionBlock), and whether each may
-# run again: https://www.postgresql.org/docs/current/sql-commands.html, "cannot be executed inside a transaction block".
-_LONE = {
+# Statements that PostgreSQL refuses in a transaction (in its source, the callers of PreventInTransactionBlock), and
+# whether each is repeatable: https://www.postgresql.org/docs/current/sql-commands.html, "cannot be executed inside a
+# transaction block".
+_NON_TRANSACTIONAL = {
     "CreatedbStmt": False,
     "DropdbStmt": False,
     "AlterDatabaseStmt": False,
@@ -147,57 +148,61 @@ _LONE = {
     "DiscardStmt": True,
     "ReindexStmt": True,
 }
-_ENDS_TRANSACTIONS = re.compile(r"\b(commit|rollback)\b", re.IGNORECASE)
-_SETS = re.compile(r"\bset_config\b", re.IGNORECASE)
+_MAY_COMMIT = re.compile(r"\b(commit|rollback)\b", re.IGNORECASE)
+_SET_CONFIG = re.compile(r"\bset_config\b", re.IGNORECASE)
 
 
-def _piece(offset: int, text: str, stmt: Any) -> Statement:
-    kind = type(stmt).__name__
-    index = _index_work(kind, stmt)
+def _to_statement(offset: int, text: str, node: Any) -> Statement:
+    kind = type(node).__name__
+    alone = TransactionUse.NON_TRANSACTIONAL
+    index = _index_operation(kind, node)
     if index is not None:
-        return Statement(offset, text, TransactionUse.LONE, repeatable=_missing_is_fine(stmt), index=index)
-    if kind in _LONE:
-        return Statement(offset, text, TransactionUse.LONE, repeatable=_LONE[kind])
-    if kind == "VacuumStmt":
-        return Statement(
-            offset, text, TransactionUse.LONE if stmt.is_vacuumcmd else TransactionUse.PLAIN, repeatable=True
-        )
-    if kind == "CallStmt" or (kind == "DoStmt" and _ENDS_TRANSACTIONS.search(text)):
-        return Statement(offset, text, TransactionUse.LONE, atomic=False)
-    if kind == "AlterTableStmt" and any(getattr(command.def_, "concurrent", False) for command in stmt.cmds):
-        return Statement(
-            offset, text, TransactionUse.LONE, atomic=False
-        )  # DETACH PARTITION … CONCURRENTLY, in two transactions
-    return Statement(offset, text, _nature(kind, text, stmt))
+        return Statement(offset, text, alone, repeatable=_is_repeatable_on_index(node), index=index)
+    if kind in _NON_TRANSACTIONAL:
+        return Statement(offset, text, alone, repeatable=_NON_TRANSACTIONAL[kind])
+    if kind == "VacuumStmt":  # VACUUM or ANALYZE
+        use = alone if node.is_vacuumcmd else TransactionUse.TRANSACTIONAL
+        return Statement(offset, text, use, repeatable=True)
+    # A procedure may commit part of its work. So may a DO block; only one with such a statement is treated so.
+    if kind == "CallStmt" or (kind == "DoStmt" and _MAY_COMMIT.search(text)):
+        return Statement(offset, text, alone, atomic=False)
+    # DETACH PARTITION ... CONCURRENTLY runs in two transactions.
+    if kind == "AlterTableStmt" and any(getattr(command.def_, "concurrent", False) for command in node.cmds):
+        return Statement(offset, text, alone, atomic=False)
+    return Statement(offset, text, _transaction_use(kind, text, node))
 
 
-def _nature(kind: str, text: str, stmt: Any) -> TransactionUse:
+def _transaction_use(kind: str, text: str, node: Any) -> TransactionUse:
     if kind == "TransactionStmt":
-        end = stmt.kind.name.removeprefix("TRANS_STMT_")
-        lone = end in {"COMMIT_PREPARED", "ROLLBACK_PREPARED"}
-        return TransactionUse.LONE if lone else TransactionUse.COMMIT if end == "COMMIT" else TransactionUse.BLOCK
-    sets = (kind == "VariableSetStmt" and not stmt.is_local) or (kind == "SelectStmt" and _SETS.search(text))
-    return TransactionUse.SETTING if sets else TransactionUse.PLAIN
+        command = node.kind.name.removeprefix("TRANS_STMT_")
+        if command in {"COMMIT_PREPARED", "ROLLBACK_PREPARED"}:
+            return TransactionUse.NON_TRANSACTIONAL
+        return TransactionUse.COMMIT if command == "COMMIT" else TransactionUse.CONTROL
+    is_set = kind == "VariableSetStmt" and not node.is_local
+    if is_set or (kind == "SelectStmt" and _SET_CONFIG.search(text)):
+        return TransactionUse.SESSION_SETTING
+    return TransactionUse.TRANSACTIONAL
 
 
-def _index_work(kind: str, stmt: Any) -> IndexOperation | None:
-    if kind == "IndexStmt" and stmt.concurrent:
-        return IndexOperation(IndexAction.CREATE, stmt.relation.schemaname, stmt.idxname)
-    if kind == "DropStmt" and stmt.concurrent:
-        *schema, name = (part.sval for part in stmt.objects[0])
+def _index_operation(kind: str, node: Any) -> IndexOperation | None:
+    if kind == "IndexStmt" and node.concurrent:
+        return IndexOperation(IndexAction.CREATE, node.relation.schemaname, node.idxname)
+    if kind == "DropStmt" and node.concurrent:
+        *schema, name = (part.sval for part in node.objects[0])
         return IndexOperation(IndexAction.DROP, schema[-1] if schema else None, name)
     if (
         kind == "ReindexStmt"
-        and stmt.relation
-        and any(option.defname == "concurrently" for option in stmt.params or ())
+        and node.relation
+        and any(option.defname == "concurrently" for option in node.params or ())
     ):
-        work = IndexAction.REINDEX if stmt.kind.name == "REINDEX_OBJECT_INDEX" else IndexAction.REINDEX_TABLE
-        return IndexOperation(work, stmt.relation.schemaname, stmt.relation.relname)
+        is_index = node.kind.name == "REINDEX_OBJECT_INDEX"
+        action = IndexAction.REINDEX if is_index else IndexAction.REINDEX_TABLE
+        return IndexOperation(action, node.relation.schemaname, node.relation.relname)
     return None
 
 
-def _missing_is_fine(stmt: Any) -> bool:
-    """Whether a statement on an index says what it wants rather than what it does."""
+def _is_repeatable_on_index(node: Any) -> bool:
+    """Return whether a statement on an index has IF [NOT] EXISTS, or is REINDEX."""
     return bool(
-        getattr(stmt, "if_not_exists", False) or getattr(stmt, "missing_ok", False) or not hasattr(stmt, "concurrent")
+        getattr(node, "if_not_exists", False) or getattr(node, "missing_ok", False) or not hasattr(node, "concurrent")
     )

@@ -1,4 +1,4 @@
-"""Looks at any ledger once: where it is, what it holds, and who is at work on it."""
+"""The status of a ledger: where it is, what it holds, and who migrates."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LedgerStatus:
-    """A ledger as it is now.
+    """The status of a ledger.
 
     Attributes:
         location: Where it is, and in which dialect.
         ledger: What it holds.
-        holder: Who holds our lock of it; None when nobody does.
-        row_lock: The tool's own lock that is a row, while it is taken.
+        holder: The session that holds our lock of it; None while the lock is free.
+        row_lock: The tool's own lock row; None while it is free, or where the tool has none.
     """
 
     location: Location
@@ -37,19 +37,17 @@ class LedgerStatus:
 
 
 async def read_status(run: RunOptions) -> LedgerStatus:
-    """Read a ledger of any dialect without writing.
+    """Read the status of a ledger of any dialect, without writing.
 
     Raises:
-        DatabaseError: The database cannot be reached in time, or not used.
-        LedgerUnreadable: The table is none of the dialect's; or with `auto`, there is none.
+        DatabaseError: The database cannot be reached in time, or cannot be used.
+        LedgerUnreadable: The table is not a ledger of the dialect; or the dialect is `auto`, and there is no ledger.
     """
-    async with open_session(run) as connected:
-        reader = LedgerReader(connected, run.source)
+    async with open_session(run) as session:
+        reader = LedgerReader(session, run.source)
         ledger = await reader.read(limit=READ_TIMEOUT)
         location = reader.location
         if location is None or not location.place.table:
-            raise LedgerUnreadable(
-                "expected the ledger of a tool that is known, found none; name the tool with --dialect"
-            )
-        holder = await advisory_lock.find_holder(connected, advisory_lock.lock_key(location.place.relation))
-        return LedgerStatus(location, ledger, holder, await read_row_lock(connected, location))
+            raise LedgerUnreadable("expected the ledger of a known tool, found none; name the tool with --dialect")
+        holder = await advisory_lock.find_holder(session, advisory_lock.lock_key(location.place.relation))
+        return LedgerStatus(location, ledger, holder, await read_row_lock(session, location))

@@ -1,9 +1,7 @@
-"""Carries out a section in one transaction with its entry in the ledger, again where it did not get a lock."""
+"""Sections that run inside a transaction, which also writes their row in the ledger: both are committed, or neither."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 import re
 from typing import TYPE_CHECKING
 
@@ -11,7 +9,7 @@ from migrations.postgres.advisory_lock import application_name
 from migrations.postgres.errors import ConnectionLost, StatementFailed
 from migrations.runner import python_module
 from migrations.runner.ledger_writer import RESET_ROLE
-from migrations.runner.retry import RetryPolicy
+from migrations.runner.retry import retry_attempts
 from migrations.runner.section import MigrationFailed
 from migrations.runner.splitter import find_transaction_end
 from migrations.sql.statements import literal
@@ -21,128 +19,131 @@ if TYPE_CHECKING:
 
     from migrations.postgres.session import Session
     from migrations.runner.ledger_writer import LedgerWriter
-    from migrations.runner.retry import MigrationLimits
-    from migrations.runner.section import InfoCallback, Section
+    from migrations.runner.reporter import Reporter
+    from migrations.runner.run import MigrationLimits
+    from migrations.runner.section import Section
 
-_NOT_NULL = "23502"
-_CHANGES_SESSION = re.compile(r"\b(set|reset|set_config|discard)\b", re.IGNORECASE)
-
-
-async def run_section(session: Session, writer: LedgerWriter, section: Section, entry: str, info: InfoCallback) -> None:
-    """Carry out a section and its entry, both or neither.
-
-    Raises:
-        StepFailed: It failed.
-        DatabaseError: The connection was lost.
-    """
-    script, limits = section.body, writer.limits.of(section.body)
-    entry = RESET_ROLE + entry
-    begin = f"{name_session(writer, section)}; begin deferrable; {_local(limits, writer.limits)}"
-    if script.sql is None:
-        attempt = _python(session, section, writer, entry, _local(limits, writer.limits))
-    else:
-        if (found := find_transaction_end(script.sql)) is not None:
-            raise section.would_end(*found)
-        attempt = _sql(session, writer, section, begin, entry)
-    await retry_attempts(section, limits, attempt, info)
-    if script.sql is None or _CHANGES_SESSION.search(script.sql):
-        await session.restore()  # what a migration sets is its own affair; the next begins as it did
+_NOT_NULL_VIOLATION = "23502"
+_MAY_CHANGE_SESSION = re.compile(r"\b(set|reset|set_config|discard)\b", re.IGNORECASE)
 
 
-async def retry_attempts(
-    section: Section, limits: MigrationLimits, attempt: Callable[[], Awaitable[None]], info: InfoCallback
+async def run_section(
+    session: Session, writer: LedgerWriter, section: Section, ledger_statement: str, reporter: Reporter
 ) -> None:
-    """Try, and try again after a pause where what failed may pass by itself, as long as `retry_for` allows.
+    """Run a section and its ledger statement in one transaction, retrying transient failures.
+
+    Args:
+        session: The session that holds the lock.
+        writer: The ledger.
+        section: What to run.
+        ledger_statement: Records the migration, or removes its record; from `LedgerWriter.guarded_statement`.
+        reporter: Reports each retry.
 
     Raises:
-        StepFailed: As the attempt; the last one tells for how long was tried.
+        MigrationFailed: The section failed and is rolled back.
+        DatabaseError: The connection was lost, or the ledger cannot be written.
     """
-    patience = RetryPolicy(limits, asyncio.get_running_loop().time, random.random)
-    tries = 0
-    while True:
-        tries += 1
-        try:
-            return await attempt()
-        except MigrationFailed as error:
-            again = patience.after(error.sqlstate)
-            if again is None:
-                if tries == 1:
-                    raise
-                raise MigrationFailed(
-                    f"{error} (tried {tries} times in {limits.retry_for:g} s)", error.sqlstate
-                ) from error
-            reason, pause = again
-            text = f"{section.migration.revision} {reason} and is rolled back; once more in {pause:.1f} s"
-            info(
-                "retrying",
-                text,
-                revision=section.migration.revision,
-                attempt=tries,
-                pause=round(pause, 1),
-                reason=str(error),
-            )
-        await asyncio.sleep(pause)
+    limits = writer.limits.for_section(section.body)
+    set_limits = _set_local(limits, writer.limits)
+    ledger_statement = RESET_ROLE + ledger_statement
+    if section.body.sql is None:
+        attempt = _python_attempt(session, writer, section, set_limits, ledger_statement)
+    else:
+        if (found := find_transaction_end(section.body.sql)) is not None:
+            raise section.transaction_end_error(*found)
+        attempt = _sql_attempt(session, writer, section, set_limits, ledger_statement)
+    await retry_attempts(section, limits, attempt, reporter)
+    # Settings and role of one migration must not affect the next. Most SQL changes none, which saves two round trips.
+    if section.body.sql is None or _MAY_CHANGE_SESSION.search(section.body.sql):
+        await session.reset()
 
 
-def _sql(
-    session: Session, writer: LedgerWriter, section: Section, begin: str, entry: str
+def _sql_attempt(
+    session: Session, writer: LedgerWriter, section: Section, set_limits: str, ledger_statement: str
 ) -> Callable[[], Awaitable[None]]:
-    """Send BEGIN, the section, its entry and COMMIT as one message: one round trip, and nothing runs after an error.
+    """Return a function that sends BEGIN, the section, the ledger statement and COMMIT as one simple Query message.
 
+    One message is one round trip, and the server skips the rest of it after an error. So no failure of the section, and
+    no death of this process, can separate the section from its row.
     Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
     """
     sql = section.body.sql or ""
-    message = f"{begin}{sql}\n;{entry};\ncommit"
+    prefix = f"{set_application_name(writer, section)}; begin deferrable; {set_limits}"
+    # The newline ends a `--` comment in the section's last line.
+    message = f"{prefix}{sql}\n;{ledger_statement};\ncommit"
 
     async def attempt() -> None:
         try:
             await session.execute(message)
         except StatementFailed as error:
-            await session.abandon()
+            await session.rollback()
             if session.closed:
                 raise ConnectionLost("the connection to the database was lost after a migration had failed") from error
-            if error.sqlstate == _NOT_NULL and error.column == writer.guard:
-                raise section.ended_early() from error
-            if error.position is not None and error.position > len(begin) + len(sql):
-                raise  # the ledger cannot be written
-            raise section.failure(error, -len(begin)) from error
+            if _is_failed_guard(error, writer):
+                raise section.ended_transaction_error() from error
+            if error.position is not None and error.position > len(prefix) + len(sql):
+                raise  # an error of the ledger statement, not of the section
+            raise section.statement_error(error, -len(prefix)) from error
 
     return attempt
 
 
-def _python(
-    session: Session, section: Section, writer: LedgerWriter, entry: str, local: str
+def _python_attempt(
+    session: Session, writer: LedgerWriter, section: Section, set_limits: str, ledger_statement: str
 ) -> Callable[[], Awaitable[None]]:
     function = load_section_function(section)
 
     async def attempt() -> None:
-        await session.execute(name_session(writer, section))
+        await session.execute(set_application_name(writer, section))
         async with session.transaction():
-            if local:
-                await session.execute(local)
+            if set_limits:
+                await session.execute(set_limits)
             await call_function(session, section, function)
             if not session.in_transaction:
-                raise section.ended_early()
+                raise section.ended_transaction_error()
             try:
-                await session.execute(entry)
+                await session.execute(ledger_statement)
             except StatementFailed as error:
-                if error.sqlstate == _NOT_NULL and error.column == writer.guard:
-                    raise section.ended_early() from error
+                # The function ended our transaction and began another one.
+                if _is_failed_guard(error, writer):
+                    raise section.ended_transaction_error() from error
                 raise
 
     return attempt
 
 
-def name_session(writer: LedgerWriter, section: Section) -> str:
-    """Give the statement by which the session shows which migration it runs."""
+def _is_failed_guard(error: StatementFailed, writer: LedgerWriter) -> bool:
+    return error.sqlstate == _NOT_NULL_VIOLATION and error.column == writer.guard_column
+
+
+def _set_local(limits: MigrationLimits, default: MigrationLimits) -> str:
+    """Return the statements that set, for one transaction, the limits in which a migration differs from the session."""
+    own = {name: value for name, value in limits.parameters.items() if value != default.parameters[name]}
+    return "".join(f"set local {name} = {literal(value)}; " for name, value in own.items())
+
+
+def set_application_name(writer: LedgerWriter, section: Section) -> str:
+    """Return the statement that makes `pg_stat_activity`, and thereby other runs, show which migration runs."""
     return f"set application_name = {literal(application_name(writer.applied_by, section.migration.revision))}"
 
 
-async def call_function(session: Session, section: Section, function: Callable[[object], Awaitable[None]]) -> None:
-    """Call a Python migration.
+def load_section_function(section: Section) -> Callable[[object], Awaitable[None]]:
+    """Load the function of a Python migration; to be called before anything is written.
 
     Raises:
-        StepFailed: It raised something.
+        MigrationFailed: The module raised something.
+    """
+    try:
+        return python_module.load_function(section.migration, section.direction)
+    except Exception as error:
+        raise MigrationFailed(python_module.describe_error(section.migration.path, error)) from error
+
+
+async def call_function(session: Session, section: Section, function: Callable[[object], Awaitable[None]]) -> None:
+    """Call the function of a Python migration with the asyncpg connection.
+
+    Raises:
+        MigrationFailed: The function raised something.
         ConnectionLost: The connection ended meanwhile.
     """
     try:
@@ -153,21 +154,3 @@ async def call_function(session: Session, section: Section, function: Callable[[
         raise MigrationFailed(
             python_module.describe_error(section.migration.path, error), str(getattr(error, "sqlstate", ""))
         ) from error
-
-
-def load_section_function(section: Section) -> Callable[[object], Awaitable[None]]:
-    """Load the function of a Python migration before anything is written.
-
-    Raises:
-        StepFailed: Its module raised something.
-    """
-    try:
-        return python_module.load_function(section.migration, section.direction)
-    except Exception as error:
-        raise MigrationFailed(python_module.describe_error(section.migration.path, error)) from error
-
-
-def _local(limits: MigrationLimits, usual: MigrationLimits) -> str:
-    """Give the settings of a migration's own limits, for its transaction alone."""
-    own = {name: value for name, value in limits.settings.items() if value != usual.settings[name]}
-    return "".join(f"set local {name} = {literal(value)}; " for name, value in own.items())

@@ -1,4 +1,4 @@
-"""Carries out a plan exactly once, whoever else tries at the same time."""
+"""`up`: applies what is pending exactly once, however many runs start at the same time."""
 
 from __future__ import annotations
 
@@ -15,57 +15,58 @@ from migrations.runner.run import Done, RunProgress, plan_run
 if TYPE_CHECKING:
     from migrations.core.plan import Refusal
     from migrations.postgres.session import Session
-    from migrations.runner.run import Outcome, Reporter, RunOptions
+    from migrations.runner.reporter import Reporter
+    from migrations.runner.run import Outcome, RunOptions
 
 
-async def up(run: RunOptions, events: Reporter) -> Outcome:
+async def up(run: RunOptions, reporter: Reporter) -> Outcome:
     """Apply what is pending, in order, under the lock.
 
-    With nothing pending this is one read without a lock. A connection that is lost on the way is made again: what the
-    ledger says then is what happened.
+    With nothing pending this is one read without a lock. After a lost connection the run connects again and plans
+    again: the ledger shows whether the last migration was committed.
 
     Raises:
-        DatabaseError: The database cannot be reached in time, or not used.
+        DatabaseError: The database cannot be reached in time, or cannot be used.
     """
     progress = RunProgress()
 
-    async def settled(connected: Session) -> Outcome | None:
-        decision = await decide(run, connected)
-        if isinstance(decision, UpPlan):
-            return None if decision.steps else Done(replace(decision, steps=tuple(progress.applied)))
-        return None if decision.dirty else decision  # what is dirty without the lock may be running right now
+    async def check_first(session: Session) -> Outcome | None:
+        plan = await _plan(run, session)
+        if isinstance(plan, UpPlan):
+            return None if plan.steps else Done(replace(plan, steps=tuple(progress.applied)))
+        # A dirty revision may be one that another run applies right now; only the lock shows that it is not.
+        return None if plan.dirty else plan
 
-    async def apply(connected: Session) -> Outcome:
+    async def apply(session: Session) -> Outcome:
         from migrations.runner.executor import apply_pending  # noqa: PLC0415 - most of the package; most runs find nothing to do
 
-        return await apply_pending(run, events, connected, progress)
+        return await apply_pending(run, reporter, session, progress)
 
-    losses, applied = 0, 0
+    losses, applied_before = 0, 0
     while True:
         try:
-            return await run_under_lock(run, events, apply, settled)
+            return await run_under_lock(run, reporter, apply, check_first)
         except ConnectionLost as error:
-            losses = losses + 1 if len(progress.applied) == applied else 1
-            applied = len(progress.applied)
+            losses = losses + 1 if len(progress.applied) == applied_before else 1
+            applied_before = len(progress.applied)
             if losses == MAX_LOST_CONNECTIONS:
                 raise
-            events.info("connection_lost", f"{error}; connecting again", applied=applied)
+            reporter.info("connection_lost", f"{error}; connecting again", applied=applied_before)
         except asyncio.CancelledError:
-            progress.tell_interrupted(events)
+            progress.report_interruption(reporter)
             raise
 
 
 async def preview(run: RunOptions) -> Outcome:
-    """Decide what `up` would do, without a lock and without writing.
+    """Return what `up` would do, without a lock and without writing.
 
     Raises:
-        DatabaseError: The database cannot be reached in time, or not used.
+        DatabaseError: The database cannot be reached in time, or cannot be used.
     """
-    async with open_session(run) as connected:
-        decision = await decide(run, connected)
-    return Done(decision) if isinstance(decision, UpPlan) else decision
+    async with open_session(run) as session:
+        plan = await _plan(run, session)
+    return Done(plan) if isinstance(plan, UpPlan) else plan
 
 
-async def decide(run: RunOptions, connected: Session) -> UpPlan | Refusal:
-    """Read the ledger and decide what is to be done."""
-    return plan_run(run, await read_ledger(connected, run.source, limit=READ_TIMEOUT))
+async def _plan(run: RunOptions, session: Session) -> UpPlan | Refusal:
+    return plan_run(run, await read_ledger(session, run.source, limit=READ_TIMEOUT))

@@ -1,4 +1,4 @@
-"""Waits for a revision to be in the ledger: on NOTIFY at once, else by polling; outages are waited out."""
+"""`wait`: waits until the ledger holds a revision, also through outages of the database."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ if TYPE_CHECKING:
     from migrations.core.ledger import Ledger
     from migrations.core.revision import Revision
     from migrations.core.snapshot import LedgerSnapshot
-    from migrations.runner.run import Reporter, RunOptions
+    from migrations.runner.reporter import Reporter
+    from migrations.runner.run import RunOptions
 
 REPORT_INTERVAL = 10.0
-"""Seconds between two lines that say what is waited for."""
-POLL_INTERVALS = PollIntervals(slowest=2.0)
-"""How often the ledger is read while nobody announces anything: a standby, for one, cannot listen."""
-_ASKING = 3.0  # seconds for the question who holds the lock
-_SHOWN = 5  # names of missing revisions in one line
+"""Seconds between two reports of what a command waits for."""
+_POLL_INTERVALS = PollIntervals(slowest=2.0)
+"""`slowest` is shorter than the controller's: here something waits all the time, and a standby, for one, sends no
+NOTIFY."""
+_HOLDER_TIMEOUT = 3.0  # seconds to find out who holds the lock, for a report
+_MAX_NAMES = 5  # missing revisions that a report names
 
 
 @dataclass(frozen=True, slots=True)
-class NotReached:
-    """What was waited for in vain.
+class WaitTimedOut:
+    """The ledger did not hold the revision in time.
 
     Attributes:
-        text: What the ledger lacks, or why it could not be read, and who is at work.
-        unreachable: Whether the ledger could not be read in the end.
+        text: What the ledger lacks, or why it could not be read, and who migrates.
+        unreachable: Whether the ledger could not be read when the time was up.
     """
 
     text: str
@@ -44,75 +46,74 @@ class NotReached:
 
 
 async def wait_for_revision(
-    run: RunOptions, expected: Revision, report: Reporter, *, limit: float, names: Sequence[str] = ()
-) -> NotReached | None:
+    run: RunOptions, expected: Revision, reporter: Reporter, *, limit: float, names: Sequence[str] = ()
+) -> WaitTimedOut | None:
     """Wait until the ledger holds `expected` and, in its long form, all that must have come before it.
 
     Args:
-        job: Which ledger.
+        run: The ledger.
         expected: The revision.
-        report: Told every ten seconds what is missing and who is at work.
+        reporter: Reports every ten seconds what is missing and who migrates.
         limit: Seconds to wait at most; with 0 the ledger is read once.
-        names: The revisions that we know, in order, to name what is missing.
+        names: The known revisions, in order, for naming what is missing; they may be none.
 
     Returns:
-        None as soon as the ledger holds it, else what was missing when the time was up.
+        None as soon as the ledger holds the revision.
     """
     clock = asyncio.get_running_loop().time
-    deadline, told_at = clock() + limit, -REPORT_INTERVAL + clock()
-    news, faults = asyncio.Event(), [""]
+    deadline, next_report = clock() + limit, clock()
+    changed, faults = asyncio.Event(), [""]
     watcher = LedgerWatcher(
         run.source,
-        on_change=lambda _: news.set(),
-        on_fault=lambda _, words: faults.append(words),
-        pace=POLL_INTERVALS,
+        on_change=lambda _: changed.set(),
+        on_fault=lambda _, message: faults.append(message),
+        intervals=_POLL_INTERVALS,
         application_name=f"ledgergate {run.applied_by} waits",
     )
     task = asyncio.create_task(watcher.run())
-    task.add_done_callback(lambda _: news.set())
+    task.add_done_callback(lambda _: changed.set())
     try:
         while not task.done():
-            news.clear()
+            changed.clear()
             if _holds(watcher.snapshot, expected):
                 return None
-            known = watcher.snapshot.fault is not Fault.UNREAD
-            end = (
-                deadline if known else deadline + POLL_INTERVALS.timeout
-            )  # one look at least, even with no time to wait
+            was_read = watcher.snapshot.fault is not Fault.UNREAD
+            # The first read is waited for even with a limit of 0.
+            end = deadline if was_read else deadline + _POLL_INTERVALS.timeout
             if clock() >= end:
-                return await _lack(run, expected, names, watcher.snapshot, faults[-1])
-            if known and clock() >= told_at + REPORT_INTERVAL:
-                told_at = clock()
-                lack = await _lack(run, expected, names, watcher.snapshot, faults[-1])
-                report.info("waiting_for", f"waiting for {expected.name}: {lack.text}", revision=expected.name)
-                continue  # there may be news by now
+                return await _describe_wait(run, expected, names, watcher.snapshot, faults[-1])
+            if was_read and clock() >= next_report:
+                next_report = clock() + REPORT_INTERVAL
+                status = await _describe_wait(run, expected, names, watcher.snapshot, faults[-1])
+                reporter.info("waiting_for", f"waiting for {expected.name}: {status.text}", revision=expected.name)
+                continue  # the snapshot may have changed meanwhile
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(min(end, told_at + REPORT_INTERVAL) if known else end):
-                    await news.wait()
+                async with asyncio.timeout_at(min(end, next_report) if was_read else end):
+                    await changed.wait()
         await task
-        raise RuntimeError("the watcher ended, and without an error")
+        raise RuntimeError("the watcher ended without an error")
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
 def describe_missing(expected: Revision, ledger: Ledger, names: Sequence[str]) -> str:
-    """Say what the ledger lacks of a revision.
+    """Return what the ledger lacks of a revision, as a clause of a sentence.
 
     Args:
         expected: The revision that is waited for.
-        ledger: What is recorded.
-        names: The revisions that we know, in order; they may be none.
+        ledger: The ledger.
+        names: The known revisions, in order; they may be none.
     """
     key = ledger.versioning.key
-    ours = [key(name) for name in names]
-    end = ours.index(key(expected.name)) + 1 if key(expected.name) in ours else 0
-    # Of a tool that keeps heads alone, what is below a head is not known.
-    known = () if ledger.history is History.HEADS else names[:end]
-    absent = [name for name in known if not ledger.contains(name)]
-    if absent:
-        more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
-        text = f"missing {', '.join(absent[:_SHOWN])}{more}"
+    keys = [key(name) for name in names]
+    end = keys.index(key(expected.name)) + 1 if key(expected.name) in keys else 0
+    # A tool that records only heads does not show what is below a head.
+    required = () if ledger.history is History.HEADS else names[:end]
+    missing = [name for name in required if not ledger.contains(name)]
+    if missing:
+        more = f" and {len(missing) - _MAX_NAMES} more" if len(missing) > _MAX_NAMES else ""
+        text = f"missing {', '.join(missing[:_MAX_NAMES])}{more}"
     elif ledger.contains(expected.name):
         text = f"{expected.name} is applied, but not everything that must come before it"
     else:
@@ -129,14 +130,14 @@ def _holds(snapshot: LedgerSnapshot, expected: Revision) -> bool:
     return snapshot.ledger is not None and not snapshot.ledger.gap(expected)
 
 
-async def _lack(
+async def _describe_wait(
     run: RunOptions, expected: Revision, names: Sequence[str], snapshot: LedgerSnapshot, error: str
-) -> NotReached:
+) -> WaitTimedOut:
     if snapshot.fault is not None or snapshot.ledger is None:
-        return NotReached(f"the ledger cannot be read: {error or snapshot.fault or Fault.UNREAD}", unreachable=True)
+        return WaitTimedOut(f"the ledger cannot be read: {error or snapshot.fault or Fault.UNREAD}", unreachable=True)
     text = describe_missing(expected, snapshot.ledger, names)
     with suppress(DatabaseError, LedgerUnreadable, TimeoutError):
-        async with asyncio.timeout(_ASKING):
-            holder = (await read_status(replace(run, connect_timeout=_ASKING))).holder
-            text += f"; the lock is held by {holder}" if holder else "; nobody is migrating now"
-    return NotReached(text, unreachable=False)
+        async with asyncio.timeout(_HOLDER_TIMEOUT):
+            holder = (await read_status(replace(run, connect_timeout=_HOLDER_TIMEOUT))).holder
+            text += f"; the lock is held by {holder}" if holder else "; no migration runs now"
+    return WaitTimedOut(text, unreachable=False)

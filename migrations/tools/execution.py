@@ -1,4 +1,4 @@
-"""Runs another migration tool under our lock: one at a time, however the tool locks by itself."""
+"""`exec`: runs another migration tool under our lock, one run at a time, whatever lock the tool itself takes."""
 
 from __future__ import annotations
 
@@ -27,33 +27,37 @@ if TYPE_CHECKING:
     from migrations.core.revision import Revision
     from migrations.dialects.detection import Location
     from migrations.postgres.session import Session
-    from migrations.runner.run import LockTimeout, Reporter, RunOptions
+    from migrations.runner.reporter import Reporter
+    from migrations.runner.run import LockNotAcquired, RunOptions
 
-BEAT = 3.0
-"""Seconds between two looks whether the session that holds the lock is alive."""
-ANSWER = 10.0
-"""Seconds that the answer may take. With `BEAT` and the child's grace less than the 25 s after which the server gives a
-silent client up, see `runner.SETTINGS`: the tool is dead before anybody else can get the lock."""
-_CHILDS_GRACE = 8.0
-_LOOK = 0.2  # seconds between two looks for sessions that are waited for
+HEARTBEAT_INTERVAL = 3.0
+"""Seconds between two checks that the session which holds the lock is alive."""
+HEARTBEAT_TIMEOUT = 10.0
+"""Seconds for the server's answer to a check.
 
-_REMAINS = "Our role may not end it: wait, or end it as its own role, by pg_terminate_backend"
-_NAMELESS = (
+After the last answered check the command lives for 3 + 10 + 8 s at most: interval, timeout and grace period. The server
+keeps a client that has vanished for 25 s (`SESSION_PARAMETERS`: 10 s idle and 3 keepalives of 5 s). So the command is
+dead before another run can acquire the lock."""
+_CHILD_GRACE_PERIOD = 8.0
+_POLL_INTERVAL = 0.2  # seconds between two queries for sessions whose end is waited for
+
+_ORPHAN_HINT = "Our role may not end it: wait, or end it as its own role, by pg_terminate_backend"
+_DIALECT_UNKNOWN = (
     "expected --dialect to name the tool whose ledger the command writes: the lock belongs to that ledger, and neither "
-    "the command nor a table of the database tells which it is"
+    "the command nor a table of the database shows which it is"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ExecOptions:
-    """What is to be run.
+    """What `exec` runs.
 
     Attributes:
         command: The program and its arguments.
-        expected: What the ledger must hold afterwards, and need not be run for when it holds it already; None: run the
-            command in any case, and believe it.
-        names: Every migration of the image in order, to name what is missing; they may be none.
-        clear_stale_lock: Whether to free a row lock that nobody alive can own.
+        expected: What the ledger must hold afterwards; when it holds it already, the command is not run. None: run the
+            command in any case, and rely on its exit code.
+        names: Every migration of the image in order, for naming what is missing; they may be none.
+        clear_stale_lock: Whether to free a row lock that no living session can own.
         limit: Seconds that the command may run; None for no limit.
     """
 
@@ -65,234 +69,250 @@ class ExecOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Complete:
-    """All is done.
+class ExecSuccess:
+    """The ledger holds what was expected.
 
     Attributes:
-        head: Of the ledger.
-        ran: Whether the command had to be run.
+        head: Head of the ledger.
+        ran: Whether the command was run.
     """
 
     head: str | None
     ran: bool
 
 
-class Cause(StrEnum):
-    """Why the ledger may not be where it was wanted."""
+class ExecFailureReason(StrEnum):
+    """Why the ledger may not hold what was expected; the value is the name of the log event."""
 
-    COMMAND = "command_failed"
-    """The command failed, or could not be started."""
+    COMMAND_FAILED = "command_failed"
+    """The command failed, or took too long."""
     BEHIND = "behind"
-    """The command succeeded, and the ledger lacks something all the same."""
+    """The command succeeded, but the ledger lacks something."""
     OCCUPIED = "occupied"
-    """Somebody may be at work whom our lock does not keep out."""
-    NAMELESS = "nameless"
-    """Nobody can tell which tool's ledger it is about, so there is no lock to take."""
+    """A session that our lock does not exclude may be migrating."""
+    DIALECT_UNKNOWN = "nameless"
+    """It is unknown which tool's ledger the command writes, so there is no lock to acquire."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecFailure:
-    """Something is not done.
+    """The ledger may not hold what was expected.
 
     Attributes:
-        cause: What kind of thing is wrong.
-        text: What, and what to do.
-        code: The command's exit code, or minus the signal that ended it; None where it has not failed.
+        reason: The kind of failure.
+        text: What is wrong, and what to do.
+        code: The command's exit code, or minus the signal that ended it; None where it did not fail.
     """
 
-    cause: Cause
+    reason: ExecFailureReason
     text: str
     code: int | None = None
 
 
-Outcome = Complete | ExecFailure
+Outcome = ExecSuccess | ExecFailure
 
 
 class Execution:
     """One `exec`, over as many connections as it needs."""
 
-    def __init__(self, run: RunOptions, order: ExecOptions, report: Reporter) -> None:
-        """Prepare; `run` does the work.
+    def __init__(self, run: RunOptions, options: ExecOptions, reporter: Reporter) -> None:
+        """Create the execution; `run` makes it work.
 
         Args:
-            job: Which ledger, and how long to try; its dialect may be `auto`.
-            order: What to run.
-            report: Told what goes on.
+            run: The ledger, whose dialect may be `auto`, and how long to try.
+            options: What to run.
+            reporter: Reports waits and of what is found.
         """
         self._run = run
-        self._order = order
-        self._report = report
+        self._options = options
+        self._reporter = reporter
         self._child: ChildProcess | None = None
         self._succeeded = False
 
     def forward(self, number: signal.Signals) -> bool:
-        """Send a signal that we got to the command; False when it does not run (any more)."""
+        """Forward a signal to the command, and return whether it runs."""
         if self._child is None:
             return False
         self._child.stop(number)
         return True
 
-    async def run(self) -> Outcome | LockTimeout:
-        """Take the lock, run the command, and see that the ledger holds what was expected.
+    async def run(self) -> Outcome | LockNotAcquired:
+        """Acquire the lock, run the command, and check that the ledger holds what was expected.
 
         Raises:
             ChildError: The command cannot be started.
-            DatabaseError: The database cannot be reached in time, or not used; or the lock was lost while the command
-                ran, which has been ended.
-            LedgerUnreadable: The table is no ledger of the dialect.
+            DatabaseError: The database cannot be reached in time, or cannot be used; or the lock was lost while the
+                command ran, which was ended for that.
+            LedgerUnreadable: The table is not a ledger of the dialect.
         """
-        process.require_program(self._order.command)
+        process.require_program(self._options.command)
         for attempt in range(1, MAX_LOST_CONNECTIONS + 1):
             try:
                 return await self._attempt()
             except ConnectionLost as error:
                 if self._child is not None or attempt == MAX_LOST_CONNECTIONS:
                     raise
-                self._report.info("connection_lost", f"{error}; connecting again")
+                self._reporter.info("connection_lost", f"{error}; connecting again")
         raise AssertionError  # the last attempt returns or raises
 
-    async def _attempt(self) -> Outcome | LockTimeout:
-        async with open_session(self._run) as connected:
-            location = await locate_ledger(connected, self._run.source, limit=READ_TIMEOUT)
+    async def _attempt(self) -> Outcome | LockNotAcquired:
+        async with open_session(self._run) as session:
+            location = await locate_ledger(session, self._run.source, limit=READ_TIMEOUT)
             if location.dialect is AUTO:
-                return ExecFailure(Cause.NAMELESS, _NAMELESS)
+                return ExecFailure(ExecFailureReason.DIALECT_UNKNOWN, _DIALECT_UNKNOWN)
             place = location.place
             source = replace(self._run.source, dialect=location.dialect, schema=place.schema, table=place.table)
             run = replace(self._run, source=source)
-            if self._succeeded:
-                return self._judge(await read_ledger(connected, source, limit=READ_TIMEOUT))
-            if (done := await self._settled(run, connected)) is not None:
-                return done  # over one connection, however many pods come late
+            if self._succeeded:  # the connection was lost after the command had ended
+                return self._check_result(await read_ledger(session, source, limit=READ_TIMEOUT))
+            # In this session, so that the pods of a finished rollout open one connection each.
+            if (success := await self._check_first(run, session)) is not None:
+                return success
 
-        async def settled(connected: Session) -> Outcome | None:
-            return await self._settled(run, connected)
+        async def check_first(session: Session) -> Outcome | None:
+            return await self._check_first(run, session)
 
-        async def work(connected: Session) -> Outcome:
-            return await self._work(run, location, connected)
+        async def work(session: Session) -> Outcome:
+            return await self._run_under_lock(run, location, session)
 
-        return await run_under_lock(run, self._report, work, settled)
+        return await run_under_lock(run, self._reporter, work, check_first)
 
-    async def _settled(self, run: RunOptions, connected: Session) -> Complete | None:
-        """Without a lock: is there anything to do?"""
-        if self._order.expected is None:
+    async def _check_first(self, run: RunOptions, session: Session) -> ExecSuccess | None:
+        """Return success where the ledger already holds what is expected; reads without the lock."""
+        if self._options.expected is None:
             return None
-        return self._complete(await read_ledger(connected, run.source, limit=READ_TIMEOUT))
+        return self._already_complete(await read_ledger(session, run.source, limit=READ_TIMEOUT))
 
-    def _complete(self, ledger: Ledger) -> Complete | None:
-        expected = self._order.expected
-        return None if expected is None or ledger.gap(expected) else Complete(ledger.head, ran=False)
+    def _already_complete(self, ledger: Ledger) -> ExecSuccess | None:
+        expected = self._options.expected
+        return None if expected is None or ledger.gap(expected) else ExecSuccess(ledger.head, ran=False)
 
-    async def _work(self, run: RunOptions, location: Location, connected: Session) -> Outcome:
-        """Under the lock: clear the way, read again, run the command, and read what it has done."""
+    async def _run_under_lock(self, run: RunOptions, location: Location, session: Session) -> Outcome:
+        """End what earlier runs left, read the ledger again, run the command, and check the result."""
         key = advisory_lock.lock_key(location.place.relation)
-        if left := await self._outwait(lambda: orphans.terminate_orphans(connected, key), run.lock_wait_timeout):
-            return ExecFailure(Cause.OCCUPIED, f"still there: {_listed(left)}. {_REMAINS}")
-        ledger = await read_ledger(connected, run.source, limit=READ_TIMEOUT)
-        if (done := self._complete(ledger)) is not None:
-            return done
+        orphans_left = await self._wait_until_empty(lambda: orphans.terminate_orphans(session, key), run)
+        if orphans_left:
+            text = f"still there: {_join(orphans_left)}. {_ORPHAN_HINT}"
+            return ExecFailure(ExecFailureReason.OCCUPIED, text)
+        ledger = await read_ledger(session, run.source, limit=READ_TIMEOUT)
+        if (success := self._already_complete(ledger)) is not None:
+            return success
         if ledger.dirty is not None:
-            text = f"{ledger.dirty.revision} is {ledger.dirty.state} in the ledger, and nobody runs it under our lock"
-            self._report.info("dirty", text, revision=ledger.dirty.revision)
-        if (owners := await self._free_row_lock(run, location, connected)) is not None:
-            return owners
-        broken = await self._run_child(connected, orphans.marked_environment(os.environ, key, location.dialect.name))
+            text = f"{ledger.dirty.revision} is {ledger.dirty.state} in the ledger, but no run holds our lock"
+            self._reporter.info("dirty", text, revision=ledger.dirty.revision)
+        if (occupied := await self._clear_row_lock(run, location, session)) is not None:
+            return occupied
+        environment = orphans.marked_environment(os.environ, key, location.dialect.name)
+        failure = await self._run_child(session, environment)
         self._child = None
-        if broken is not None:
+        if failure is not None:
             with suppress(DatabaseError):
-                await self._tell_row_lock(connected, location)
-            return broken
+                await self._report_row_lock(session, location)
+            return failure
         self._succeeded = True
-        return self._judge(await read_ledger(connected, run.source, limit=READ_TIMEOUT))
+        return self._check_result(await read_ledger(session, run.source, limit=READ_TIMEOUT))
 
-    async def _free_row_lock(self, run: RunOptions, location: Location, connected: Session) -> ExecFailure | None:
-        """Tell of a row lock that is taken and, if we are to, wait until nobody alive can own it, and free it."""
-        if not await self._tell_row_lock(connected, location) or not self._order.clear_stale_lock:
+    async def _clear_row_lock(self, run: RunOptions, location: Location, session: Session) -> ExecFailure | None:
+        """Report a taken row lock and, with --clear-stale-lock, free it once no living session can own it."""
+        if not await self._report_row_lock(session, location) or not self._options.clear_stale_lock:
             return None
-        if owners := await self._outwait(lambda: lock_table.clear_row_lock(connected, location), run.lock_wait_timeout):
-            text = f"the row lock may have an owner who is alive: {_listed(owners)}. If it is not, {_by_hand(location)}"
-            return ExecFailure(Cause.OCCUPIED, f"{text} frees it")
-        self._report.info("row_lock_freed", "nobody alive can own it: freed")
+        owners = await self._wait_until_empty(lambda: lock_table.clear_row_lock(session, location), run)
+        if owners:
+            text = f"the row lock may have an owner who is alive: {_join(owners)}. If it is not, {_by_hand(location)}"
+            return ExecFailure(ExecFailureReason.OCCUPIED, f"{text} frees it")
+        self._reporter.info("row_lock_freed", "freed the row lock: no living session can own it")
         return None
 
-    async def _outwait(self, look: Callable[[], Awaitable[Sequence[object]]], limit: float) -> Sequence[object]:
-        """Look again and again until there is nobody; gives who is left when the time is up."""
+    async def _wait_until_empty(
+        self, find: Callable[[], Awaitable[Sequence[object]]], run: RunOptions
+    ) -> Sequence[object]:
+        """Call `find` until it finds nothing; return what is left when `lock_wait_timeout` has passed."""
         clock = asyncio.get_running_loop().time
-        began, told = clock(), -REPORT_INTERVAL
-        while left := await look():
+        began, reported = clock(), -REPORT_INTERVAL
+        while found := await find():
             waited = clock() - began
-            if waited >= limit:
-                return left
-            if waited - told >= REPORT_INTERVAL:
-                told = waited
-                self._report.info("outwaiting", f"waiting for the end of {left[0]}; {waited:.0f} s so far")
-            await asyncio.sleep(_LOOK)
+            if waited >= run.lock_wait_timeout:
+                return found
+            if waited - reported >= REPORT_INTERVAL:
+                reported = waited
+                self._reporter.info("outwaiting", f"waiting for the end of {found[0]}; {waited:.0f} s so far")
+            await asyncio.sleep(_POLL_INTERVAL)
         return ()
 
-    async def _tell_row_lock(self, connected: Session, location: Location) -> bool:
-        taken = await read_row_lock(connected, location)
-        if taken is None:
+    async def _report_row_lock(self, session: Session, location: Location) -> bool:
+        """Report the tool's row lock where it is taken, and return whether it is."""
+        row_lock = await read_row_lock(session, location)
+        if row_lock is None:
             return False
-        holder = f" by {taken.holder}" if taken.holder else ""
-        since = f" since {taken.since:%Y-%m-%d %H:%M:%S%z}" if taken.since else ""
-        text = f"the row lock of {location.dialect.name} is taken{holder}{since}, though no run of ours holds it"
-        if not self._order.clear_stale_lock:
-            text += f"; --clear-stale-lock frees it where nobody alive can own it, {_by_hand(location)} in any case"
-        self._report.info("row_lock_taken", text, holder=taken.holder)
+        holder = f" by {row_lock.holder}" if row_lock.holder else ""
+        since = f" since {row_lock.since:%Y-%m-%d %H:%M:%S%z}" if row_lock.since else ""
+        text = f"the row lock of {location.dialect.name} is taken{holder}{since}, but no run under our lock holds it"
+        if not self._options.clear_stale_lock:
+            command = _by_hand(location)
+            text += f"; --clear-stale-lock frees it where no living session can own it, {command} in any case"
+        self._reporter.info("row_lock_taken", text, holder=row_lock.holder)
         return True
 
-    async def _run_child(self, connected: Session, environment: Mapping[str, str]) -> ExecFailure | None:
-        """Run the command for as long as our session holds the lock, and no longer."""
-        order = self._order
-        self._child = ChildProcess(order.command, environment, grace=_CHILDS_GRACE)
-        over = asyncio.Event()
-        running = asyncio.ensure_future(self._child.run())
-        watching = asyncio.ensure_future(_lost(connected, over))
+    async def _run_child(self, session: Session, environment: Mapping[str, str]) -> ExecFailure | None:
+        """Run the command for as long as the session holds the lock, and no longer."""
+        options = self._options
+        self._child = ChildProcess(options.command, environment, grace_period=_CHILD_GRACE_PERIOD)
+        child_ended = asyncio.Event()
+        child = asyncio.ensure_future(self._child.run())
+        heartbeat = asyncio.ensure_future(_is_session_lost(session, child_ended))
         try:
-            await asyncio.wait({running, watching}, timeout=order.limit, return_when=asyncio.FIRST_COMPLETED)
-            in_time = running.done() or watching.done()
-            if not running.done():
+            await asyncio.wait({child, heartbeat}, timeout=options.limit, return_when=asyncio.FIRST_COMPLETED)
+            in_time = child.done() or heartbeat.done()
+            if not child.done():
                 self._child.stop()
-            code = await running
-            over.set()  # never in the middle of a question: what follows uses the same session
-            lost, text = await watching, process.describe_exit(order.command, code)
+            code = await child
+            # Ends the heartbeat between two queries: a cancelled query would end the session, which is still needed.
+            child_ended.set()
+            lost, text = await heartbeat, process.describe_exit(options.command, code)
         finally:
-            for task in (running, watching):
+            for task in (child, heartbeat):
                 task.cancel()
-            await asyncio.gather(running, watching, return_exceptions=True)
+            await asyncio.gather(child, heartbeat, return_exceptions=True)
         if not in_time:
-            return ExecFailure(Cause.COMMAND, f"{text}: it took longer than --timeout {order.limit:g}", code)
+            text = f"{text}: it took longer than --timeout {options.limit:g}"
+            return ExecFailure(ExecFailureReason.COMMAND_FAILED, text, code)
         if lost and code:
             raise ConnectionLost(f"{text}: the session that holds the lock was lost, and another run could begin")
-        return ExecFailure(Cause.COMMAND, text, code) if code else None
+        return ExecFailure(ExecFailureReason.COMMAND_FAILED, text, code) if code else None
 
-    def _judge(self, ledger: Ledger) -> Outcome:
-        expected = self._order.expected
+    def _check_result(self, ledger: Ledger) -> Outcome:
+        expected = self._options.expected
         if expected is None or not ledger.gap(expected):
-            return Complete(ledger.head, ran=True)
-        lack = describe_missing(expected, ledger, self._order.names)
-        return ExecFailure(Cause.BEHIND, f"the command succeeded, but the ledger is not where it was expected: {lack}")
+            return ExecSuccess(ledger.head, ran=True)
+        missing = describe_missing(expected, ledger, self._options.names)
+        text = f"the command succeeded, but the ledger does not hold what was expected: {missing}"
+        return ExecFailure(ExecFailureReason.BEHIND, text)
 
 
 def _by_hand(location: Location) -> str:
     return f"`{location.dialect.row_lock.by_hand}`" if location.dialect.row_lock else "the tool itself"
 
 
-def _listed(left: Sequence[object]) -> str:
-    return "; ".join(map(str, left))
+def _join(items: Sequence[object]) -> str:
+    return "; ".join(map(str, items))
 
 
-async def _lost(connected: Session, over: asyncio.Event) -> bool:
-    """Watch the session until it is over, and tell whether it was lost: gone, mute, or a pooler's other one."""
-    connected.on_close(over.set)
+async def _is_session_lost(session: Session, ended: asyncio.Event) -> bool:
+    """Check the session until the command has ended or the session is lost, and return whether it is lost.
+
+    Lost is a session that is closed or does not answer; or that another backend answers, because a pooler has replaced
+    the server connection: then the lock is gone, although the session seems to live.
+    """
+    session.on_close(ended.set)
     while True:
         with suppress(TimeoutError):
-            async with asyncio.timeout(BEAT):
-                await over.wait()
-        if over.is_set():
-            return connected.closed
+            async with asyncio.timeout(HEARTBEAT_INTERVAL):
+                await ended.wait()
+        if ended.is_set():
+            return session.closed
         try:
-            async with asyncio.timeout(ANSWER):
-                if await connected.value("select pg_backend_pid()") != connected.locked_by:
+            async with asyncio.timeout(HEARTBEAT_TIMEOUT):
+                if await session.fetch_value("select pg_backend_pid()") != session.lock_pid:
                     return True
         except (DatabaseError, TimeoutError):
             return True

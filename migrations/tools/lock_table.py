@@ -1,4 +1,4 @@
-"""Frees the lock of a tool that is a row of a table: whoever is killed leaves it behind."""
+"""Freeing the lock of a tool that is a row of a table, which a killed process leaves behind."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SQL = load("lock_table")
 
 @dataclass(frozen=True, slots=True)
 class LockOwner:
-    """A session that may be who has taken the row.
+    """A session that may own the row lock.
 
     Attributes:
-        pid: Its backend on the server.
+        pid: Process id of its backend; 0 where it is unknown.
         application: Its `application_name`.
-        reason: What it does or did that looks like migrating.
+        reason: What it does, or did last, that looks like a migration.
     """
 
     pid: int
@@ -36,27 +36,29 @@ class LockOwner:
 
 
 async def clear_row_lock(session: Session, location: Location) -> Sequence[LockOwner]:
-    """Free the row unless somebody may own it; gives who that could be, and nobody when it is free now.
+    """Free the row lock unless a session may own it; return those that may, none when it is free now.
 
-    To be called under the lock of the ledger, which proves that no run of `exec` owns the row. What is looked for is a
-    run outside: a session that holds a lock which only migrating takes, the tool's own advisory lock, or that was the
-    last to use the ledger. All this in one transaction, in which nobody can take the row.
+    To be called under our lock of the ledger, which proves that no run of `exec` owns the row. What remains is a run of
+    the tool outside `exec`. Sessions that hold a lock which only migrations take, or the tool's own advisory lock, or
+    that have used the ledger or changed the schema recently, may belong to one; see sql/lock_table.sql. Everything
+    happens in one transaction with a lock on the table, so that no session can take the row meanwhile.
 
     Raises:
-        DatabaseError: As `failures` says.
+        DatabaseError: The connection was lost, or a statement failed.
     """
     dialect, place = location.dialect, location.place
     table, statement = dialect.lock_table(place), dialect.clear_lock(place)
     if table is None or statement is None:
         return ()
-    bare = table.rpartition(".")[2].strip('"')
+    lock_name = table.rpartition(".")[2].strip('"')
     keys = list(dialect.keys(place))
     try:
         async with session.transaction():
             await session.execute(bind(_SQL["seize"], lock=table))
-            rows = await session.rows(_SQL["owners"], place.relation, table, place.table, bare, dialect.name, keys)
+            names = (place.relation, table, place.table, lock_name)
+            rows = await session.fetch(_SQL["owners"], *names, dialect.name, keys)
             if not rows:
                 await session.execute(statement)
             return tuple(LockOwner(row["pid"], row["application_name"] or "", row["reason"]) for row in rows)
-    except TimedOut:
+    except TimedOut:  # the lock on the table was not granted within lock_timeout
         return (LockOwner(0, "", f"has locked {table}"),)

@@ -1,8 +1,9 @@
-"""Keeps what a killed run has left on the server from going on beside the next one.
+"""Ending the sessions that a killed run of a wrapped tool has left on the server.
 
-A tool that is killed in the middle of a statement leaves its session behind: the server finishes the statement first.
-Our lock is free long before that. So the sessions of a wrapped tool carry a mark, and whoever holds the lock next ends
-those that have it: no process is behind them any more.
+A tool that is killed by SIGKILL in the middle of a statement leaves its session behind: the server completes the
+statement before it notices that the client is gone. Our lock is free long before that. So the sessions of a wrapped
+tool carry a mark in their `application_name`, and the next run that acquires the lock ends those with the mark: the
+lock proves that their process has ended.
 """
 
 from __future__ import annotations
@@ -22,29 +23,31 @@ _VARIABLE = "PGAPPNAME"
 
 
 def session_mark(key: int) -> str:
-    """Give what the `application_name` of a wrapped tool's sessions begins with, under the lock of this key."""
+    """Return the prefix of the `application_name` of a wrapped tool's sessions, for the lock of this key."""
     return f"{_PROGRAM} {key & (1 << 64) - 1:016x}"
 
 
 def marked_environment(environment: Mapping[str, str], key: int, dialect: str) -> dict[str, str]:
-    """Give the environment of a tool whose sessions carry the mark, unless they have a name of their own.
+    """Return the environment with which a tool's sessions carry the mark; a PGAPPNAME that is set takes precedence.
 
-    Source: https://www.postgresql.org/docs/current/libpq-envars.html, which drivers without libpq follow, too
+    Source: https://www.postgresql.org/docs/current/libpq-envars.html; drivers without libpq read the variable too
     """
     return {_VARIABLE: f"{session_mark(key)} {dialect}", **environment}
 
 
 async def terminate_orphans(session: Session, key: int) -> Sequence[str]:
-    """End the sessions that carry the mark, and tell which are there still; to be called under the lock, until none is.
+    """Ask the server to end the sessions with the mark, and return those that are still there.
+
+    To be called under the lock, until none is left.
 
     Args:
-        session: The one that holds the lock.
-        key: The lock's.
+        session: The session that holds the lock.
+        key: Key of the lock.
 
     Raises:
-        DatabaseError: As `failures` says.
+        DatabaseError: The connection was lost, or the query failed.
     """
     return [
         f"backend {row['pid']}, which a killed run has left"
-        for row in await session.rows(_SQL["end"], session_mark(key))
+        for row in await session.fetch(_SQL["end"], session_mark(key))
     ]

@@ -56,7 +56,10 @@ class Story:
                 == await read_ledger(session, self._source, limit=PATIENCE)
                 == self.dialect.ledger([])
             )
-            assert await session.value("select count(*) from pg_class where relnamespace = 'public'::regnamespace") == 0
+            assert (
+                await session.fetch_value("select count(*) from pg_class where relnamespace = 'public'::regnamespace")
+                == 0
+            )
             for count in (0, 2, 3):
                 await self._agree(session, reader, self._tool("to", count=count), count)
             if reverts:

@@ -31,7 +31,7 @@ POINTS = 200
 SHARES = 10  # tests that the points are dealt to
 MIGRATIONS = 40
 MESSAGES = 950
-"""About how many messages a whole run sends; a point beyond its end is a run that nobody kills."""
+"""About how many messages a whole run sends; a point beyond its end is a run that is not killed."""
 
 UNANSWERED = b"PBDEC"
 """Kinds of messages that are answered only with the Sync or Flush that follows: Parse, Bind, Describe, Execute, Close.
@@ -70,7 +70,7 @@ class Point:
 
 
 def points(share: int) -> list[Point]:
-    """Give the points of one share; always the same ones."""
+    """Return the points of one share; always the same ones."""
     chance = random.Random(SEED)  # noqa: S311 - a seed, no secret
     drawn = [Point(chance.randint(1, MESSAGES), chance.choice(list(When))) for _ in range(POINTS)]
     return drawn[share::SHARES]

@@ -34,16 +34,16 @@ async def test_it_always_comes_back_to_the_truth(own_postgres: Postgres, seed: i
     connection = await asyncpg.connect(url)
     await connection.execute(SQL["create"])
     told: list[LedgerSnapshot] = []
-    pace = PollIntervals(urgent=0.05, idle=0.2, slowest=0.5, retry=0.02, retry_slowest=0.2)
+    intervals = PollIntervals(urgent=0.05, idle=0.2, slowest=0.5, retry=0.02, retry_slowest=0.2)
     watcher = LedgerWatcher(
-        LedgerSource(Address.from_url(url), NATIVE), on_change=told.append, jitter=chance.random, pace=pace
+        LedgerSource(Address.from_url(url), NATIVE), on_change=told.append, jitter=chance.random, intervals=intervals
     )
     task = asyncio.create_task(watcher.run())
     names: list[str] = []
     try:
         for step in range(STEPS):
             watcher.urgent = chance.random() < 0.5
-            asking = [asyncio.create_task(watcher.fresh(0.2)) for _ in range(chance.randrange(4))]
+            asking = [asyncio.create_task(watcher.refresh(0.2)) for _ in range(chance.randrange(4))]
             await asyncio.sleep(chance.random() * 0.01)
             match chance.randrange(8):
                 case 0:
@@ -74,7 +74,7 @@ async def until_true(watcher: LedgerWatcher, names: list[str], task: asyncio.Tas
     began = time.monotonic()
     while True:
         assert not task.done(), task
-        snapshot = await watcher.fresh(0.5)
+        snapshot = await watcher.refresh(0.5)
         if snapshot.fault is None and snapshot.ledger is not None and list(snapshot.ledger.applied) == names:
             return
         assert time.monotonic() - began < 30, (snapshot, names)

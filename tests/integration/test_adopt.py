@@ -1,4 +1,4 @@
-"""`ledgergate migrate baseline --from`: the ledger of another tool becomes ours."""
+"""`ledgergate migrate baseline --from`: takes over the ledger of another tool."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_what_knex_has_applied_is_recorded_and_the_rest_is_run(shop: Ledge
 
 
 async def test_as_far_as_is_said(shop: Ledgergate, connection: Connection) -> None:
-    """--to leaves what is newer pending, even where the other tool has applied it; nobody asks for its file."""
+    """--to leaves newer revisions pending, even where the other tool has applied them; their files need not exist."""
     await connection.execute(ADD, "20250101000005_gone.js")
     assert shop("baseline", "--from", "knex", "--to", ONE).returncode == 0
     assert await connection.fetchval("select array_agg(revision) from ledgergate_migrations") == [ONE]
@@ -113,7 +113,7 @@ async def test_what_cannot_be_taken_over(shop: Ledgergate, connection: Connectio
 
 
 async def test_the_other_tool_is_kept_out(shop: Ledgergate, connection: Connection) -> None:
-    """While `exec` runs it, nothing is taken over: it is waited for, and in the end exit 4 says who is at work."""
+    """While `exec` runs the tool, the command waits; after the timeout exit 4 names the holder of the lock."""
     await connection.execute("set application_name = 'ledgergate pod-9'")
     await connection.fetchval("select pg_advisory_lock($1)", advisory_lock.lock_key('"public"."knex_migrations"'))
     done = shop("baseline", "--from", "knex", "--lock-timeout", "0.1")

@@ -29,7 +29,7 @@ async def adopted(ledgergate: Ledgergate, connection: Connection) -> Ledgergate:
 
 
 async def test_what_is_recorded_is_not_run_and_the_rest_is(adopted: Ledgergate, connection: Connection) -> None:
-    """`up` goes on after the baseline; `down` takes back what `up` did and never what was only recorded."""
+    """`up` continues after the baseline; `down` undoes what `up` did, and never what was only recorded."""
     heard: list[object] = []
     await connection.add_listener("ledgergate", lambda *arguments: heard.append(arguments[3]))
     done = adopted("baseline", "--to", ONE)
@@ -69,7 +69,7 @@ async def test_a_ledger_in_use_is_not_filled_by_accident(adopted: Ledgergate, co
 
 
 def test_what_cannot_be_recorded(adopted: Ledgergate) -> None:
-    """Exit 2 for an unknown revision, for an edited file, and for a ledger that nobody can take over."""
+    """Exit 2 for an unknown revision, for an edited file, and for a ledger that cannot be taken over."""
     assert adopted("baseline", "--to", "20250101000009_x").returncode == 2
     done = adopted("baseline", "--from", "nonsense")
     assert done.returncode == 2

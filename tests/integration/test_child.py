@@ -23,7 +23,7 @@ import asyncio, signal, sys
 from migrations.tools.process import ChildProcess
 
 async def main():
-    child = Child(["sh", "-c", *sys.argv[2:]], grace=float(sys.argv[1]))
+    child = Child(["sh", "-c", *sys.argv[2:]], grace_period=float(sys.argv[1]))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, child.stop, signal.SIGTERM)
     run = asyncio.create_task(child.run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, run.cancel)
@@ -112,7 +112,7 @@ def test_who_ignores_signals_is_killed_after_the_grace_period(tmp_path: Path) ->
 
 
 def test_what_it_leaves_running_is_ended(tmp_path: Path) -> None:
-    """Politely at first; the end of the command is what is told."""
+    """By SIGTERM first; the result is how the command ended."""
     left = '(trap \'echo bye > "$1/bye"; exit\' TERM; echo 1 > "$1/up"; while :; do sleep 0.05; done) &'
     began = time.monotonic()
     assert ran(f'{left} while [ ! -e "$1/up" ]; do sleep 0.01; done; exit 3', tmp_path) == "3"
@@ -128,7 +128,7 @@ def test_what_it_leaves_and_that_ignores_signals_is_killed(tmp_path: Path) -> No
 
 
 def test_a_cancelled_run_ends_when_its_command_has_ended(tmp_path: Path) -> None:
-    """Whoever gives up waiting does not give up the command."""
+    """A cancelled run stops the command before it ends."""
     with started('trap \'sleep 0.2; echo 1 > "$1/bye"; exit\' TERM; echo $$ > "$1/pid"; sleep 78', tmp_path) as process:
         noted(tmp_path / "pid")
         process.send_signal(signal.SIGUSR1)
@@ -142,11 +142,11 @@ def parent(pid: int) -> int:
 
 
 def test_orphans_are_reaped(tmp_path: Path) -> None:
-    """As the first process of a container must: a grandchild whose parent has ended is ours, and no zombie."""
+    """As in the first process of a container: a grandchild whose parent has ended is adopted and reaped."""
     orphan = '(sh -c \'echo $$ > "$1/pid"; while [ ! -e "$1/end" ]; do sleep 0.01; done\' sh "$1" &)'
     with started(f'{orphan}; while [ ! -e "$1/go" ]; do sleep 0.01; done', tmp_path) as process:
         pid = noted(tmp_path / "pid")
-        until("the orphan to be ours", lambda: parent(pid) == process.pid)
+        until("the orphan to be adopted", lambda: parent(pid) == process.pid)
         (tmp_path / "end").touch()
         until("the orphan to be gone", lambda: not Path(f"/proc/{pid}").exists())
         (tmp_path / "go").touch()

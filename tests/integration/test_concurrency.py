@@ -1,4 +1,4 @@
-"""Many `up` at once: all succeed, each migration runs once, and who waits is in nobody's way."""
+"""Many `up` at once: all succeed, each migration runs once, and waiting runs block nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def forks() -> Iterator[Forks]:
 
 @pytest.fixture(scope="module")
 def logging_postgres() -> Iterator[Postgres]:
-    """A server with PostgreSQL's default of 100 connections, which logs every statement and who connects."""
+    """A server with PostgreSQL's default of 100 connections, which logs every statement and connection."""
     with Postgres(log_statement="all", log_line_prefix="%p %a|", log_connections="on") as server:
         yield server
 
@@ -112,7 +112,7 @@ async def test_256_on_a_server_with_100_connections(
 async def test_who_waits_holds_no_connection(
     forks: Forks, ledgergate: Ledgergate, connection: Connection, database: str
 ) -> None:
-    """While somebody else holds the lock, those who wait are seldom connected, and never stay."""
+    """While another session holds the lock, waiting runs connect seldom, and never stay connected."""
     ledgergate.write("one", "select 1")
     await connection.fetchval("select pg_advisory_lock($1)", LOCK)
     runs = start(forks, ledgergate, database, 16)
@@ -131,7 +131,7 @@ async def test_who_waits_holds_no_connection(
 async def test_waiters_do_not_stop_an_index_that_is_built_concurrently(
     forks: Forks, ledgergate: Ledgergate, connection: Connection, database: str
 ) -> None:
-    """CREATE INDEX CONCURRENTLY waits for old transactions, of which those who wait for the lock have none."""
+    """CREATE INDEX CONCURRENTLY waits for old transactions; runs that wait for the lock have none."""
     await connection.execute("create table big (id int)")
     old = await asyncpg.connect(database)
     await old.execute("begin isolation level repeatable read; select * from big")

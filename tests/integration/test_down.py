@@ -163,7 +163,7 @@ def test_with_nothing_applied_there_is_nothing_to_undo(ledgergate: Ledgergate) -
 
 
 async def test_who_cannot_get_the_lock_undoes_nothing(ledgergate: Ledgergate, connection: Connection) -> None:
-    """Exit 4 while somebody else migrates."""
+    """Exit 4 while another run holds the lock."""
     fill(ledgergate)
     await connection.fetchval("select pg_advisory_lock($1)", advisory_lock.lock_key(NATIVE.relation()))
     assert ledgergate("down", "--lock-timeout", "0.2").returncode == 4
@@ -171,7 +171,7 @@ async def test_who_cannot_get_the_lock_undoes_nothing(ledgergate: Ledgergate, co
 
 
 def test_a_contract_migration_says_so(ledgergate: Ledgergate) -> None:
-    """Nothing special is needed to undo one; its line tells which images it shut out."""
+    """It is undone as any other; the line names the images that it excluded."""
     ledgergate.write("a", "select 1", down="select 1;")
     ledgergate.write("b", "select 1", "contract compatible-from:20250101000000_a", down="select 1;")
     assert ledgergate("up").returncode == 0

@@ -54,7 +54,7 @@ async def knex(connection: Connection) -> Connection:
 
 
 def test_the_command_has_our_streams(ledgergate: Ledgergate) -> None:
-    """What it reads and writes is ours, its arguments and variables are untouched, and the end is told."""
+    """It has our streams, its arguments and variables unchanged, and its end is reported."""
     script = 'cat; echo "$1 $2 $WORD"; echo wrong >&2'
     done = subprocess.run(
         [PROGRAM, "migrate", "exec", "--dialect", "knex", "sh", "-c", script, "sh", "--expect", "a b"],
@@ -71,7 +71,7 @@ def test_the_command_has_our_streams(ledgergate: Ledgergate) -> None:
 
 @pytest.mark.parametrize(("script", "how"), [("exit 7", "sh exited with 7"), ("kill -9 $$", "sh was ended by SIGKILL")])
 def test_a_command_that_fails(ledgergate: Ledgergate, script: str, how: str) -> None:
-    """Exit 1, and its own code is told, to machines too."""
+    """Exit 1, and its own exit code is in the message and in the JSON."""
     done = ledgergate("exec", "--dialect", "knex", "--", "sh", "-c", script)
     assert (done.returncode, done.stderr) == (1, f"error: {how}\n")
     done = ledgergate("exec", "--dialect", "knex", "--log-format", "json", "--", "sh", "-c", script)
@@ -97,7 +97,7 @@ def test_bad_usage(ledgergate: Ledgergate, arguments: tuple[str, ...], words: st
 
 
 async def test_what_is_complete_is_not_run_and_needs_no_lock(ledgergate: Ledgergate, knex: Connection) -> None:
-    """A ledger that holds --expect, whatever the name's extension, ends it at once even while somebody migrates."""
+    """A ledger that holds --expect, whatever the name's extension, ends it at once even while another run migrates."""
     await knex.execute("select pg_advisory_lock($1)", KEY)
     for expect in ("20250101000000_one", "20250101000000_one.ts"):
         done = ledgergate("exec", "--expect", expect, "--", "sh", "-c", "touch ran")
@@ -156,7 +156,7 @@ def test_whoever_writes_one_table_excludes_the_others(
 
 
 async def test_a_lost_session_ends_the_command(ledgergate: Ledgergate, connection: Connection) -> None:
-    """Whoever loses the lock must not go on: exit 4, and the reason is told."""
+    """A command that loses the lock is ended: exit 4, with the reason."""
     script = "echo $$ > pid; while :; do sleep 0.05; done"
     with running(ledgergate, "--dialect", "knex", "--", "sh", "-c", script) as process:
         pid = noted(ledgergate.home / "pid")
@@ -169,7 +169,7 @@ async def test_a_lost_session_ends_the_command(ledgergate: Ledgergate, connectio
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_are_passed_on(ledgergate: Ledgergate, number: signal.Signals) -> None:
-    """The command hears the very signal, and its end is ours."""
+    """The command gets the same signal, and its end is our end."""
     name = number.name.removeprefix("SIG")
     script = f"trap 'echo heard {name}; exit 9' {name}; echo 1 > up; while :; do sleep 0.05; done"
     with running(ledgergate, "--dialect", "knex", "--", "sh", "-c", script) as process:
@@ -213,7 +213,7 @@ def test_a_command_that_takes_too_long(ledgergate: Ledgergate) -> None:
 
 
 def test_a_busy_lock_is_given_up(ledgergate: Ledgergate) -> None:
-    """Exit 4 after --lock-timeout, and who holds it is told."""
+    """Exit 4 after --lock-timeout, and the message names the holder."""
     script = "echo 1 > up; while [ ! -e go ]; do sleep 0.02; done"
     with running(ledgergate, "--dialect", "knex", "--", "sh", "-c", script):
         noted(ledgergate.home / "up")
@@ -224,12 +224,12 @@ def test_a_busy_lock_is_given_up(ledgergate: Ledgergate) -> None:
 
 
 async def test_a_dirty_ledger_is_told_before_the_command_runs(ledgergate: Ledgergate, connection: Connection) -> None:
-    """What golang-migrate has begun and not ended is its own to settle, and no flag of ours takes it back."""
+    """What golang-migrate has begun and not ended must be settled with golang-migrate; no flag of ours does it."""
     await connection.execute("create table schema_migrations (version bigint primary key, dirty boolean not null)")
     await connection.execute("insert into schema_migrations values (7, true)")
     done = ledgergate("exec", "--dialect", "golang-migrate", "--clear-stale-lock", "--", "echo", "ran")
     assert done.returncode == 0
-    assert "7 is failed in the ledger, and nobody runs it under our lock\nran\n" in done.stdout
+    assert "7 is failed in the ledger, but no run holds our lock\nran\n" in done.stdout
     assert await connection.fetchval("select dirty from schema_migrations")
 
 

@@ -45,7 +45,7 @@ class Project(Ledgergate):
         self._started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Start a command of ours."""
+        """Start a `ledgergate migrate` command."""
         self._started.append(super().start(*arguments, **environment))
         return self._started[-1]
 
@@ -145,13 +145,14 @@ async def test_sigkill_in_the_middle(project: Project, connection: Connection, d
 
     stuck = await asyncio.to_thread(project, "exec", "--", *KNEX)
     assert stuck.returncode == 1
-    assert "the row lock of knex is taken, though no run of ours holds it; --clear-stale-lock frees it" in stuck.stdout
+    taken = "the row lock of knex is taken, but no run under our lock holds it; --clear-stale-lock frees it"
+    assert taken in stuck.stdout
     assert "Migration table is already locked" in stuck.stdout + stuck.stderr
     assert not await connection.fetchval("select count(*) from pg_stat_activity where pid = $1", left)
 
     await connection.close()  # it has asked for the row, and so could be its owner
     repaired = project.start("exec", "--clear-stale-lock", "--", "npm", "run", "migrate:latest")
-    line(repaired.stdout, "nobody alive can own it: freed")
+    line(repaired.stdout, "freed the row lock: no living session can own it")
     connection = await asyncpg.connect(database)
     await go_on(connection)
     output, errors = await asyncio.to_thread(repaired.communicate, timeout=60)

@@ -37,7 +37,7 @@ async def shop(ledgergate: Ledgergate, connection: Connection) -> Ledgergate:
 async def test_status_compares_the_directory_with_the_ledger(
     shop: Ledgergate, connection: Connection, dialect: str
 ) -> None:
-    """Whatever the extensions; for people and for machines, with who is at work and what is left over."""
+    """As text and as JSON, with the holder of the lock and what is left over; whatever the file extensions."""
     await connection.execute(KNEX_LOCK)
     await connection.execute("insert into knex_migrations_lock (is_locked) values (1)")
     await connection.execute("set application_name = 'ledgergate pod-9'")
@@ -64,7 +64,7 @@ async def test_status_compares_the_directory_with_the_ledger(
 
 
 async def test_status_checks(shop: Ledgergate, connection: Connection) -> None:
-    """Exit 3 until the ledger holds every migration of the directory, 2 where the directory does not tell."""
+    """Exit 3 until the ledger holds every migration of the directory, 2 where the directory cannot be read."""
     assert shop("status", "--dialect", "knex", "--check").returncode == 3
     for name in ("20250101000002_two.js", "20250101000003_three.js"):
         await connection.execute(ADD, name)
@@ -74,7 +74,7 @@ async def test_status_checks(shop: Ledgergate, connection: Connection) -> None:
 
 
 def test_a_ledger_that_is_not_there(ledgergate: Ledgergate) -> None:
-    """Of a tool that is named it is empty; else nobody can tell which tool's it is: exit 2."""
+    """With --dialect it is empty; without it the tool is unknown: exit 2."""
     done = ledgergate("status", "--dialect", "knex")
     assert done.returncode == 0
     assert "ledger: knex, public.knex_migrations, which is not there yet" in done.stdout
@@ -88,7 +88,7 @@ async def test_wait_for_a_whole_directory(shop: Ledgergate, connection: Connecti
     """It says what is missing, and ends when the tool, which announces nothing, has recorded it."""
     with waiting(shop, "--dialect", "knex") as process:
         text = line(process.stdout, "waiting for 20250101000003_three")
-        words = "missing 20250101000002_two, 20250101000003_three; the head is 20250101000001_one; nobody is migrating"
+        words = "missing 20250101000002_two, 20250101000003_three; the head is 20250101000001_one; no migration runs"
         assert words in text
         for name in ("20250101000002_two.js", "20250101000003_three.js"):
             await connection.execute(ADD, name)

@@ -51,12 +51,12 @@ async def until(connection: Connection, condition: str, deadline: float = 30) ->
 
 
 async def go_on(connection: Connection) -> None:
-    """Let who comes to the sleeping statement pass, as long as this connection is there."""
+    """Let the sleeping statement finish at once, for as long as this connection is open."""
     await connection.execute("set application_name = 'go on'")
 
 
 def timers(port: int) -> list[tuple[str, int]]:
-    """Give the timers of both ends of an open connection: the kind, 02 for keepalive, and when, in hundredths.
+    """Return the timers of both ends of an open connection: the kind, 02 for keepalive, and when, in hundredths.
 
     Source: https://man7.org/linux/man-pages/man5/proc_pid_net.5.html, /proc/net/tcp
     """
@@ -132,7 +132,7 @@ async def test_after_sigkill_outside_a_transaction_it_goes_on(
     await go_on(connection)
     done = ledgergate("up")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "goes on after 1 statements that are done" in done.stdout
+    assert "continues after 1 completed statements" in done.stdout
     assert await states(connection) == {"one": "applied", "two": "applied"}
 
 
@@ -151,14 +151,14 @@ async def test_after_sigkill_in_what_commits_by_itself_somebody_must_look(
     done = ledgergate("up")
     assert done.returncode == 1
     assert "20250101000000_one began and never ended" in done.stderr
-    assert "statement 2 of 2 (migrations/20250101000000_one.sql:4) began, and nobody knows" in done.stderr
+    assert "statement 2 of 2 (migrations/20250101000000_one.sql:4) began, and whether" in done.stderr
     assert "resolve 20250101000000_one --applied" in done.stderr
     assert await states(connection) == {"one": "running"}
 
 
 @pytest.mark.parametrize("sleeping", ["transaction:false"], indirect=True)
 async def test_another_run_waits_while_one_is_running(sleeping: subprocess.Popen[str], ledgergate: Ledgergate) -> None:
-    """A `running` row under a lock that is held is no failure: who comes second waits."""
+    """A `running` row under a held lock is not a failure: the second run waits."""
     done = ledgergate("up", "--lock-timeout", "0.5", POD_NAME="pod-2")
     assert done.returncode == 4
     assert "held by pod-1 (backend " in done.stderr

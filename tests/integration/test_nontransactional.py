@@ -24,7 +24,7 @@ ENDS = "select pg_terminate_backend(pid) from pg_stat_progress_create_index"
 
 
 async def progress(connection: Connection) -> tuple[int | None, ...]:
-    """Give how far the newest migration has come: of how many statements, how many done, which one begun alone."""
+    """Return the progress of the newest migration: statements in all, completed, and the one begun alone."""
     row = await connection.fetchrow(PROGRESS)
     assert row is not None
     return tuple(row)
@@ -44,14 +44,14 @@ async def test_up_goes_on_at_the_statement_that_failed(ledgergate: Ledgergate, c
     done = ledgergate("up")
     assert done.returncode == 1
     assert '20250101000000_one.sql:5: relation "missing" does not exist' in done.stderr
-    assert "up goes on there once the cause is gone" in done.stderr
+    assert "up continues with it once the cause is removed" in done.stderr
     assert await progress(connection) == (5, 3, None)
     recorded = await connection.fetchval("select error from ledgergate_migrations where state = 'failed'")
     assert recorded.endswith('20250101000000_one.sql:5: relation "missing" does not exist')
     await connection.execute("create schema elsewhere; create table elsewhere.missing (name text)")
     again = ledgergate("up")
     assert (again.returncode, again.stderr) == (0, "")
-    assert "goes on after 3 statements that are done" in again.stdout
+    assert "continues after 3 completed statements" in again.stdout
     assert await progress(connection) == (5, 5, None)
     assert [row[0] for row in await connection.fetch("select name from effects")] == ["before", "last"]
     assert await connection.fetchval("select count(*) from elsewhere.missing") == 1
@@ -96,19 +96,19 @@ async def test_what_follows_a_rollback_is_not_repeated(
     await reader.close()
     output, errors = await asyncio.to_thread(run.communicate)
     assert (run.returncode, errors) == (0, "")
-    assert "once more in" in output
+    assert "next attempt in" in output
     assert [row[0] for row in await connection.fetch("select name from effects")] == ["once", "also once"]
 
 
 async def test_a_file_that_was_changed_does_not_go_on(ledgergate: Ledgergate, connection: Connection) -> None:
-    """Statement numbers of another text mean nothing: refused with both sums, until somebody settles it."""
+    """Statement numbers of another text mean nothing: refused with both checksums, until it is settled."""
     one = ledgergate.write("one", "create table one (id int);\nselect nonsense", OUTSIDE)
     assert ledgergate("up").returncode == 1
     recorded = await connection.fetchval("select checksum from ledgergate_migrations")
     one.write_text("-- migrate:up transaction:false\ncreate table one (id int);\nselect 1")
     done = ledgergate("up")
     assert done.returncode == 1
-    assert f"was changed since it began: expected SHA-256 {recorded}" in done.stderr
+    assert f"has changed since: expected SHA-256 {recorded}" in done.stderr
     assert "resolve 20250101000000_one --rolled-back" in done.stderr
     await connection.execute("drop table one")
     assert ledgergate("resolve", "20250101000000_one", "--rolled-back").returncode == 0
@@ -182,7 +182,7 @@ async def test_an_index_that_was_built_but_not_recorded_is_done(ledgergate: Ledg
         )
         done = ledgergate("up")
         assert (done.returncode, done.stderr) == (0, "")
-        assert f"goes on after {begun} statements" in done.stdout
+        assert f"continues after {begun} completed statements" in done.stdout
         assert not await exists(connection, "t_id")
 
 
@@ -202,7 +202,7 @@ async def test_reindex_clears_its_copies_away(ledgergate: Ledgergate, connection
 async def test_an_index_that_waits_for_old_transactions_is_not_hurried(
     ledgergate: Ledgergate, connection: Connection, database: str
 ) -> None:
-    """CREATE INDEX CONCURRENTLY holds nobody up while it waits, so the limit for locks is not for it."""
+    """CREATE INDEX CONCURRENTLY blocks no query while it waits, so lock_timeout does not apply to it."""
     await connection.execute("create table t (id int)")
     old = await asyncpg.connect(database, server_settings={"application_name": "backup"})
     await old.execute("begin isolation level repeatable read; select * from t")
@@ -233,7 +233,7 @@ async def test_what_the_server_refuses_in_a_transaction_runs_without(
 
 
 async def test_a_ledger_of_an_older_version_is_extended(ledgergate: Ledgergate, connection: Connection) -> None:
-    """The columns that tell of the progress are added where they are missing; who only looks needs none."""
+    """The columns of the progress are added where they are missing; reading a ledger does not need them."""
     ledgergate.write("one", "select 1")
     assert ledgergate("up").returncode == 0
     await connection.execute(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def nobody() -> int:
-    """A port on which nobody listens."""
+    """A port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

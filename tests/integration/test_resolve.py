@@ -1,4 +1,4 @@
-"""`ledgergate migrate resolve`: settles what failed or was killed, once somebody has put the database in order."""
+"""`ledgergate migrate resolve`: settles a revision after the database was repaired by hand."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def demote(server: Postgres) -> None:
     server.start()
 
 
-@since(14, "pg_stat_database.sessions, by which this test sees that somebody came and went")
+@since(14, "pg_stat_database.sessions, by which this test sees that a session came and went")
 async def test_a_standby_is_waited_out(ledgergate: Ledgergate, own_postgres: Postgres) -> None:
     """During a failover `up` waits until the server takes writes, and then applies what is pending."""
     ledgergate.write("one", "create table one (id int)")

@@ -1,4 +1,4 @@
-"""DDL that waits for a lock: it lets go in time, tells for whom it waits, and is tried again."""
+"""DDL that waits for a lock: it gives up in time, reports the blocking session, and is retried."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_a_long_reader_does_not_stop_the_others(
     run = ledgergate.start("up", "--ddl-lock-timeout", "0.4")
     over = asyncio.Event()
     others = asyncio.create_task(slowest_reads(connection, over))
-    said = await asyncio.to_thread(several, run, "did not get a lock in time and is rolled back; once more in ")
+    said = await asyncio.to_thread(several, run, "did not get a lock in time and is rolled back; next attempt in ")
     await reader.execute("commit")
     output, errors = await asyncio.to_thread(run.communicate)
     over.set()
@@ -133,7 +133,7 @@ async def test_python_is_called_again(ledgergate: Ledgergate, connection: Connec
     await reader.execute("commit")
     output, errors = await asyncio.to_thread(run.communicate)
     assert (run.returncode, errors) == (0, "")
-    assert "once more in" in output
+    assert "next attempt in" in output
 
 
 async def test_a_migration_that_is_the_victim_of_a_deadlock_is_tried_again(
@@ -161,7 +161,7 @@ async def test_a_migration_that_is_the_victim_of_a_deadlock_is_tried_again(
 async def test_a_ledger_that_somebody_has_locked_is_waited_for(
     ledgergate: Ledgergate, connection: Connection, database: str
 ) -> None:
-    """Who migrates has more patience with a locked ledger than who watches: it waits, and then does its work."""
+    """`up` waits longer for a locked ledger than a watcher does, and then applies what is pending."""
     ledgergate.write("one", "create table one (id int)")
     assert ledgergate("up").returncode == 0
     ledgergate.write("two", "create table two (id int)")

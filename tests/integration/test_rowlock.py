@@ -1,4 +1,4 @@
-"""Who might own a lock that is a row: real sessions, each doing what an owner would do, or what none would."""
+"""Possible owners of a row lock: real sessions that behave as an owner would, or as no owner would."""
 
 from __future__ import annotations
 
@@ -49,11 +49,10 @@ insert into yoyo_lock (ctime, pid) values ('2025-01-26 12:00:00', 17)
 
 @asynccontextmanager
 async def opened(url: str, dialect: str = "knex") -> AsyncIterator[tuple[Session, Location]]:
-    """A session of ours, and the ledger that it is about."""
+    """A session of `ledgergate`, and the location of the ledger."""
     address = Address.from_url(url)
-    session = await connect(
-        address, timeout=10, application_name="ledgergate pod-1", settings={"lock_timeout": "200ms"}
-    )
+    session = await connect(address, timeout=10, application_name="ledgergate pod-1")
+    await session.configure({"lock_timeout": "200ms"})
     try:
         yield session, await locate_ledger(session, LedgerSource(address, find_dialect(dialect)))
     finally:
@@ -116,7 +115,7 @@ async def test_who_serves_is_no_owner(knex: str, name: str, statements: tuple[st
 
 
 async def test_a_table_that_is_locked_has_an_owner(knex: str) -> None:
-    """Whoever keeps us from the lock's table is waited for no longer than the session's lock_timeout."""
+    """A session that has locked the lock's table is waited for no longer than lock_timeout."""
     owners = await cleared(knex, "begin", "lock table knex_migrations_lock in exclusive mode")
     assert "has locked" in owners[0].reason
 
@@ -160,7 +159,7 @@ async def test_a_session_that_we_may_not_look_into(knex: str, roles: tuple[str, 
     ("dialect", "setup", "holder"), [("liquibase", LIQUIBASE, "pod-1 (10.0.0.1)"), ("yoyo", YOYO, "17")]
 )
 async def test_the_other_tools_that_lock_by_a_row(database: str, dialect: str, setup: str, holder: str) -> None:
-    """Who holds it and since when is told, and it is freed."""
+    """Holder and time are read from the row, and it is freed."""
     other = await asyncpg.connect(database)
     await other.execute(setup)
     await other.close()

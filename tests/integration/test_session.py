@@ -1,4 +1,4 @@
-"""Sessions and the lock, one by one."""
+"""Sessions and the advisory lock."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ async def session(database: str) -> AsyncIterator[Session]:
 
 @pytest.fixture
 async def other(database: str) -> AsyncIterator[Session]:
-    """Another one."""
+    """A second session with the same database."""
     session = await connect(Address.from_url(database), timeout=5, application_name="second")
     yield session
     await session.close()
 
 
 async def test_reading_can_neither_write_nor_wait(session: Session, other: Session) -> None:
-    """The block is read-only and limited to a second a statement; nothing of that is left behind it."""
+    """The block is read-only, with a second for each statement; after it the session is as before."""
     await session.execute("create table t (id int)")
     with pytest.raises(ServerReadOnly):
         async with session.read_only():
@@ -52,31 +52,31 @@ async def test_reading_can_neither_write_nor_wait(session: Session, other: Sessi
         await other.execute("lock table t in access exclusive mode")
         with pytest.raises(TimedOut):
             async with session.read_only():
-                await session.rows("select * from t")
+                await session.fetch("select * from t")
     for setting in ("statement_timeout", "lock_timeout", "default_transaction_read_only"):
-        assert await session.value("select current_setting($1)", setting) in {"0", "off"}
+        assert await session.fetch_value("select current_setting($1)", setting) in {"0", "off"}
     await session.execute("insert into t values (1)")
 
 
 async def test_a_reading_is_one_view(session: Session, other: Session) -> None:
-    """Two queries of one block see one state, whatever others commit in between."""
+    """Two queries of one block see one snapshot, whatever other sessions commit in between."""
     await other.execute("create table t (id int)")
     async with session.read_only():
-        assert await session.value("select count(*) from t") == 0
+        assert await session.fetch_value("select count(*) from t") == 0
         await other.execute("insert into t values (1)")
-        assert await session.value("select count(*) from t") == 0
+        assert await session.fetch_value("select count(*) from t") == 0
 
 
 async def test_a_transaction_is_all_or_nothing(session: Session) -> None:
-    """What raises is rolled back, and the session can go on."""
+    """A block that raises is rolled back, and the session remains usable."""
     with pytest.raises(KeyError):  # noqa: PT012 - the block is what raises
         async with session.transaction():
             await session.execute("create table t (id int)")
             raise KeyError
-    assert not await session.exists('"t"')
+    assert not await session.table_exists('"t"')
     async with session.transaction():
         await session.execute("create table t (id int)")
-    assert await session.exists('"t"')
+    assert await session.table_exists('"t"')
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ async def test_a_transaction_is_all_or_nothing(session: Session) -> None:
 async def test_what_the_server_refuses_has_a_kind_and_a_place(
     session: Session, sql: str, kind: type[StatementFailed], position: int | None
 ) -> None:
-    """Errors of the driver are ours when they get here."""
+    """An error of the driver becomes one of our errors, with its SQLSTATE and position."""
     with pytest.raises(kind) as refused:
         await session.execute(sql)
     assert type(refused.value) is kind
@@ -100,10 +100,10 @@ async def test_what_the_server_refuses_has_a_kind_and_a_place(
 
 
 async def test_a_killed_session_is_a_lost_connection(session: Session, other: Session) -> None:
-    """Whether it is used in the moment of its end or later, and closing it is no error."""
-    pid = await session.value("select pg_backend_pid()")
-    assert await other.value("select pg_terminate_backend($1)", pid)
-    while await other.value("select exists (select from pg_stat_activity where pid = $1)", pid):  # noqa: ASYNC110 - not our event
+    """It raises ConnectionLost at the next use and at every later one; closing it is not an error."""
+    pid = await session.fetch_value("select pg_backend_pid()")
+    assert await other.fetch_value("select pg_terminate_backend($1)", pid)
+    while await other.fetch_value("select exists (select from pg_stat_activity where pid = $1)", pid):  # noqa: ASYNC110 - not our event
         await asyncio.sleep(0.01)
     for _ in range(2):
         with pytest.raises(ConnectionLost):
@@ -111,23 +111,23 @@ async def test_a_killed_session_is_a_lost_connection(session: Session, other: Se
 
 
 async def test_settings_that_the_server_does_not_know_are_left_out(session: Session) -> None:
-    """An older server has no `client_connection_check_interval`."""
+    """The parameters that the server knows are set all the same."""
     await session.configure({"no_such_setting": "1", "tcp_keepalives_idle": "10", "work_mem": "5MB"})
-    assert await session.value("show work_mem") == "5MB"
+    assert await session.fetch_value("show work_mem") == "5MB"
 
 
 @pytest.mark.parametrize(
     "number", [advisory_lock.lock_key('"public"."ledgergate_migrations"'), 0, 1, -1, 2**63 - 1, -(2**63)]
 )
 async def test_one_holds_the_lock_and_everybody_sees_who(session: Session, other: Session, number: int) -> None:
-    """The second does not get it and can tell who has it; after the block it is free, though the session goes on."""
+    """A second session does not get the lock and sees the holder; after the block the lock is free."""
     async with advisory_lock.try_lock(session, number) as held:
         assert held
         async with advisory_lock.try_lock(other, number) as also:
             assert not also
         holder = await advisory_lock.find_holder(other, number)
         assert holder is not None
-        assert (holder.pid, holder.application) == (await session.value("select pg_backend_pid()"), "first")
+        assert (holder.pid, holder.application) == (await session.fetch_value("select pg_backend_pid()"), "first")
         assert str(holder).startswith("first (backend ")
         assert await advisory_lock.find_holder(other, number ^ 1) is None
     assert await advisory_lock.find_holder(session, number) is None

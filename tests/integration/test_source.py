@@ -237,7 +237,7 @@ async def test_what_could_not_be_read_is_read_the_next_time(
 
 
 async def test_who_may_not_see_locks_reads_the_ledger(own_postgres: Postgres) -> None:
-    """Who migrates is then not known; that is no fault of the ledger's."""
+    """The running migration is unknown then, and the ledger has no fault."""
     url = own_postgres.create_database()
     connection = await asyncpg.connect(url)
     await connection.execute(SQL["create"])
@@ -245,12 +245,12 @@ async def test_who_may_not_see_locks_reads_the_ledger(own_postgres: Postgres) ->
     await connection.execute("revoke select on pg_catalog.pg_locks from public")
     app = urlsplit(url)._replace(netloc=f"app:app@127.0.0.1:{own_postgres.port}").geturl()
     told: list[LedgerSnapshot] = []
-    watcher = LedgerWatcher(source(app, "ledgergate"), on_change=told.append, pace=PollIntervals(urgent=0.05))
+    watcher = LedgerWatcher(source(app, "ledgergate"), on_change=told.append, intervals=PollIntervals(urgent=0.05))
     watcher.urgent = True
     task = asyncio.create_task(watcher.run())
-    await watcher.fresh(10)
+    await watcher.refresh(10)
     for _ in range(5):
-        await watcher.fresh(10)
+        await watcher.refresh(10)
     assert [(snapshot.fault, snapshot.run) for snapshot in told] == [(None, None)]
     task.cancel()
     await asyncio.wait([task])
@@ -310,7 +310,7 @@ async def test_a_table_of_another_tool_is_refused(database: str, session: Sessio
 
 
 async def test_who_migrates_is_told(database: str, session: Session, connection: Connection) -> None:
-    """By our own lock, whatever the dialect: who holds it, what it runs and since when; nobody is None."""
+    """Our own lock shows holder, revision and time, whatever the dialect; None while it is free."""
     await connection.execute(KNEX.format("knex_migrations"))
     location = await locate_ledger(session, source(database, "knex"))
     now = datetime.now(UTC)
@@ -330,23 +330,25 @@ async def test_who_migrates_is_told(database: str, session: Session, connection:
 
 
 async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, connection: Connection) -> None:
-    """A run is told when it begins and when it is over, once each, although the ledger has not changed."""
+    """The beginning and the end of a run are reported once each, although the ledger has not changed."""
     await connection.execute(SQL["create"])
     told: list[LedgerSnapshot] = []
     took: list[float] = []
-    pace = PollIntervals(urgent=0.05, idle=60, slowest=60)
-    watcher = LedgerWatcher(source(database, "ledgergate"), on_change=told.append, on_read=took.append, pace=pace)
+    intervals = PollIntervals(urgent=0.05, idle=60, slowest=60)
+    watcher = LedgerWatcher(
+        source(database, "ledgergate"), on_change=told.append, on_read=took.append, intervals=intervals
+    )
     task = asyncio.create_task(watcher.run())
     runner = await connect(
         Address.from_url(database), timeout=10, application_name=advisory_lock.application_name("pod-1")
     )
     async with advisory_lock.try_lock(runner, advisory_lock.lock_key(NATIVE.relation())):
-        assert (await watcher.fresh(10)).fault is None
-        assert watcher.snapshot.run is None  # nobody waits for anything
+        assert (await watcher.refresh(10)).fault is None
+        assert watcher.snapshot.run is None  # no pod waits
         watcher.urgent = True
         await soon(lambda: watcher.snapshot.run)
         for _ in range(20):
-            await watcher.fresh(10)
+            await watcher.refresh(10)
     await soon(lambda: watcher.snapshot.run is None)
     runs = [snapshot.run for snapshot in told]
     assert [run and run.holder for run in runs] == [None, "pod-1", None]
@@ -362,7 +364,7 @@ async def test_a_watcher_says_what_is_wrong_with_a_table(database: str, connecti
     """In our own words, for the gate's status; it goes when the table is mended."""
     await connection.execute("create table knex_migrations (id int, name text)")
     watcher = LedgerWatcher(
-        source(database, "knex"), on_change=lambda _: None, pace=PollIntervals(retry=0.05, retry_slowest=0.1)
+        source(database, "knex"), on_change=lambda _: None, intervals=PollIntervals(retry=0.05, retry_slowest=0.1)
     )
     task = asyncio.create_task(watcher.run())
     await soon(lambda: watcher.snapshot.fault is Fault.LEDGER)

@@ -58,7 +58,7 @@ def test_a_person_sees_what_is_wrong_and_what_to_do(ledgergate: Ledgergate) -> N
 
 
 async def test_who_holds_the_lock_and_what_runs(ledgergate: Ledgergate, connection: Connection) -> None:
-    """While the lock is held a `running` row is running, and nobody is told to settle it."""
+    """While the lock is held a `running` row is running, and there is no advice to settle it."""
     fill(ledgergate)
     await connection.execute("update ledgergate_migrations set state = 'running', error = null where state = 'failed'")
     await connection.execute("set application_name = 'ledgergate pod-9'")

@@ -55,7 +55,7 @@ async def test_twenty_at_once_apply_each_migration_exactly_once(ledgergate: Ledg
 
 
 async def test_with_nothing_pending_no_lock_is_needed(ledgergate: Ledgergate, connection: Connection) -> None:
-    """With nothing pending, `up` succeeds at once even while somebody else holds the lock."""
+    """With nothing pending, `up` succeeds at once even while another session holds the lock."""
     ledgergate.write("one", "select 1")
     assert ledgergate("up").returncode == 0
     await connection.fetchval("select pg_advisory_lock($1)", LOCK)
@@ -169,7 +169,7 @@ async def test_a_migration_that_would_end_its_transaction_is_not_begun(
 async def test_a_python_migration_that_ends_its_transaction_is_found_out(
     ledgergate: Ledgergate, connection: Connection
 ) -> None:
-    """Nobody can know before what a program will do: the run fails, and the message says what is to be mended."""
+    """What a function will do is unknown before it runs: the run fails, and the message says what to repair."""
     code = 'async def up(connection):\n    await connection.execute("create table one (id int); commit; begin")\n'
     ledgergate.write("20250101000000_one.py", code)
     done = ledgergate("up")
@@ -229,7 +229,7 @@ async def test_a_non_transactional_migration_may_use_transactions_but_must_end_t
 
 
 async def test_python_migrations(ledgergate: Ledgergate, connection: Connection) -> None:
-    """They run in the transaction that records them, unless they opt out; an exception is told with its line."""
+    """They run in the transaction that records them, unless they opt out; an exception is reported with its line."""
     ledgergate.write(
         "20250101000000_one.py",
         """async def up(connection):

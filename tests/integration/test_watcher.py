@@ -31,14 +31,14 @@ SLOW = PollIntervals(urgent=60, idle=60, slowest=60)  # so that no poll can be w
 
 @dataclass
 class Watch:
-    """A running watcher and what it told."""
+    """A running watcher and the snapshots that it has reported."""
 
     watcher: LedgerWatcher
     told: list[tuple[float, LedgerSnapshot]] = field(default_factory=list)
     words: list[tuple[Fault, str]] = field(default_factory=list)
 
     async def until(self, condition: Callable[[LedgerSnapshot], bool], deadline: float = 15) -> float:
-        """Wait for a reading; the time it was told."""
+        """Wait for a snapshot, and return when it was reported."""
         began = time.monotonic()
         while True:
             for at, snapshot in reversed(self.told):
@@ -49,7 +49,7 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(url: str, pace: PollIntervals = SLOW) -> AsyncIterator[Watch]:
+async def watching(url: str, intervals: PollIntervals = SLOW) -> AsyncIterator[Watch]:
     watch: Watch
 
     def tell(snapshot: LedgerSnapshot) -> None:
@@ -59,7 +59,9 @@ async def watching(url: str, pace: PollIntervals = SLOW) -> AsyncIterator[Watch]
         watch.words.append((fault, words))
 
     watch = Watch(
-        LedgerWatcher(LedgerSource(Address.from_url(url), NATIVE), on_change=tell, on_fault=complain, pace=pace)
+        LedgerWatcher(
+            LedgerSource(Address.from_url(url), NATIVE), on_change=tell, on_fault=complain, intervals=intervals
+        )
     )
     task = asyncio.create_task(watch.watcher.run())
     try:
@@ -88,7 +90,7 @@ async def test_a_missing_table_is_an_empty_ledger(database: str, connection: Con
     """Nothing is created by reading; before the first reading the fault says that there was none."""
     async with watching(database) as watch:
         assert watch.watcher.snapshot == LedgerSnapshot(fault=Fault.UNREAD)
-        snapshot = await watch.watcher.fresh(5)
+        snapshot = await watch.watcher.refresh(5)
         assert (snapshot.ledger, snapshot.fault) == (Ledger(), None)
         assert snapshot.observed_at is not None
     assert not await connection.fetchval("select to_regclass('ledgergate_migrations') is not null")
@@ -101,7 +103,7 @@ async def test_the_order_is_that_of_names_whatever_was_applied_first(database: s
     for name in names:
         await record(connection, name)
     async with watching(database) as watch:
-        ledger = (await watch.watcher.fresh(5)).ledger
+        ledger = (await watch.watcher.refresh(5)).ledger
     assert ledger is not None
     assert list(ledger.applied) == sorted(names)
 
@@ -110,7 +112,7 @@ async def test_a_commit_is_told_within_20_ms(database: str, connection: Connecti
     """NOTIFY brings the news, not a poll; the best of five, as the machine has other things to do."""
     await connection.execute(SQL["create"])
     async with watching(database) as watch:
-        await watch.watcher.fresh(5)
+        await watch.watcher.refresh(5)
         delays = []
         for number in range(5):
             committed = await record(connection, f"r{number}")
@@ -119,11 +121,11 @@ async def test_a_commit_is_told_within_20_ms(database: str, connection: Connecti
 
 
 async def test_only_changes_are_told(database: str, connection: Connection) -> None:
-    """A reading that finds the same calls nobody, but says when it was made."""
+    """A read without a change updates the time of the snapshot and calls nothing."""
     await connection.execute(SQL["create"])
     async with watching(database) as watch:
-        first = await watch.watcher.fresh(5)
-        second = await watch.watcher.fresh(5)
+        first = await watch.watcher.refresh(5)
+        second = await watch.watcher.refresh(5)
         assert second.observed_at is not None
         assert first.observed_at is not None
         assert second.observed_at > first.observed_at
@@ -136,7 +138,7 @@ async def test_without_a_notify_a_poll_finds_it(database: str, connection: Conne
     await connection.execute(SQL["create"])
     insert = "insert into ledgergate_migrations (revision, batch, state, applied_by) values ($1, 1, 'applied', 'test')"
     async with watching(database, PollIntervals(urgent=0.05, idle=60, slowest=60)) as watch:
-        await watch.watcher.fresh(5)
+        await watch.watcher.refresh(5)
         watch.watcher.urgent = True
         await connection.execute(insert, "a")
         await watch.until(holds("a"), deadline=30)
@@ -144,26 +146,26 @@ async def test_without_a_notify_a_poll_finds_it(database: str, connection: Conne
 
 
 async def test_many_fresh_readings_are_few_reads() -> None:
-    """All who ask at once share one read; who asks while it runs shares the next, which starts after he asked."""
+    """Concurrent requests share one read; requests during a read share the next one."""
     with Postgres(log_statement="all", log_min_messages="log") as server:
         url = server.create_database()
         connection = await asyncpg.connect(url)
         await connection.execute(SQL["create"])
         async with watching(url) as watch:
-            await watch.watcher.fresh(5)
+            await watch.watcher.refresh(5)
             before = server.log.count('from "public"."ledgergate_migrations"')
             await record(connection, "a")
             await watch.until(holds("a"))
-            snapshots = await asyncio.gather(*(watch.watcher.fresh(5) for _ in range(300)))
+            snapshots = await asyncio.gather(*(watch.watcher.refresh(5) for _ in range(300)))
             assert all(map(holds("a"), snapshots))
             reads = server.log.count('from "public"."ledgergate_migrations"') - before
             assert 2 <= reads <= 4, server.log
             # A row that is committed before the question is in the answer, however busy the watcher is.
             for number in range(20):
-                busy = asyncio.create_task(watch.watcher.fresh(5))
+                busy = asyncio.create_task(watch.watcher.refresh(5))
                 await asyncio.sleep(0)
                 await record(connection, f"b{number}")
-                assert holds(f"b{number}")(await watch.watcher.fresh(5))
+                assert holds(f"b{number}")(await watch.watcher.refresh(5))
                 await busy
         await connection.close()
 
@@ -172,11 +174,11 @@ async def test_fresh_waits_no_longer_than_asked(database: str, connection: Conne
     """While the table is locked the answer is the current reading, after the time that was given."""
     await connection.execute(SQL["create"])
     async with watching(database) as watch:
-        await watch.watcher.fresh(5)
+        await watch.watcher.refresh(5)
         async with connection.transaction():
             await connection.execute("lock table ledgergate_migrations in access exclusive mode")
             began = time.monotonic()
-            snapshot = await watch.watcher.fresh(0.1)
+            snapshot = await watch.watcher.refresh(0.1)
             assert 0.1 <= time.monotonic() - began < 5
             assert snapshot.fault is None
             await watch.until(faulty(Fault.UNREACHABLE))
@@ -191,14 +193,14 @@ async def test_an_outage_keeps_the_last_ledger_and_ends_by_itself(own_postgres: 
     await record(connection, "a")
     connection.terminate()
     async with watching(url) as watch:
-        await watch.watcher.fresh(5)
+        await watch.watcher.refresh(5)
         own_postgres.stop("fast")
         stopped = time.monotonic()
         assert await watch.until(faulty(Fault.UNREACHABLE)) - stopped < 1
         assert watch.watcher.snapshot.ledger is not None
         assert watch.watcher.snapshot.ledger.contains("a")
         began = time.monotonic()
-        await watch.watcher.fresh(60)
+        await watch.watcher.refresh(60)
         assert time.monotonic() - began < 5
         told = len(watch.told)
         own_postgres.start()
@@ -213,17 +215,17 @@ async def test_an_outage_keeps_the_last_ledger_and_ends_by_itself(own_postgres: 
 
 
 async def test_a_killed_session_is_replaced_without_a_fault(database: str, connection: Connection) -> None:
-    """Somebody ends our session: a new one listens at once, and nobody is told of an outage that was none."""
+    """After the end of the session a new one listens at once, and no fault is reported."""
     await connection.execute(SQL["create"])
     async with watching(database) as watch:
-        await watch.watcher.fresh(5)
+        await watch.watcher.refresh(5)
         for number in range(3):
             killed = await connection.fetchval(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 "where application_name = 'ledgergate watcher' and datname = current_database()"
             )
             assert killed
-            snapshot = await watch.watcher.fresh(5)
+            snapshot = await watch.watcher.refresh(5)
             assert snapshot.fault is None
             await record(connection, f"r{number}")
             await watch.until(holds(f"r{number}"))
@@ -233,15 +235,15 @@ async def test_a_killed_session_is_replaced_without_a_fault(database: str, conne
 async def test_who_asked_before_a_session_was_killed_gets_the_answer_of_the_next(
     database: str, connection: Connection
 ) -> None:
-    """A read that ends with its session does not take those who wait for it along."""
+    """Requests that wait for a read whose session ends get the result of the next read."""
     await connection.execute(SQL["create"])
     ours = "pg_stat_activity where application_name = 'ledgergate watcher' and datname = current_database()"
     async with watching(database) as watch:
-        await watch.watcher.fresh(5)
+        await watch.watcher.refresh(5)
         began = time.monotonic()
         async with connection.transaction():
             await connection.execute("lock table ledgergate_migrations in access exclusive mode")
-            asking = asyncio.create_task(watch.watcher.fresh(10))
+            asking = asyncio.create_task(watch.watcher.refresh(10))
             blocked = f"select true from {ours} and wait_event_type = 'Lock'"  # noqa: S608
             while not await connection.fetchval(blocked):  # noqa: ASYNC110 - only the server knows
                 await asyncio.sleep(0.005)
@@ -272,7 +274,7 @@ async def test_a_peer_that_falls_silent_is_noticed(database: str) -> None:
     port = proxy.sockets[0].getsockname()[1]
     url = target._replace(netloc=target.netloc.rpartition(":")[0] + f":{port}").geturl()
     async with watching(url, PollIntervals(urgent=0.1, idle=0.1, slowest=0.1, timeout=0.5)) as watch:
-        await watch.watcher.fresh(5)
+        await watch.watcher.refresh(5)
         silent.set()
         await watch.until(faulty(Fault.UNREACHABLE), deadline=30)
         silent.clear()
@@ -294,7 +296,7 @@ async def test_a_standby_is_polled(own_postgres: Postgres) -> None:
     (own_postgres.data / "standby.signal").touch()
     own_postgres.start()
     async with watching(url) as watch:
-        assert holds("a")(await watch.watcher.fresh(5))
+        assert holds("a")(await watch.watcher.refresh(5))
 
 
 @pytest.mark.parametrize(
@@ -308,7 +310,7 @@ async def test_a_standby_is_polled(own_postgres: Postgres) -> None:
     ],
 )
 async def test_what_is_wrong_has_a_name(own_postgres: Postgres, damage: str, fault: Fault) -> None:
-    """Each thing that an operator can get wrong is a fault of its own, told once; its mending needs no restart."""
+    """Each mistake of an operator is a fault of its own, reported once; its correction needs no restart."""
     url = own_postgres.create_database()
     connection = await asyncpg.connect(url)
     await connection.execute(SQL["create"])
@@ -340,6 +342,6 @@ async def test_a_seed_is_the_last_known_ledger_until_one_is_read(database: str, 
     async with watching(database) as watch:
         watch.watcher.seed(old)
         assert watch.watcher.snapshot == LedgerSnapshot(old, None, Fault.UNREAD)
-        assert (await watch.watcher.fresh(5)).ledger == Ledger()
+        assert (await watch.watcher.refresh(5)).ledger == Ledger()
         watch.watcher.seed(old)
         assert watch.watcher.snapshot.ledger == Ledger()

@@ -63,7 +63,7 @@ class Watched:
     async def refresh(self, gates: Iterable[Gate], within: float) -> None:
         """Read the ledger again."""
         del gates
-        await self.watcher.fresh(within)
+        await self.watcher.refresh(within)
 
 
 def review(number: int) -> bytes:
@@ -96,7 +96,7 @@ async def test_reviews_share_one_read(database: str, counted: list[float]) -> No
 
     source = LedgerSource(Address.from_url(database), replace(NATIVE, record=record))
     quiet = PollIntervals(urgent=60, idle=60, slowest=60, timeout=10)
-    watcher = LedgerWatcher(source, on_change=lambda _: None, pace=quiet)
+    watcher = LedgerWatcher(source, on_change=lambda _: None, intervals=quiet)
     view, telemetry = Watched(watcher), Telemetry()
     server = AdmissionServer(Admission(view, view, lambda: datetime.now(UTC), refresh_timeout=20), view, telemetry)
     (port,) = free_ports(1)

@@ -10,7 +10,7 @@ KNEX = frozenset({"id", "name", "batch", "migration_time"})
 
 
 def relation(name: str, columns: frozenset[str], schema: str = "public", asked: str | None = None) -> Relation:
-    return Relation(asked, schema, name, columns, markable=True)
+    return Relation(asked, schema, name, columns, has_system_columns=True)
 
 
 def found(dialect: str, *relations: Relation, schema: str | None = None, table: str | None = None) -> Location:
@@ -25,7 +25,7 @@ def test_each_is_told_from_all_others(dialect: Dialect) -> None:
     there += [relation(name, frozenset(), schema, dialect.schema) for name in dialect.beside]
     place = LedgerTable("app", schema, dialect.table)
     for name in (dialect.name, "auto"):
-        assert found(name, *there) == Location(dialect, place, exists=True, markable=True)
+        assert found(name, *there) == Location(dialect, place, exists=True, has_system_columns=True)
     asked = wanted(find_dialect("auto"), None, None)
     assert all((one.asked, one.name) in asked for one in there)
 

@@ -95,7 +95,7 @@ class LedgerRegistry:
         """Read the ledgers of these gates again, all at once, for at most ``within`` seconds."""
         bindings = (self._bindings.get(gate.key) for gate in gates)
         watchers = {found.source: found.watcher for found in bindings if found and found.watcher}
-        await asyncio.gather(*(watcher.fresh(within) for watcher in watchers.values()))
+        await asyncio.gather(*(watcher.refresh(within) for watcher in watchers.values()))
 
     def set_urgent(self, key: Key, *, urgent: bool) -> None:
         """Poll a gate's ledger often, because pods wait for it, or seldom."""

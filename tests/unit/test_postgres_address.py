@@ -103,7 +103,7 @@ def test_certificates_come_as_text() -> None:
 
 
 def test_every_problem_of_a_secret_is_told() -> None:
-    """Missing keys are named; a URL must be complete and name no file of ours."""
+    """Missing keys are named; a URL must be complete, and must not name a file."""
     assert "host, database, username, password" in problems()[0]
     assert "missing: database" in problems(**{key: value for key, value in PARTS.items() if key != "database"})[0]
     assert len(problems(url="postgresql://?sslkey=/a&passfile=/b")) == 5
