@@ -36,7 +36,7 @@ def pod(name: str = "gateway", expects: str | None = THIRD, *, held: bool = True
     )
 
 
-def note(message: str, at: str = "2026-01-26T11:56:00.000000Z", uid: str = "gateway") -> PodEvent:
+def event(message: str, at: str = "2026-01-26T11:56:00.000000Z", uid: str = "gateway") -> PodEvent:
     return msgspec.convert({"involvedObject": {"uid": uid}, "message": message, "eventTime": at}, PodEvent)
 
 
@@ -44,8 +44,8 @@ def namespace(**labels: str) -> Namespace:
     return msgspec.convert({"metadata": {"name": "shop", "labels": labels}}, Namespace)
 
 
-def the_pod(*gates: ShownGate, notes: tuple[PodEvent, ...] = (), expects: str | None = THIRD) -> PodRow:
-    (line,) = build_overview(ListedObjects(gates, [pod(expects=expects)], notes), NOW).held
+def the_pod(*gates: ShownGate, events: tuple[PodEvent, ...] = (), expects: str | None = THIRD) -> PodRow:
+    (line,) = build_overview(ListedObjects(gates, [pod(expects=expects)], events), NOW).held
     return line
 
 
@@ -78,7 +78,7 @@ def test_a_pod_that_nobody_has_looked_at_is_judged_by_the_status() -> None:
 
 def test_what_is_true_now_goes_before_what_was_said_once() -> None:
     """An Event is written once for each reason; the ledger may have moved since."""
-    line = the_pod(gate(), notes=(note("ledger app is at its beginning"),))
+    line = the_pod(gate(), events=(event("ledger app is at its beginning"),))
     assert f"ledger app is at {FIRST}" in line.message
 
 
@@ -93,12 +93,12 @@ def test_what_is_true_now_goes_before_what_was_said_once() -> None:
 )
 def test_what_the_controller_said_counts_where_the_status_tells_less(status: dict[str, Any]) -> None:
     """The newest of its Events about this very pod is shown."""
-    notes = (
-        note("second", "2026-01-26T11:57:00.000000Z"),
-        note("first"),
-        note("another pod", "2026-01-26T11:59:00.000000Z", uid="other"),
+    events = (
+        event("second", "2026-01-26T11:57:00.000000Z"),
+        event("first"),
+        event("another pod", "2026-01-26T11:59:00.000000Z", uid="other"),
     )
-    assert the_pod(gate(status=status), notes=notes).message == "second"
+    assert the_pod(gate(status=status), events=events).message == "second"
 
 
 def test_a_pod_waits_for_each_gate_that_does_not_let_it_go() -> None:
@@ -110,7 +110,7 @@ def test_a_pod_waits_for_each_gate_that_does_not_let_it_go() -> None:
 
 def test_a_pod_that_may_go_says_who_is_missing() -> None:
     """A good verdict and still held: then nobody acts, and that is what is said."""
-    assert "a controller that runs releases it" in the_pod(gate(), expects=FIRST).message
+    assert "a running controller releases it" in the_pod(gate(), expects=FIRST).message
 
 
 def test_a_pod_without_a_gate_says_so() -> None:
@@ -131,7 +131,7 @@ def test_of_a_tool_that_keeps_its_head_alone_the_last_one_is_the_ledger() -> Non
     heads = {**LIVE, "head": "b2", "history": [{"revision": "c3"}, {"revision": "b2"}], "applied": 2}
     alembic = gate(status=heads, ledger={"dialect": "alembic"})
     assert "ledger app is at b2" in the_pod(alembic, expects="d4").message
-    assert "a controller that runs releases it" in the_pod(alembic, expects="c3").message
+    assert "a running controller releases it" in the_pod(alembic, expects="c3").message
 
 
 def test_a_gate_that_nobody_looks_at_asks_for_the_controller() -> None:
@@ -166,7 +166,7 @@ def test_a_bypass_is_told_while_it_is_in_force() -> None:
     ("labels", "says"),
     [
         ({}, "kubectl label namespace shop ledgergate.dev/admission=enabled"),
-        ({"ledgergate.dev/admission": "audit"}, "verdicts are only told"),
+        ({"ledgergate.dev/admission": "audit"}, "verdicts are only reported"),
         ({"ledgergate.dev/admission": "yes"}, "kubectl label namespace shop"),
     ],
 )
