@@ -11,8 +11,10 @@ from click.testing import CliRunner
 from webhook.cli import tables
 from webhook.cli.bypass import Duration
 from webhook.cli.main import main
-from webhook.cli.uninstall import GUARDS
+from webhook.cli.release import _report
+from webhook.cli.uninstall import GUARDS, ReleaseResult
 from webhook.core.overview import GateRow, Overview, PodRow
+from webhook.kube.errors import ClusterError, Forbidden, Unavailable
 from webhook.kube.kubeconfig import ClusterTarget, KubeconfigError, connect_to
 
 
@@ -119,6 +121,30 @@ def test_what_holds_goes_before_what_guards() -> None:
         "mutatingwebhookconfigurations",
         "validatingwebhookconfigurations",
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "namespace", "present", "absent"),
+    [
+        (Forbidden("403: no"), None, ("-n NAMESPACE", "bypass GATE", "--uninstall"), ("run it again",)),
+        (Forbidden("403: no"), "shop", ("bypass GATE", "--uninstall"), ("-n NAMESPACE", "run it again")),
+        (Unavailable('500: failed calling webhook "v"'), None, ("--uninstall",), ("-n NAMESPACE", "run it again")),
+        (Unavailable("503: busy"), None, ("run it again",), ("--uninstall",)),
+    ],
+)
+def test_a_release_that_failed_says_why_and_what_to_do(
+    error: ClusterError,
+    namespace: str | None,
+    present: tuple[str, ...],
+    absent: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit 1, the pod and its error, and advice that fits the cause."""
+    assert _report(ReleaseResult(refused={("shop", "pod"): error}), namespace) == 1
+    shown = capsys.readouterr().err
+    assert f"shop/pod: {error}" in shown
+    assert all(text in shown for text in present)
+    assert not any(text in shown for text in absent)
 
 
 def test_plain_columns_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
