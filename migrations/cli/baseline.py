@@ -16,7 +16,7 @@ from migrations.cli.options import common_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from migrations.cli.report import CommandReporter
+    from migrations.cli.reporter import CommandReporter
     from migrations.runner.run import RunOptions
 
 

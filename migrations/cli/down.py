@@ -13,7 +13,7 @@ from migrations.cli.flags import flag, format_examples
 from migrations.cli.options import common_options, limit_options
 
 if TYPE_CHECKING:
-    from migrations.cli.report import CommandReporter
+    from migrations.cli.reporter import CommandReporter
     from migrations.runner.run import MigrationLimits, RunOptions
 
 

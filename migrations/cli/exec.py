@@ -25,7 +25,7 @@ from migrations.tools.process import ChildError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from migrations.cli.report import CommandReporter
+    from migrations.cli.reporter import CommandReporter
     from migrations.runner.run import LockNotAcquired, RunOptions
     from migrations.tools.execution import Outcome
 

@@ -16,7 +16,7 @@ from migrations.cli.options import common_options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from migrations.cli.report import CommandReporter
+    from migrations.cli.reporter import CommandReporter
 
 _SQL = "-- migrate:up\n\n\n-- migrate:down\n\n"
 _PYTHON = '''"""Say what this migration is for."""

@@ -5,30 +5,18 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import click
-
-from migrations.runner.reporter import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from migrations.cli.reporter import CommandReporter
     from migrations.core.migration import Migration
     from migrations.postgres.advisory_lock import LockHolder
 
 _WAITING_INTERVAL = 10.0  # seconds between two lines about the same wait
-
-
-class CommandReporter(Reporter, Protocol):
-    """Receives what a command does while it works, and how it ended."""
-
-    def error(self, event: str, text: str, **fields: object) -> None:
-        """Report a failure."""
-
-    @property
-    def summary(self) -> str:
-        """The outcome in one line: the first failure, else the last thing reported."""
 
 
 class LineReporter:

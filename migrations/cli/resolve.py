@@ -14,7 +14,7 @@ from migrations.core.ledger import State
 from migrations.core.revision import Revision
 
 if TYPE_CHECKING:
-    from migrations.cli.report import CommandReporter
+    from migrations.cli.reporter import CommandReporter
     from migrations.runner.run import RunOptions
 
 

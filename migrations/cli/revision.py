@@ -18,7 +18,7 @@ from migrations.files.external import ExternalFilesError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from migrations.cli.report import CommandReporter
+    from migrations.cli.reporter import CommandReporter
 
 
 @click.command(

@@ -24,7 +24,7 @@ from migrations.files.external import ExternalFilesError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from migrations.cli.report import CommandReporter
+    from migrations.cli.reporter import CommandReporter
     from migrations.core.drift import Comparison
     from migrations.core.migration import Migration
     from migrations.runner.run import RunOptions

@@ -15,7 +15,7 @@ from migrations.cli.options import common_options, limit_options
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from migrations.cli.report import CommandReporter
+    from migrations.cli.reporter import CommandReporter
     from migrations.core.plan import UpPlan
     from migrations.runner.run import MigrationLimits, RunOptions
 

@@ -14,7 +14,7 @@ from migrations.cli.flags import flag, format_examples
 from migrations.cli.options import common_options
 
 if TYPE_CHECKING:
-    from migrations.cli.report import CommandReporter
+    from migrations.cli.reporter import CommandReporter
     from migrations.core.drift import Verification
     from migrations.core.ledger import Ledger
     from migrations.runner.run import RunOptions

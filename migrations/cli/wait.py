@@ -17,7 +17,7 @@ from migrations.core.revision import Revision, RevisionError
 from migrations.files.external import ExternalFilesError
 
 if TYPE_CHECKING:
-    from migrations.cli.report import CommandReporter
+    from migrations.cli.reporter import CommandReporter
     from migrations.runner.run import RunOptions
 
 
