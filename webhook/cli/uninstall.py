@@ -39,8 +39,8 @@ GUARDS = (
     # This refuses to release a pod whose ledger is not where it needs it.
     f"validatingwebhookconfigurations/{CONFIGURATION}",
 )
-"""What holds pods and what guards their release, in the order of deletion. What holds goes first: without the validating
-webhook, a pod could still be created with a gate that nothing judges."""
+"""What holds pods and what guards their release, in the order of deletion. What holds goes first: were the
+validating webhook gone before it, a pod could still be created with a gate that nothing judges."""
 
 
 @dataclass(slots=True)
