@@ -1,6 +1,6 @@
-"""Keep the certificate authority in its Secret, and have the API server trust it. The leading controller runs this.
+"""Keep the certificate authority in its Secret, and make the API server trust it.
 
-Secret -> authority, issued when it is missing or due -> bundle published to the webhook configurations
+Secret -> authority, issued where it is missing or due for renewal -> bundle, published to the webhook configurations
 """
 
 from collections.abc import Callable
@@ -19,36 +19,36 @@ from certs.refresh import PERIOD, refresh_forever
 from certs.secret import Authority, Contended, SecretStore
 
 AUTHORITY_LIFE = timedelta(days=365)
-"""Renewed with 122 days left: every controller may be away that long before a certificate lapses."""
+"""It is renewed with 122 days left: a certificate expires only if no controller runs for that long."""
 
 ATTEMPTS = 5
-"""Writes of the Secret before the keeper gives up until its next look."""
+"""Tries to write the Secret before the keeper gives up until its next check."""
 
 
 class BundlePublisher(Protocol):
-    """Whoever calls the server and must trust it."""
+    """The clients that have to trust the authority."""
 
     async def publish(self, bundle: bytes) -> None:
-        """Have every client trust exactly these authorities (PEM); writes nothing where that is so already.
+        """Make every client trust exactly these authorities (PEM); write nothing where they do already.
 
         Raises:
-            Unavailable: a client could not be told.
+            Unavailable: a client could not be updated.
         """
 
 
 class AuthorityKeeper:
-    """See to it that there is an authority, and that clients trust it. One controller, the leader, runs this.
+    """Issues and publishes the authority. Only one process, the leading controller, runs it.
 
     Args:
         store: the CA Secret.
         publisher: the webhook configurations.
         clock: the current time, with a time zone.
         common_name: the authority's name.
-        life: how long a new authority lives.
-        period: how often `run` looks.
-        seen: called at each look with the authority's expiry, whoever issued it.
-        issued: called with the reason and the expiry of each authority issued.
-        failed: called with each failure of `run`; it goes on.
+        life: validity of a new authority.
+        period: time between two checks of `run`.
+        on_checked: called at each check with the expiry of the authority, whichever replica issued it.
+        on_issued: called with the reason and the expiry of each authority that is issued here.
+        on_failure: called with each failure of `run`, which goes on.
     """
 
     def __init__(
@@ -60,70 +60,70 @@ class AuthorityKeeper:
         common_name: str = "ledgergate",
         life: timedelta = AUTHORITY_LIFE,
         period: timedelta = PERIOD,
-        seen: Callable[[datetime], None] = lambda _: None,
-        issued: Callable[[str, datetime], None] = lambda *_: None,
-        failed: Callable[[CertificateError], None] = lambda _: None,
+        on_checked: Callable[[datetime], None] = lambda _: None,
+        on_issued: Callable[[str, datetime], None] = lambda *_: None,
+        on_failure: Callable[[CertificateError], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._publisher = publisher
-        self._seen = seen
+        self._on_checked = on_checked
         self._clock = clock
         self._common_name = common_name
         self._life = life
         self._period = period
-        self._issued = issued
-        self._failed = failed
+        self._on_issued = on_issued
+        self._on_failure = on_failure
         self._expires_at: datetime | None = None
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the authority expires; None until it was seen."""
+        """When the authority expires; None before the first check."""
         return self._expires_at
 
     async def run(self) -> None:
         """Keep the authority fresh until cancelled."""
-        await refresh_forever(self._refresh, period=self._period, failed=self._failed)
+        await refresh_forever(self._refresh, period=self._period, on_failure=self._on_failure)
 
     async def _refresh(self) -> bool:
         await self.ensure(self._clock())
         return True
 
     async def ensure(self, now: datetime) -> bytes:
-        """Issue the authority when it is missing or due, publish the bundle and return it (PEM).
+        """Issue the authority where it is missing or due, publish the bundle and return it (PEM).
 
         Args:
-            now: the time to judge at, with a time zone.
+            now: the current time, with a time zone.
 
         Raises:
-            Unavailable: the store or the publisher cannot be reached.
-            Contended: the Secret was changed by others again and again.
+            Unavailable: the store or a client cannot be reached.
+            Contended: other clients kept changing the Secret.
         """
         for _ in range(ATTEMPTS):
             data = await self._store.read()
-            held = None if data is None else Authority.from_secret(data)
-            reason = renewal_reason(held.pair if held else None, now=now)
-            wanted = self._wanted(held, reason, now)
-            # Trusted before it signs: webhooks change to the new authority as soon as the Secret holds it.
+            stored = None if data is None else Authority.from_secret(data)
+            reason = renewal_reason(stored.pair if stored else None, now=now)
+            wanted = self._wanted(stored, reason, now)
+            # Clients must trust an authority before it signs: each webhook uses it as soon as it is in the Secret.
             await self._publisher.publish(wanted.bundle)
-            if wanted == held or await self._write(held, wanted):
+            if wanted == stored or await self._write(stored, wanted):
                 self._expires_at = read_certificate(wanted.pair.certificate).not_valid_after_utc
-                self._seen(self._expires_at)
+                self._on_checked(self._expires_at)
                 if reason is not None:
-                    self._issued(reason, self._expires_at)
+                    self._on_issued(reason, self._expires_at)
                 return wanted.bundle
         raise Contended(
-            f"the CA Secret was changed by others {ATTEMPTS} times in a row; tried again soon; "
-            "only the leading controller should write it"
+            f"the CA Secret was changed by another client {ATTEMPTS} times in a row, although only the leading "
+            "controller should write it; the next check tries again"
         )
 
-    def _wanted(self, held: Authority | None, reason: str | None, now: datetime) -> Authority:
-        if held is None or reason is not None:
+    def _wanted(self, stored: Authority | None, reason: str | None, now: datetime) -> Authority:
+        if stored is None or reason is not None:
             pair = issue_authority(self._common_name, not_before=now - CLOCK_SKEW, not_after=now + self._life)
         else:
-            pair = held.pair
-        return Authority(pair, merge_bundle(pair.certificate, held.bundle if held else b"", now=now))
+            pair = stored.pair
+        return Authority(pair, merge_bundle(pair.certificate, stored.bundle if stored else b"", now=now))
 
-    async def _write(self, held: Authority | None, wanted: Authority) -> bool:
-        if held is None:
+    async def _write(self, stored: Authority | None, wanted: Authority) -> bool:
+        if stored is None:
             return await self._store.create(wanted.to_secret())
         return await self._store.replace(wanted.to_secret())

@@ -1,6 +1,6 @@
-"""Serve a short-lived leaf certificate that is signed in memory. Each webhook replica has its own.
+"""A short-lived serving certificate that is signed in memory. Each webhook replica has its own.
 
-CA Secret -> leaf, signed when it is due -> SSL context of the running server
+CA Secret -> leaf certificate, signed where it is missing or due for renewal -> SSL context of the running server
 """
 
 import ssl
@@ -22,20 +22,20 @@ from certs.refresh import PERIOD, refresh_forever
 from certs.secret import Authority, SecretStore
 
 LEAF_LIFE = timedelta(days=7)
-"""Renewed with 56 hours left. A leaf lives in memory only, so a new one costs nothing but the signature."""
+"""It is renewed with 56 hours left. A leaf exists in memory only, so a new one costs nothing but its signature."""
 
 
 class DynamicCertificate:
-    """Sign a short-lived leaf in memory and have a running server present it. Each webhook replica has its own.
+    """Signs a short-lived leaf in memory, and has a running server present it.
 
     Args:
-        store: the CA Secret, only ever read.
-        names: DNS names and IP addresses that clients call the server by.
+        store: the CA Secret, which is only read.
+        names: DNS names and IP addresses of the server.
         clock: the current time, with a time zone.
-        life: how long a new leaf lives; never longer than its authority.
-        period: how often `run` looks.
-        issued: called with the reason and the expiry of each leaf issued.
-        failed: called with each failure of `run`; it goes on with the leaf it has.
+        life: validity of a new leaf, limited by that of its authority.
+        period: time between two checks of `run`.
+        on_issued: called with the reason and the expiry of each leaf.
+        on_failure: called with each failure of `run`, which goes on with the leaf that it has.
     """
 
     def __init__(
@@ -46,23 +46,23 @@ class DynamicCertificate:
         clock: Callable[[], datetime],
         life: timedelta = LEAF_LIFE,
         period: timedelta = PERIOD,
-        issued: Callable[[str, datetime], None] = lambda *_: None,
-        failed: Callable[[CertificateError], None] = lambda _: None,
+        on_issued: Callable[[str, datetime], None] = lambda *_: None,
+        on_failure: Callable[[CertificateError], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._names = tuple(names)
         self._clock = clock
         self._life = life
         self._period = period
-        self._issued = issued
-        self._failed = failed
+        self._on_issued = on_issued
+        self._on_failure = on_failure
         self._context = tls.server_context()
         self._leaf: KeyPair | None = None
         self._expires_at: datetime | None = None
 
     @property
     def context(self) -> ssl.SSLContext:
-        """The context to serve with: one for the server's whole life, each handshake gets the newest leaf."""
+        """The server's context. It stays the same; each handshake presents the newest leaf."""
         return self._context
 
     @property
@@ -72,27 +72,27 @@ class DynamicCertificate:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a leaf, and it has not expired."""
+        """Whether there is a leaf that has not expired."""
         return self._expires_at is not None and self._clock() < self._expires_at
 
     @property
-    def origin(self) -> str:
-        """Where the certificate comes from, for those who wait for it."""
-        return "the controller to make the CA Secret"
+    def waits_for(self) -> str:
+        """What has to happen before there is a certificate."""
+        return "the controller to create the CA Secret"
 
     async def run(self) -> None:
-        """Keep the leaf fresh until cancelled; look often while there is none."""
-        await refresh_forever(self._refresh, period=self._period, failed=self._failed)
+        """Keep the leaf fresh until cancelled; check every second while there is none."""
+        await refresh_forever(self._refresh, period=self._period, on_failure=self._on_failure)
 
     async def _refresh(self) -> bool:
         await self.refresh(self._clock())
         return self.ready
 
     async def refresh(self, now: datetime) -> None:
-        """Read the authority, and sign a leaf when one is due; nothing happens while there is no authority.
+        """Read the authority, and sign a leaf where one is due; do nothing while there is no authority.
 
         Args:
-            now: the time to judge at, with a time zone.
+            now: the current time, with a time zone.
 
         Raises:
             Unavailable: the Secret cannot be read.
@@ -105,7 +105,7 @@ class DynamicCertificate:
         reason = renewal_reason(self._leaf, now=now, names=self._names, authority=authority.certificate)
         if reason is not None:
             self._expires_at = self._serve(self._sign(authority, now))
-            self._issued(reason, self._expires_at)
+            self._on_issued(reason, self._expires_at)
 
     def _sign(self, authority: KeyPair, now: datetime) -> KeyPair:
         try:
@@ -113,7 +113,7 @@ class DynamicCertificate:
             return issue_leaf(authority, self._names, not_before=now - CLOCK_SKEW, not_after=end)
         except Unreadable as error:
             raise Unreadable(
-                f"the authority in the CA Secret cannot sign: {error}; the leading controller issues another"
+                f"the authority in the CA Secret cannot sign: {error}; the leading controller replaces it"
             ) from error
 
     def _serve(self, leaf: KeyPair) -> datetime:

@@ -1,6 +1,6 @@
-"""A certificate that somebody else keeps, such as cert-manager, in files that a Secret's volume brings.
+"""A serving certificate from the files of a Secret's volume, which another program, such as cert-manager, renews.
 
-The kubelet replaces such a volume's files all at once, by a symbolic link, and tells nobody:
+The kubelet replaces the files of such a volume all at once, by a symbolic link:
 https://kubernetes.io/docs/concepts/configuration/secret/#mounted-secrets-are-updated-automatically
 """
 
@@ -14,19 +14,19 @@ from certs.pki import CertificateError, KeyPair, Unreadable, read_certificate
 from certs.refresh import refresh_forever
 
 PERIOD = timedelta(seconds=10)
-"""How often the files are read. The kubelet itself needs up to a minute to bring a change."""
+"""Time between two reads of the files. The kubelet itself needs up to a minute to update them."""
 
 
 class FileCertificate:
-    """Serve the certificate of two files, and the next one as soon as they hold it.
+    """Serves the certificate of two files, and each new one that they contain later.
 
     Args:
         certificate: the file of the certificate and its chain (PEM), the leaf first.
         key: the file of its private key (PEM).
         clock: the current time, with a time zone.
-        issued: called with the reason and the expiry of each certificate taken into service.
-        failed: called with each failure of `run`; it goes on with the certificate it has.
-        period: how often the files are read.
+        on_issued: called with the reason and the expiry of each certificate that is put into service.
+        on_failure: called with each failure of `run`, which goes on with the certificate that it has.
+        period: time between two reads of the files.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class FileCertificate:
         key: Path,
         *,
         clock: Callable[[], datetime],
-        issued: Callable[[str, datetime], None],
-        failed: Callable[[CertificateError], None],
+        on_issued: Callable[[str, datetime], None],
+        on_failure: Callable[[CertificateError], None],
         period: timedelta = PERIOD,
     ) -> None:
         self._files = certificate, key
         self._clock = clock
-        self._issued = issued
-        self._failed = failed
+        self._on_issued = on_issued
+        self._on_failure = on_failure
         self._period = period
         self._context = tls.server_context()
         self._pair: KeyPair | None = None
@@ -50,49 +50,50 @@ class FileCertificate:
 
     @property
     def context(self) -> ssl.SSLContext:
-        """The context to serve with: one for the server's whole life, each handshake gets the newest certificate."""
+        """The server's context. It stays the same; each handshake presents the newest certificate."""
         return self._context
 
     @property
     def ready(self) -> bool:
-        """Whether there is a certificate, and it has not expired."""
+        """Whether there is a certificate that has not expired."""
         return self._expires_at is not None and self._clock() < self._expires_at
 
     @property
-    def origin(self) -> str:
-        """Where the certificate comes from, for those who wait for it."""
-        return f"{self._files[0]} and {self._files[1]} to hold one that is valid"
+    def waits_for(self) -> str:
+        """What has to happen before there is a certificate."""
+        return f"{self._files[0]} and {self._files[1]} to contain a valid one"
 
     async def run(self) -> None:
-        """Follow the files until cancelled."""
-        await refresh_forever(self._refresh, period=self._period, failed=self._failed)
+        """Keep serving what the files contain until cancelled."""
+        await refresh_forever(self._refresh, period=self._period, on_failure=self._on_failure)
 
     async def _refresh(self) -> bool:
         self.refresh()
         return True
 
     def refresh(self) -> None:
-        """Read the files, and serve what they hold when it is new.
+        """Read the files, and serve their certificate where it is a new one.
 
         Raises:
-            Unreadable: a file is missing, or they hold no certificate with its key; what is served stays as it is.
+            Unreadable: a file cannot be read, or they are no certificate and key; the former certificate stays.
         """
-        pair = KeyPair(*(_content(file) for file in self._files))
+        pair = KeyPair(*(_read(file) for file in self._files))
         if pair == self._pair:
             return
         try:
             certificate = read_certificate(pair.certificate)
-            tls.serve(tls.server_context(), pair)  # what fails here would leave the running server without either
+            # Tried with another context first: a failure would leave the running one without certificate and key.
+            tls.serve(tls.server_context(), pair)
         except (Unreadable, ssl.SSLError) as error:
-            why = "they hold no private key of that certificate" if isinstance(error, ssl.SSLError) else error
+            why = "the key is not the private key of the certificate" if isinstance(error, ssl.SSLError) else error
             raise Unreadable(f"{self._files[0]} and {self._files[1]} cannot be served: {why}") from error
         tls.serve(self._context, pair)
         reason = "first" if self._pair is None else "the files have changed"
         self._pair, self._expires_at = pair, certificate.not_valid_after_utc
-        self._issued(reason, self._expires_at)
+        self._on_issued(reason, self._expires_at)
 
 
-def _content(file: Path) -> bytes:
+def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:

@@ -1,10 +1,11 @@
-"""Issue and judge certificates: names and dates in, PEM out.
+"""Issue and check certificates: names and dates in, PEM out.
 
-Pure but for the keys and serial numbers it draws. ECDSA P-256 throughout: the keys are made in microseconds and every
-TLS client speaks it. The extensions satisfy OpenSSL's strict mode (RFC 5280), which Python 3.13 switches on by default.
+The functions are pure, apart from the keys and serial numbers that they generate. All keys are ECDSA P-256: they are
+generated in microseconds, and every TLS client supports them. The extensions satisfy OpenSSL's strict mode (RFC 5280),
+which Python 3.13 enables by default.
 
     CertificateError
-    └── Unreadable      a certificate or its key is no PEM that we issue, or they do not belong together
+    └── Unreadable      a certificate or its key cannot be used, or they do not belong together
 """
 
 import ipaddress
@@ -31,32 +32,32 @@ _NEVER = {
 
 
 CLOCK_SKEW = timedelta(hours=1)
-"""How far in the past a certificate's life starts, for clients whose clock is late."""
+"""How far in the past a certificate's validity starts, for clients whose clock is slow."""
 
 
 class CertificateError(Exception):
-    """Anything that keeps a certificate from being issued, kept or published."""
+    """A certificate cannot be issued, stored or published."""
 
 
 class Unreadable(CertificateError):  # noqa: N818 - reads as the reason it is
-    """A certificate or its key is no PEM of the kind that we issue, or they do not belong together."""
+    """A certificate or its key is not PEM of the kind that is issued here, or they do not belong together."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A certificate and its private key, both PEM. The key stays out of `repr`, so out of logs."""
+    """A certificate and its private key, both PEM. `repr` omits the key, which keeps it out of logs."""
 
     certificate: bytes
     key: bytes = field(repr=False)
 
 
 def issue_authority(common_name: str, *, not_before: datetime, not_after: datetime) -> KeyPair:
-    """Issue a self-signed authority that may sign leaves, and nothing below another authority.
+    """Issue a self-signed authority that may sign leaf certificates, but no other authority.
 
     Args:
-        common_name: who it is, for people who read the bundle (at most 64 characters, RFC 5280).
-        not_before: start of its life, with a time zone.
-        not_after: end of its life, with a time zone.
+        common_name: name for people who read the bundle (at most 64 characters, RFC 5280).
+        not_before: start of its validity, with a time zone.
+        not_after: end of its validity, with a time zone.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
@@ -73,14 +74,14 @@ def issue_leaf(authority: KeyPair, names: Sequence[str], *, not_before: datetime
     """Issue a server certificate, signed by an authority.
 
     Args:
-        authority: what `issue_authority` returned, or its like.
-        names: DNS names and IP addresses that clients call the server by; at least one.
-        not_before: start of its life, with a time zone.
-        not_after: end of its life, with a time zone.
+        authority: an authority, such as `issue_authority` returns.
+        names: DNS names and IP addresses of the server; at least one.
+        not_before: start of its validity, with a time zone.
+        not_after: end of its validity, with a time zone.
 
     Raises:
-        Unreadable: the authority is not readable.
-        ValueError: there is no name, or one that no certificate can carry.
+        Unreadable: the authority cannot be read.
+        ValueError: there is no name, or one that a certificate cannot contain.
     """
     if not names:
         raise ValueError("a server certificate needs at least one DNS name or IP address; none was given")
@@ -88,8 +89,8 @@ def issue_leaf(authority: KeyPair, names: Sequence[str], *, not_before: datetime
     key = ec.generate_private_key(ec.SECP256R1())
     draft = (
         _draft(key.public_key(), issuer.subject, not_before, not_after, _HANDSHAKES)
-        # No common name: it is limited to 64 characters and nobody reads it. RFC 5280 4.1.2.6 then wants the
-        # alternative names critical.
+        # A common name is limited to 64 characters, and TLS clients ignore it. Without a subject, RFC 5280 4.1.2.6
+        # requires the alternative names to be critical.
         .subject_name(x509.Name([]))
         .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=True)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -102,13 +103,13 @@ def issue_leaf(authority: KeyPair, names: Sequence[str], *, not_before: datetime
 def renewal_reason(
     pair: KeyPair | None, *, now: datetime, names: Sequence[str] = (), authority: bytes | None = None
 ) -> str | None:
-    """Say why a key pair must be issued anew; None while it is fine.
+    """Return why a key pair has to be replaced; None while it can be used.
 
     Args:
-        pair: what is there now; None when nothing is.
-        now: the time to judge at, with a time zone.
-        names: the DNS names and IP addresses that it must cover.
-        authority: PEM of the certificate that must have signed it; None when the pair is itself an authority.
+        pair: the key pair; None where there is none.
+        now: the current time, with a time zone.
+        names: the DNS names and IP addresses that the certificate must cover.
+        authority: PEM of the certificate that must have signed it; None where the pair must itself be an authority.
     """
     if pair is None:
         return "there is none yet"
@@ -118,10 +119,10 @@ def renewal_reason(
     except Unreadable as unreadable:
         return str(unreadable)
     return (
-        _reason_of_kind(certificate, expected_authority=authority is None)
-        or _reason_of_dates(certificate, now)
-        or _reason_of_names(certificate, names)
-        or _reason_of_issuer(certificate, issuer)
+        _kind_problem(certificate, expected_authority=authority is None)
+        or _validity_problem(certificate, now)
+        or _name_problem(certificate, names)
+        or _issuer_problem(certificate, issuer)
     )
 
 
@@ -129,12 +130,12 @@ def read_certificate(pem: bytes) -> x509.Certificate:
     """Read the first certificate of a PEM text.
 
     Raises:
-        Unreadable: there is none.
+        Unreadable: the text has none.
     """
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
-        raise Unreadable("its certificate is no PEM certificate") from error
+        raise Unreadable("its certificate is not a certificate in PEM format") from error
 
 
 def read_pair(pair: KeyPair) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -150,43 +151,44 @@ def read_pair(pair: KeyPair) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
 
 
 def merge_bundle(current: bytes, older: bytes, *, now: datetime) -> bytes:
-    """Join the authorities that clients must trust: the current one first, then each other that has not expired.
+    """Return the authorities that clients must trust: the current one, then each older one that has not expired.
 
     Args:
         current: PEM of the authority that signs now.
-        older: PEM of any number of authorities; what cannot be read adds nothing.
-        now: the time to judge at, with a time zone.
+        older: PEM of any number of authorities; a text that cannot be read counts as empty.
+        now: the current time, with a time zone.
     """
     try:
         others = x509.load_pem_x509_certificates(older)
     except ValueError:
         others = []
-    wanted = [read_certificate(current), *(other for other in others if other.not_valid_after_utc > now)]
-    return b"".join(dict.fromkeys(certificate.public_bytes(serialization.Encoding.PEM) for certificate in wanted))
+    trusted = [read_certificate(current), *(other for other in others if other.not_valid_after_utc > now)]
+    # Each authority once: the bundle is compared with what is published, so it must not grow with every refresh.
+    return b"".join(dict.fromkeys(certificate.public_bytes(serialization.Encoding.PEM) for certificate in trusted))
 
 
-def _reason_of_kind(certificate: x509.Certificate, *, expected_authority: bool) -> str | None:
+def _kind_problem(certificate: x509.Certificate, *, expected_authority: bool) -> str | None:
     try:
         is_authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         is_authority = False
     if is_authority == expected_authority:
         return None
-    return "it is no authority" if expected_authority else "it is an authority, where a server certificate belongs"
+    return "it is not an authority" if expected_authority else "it is an authority, not a server certificate"
 
 
-def _reason_of_dates(certificate: x509.Certificate, now: datetime) -> str | None:
+def _validity_problem(certificate: x509.Certificate, now: datetime) -> str | None:
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now < start:
         return f"it is not valid before {start:%Y-%m-%dT%H:%M:%SZ}"
     if now >= end:
         return f"it expired at {end:%Y-%m-%dT%H:%M:%SZ}"
-    if now >= end - (end - start) / 3:
-        return f"less than a third of its life is left, until {end:%Y-%m-%dT%H:%M:%SZ}"
+    if now >= end - (end - start) / 3:  # as cert-manager renews by default
+        return f"less than a third of its validity is left: it expires at {end:%Y-%m-%dT%H:%M:%SZ}"
     return None
 
 
-def _reason_of_names(certificate: x509.Certificate, names: Sequence[str]) -> str | None:
+def _name_problem(certificate: x509.Certificate, names: Sequence[str]) -> str | None:
     if not names:
         return None
     try:
@@ -197,7 +199,7 @@ def _reason_of_names(certificate: x509.Certificate, names: Sequence[str]) -> str
     return f"it does not cover {', '.join(missing)}" if missing else None
 
 
-def _reason_of_issuer(certificate: x509.Certificate, issuer: x509.Certificate) -> str | None:
+def _issuer_problem(certificate: x509.Certificate, issuer: x509.Certificate) -> str | None:
     try:
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError):
@@ -235,9 +237,9 @@ def _read_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Unreadable("its key is no PEM private key") from error
+        raise Unreadable("its key is not a private key in PEM format") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise Unreadable("its key is not of the elliptic-curve kind that we issue")
+        raise Unreadable("its key is not an elliptic-curve key")
     return key
 
 

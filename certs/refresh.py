@@ -1,4 +1,4 @@
-"""Run a refresh again and again: what keeps every certificate here fresh."""
+"""The loop that keeps a certificate fresh."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,26 +7,26 @@ from datetime import timedelta
 from certs.pki import CertificateError
 
 PERIOD = timedelta(minutes=1)
-"""Time between two refreshes. One long sleep until the expiry would be wrong after the machine was suspended."""
+"""Time between two refreshes. One sleep until the renewal is due would last too long where the machine is suspended."""
 
 RETRY = timedelta(seconds=1)
-"""Time until the next refresh after one that failed, or that found nothing to serve."""
+"""Time to the next refresh after one that failed, or that left no usable certificate."""
 
 
 async def refresh_forever(
-    refresh: Callable[[], Awaitable[bool]], *, period: timedelta, failed: Callable[[CertificateError], None]
+    refresh: Callable[[], Awaitable[bool]], *, period: timedelta, on_failure: Callable[[CertificateError], None]
 ) -> None:
     """Refresh until cancelled.
 
     Args:
-        refresh: Does it once; returns whether there is a usable certificate now.
-        period: Time between two refreshes; after a failure, or while there is no certificate, at most `RETRY`.
-        failed: Called with each failure; the refreshing goes on.
+        refresh: refreshes once and returns whether there is a usable certificate.
+        period: time between two refreshes; after a failure, or without a usable certificate, at most `RETRY`.
+        on_failure: called with each failure; the loop goes on.
     """
     while True:
         try:
             usable = await refresh()
         except CertificateError as error:
-            failed(error)
+            on_failure(error)
             usable = False
         await asyncio.sleep((period if usable else min(RETRY, period)).total_seconds())

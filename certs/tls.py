@@ -1,4 +1,4 @@
-"""TLS contexts of the admission server."""
+"""TLS for the admission server."""
 
 import ssl
 from pathlib import Path
@@ -10,7 +10,7 @@ from certs.pki import KeyPair
 def server_context() -> ssl.SSLContext:
     """Return a server context without a certificate: TLS 1.2 or newer, HTTP/1.1.
 
-    Nothing else is offered, as the API server calls webhooks by HTTP/1.1 only (its util/webhook/client.go).
+    Only HTTP/1.1 is offered: the API server calls webhooks with nothing else (its util/webhook/client.go).
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -19,11 +19,12 @@ def server_context() -> ssl.SSLContext:
 
 
 def serve(context: ssl.SSLContext, pair: KeyPair) -> None:
-    """Let a context present this certificate from the next handshake on; open connections keep theirs.
+    """Have a context present this certificate from the next handshake on; open connections keep theirs.
 
-    To be called on the thread that accepts connections: OpenSSL takes the certificate and the key one after the other.
+    Call it on the thread that accepts connections: OpenSSL replaces the certificate and the key one after the other,
+    and a handshake in between would fail.
     """
-    # Python's ssl reads a key from a file only: it lives for a millisecond in a directory nobody else may enter.
+    # Python's ssl reads a key only from a file. It exists for a millisecond, in a directory with mode 0700.
     with TemporaryDirectory(prefix="ledgergate-") as directory:
         chain = Path(directory, "chain.pem")
         chain.touch(mode=0o600)

@@ -64,8 +64,8 @@ async def run_controller(settings: ControllerSettings) -> None:
     """
     stop, telemetry = _stop_signal(), Telemetry()
     async with await connect(settings.kubeconfig, "ledgergate-controller") as cluster:
-        leadership = LeaderElector(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
-        telemetry.leader.set_function(lambda: float(leadership.is_leader))
+        elector = LeaderElector(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
+        telemetry.leader.set_function(lambda: float(elector.is_leader))
 
         async def term() -> None:
             # A new controller each term: what an earlier one knew may have been changed by another leader since.
@@ -82,7 +82,7 @@ async def run_controller(settings: ControllerSettings) -> None:
             serving((probes(lambda: True, lambda: "", telemetry), settings.metrics_bind, None)),
             asyncio.TaskGroup() as group,
         ):
-            tasks = [group.create_task(leadership.run(term))]
+            tasks = [group.create_task(elector.run(term))]
             log_event("controller.started", identity=settings.identity)
             await stop.wait()
             _cancel(tasks)
@@ -100,21 +100,21 @@ class CertificateSource(Protocol):
         """Whether there is a certificate that can be served."""
 
     @property
-    def origin(self) -> str:
-        """What is waited for while there is none."""
+    def waits_for(self) -> str:
+        """What the webhook waits for while there is no certificate."""
 
     async def run(self) -> None:
         """Keep the certificate fresh until cancelled."""
 
 
 def _certificate_source(settings: WebhookSettings, cluster: KubeClient, telemetry: Telemetry) -> CertificateSource:
-    issued = partial(_issued, telemetry, "serving")
+    on_issued = partial(_report_issued, telemetry, "serving")
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:
         return FileCertificate(
-            settings.tls_cert_file, settings.tls_key_file, clock=_now, issued=issued, failed=_certificate_failed
+            settings.tls_cert_file, settings.tls_key_file, clock=_now, on_issued=on_issued, on_failure=_log_failure
         )
     store = CaSecretStore(cluster, settings.namespace, CA_SECRET)
-    return DynamicCertificate(store, settings.names, clock=_now, issued=issued, failed=_certificate_failed)
+    return DynamicCertificate(store, settings.names, clock=_now, on_issued=on_issued, on_failure=_log_failure)
 
 
 def _authority_keeper(settings: ControllerSettings, cluster: KubeClient, telemetry: Telemetry) -> AuthorityKeeper:
@@ -122,9 +122,9 @@ def _authority_keeper(settings: ControllerSettings, cluster: KubeClient, telemet
         CaSecretStore(cluster, settings.namespace, CA_SECRET),
         WebhookConfigurations(cluster, settings.webhook_url),
         clock=_now,
-        seen=partial(_seen, telemetry, "authority"),
-        issued=partial(_issued, telemetry, "authority"),
-        failed=_certificate_failed,
+        on_checked=partial(_set_expiry, telemetry, "authority"),
+        on_issued=partial(_report_issued, telemetry, "authority"),
+        on_failure=_log_failure,
     )
 
 
@@ -146,7 +146,7 @@ class _Readiness:
         if self.server.draining:
             return "leaving"
         if not self.certificate.ready:
-            return f"no certificate: waiting for {self.certificate.origin}"
+            return f"no certificate: waiting for {self.certificate.waits_for}"
         if not self.gates.synced:
             return "the LedgerGates are not known yet"
         if not self.was_ready and (unread := self.ledgers.unread):
@@ -171,15 +171,15 @@ def _cancel(tasks: list[asyncio.Task[None]]) -> None:
         task.cancel()
 
 
-def _issued(telemetry: Telemetry, kind: str, reason: str, expires_at: datetime) -> None:
-    _seen(telemetry, kind, expires_at)
+def _report_issued(telemetry: Telemetry, kind: str, reason: str, expires_at: datetime) -> None:
+    _set_expiry(telemetry, kind, expires_at)
     telemetry.rotations.inc()
     log_event("certificate.issued", kind=kind, reason=reason, expires=expires_at.isoformat())
 
 
-def _seen(telemetry: Telemetry, kind: str, expires_at: datetime) -> None:
+def _set_expiry(telemetry: Telemetry, kind: str, expires_at: datetime) -> None:
     telemetry.expiry.labels(kind).set(expires_at.timestamp())
 
 
-def _certificate_failed(error: CertificateError) -> None:
+def _log_failure(error: CertificateError) -> None:
     log_event("certificate.failed", level=logging.WARNING, error=str(error))

@@ -44,7 +44,7 @@ class Settings:
     """This replica's name, in the Lease and in the database's list of sessions: the pod's name, else host and pid."""
 
     metrics_bind: Endpoint
-    """Address of /livez, /readyz and /metrics, without TLS. Admission has its own, so that a NetworkPolicy can close one."""
+    """Address of /livez, /readyz and /metrics, without TLS. A NetworkPolicy can close it without closing admission."""
 
     namespace: str = "ledgergate"
     """Namespace of the CA Secret, the Lease and the Service."""
@@ -59,9 +59,7 @@ class Settings:
         """Return every problem, each with its flag."""
         found = []
         if not _LABEL.match(self.namespace):
-            found.append(
-                f"--namespace: {self.namespace!r} is not a namespace name: expected lower-case letters, digits and hyphens"
-            )
+            found.append(f"--namespace: {self.namespace!r} is not a namespace name")
         if self.kubeconfig is not None and not self.kubeconfig.is_file():
             found.append(f"--kubeconfig: the file {self.kubeconfig} does not exist")
         if self.webhook_url is not None and not _is_webhook_url(self.webhook_url):

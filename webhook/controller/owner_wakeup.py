@@ -161,7 +161,7 @@ class OwnerWakeup:
             return
         except ClusterError as error:
             log_event("owner.wake_failed", level=logging.WARNING, namespace=namespace, owner=name, error=str(error))
-            backoffs.pop(owner.metadata.uid, None)  # the next recheck or sweep tries again
+            backoffs.pop(owner.metadata.uid, None)  # forgotten, so that the next check tries again
             return
         self._telemetry.wakeups.inc()
         log_event("owner.woken", namespace=namespace, kind=kind, owner=name)

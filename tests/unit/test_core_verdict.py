@@ -1,4 +1,4 @@
-"""The table of verdicts of the contract: every row, under every policy."""
+"""Verdicts under one gate: every row of the table of verdicts, under every policy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,13 +21,13 @@ APPLIED, RUNNING, FAILED = State.APPLIED, State.RUNNING, State.FAILED
 
 
 def ledger(*names: str, **dirty: State) -> Ledger:
-    """Applied names; keywords name the last letter of others and their state."""
+    """Return a ledger with these names applied; a keyword is the last letter of another name, with its state."""
     others = [Record(next(name for name in (A, B, C) if name.endswith(key)), state) for key, state in dirty.items()]
     return Ledger.of(sorted([*(Record(name, APPLIED) for name in names), *others], key=lambda found: found.revision))
 
 
 def contract(compatible_from: str) -> Ledger:
-    """A and B applied, then C, a contract migration."""
+    """Return a ledger with A, B and the contract migration C applied."""
     last = Record(C, APPLIED, compatible_from=compatible_from)
     return Ledger.of([Record(A, APPLIED), Record(B, APPLIED), last])
 
@@ -37,18 +37,18 @@ def read(found: Ledger) -> LedgerSnapshot:
 
 
 def lost(found: Ledger | None, *, seeded: bool = False) -> LedgerSnapshot:
-    """A reading that has become a fault; `seeded` from the gate's status after a restart."""
+    """Return a snapshot of a ledger that cannot be read now; `seeded` if it comes from the gate's status only."""
     return LedgerSnapshot(found, None if found is None or seeded else NOW, Fault.UNREACHABLE)
 
 
 def expects(name: str, *known: str) -> Requirement:
-    """The short form, or the long form where the image's revisions are given."""
+    """Return a requirement in short form, or in long form where the image's revisions are given."""
     return Requirement(expected=declare(known) if known else Revision(name))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A situation, its reason, and what decides: an outcome, or a field of the policy."""
+    """A requirement and a snapshot with the expected reason, and an outcome or the policy's field that decides it."""
 
     requirement: Requirement
     snapshot: LedgerSnapshot
@@ -104,7 +104,7 @@ OUTCOME = {
 
 
 def policies(*, bypassed: bool) -> Iterator[Policy]:
-    """Every policy that the CRD knows."""
+    """Yield every policy that the CRD allows."""
     behind = (Action.HOLD, Action.DENY, Action.WARN)
     ahead = (Action.ALLOW, Action.WARN, Action.DENY)
     undeclared = (Action.WARN, Action.HOLD, Action.DENY, Action.ALLOW)
@@ -115,7 +115,7 @@ def policies(*, bypassed: bool) -> Iterator[Policy]:
 
 
 def wanted(by: Outcome | str, policy: Policy) -> Outcome:
-    """What the table says under one policy; audit never holds or denies."""
+    """Return the outcome in the table under one policy; Audit never holds or denies."""
     outcome = by if isinstance(by, Outcome) else _by_policy(by, policy)
     return min(outcome, Outcome.WARN) if policy.mode is Mode.AUDIT else outcome
 
@@ -143,7 +143,7 @@ def test_table(name: str) -> None:
 
 
 def test_a_bypass_ends_at_its_time() -> None:
-    """At the very moment of its end, the gate is closed again."""
+    """At the time at which it ends, the gate already decides again."""
     policy = Policy(bypass_until=NOW)
     just_before = decided(expects(C), read(ledger(A)), policy, NOW - timedelta(microseconds=1))
     assert just_before.reason is Reason.BYPASSED
@@ -189,7 +189,7 @@ def test_a_bypass_ends_at_its_time() -> None:
     ],
 )
 def test_messages_say_what_is_expected_what_is_there_and_what_is_next(row: str, policy: Policy, message: str) -> None:
-    """A person who reads only the message knows what to do."""
+    """A message says what is expected, what the ledger has, and what happens next."""
     assert decided(ROWS[row].requirement, ROWS[row].snapshot, policy, NOW).message == message
 
 
@@ -211,7 +211,7 @@ HEADS = Ledger.of([Record("cafe", APPLIED)], History.HEADS)
 def test_heads_without_a_history(
     seen: tuple[str, ...], ancestors: tuple[str, ...] | None, reason: Reason, outcome: Outcome
 ) -> None:
-    """What the image declares and what was seen tell ahead from behind; who was overtaken by a downgrade is behind."""
+    """Ahead or behind follows from the declared ancestors and the former heads; after a downgrade a pod is behind."""
     required = Requirement(Revision("feed"), ancestors=None if ancestors is None else frozenset(ancestors))
     verdict = decided(required, read(HEADS.remembering(seen)), Policy(), NOW)
     assert (verdict.reason, verdict.outcome) == (reason, outcome)
@@ -223,7 +223,7 @@ def test_heads_without_a_history(
 
 
 def test_last_known_does_not_claim_what_was_not_seen() -> None:
-    """Where a gate only warns, a pod of a revision that the ledger never had is not said to have been seen there."""
+    """Where a gate only warns, the message does not claim that the ledger had a revision that it never had."""
     verdict = decided(expects(B), lost(ledger(A)), Policy(on_behind=Action.WARN), NOW)
     assert verdict.outcome is Outcome.WARN
     assert "is not known to contain" in verdict.message

@@ -1,4 +1,4 @@
-"""Laws that every verdict obeys, whatever the ledger, the pod and the policy."""
+"""Properties of every verdict, whatever the ledger, the pod and the policy."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ odd_names = st.text(PRINTABLE + "+ \n\t\0\x1b\u202e\U000e0001", min_size=1, max_
 
 @st.composite
 def ledgers(draw: st.DrawFn) -> Ledger:
-    """Some of the names, each in some state, some of them contract migrations."""
+    """Return a ledger with some of the names in any state, some of them contract migrations."""
     records = []
     for name in sorted(draw(st.sets(names))):
         state = draw(st.sampled_from([State.APPLIED, State.APPLIED, State.APPLIED, State.RUNNING, State.FAILED]))
@@ -40,7 +40,7 @@ def ledgers(draw: st.DrawFn) -> Ledger:
 
 @st.composite
 def requirements(draw: st.DrawFn) -> Requirement:
-    """A revision in short or long form, none, or one that cannot be read; sometimes with the migrator."""
+    """Return a requirement: a revision in short or long form, none or an invalid one, with or without the migrator."""
     migrates = draw(st.booleans())
     kind = draw(st.sampled_from(["short", "long", "none", "invalid"]))
     if kind == "none":
@@ -83,7 +83,7 @@ def test_what_the_ledger_holds_complete_is_good(ledger: Ledger, name: str, polic
 
 
 def _foreign(history: History, applied: list[str]) -> Ledger:
-    """A ledger of a tool that records whole names, and keeps of them what this kind of history keeps."""
+    """Return the ledger of a tool that records whole names, and as many of them as this kind of history does."""
     kept = applied[-1:] if history in {History.NUMBER, History.HEADS} else applied
     versioning = Versioning.VERSION if history is History.NUMBER else Versioning.NAME
     dialect = Dialect("test", "t", frozenset(), lambda row: Record(row["name"], State.APPLIED), None, history=history)
@@ -94,9 +94,9 @@ def _foreign(history: History, applied: list[str]) -> Ledger:
 def test_every_kind_of_ledger_admits_what_it_has_and_holds_what_it_lacks(
     history: History, applied: int, known: int, declared: bool
 ) -> None:
-    """An image is admitted by a ledger that has all it knows, ahead of it or not, and held by one that lacks some.
+    """An image is admitted if the ledger has every migration that the image contains, and held if one is missing.
 
-    A ledger of heads needs to be told: by the heads that were seen, or by the image's own ancestors.
+    For a ledger of heads that follows from the former heads, or from the ancestors that the image declares.
     """
     ledger = _foreign(history, NAMES[:applied]).remembering(NAMES[: applied - 1])
     expected = Revision(NAMES[known - 1])
@@ -114,8 +114,8 @@ def test_every_kind_of_ledger_admits_what_it_has_and_holds_what_it_lacks(
 
 
 @given(st.integers(1, len(NAMES)), st.integers(1, len(NAMES)))
-def test_heads_that_nobody_saw_are_told_by_the_image(applied: int, known: int) -> None:
-    """With its ancestors declared an image is held below its own revision and admitted above, without any history."""
+def test_declared_ancestors_replace_the_former_heads(applied: int, known: int) -> None:
+    """An image that declares its ancestors is held below its own revision and admitted above it, without a history."""
     ledger = _foreign(History.HEADS, NAMES[:applied])
     ancestors = frozenset(NAMES[: known - 1])
     verdict = decided(
@@ -126,14 +126,14 @@ def test_heads_that_nobody_saw_are_told_by_the_image(applied: int, known: int) -
 
 @given(requirements(), snapshots, policies)
 def test_audit_never_holds_or_denies(requirement: Requirement, snapshot: LedgerSnapshot, policy: Policy) -> None:
-    """Under Audit every pod starts."""
+    """Under Audit every pod may start."""
     if policy.mode is Mode.AUDIT:
         assert decided(requirement, snapshot, policy, NOW).outcome.good
 
 
 @given(requirements(), snapshots, policies)
 def test_audit_changes_the_outcome_only(requirement: Requirement, snapshot: LedgerSnapshot, policy: Policy) -> None:
-    """The reason is the same under both modes, so that an audit tells what Enforce would do."""
+    """The reason is the same under both modes, so that Audit shows what Enforce would do."""
     both = [decided(requirement, snapshot, replace(policy, mode=mode), NOW) for mode in Mode]
     assert both[0].reason is both[1].reason
 
@@ -142,7 +142,7 @@ def test_audit_changes_the_outcome_only(requirement: Requirement, snapshot: Ledg
 def test_what_the_ledger_lacks_is_never_good(
     ledger: Ledger, name: str, policy: Policy, fault: Fault | None, seeded: bool
 ) -> None:
-    """Under Enforce a revision that the ledger lacks starts only where the policy says so in as many words."""
+    """Under Enforce a pod whose revision the ledger lacks starts only where the policy explicitly allows it."""
     bypassed = policy.bypass_until is not None and policy.bypass_until > NOW
     if policy.mode is Mode.AUDIT or bypassed or ledger.contains(name):
         return
@@ -154,7 +154,7 @@ def test_what_the_ledger_lacks_is_never_good(
 
 @given(requirements(), ledgers(), policies, faults)
 def test_last_known_stays_good(requirement: Requirement, ledger: Ledger, policy: Policy, fault: Fault) -> None:
-    """What was good by the last reading stays good when the fault comes."""
+    """A verdict that was good by the last snapshot stays good when the ledger cannot be read."""
     before = decided(requirement, LedgerSnapshot(ledger, NOW), policy, NOW)
     after = decided(requirement, LedgerSnapshot(ledger, NOW, fault), policy, NOW)
     if before.outcome.good and policy.on_unreachable is Action.LAST_KNOWN:
@@ -163,7 +163,7 @@ def test_last_known_stays_good(requirement: Requirement, ledger: Ledger, policy:
 
 @given(requirements(), ledgers(), policies, faults)
 def test_last_known_opens_nothing(requirement: Requirement, ledger: Ledger, policy: Policy, fault: Fault) -> None:
-    """What was bad by the last reading stays bad when the fault comes: an outage is no key."""
+    """A verdict that was bad by the last snapshot stays bad when the ledger cannot be read: an outage opens no gate."""
     before = decided(requirement, LedgerSnapshot(ledger, NOW), policy, NOW)
     after = decided(requirement, LedgerSnapshot(ledger, NOW, fault), policy, NOW)
     if not before.outcome.good and policy.on_unreachable is Action.LAST_KNOWN:
@@ -172,7 +172,7 @@ def test_last_known_opens_nothing(requirement: Requirement, ledger: Ledger, poli
 
 @given(st.lists(names, min_size=1, unique=True).map(sorted), names, policies)
 def test_a_seeded_ledger_answers_without_the_gap_check(known: list[str], extra: str, policy: Policy) -> None:
-    """Status keeps the newest revisions only, so a long form is judged by its name alone."""
+    """The status keeps only the newest revisions, so of a long form only the name is compared."""
     if policy.on_unreachable is not Action.LAST_KNOWN or policy.on_ahead is Action.DENY:
         return
     image = declare(sorted({extra, *known}))
@@ -183,7 +183,7 @@ def test_a_seeded_ledger_answers_without_the_gap_check(known: list[str], extra: 
 
 @st.composite
 def odd_ledgers(draw: st.DrawFn) -> Ledger:
-    """Names as a foreign tool's table may hold them."""
+    """Return a ledger with names as another tool's table may contain them."""
     records = [
         Record(name, draw(states), compatible_from=draw(st.none() | odd_names), error="password=hunter2 at 10.0.0.7")
         for name in draw(st.lists(odd_names | long_names, max_size=4))
@@ -202,7 +202,7 @@ def odd_ledgers(draw: st.DrawFn) -> Ledger:
 def test_messages_are_one_short_line(
     gate: str, name: str, invalid: str | None, ledger: Ledger, policy: Policy, fault: Fault | None
 ) -> None:
-    """Whatever a pod declares or a table holds: one printable line that fits an Event, nothing of an error in it."""
+    """A message is one printable line that fits an Event, and contains nothing of a recorded error."""
     try:
         expected = None if invalid is not None else Revision.parse(name)
     except RevisionError:
@@ -219,7 +219,7 @@ def test_messages_are_one_short_line(
 def test_messages_do_not_depend_on_the_time(
     requirement: Requirement, snapshot: LedgerSnapshot, policy: Policy, now: datetime
 ) -> None:
-    """The same situation is the same Event: but for a bypass, the clock changes nothing."""
+    """The same situation makes the same Event: apart from a bypass, the time changes nothing."""
     then = decided(requirement, snapshot, policy, now)
     verdict = decided(requirement, snapshot, policy, NOW)
     if Reason.BYPASSED not in {then.reason, verdict.reason}:

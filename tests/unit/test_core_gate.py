@@ -1,4 +1,4 @@
-"""A LedgerGate object becomes values, or a list of everything that is wrong with it."""
+"""A LedgerGate object is read into values, with a list of everything that is wrong with it."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ MINIMAL = {"selector": {}, "database": {"secretRef": {"name": "pg"}}, "ledger": 
 
 
 def read(*, status: dict[str, Any] | None = None, **spec: Any) -> Gate:
-    """Read a gate as the API server sends it; a LedgerGate's fields that are None are left out."""
+    """Read a gate as the API server sends it; fields that are None are left out."""
     whole = {
         "metadata": {"namespace": "ns", "name": "app", "generation": 3},
         "spec": {key: value for key, value in (MINIMAL | spec).items() if value is not None},
@@ -26,7 +26,7 @@ def read(*, status: dict[str, Any] | None = None, **spec: Any) -> Gate:
 
 
 def test_a_minimal_gate_has_the_defaults() -> None:
-    """Three fields are enough; the rest is the safe, useful default."""
+    """Three fields are enough; the others have defaults."""
     gate = read()
     assert gate.key == ("ns", "app")
     assert gate.secret == "pg"
@@ -39,7 +39,7 @@ def test_a_minimal_gate_has_the_defaults() -> None:
 
 
 def test_the_defaults_are_those_of_the_crd() -> None:
-    """A gate that the API server filled in and one that it did not (an older CRD) mean the same."""
+    """A gate with the API server's defaults and one without them (an older CRD) are read alike."""
     schema = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     defaults = {key: value["default"] for key, value in schema["properties"].items() if "default" in value}
     ours = {
@@ -51,7 +51,7 @@ def test_the_defaults_are_those_of_the_crd() -> None:
 
 
 def test_the_actions_are_those_of_the_crd() -> None:
-    """What the schema lets through is understood, all of it."""
+    """Every value that the schema allows is understood."""
     schema = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     for field in ("mode", "onBehind", "onAhead", "onUndeclared", "onUnreachable", "onBehindWorkload", "readiness"):
         for value in schema["properties"][field]["enum"]:
@@ -59,7 +59,7 @@ def test_the_actions_are_those_of_the_crd() -> None:
 
 
 def test_every_field_is_read() -> None:
-    """Nothing that a user writes is dropped."""
+    """Every field of the spec is in the value."""
     gate = read(
         mode="Audit",
         expect={"env": "EXPECTED"},
@@ -89,8 +89,8 @@ def test_every_field_is_read() -> None:
     assert gate.problems == ()
 
 
-def test_every_problem_is_told_at_once() -> None:
-    """Whoever mends a gate does it once; each problem names its field and what it may be."""
+def test_every_problem_is_reported_at_once() -> None:
+    """Each problem names its field and the allowed values."""
     gate = read(
         mode="Maybe",
         selector={"matchExpressions": [{"key": "a", "operator": "Like"}]},
@@ -124,7 +124,7 @@ def test_every_problem_is_told_at_once() -> None:
 
 
 def test_a_bad_field_falls_back_to_its_default() -> None:
-    """One slip never opens a gate: it enforces as if the field had been left out."""
+    """An invalid field never opens a gate: it is read as if the field were absent."""
     gate = read(mode="audit", onBehind="Ignore", bypass={"until": "2999"})
     assert gate.policy == Policy()
 
@@ -134,7 +134,7 @@ def test_a_bad_field_falls_back_to_its_default() -> None:
     [("2026-01-26T18:00:00Z", 18), ("2026-01-26T18:00:00.123456789Z", 18), ("2026-01-26T18:00:00-02:00", 20)],
 )
 def test_a_bypass_is_an_aware_time(until: str, hour: int) -> None:
-    """Every form of RFC 3339 that the API server lets through is read."""
+    """Every form of RFC 3339 that the API server accepts is read."""
     found = read(bypass={"until": until}).policy.bypass_until
     assert found is not None
     assert found.astimezone(UTC).hour == hour
@@ -151,26 +151,26 @@ def test_a_bypass_is_an_aware_time(until: str, hour: int) -> None:
         ("1h1m1s1ms", timedelta(hours=1, minutes=1, seconds=1, milliseconds=1)),
     ],
 )
-def test_a_duration_is_read_as_the_crd_has_it(text: str, length: timedelta) -> None:
-    """Each form that the schema lets through; `ms` is not taken for minutes."""
+def test_durations_are_read(text: str, length: timedelta) -> None:
+    """Each form that the schema allows; `ms` is not read as minutes."""
     assert read(maxHold=text).policy.max_hold == length
 
 
 @pytest.mark.parametrize("text", ["", "15", "m", "-1m", "1.5h", "1d", "15m ", "999999h", "1h1h1h1h1h", "²m"])
-def test_what_is_no_duration_is_a_problem(text: str) -> None:
-    """It is told, and the default counts."""
+def test_other_text_is_not_a_duration(text: str) -> None:
+    """It is a problem, and the default is used."""
     gate = read(maxHold=text)
     assert gate.problems == (f"spec.maxHold: {text!r} is not a duration such as 90s, 15m or 1h30m",)
     assert gate.policy.max_hold == timedelta(minutes=15)
 
 
 def test_an_unquoted_off_is_off() -> None:
-    """What YAML makes of `readiness: Off`."""
+    """YAML 1.1 reads `readiness: Off` as false."""
     assert read(readiness=False).policy == Policy()
 
 
 def test_status_is_read_back() -> None:
-    """What was seen before a restart is known after it."""
+    """After a restart the status says what was seen before it."""
     gate = read(
         status={
             "history": [
@@ -190,14 +190,14 @@ def test_status_is_read_back() -> None:
     assert gate.transitions == {"Ready": ("True", "2026-01-02T00:00:00Z")}
 
 
-def test_our_own_status_is_no_news() -> None:
-    """Gates that differ in status alone are equal, else each status written would start work anew."""
+def test_a_status_is_no_change_of_the_gate() -> None:
+    """Gates that differ only in status are equal: writing a status must not cause more work."""
     assert read() == read(status={"history": [{"revision": "a"}], "place": "x", "migration": {"revision": "a"}})
     assert read() != read(mode="Audit")
 
 
-def test_a_selector_that_selects_too_little_never_opens() -> None:
-    """A term that cannot be read is left out: more pods are looked at, not fewer."""
+def test_an_invalid_term_selects_more_pods() -> None:
+    """A term that cannot be read is left out, so that the gate selects more pods, not fewer."""
     gate = read(selector={"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]})
     assert gate.selector.matches({})
     assert gate.problems

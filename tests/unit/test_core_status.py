@@ -1,4 +1,4 @@
-"""A gate's status follows from what is known, keeps what has not changed, and says what kstatus wants to hear."""
+"""A gate's status follows from the observation, keeps the times of what has not changed, and conforms to kstatus."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,9 +32,9 @@ def gate(**known: Any) -> Gate:
     return Gate("ns", "app", Selector(), "pg", "ledgergate", generation=4, **known)
 
 
-def written(standing: GateObservation, known: Gate, now: datetime) -> dict[str, Any]:
-    """The status that follows from what the gate's object says."""
-    return build_status(standing, known, PreviousStatus.from_gate(known), now)
+def written(observation: GateObservation, known: Gate, now: datetime) -> dict[str, Any]:
+    """Build the status after the one in the gate's object."""
+    return build_status(observation, known, PreviousStatus.from_gate(known), now)
 
 
 def conditions(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -61,7 +61,7 @@ STRANGE = GateObservation(
 
 
 def test_a_live_gate() -> None:
-    """Head, count, history and held pods are told, with the generation that they are about."""
+    """The status has head, count, history and held pods, and the generation that they are about."""
     status = written(LIVE, gate(), NOW)
     assert status.pop("conditions")
     assert status == {
@@ -81,7 +81,7 @@ def test_a_live_gate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("standing", "state", "true"),
+    ("observation", "state", "true"),
     [
         (LIVE, GateState.LIVE, "Ready"),
         (DIRTY, GateState.DIRTY, "Reconciling"),
@@ -93,9 +93,9 @@ def test_a_live_gate() -> None:
         (STRANGE, GateState.MISCONFIGURED, "Stalled"),
     ],
 )
-def test_exactly_one_condition_is_true(standing: GateObservation, state: GateState, true: str) -> None:
-    """Kstatus: Current is Ready, InProgress is Reconciling, Failed is Stalled, and never two of them."""
-    found = conditions(written(standing, gate(), NOW))
+def test_exactly_one_condition_is_true(observation: GateObservation, state: GateState, true: str) -> None:
+    """As kstatus requires: Ready is Current, Reconciling is InProgress, Stalled is Failed."""
+    found = conditions(written(observation, gate(), NOW))
     assert {kind: held["status"] for kind, held in found.items()} == {
         kind: str(kind == true) for kind in ("Ready", "Reconciling", "Stalled")
     }
@@ -106,7 +106,7 @@ def test_exactly_one_condition_is_true(standing: GateObservation, state: GateSta
 
 
 @pytest.mark.parametrize(
-    ("standing", "message"),
+    ("observation", "message"),
     [
         (LIVE, f"the ledger is at {B}"),
         (GateObservation(LedgerSnapshot(Ledger(), THEN)), "the ledger is empty"),
@@ -127,13 +127,13 @@ def test_exactly_one_condition_is_true(standing: GateObservation, state: GateSta
         (BROKEN, "Secret pg does not exist in namespace ns; create it; and more"),
     ],
 )
-def test_messages(standing: GateObservation, message: str) -> None:
-    """Every problem is told; nothing of what the database said."""
-    assert conditions(written(standing, gate(), NOW))["Ready"]["message"] == message
+def test_messages(observation: GateObservation, message: str) -> None:
+    """A message contains every problem, and nothing that the database answered."""
+    assert conditions(written(observation, gate(), NOW))["Ready"]["message"] == message
 
 
 def test_transition_times_are_kept_until_the_status_changes() -> None:
-    """A condition's time says since when it holds, not when it was last written."""
+    """The time is that of the last change of the condition's status, not of the last write."""
     before = {"Ready": ("True", "2026-01-01T00:00:00Z"), "Reconciling": ("False", "2026-01-02T00:00:00Z")}
     still = conditions(written(LIVE, gate(transitions=before), NOW))
     assert still["Ready"]["lastTransitionTime"] == "2026-01-01T00:00:00Z"
@@ -144,7 +144,7 @@ def test_transition_times_are_kept_until_the_status_changes() -> None:
 
 
 def test_history_times_are_kept() -> None:
-    """A revision's time is when it was first seen; one without a time gets one."""
+    """A revision keeps the time at which it was first seen; one without a time gets the present one."""
     history = written(
         GateObservation(LedgerSnapshot(ledger(A, B, C), THEN)),
         gate(history={A: RecordedRevision("2026-01-01T00:00:00Z"), B: RecordedRevision()}),
@@ -157,8 +157,8 @@ def test_history_times_are_kept() -> None:
     ]
 
 
-def test_two_writes_in_one_round_trip_stamp_once() -> None:
-    """The second status goes on from the first, not from the object, which does not say it yet."""
+def test_a_second_write_continues_from_the_first() -> None:
+    """The second status keeps the times of the first, which the object in the watch may not have yet."""
     known = gate()
     first = written(LIVE, known, THEN)
     held = GateObservation(LIVE.snapshot, held=5, ledger_fingerprint="here")
@@ -170,8 +170,8 @@ def test_two_writes_in_one_round_trip_stamp_once() -> None:
     assert conditions(lost)["Ready"]["lastTransitionTime"] == "2026-01-26T13:00:00Z"
 
 
-def test_who_migrates_is_told_and_taken_off() -> None:
-    """Every field of a run is written, so that a merge leaves nothing of the one before."""
+def test_a_running_migration_is_written_and_removed() -> None:
+    """Every field is written, so that a merge patch keeps nothing of the previous run."""
     run = ActiveMigration("migrate-7d9", B, THEN)
     status = written(GateObservation(LedgerSnapshot(ledger(A), THEN, run=run)), gate(), NOW)
     assert status["migration"] == {"revision": B, "holder": "migrate-7d9", "since": "2026-01-26T12:00:00Z"}
@@ -180,8 +180,8 @@ def test_who_migrates_is_told_and_taken_off() -> None:
     assert written(LIVE, gate(), NOW)["migration"] is None
 
 
-def test_contract_migrations_are_remembered_however_old() -> None:
-    """What shuts older images out is kept, even where fifty migrations came after it."""
+def test_the_strictest_contract_migration_is_kept() -> None:
+    """It stays in the history, even if more migrations than the history has room for came after it."""
     names = [f"{number:014}_m" for number in range(HISTORY + 7)]
     records = [Record(names[0], APPLIED), Record(names[1], APPLIED, compatible_from=names[1])]
     records += [Record(name, APPLIED) for name in names[2:]]
@@ -191,21 +191,21 @@ def test_contract_migrations_are_remembered_however_old() -> None:
 
 
 def test_history_is_bounded_and_keeps_the_newest() -> None:
-    """A ledger of thousands fits into an object."""
+    """The status of a ledger with thousands of revisions fits into an object."""
     names = [f"{number:014}_m" for number in range(HISTORY + 7)]
     status = written(GateObservation(LedgerSnapshot(ledger(*names), THEN)), gate(), NOW)
     assert [entry["revision"] for entry in status["history"]] == names[-HISTORY:]
     assert (status["applied"], status["head"]) == (HISTORY + 7, names[-1])
 
 
-def test_a_fault_leaves_what_was_last_read() -> None:
-    """While the ledger cannot be read, status still says what it was and when."""
+def test_a_fault_keeps_the_last_snapshot() -> None:
+    """While the ledger cannot be read, the status still has the last snapshot and its time."""
     status = written(LOST, gate(), NOW)
     assert (status["head"], status["applied"], status["observedAt"]) == (B, 2, "2026-01-26T12:00:00Z")
 
 
-def test_what_was_only_remembered_is_not_written_back() -> None:
-    """After a restart in an outage only this status' own history is known: the newest revisions, not their number."""
+def test_a_ledger_restored_from_the_status_is_not_written_back() -> None:
+    """After a restart in an outage only the status' own history is known: the newest revisions, not their number."""
     names = [f"{number:014}_m" for number in range(HISTORY)]
     status = written(
         GateObservation(LedgerSnapshot(ledger(*names), None, Fault.UNREACHABLE)),
@@ -216,7 +216,7 @@ def test_what_was_only_remembered_is_not_written_back() -> None:
 
 
 def test_another_database_starts_from_nothing() -> None:
-    """Where nothing is known, what is said of another ledger goes, else a restart would take its history for ours."""
+    """What the status says of another ledger is removed; after a restart it would count as the history of this one."""
     status = written(
         GateObservation(LedgerSnapshot(fault=Fault.UNREACHABLE)), gate(history={A: RecordedRevision("t")}), NOW
     )
@@ -224,8 +224,8 @@ def test_another_database_starts_from_nothing() -> None:
     assert {key: status[key] for key in gone} == dict.fromkeys(gone)
 
 
-def test_another_look_is_no_change() -> None:
-    """Only the time of the look differs: nothing to write; anything else is."""
+def test_another_observation_is_no_change() -> None:
+    """A status that differs only in the time of the observation is not written; with any other difference it is."""
     before = {"Ready": ("True", "t"), "Reconciling": ("False", "t"), "Stalled": ("False", "t")}
     known = gate(transitions=before, history={A: RecordedRevision("t"), B: RecordedRevision("t")})
     one = written(LIVE, known, NOW)

@@ -1,4 +1,4 @@
-"""A pod's readiness under one gate: what its condition should say, and what it must never say."""
+"""The condition of a pod's readiness gate: what it should say, and what it must never say."""
 
 from datetime import UTC, datetime
 
@@ -49,7 +49,7 @@ UNTOLD = [
 @pytest.mark.parametrize("readiness", [LATCH, LIVE])
 @pytest.mark.parametrize("found", GOOD)
 def test_a_pod_is_ready_when_its_revision_is_there(found: LedgerSnapshot, readiness: Readiness) -> None:
-    """Matches, ahead, and dirt above the revision: the pod is ready, and told so once."""
+    """Matches, ahead, or dirty above the revision: the pod is ready, and its condition is written once."""
     ready = judged(found, None, readiness)
     assert ready is not None
     assert ready.status
@@ -59,7 +59,7 @@ def test_a_pod_is_ready_when_its_revision_is_there(found: LedgerSnapshot, readin
 @pytest.mark.parametrize("readiness", [LATCH, LIVE])
 @pytest.mark.parametrize("found", [*LOST, *UNTOLD[:-1]])
 def test_a_pod_is_not_ready_before_its_revision_was_seen(found: LedgerSnapshot, readiness: Readiness) -> None:
-    """Whatever is missing is named, for `kubectl describe pod`."""
+    """The condition has a reason and a message, for `kubectl describe pod`."""
     ready = judged(found, None, readiness)
     assert ready is not None
     assert not ready.status
@@ -69,13 +69,13 @@ def test_a_pod_is_not_ready_before_its_revision_was_seen(found: LedgerSnapshot, 
 
 @pytest.mark.parametrize("found", [*LOST, *UNTOLD])
 def test_latch_never_goes_back(found: LedgerSnapshot) -> None:
-    """Once ready, whatever becomes of the ledger."""
+    """Once ready the pod stays ready, whatever happens to the ledger."""
     assert judged(found, READY, LATCH) is None
 
 
 @pytest.mark.parametrize("found", LOST)
 def test_live_goes_back_where_the_revision_is_lost(found: LedgerSnapshot) -> None:
-    """Undone, or shut out by a contract migration, and seen so: the pod must get no traffic."""
+    """The revision was undone, or a contract migration excludes it: the pod must get no traffic."""
     ready = judged(found, READY, LIVE)
     assert ready is not None
     assert not ready.status
@@ -83,13 +83,13 @@ def test_live_goes_back_where_the_revision_is_lost(found: LedgerSnapshot) -> Non
 
 @pytest.mark.parametrize("found", UNTOLD)
 def test_live_never_goes_back_for_what_is_not_known(found: LedgerSnapshot) -> None:
-    """A database that is down must not empty every Service in front of it; nor must another migration's failure."""
+    """Neither an outage of the database nor another migration's failure may take every pod out of its Service."""
     assert judged(found, READY, LIVE) is None
 
 
 @pytest.mark.parametrize("readiness", [LATCH, LIVE])
 def test_a_gate_that_only_warns_makes_pods_ready(readiness: Readiness) -> None:
-    """What may run may be ready: under Audit and Warn nothing is taken away."""
+    """A pod that may run may be ready: under Audit and Warn it stays ready."""
     for policy in ({"mode": Mode.AUDIT}, {"on_behind": Action.WARN}):
         ready = judged(snapshot(A), None, readiness, **policy)
         assert ready is not None
@@ -97,8 +97,8 @@ def test_a_gate_that_only_warns_makes_pods_ready(readiness: Readiness) -> None:
         assert judged(snapshot(A), READY, readiness, **policy) is None
 
 
-def test_a_long_run_is_not_told_migration_by_migration() -> None:
-    """A pod that waits is written to when the reason changes, not whenever the head does."""
+def test_a_long_run_does_not_write_at_each_migration() -> None:
+    """A waiting pod's condition is written when the reason changes, not whenever the head does."""
     before = judged(snapshot(), None, LIVE)
     assert before is not None
     waiting = Condition(type=READY.type, status="False", reason=before.reason, message=before.message)
@@ -108,8 +108,8 @@ def test_a_long_run_is_not_told_migration_by_migration() -> None:
     assert changed.reason == "Dirty"
 
 
-def test_only_pods_that_wait_for_readiness_are_asked_about() -> None:
-    """Not those that are held, leaving, or done; and other tools' readiness gates are none of ours."""
+def test_only_pods_whose_readiness_matters_request_gates() -> None:
+    """Not one that is held, is being deleted or has finished; other tools' readiness gates are ignored."""
     gates = [ReadinessGate(condition_type=name) for name in ("ledgergate.dev/app", "example.com/lb")]
     pod = Pod(spec=PodSpec(readiness_gates=gates))
     assert requested_gates(pod) == ("app",)

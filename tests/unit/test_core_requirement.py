@@ -1,4 +1,4 @@
-"""What a pod says it needs, and where it says so."""
+"""What a pod requires of a gate's ledger, and where it declares that."""
 
 from typing import Any
 
@@ -15,48 +15,48 @@ LONG = "20260102000000_b+2.0123456789ab"
 def pod(
     annotations: dict[str, str] | None = None, env: list[dict[str, Any]] | None = None, where: str = "containers"
 ) -> Pod:
-    """A pod as the API server sends it."""
+    """Return a pod as the API server sends it."""
     spec: dict[str, Any] = {"containers": [{"name": "main"}]}
     spec[where] = [{"name": "first"}, {"name": "second", "env": env}]
     return msgspec.convert({"metadata": {"annotations": annotations}, "spec": spec}, Pod)
 
 
-def test_a_pod_that_says_nothing_requires_nothing() -> None:
+def test_a_pod_that_declares_nothing_requires_nothing() -> None:
     """No annotation and no variable: undeclared."""
     assert read_requirement(pod(), "app") == Requirement()
     assert read_requirement(Pod(), "app", "EXPECTED") == Requirement()
 
 
 def test_the_annotation_declares_revision() -> None:
-    """Both forms are read, and an extension does not count."""
+    """Both forms are read, and a file extension is ignored."""
     assert read_requirement(pod({"ledgergate.dev/revision": "a.ts"}), "app").expected == Revision("a")
     found = read_requirement(pod({"ledgergate.dev/revision": LONG}), "app").expected
     assert found == Revision("20260102000000_b", 2, "0123456789ab")
 
 
-def test_the_gates_own_annotation_goes_first() -> None:
-    """One pod with two databases says a revision for each, and a general one for any other."""
+def test_the_annotation_for_the_gate_takes_precedence() -> None:
+    """A pod with several databases declares a revision for one gate, and another for all other gates."""
     both = pod({"ledgergate.dev/revision": "general", "revision.ledgergate.dev/app": "own"})
     assert read_requirement(both, "app").expected == Revision("own")
     assert read_requirement(both, "other").expected == Revision("general")
 
 
-def test_annotations_go_before_the_environment() -> None:
-    """A person who sets an annotation means it, whatever the image's environment says."""
+def test_annotations_take_precedence_over_the_environment() -> None:
+    """An annotation is set on purpose, and overrides the environment."""
     both = pod({"ledgergate.dev/revision": "a"}, [{"name": "EXPECTED", "value": "b"}])
     assert read_requirement(both, "app", "EXPECTED").expected == Revision("a")
 
 
 @pytest.mark.parametrize("where", ["containers", "initContainers"])
 def test_the_environment_declares_in_any_container(where: str) -> None:
-    """The variable is found in any container, init containers too, but only where the gate names it."""
+    """The variable counts in any container or init container, but only if the gate names it."""
     found = pod(env=[{"name": "OTHER", "value": "x"}, {"name": "EXPECTED", "value": "b"}], where=where)
     assert read_requirement(found, "app", "EXPECTED").expected == Revision("b")
     assert read_requirement(found, "app") == Requirement()
 
 
 def test_the_environment_counts_only_when_literal() -> None:
-    """A value that comes from elsewhere is not known at admission, and is no declaration."""
+    """A value from a reference is not known at admission, and declares nothing."""
     referred = pod(env=[{"name": "EXPECTED", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}])
     assert read_requirement(referred, "app", "EXPECTED") == Requirement()
     both = pod(env=[{"name": "EXPECTED", "valueFrom": {}}, {"name": "EXPECTED", "value": "b"}])
@@ -64,8 +64,8 @@ def test_the_environment_counts_only_when_literal() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  ", "a+b", "a+0.0123456789ab", "a\nb", "x" * 600])
-def test_what_cannot_be_read_is_invalid_not_undeclared(text: str) -> None:
-    """A broken declaration is kept as it stands for the message; it never falls back to the next place."""
+def test_a_revision_that_cannot_be_parsed_is_invalid(text: str) -> None:
+    """It is kept for the message, and the next source is not tried."""
     broken = pod({"revision.ledgergate.dev/app": text, "ledgergate.dev/revision": "a"})
     assert read_requirement(broken, "app") == Requirement(invalid=text)
 
@@ -77,7 +77,7 @@ def test_the_migrator_names_its_gates(value: str, migrates: bool) -> None:
 
 
 def test_the_migrator_may_declare_too() -> None:
-    """Bringing the migrations and expecting a revision go together, also where the latter is broken."""
+    """A pod may bring the migrations and declare a revision, even an invalid one."""
     found = read_requirement(pod({"ledgergate.dev/migrates": "app", "ledgergate.dev/revision": "a"}), "app")
     assert found == Requirement(Revision("a"), migrates=True)
     found = read_requirement(pod({"ledgergate.dev/migrates": "app", "ledgergate.dev/revision": ""}), "app")
@@ -95,7 +95,7 @@ def test_the_migrator_may_declare_too() -> None:
     ],
 )
 def test_a_pod_declares_by_any_of_the_annotations(annotations: dict[str, str] | None, declared: bool) -> None:
-    """Even a broken declaration says that the pod waits for some ledger; an environment says so only to a gate."""
+    """Even an invalid annotation declares a revision; an environment variable counts only for a gate that names it."""
     assert declares_revision(pod(annotations, [{"name": "EXPECTED", "value": "a"}])) is declared
 
 
@@ -109,9 +109,9 @@ def test_a_pod_declares_by_any_of_the_annotations(annotations: dict[str, str] | 
         ({"ledgergate.dev/ancestors": "a", "ancestors.ledgergate.dev/other": "b"}, ("a",)),
     ],
 )
-def test_a_pod_may_say_what_leads_to_its_revision(
+def test_a_pod_may_declare_the_ancestors_of_its_revision(
     annotations: dict[str, str], ancestors: tuple[str, ...] | None
 ) -> None:
-    """A list, for the gate or for any; blanks, empty places and extensions do not count. An empty one is one too."""
+    """A list for the gate or for any gate; blanks, empty entries and extensions are ignored. It may be empty."""
     found = read_requirement(pod({"ledgergate.dev/revision": "z", **annotations}), "app")
     assert found == Requirement(Revision("z"), ancestors=None if ancestors is None else frozenset(ancestors))

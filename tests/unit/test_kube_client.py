@@ -1,4 +1,4 @@
-"""A peer that goes silent: a watch on it ends in bounded time, and is taken up again."""
+"""A watch on a peer that goes silent ends in bounded time and is started again."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ ADDED = b'{"type": "ADDED", "object": {"metadata": {"namespace": "ns", "name": "
 
 
 class Silent:
-    """An API server that sends one change of each watch, and then not a byte more, and keeps the connection open."""
+    """An API server that sends one line in each watch, then nothing, and keeps the connection open."""
 
     def __init__(self) -> None:
         self.watches = 0
@@ -42,7 +42,7 @@ class Silent:
         return response
 
     def release(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._end.set()
 
 
@@ -68,7 +68,7 @@ async def silent() -> AsyncIterator[tuple[Silent, KubeClient]]:
 
 @pytest.mark.parametrize("headers_too", [False, True])
 async def test_a_stream_without_a_byte_ends(headers_too: bool) -> None:
-    """After the given silence, whether it came before the first byte or after it, the connection counts as dead."""
+    """After the given silence, before or after the first byte, the connection counts as dead."""
     async with silent() as (server, cluster):
         server.headers_too = headers_too
         lines: list[bytes] = []
@@ -83,15 +83,15 @@ async def test_a_stream_without_a_byte_ends(headers_too: bool) -> None:
 
 
 async def test_a_line_that_is_too_long_is_a_failed_watch() -> None:
-    """An object whose JSON exceeds the client's buffer ends the watch, which is listed again; it ends nothing else."""
+    """An object whose JSON exceeds the client's buffer fails the watch like a lost connection, and nothing else."""
     async with silent() as (server, cluster):
         server.line = b"x" * 2**23
         with pytest.raises(Unavailable, match="watch /api"):
             [line async for line in cluster.stream("/api/v1/secrets", {"watch": "true"}, silence=5)]
 
 
-async def test_a_silent_watch_is_taken_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The copy follows another connection, and its owner hears of the failure: no change is waited for in vain."""
+async def test_a_silent_watch_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reflector watches by another connection and reports the failure."""
     monkeypatch.setattr("webhook.kube.collection.WATCH_SECONDS", (0, 0))
     monkeypatch.setattr("webhook.kube.collection.SILENCE", 0.2)
     async with silent() as (server, cluster):

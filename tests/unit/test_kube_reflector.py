@@ -1,4 +1,4 @@
-"""The local copy follows a feed through everything that can happen to a watch."""
+"""The reflector's copy stays up to date through everything that can happen to a watch."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +18,7 @@ Told = tuple[str | None, str | None]
 
 
 class Store:
-    """A collection in memory with versions and a history of changes, as etcd keeps them; it can fail on demand."""
+    """A collection in memory with versions and a history, as in etcd, which fails on demand."""
 
     def __init__(self) -> None:
         self.version = 10
@@ -43,7 +43,7 @@ class Store:
         self._tell(kind, self.items[name])
 
     def spoil(self, name: str) -> None:
-        """Make one unreadable to us, as another version of ours may."""
+        """Make an object unreadable, as another version of ledgergate may."""
         self.version += 1
         metadata = Metadata(name=name, namespace="ns", uid="u", resource_version=str(self.version))
         self.unreadable[name] = Unreadable(metadata, "strange")
@@ -52,29 +52,29 @@ class Store:
         self._wake()
 
     def delete(self, name: str) -> None:
-        """Delete one that is there."""
+        """Delete an object."""
         self.version += 1
         known = self.items.pop(name, None) or self.unreadable.pop(name)
         self.events.append(Change(ChangeKind.DELETED, str(self.version), known))
         self._wake()
 
     def bookmark(self) -> None:
-        """Move the version on without a change, as other objects' changes do."""
+        """Increase the version without a change, as changes of other objects do."""
         self.version += 5
         self._tell(ChangeKind.BOOKMARK, None)
 
     def compact(self) -> None:
-        """Forget the history, as etcd does every five minutes."""
+        """Drop the history, as etcd does every five minutes."""
         self.compacted = self.version
         self.events.clear()
 
     def cut(self, error: ClusterError | None = None) -> None:
-        """End the watch that runs: cleanly, or with an error."""
+        """End the current watch, with an error if one is given."""
         self._end, self.breakage = True, error
         self._wake()
 
     async def list_objects(self) -> Listing[Secret]:
-        """List, unless refused."""
+        """List, or raise the next refusal."""
         self.lists += 1
         if self.refusals:
             raise self.refusals.pop(0)
@@ -110,7 +110,7 @@ class Store:
 
 
 class Follower:
-    """What a reflector told."""
+    """A reflector, and everything that it has reported."""
 
     def __init__(self, store: Store, retry: tuple[float, float] = QUICK) -> None:
         self.told: list[Told] = []
@@ -141,7 +141,7 @@ def _word(found: Secret | None) -> str | None:
 
 
 async def eventually(probe: Callable[[], bool]) -> None:
-    """Wait for a condition, without a fixed time."""
+    """Wait until a condition is true."""
     async with asyncio.timeout(30):
         while not probe():  # noqa: ASYNC110 - no event tells of what somebody else's callback has done
             await asyncio.sleep(0.001)
@@ -153,7 +153,7 @@ def _more(found: list[str], than: int) -> bool:
 
 @asynccontextmanager
 async def following(store: Store, retry: tuple[float, float] = QUICK) -> AsyncIterator[Follower]:
-    """A reflector that runs, and has listed."""
+    """Run a reflector, and wait for its first list."""
     follower = Follower(store, retry)
     task = asyncio.create_task(follower.reflector.run())
     try:
@@ -166,8 +166,8 @@ async def following(store: Store, retry: tuple[float, float] = QUICK) -> AsyncIt
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_what_is_there_is_told_once() -> None:
-    """The first list is told object by object, and only then is the copy synced."""
+async def test_each_object_is_reported_once() -> None:
+    """The first list is reported object by object; after that the copy is synced."""
     store = Store()
     store.put("a")
     store.put("b")
@@ -179,13 +179,13 @@ async def test_what_is_there_is_told_once() -> None:
 
 
 async def test_an_empty_collection_is_synced() -> None:
-    """That nothing is there is known too, so nobody waits for it."""
+    """It is known that there is no object, so that no caller waits for one."""
     async with following(Store()) as follower:
         assert follower.copy == {}
 
 
-async def test_changes_are_told_with_what_was_before() -> None:
-    """Added, changed, deleted: each with the old and the new object."""
+async def test_changes_are_reported_with_the_old_object() -> None:
+    """An addition, a change and a deletion each have the old and the new object."""
     store = Store()
     async with following(store) as follower:
         store.put("a")
@@ -197,8 +197,8 @@ async def test_changes_are_told_with_what_was_before() -> None:
         assert store.lists == 1
 
 
-async def test_a_watch_that_ends_goes_on_where_it_was() -> None:
-    """The server ends a watch after a while: no list, nothing twice, from the version of the last bookmark on."""
+async def test_a_watch_that_ends_is_continued() -> None:
+    """The next watch starts at the last bookmark's version: nothing is listed, and nothing is reported twice."""
     store = Store()
     store.put("a")
     async with following(store) as follower:
@@ -212,8 +212,8 @@ async def test_a_watch_that_ends_goes_on_where_it_was() -> None:
         assert set(follower.failures) == {None}
 
 
-async def test_expired_is_listed_again_and_the_difference_told() -> None:
-    """410 Gone: what came, went and changed meanwhile is told once; what stayed is not; it is no failure."""
+async def test_an_expired_version_is_listed_again() -> None:
+    """After 410 Gone each difference is reported once, what has not changed is not, and it is no failure."""
     store = Store()
     for name in ("stays", "goes", "changes"):
         store.put(name)
@@ -231,8 +231,8 @@ async def test_expired_is_listed_again_and_the_difference_told() -> None:
         assert follower.copy == store.items
 
 
-async def test_another_object_of_the_same_name_is_told() -> None:
-    """Deleted and made anew while nobody watched: another uid is another object, whatever its version."""
+async def test_another_object_of_the_same_name_is_a_change() -> None:
+    """An object that was deleted and created while no watch ran has another uid, whatever its version."""
     store = Store()
     store.put("a", uid="first")
     async with following(store) as follower:
@@ -247,7 +247,7 @@ async def test_another_object_of_the_same_name_is_told() -> None:
 
 @pytest.mark.parametrize("error", [Unavailable("500"), Forbidden("403"), ClusterError("a watch event cannot be read")])
 async def test_a_broken_watch_is_listed_again(error: ClusterError) -> None:
-    """Whatever breaks a watch is told as a failure, and its end too; no change of the time between is missed."""
+    """The failure is reported, and so is its end; no change in between is missed."""
     store = Store()
     store.put("a")
     async with following(store) as follower:
@@ -260,8 +260,8 @@ async def test_a_broken_watch_is_listed_again(error: ClusterError) -> None:
         assert [type(failure) for failure in follower.failures[2:]] == [Unavailable, Unavailable, type(None)]
 
 
-async def test_a_first_list_that_fails_is_tried_again() -> None:
-    """A start before the API server's: not synced until it answers."""
+async def test_a_first_list_that_fails_is_repeated() -> None:
+    """Before the API server answers, the copy is not synced."""
     store = Store()
     store.refusals = [Unavailable("refused"), Forbidden("no right yet"), Expired("410")]
     store.put("a")
@@ -271,7 +271,7 @@ async def test_a_first_list_that_fails_is_tried_again() -> None:
 
 
 class Broken(Store):
-    """A feed that lists, and whose watch ends at once, each time in the same way."""
+    """A feed whose list works and whose every watch ends at once, in the same way."""
 
     def __init__(self, error: ClusterError | None) -> None:
         super().__init__()
@@ -290,9 +290,9 @@ class Broken(Store):
 
 @pytest.mark.parametrize("error", [Forbidden("403: may get, not watch"), Expired("410"), None], ids=str)
 async def test_a_watch_that_never_works_does_not_hammer(error: ClusterError | None) -> None:
-    """A list that works and a watch that does not (a right is missing, a proxy cuts it): the pauses grow all the same.
+    """Where the list works and the watch does not (a right is missing, a proxy cuts it), the pauses grow.
 
-    Pauses of 10, 20, 40 and 80 ms, halved at most by the jitter: not more than a dozen rounds in 300 ms.
+    The pauses are 10, 20, 40 and 80 ms, or as little as half of that with jitter: about a dozen rounds in 300 ms.
     """
     store = Broken(error)
     store.put("a")
@@ -303,8 +303,8 @@ async def test_a_watch_that_never_works_does_not_hammer(error: ClusterError | No
         await eventually(lambda: follower.copy == store.items)
 
 
-async def test_the_pause_starts_over_once_a_watch_has_worked() -> None:
-    """After an outage the next hiccup is short again: the pause grows within one outage only."""
+async def test_a_watch_that_works_resets_the_pause() -> None:
+    """The pause grows within one outage only; after it the first pause is short again."""
     store = Store()
     async with following(store, retry=(0.001, 3600)) as follower:
         for number in range(20):  # pauses that went on doubling would be minutes by now
@@ -331,7 +331,7 @@ actions: st.SearchStrategy[Action] = st.one_of(
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(actions, st.booleans()), max_size=30))
 def test_no_change_is_ever_missed(story: list[tuple[Action, bool]]) -> None:
-    """Whatever happens, in the end the copy is the collection, and what was told leads to the same."""
+    """Whatever happens, in the end the copy equals the collection, and so does the sum of the reported changes."""
 
     async def live() -> None:
         store = Store()
@@ -354,8 +354,8 @@ def test_no_change_is_ever_missed(story: list[tuple[Action, bool]]) -> None:
     asyncio.run(live())
 
 
-async def test_what_cannot_be_read_keeps_its_former_state() -> None:
-    """Neither a watch nor a list forgets an object for that; its end, and its mending, are told."""
+async def test_an_unreadable_object_keeps_its_last_state() -> None:
+    """Neither a watch nor a list drops it from the copy; its deletion and its correction are reported."""
     store = Store()
     store.put("a")
     async with following(store) as follower:

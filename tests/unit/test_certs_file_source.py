@@ -1,4 +1,4 @@
-"""A certificate in files that somebody else renews, over real TLS."""
+"""A certificate in files that another program renews, over real TLS."""
 
 import asyncio
 import ssl
@@ -25,7 +25,7 @@ def leaf(days: int = 10) -> KeyPair:
 
 
 class Volume:
-    """A Secret's volume as the kubelet keeps it: a directory with links, changed by one rename."""
+    """A Secret's volume as the kubelet updates it: a directory with symbolic links, replaced by one rename."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -34,7 +34,7 @@ class Volume:
             (directory / name).symlink_to(Path("..data", name))
 
     def hold(self, pair: KeyPair) -> None:
-        """Put a new pair into the volume."""
+        """Write a new pair to the volume."""
         self.version += 1
         there = self.directory / f"..{self.version}"
         there.mkdir()
@@ -50,19 +50,19 @@ def volume(tmp_path: Path) -> Volume:
     return Volume(tmp_path)
 
 
-def mounted(volume: Volume, told: list[str]) -> FileCertificate:
-    """Follow the volume."""
+def mounted(volume: Volume, log: list[str]) -> FileCertificate:
+    """Return a certificate that is read from the volume and logs to a list."""
     return FileCertificate(
         volume.directory / "tls.crt",
         volume.directory / "tls.key",
         clock=lambda: NOW,
-        issued=lambda reason, expires: told.append(f"{reason} until {expires:%Y-%m-%d}"),
-        failed=lambda error: told.append(str(error)),
+        on_issued=lambda reason, expires: log.append(f"{reason} until {expires:%Y-%m-%d}"),
+        on_failure=lambda error: log.append(str(error)),
     )
 
 
 async def presented(context: ssl.SSLContext) -> int:
-    """Return the serial number of the certificate that a client of this server is shown."""
+    """Return the serial number of the certificate that a server with this context presents."""
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
     async with server:
         port = server.sockets[0].getsockname()[1]
@@ -74,9 +74,9 @@ async def presented(context: ssl.SSLContext) -> int:
 
 
 async def test_a_renewed_certificate_is_presented_to_the_next_client(volume: Volume) -> None:
-    """Whoever connects after the files have changed is shown the new certificate, by the same running context."""
-    told: list[str] = []
-    certificate = mounted(volume, told)
+    """After the files have changed, the same context presents the new certificate."""
+    log: list[str] = []
+    certificate = mounted(volume, log)
     first, second = leaf(), leaf(20)
     volume.hold(first)
     certificate.refresh()
@@ -87,21 +87,21 @@ async def test_a_renewed_certificate_is_presented_to_the_next_client(volume: Vol
     certificate.refresh()
     assert await presented(certificate.context) == read_certificate(second.certificate).serial_number
     days = [f"{NOW + days * DAY:%Y-%m-%d}" for days in (10, 20)]
-    assert told == [f"first until {days[0]}", f"the files have changed until {days[1]}"]
+    assert log == [f"first until {days[0]}", f"the files have changed until {days[1]}"]
 
 
-async def test_files_that_cannot_be_served_leave_the_certificate_as_it_is(volume: Volume) -> None:
-    """A key of another certificate, a text that is none, a file that is gone: said, and nothing else happens."""
+async def test_files_that_cannot_be_served_keep_the_former_certificate(volume: Volume) -> None:
+    """Another certificate's key, a text without a certificate and a missing file are reported; nothing else changes."""
     certificate = mounted(volume, [])
     good, other = leaf(), leaf()
     volume.hold(good)
     certificate.refresh()
-    for wrong, words in (
-        (KeyPair(good.certificate, other.key), "no private key of that certificate"),
-        (KeyPair(b"nothing", good.key), "no PEM certificate"),
+    for wrong, message in (
+        (KeyPair(good.certificate, other.key), "the key is not the private key"),
+        (KeyPair(b"nothing", good.key), "not a certificate in PEM format"),
     ):
         volume.hold(wrong)
-        with pytest.raises(Unreadable, match=words):
+        with pytest.raises(Unreadable, match=message):
             certificate.refresh()
     (volume.directory / "..data").unlink()
     with pytest.raises(Unreadable, match="cannot be read: No such file"):
@@ -110,23 +110,23 @@ async def test_files_that_cannot_be_served_leave_the_certificate_as_it_is(volume
 
 
 async def test_the_files_may_come_after_the_server(volume: Volume) -> None:
-    """A server without files says so, is not ready, and serves them when they are there."""
-    told: asyncio.Queue[str] = asyncio.Queue()
+    """Without its files a server reports that and is not ready; it serves them as soon as they exist."""
+    log: asyncio.Queue[str] = asyncio.Queue()
     certificate = FileCertificate(
         volume.directory / "tls.crt",
         volume.directory / "tls.key",
         clock=lambda: NOW,
-        issued=lambda reason, _: told.put_nowait(reason),
-        failed=lambda error: told.put_nowait(str(error)),
+        on_issued=lambda reason, _: log.put_nowait(reason),
+        on_failure=lambda error: log.put_nowait(str(error)),
         period=timedelta(milliseconds=5),
     )
     following = asyncio.create_task(certificate.run())
     try:
         async with asyncio.timeout(30):
-            assert "cannot be read" in await told.get()
+            assert "cannot be read" in await log.get()
             assert not certificate.ready
             volume.hold(leaf())
-            while await told.get() != "first":
+            while await log.get() != "first":
                 pass
             assert certificate.ready
     finally:
@@ -134,15 +134,15 @@ async def test_the_files_may_come_after_the_server(volume: Volume) -> None:
 
 
 def test_a_certificate_that_has_expired_is_not_ready(volume: Volume) -> None:
-    """A replica whose certificate nobody renews leaves the Service, instead of failing every handshake."""
+    """A replica whose certificate is not renewed leaves the Service, instead of failing every handshake."""
     certificate = mounted(volume, [])
     volume.hold(issue_leaf(AUTHORITY, ["127.0.0.1"], not_before=NOW - 2 * DAY, not_after=NOW - DAY))
     certificate.refresh()
     assert not certificate.ready
 
 
-def test_rsa_is_served_too(volume: Volume) -> None:
-    """The key is of the keeper's choice: cert-manager's default is RSA."""
+def test_an_rsa_key_is_served(volume: Volume) -> None:
+    """The issuer chooses the kind of key: cert-manager's default is RSA."""
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
     certificate = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW - DAY, NOW + DAY).sign(

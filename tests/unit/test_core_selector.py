@@ -1,4 +1,4 @@
-"""Label selectors, against what Kubernetes documents."""
+"""Label selectors match as Kubernetes documents."""
 
 import pytest
 from hypothesis import given
@@ -28,7 +28,7 @@ def selects(labels: dict[str, str], key: str, operator: str, *values: str) -> bo
     ],
 )
 def test_operators(operator: str, values: tuple[str, ...], same: bool, other: bool, empty: bool, missing: bool) -> None:
-    """The four operators, a missing label and an empty value included (NotIn matches a missing label)."""
+    """Each operator, also with a missing label, which NotIn matches, and an empty value."""
     assert selects({"env": "prod"}, "env", operator, *values) is same
     assert selects({"env": "test"}, "env", operator, *values) is other
     assert selects({"env": ""}, "env", operator, *values) is empty
@@ -36,7 +36,7 @@ def test_operators(operator: str, values: tuple[str, ...], same: bool, other: bo
 
 
 def test_an_empty_selector_selects_everything() -> None:
-    """As everywhere in Kubernetes, {} selects every pod."""
+    """As everywhere in Kubernetes, `{}` selects every pod."""
     selector, problems = compile_selector(LabelSelector())
     assert problems == ()
     assert selector.matches({})
@@ -44,7 +44,7 @@ def test_an_empty_selector_selects_everything() -> None:
 
 
 def test_all_terms_must_match() -> None:
-    """Labels and expressions are joined by and."""
+    """Labels and expressions are combined by AND."""
     terms = [
         SelectorRequirement(key="tier", operator="In", values=["web"]),
         SelectorRequirement(key="skip", operator="DoesNotExist"),
@@ -56,7 +56,7 @@ def test_all_terms_must_match() -> None:
 
 
 def test_the_order_of_terms_does_not_count() -> None:
-    """Two ways to write one selector compile to one value, so that rewriting a gate is no change."""
+    """Two spellings of one selector compile to equal values, so that respelling a gate is no change."""
     terms = [
         SelectorRequirement(key="b", operator="In", values=["2", "1"]),
         SelectorRequirement(key="a", operator="Exists"),
@@ -78,8 +78,8 @@ def test_the_order_of_terms_does_not_count() -> None:
         ("DoesNotExist", ["x"], "values"),
     ],
 )
-def test_what_kubernetes_refuses_is_a_problem(operator: str, values: list[str] | None, field: str) -> None:
-    """An expression that the API refuses is told with its place, and left out."""
+def test_an_expression_kubernetes_refuses_is_a_problem(operator: str, values: list[str] | None, field: str) -> None:
+    """The problem names the expression's field, and the expression is left out."""
     good = SelectorRequirement(key="a", operator="Exists")
     bad = SelectorRequirement(key="b", operator=operator, values=values)
     selector, problems = compile_selector(LabelSelector(match_expressions=[good, bad]))
@@ -99,7 +99,7 @@ def test_negations(found: dict[str, str], key: str, values: list[str]) -> None:
 
 @given(labels)
 def test_a_pod_is_selected_by_its_own_labels(found: dict[str, str]) -> None:
-    """A selector made of a pod's labels select it, and one label more does not."""
+    """A selector made of a pod's labels selects it; with one more label it does not."""
     selector, _ = compile_selector(LabelSelector(match_labels=found))
     assert selector.matches(found)
     stricter, _ = compile_selector(LabelSelector(match_labels=found | {"d": "1"}))
