@@ -165,6 +165,7 @@ def main() -> None:
 
     import migrations.cli.main  # noqa: PLC0415
     import migrations.cli.up  # noqa: PLC0415
+    import migrations.postgres.pooler  # noqa: PLC0415
     import migrations.runner.down  # noqa: F401, PLC0415
     import webhook.cli.main  # noqa: F401, PLC0415
 

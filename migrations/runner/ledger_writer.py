@@ -56,9 +56,9 @@ class LedgerWriter:
     def guarded_statement(self, name: str, session: Session, migration: Migration) -> str:
         """Return a statement about a migration that fails unless it runs in the transaction that we began.
 
-        A migration could end that transaction, for instance by a Python function that executes COMMIT. What it did
-        would then be committed without the ledger row. So the statement checks two things, and where one does not hold,
-        it writes null to `guard_column`, which is NOT NULL:
+        A migration could end that transaction, for instance by a Python function that executes COMMIT. What it did and
+        its row would then be committed one after the other, and a crash could separate them. So the statement checks
+        two things, and where one does not hold, it writes null to `guard_column`, which is NOT NULL:
 
         - The transaction is DEFERRABLE, as those that we begin are. DEFERRABLE has no effect on a transaction that
           writes, RESET ALL does not change it, and a transaction after COMMIT does not inherit it (the session's

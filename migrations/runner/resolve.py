@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from migrations.runner.run import LockNotAcquired, RunOptions
 
 _LOCK_WAIT_TIMEOUT = 10.0
-"""Seconds to wait for our advisory lock: enough for pods that only check the ledger, too little for a run to end. A run
+"""Seconds to wait for our advisory lock: enough for a session that holds it briefly, too little for a run to end. A run
 that is alive must be reported, not waited for."""
 
 

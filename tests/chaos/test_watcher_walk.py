@@ -33,10 +33,13 @@ async def test_it_always_comes_back_to_the_truth(own_postgres: Postgres, seed: i
     url = own_postgres.create_database()
     connection = await asyncpg.connect(url)
     await connection.execute(SQL["create"])
-    told: list[LedgerSnapshot] = []
+    reported: list[LedgerSnapshot] = []
     intervals = PollIntervals(urgent=0.05, idle=0.2, slowest=0.5, retry=0.02, retry_slowest=0.2)
     watcher = LedgerWatcher(
-        LedgerSource(Address.from_url(url), NATIVE), on_change=told.append, jitter=chance.random, intervals=intervals
+        LedgerSource(Address.from_url(url), NATIVE),
+        on_change=reported.append,
+        jitter=chance.random,
+        intervals=intervals,
     )
     task = asyncio.create_task(watcher.run())
     names: list[str] = []
@@ -66,7 +69,7 @@ async def test_it_always_comes_back_to_the_truth(own_postgres: Postgres, seed: i
         await asyncio.wait([task])
         await connection.close()
     assert task.cancelled()
-    ledgers = [snapshot.ledger for snapshot in told if snapshot.ledger]
+    ledgers = [snapshot.ledger for snapshot in reported if snapshot.ledger]
     assert all(set(older.applied) <= set(newer.applied) for older, newer in pairwise(ledgers))
 
 

@@ -23,7 +23,7 @@ import asyncio, signal, sys
 from migrations.tools.process import ChildProcess
 
 async def main():
-    child = Child(["sh", "-c", *sys.argv[2:]], grace_period=float(sys.argv[1]))
+    child = ChildProcess(["sh", "-c", *sys.argv[2:]], grace_period=float(sys.argv[1]))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, child.stop, signal.SIGTERM)
     run = asyncio.create_task(child.run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, run.cancel)
@@ -129,7 +129,9 @@ def test_what_it_leaves_and_that_ignores_signals_is_killed(tmp_path: Path) -> No
 
 def test_a_cancelled_run_ends_when_its_command_has_ended(tmp_path: Path) -> None:
     """A cancelled run stops the command before it ends."""
-    with started('trap \'sleep 0.2; echo 1 > "$1/bye"; exit\' TERM; echo $$ > "$1/pid"; sleep 78', tmp_path) as process:
+    # In `wait` the trap runs at once. A `sleep` in the foreground may miss the signal while it is forked.
+    script = 'trap \'sleep 0.2; echo 1 > "$1/bye"; exit\' TERM; sleep 78 & echo $$ > "$1/pid"; wait'
+    with started(script, tmp_path) as process:
         noted(tmp_path / "pid")
         process.send_signal(signal.SIGUSR1)
         assert process.communicate(timeout=60)[0] == "cancelled\n"

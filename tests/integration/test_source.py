@@ -244,14 +244,14 @@ async def test_who_may_not_see_locks_reads_the_ledger(own_postgres: Postgres) ->
     await connection.execute("create role app login password 'app'; grant select on ledgergate_migrations to app")
     await connection.execute("revoke select on pg_catalog.pg_locks from public")
     app = urlsplit(url)._replace(netloc=f"app:app@127.0.0.1:{own_postgres.port}").geturl()
-    told: list[LedgerSnapshot] = []
-    watcher = LedgerWatcher(source(app, "ledgergate"), on_change=told.append, intervals=PollIntervals(urgent=0.05))
+    reported: list[LedgerSnapshot] = []
+    watcher = LedgerWatcher(source(app, "ledgergate"), on_change=reported.append, intervals=PollIntervals(urgent=0.05))
     watcher.urgent = True
     task = asyncio.create_task(watcher.run())
     await watcher.refresh(10)
     for _ in range(5):
         await watcher.refresh(10)
-    assert [(snapshot.fault, snapshot.run) for snapshot in told] == [(None, None)]
+    assert [(snapshot.fault, snapshot.run) for snapshot in reported] == [(None, None)]
     task.cancel()
     await asyncio.wait([task])
     await connection.close()
@@ -332,11 +332,11 @@ async def test_who_migrates_is_told(database: str, session: Session, connection:
 async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, connection: Connection) -> None:
     """The beginning and the end of a run are reported once each, although the ledger has not changed."""
     await connection.execute(SQL["create"])
-    told: list[LedgerSnapshot] = []
+    reported: list[LedgerSnapshot] = []
     took: list[float] = []
     intervals = PollIntervals(urgent=0.05, idle=60, slowest=60)
     watcher = LedgerWatcher(
-        source(database, "ledgergate"), on_change=told.append, on_read=took.append, intervals=intervals
+        source(database, "ledgergate"), on_change=reported.append, on_read=took.append, intervals=intervals
     )
     task = asyncio.create_task(watcher.run())
     runner = await connect(
@@ -350,7 +350,7 @@ async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, 
         for _ in range(20):
             await watcher.refresh(10)
     await soon(lambda: watcher.snapshot.run is None)
-    runs = [snapshot.run for snapshot in told]
+    runs = [snapshot.run for snapshot in reported]
     assert [run and run.holder for run in runs] == [None, "pod-1", None]
     assert isinstance(runs[1], ActiveMigration)
     assert len(took) > 20

@@ -34,17 +34,17 @@ class Watch:
     """A running watcher and the snapshots that it has reported."""
 
     watcher: LedgerWatcher
-    told: list[tuple[float, LedgerSnapshot]] = field(default_factory=list)
+    reported: list[tuple[float, LedgerSnapshot]] = field(default_factory=list)
     words: list[tuple[Fault, str]] = field(default_factory=list)
 
     async def until(self, condition: Callable[[LedgerSnapshot], bool], deadline: float = 15) -> float:
         """Wait for a snapshot, and return when it was reported."""
         began = time.monotonic()
         while True:
-            for at, snapshot in reversed(self.told):
+            for at, snapshot in reversed(self.reported):
                 if condition(snapshot):
                     return at
-            assert time.monotonic() - began < deadline, self.told
+            assert time.monotonic() - began < deadline, self.reported
             await asyncio.sleep(0.002)
 
 
@@ -52,15 +52,15 @@ class Watch:
 async def watching(url: str, intervals: PollIntervals = SLOW) -> AsyncIterator[Watch]:
     watch: Watch
 
-    def tell(snapshot: LedgerSnapshot) -> None:
-        watch.told.append((time.monotonic(), snapshot))
+    def report(snapshot: LedgerSnapshot) -> None:
+        watch.reported.append((time.monotonic(), snapshot))
 
     def complain(fault: Fault, words: str) -> None:
         watch.words.append((fault, words))
 
     watch = Watch(
         LedgerWatcher(
-            LedgerSource(Address.from_url(url), NATIVE), on_change=tell, on_fault=complain, intervals=intervals
+            LedgerSource(Address.from_url(url), NATIVE), on_change=report, on_fault=complain, intervals=intervals
         )
     )
     task = asyncio.create_task(watch.watcher.run())
@@ -130,7 +130,7 @@ async def test_only_changes_are_told(database: str, connection: Connection) -> N
         assert first.observed_at is not None
         assert second.observed_at > first.observed_at
         assert second.ledger is first.ledger
-        assert len(watch.told) == 1
+        assert len(watch.reported) == 1
 
 
 async def test_without_a_notify_a_poll_finds_it(database: str, connection: Connection) -> None:
@@ -182,7 +182,7 @@ async def test_fresh_waits_no_longer_than_asked(database: str, connection: Conne
             assert 0.1 <= time.monotonic() - began < 5
             assert snapshot.fault is None
             await watch.until(faulty(Fault.UNREACHABLE))
-        await watch.until(lambda snapshot: snapshot.fault is None and watch.told[-1][1].fault is None)
+        await watch.until(lambda snapshot: snapshot.fault is None and watch.reported[-1][1].fault is None)
 
 
 async def test_an_outage_keeps_the_last_ledger_and_ends_by_itself(own_postgres: Postgres) -> None:
@@ -202,12 +202,12 @@ async def test_an_outage_keeps_the_last_ledger_and_ends_by_itself(own_postgres: 
         began = time.monotonic()
         await watch.watcher.refresh(60)
         assert time.monotonic() - began < 5
-        told = len(watch.told)
+        reported = len(watch.reported)
         own_postgres.start()
         while watch.watcher.snapshot.fault is not None:
             await asyncio.sleep(0.01)
             assert time.monotonic() - began < 30
-        assert len(watch.told) == told + 1
+        assert len(watch.reported) == reported + 1
         connection = await asyncpg.connect(url)
         committed = await record(connection, "b")  # LISTEN is in force again
         assert await watch.until(holds("b")) - committed < 1
@@ -229,7 +229,7 @@ async def test_a_killed_session_is_replaced_without_a_fault(database: str, conne
             assert snapshot.fault is None
             await record(connection, f"r{number}")
             await watch.until(holds(f"r{number}"))
-        assert all(snapshot.fault is None for _, snapshot in watch.told)
+        assert all(snapshot.fault is None for _, snapshot in watch.reported)
 
 
 async def test_who_asked_before_a_session_was_killed_gets_the_answer_of_the_next(
@@ -278,7 +278,7 @@ async def test_a_peer_that_falls_silent_is_noticed(database: str) -> None:
         silent.set()
         await watch.until(faulty(Fault.UNREACHABLE), deadline=30)
         silent.clear()
-        await watch.until(lambda snapshot: snapshot.fault is None and watch.told[-1][1].fault is None)
+        await watch.until(lambda snapshot: snapshot.fault is None and watch.reported[-1][1].fault is None)
     proxy.close()
     for task in tasks:
         task.cancel()
@@ -321,8 +321,8 @@ async def test_what_is_wrong_has_a_name(own_postgres: Postgres, damage: str, fau
     async with watching(app) as watch:
         await watch.until(faulty(fault))
         assert watch.watcher.snapshot.ledger is None
-        ((told, words),) = watch.words
-        assert told is fault
+        ((reported, words),) = watch.words
+        assert reported is fault
         assert words
         await connection.execute("drop table ledgergate_migrations; alter role app login password 'app'")
         await watch.until(lambda snapshot: snapshot.fault is None)
