@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from migrations.cli.command import CommonOptions, report_outcome, report_unusable, run_command
+from migrations.cli.conventions import Exit, flag, format_examples
 from migrations.cli.directory import select_dialect
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import flag, format_examples
 from migrations.cli.options import common_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from migrations.cli.reporter import CommandReporter
+    from migrations.cli.report import CommandReporter
     from migrations.runner.run import RunOptions
 
 

@@ -8,7 +8,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
-from migrations.cli.exit_codes import Exit
+from migrations.cli.conventions import Exit
 from migrations.core.migration import FilesError
 from migrations.core.revision import Revision, RevisionError
 from migrations.files.native import load_directory
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
-    from migrations.cli.reporter import CommandReporter
+    from migrations.cli.report import CommandReporter
     from migrations.core.plan import Refusal
     from migrations.postgres.advisory_lock import LockHolder
     from migrations.runner.run import Failed, LockNotAcquired, RunOptions

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from migrations.cli.command import CommonOptions, report_outcome, report_unusable, run_command
+from migrations.cli.conventions import SECONDS, Exit, flag, format_examples
 from migrations.cli.directory import list_revisions
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import SECONDS, flag, format_examples
 from migrations.cli.options import common_options
 from migrations.core.migration import FilesError
 from migrations.core.revision import Revision, RevisionError
@@ -25,7 +24,7 @@ from migrations.tools.process import ChildError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from migrations.cli.reporter import CommandReporter
+    from migrations.cli.report import CommandReporter
     from migrations.runner.run import LockNotAcquired, RunOptions
     from migrations.tools.execution import Outcome
 

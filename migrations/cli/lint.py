@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import flag, format_examples
+from migrations.cli.conventions import Exit, flag, format_examples
 from migrations.cli.options import common_options
 from migrations.core.migration import FilesError
 from migrations.files.native import load_directory
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from migrations.cli.command import CommonOptions
-    from migrations.cli.reporter import CommandReporter
+    from migrations.cli.report import CommandReporter
 
 
 @click.command(

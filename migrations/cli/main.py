@@ -2,7 +2,7 @@
 
 import click
 
-from migrations.cli.lazy_commands import LazyCommands
+from migrations.cli.conventions import LazyCommands
 
 _COMMANDS = LazyCommands(
     {

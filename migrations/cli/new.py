@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from migrations.cli.command import CommonOptions, report_unusable
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import flag, format_examples
+from migrations.cli.conventions import Exit, flag, format_examples
 from migrations.cli.options import common_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from migrations.cli.reporter import CommandReporter
+    from migrations.cli.report import CommandReporter
 
 _SQL = "-- migrate:up\n\n\n-- migrate:down\n\n"
 _PYTHON = '''"""Say what this migration is for."""

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrations.cli import termination
 from migrations.cli.command import CommonOptions
-from migrations.cli.flags import SECONDS, flag
-from migrations.cli.report import open_reporter
+from migrations.cli.conventions import SECONDS, flag
+from migrations.cli.report import open_reporter, write_termination_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +130,7 @@ def common_options(body: Callable[..., int]) -> Callable[..., None]:
         context = click.get_current_context()
         with open_reporter(log_format) as reporter:
             code = body(CommonOptions(**shared), reporter, **flags)
-        termination.write_termination_log(os.environ, f"migrate {context.info_name}", code, reporter.summary)
+        write_termination_log(os.environ, f"migrate {context.info_name}", code, reporter.summary)
         context.exit(code)
 
     for declare in reversed(_COMMON_FLAGS):

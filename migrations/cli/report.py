@@ -1,22 +1,39 @@
-"""Reporters of a command: plain lines, JSON lines, or a progress bar on a terminal."""
+"""What a command reports: as plain lines, JSON lines or a progress bar, and as the container's termination message."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from migrations.cli.reporter import CommandReporter
     from migrations.core.migration import Migration
     from migrations.postgres.advisory_lock import LockHolder
+    from migrations.runner.reporter import Reporter
+
+    # Needed for types alone: a protocol is slow to define, and every pod that starts waits for these imports.
+    class CommandReporter(Reporter, Protocol):
+        """Receives what a command does while it works, and how it ended."""
+
+        def error(self, event: str, text: str, **fields: object) -> None:
+            """Report a failure."""
+
+        @property
+        def summary(self) -> str:
+            """The outcome in one line: the first failure, else the last thing reported."""
+
 
 _WAITING_INTERVAL = 10.0  # seconds between two lines about the same wait
+_TERMINATION_LOG = "/dev/termination-log"
+_IN_A_POD = "KUBERNETES_SERVICE_HOST"
+_LOG_PATH = "LEDGERGATE_TERMINATION_LOG"
+_MAX_BYTES = 4096  # the kubelet cuts what is longer
 
 
 class LineReporter:
@@ -127,3 +144,22 @@ def open_reporter(log_format: str | None) -> Iterator[CommandReporter]:
             reporter.close()
     else:
         yield LineReporter()
+
+
+def write_termination_log(environment: Mapping[str, str], command: str, code: int, summary: str) -> None:
+    """Write one line to the termination log, if this process runs in a pod that has such a file.
+
+    Args:
+        environment: The process's environment.
+        command: Which command ended.
+        code: Its exit code.
+        summary: The outcome in one line; when it is empty, as for a command that only prints, nothing is written.
+
+    Source: https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
+    """
+    path = Path(environment.get(_LOG_PATH) or _TERMINATION_LOG)
+    if not summary or not environment.get(_IN_A_POD) or not path.is_file():
+        return
+    text = f"ledgergate {command}{f' (exit {code})' if code else ''}: {summary}\n"
+    with suppress(OSError):  # a message that cannot be written must not change the exit code
+        path.write_bytes(text.encode()[:_MAX_BYTES])

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from migrations.cli.command import CommonOptions, report_unusable
+from migrations.cli.conventions import Exit, flag, format_examples
 from migrations.cli.directory import list_revisions, select_dialect
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import flag, format_examples
 from migrations.cli.options import common_options
 from migrations.core.migration import FilesError
 from migrations.core.revision import RevisionError
@@ -18,7 +17,7 @@ from migrations.files.external import ExternalFilesError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from migrations.cli.reporter import CommandReporter
+    from migrations.cli.report import CommandReporter
 
 
 @click.command(

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from migrations.cli.command import CommonOptions, report_unusable, run_command
+from migrations.cli.conventions import Exit, flag, format_examples
 from migrations.cli.directory import list_migrations, select_dialect
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import flag, format_examples
 from migrations.cli.options import common_options
 from migrations.cli.table import print_table
 from migrations.core.drift import RevisionStatus, compare
@@ -24,7 +23,7 @@ from migrations.files.external import ExternalFilesError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from migrations.cli.reporter import CommandReporter
+    from migrations.cli.report import CommandReporter
     from migrations.core.drift import Comparison
     from migrations.core.migration import Migration
     from migrations.runner.run import RunOptions

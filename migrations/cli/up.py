@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from migrations.cli.command import CommonOptions, report_outcome, run_command
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import flag, format_examples
+from migrations.cli.conventions import Exit, flag, format_examples
 from migrations.cli.options import common_options, limit_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from migrations.cli.reporter import CommandReporter
+    from migrations.cli.report import CommandReporter
     from migrations.core.plan import UpPlan
     from migrations.runner.run import MigrationLimits, RunOptions
 

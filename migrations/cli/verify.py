@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from migrations.cli.command import CommonOptions, run_command
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import flag, format_examples
+from migrations.cli.conventions import Exit, flag, format_examples
 from migrations.cli.options import common_options
 
 if TYPE_CHECKING:
-    from migrations.cli.reporter import CommandReporter
+    from migrations.cli.report import CommandReporter
     from migrations.core.drift import Verification
     from migrations.core.ledger import Ledger
     from migrations.runner.run import RunOptions

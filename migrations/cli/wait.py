@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from migrations.cli.command import CommonOptions, report_unusable, run_command
+from migrations.cli.conventions import SECONDS, Exit, flag, format_examples
 from migrations.cli.directory import list_revisions, select_dialect
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import SECONDS, flag, format_examples
 from migrations.cli.options import common_options
 from migrations.core.migration import FilesError
 from migrations.core.revision import Revision, RevisionError
 from migrations.files.external import ExternalFilesError
 
 if TYPE_CHECKING:
-    from migrations.cli.reporter import CommandReporter
+    from migrations.cli.report import CommandReporter
     from migrations.runner.run import RunOptions
 
 

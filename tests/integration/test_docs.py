@@ -10,7 +10,7 @@ import click
 import pytest
 import yaml
 
-from migrations.cli.exit_codes import Exit
+from migrations.cli.conventions import Exit
 from migrations.cli.main import migrate
 from migrations.cli.options import SETTINGS
 from tests.pages import DOCS, blocks, marked, walk

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from migrations.cli.command import CommonOptions
-    from migrations.cli.reporter import CommandReporter
+    from migrations.cli.report import CommandReporter
 
 FLAGS = ("dir", "database-url", "lock-timeout")
 FILE = """

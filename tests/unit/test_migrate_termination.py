@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations.cli.report import LineReporter
-from migrations.cli.termination import write_termination_log
+from migrations.cli.report import LineReporter, write_termination_log
 
 if TYPE_CHECKING:
     from pathlib import Path

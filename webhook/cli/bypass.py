@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import flag
+from migrations.cli.conventions import Exit, flag
 from webhook.api.objects import API_GROUP, API_VERSION
 from webhook.cli.options import cluster_command, report_failure
 from webhook.core.duration import parse_duration

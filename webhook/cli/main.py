@@ -4,7 +4,7 @@ import gc
 
 import click
 
-from migrations.cli.lazy_commands import LazyCommands
+from migrations.cli.conventions import LazyCommands
 
 _COMMANDS = {
     "migrate": ("migrations.cli.main:migrate", "Apply and inspect migrations, exactly once, under one lock."),

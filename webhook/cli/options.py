@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import flag, format_examples
+from migrations.cli.conventions import Exit, flag, format_examples
 from webhook.kube.errors import ClusterError, Forbidden, NotFound, Unavailable
 from webhook.kube.kubeconfig import ClusterTarget, KubeconfigError
 

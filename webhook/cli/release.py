@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import flag
+from migrations.cli.conventions import Exit, flag
 from webhook.cli.options import cluster_command, report_failure
 from webhook.cli.uninstall import ReleaseResult, make_ready, release_all, remove_guards
 from webhook.kube.kubeconfig import ClusterTarget, connect_to

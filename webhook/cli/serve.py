@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
-from migrations.cli.flags import flag, format_examples
+from migrations.cli.conventions import flag, format_examples
 from webhook.app import run_controller, run_webhook
 from webhook.kube.kubeconfig import KubeconfigError
 from webhook.settings import ControllerSettings, Endpoint, Settings, SettingsError, WebhookSettings, read_namespace

@@ -8,8 +8,7 @@ from typing import TypeVar
 
 import click
 
-from migrations.cli.exit_codes import Exit
-from migrations.cli.flags import flag
+from migrations.cli.conventions import Exit, flag
 from webhook.api.namespace import Namespace
 from webhook.api.objects import API_GROUP, API_VERSION, Pod
 from webhook.cli import tables
