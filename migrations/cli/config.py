@@ -1,7 +1,7 @@
 """The optional settings file `ledgergate.toml`: `[defaults]`, and `[environments.NAME]` on top of them.
 
 ValueError
-└── SettingsError   every problem of the file at once
+└── ConfigError   every problem of the file at once
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-FILE = "ledgergate.toml"
-DEFAULT_ENVIRONMENT = "development"
-
 
 class ConfigError(ValueError):
     """A settings file that cannot be used.
 
     Attributes:
-        problems: All of them.
+        problems: What is wrong, one sentence each.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -27,18 +24,21 @@ class ConfigError(ValueError):
         self.problems = problems
 
 
-def select_environment(document: Mapping[str, Any], environment: str, flags: Collection[str]) -> dict[str, Any]:
-    """Give the settings of one environment, by the names of the flags that they stand for.
+def select_environment(
+    document: Mapping[str, Any], environment: str, flags: Collection[str], *, default: str
+) -> dict[str, Any]:
+    """Return the settings of one environment, by the parameter names of the flags that they set.
 
-    The other environments are checked too, so that a slip in one that is used elsewhere shows here.
+    The other environments are checked too, so that a mistake in one that is used elsewhere shows here.
 
     Args:
         document: The parsed file.
-        environment: Its name; one that the file does not have is a mistake, unless it is the default one.
-        flags: Flags that may be set, without dashes in front.
+        environment: Name of the environment; the file must have it, unless it is the default one.
+        flags: Flags that may be set, without the dashes in front.
+        default: Name of the default environment.
 
     Raises:
-        SettingsError: With every problem.
+        ConfigError: With every problem.
     """
     problems = [
         f"expected the tables [defaults] and [environments.NAME], got {key!r}"
@@ -48,8 +48,8 @@ def select_environment(document: Mapping[str, Any], environment: str, flags: Col
     environments = document.get("environments", {})
     if not isinstance(environments, dict):
         raise ConfigError("expected tables [environments.NAME], got a value named environments")
-    if environment not in environments and environment != DEFAULT_ENVIRONMENT:
-        known = ", ".join(sorted({DEFAULT_ENVIRONMENT, *environments}))
+    if environment not in environments and environment != default:
+        known = ", ".join(sorted({default, *environments}))
         problems.append(
             f"expected --env (LEDGERGATE_ENV, NODE_ENV) to name an environment of the file ({known}), "
             f"got {environment!r}; a table [environments.{environment}] may be empty"
@@ -60,12 +60,12 @@ def select_environment(document: Mapping[str, Any], environment: str, flags: Col
         problems += _problems(title, table, flags)
     if problems:
         raise ConfigError(*problems)
-    chosen = tables["defaults"] | tables.get(f"environments.{environment}", {})
-    return {key.replace("-", "_"): value for key, value in chosen.items()}
+    settings = tables["defaults"] | tables.get(f"environments.{environment}", {})
+    return {key.replace("-", "_"): value for key, value in settings.items()}
 
 
 def _problems(title: str, table: object, flags: Collection[str]) -> Iterator[str]:
-    """Find what is wrong with one table; a value, which may hold a password, is never shown."""
+    """Find what is wrong with one table. No message shows a value, which may hold a password."""
     if not isinstance(table, dict):
         yield f"expected a table [{title}], got a value of this name"
         return

@@ -1,4 +1,4 @@
-"""`lint`: what needs the files, PostgreSQL's grammar and no database."""
+"""`ledgergate migrate lint`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrations.cli.exit_codes import Exit
-from migrations.cli.options import command, flag, format_examples
+from migrations.cli.conventions import Exit, flag, format_examples
+from migrations.cli.options import common_options
 from migrations.core.migration import FilesError
 from migrations.files.native import load_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from migrations.cli.invocation import CommonOptions
+    from migrations.cli.command import CommonOptions
     from migrations.cli.report import CommandReporter
 
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     )
 )
 @flag("--json", "Write one JSON object.", "as_json", is_flag=True)
-@flag("--advice", "Show findings of level advice too.", is_flag=True)
-@flag("--rules", "List every rule with its sentence, and read no file.", is_flag=True)
-@command
-def lint(options: CommonOptions, report: CommandReporter, **flags: bool) -> int:
+@flag("--advice", "Also show findings of level advice.", is_flag=True)
+@flag("--rules", "List every rule in one sentence, and read no file.", is_flag=True)
+@common_options
+def lint(options: CommonOptions, reporter: CommandReporter, **flags: bool) -> int:
     """Find statements that lock or break a live system, with the safe way to do it. Needs no database.
 
-    Exits 2 when a finding is of level error; warnings and advice leave it 0. A comment `-- lint:allow RULE because
-    REASON` above a statement, or in the head of a file, allows a finding.
+    Exits 2 when a finding is of level error, 0 for warnings and advice. A comment `-- lint:allow RULE because REASON`
+    above a statement, or at the top of a file, allows a finding.
     """
-    del report  # findings are the output, not an event
-    return examine(options.directory, **flags)
+    del reporter  # the findings are the output of the command, not events
+    return lint_directory(options.directory, **flags)
 
 
-def examine(directory: Path, *, as_json: bool, advice: bool, rules: bool) -> int:
-    """Show what is found in a directory; only findings of level error make the exit code 2."""
-    from migrations.lint import linter, output  # noqa: PLC0415 - the grammar, which no other command needs
+def lint_directory(directory: Path, *, as_json: bool, advice: bool, rules: bool) -> int:
+    """Print the findings of a directory; the exit code is 2 when one is of level error, else 0."""
+    from migrations.lint import linter, output  # noqa: PLC0415 - the grammar takes long to load, and only `lint` needs it
     from migrations.lint.rule import Level  # noqa: PLC0415
 
     if rules:

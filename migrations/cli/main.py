@@ -1,21 +1,21 @@
-"""The commands `ledgergate migrate ...`; each module of `commands` declares some and does their work."""
+"""The group `ledgergate migrate`; each command has a module of its own."""
 
 import click
 
-from migrations.cli.lazy_commands import LazyCommands
+from migrations.cli.conventions import LazyCommands
 
 _COMMANDS = LazyCommands(
     {
         "up": "migrations.cli.up:up",
-        "down": "migrations.cli.up:down",
+        "down": "migrations.cli.down:down",
         "status": "migrations.cli.status:status",
-        "verify": "migrations.cli.status:verify",
+        "verify": "migrations.cli.verify:verify",
         "wait": "migrations.cli.wait:wait",
         "exec": "migrations.cli.exec:execute",
         "baseline": "migrations.cli.baseline:baseline",
-        "resolve": "migrations.cli.baseline:resolve",
+        "resolve": "migrations.cli.resolve:resolve",
         "new": "migrations.cli.new:new",
-        "revision": "migrations.cli.new:revision",
+        "revision": "migrations.cli.revision:revision",
         "lint": "migrations.cli.lint:lint",
     }
 )

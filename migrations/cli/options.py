@@ -1,6 +1,6 @@
-"""The flags that every `ledgergate migrate` command takes, each with an environment twin and a place in the file.
+"""The flags that every `ledgergate migrate` command takes, each with an environment twin and a setting in the file.
 
-What is said in several places counts in this order: the flag, its twin LEDGERGATE_<FLAG>, `[environments.NAME]` and
+A value is taken from the first of these that has one: the flag, its twin LEDGERGATE_<FLAG>, `[environments.NAME]` and
 `[defaults]` of ledgergate.toml, the default.
 """
 
@@ -9,21 +9,20 @@ from __future__ import annotations
 import os
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrations.cli import termination
-from migrations.cli.config import DEFAULT_ENVIRONMENT, FILE, ConfigError, select_environment
-from migrations.cli.invocation import CommonOptions
-from migrations.cli.report import open_reporter
+from migrations.cli.command import CommonOptions
+from migrations.cli.conventions import SECONDS, flag
+from migrations.cli.report import open_reporter, write_termination_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Command = TypeVar("Command", bound="Callable[..., Any]")
-
-_SETTINGS = (
+SETTINGS_FILE = "ledgergate.toml"
+DEFAULT_ENVIRONMENT = "development"
+SETTINGS = (
     "dir",
     "database-url",
     "schema",
@@ -35,32 +34,27 @@ _SETTINGS = (
     "ddl-lock-timeout",
     "ddl-retry-timeout",
 )
+"""Flags that the settings file may set; the others belong to one call."""
 
 
-def flag(
-    name: str, help_text: str, *declarations: str, twins: tuple[str, ...] = (), **rest: Any
-) -> Callable[[Command], Command]:
-    """Declare a flag with its environment twin, which `--help` shows."""
-    twin = "LEDGERGATE_" + name.strip("-").upper().replace("-", "_")
-    return click.option(name, *declarations, help=help_text, envvar=[twin, *twins], show_envvar=True, **rest)
-
-
-def _use_environment(context: click.Context, _: click.Parameter, environment: str) -> None:
-    """Let the settings file say what no flag and no variable does."""
-    file = Path(FILE)
+def _apply_settings(context: click.Context, _: click.Parameter, environment: str) -> None:
+    """Make the settings file's values the defaults of the command's flags."""
+    file = Path(SETTINGS_FILE)
     if not file.is_file():
         return
-    import tomllib  # noqa: PLC0415 - few have the file, and every pod waits for what is imported
+    # Imported here because few projects have the file, and every pod that starts waits for these imports.
+    import tomllib  # noqa: PLC0415
+
+    from migrations.cli.config import ConfigError, select_environment  # noqa: PLC0415
 
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
-        context.default_map = select_environment(document, environment, _SETTINGS)
+        context.default_map = select_environment(document, environment, SETTINGS, default=DEFAULT_ENVIRONMENT)
     except (ConfigError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise click.UsageError(f"{FILE}: {error}") from error
+        raise click.UsageError(f"{SETTINGS_FILE}: {error}") from error
 
 
-SECONDS = click.FloatRange(min=0)
-_FLAGS = (
+_COMMON_FLAGS = (
     flag("--dir", "Directory of the migrations.", default="migrations", show_default="./migrations", metavar="PATH"),
     flag(
         "--database-url",
@@ -71,20 +65,20 @@ _FLAGS = (
     ),
     flag(
         "--env",
-        f"Which [environments.NAME] of ./{FILE} to use, where there is such a file.",
+        f"Which [environments.NAME] of ./{SETTINGS_FILE} to use, if there is such a file.",
         twins=("NODE_ENV",),
         default=DEFAULT_ENVIRONMENT,
         show_default=True,
-        is_eager=True,
+        is_eager=True,  # the file's values must be known before the other flags take their defaults
         expose_value=False,
-        callback=_use_environment,
+        callback=_apply_settings,
         metavar="NAME",
     ),
     flag("--schema", "Schema of the ledger's table.", show_default="public", metavar="NAME"),
     flag("--table", "Table of the ledger.", show_default="ledgergate_migrations", metavar="NAME"),
     flag(
         "--connect-timeout",
-        "How long to try to connect: a proxy beside us may start later than we do.",
+        "How long to try to connect; a proxy in the same pod may start later than this command.",
         type=SECONDS,
         default=30.0,
         show_default=True,
@@ -92,7 +86,7 @@ _FLAGS = (
     ),
     flag(
         "--lock-timeout",
-        "How long to wait while somebody else migrates.",
+        "How long to wait for the lock while another process migrates.",
         type=SECONDS,
         default=600.0,
         show_default=True,
@@ -100,15 +94,15 @@ _FLAGS = (
     ),
     flag(
         "--log-format",
-        "Lines for people or JSON objects. Without it: progress on a terminal, else text.",
+        "Write lines of text, or JSON objects. Without it: a progress bar on a terminal, else text.",
         type=click.Choice(["text", "json"]),
     ),
 )
-_LIMITS = (
+_LIMIT_FLAGS = (
     flag(
         "--ddl-lock-timeout",
         "How long a statement may wait for a lock, while others queue behind it; then the migration is rolled back and "
-        "tried again. 0 is for ever. `-- migrate:up lock-timeout:2s` is for one migration.",
+        "tried again. 0 is no limit. `-- migrate:up lock-timeout:2s` sets it for one migration.",
         type=SECONDS,
         default=5.0,
         show_default=True,
@@ -126,39 +120,34 @@ _LIMITS = (
 _OPTIONS = ("database_url", "schema", "table", "connect_timeout", "lock_timeout")
 
 
-def command(body: Callable[..., int]) -> Callable[..., None]:
-    """Add the shared flags to a command; it gets them as `Options`, beside a `Report` and its own flags."""
+def common_options(body: Callable[..., int]) -> Callable[..., None]:
+    """Add the common flags to a command, whose body takes CommonOptions, a CommandReporter and its own flags."""
 
     @wraps(body)
     def call(**flags: Any) -> None:
         log_format = flags.pop("log_format")
         shared = {"directory": Path(flags.pop("dir"))} | {name: flags.pop(name) for name in _OPTIONS}
         context = click.get_current_context()
-        with open_reporter(log_format) as report:
-            code = body(CommonOptions(**shared), report, **flags)
-        termination.write_termination_log(os.environ, f"migrate {context.info_name}", code, report.summary)
+        with open_reporter(log_format) as reporter:
+            code = body(CommonOptions(**shared), reporter, **flags)
+        write_termination_log(os.environ, f"migrate {context.info_name}", code, reporter.summary)
         context.exit(code)
 
-    for declared in reversed(_FLAGS):
-        call = declared(call)
+    for declare in reversed(_COMMON_FLAGS):
+        call = declare(call)
     return call
 
 
 def limit_options(body: Callable[..., int]) -> Callable[..., int]:
-    """Add the flags of a command that runs migrations; it gets them as `limits`."""
+    """Add the flags that limit each migration to a command, whose body takes them as `limits`."""
 
     @wraps(body)
     def call(*arguments: Any, ddl_lock_timeout: float, ddl_retry_timeout: float, **flags: Any) -> int:
         from migrations.runner.run import MigrationLimits  # noqa: PLC0415 - commands without limits do without
 
-        chosen = MigrationLimits(lock_timeout=ddl_lock_timeout, retry_for=ddl_retry_timeout)
-        return body(*arguments, limits=chosen, **flags)
+        limits = MigrationLimits(lock_timeout=ddl_lock_timeout, retry_for=ddl_retry_timeout)
+        return body(*arguments, limits=limits, **flags)
 
-    for declared in reversed(_LIMITS):
-        call = declared(call)
+    for declare in reversed(_LIMIT_FLAGS):
+        call = declare(call)
     return call
-
-
-def format_examples(*lines: str) -> str:
-    """Give the end of a command's `--help`."""
-    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))

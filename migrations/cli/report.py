@@ -1,58 +1,61 @@
-"""Tells a person or a log what a run does: plain lines, JSON lines, or a progress bar on a terminal."""
+"""What a command reports: as plain lines, JSON lines or a progress bar, and as the container's termination message."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from migrations.runner.reporter import Reporter
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from migrations.core.migration import Migration
     from migrations.postgres.advisory_lock import LockHolder
+    from migrations.runner.reporter import Reporter
 
-_WAITING_EVERY = 10.0  # seconds between two lines that say the same
+    # Needed for types alone: a protocol is slow to define, and every pod that starts waits for these imports.
+    class CommandReporter(Reporter, Protocol):
+        """Receives what a command does while it works, and how it ended."""
+
+        def error(self, event: str, text: str, **fields: object) -> None:
+            """Report a failure."""
+
+        @property
+        def summary(self) -> str:
+            """The outcome in one line: the first failure, else the last thing reported."""
 
 
-class CommandReporter(Reporter, Protocol):
-    """What a command reports: the progress of its run, errors, and a summary of all of it."""
-
-    def error(self, event: str, text: str, **fields: object) -> None:
-        """Say what went wrong."""
-
-    @property
-    def summary(self) -> str:
-        """All of it in one line: the first thing that went wrong, else the last thing said."""
+_WAITING_INTERVAL = 10.0  # seconds between two lines about the same wait
+_TERMINATION_LOG = "/dev/termination-log"
+_IN_A_POD = "KUBERNETES_SERVICE_HOST"
+_LOG_PATH = "LEDGERGATE_TERMINATION_LOG"
+_MAX_BYTES = 4096  # the kubelet cuts what is longer
 
 
 class LineReporter:
-    """One line an event, for logs and pipes."""
+    """One line for each event, for logs and pipes."""
 
     def __init__(self) -> None:
-        self._said_at: float | None = None
+        self._waiting_reported_at: float | None = None
         self._last = ""
         self._failures: list[str] = []
 
     def waiting(self, holder: LockHolder | None, seconds: float) -> None:
-        """Say so at first and then every ten seconds."""
-        if self._said_at is None or seconds - self._said_at >= _WAITING_EVERY:
-            self._said_at = seconds
-            who = str(holder) if holder else "somebody who has just let go of it"
-            self.info(
-                "waiting", f"waiting for the lock, held by {who}; {seconds:.0f} s so far", seconds=round(seconds, 1)
-            )
+        """Report the wait at once and then every ten seconds."""
+        if self._waiting_reported_at is None or seconds - self._waiting_reported_at >= _WAITING_INTERVAL:
+            self._waiting_reported_at = seconds
+            who = f"held by {holder}" if holder else "just released by another session"
+            self.info("waiting", f"waiting for the lock, {who}; {seconds:.0f} s so far", seconds=round(seconds, 1))
 
     def starting(self, migration: Migration, number: int, total: int) -> None:
-        """Say nothing: the line comes with the result."""
+        """Write nothing: the line comes with the result."""
 
     def applied(self, migration: Migration, milliseconds: int, number: int, total: int) -> None:
-        """Say what was applied, how long it took and how far the run is."""
+        """Report what was applied, how long it took and how far the run is."""
         text = f"applied {migration.revision} in {milliseconds} ms ({number} of {total})"
         self.info("applied", text, revision=migration.revision, duration_ms=milliseconds, number=number, total=total)
 
@@ -68,7 +71,7 @@ class LineReporter:
 
     @property
     def summary(self) -> str:
-        """The first thing that went wrong and how many more did, else the last thing said."""
+        """The first failure and the number of further ones, else the last thing reported."""
         more = f" (and {len(self._failures) - 1} more)" if len(self._failures) > 1 else ""
         return " ".join((self._failures[0] + more if self._failures else self._last).split())
 
@@ -78,10 +81,10 @@ class LineReporter:
 
 
 class JsonReporter(LineReporter):
-    """One JSON object an event: `time`, `level`, `event`, `message` and what belongs to the event."""
+    """One JSON object for each event: `time`, `level`, `event`, `message` and the fields of the event."""
 
     def _write(self, event: str, text: str, fields: dict[str, object], *, error: bool) -> None:
-        import json  # noqa: PLC0415 - only here
+        import json  # noqa: PLC0415 - only this reporter needs it
 
         level = "error" if error else "info"
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -89,11 +92,11 @@ class JsonReporter(LineReporter):
 
 
 class ProgressReporter(LineReporter):
-    """Lines above a progress bar that shows what runs now, and for how long."""
+    """Lines above a progress bar that shows which migration runs now, and for how long."""
 
     def __init__(self) -> None:
         super().__init__()
-        from rich.console import Console  # noqa: PLC0415 - a terminal only
+        from rich.console import Console  # noqa: PLC0415 - rich is slow to import, and only a terminal needs it
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
         from rich.progress import Progress as Bar  # noqa: PLC0415
 
@@ -109,12 +112,12 @@ class ProgressReporter(LineReporter):
         self._task = self._bar.add_task("", visible=False)
 
     def starting(self, migration: Migration, number: int, total: int) -> None:
-        """Show it beside the bar."""
+        """Show the migration beside the bar."""
         self._bar.start()
         self._bar.update(self._task, description=migration.revision, total=total, completed=number - 1, visible=True)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
     def _write(self, event: str, text: str, fields: dict[str, object], *, error: bool) -> None:
@@ -123,21 +126,40 @@ class ProgressReporter(LineReporter):
             self._bar.stop()
             click.secho(f"error: {text}", fg="red", err=True)
         else:
-            from rich.text import Text  # noqa: PLC0415 - a terminal only
+            from rich.text import Text  # noqa: PLC0415 - rich is slow to import, and only a terminal needs it
 
             self._console.print(Text(text, "green" if event == "applied" else ""), soft_wrap=True)
 
 
 @contextmanager
 def open_reporter(log_format: str | None) -> Iterator[CommandReporter]:
-    """Give the report that fits: as the flag says, else a progress bar on a terminal and plain lines elsewhere."""
+    """Yield the reporter that the flag asks for, else a progress bar on a terminal and plain lines elsewhere."""
     if log_format == "json":
         yield JsonReporter()
     elif log_format is None and sys.stdout.isatty():
-        report = ProgressReporter()
+        reporter = ProgressReporter()
         try:
-            yield report
+            yield reporter
         finally:
-            report.close()
+            reporter.close()
     else:
         yield LineReporter()
+
+
+def write_termination_log(environment: Mapping[str, str], command: str, code: int, summary: str) -> None:
+    """Write one line to the termination log, if this process runs in a pod that has such a file.
+
+    Args:
+        environment: The process's environment.
+        command: Which command ended.
+        code: Its exit code.
+        summary: The outcome in one line; when it is empty, as for a command that only prints, nothing is written.
+
+    Source: https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
+    """
+    path = Path(environment.get(_LOG_PATH) or _TERMINATION_LOG)
+    if not summary or not environment.get(_IN_A_POD) or not path.is_file():
+        return
+    text = f"ledgergate {command}{f' (exit {code})' if code else ''}: {summary}\n"
+    with suppress(OSError):  # a message that cannot be written must not change the exit code
+        path.write_bytes(text.encode()[:_MAX_BYTES])

@@ -1,87 +1,204 @@
-"""`status` and `verify`: what compares the files with the ledger and writes nothing."""
+"""`ledgergate migrate status`."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from migrations.cli.exit_codes import Exit
-from migrations.cli.invocation import CommonOptions, run_command
-from migrations.cli.options import command, flag, format_examples
+from migrations.cli.command import CommonOptions, report_unusable, run_command
+from migrations.cli.conventions import Exit, flag, format_examples
+from migrations.cli.directory import list_migrations, select_dialect
+from migrations.cli.options import common_options
+from migrations.cli.table import print_table
+from migrations.core.drift import RevisionStatus, compare
+from migrations.core.ledger import History, State
+from migrations.core.migration import FilesError
+from migrations.core.plan import describe_dirty
+from migrations.files.external import ExternalFilesError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from migrations.cli.report import CommandReporter
-    from migrations.core.drift import Verification
+    from migrations.core.drift import Comparison
+    from migrations.core.migration import Migration
+    from migrations.reader.status import LedgerStatus
     from migrations.runner.run import RunOptions
 
-
-@click.command(
-    epilog="Examples: `ledgergate migrate status`; `ledgergate migrate status --check && start-the-application`."
-)
-@flag("--json", "Write one JSON object.", "as_json", is_flag=True)
-@flag("--check", "Exit 3 unless the ledger holds every migration of the directory.", is_flag=True)
-@flag("--dialect", "Whose ledger and directory these are, such as knex, or auto; without it, ours.", metavar="NAME")
-@command
-def status(options: CommonOptions, report: CommandReporter, *, dialect: str | None, as_json: bool, check: bool) -> int:
-    """Show what is applied, pending, missing, changed or dirty, and who holds the lock. Writes nothing."""
-    if dialect is not None:
-        from migrations.cli import foreign  # noqa: PLC0415 - few ask for another tool's
-
-        return foreign.status(options, report, dialect=dialect, as_json=as_json, check=check)
-
-    async def work(run: RunOptions) -> int:
-        from migrations.cli import tables  # noqa: PLC0415 - the driver
-        from migrations.runner import status  # noqa: PLC0415 - the driver
-
-        found = await status.read_status(run)
-        ledger, holder = found.ledger, found.holder
-        at_expected = all(ledger.contains(migration.revision) for migration in run.migrations)
-        if as_json:
-            click.echo(tables.document(run.migrations, ledger, holder, at_expected=at_expected))
-        else:
-            tables.show(run.migrations, ledger, holder)
-        return Exit.BEHIND if check and not at_expected else Exit.DONE
-
-    return run_command(options, report, work)
+_HEADINGS = ("REVISION", "STATE", "FINISHED", "TOOK", "BY", "NOTE")
+_STYLES = {
+    RevisionStatus.APPLIED: "green",
+    RevisionStatus.PENDING: "yellow",
+    RevisionStatus.MISSING: "yellow",
+    RevisionStatus.CHANGED: "red",
+    RevisionStatus.FAILED: "red",
+    RevisionStatus.RUNNING: "red",
+}
+_TIME = "%Y-%m-%d %H:%M:%S%z"
 
 
 @click.command(
     epilog=format_examples(
-        "ledgergate migrate verify",
-        "ledgergate migrate verify --json | jq '.findings[].message'",
+        "ledgergate migrate status",
+        "ledgergate migrate status --check && start-the-application",
+        "ledgergate migrate status --dialect knex --json | jq .head",
     )
 )
 @flag("--json", "Write one JSON object.", "as_json", is_flag=True)
-@command
-def verify(options: CommonOptions, report: CommandReporter, *, as_json: bool) -> int:
-    """Check the files against the ledger: edited, missing, skipped and half-applied revisions. Writes nothing.
+@flag("--check", "Exit 3 unless the ledger holds every migration of the directory.", is_flag=True)
+@flag(
+    "--dialect",
+    "Tool whose ledger and directory these are, such as knex; `auto` finds it by the tables. Without it: ledgergate.",
+    metavar="NAME",
+)
+@common_options
+def status(
+    options: CommonOptions, reporter: CommandReporter, *, dialect: str | None, as_json: bool, check: bool
+) -> int:
+    """Show what is applied, pending, missing, changed or dirty, and who holds the lock. Writes nothing.
 
-    Exits 3 when something is wrong. Pending revisions are not, nor is a ledger that is ahead of the files.
+    With --dialect the directory may be missing unless --check needs it. Exits 3 with --check when the ledger lacks a
+    migration of the directory, 4 when the database could not be reached.
     """
+    try:
+        selected = select_dialect(dialect)
+    except LookupError as error:
+        return report_unusable(reporter, error)
 
     async def work(run: RunOptions) -> int:
-        from migrations.cli import tables  # noqa: PLC0415 - the driver
-        from migrations.core import drift  # noqa: PLC0415 - the driver
-        from migrations.runner import status  # noqa: PLC0415 - the driver
+        from migrations.reader.status import read_status  # noqa: PLC0415 - imports the driver
+        from migrations.runner.locked_session import open_session  # noqa: PLC0415
 
-        ledger = (await status.read_status(run)).ledger
-        verified = drift.verify(run.migrations, ledger)
+        async with open_session(run) as session:
+            found = await read_status(session, replace(run.source, dialect=selected))
+        migrations = run.migrations
+        if dialect is not None:
+            try:
+                migrations = list_migrations(found.location.dialect, options.directory, required=check)
+            except (FilesError, ExternalFilesError) as error:
+                return report_unusable(reporter, error)
+        at_expected = _is_at_expected(migrations, found)
         if as_json:
-            click.echo(tables.verified(verified, ledger))
+            click.echo(_document(migrations, found, at_expected=at_expected))
         else:
-            _tell(report, verified)
-        return Exit.DONE if verified.ok else Exit.BEHIND
+            _print(migrations, found, at_expected=at_expected)
+        return Exit.BEHIND if check and not at_expected else Exit.DONE
 
-    return run_command(options, report, work)
+    return run_command(options, reporter, work, files=dialect is None)
 
 
-def _tell(report: CommandReporter, verified: Verification) -> None:
-    for finding in verified.drifts:
-        tell = report.error if finding.is_problem else report.info
-        tell("found", finding.message, kind=finding.kind, revision=finding.revision)
-    wrong = sum(finding.is_problem for finding in verified.drifts)
-    text = f"{wrong} wrong" if wrong else "files and ledger agree"
-    text += f"; {len(verified.pending)} pending" if verified.pending else ""
-    text += f"; the ledger is ahead by {len(verified.ahead)}" if verified.ahead else ""
-    report.info("verified", text, wrong=wrong, pending=verified.pending, ahead=verified.ahead)
+def _is_at_expected(migrations: Sequence[Migration], found: LedgerStatus) -> bool:
+    """Return whether the ledger holds every migration of the directory, as far as its tool records that."""
+    if not migrations:
+        return True
+    dialect, ledger = found.location.dialect, found.ledger
+    if dialect.name == "ledgergate":
+        return all(ledger.contains(migration.revision) for migration in migrations)
+    # Names of other tools' files may differ from what their ledger records, so only the newest one is looked up, and
+    # the number and the digest of those before it.
+    return ledger.is_complete_for(dialect.declare([migration.revision for migration in migrations]))
+
+
+def _compare(migrations: Sequence[Migration], found: LedgerStatus) -> tuple[Comparison, ...]:
+    """Compare files and ledger; nothing where the tool records only where the ledger is, and not how it came there."""
+    if found.ledger.history in {History.HEADS, History.NUMBER}:
+        return ()
+    return compare(migrations, found.ledger)
+
+
+def _document(migrations: Sequence[Migration], found: LedgerStatus, *, at_expected: bool) -> str:
+    """Return the status as one JSON object, whose keys docs/migrate.md explains; each is always there."""
+    location, ledger = found.location, found.ledger
+    names = [migration.revision for migration in migrations]
+    return json.dumps(
+        {
+            "dialect": location.dialect.name,
+            "table": f"{location.table.schema}.{location.table.name}",
+            "expected": str(location.dialect.declare(names)) if names else None,
+            "head": ledger.head,
+            "at_expected": at_expected,
+            "dirty": ledger.dirty.revision if ledger.dirty else None,
+            "revisions": [_revision(row, found) for row in _compare(migrations, found)],
+            "lock": asdict(found.holder) if found.holder else None,
+            "row_lock": asdict(found.row_lock) if found.row_lock else None,
+        },
+        default=datetime.isoformat,
+        indent=2,
+    )
+
+
+def _revision(row: Comparison, found: LedgerStatus) -> dict[str, object]:
+    record = row.record
+    native = found.location.dialect.name == "ledgergate"  # of other tools only the names are known, not the paths
+    return {
+        "revision": row.revision,
+        "standing": row.status,
+        "path": str(row.migration.path) if native and row.migration else None,
+        "compatible_from": row.compatible_from,
+        "checksum": record.checksum if record else None,
+        "batch": record.batch if record else None,
+        "started_at": record.started_at if record else None,
+        "finished_at": record.finished_at if record else None,
+        "duration_ms": record.duration_ms if record else None,
+        "applied_by": record.applied_by if record else None,
+        "error": record.error if record else None,
+    }
+
+
+def _print(migrations: Sequence[Migration], found: LedgerStatus, *, at_expected: bool) -> None:
+    """Print a table of the revisions, and under it what concerns the whole ledger."""
+    rows = _compare(migrations, found)
+    if rows:
+        print_table(_HEADINGS, [_cells(row) for row in rows], styled="STATE", styles=_STYLES)
+    for line in _summary(migrations, found, rows, at_expected=at_expected):
+        click.echo(line)
+
+
+def _cells(row: Comparison) -> tuple[str, ...]:
+    record = row.record
+    contract = f"contract: images older than {row.compatible_from} cannot run" if row.compatible_from else ""
+    if record is None:
+        return (row.revision, row.status, "", "", "", contract)
+    error = record.error.partition("\n")[0] if record.error else ""
+    return (
+        row.revision,
+        row.status,
+        f"{record.finished_at:{_TIME}}" if record.finished_at else "",
+        "" if record.duration_ms is None else f"{record.duration_ms} ms",
+        record.applied_by or "",
+        "; ".join(filter(None, (contract, error))),
+    )
+
+
+def _summary(
+    migrations: Sequence[Migration], found: LedgerStatus, rows: Sequence[Comparison], *, at_expected: bool
+) -> Iterator[str]:
+    location, ledger = found.location, found.ledger
+    yield (
+        f"ledger: {location.dialect.name}, {location.table.schema}.{location.table.name}"
+        f"{'' if location.exists else ', which is not there yet'}"
+    )
+    counts = [(sum(row.status is status for row in rows), status) for status in RevisionStatus]
+    counted = ", ".join(f"{count} {status}" for count, status in counts if count)
+    yield f"head: {ledger.head or 'none'}{f'; {counted}' if counted else ''}"
+    if migrations:
+        expected = location.dialect.declare([migration.revision for migration in migrations])
+        yield f"expected: {expected}{'' if at_expected else ', which the ledger does not hold'}"
+    yield f"lock: {f'held by {found.holder}' if found.holder else 'free'}"
+    if found.row_lock:
+        yield f"row lock: taken{f' by {found.row_lock.holder}' if found.row_lock.holder else ''}"
+    contract, dirty = ledger.strictest_contract, ledger.dirty
+    if contract is not None:
+        yield f"contract: images older than {contract.compatible_from} cannot run, since {contract.revision} is applied"
+    if dirty is None:
+        return
+    if location.dialect.name != "ledgergate":
+        yield f"dirty: {dirty.revision} {dirty.state}"  # only its own tool can settle it
+    elif dirty.state is State.RUNNING and found.holder is not None:
+        yield f"running: {dirty.revision} since {dirty.started_at:{_TIME}}, by {dirty.applied_by}"
+    else:
+        yield f"dirty: {describe_dirty(dirty)}"

@@ -1,4 +1,4 @@
-"""`up` and `down`: what runs migrations."""
+"""`ledgergate migrate up`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrations.cli.exit_codes import Exit
-from migrations.cli.invocation import CommonOptions, report_outcome, report_unusable, run_command
-from migrations.cli.options import command, flag, format_examples, limit_options
+from migrations.cli.command import CommonOptions, report_outcome, run_command
+from migrations.cli.conventions import Exit, flag, format_examples
+from migrations.cli.options import common_options, limit_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,107 +26,65 @@ if TYPE_CHECKING:
         "ledgergate migrate up --dry-run",
     )
 )
-@flag("--to", "Last revision to apply; without it, all.", metavar="REV")
-@flag("--dry-run", "Print the SQL that would run, as psql takes it, and write nothing.", is_flag=True)
+@flag("--to", "Last revision to apply. Without it: all.", metavar="REV")
+@flag("--dry-run", "Print the SQL that would run, as a script for psql, and change nothing.", is_flag=True)
 @flag(
     "--allow-out-of-order",
-    "Also apply what is older than the head, such as a branch that was merged late.",
+    "Also apply migrations that are older than the head, such as those of a branch that was merged late.",
     is_flag=True,
 )
-@command
+@common_options
 @limit_options
 def up(
     options: CommonOptions,
-    report: CommandReporter,
+    reporter: CommandReporter,
     *,
     to: str | None,
     dry_run: bool,
     allow_out_of_order: bool,
     limits: MigrationLimits,
 ) -> int:
-    """Apply what is pending, in order, under the lock.
+    """Apply the pending migrations, in order, under the lock.
 
-    May be started any number of times at once: each migration runs once, and all exit 0. An image that is older than
-    the ledger has nothing to do.
+    Any number of processes may run it at once: each migration is applied once, and all of them exit 0. An image that is
+    older than the ledger has nothing to do. Exits 1 when a migration failed, 2 when the files cannot be applied to this
+    ledger, 4 when the database or the lock could not be reached in time.
     """
 
     async def work(run: RunOptions) -> int:
-        from migrations.runner import up  # noqa: PLC0415 - the driver
+        from migrations.runner import up  # noqa: PLC0415 - imports the driver
         from migrations.runner.run import Done  # noqa: PLC0415
 
         run = replace(run, out_of_order=allow_out_of_order, limits=limits)
-        outcome = await (up.preview(run) if dry_run else up.up(run, report))
+        outcome = await (up.preview(run) if dry_run else up.up(run, reporter))
         if not isinstance(outcome, Done):
-            return report_outcome(report, run, outcome)
+            return report_outcome(reporter, run, outcome)
         plan = outcome.plan
         if dry_run:
-            _print(run, plan)
+            _print_script(run, plan)
             return Exit.DONE
         if plan.steps:
-            report.info("done", f"done: the ledger is at {plan.steps[-1].revision}", applied=len(plan.steps))
+            reporter.info("done", f"done: the ledger is at {plan.steps[-1].revision}", applied=len(plan.steps))
         for event, text, revisions in _remarks(run, plan):
-            report.info(event, text, revisions=revisions)
+            reporter.info(event, text, revisions=revisions)
         return Exit.DONE
 
-    return run_command(options, report, work, to=to)
+    return run_command(options, reporter, work, to=to)
 
 
-def _print(run: RunOptions, plan: UpPlan) -> None:
-    """Write the script to standard output, and all else to standard error."""
-    from migrations.runner import psql_script  # noqa: PLC0415 - only here
+def _print_script(run: RunOptions, plan: UpPlan) -> None:
+    """Write the script to standard output, and remarks to standard error."""
+    from migrations.runner import psql_script  # noqa: PLC0415 - only --dry-run needs it
     from migrations.runner.ledger_writer import LedgerWriter  # noqa: PLC0415
 
-    relation = run.source.dialect.relation(run.source.schema, run.source.table)
     if plan.steps:
-        click.echo(psql_script.render(plan, LedgerWriter.for_run(run, plan.batch), relation))
+        click.echo(psql_script.render(plan, LedgerWriter.for_run(run, plan.batch), run.relation))
     for _, text, _ in _remarks(run, plan):
         click.echo(text, err=True)
 
 
-@click.command(
-    epilog=format_examples(
-        "ledgergate migrate down                                # what the last `up` applied",
-        "ledgergate migrate down --steps 1                      # the newest one",
-        "ledgergate migrate down --to 20250126120000_add_users  # everything after it",
-    )
-)
-@flag("--steps", "How many to undo, the newest first.", type=click.IntRange(min=1), metavar="N")
-@flag("--to", "Undo everything that is newer than this revision, which stays.", metavar="REV")
-@command
-@limit_options
-def down(
-    options: CommonOptions, report: CommandReporter, *, steps: int | None, to: str | None, limits: MigrationLimits
-) -> int:
-    """Undo what is applied, newest first, under the lock; without a flag, what the last `up` applied.
-
-    Asks nothing. Refuses before it begins when a file is missing or changed, or does not say how it is undone.
-    """
-    if steps is not None and to is not None:
-        return report_unusable(report, ValueError("expected --steps or --to, got both; give one"))
-
-    async def work(run: RunOptions) -> int:
-        from migrations.runner import down  # noqa: PLC0415 - the driver
-        from migrations.runner.run import Failed  # noqa: PLC0415
-
-        outcome = await down.down(replace(run, limits=limits), report, count=steps, target=run.target)
-        if isinstance(outcome, Failed):
-            name = outcome.migration.revision
-            report.error("failed", f"{name} could not be undone. {outcome.reason}", revision=name)
-            return Exit.FAILED
-        if not isinstance(outcome, down.Undone):
-            return report_outcome(report, run, outcome)
-        count = len(outcome.plan.steps)
-        if count:
-            report.info("done", f"done: undid {count}", undone=count)
-        else:
-            report.info("nothing_to_do", "nothing to undo: no such revision is applied by a run of ours")
-        return Exit.DONE
-
-    return run_command(options, report, work, to=to)
-
-
 def _remarks(run: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence[str]]]:
-    """Give what else is to be said: the event, its text, and the revisions that it is about."""
+    """Yield what else the user should know: the event, its text, and the revisions it is about."""
     if plan.missing:
         yield "missing", f"applied, but without a file: {', '.join(plan.missing)}", plan.missing
     if plan.steps:

@@ -11,8 +11,9 @@ from migrations.core.ledger import History, State
 from migrations.core.snapshot import Fault
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.postgres.errors import DatabaseError
+from migrations.reader.status import read_status
 from migrations.reader.watcher import LedgerWatcher, PollIntervals
-from migrations.runner.status import read_status
+from migrations.runner.locked_session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,6 +139,7 @@ async def _describe_wait(
     text = describe_missing(expected, snapshot.ledger, names)
     with suppress(DatabaseError, LedgerUnreadable, TimeoutError):
         async with asyncio.timeout(_HOLDER_TIMEOUT):
-            holder = (await read_status(replace(run, connect_timeout=_HOLDER_TIMEOUT))).holder
+            async with open_session(replace(run, connect_timeout=_HOLDER_TIMEOUT)) as session:
+                holder = (await read_status(session, run.source)).holder
             text += f"; the lock is held by {holder}" if holder else "; no migration runs now"
     return WaitTimedOut(text, unreachable=False)

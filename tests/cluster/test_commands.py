@@ -167,7 +167,7 @@ def test_a_release_against_the_guard_is_refused_and_explained(application: Appli
     done = ledgergate(application.plane.kubeconfig, "release", "--all", "-n", application.namespace)
     assert done.returncode == 1
     assert all(f"{application.namespace}/{pod}: " in done.stderr for pod in held)
-    assert "3 pods could not be released" in done.stderr
+    assert "3 pods could not be released: ledgergate's webhook refuses it" in done.stderr
     assert "ledgergate bypass GATE" in done.stderr
     assert "ledgergate release --all --uninstall" in done.stderr
     assert application.await_held("gateway") == held
@@ -239,6 +239,28 @@ def test_uninstalling_leaves_no_pod_gated(own_plane: ControlPlane, database: str
         until("every pod to be ready", lambda: own_plane.kubectl(*ready) == "80")
         again = ledgergate(own_plane.kubeconfig, "release", "--all", "--uninstall")
         assert (again.returncode, again.stdout) == (0, "no pod is held in any namespace\n")
+
+
+def test_a_release_that_a_dead_webhook_blocks_names_the_way_out(
+    own_plane: ControlPlane, database: str, migrations: Path
+) -> None:
+    """Where ledgergate's processes are gone and its webhook configurations are left, "run it again" would not help."""
+    with Installation(own_plane) as installation:
+        own_plane.create_namespace("shop")
+        application = Application(own_plane, "shop")
+        migrate(migrations, database, "--to", FIRST)
+        application.opt_in(database)
+        application.deploy("gateway", THIRD, replicas=1)
+        held = application.await_held("gateway", 1)
+        for name in ("controller", "webhook"):
+            installation.kill(name)
+        blocked = ledgergate(own_plane.kubeconfig, "release", "--all", "-n", "shop")
+        assert blocked.returncode == 1
+        assert f"shop/{held[0]}: " in blocked.stderr
+        assert "remove what is left of it with `ledgergate release --all --uninstall`" in blocked.stderr
+        done = ledgergate(own_plane.kubeconfig, "release", "--all", "--uninstall")
+        assert done.returncode == 0, done.stderr
+        application.await_running("gateway", 1)
 
 
 def test_kubectl_alone_tells_what_is_going_on(application: Application, held: list[str]) -> None:

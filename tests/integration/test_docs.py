@@ -10,9 +10,9 @@ import click
 import pytest
 import yaml
 
-from migrations.cli.exit_codes import Exit
+from migrations.cli.conventions import Exit
 from migrations.cli.main import migrate
-from migrations.cli.options import _SETTINGS
+from migrations.cli.options import SETTINGS
 from tests.pages import DOCS, blocks, marked, walk
 
 if TYPE_CHECKING:
@@ -56,6 +56,6 @@ def test_every_command_and_flag_is_explained(command: click.Command) -> None:
 def test_every_setting_and_exit_code_is_explained() -> None:
     """The page's tables have a row for each setting and each exit code."""
     settings = PAGE.partition("| setting |")[2].partition("## Exit codes")[0]
-    assert set(_SETTINGS) <= set(re.findall(r"`([a-z-]+)`", settings))
+    assert set(SETTINGS) <= set(re.findall(r"`([a-z-]+)`", settings))
     codes = PAGE.partition("## Exit codes")[2]
     assert all(f"\n| {code.value} |" in codes for code in Exit)

@@ -9,7 +9,7 @@ import click
 import pytest
 import yaml
 
-from migrations.cli.exit_codes import Exit
+from migrations.cli.conventions import Exit
 from migrations.cli.main import migrate
 from migrations.dialects.catalogue import DIALECTS
 from testbed.tools import install

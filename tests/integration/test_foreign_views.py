@@ -44,13 +44,14 @@ async def test_status_compares_the_directory_with_the_ledger(
     await connection.fetchval("select pg_advisory_lock($1)", advisory_lock.lock_key('"public"."knex_migrations"'))
     done = shop("status", "--dialect", dialect)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[:6] == [
-        "20250101000000_gone   missing   2025-01-26 12:00:00+0000",
-        "20250101000001_one    applied   2025-01-26 12:00:00+0000",
+    assert done.stdout.splitlines()[:7] == [
+        "REVISION              STATE    FINISHED                  TOOK  BY  NOTE",
+        "20250101000000_gone   missing  2025-01-26 12:00:00+0000",
+        "20250101000001_one    applied  2025-01-26 12:00:00+0000",
         "20250101000002_two    pending",
         "20250101000003_three  pending",
         "ledger: knex, public.knex_migrations",
-        "head: 20250101000001_one",
+        "head: 20250101000001_one; 1 applied, 2 pending, 1 missing",
     ]
     assert "expected: 20250101000003_three+3." in done.stdout
     assert "lock: held by pod-9 (backend " in done.stdout
@@ -58,6 +59,7 @@ async def test_status_compares_the_directory_with_the_ledger(
     shown = json.loads(shop("status", "--dialect", dialect, "--json").stdout)
     assert (shown["dialect"], shown["table"], shown["at_expected"]) == ("knex", "public.knex_migrations", False)
     assert [row["standing"] for row in shown["revisions"]] == ["missing", "applied", "pending", "pending"]
+    assert shown["revisions"][1]["finished_at"] == "2025-01-26T12:00:00+00:00"
     assert shown["row_lock"] == {"holder": None, "since": None}
 
 
@@ -83,7 +85,7 @@ def test_a_ledger_that_is_not_there(ledgergate: Ledgergate) -> None:
 
 
 async def test_wait_for_a_whole_directory(shop: Ledgergate, connection: Connection) -> None:
-    """It says what is missing, and ends when the tool, which announces nothing, has recorded it."""
+    """The wait reports what is missing, and ends when the tool, which sends no notification, has recorded it."""
     with waiting(shop, "--dialect", "knex") as process:
         text = line(process.stdout, "waiting for 20250101000003_three")
         words = "missing 20250101000002_two, 20250101000003_three; the head is 20250101000001_one; no migration runs"
@@ -109,7 +111,7 @@ async def test_wait_for_a_version(ledgergate: Ledgergate, connection: Connection
 
 
 async def test_exec_expects_the_whole_directory(shop: Ledgergate, connection: Connection) -> None:
-    """`--expect all` names what a command has left out."""
+    """`--expect all` names the migrations that a command has left out."""
     done = shop("exec", "--dialect", "knex", "--expect", "all", "--", "true")
     assert done.returncode == 3
     assert "missing 20250101000002_two, 20250101000003_three" in done.stderr

@@ -1,8 +1,9 @@
-"""`ledgergate migrate status`: how everything stands, for people and for programs."""
+"""`ledgergate migrate status` of the native ledger, as text and as JSON."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from migrations.dialects.native import NATIVE
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
-KEYS = {"expected", "head", "at_expected", "dirty", "revisions", "lock"}
+KEYS = {"dialect", "table", "row_lock", "expected", "head", "at_expected", "dirty", "revisions", "lock"}
 ROW_KEYS = {
     "revision",
     "standing",
@@ -40,7 +41,7 @@ def fill(ledgergate: Ledgergate) -> None:
     assert ledgergate("up").returncode == 1
 
 
-def test_a_person_sees_what_is_wrong_and_what_to_do(ledgergate: Ledgergate) -> None:
+def test_the_text_shows_what_is_wrong_and_what_to_do(ledgergate: Ledgergate) -> None:
     """Contract migrations with the boundary, pending ones too; the failed one with its error and the fix."""
     fill(ledgergate)
     done = ledgergate("status")
@@ -52,6 +53,10 @@ def test_a_person_sees_what_is_wrong_and_what_to_do(ledgergate: Ledgergate) -> N
     assert "images older than 20250101000002_three cannot run" in lines[4]
     assert "head: 20250101000001_two; 2 applied, 1 pending, 1 failed" in lines
     assert "lock: free" in lines
+    assert "ledger: ledgergate, public.ledgergate_migrations" in lines
+    assert any(
+        re.fullmatch(r"expected: 20250101000003_four\+4\..*, which the ledger does not hold", each) for each in lines
+    )
     assert "contract: images older than 20250101000000_one cannot run, since 20250101000001_two is applied" in lines
     assert lines[-1].startswith("dirty: 20250101000002_three failed: ")
     assert "resolve 20250101000002_three --rolled-back" in lines[-1]
@@ -70,10 +75,13 @@ async def test_who_holds_the_lock_and_what_runs(ledgergate: Ledgergate, connecti
     assert json.loads(ledgergate("status", "--json").stdout)["lock"]["application"] == "ledgergate pod-9"
 
 
-def test_a_program_gets_every_key_always(ledgergate: Ledgergate) -> None:
-    """The schema of the documentation: the same keys whether there is a record, a file, both or no ledger at all."""
+def test_json_has_every_key_always(ledgergate: Ledgergate) -> None:
+    """The documented keys are there whether there is a record, a file, both, or no ledger at all."""
     document = json.loads(ledgergate("status", "--json").stdout)
     assert document == {
+        "dialect": "ledgergate",
+        "table": "public.ledgergate_migrations",
+        "row_lock": None,
         "expected": None,
         "head": None,
         "at_expected": True,
@@ -93,7 +101,7 @@ def test_a_program_gets_every_key_always(ledgergate: Ledgergate) -> None:
     assert document["at_expected"] is False
 
 
-def test_check_is_for_scripts(ledgergate: Ledgergate) -> None:
+def test_check_sets_the_exit_code(ledgergate: Ledgergate) -> None:
     """Exit 3 while anything is pending, 0 when all is applied, and 0 when the ledger is ahead."""
     ledgergate.write("one", "select 1")
     newer = ledgergate.write("two", "select 1")

@@ -1,4 +1,4 @@
-"""In a pod, `kubectl describe` shows how a command ended."""
+"""The termination message that `kubectl describe` shows of a command in a pod."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def test_success_and_failure_leave_a_line(ledgergate: Ledgergate, tmp_path: Path) -> None:
-    """One line about the last command that changed or checked something, with its exit code when it failed."""
+    """One line about the last command that changed or checked something, with its exit code when that is not 0."""
     log = tmp_path / "termination-log"
     log.touch()
     pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "LEDGERGATE_TERMINATION_LOG": str(log)}

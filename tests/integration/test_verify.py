@@ -1,4 +1,4 @@
-"""`ledgergate migrate verify`: what is wrong between files and ledger, with exit 3; what is merely so, with exit 0."""
+"""`ledgergate migrate verify`: exit 3 when files and ledger disagree, else 0."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_files_and_ledger_agree(ledgergate: Ledgergate, connection: Connec
     assert (done.returncode, done.stdout) == (0, "files and ledger agree; the ledger is ahead by 1\n")
 
 
-async def test_everything_that_is_wrong_is_told_at_once(ledgergate: Ledgergate, connection: Connection) -> None:
+async def test_every_problem_is_reported_at_once(ledgergate: Ledgergate, connection: Connection) -> None:
     """Exit 3: an edited file with both sums, a missing one, a gap and a failed migration."""
     missing = ledgergate.write("20250101000001_missing", "select 1")
     edited = ledgergate.write("20250101000002_edited", "select 1")
@@ -62,8 +62,8 @@ async def test_everything_that_is_wrong_is_told_at_once(ledgergate: Ledgergate, 
     assert set(document) == {"ok", "head", "pending", "ahead", "findings"}
 
 
-def test_what_was_applied_late_is_told_and_not_held_against_it(ledgergate: Ledgergate) -> None:
-    """A gap is refused by `up`, filled by --allow-out-of-order, and stays visible without being wrong for ever."""
+def test_a_revision_applied_late_is_reported_and_is_no_problem(ledgergate: Ledgergate) -> None:
+    """`up` refuses a gap; --allow-out-of-order fills it; `verify` still shows the order, with exit 0."""
     ledgergate.write("20250101000002_two", "select 1")
     assert ledgergate("up").returncode == 0
     ledgergate.write("20250101000001_one", "select 1")

@@ -16,7 +16,6 @@ from webhook.core.status import (
     PreviousStatus,
     Problem,
     build_status,
-    format_duration,
     is_same_status,
 )
 
@@ -189,14 +188,6 @@ def test_the_strictest_contract_migration_is_kept() -> None:
     history = written(GateObservation(LedgerSnapshot(Ledger.of(records), THEN)), gate(), NOW)["history"]
     assert history[0] == {"revision": names[1], "observedAt": "2026-01-26T13:00:00Z", "compatibleFrom": names[1]}
     assert [entry["revision"] for entry in history[1:]] == names[-HISTORY:]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(90, "1m30s"), (900, "15m"), (5400, "1h30m"), (0.25, "0.25s"), (0, "0s"), (86400, "24h")]
-)
-def test_durations_are_formatted_as_in_the_spec(seconds: float, text: str) -> None:
-    """An Event shows maxHold in the form in which it is written."""
-    assert format_duration(timedelta(seconds=seconds)) == text
 
 
 def test_history_is_bounded_and_keeps_the_newest() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.cli.lint import examine
+from migrations.cli.lint import lint_directory
 from migrations.core.migration import FilesError
 from migrations.files.native import parse
 from migrations.lint import output
@@ -79,17 +79,17 @@ def _write_migrations(directory: Path, *scripts: str) -> Path:
 def test_only_errors_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Warnings and advice leave the exit code at 0."""
     _write_migrations(tmp_path, "-- migrate:up\ncreate table t (id serial primary key);")
-    assert examine(tmp_path, as_json=False, advice=False, rules=False) == 0
+    assert lint_directory(tmp_path, as_json=False, advice=False, rules=False) == 0
     text = capsys.readouterr().out
     assert (
         text.splitlines()[0]
         == f"{tmp_path}/20250101000000_x.sql:1: missing-down (warning): the migration cannot be undone"
     )
     assert text.splitlines()[-1] == "0 errors, 1 warning in 1 file; 1 of level advice not shown: --advice shows them"
-    assert examine(tmp_path, as_json=False, advice=True, rules=False) == 0
+    assert lint_directory(tmp_path, as_json=False, advice=True, rules=False) == 0
     assert "x.sql:2: integer-primary-key (advice): " in capsys.readouterr().out
     _write_migrations(tmp_path, up("create table t ()"), up("truncate u"))
-    assert examine(tmp_path, as_json=False, advice=False, rules=False) == 2
+    assert lint_directory(tmp_path, as_json=False, advice=False, rules=False) == 2
     finding, locks, safe, *more, counts = capsys.readouterr().out.splitlines()
     assert finding.endswith("01_x.sql:2: truncate: TRUNCATE blocks reads and writes of u, and removes every row")
     assert locks == "    locks: ACCESS EXCLUSIVE on u, which blocks reads and writes"
@@ -101,10 +101,10 @@ def test_only_errors_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_invalid_files_are_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A program gets one form of output."""
     _write_migrations(tmp_path, "-- migrate:up\n", "select 1;")
-    assert examine(tmp_path, as_json=True, advice=False, rules=False) == 2
+    assert lint_directory(tmp_path, as_json=True, advice=False, rules=False) == 2
     document = json.loads(capsys.readouterr().out)
     assert [(found["rule"], found["line"]) for found in document["findings"]] == [("file", 1), ("file", 1)]
-    assert examine(tmp_path / "none", as_json=False, advice=False, rules=False) == 2
+    assert lint_directory(tmp_path / "none", as_json=False, advice=False, rules=False) == 2
     assert capsys.readouterr().out.startswith(f"{tmp_path}/none: file: expected a directory of migrations, found none")
 
 
@@ -145,7 +145,7 @@ def test_the_documentation_matches_the_rules(capsys: pytest.CaptureFixture[str])
         assert ("- Locks: " in section) == (rule.lock is not None), rule.name
         assert f"- Source: <{rule.source}>" in section or rule.source == "docs/lint.md", rule.name
         assert all(f"`{name}`" in section for name in rule.others), rule.name
-    assert examine(Path(), as_json=False, advice=False, rules=True) == 0
+    assert lint_directory(Path(), as_json=False, advice=False, rules=True) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [rule.name for rule in RULES]
 
 

@@ -4,7 +4,7 @@ import gc
 
 import click
 
-from migrations.cli.lazy_commands import LazyCommands
+from migrations.cli.conventions import LazyCommands
 
 _COMMANDS = {
     "migrate": ("migrations.cli.main:migrate", "Apply and inspect migrations, exactly once, under one lock."),
@@ -12,12 +12,12 @@ _COMMANDS = {
     "controller": ("webhook.cli.serve:controller", "Run the controller: releases, status, certificates."),
     "status": ("webhook.cli.status:status", "Show gates and held pods, each with the reason."),
     "bypass": ("webhook.cli.bypass:bypass", "Open a gate for a limited time, in an emergency."),
-    "release": ("webhook.cli.release:release", "Take every scheduling gate of ours off, before uninstalling."),
+    "release": ("webhook.cli.release:release", "Take ledgergate's scheduling gate off every pod."),
 }
 
 
 class _Commands(click.Group):
-    """Explains commands without importing them either (kubernetes_asyncio alone costs half a second)."""
+    """A group that lists its commands without importing them: kubernetes_asyncio alone takes half a second."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -25,7 +25,8 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         command = super().get_command(ctx, cmd_name)
-        gc.freeze()  # see script
+        # The entry point disables collection during the imports; what they made stays until the process ends.
+        gc.freeze()
         gc.enable()
         return command
 
@@ -37,7 +38,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    commands=LazyCommands({name: place for name, (place, _) in _COMMANDS.items()}),
+    commands=LazyCommands({name: location for name, (location, _) in _COMMANDS.items()}),
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Each command explains itself: ledgergate migrate --help, ledgergate migrate up --help.",
 )

@@ -1,4 +1,4 @@
-"""What every command for people takes, and how each of them ends."""
+"""The flags of every command that a person runs against a cluster, and how such a command ends."""
 
 import asyncio
 import sys
@@ -9,70 +9,67 @@ from typing import Any, TypeVar
 
 import click
 
+from migrations.cli.conventions import Exit, flag, format_examples
 from webhook.kube.errors import ClusterError, Forbidden, NotFound, Unavailable
 from webhook.kube.kubeconfig import ClusterTarget, KubeconfigError
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-DONE, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 4
-"""Exit codes; those of `ledgergate migrate`, with the API server in the database's place."""
+Function = TypeVar("Function", bound=Callable[..., Any])
+Work = Callable[..., Coroutine[Any, Any, int]]
 
 
-def flag(*names: str, **attributes: Any) -> Callable[[F], F]:
-    """Add a flag with its environment twin ``LEDGERGATE_<FLAG>``, both shown in ``--help``."""
-    long = next(name for name in names if name.startswith("--"))
-    twin = f"LEDGERGATE_{long.removeprefix('--').replace('-', '_').upper()}"
-    return click.option(*names, envvar=twin, show_envvar=True, **attributes)
-
-
-def command(*, examples: str) -> Callable[[Callable[..., Coroutine[Any, Any, int]]], click.Command]:
-    """Make a click command of a coroutine that takes a :class:`Target` and its own flags, and gives its exit code.
+def cluster_command(*examples: str) -> Callable[[Work], click.Command]:
+    """Make a click command of a coroutine that takes a :class:`ClusterTarget` and its own flags.
 
     Args:
-        examples: shown at the end of ``--help``, one a line.
+        examples: command lines that ``--help`` shows.
     """
 
-    def decorate(work: Callable[..., Coroutine[Any, Any, int]]) -> click.Command:
+    def decorate(work: Work) -> click.Command:
         @wraps(work)
         def run(kubeconfig: Path | None, context: str | None, namespace: str | None, **flags: Any) -> None:
-            sys.exit(_perform(work, ClusterTarget(kubeconfig, context, namespace), flags))
+            sys.exit(_run(work, ClusterTarget(kubeconfig, context, namespace), flags))
 
-        return click.command(epilog=f"\b\nExamples:\n  {examples.strip()}")(_connected(run))
+        return click.command(epilog=format_examples(*examples))(_add_target_flags(run))
 
     return decorate
 
 
-def _connected(run: F) -> F:
-    options = (
-        flag("--namespace", "-n", metavar="NS", help="Namespace; the context's own unless given."),
-        flag("--context", metavar="NAME", help="Context of the kubeconfig; its current one unless given."),
+def _add_target_flags(command: Function) -> Function:
+    flags = (
+        flag("--namespace", "Namespace. Without it: the context's.", "-n", metavar="NS"),
+        flag("--context", "Context of the kubeconfig. Without it: its current one.", metavar="NAME"),
         flag(
             "--kubeconfig",
+            "Kubeconfig. Without it: KUBECONFIG, else ~/.kube/config, else the service account of the pod.",
             type=click.Path(path_type=Path),
-            help="Kubeconfig; KUBECONFIG or ~/.kube/config unless given, in a pod its service account.",
         ),
     )
-    for option in reversed(options):
-        run = option(run)
-    return run
+    for declare in reversed(flags):
+        command = declare(command)
+    return command
 
 
-def _perform(work: Callable[..., Coroutine[Any, Any, int]], target: ClusterTarget, flags: dict[str, Any]) -> int:
+def _run(work: Work, target: ClusterTarget, flags: dict[str, Any]) -> int:
     try:
         return asyncio.run(work(target, **flags))
     except KubeconfigError as error:
-        return fail(str(error), USAGE)
+        return report_failure(str(error), Exit.USAGE)
     except Unavailable as error:
-        return fail(f"the API server does not answer: {error}", UNREACHABLE)
+        return report_failure(f"the API server does not answer: {error}", Exit.UNREACHABLE)
     except Forbidden as error:
-        return fail(f"a right is missing, or a login has run out: {error}", USAGE)
+        return report_failure(f"a right is missing, or a login has expired: {error}", Exit.USAGE)
     except NotFound as error:
-        return fail(str(error), USAGE)
+        return report_failure(str(error), Exit.USAGE)
     except ClusterError as error:
-        return fail(str(error), FAILED)
+        return report_failure(str(error), Exit.FAILED)
 
 
-def fail(message: str, code: int) -> int:
-    """Say on standard error what went wrong; returns the exit code."""
-    click.echo(f"ledgergate: {message}", err=True)
+def report_failure(message: str, code: Exit) -> int:
+    """Write on standard error what went wrong, and return the exit code."""
+    print_note(message)
     return code
+
+
+def print_note(message: str) -> None:
+    """Write a line to standard error, so that standard output holds nothing but the result."""
+    click.echo(f"ledgergate: {message}", err=True)

@@ -1,4 +1,4 @@
-"""The console script ``kubectl-ledgergate``, which makes ``kubectl ledgergate`` of the commands for people.
+"""The console script ``kubectl-ledgergate``, which kubectl runs as ``kubectl ledgergate``.
 
 https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins/
 """
@@ -11,7 +11,7 @@ _COMMANDS = ("status", "bypass", "release")
 
 
 def main() -> None:
-    """Run a command; `status` where none is named."""
+    """Run the command that the arguments name, or `status` if they name none."""
     given = sys.argv[1:]
     arguments = given if given and given[0] in _COMMANDS else ["status", *given]
     command_line(arguments, prog_name="kubectl ledgergate")

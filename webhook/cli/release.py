@@ -1,4 +1,4 @@
-"""`ledgergate release`: take our scheduling gate off, for good."""
+"""`ledgergate release`: take the scheduling gate off every held pod."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,32 +7,31 @@ from datetime import UTC, datetime
 
 import click
 
-from webhook.cli.options import DONE, FAILED, command, fail, flag
+from migrations.cli.conventions import Exit, flag
+from webhook.cli.options import cluster_command, report_failure
 from webhook.cli.uninstall import ReleaseResult, make_ready, release_all, remove_guards
 from webhook.kube.kubeconfig import ClusterTarget, connect_to
 
-_SHOWN = 20
-"""Pods that are named; of thousands nobody reads more."""
+_MAX_NAMED = 20  # pods that are listed by name
 
 
-@command(
-    examples="""
-  ledgergate release --all -n shop
-  ledgergate release --all --uninstall
-"""
-)
-@flag("--all", "everything", is_flag=True, help="Every held pod, of every namespace unless -n names one.")
+@cluster_command("ledgergate release --all -n shop", "ledgergate release --all --uninstall")
+@flag("--all", "Every held pod, of every namespace unless -n names one.", "everything", is_flag=True)
 @flag(
     "--uninstall",
+    "Before that, delete what holds pods: the MutatingAdmissionPolicy, then both webhook configurations.",
     is_flag=True,
-    help="Before that, delete what holds pods: the MutatingAdmissionPolicy, then both webhook configurations.",
 )
 async def release(target: ClusterTarget, *, everything: bool, uninstall: bool) -> int:
-    """Take ledgergate's scheduling gate off every held pod, so that it starts whatever its ledger says.
+    """Take ledgergate's scheduling gate off every held pod, so that it starts whatever its ledger holds.
 
-    While ledgergate is in service its webhook refuses that for pods whose ledger is not where they need it. With
-    --uninstall it is put out of service first, and no pod's readiness waits for it any more; run that before its
-    manifests are deleted. May be repeated at any time.
+    While ledgergate is in service its webhook refuses this for pods whose ledger is not where they need it. With
+    --uninstall ledgergate is put out of service first, and no pod's readiness waits for it any more; run that before
+    you delete its manifests. May be repeated at any time.
+
+    Needs the rights to list and patch pods; with --uninstall also to patch pods/status and to delete the policy, its
+    binding and the webhook configurations. Exits 1 when a pod could not be released, 2 when a right is missing, 4 when
+    the API server does not answer.
     """
     if not everything:
         raise click.UsageError("expected --all: every held pod is released; for one gate there is `ledgergate bypass`")
@@ -43,32 +42,46 @@ async def release(target: ClusterTarget, *, everything: bool, uninstall: bool) -
             async for name in remove_guards(cluster):
                 click.echo(f"deleted {name}")
         with _progress() as on_progress:
-            done = await release_all(cluster, target.namespace, unguarded=uninstall, on_progress=on_progress)
+            result = await release_all(cluster, target.namespace, unguarded=uninstall, on_progress=on_progress)
         if uninstall:
-            done.refused |= await make_ready(cluster, datetime.now(UTC))
-    return _tell(done, f"in namespace {target.namespace}" if target.namespace else "in any namespace")
+            result.refused |= await make_ready(cluster, datetime.now(UTC))
+    return _report(result, target.namespace)
 
 
-def _tell(done: ReleaseResult, where: str) -> int:
-    if done.released:
-        click.echo(f"released {_pods(len(done.released))}")
-    elif not done.refused:
+def _report(result: ReleaseResult, namespace: str | None) -> int:
+    where = f"in namespace {namespace}" if namespace else "in any namespace"
+    if result.released:
+        click.echo(f"released {_pods(len(result.released))}")
+    elif not result.refused:
         click.echo(f"no pod is held {where}")
-    if not done.refused:
-        still = f"pods {where} still come with ledgergate's scheduling gate: something of it is still installed"
-        return DONE if done.over else fail(still, FAILED)
-    refused = sorted(done.refused.items())
-    for (namespace, name), error in refused[:_SHOWN]:
-        click.echo(f"{namespace}/{name}: {error}", err=True)
-    if len(refused) > _SHOWN:
-        click.echo(f"… and {len(refused) - _SHOWN} more", err=True)
-    hint = (
-        "open a gate for a while with `ledgergate bypass GATE`, or put ledgergate out of service with `ledgergate "
-        "release --all --uninstall`"
-        if done.forbidden
-        else "run it again"
-    )
-    return fail(f"{_pods(len(refused))} could not be released; {hint}", FAILED)
+    if not result.refused:
+        if result.complete:
+            return Exit.DONE
+        message = f"pods {where} are still created with ledgergate's scheduling gate: a part of it is still installed"
+        return report_failure(message, Exit.FAILED)
+    refused = sorted(result.refused.items())
+    for (pod_namespace, name), error in refused[:_MAX_NAMED]:
+        click.echo(f"{pod_namespace}/{name}: {error}", err=True)
+    if len(refused) > _MAX_NAMED:
+        click.echo(f"… and {len(refused) - _MAX_NAMED} more", err=True)
+    return report_failure(f"{_pods(len(refused))} could not be released: {_advice(result, namespace)}", Exit.FAILED)
+
+
+def _advice(result: ReleaseResult, namespace: str | None) -> str:
+    """Return why pods could not be released, and what to do."""
+    if result.forbidden:
+        limit = "" if namespace else "limit the release to one namespace with -n NAMESPACE, "
+        return (
+            "ledgergate's webhook refuses it while their ledger is not where they need it; "
+            f"{limit}open a gate for a while with `ledgergate bypass GATE`, or put ledgergate out of service with "
+            "`ledgergate release --all --uninstall`"
+        )
+    if result.webhook_failed:
+        return (
+            "ledgergate's webhook, which has to agree, does not answer; if ledgergate is gone, remove what is left of "
+            "it with `ledgergate release --all --uninstall`"
+        )
+    return "run it again"
 
 
 def _pods(count: int) -> str:
@@ -77,11 +90,11 @@ def _pods(count: int) -> str:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, and nothing elsewhere."""
+    """Show a progress bar on a terminal, and nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _released, _seen: None
         return
-    from rich.console import Console  # noqa: PLC0415 - a terminal only
+    from rich.console import Console  # noqa: PLC0415 - rich is slow to import, and only a terminal needs it
     from rich.progress import Progress  # noqa: PLC0415
 
     with Progress(console=Console(stderr=True), transient=True) as bar:

@@ -1,4 +1,4 @@
-"""The commands ``ledgergate webhook`` and ``ledgergate controller``: flags to settings, all problems at once."""
+"""The commands ``ledgergate webhook`` and ``ledgergate controller``."""
 
 import math
 import os
@@ -11,18 +11,14 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
+from migrations.cli.conventions import flag, format_examples
 from webhook.app import run_controller, run_webhook
 from webhook.kube.kubeconfig import KubeconfigError
 from webhook.settings import ControllerSettings, Endpoint, Settings, SettingsError, WebhookSettings, read_namespace
 from webhook.telemetry import configure_logging
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-
-def _option(flag: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
-    """Add a flag with its environment twin ``LEDGERGATE_<FLAG>``, both shown in ``--help``."""
-    twin = f"LEDGERGATE_{flag.removeprefix('--').replace('-', '_').upper()}"
-    return click.option(flag, envvar=twin, show_envvar=True, show_default=True, **attributes)
+Function = TypeVar("Function", bound=Callable[..., Any])
+S = TypeVar("S", bound=Settings)
 
 
 class _EndpointType(click.ParamType[Endpoint]):
@@ -36,15 +32,15 @@ class _EndpointType(click.ParamType[Endpoint]):
 
 
 class _Seconds(click.FloatRange):
-    """A number of seconds; click's own range lets `nan` through."""
+    """A finite number of seconds: click's own range accepts `nan`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         seconds = float(super().convert(value, param, ctx))
         return seconds if math.isfinite(seconds) else self.fail(f"{value} is no number of seconds", param, ctx)
 
 
-def _read(shared: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what depends on where we run."""
+def _fill_in(shared: dict[str, Any]) -> dict[str, Any]:
+    """Return the common flags with defaults that depend on the pod or host."""
     return {
         **shared,
         "namespace": read_namespace(shared["namespace"]),
@@ -52,37 +48,66 @@ def _read(shared: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shared(command: Decorated) -> Decorated:
-    options = (
-        _option("--kubeconfig", type=click.Path(path_type=Path), help="Run outside a cluster, with this kubeconfig."),
-        _option("--namespace", help="Our own namespace; the pod's own unless given, else ledgergate."),
-        _option("--identity", help="This replica's name; the host's name and the process id unless given."),
-        _option(
-            "--webhook-url", help="Where the API server reaches the webhook, https://HOST:PORT, if not by Service."
+def _common_flags(command: Function) -> Function:
+    flags = (
+        flag(
+            "--kubeconfig",
+            "Run outside a cluster, with this kubeconfig. Without it: the service account of the pod.",
+            type=click.Path(path_type=Path),
         ),
-        _option(
+        flag("--namespace", "Namespace of ledgergate. Without it: the pod's own, else ledgergate."),
+        flag("--identity", "Name of this replica. Without it: the host's name and the process id."),
+        flag(
+            "--webhook-url",
+            "Where the API server calls the webhook, https://HOST:PORT. Without it: the Service ledgergate-webhook.",
+        ),
+        flag(
             "--metrics-bind",
+            "HOST:PORT of /livez, /readyz and /metrics, without TLS.",
             type=_EndpointType(),
             default="0.0.0.0:8080",
-            help="HOST:PORT of /livez, /readyz and /metrics (plain).",
+            show_default=True,
         ),
-        _option("--log-format", type=click.Choice(["text", "json"]), default="text", help="How log lines are written."),
+        flag(
+            "--log-format",
+            "Format of log lines.",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+        ),
     )
-    for option in reversed(options):
-        command = option(command)
+    for declare in reversed(flags):
+        command = declare(command)
     return command
 
 
-@click.command
-@_shared
-@_option("--bind", type=_EndpointType(), default="0.0.0.0:9443", help="HOST:PORT of /mutate and /validate (TLS).")
-@_option(
-    "--tls-cert-file",
-    type=click.Path(path_type=Path),
-    help="Serve this certificate (PEM), which somebody else renews, such as cert-manager; without it, sign our own.",
+@click.command(
+    epilog=format_examples(
+        "ledgergate webhook",
+        "ledgergate webhook --kubeconfig ~/.kube/config --bind 127.0.0.1:9443 --webhook-url https://127.0.0.1:9443",
+    )
 )
-@_option("--tls-key-file", type=click.Path(path_type=Path), help="Its private key (PEM).")
-@_option("--drain", type=_Seconds(min=0, max=600), default=10.0, help="Seconds to go on answering after SIGTERM.")
+@_common_flags
+@flag(
+    "--bind",
+    "HOST:PORT of /mutate, /validate and /validate-workload, with TLS.",
+    type=_EndpointType(),
+    default="0.0.0.0:9443",
+    show_default=True,
+)
+@flag(
+    "--tls-cert-file",
+    "Serving certificate (PEM) that something else renews, such as cert-manager. Without it: ledgergate signs its own.",
+    type=click.Path(path_type=Path),
+)
+@flag("--tls-key-file", "Private key of that certificate (PEM).", type=click.Path(path_type=Path))
+@flag(
+    "--drain",
+    "Seconds to go on answering after SIGTERM.",
+    type=_Seconds(min=0, max=600),
+    default=10.0,
+    show_default=True,
+)
 def webhook(
     bind: Endpoint,
     drain: float,
@@ -91,51 +116,55 @@ def webhook(
     log_format: str,
     **shared: Any,
 ) -> None:
-    r"""Run the admission server.
+    """Run the admission server.
 
-    It answers the API server's /mutate and /validate from what it knows of every LedgerGate and its ledger, signs its
-    own certificate with the CA Secret that the controller keeps, and writes nothing to the cluster.
-
-    \b
-    Outside a cluster, against a local API server:
-      ledgergate webhook --kubeconfig ~/.kube/config --bind 127.0.0.1:9443 --webhook-url https://127.0.0.1:9443
+    It answers the API server's requests from what it knows of every LedgerGate and its ledger, signs its own
+    certificate with the CA Secret that the controller keeps, and writes nothing to the cluster. Runs until SIGTERM;
+    exits 2 when a setting is wrong.
     """
     settings = WebhookSettings(
         bind=bind,
         drain=timedelta(seconds=drain),
         tls_cert_file=tls_cert_file,
         tls_key_file=tls_key_file,
-        **_read(shared),
+        **_fill_in(shared),
     )
     _run(settings, log_format, run_webhook)
 
 
-@click.command
-@_shared
-@_option(
+@click.command(
+    epilog=format_examples(
+        "ledgergate controller",
+        "ledgergate controller --kubeconfig ~/.kube/config --webhook-url https://127.0.0.1:9443",
+    )
+)
+@_common_flags
+@flag(
     "--certificates",
+    "What keeps the webhook's certificate and caBundle: `own` is ledgergate, `external` is another tool, such as "
+    "cert-manager.",
     type=click.Choice(["own", "external"]),
     default="own",
-    help="Who keeps the webhook's certificate and caBundle: we, or somebody else, such as cert-manager.",
+    show_default=True,
 )
-@_option("--lease-duration", type=click.IntRange(min=3), default=5, help="Seconds until a dead leader is replaced.")
+@flag(
+    "--lease-duration",
+    "Seconds until a dead leader is replaced.",
+    type=click.IntRange(min=3),
+    default=5,
+    show_default=True,
+)
 def controller(lease_duration: int, certificates: str, log_format: str, **shared: Any) -> None:
-    r"""Run the controller.
+    """Run the controller.
 
-    The one replica that holds the Lease releases held pods as soon as their ledger is where they need it, writes the
-    status of every LedgerGate, and keeps the certificate authority and the webhook configurations' caBundle.
-
-    \b
-    Outside a cluster, against a local API server:
-      ledgergate controller --kubeconfig ~/.kube/config --webhook-url https://127.0.0.1:9443
+    The replica that holds the Lease releases held pods as soon as their ledger is where they need it, writes the status
+    of every LedgerGate, and keeps the certificate authority and the webhook configurations' caBundle. Runs until
+    SIGTERM; exits 2 when a setting is wrong.
     """
     settings = ControllerSettings(
-        lease_duration=timedelta(seconds=lease_duration), own_certificates=certificates == "own", **_read(shared)
+        lease_duration=timedelta(seconds=lease_duration), own_certificates=certificates == "own", **_fill_in(shared)
     )
     _run(settings, log_format, run_controller)
-
-
-S = TypeVar("S", bound=Settings)
 
 
 def _run(settings: S, log_format: str, role: Callable[[S], Coroutine[Any, Any, None]]) -> None:

@@ -1,4 +1,4 @@
-"""`ledgergate status`: gates and held pods, with nothing but a kubeconfig."""
+"""`ledgergate status`: the gates and held pods of a cluster."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,10 +8,11 @@ from typing import TypeVar
 
 import click
 
+from migrations.cli.conventions import Exit, flag
 from webhook.api.namespace import Namespace
 from webhook.api.objects import API_GROUP, API_VERSION, Pod
 from webhook.cli import tables
-from webhook.cli.options import DONE, USAGE, command, fail, flag
+from webhook.cli.options import cluster_command, print_note, report_failure
 from webhook.core.overview import ListedObjects, PodEvent, ShownGate, build_overview
 from webhook.kube.client import KubeClient
 from webhook.kube.collection import Collection
@@ -29,74 +30,75 @@ NOT_INSTALLED = (
 )
 
 
-@command(
-    examples="""
-  ledgergate status -n shop
-  kubectl ledgergate -A
-  ledgergate status -A -o json | jq '.held[] | {pod, message}'
-"""
+@cluster_command(
+    "ledgergate status -n shop",
+    "kubectl ledgergate -A",
+    "ledgergate status -A -o json | jq '.held[] | {pod, message}'",
 )
-@flag("--all-namespaces", "-A", is_flag=True, help="Every namespace.")
+@flag("--all-namespaces", "Every namespace.", "-A", is_flag=True)
 @flag(
     "--output",
+    "Output format.",
     "-o",
-    "as_format",
+    "output_format",
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="How it is written.",
 )
-async def status(target: ClusterTarget, *, all_namespaces: bool, as_format: str) -> int:
-    """Show the gates of a namespace and the pods that are held, each with the reason.
+async def status(target: ClusterTarget, *, all_namespaces: bool, output_format: str) -> int:
+    """Show the gates of a namespace and the pods that they hold, each with the reason.
 
-    Asks the API server alone, never a database. Needs to list LedgerGates and pods, and, to tell everything, Events.
+    Asks the API server, never a database. Needs the right to list LedgerGates and pods; to show everything, Events and
+    namespaces too. Exits 2 when ledgergate is not installed or a right is missing, 4 when the API server does not
+    answer.
     """
     async with connect_to(target) as (cluster, namespace):
-        place = None if all_namespaces else namespace
-        looked = await list_objects(cluster, place)
+        searched = None if all_namespaces else namespace
+        listing = await list_objects(cluster, searched)
     now = datetime.now(UTC)
-    found = build_overview(looked.found, now)
-    if as_format == "json":
-        click.echo(tables.document(found))
-    elif looked.installed or found.held:
-        tables.show(found, now, where=f"in namespace {place}" if place else "in any namespace")
-    for gap in looked.gaps:
-        fail(gap, DONE)
-    if looked.installed:
-        return DONE
-    if found.held:
-        fail("pods are held all the same: `ledgergate release --all` lets them go", DONE)
-    return fail(NOT_INSTALLED, USAGE)
+    overview = build_overview(listing.objects, now)
+    if output_format == "json":
+        click.echo(tables.format_json(overview))
+    elif listing.installed or overview.held:
+        tables.print_overview(overview, now, where=f"in namespace {searched}" if searched else "in any namespace")
+    for gap in listing.gaps:
+        print_note(gap)
+    if listing.installed:
+        return Exit.DONE
+    if overview.held:
+        print_note("pods are still held: `ledgergate release --all` releases them")
+    return report_failure(NOT_INSTALLED, Exit.USAGE)
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterListing:
-    """What could be listed.
+    """The objects that could be listed.
 
     Args:
-        gaps: what could not, and why.
+        installed: whether the cluster has the CustomResourceDefinition.
+        gaps: what could not be listed or read, and why, one sentence each.
     """
 
-    found: ListedObjects
+    objects: ListedObjects
     installed: bool = True
     gaps: tuple[str, ...] = ()
 
 
 async def list_objects(cluster: KubeClient, namespace: str | None) -> ClusterListing:
-    """List everything at once.
+    """List gates, pods, Events and namespaces at once.
 
     Args:
-        namespace: None for all.
+        namespace: the namespace to list; None for all.
 
     Raises:
-        ClusterError: neither LedgerGates nor pods can be listed.
+        ClusterError: the pods cannot be listed, or the API server does not answer about LedgerGates.
     """
-    unbound, held_notes = "spec.nodeName=", "reason=Held,involvedObject.kind=Pod"
+    unscheduled, held = "spec.nodeName=", "reason=Held,involvedObject.kind=Pod"
     own = f"metadata.name={namespace}" if namespace else ""
-    gates, pods, notes, namespaces = await asyncio.gather(
+    gates, pods, events, namespaces = await asyncio.gather(
         _list(cluster, _path(f"/apis/{API_GROUP}/{API_VERSION}", "ledgergates", namespace), ShownGate),
-        _list(cluster, _path("/api/v1", "pods", namespace), Pod, unbound),
-        _list(cluster, _path("/api/v1", "events", namespace), PodEvent, held_notes),
+        _list(cluster, _path("/api/v1", "pods", namespace), Pod, unscheduled),
+        _list(cluster, _path("/api/v1", "events", namespace), PodEvent, held),
         _list(cluster, "/api/v1/namespaces", Namespace, own),
     )
     if isinstance(pods, ClusterError):
@@ -105,25 +107,25 @@ async def list_objects(cluster: KubeClient, namespace: str | None) -> ClusterLis
         raise gates
     gaps = [
         f"{what} cannot be listed: {failure}"
-        for what, failure in (("LedgerGates", gates), ("Events, which tell why a pod is held,", notes))
+        for what, failure in (("LedgerGates", gates), ("Events, which say why a pod is held,", events))
         if isinstance(failure, ClusterError) and not isinstance(failure, NotFound)
     ]
     gaps += [
-        f"LedgerGate {'/'.join(one.metadata.key)} is not one that this version can read: {one.error}"
-        for one in _found(gates, Unreadable)
+        f"LedgerGate {'/'.join(gate.metadata.key)} cannot be read by this version: {gate.error}"
+        for gate in _of_kind(gates, Unreadable)
     ]
-    listed = ListedObjects(
-        _found(gates, ShownGate), _found(pods, Pod), _found(notes, PodEvent), _found(namespaces, Namespace)
+    objects = ListedObjects(
+        _of_kind(gates, ShownGate), _of_kind(pods, Pod), _of_kind(events, PodEvent), _of_kind(namespaces, Namespace)
     )
-    return ClusterListing(listed, installed=not isinstance(gates, NotFound), gaps=tuple(gaps))
+    return ClusterListing(objects, installed=not isinstance(gates, NotFound), gaps=tuple(gaps))
 
 
 def _path(api: str, resource: str, namespace: str | None) -> str:
     return f"{api}/namespaces/{namespace}/{resource}" if namespace else f"{api}/{resource}"
 
 
-async def _list(cluster: KubeClient, path: str, kind: type[T], fields: str = "") -> Listed:
-    query = (("fieldSelector", fields),) if fields else ()
+async def _list(cluster: KubeClient, path: str, kind: type[T], field_selector: str = "") -> Listed:
+    query = (("fieldSelector", field_selector),) if field_selector else ()
     try:
         items, _ = await Collection(cluster, path, kind, query).list_objects()
     except ClusterError as failure:
@@ -131,6 +133,6 @@ async def _list(cluster: KubeClient, path: str, kind: type[T], fields: str = "")
     return items
 
 
-def _found(listed: Listed, kind: type[K]) -> list[K]:
-    """Give what was listed of one kind; nothing where it could not be listed."""
+def _of_kind(listed: Listed, kind: type[K]) -> list[K]:
+    """Return the objects of one type; none where they could not be listed."""
     return [] if isinstance(listed, ClusterError) else [item for item in listed if isinstance(item, kind)]

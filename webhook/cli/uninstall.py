@@ -1,7 +1,7 @@
-"""Take our scheduling gate off every pod, as an administrator, whatever runs of ours or does not."""
+"""Take ledgergate out of service, and its scheduling gate off every pod, whichever parts of it still run."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,62 +15,70 @@ from webhook.kube.reflector import Key
 from webhook.settings import CONFIGURATION
 
 PARALLEL = 32
-"""Requests at a time."""
+"""Requests in flight at a time."""
 
 PAUSE = 0.5
 """Seconds between two rounds."""
 
-CALM_ROUNDS = 3
-"""Rounds in a row that must find no held pod once the guard is gone: an API server learns of that by a watch, so for
-some tenths of a second it may still create pods with our gate."""
+EMPTY_ROUNDS = 3
+"""Rounds in a row that must find no held pod after the guards were deleted. API servers learn of the deletion by a
+watch, so for some tenths of a second they may still create pods with the gate."""
 
-_GONE = "ledgergate was taken out of service: it asks nothing of the pod's readiness"
+MAX_ROUNDS = 60
+"""Rounds until the release gives up: half a minute of pauses for pods that cannot be released."""
 
-ROUNDS = 60
-"""After which it is given up: half a minute for a pod that could not be released, however long the others take."""
+_READY_MESSAGE = "ledgergate was taken out of service: it asks nothing of the pod's readiness"
 
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
-GUARDS: Mapping[str, str] = {
-    f"mutatingadmissionpolicybindings/hold.{API_GROUP}": "the hold inside the API server",
-    f"mutatingadmissionpolicies/hold.{API_GROUP}": "the hold inside the API server",
-    f"mutatingwebhookconfigurations/{CONFIGURATION}": "the webhook that holds",
-    f"validatingwebhookconfigurations/{CONFIGURATION}": "the webhook that has the last word",
-}
-"""What puts our gate on pods and keeps it there, in the order in which it is taken away: nothing holds a new pod any
-more before what forbids the release goes."""
+GUARDS = (
+    # Inside the API server, this puts the gate on every new pod of an opted-in namespace.
+    f"mutatingadmissionpolicybindings/hold.{API_GROUP}",
+    f"mutatingadmissionpolicies/hold.{API_GROUP}",
+    # This puts it on before Kubernetes 1.36, and takes it off a pod that need not wait.
+    f"mutatingwebhookconfigurations/{CONFIGURATION}",
+    # This refuses to release a pod whose ledger is not where it needs it.
+    f"validatingwebhookconfigurations/{CONFIGURATION}",
+)
+"""What holds pods and what guards their release, in the order of deletion. What holds goes first: were the
+validating webhook gone before it, a pod could still be created with a gate that nothing judges."""
 
 
 @dataclass(slots=True)
 class ReleaseResult:
-    """How far a release has come.
+    """The outcome of a release so far.
 
     Args:
-        released: pods that are free.
-        refused: pods that stay held, and why.
-        over: no pod was found any more that could be released.
+        released: pods without the gate.
+        refused: pods that keep the gate, and why.
+        complete: whether no pod is left that could be released.
     """
 
     released: set[Key] = field(default_factory=set)
     refused: dict[Key, ClusterError] = field(default_factory=dict)
-    over: bool = False
+    complete: bool = False
 
     @property
     def forbidden(self) -> bool:
-        """Whether a pod stays held because somebody forbids its release."""
+        """Whether the webhook, or a missing right, forbids the release of a pod."""
         return any(isinstance(error, Forbidden) for error in self.refused.values())
+
+    @property
+    def webhook_failed(self) -> bool:
+        """Whether a release failed because the API server could not call a webhook."""
+        return any("failed calling webhook" in str(error) for error in self.refused.values())
 
 
 async def remove_guards(cluster: KubeClient) -> AsyncIterator[str]:
-    """Delete everything that holds pods or guards a gate's removal; yields the name of each that was there.
+    """Delete everything that holds pods or guards a gate's removal; yield the name of each object that existed.
 
     Raises:
-        ClusterError: one cannot be deleted.
+        ClusterError: an object cannot be deleted.
     """
     for name in GUARDS:
         try:
             await cluster.request("DELETE", f"{_ADMISSION}/{name}")
         except NotFound:
-            continue  # of the policy before Kubernetes 1.36, or of all that an earlier run has taken away
+            continue  # before Kubernetes 1.36 there is no policy, and an earlier run may have deleted the others
         yield name
 
 
@@ -80,50 +88,51 @@ async def release_all(
     """Release every held pod.
 
     Args:
-        namespace: None for all.
-        unguarded: nothing of ours refuses it any more; so a refusal is old, and a pod may still come with our gate.
-        on_progress: called with the number of pods released, and of those seen.
+        namespace: the namespace to release; None for all.
+        unguarded: whether the guards were deleted. Then a refusal comes from an API server that has not heard of it
+            and is worth another try, and pods may still be created with the gate.
+        on_progress: called with the number of pods released so far, and of all that were found.
 
     Raises:
         ClusterError: the pods cannot be listed.
     """
-    done, calm = ReleaseResult(), 0
-    for _ in range(ROUNDS):
-        held = [pod for pod in await _unbound(cluster, namespace) if pod.held]
-        final = set() if unguarded else {key for key, error in done.refused.items() if isinstance(error, Forbidden)}
+    result, empty = ReleaseResult(), 0
+    for _ in range(MAX_ROUNDS):
+        held = [pod for pod in await _unscheduled(cluster, namespace) if pod.held]
+        final = set() if unguarded else {key for key, error in result.refused.items() if isinstance(error, Forbidden)}
         due = [pod for pod in held if pod.metadata.key not in final]
-        calm = 0 if due else calm + 1
-        done.refused = {key: error for key, error in done.refused.items() if key in final}
-        done.over = calm >= (CALM_ROUNDS if unguarded else 1)
-        if done.over:
+        empty = 0 if due else empty + 1
+        result.refused = {key: error for key, error in result.refused.items() if key in final}
+        result.complete = empty >= (EMPTY_ROUNDS if unguarded else 1)
+        if result.complete:
             break
-        await _release_all(cluster, due, done, on_progress)
+        await _release_pods(cluster, due, result, on_progress)
         await asyncio.sleep(PAUSE)
-    return done
+    return result
 
 
 async def make_ready(cluster: KubeClient, now: datetime) -> dict[Key, ClusterError]:
-    """Set every pod's condition that nobody will ever set any more; gives those for which that failed.
+    """Set the condition of every readiness gate of ledgergate to True; return the pods for which that failed.
 
-    A pod with a readiness gate of ours (KEP-580) is not ready while the condition is missing or False. That is for good
-    where ledgergate is gone.
+    A pod with a readiness gate (KEP-580) is not ready while the condition is missing or False. Without ledgergate it
+    would never become ready.
 
     Args:
-        now: aware.
+        now: aware; when the conditions changed.
 
     Raises:
         ClusterError: the pods cannot be listed.
     """
-    slots, failed = asyncio.Semaphore(PARALLEL), dict[Key, ClusterError]()
+    limit, failed = asyncio.Semaphore(PARALLEL), dict[Key, ClusterError]()
     stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    async def settle(pod: Pod, kinds: list[str]) -> None:
-        said = {"status": "True", "reason": "Uninstalled", "message": _GONE, "lastTransitionTime": stamp}
+    async def set_conditions(pod: Pod, kinds: list[str]) -> None:
+        condition = {"status": "True", "reason": "Uninstalled", "message": _READY_MESSAGE, "lastTransitionTime": stamp}
         try:
-            async with slots:
-                await cluster.patch_pod_conditions(pod.metadata, [{"type": kind, **said} for kind in kinds])
+            async with limit:
+                await cluster.patch_pod_conditions(pod.metadata, [{"type": kind, **condition} for kind in kinds])
         except (NotFound, Conflict):
-            return  # it is gone, or another pod has its name by now, which came without the gate
+            return  # the pod is gone, or another one has its name, created without the readiness gate
         except ClusterError as error:
             failed[pod.metadata.key] = error
 
@@ -131,41 +140,41 @@ async def make_ready(cluster: KubeClient, now: datetime) -> dict[Key, ClusterErr
     async with asyncio.TaskGroup() as group:
         for pod in pods:
             if isinstance(pod, Pod) and (kinds := _unready(pod)):
-                group.create_task(settle(pod, kinds))
+                group.create_task(set_conditions(pod, kinds))
     return failed
 
 
 def _unready(pod: Pod) -> list[str]:
-    """Name the conditions of ours that a pod waits for."""
-    true = {one.type for one in pod.status.conditions or () if one.status == "True"}
+    """Return the conditions of ledgergate that a pod waits for."""
+    true = {each.type for each in pod.status.conditions or () if each.status == "True"}
     return [kind for kind in map(condition_type, requested_gates(pod)) if kind not in true]
 
 
-async def _release_all(
-    cluster: KubeClient, pods: list[Pod], done: ReleaseResult, on_progress: Callable[[int, int], None]
+async def _release_pods(
+    cluster: KubeClient, pods: list[Pod], result: ReleaseResult, on_progress: Callable[[int, int], None]
 ) -> None:
-    slots = asyncio.Semaphore(PARALLEL)
-    seen = len(done.released) + len(pods)
+    limit = asyncio.Semaphore(PARALLEL)
+    seen = len(result.released) + len(pods)
 
     async def release(pod: Pod) -> None:
         key = pod.metadata.key
         try:
-            async with slots:
+            async with limit:
                 await cluster.patch_pod(pod.metadata, release_patch(pod))
         except NotFound:
             return
         except ClusterError as error:
-            done.refused[key] = error
+            result.refused[key] = error
             return
-        done.released.add(key)
-        on_progress(len(done.released), seen)
+        result.released.add(key)
+        on_progress(len(result.released), seen)
 
     async with asyncio.TaskGroup() as group:
         for pod in pods:
             group.create_task(release(pod))
 
 
-async def _unbound(cluster: KubeClient, namespace: str | None) -> list[Pod]:
+async def _unscheduled(cluster: KubeClient, namespace: str | None) -> list[Pod]:
     path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
     pods, _ = await Collection(cluster, path, Pod, (("fieldSelector", "spec.nodeName="),)).list_objects()
     return [pod for pod in pods if isinstance(pod, Pod)]

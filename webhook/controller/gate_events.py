@@ -6,8 +6,9 @@ from typing import Any
 
 from migrations.core.ledger import State
 from webhook.controller.held_pods import HeldCount
+from webhook.core.duration import format_duration
 from webhook.core.gate import Gate
-from webhook.core.status import GateObservation, GateState, format_duration, status_message
+from webhook.core.status import GateObservation, GateState, status_message
 
 
 @dataclass(frozen=True, slots=True, order=True)

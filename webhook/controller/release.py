@@ -20,10 +20,10 @@ from webhook.controller.audit_events import AuditEvents
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.controller.held_pods import HeldCount, HeldPod, HeldPods
 from webhook.controller.rollout_events import RolloutApi, RolloutEvents
+from webhook.core.duration import format_duration
 from webhook.core.gate import Gate
 from webhook.core.patches import Patch, release_patch
 from webhook.core.pod_verdict import decide_pod
-from webhook.core.status import format_duration
 from webhook.core.verdict import Outcome, Reason, Verdict
 from webhook.kube.errors import ClusterError, NotFound
 from webhook.kube.reflector import Feed, Reflector

@@ -1,6 +1,5 @@
 """A LedgerGate object as the values that decisions are made from, with everything that is wrong with it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,6 +8,7 @@ from typing import TypeVar
 
 from migrations.dialects.catalogue import DIALECTS
 from webhook.api.objects import Bypass, LedgerGate, LedgerGateSpec, RunningMigration
+from webhook.core.duration import parse_duration
 from webhook.core.selector import Selector, compile_selector
 
 
@@ -187,18 +187,13 @@ def _one_of(field_path: str, value: object, allowed: tuple[E, ...], problems: li
     return allowed[0]
 
 
-_DURATION = re.compile(r"(?:[0-9]{1,5}(?:h|ms|m|s)){1,4}\Z")
-_DURATION_PART = re.compile(r"([0-9]+)(h|ms|m|s)")
-_UNITS = {"h": "hours", "m": "minutes", "s": "seconds", "ms": "milliseconds"}
-
-
 def _max_hold(text: str, problems: list[str]) -> timedelta:
     """Read a duration such as 90s, 15m or 1h30m; on anything else note a problem and return the default."""
-    if not _DURATION.match(text):
+    try:
+        return parse_duration(text)
+    except ValueError:
         problems.append(f"spec.maxHold: {text!r} is not a duration such as 90s, 15m or 1h30m")
         return Policy().max_hold
-    parts = _DURATION_PART.findall(text)
-    return sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
 
 
 def _bypass_until(bypass: Bypass | None, problems: list[str]) -> datetime | None:

@@ -1,19 +1,18 @@
-"""What a person wants to know of a cluster's gates and held pods: pure, from what the API server keeps.
+"""The gates and held pods of a cluster as `ledgergate status` shows them, from objects of the API server. Pure.
 
-Nothing here has seen a database: a gate's status says what the controller saw of its ledger, a Held Event what it made
-of that. Where no controller has said anything yet, the verdict is made here, of the status.
+No database is read here. A gate's status holds what the controller last saw of its ledger, and a Held Event the verdict
+that followed. A pod without an Event is judged here, by the status.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from migrations.core.ledger import History, Record, State
 from migrations.core.snapshot import Fault, LedgerSnapshot
-from migrations.dialects.catalogue import DIALECTS
 from webhook.api.namespace import ADMISSION_LABEL, Namespace
 from webhook.api.objects import LedgerGate, LedgerGateStatus, Metadata, Pod, Struct
 from webhook.core.gate import Gate, Mode, parse_gate
+from webhook.core.history import recall_ledger
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.status import GateState
 
@@ -21,7 +20,7 @@ _OPT_IN = f"kubectl label namespace {{}} {ADMISSION_LABEL}=enabled"
 
 
 class ShownStatus(LedgerGateStatus, frozen=True):
-    """All of a LedgerGate's status that is shown."""
+    """The fields of a LedgerGate's status that are shown."""
 
     state: str = ""
     head: str | None = None
@@ -30,13 +29,13 @@ class ShownStatus(LedgerGateStatus, frozen=True):
 
 
 class ShownGate(LedgerGate, frozen=True):
-    """A LedgerGate with all of its status."""
+    """A LedgerGate with the fields of its status that are shown."""
 
     status: ShownStatus = ShownStatus()
 
 
 class Subject(Struct, frozen=True):
-    """The object that an Event is about."""
+    """The object of an Event."""
 
     uid: str = ""
 
@@ -51,23 +50,23 @@ class PodEvent(Struct, frozen=True):
     last_timestamp: str | None = None
 
     @property
-    def at(self) -> str:
-        """When it was said last; RFC 3339 in UTC, so that it sorts."""
+    def last_seen(self) -> str:
+        """When the event last occurred: RFC 3339 in UTC, so that it sorts as text."""
         return max(self.event_time or "", self.last_timestamp or "", self.metadata.creation_timestamp or "")
 
 
 @dataclass(frozen=True, slots=True)
 class ListedObjects:
-    """What was listed; nothing of what could not be.
+    """The objects that were listed; a kind that could not be listed is empty.
 
     Args:
-        notes: Held Events.
-        namespaces: those whose opt-in can be told.
+        events: Held Events of pods.
+        namespaces: for their opt-in label; nothing is said of the opt-in of a namespace that is not here.
     """
 
     gates: Sequence[ShownGate]
     pods: Sequence[Pod]
-    notes: Sequence[PodEvent] = ()
+    events: Sequence[PodEvent] = ()
     namespaces: Sequence[Namespace] = ()
 
 
@@ -76,7 +75,7 @@ class GateRow:
     """One LedgerGate as it is shown.
 
     Args:
-        remarks: what somebody has to know, or to do, one sentence each.
+        remarks: what the user should know or do about it, one sentence each.
     """
 
     namespace: str
@@ -97,7 +96,7 @@ class PodRow:
     """One held pod as it is shown.
 
     Args:
-        gates: names of the LedgerGates that it waits for.
+        gates: names of the LedgerGates that hold it.
     """
 
     namespace: str
@@ -110,35 +109,30 @@ class PodRow:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything that is shown, sorted by namespace and name."""
+    """All rows, sorted by namespace and name."""
 
     gates: tuple[GateRow, ...]
     held: tuple[PodRow, ...]
 
 
-def build_overview(found: ListedObjects, now: datetime) -> Overview:
-    """Make what is shown of what was listed.
+def build_overview(listed: ListedObjects, now: datetime) -> Overview:
+    """Build the rows to show from the objects that were listed.
 
     Args:
         now: aware.
     """
-    gates = {gate.key: (seen, gate) for seen in found.gates for gate in [parse_gate(seen)]}
-    told: dict[str, PodEvent] = {}
-    for note in sorted(found.notes, key=lambda note: note.at):
-        told[note.involved_object.uid] = note
-    admission = {one.metadata.name: (one.metadata.labels or {}).get(ADMISSION_LABEL) for one in found.namespaces}
-    held = [pod for pod in found.pods if pod.held]
+    gates = {gate.key: (found, gate) for found in listed.gates for gate in [parse_gate(found)]}
+    newest = {event.involved_object.uid: event for event in sorted(listed.events, key=lambda event: event.last_seen)}
+    admission = {each.metadata.name: (each.metadata.labels or {}).get(ADMISSION_LABEL) for each in listed.namespaces}
+    held = sorted((pod for pod in listed.pods if pod.held), key=lambda pod: pod.metadata.key)
     return Overview(
-        gates=tuple(_gate_line(*gates[key], admission, now) for key in sorted(gates)),
-        held=tuple(
-            _pod_line(pod, gates, told.get(pod.metadata.uid), now)
-            for pod in sorted(held, key=lambda pod: pod.metadata.key)
-        ),
+        gates=tuple(_gate_row(*gates[key], admission, now) for key in sorted(gates)),
+        held=tuple(_pod_row(pod, gates, newest.get(pod.metadata.uid), now) for pod in held),
     )
 
 
-def _gate_line(seen: ShownGate, gate: Gate, admission: Mapping[str, str | None], now: datetime) -> GateRow:
-    status, until = seen.status, gate.policy.bypass_until
+def _gate_row(found: ShownGate, gate: Gate, admission: Mapping[str, str | None], now: datetime) -> GateRow:
+    status, until = found.status, gate.policy.bypass_until
     running = status.migration
     return GateRow(
         namespace=gate.namespace,
@@ -148,102 +142,99 @@ def _gate_line(seen: ShownGate, gate: Gate, admission: Mapping[str, str | None],
         applied=status.applied,
         state=status.state or "Unknown",
         held=status.held_pods,
-        created_at=parse_time(seen.metadata.creation_timestamp),
+        created_at=parse_time(found.metadata.creation_timestamp),
         migration=(
             {"revision": running.revision, "holder": running.holder, "since": running.since} if running else None
         ),
         bypass_until=until if until is not None and now < until else None,
-        remarks=tuple(_remarks(seen, gate, admission, now)),
+        remarks=tuple(_remarks(found, gate, admission, now)),
     )
 
 
-def _remarks(seen: ShownGate, gate: Gate, admission: Mapping[str, str | None], now: datetime) -> Iterable[str]:
-    status, policy = seen.status, gate.policy
+def _remarks(found: ShownGate, gate: Gate, admission: Mapping[str, str | None], now: datetime) -> Iterable[str]:
+    status, policy = found.status, gate.policy
     if not status.state:
-        yield "no controller has looked at it yet; is `ledgergate controller` running?"
+        yield "no controller has read its ledger yet; is `ledgergate controller` running?"
     elif status.state != GateState.LIVE:
-        ready = next((one.message for one in status.conditions or () if one.type == "Ready"), "")
+        ready = next((condition.message for condition in status.conditions or () if condition.type == "Ready"), "")
         yield ready or f"its state is {status.state}"
     if status.migration is not None:
-        what, since = status.migration.revision or "a migration", parse_time(status.migration.since)
-        yield f"{what} is running, by {status.migration.holder}" + (f", for {format_age(since, now)}" if since else "")
+        name, since = status.migration.revision or "a migration", parse_time(status.migration.since)
+        yield f"{name} is running, by {status.migration.holder}" + (f", for {format_age(since, now)}" if since else "")
     if policy.bypass_until is not None and now < policy.bypass_until:
         yield f"bypassed until {format_time(policy.bypass_until)}: every pod starts ({policy.bypass_reason})"
     if policy.mode is Mode.AUDIT:
-        yield "mode Audit: verdicts are only told, every pod starts"
+        yield "mode Audit: verdicts are only reported, every pod starts"
     if gate.namespace in admission:
         if admission[gate.namespace] == "audit":
-            yield f"namespace {gate.namespace} is labelled {ADMISSION_LABEL}=audit: verdicts are only told"
+            yield f"namespace {gate.namespace} is labelled {ADMISSION_LABEL}=audit: verdicts are only reported"
         elif admission[gate.namespace] != "enabled":
             yield f"it guards nothing until its namespace is opted in: {_OPT_IN.format(gate.namespace)}"
 
 
-def _pod_line(
-    pod: Pod, gates: Mapping[tuple[str, str], tuple[ShownGate, Gate]], told: PodEvent | None, now: datetime
+def _pod_row(
+    pod: Pod, gates: Mapping[tuple[str, str], tuple[ShownGate, Gate]], event: PodEvent | None, now: datetime
 ) -> PodRow:
     namespace = pod.metadata.namespace
-    mine = [(seen, gate) for seen, gate in gates.values() if gate.namespace == namespace]
-    selecting = [(seen, gate) for seen, gate in mine if gate.selector.matches(pod.labels)]
-    names, reason, message = _why(pod, selecting, told, now)
+    selecting = [
+        (found, gate)
+        for found, gate in gates.values()
+        if gate.namespace == namespace and gate.selector.matches(pod.labels)
+    ]
+    names, reason, message = _explain(pod, selecting, event, now)
     return PodRow(namespace, pod.metadata.name, names, reason, message, parse_time(pod.metadata.creation_timestamp))
 
 
-def _why(
-    pod: Pod, selecting: Sequence[tuple[ShownGate, Gate]], told: PodEvent | None, now: datetime
+def _explain(
+    pod: Pod, selecting: Sequence[tuple[ShownGate, Gate]], event: PodEvent | None, now: datetime
 ) -> tuple[tuple[str, ...], str, str]:
-    """Say which gates hold a pod, and why.
+    """Return the names of the gates that hold a pod, the reason, and the message.
 
-    What the controller said counts, where a status does not tell all that it knew: it names no failed migration, and
-    keeps the newest revisions only.
+    The verdict by the gates' statuses is newer than the Event. But a status names no failed migration and only the
+    newest revisions; where that matters, the controller's Event is the better source.
     """
-    snapshots = [(gate, _snapshot(seen, gate)) for seen, gate in selecting]
+    snapshots = [(gate, _snapshot(found, gate)) for found, gate in selecting]
     verdicts = decide_pod(pod, snapshots, now)
     verdict = verdicts.final
-    bad = tuple(each.gate.name for each in verdicts.by_gate if not each.verdict.outcome.good)
-    partly_known = any(seen.status.state == GateState.DIRTY or _truncated(seen) for seen, _ in selecting)
-    if not verdict.outcome.good and not (told and partly_known):
+    bad = tuple(decision.gate.name for decision in verdicts.by_gate if not decision.verdict.outcome.good)
+    partly_known = any(found.status.state == GateState.DIRTY or _is_truncated(found) for found, _ in selecting)
+    if not verdict.outcome.good and not (event and partly_known):
         return bad, verdict.reason, verdict.message
     names = bad or tuple(gate.name for _, gate in selecting)
-    if told:
-        return names, "Held", told.message
-    return names, "Held", "nothing keeps it any more: a controller that runs releases it now"
+    if event:
+        return names, "Held", event.message
+    return names, "Held", "nothing holds it any more: a running controller releases it now"
 
 
-def _snapshot(seen: ShownGate, gate: Gate) -> LedgerSnapshot:
-    """Read a status back: what was known of the ledger when it was written."""
-    records = [
-        Record(revision=revision, state=State.APPLIED, compatible_from=sighting.compatible_from)
-        for revision, sighting in gate.history.items()
-    ]
-    if seen.status.applied is None or gate.dialect not in DIALECTS:
+def _snapshot(found: ShownGate, gate: Gate) -> LedgerSnapshot:
+    """Return what was known of the ledger when the status was written."""
+    ledger = None if found.status.applied is None else recall_ledger(gate)
+    if ledger is None:
         return LedgerSnapshot(fault=Fault.UNREAD)
-    dialect = DIALECTS[gate.dialect]
-    recorded = records[-1:] if dialect.history is History.HEADS else records
-    ledger = dialect.build_ledger(recorded).with_former_heads(gate.history)
-    known = seen.status.state in {GateState.LIVE, GateState.DIRTY}
-    return LedgerSnapshot(ledger, None, None if known else Fault.UNREACHABLE)
+    known = found.status.state in {GateState.LIVE, GateState.DIRTY}
+    return LedgerSnapshot(ledger.with_former_heads(gate.history), None, None if known else Fault.UNREACHABLE)
 
 
-def _truncated(seen: ShownGate) -> bool:
-    return (seen.status.applied or 0) > len(seen.status.history or ())
+def _is_truncated(found: ShownGate) -> bool:
+    return (found.status.applied or 0) > len(found.status.history or ())
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """Read an RFC 3339 time of the API server's; None where there is none, or one that cannot be read."""
+    """Read an RFC 3339 time; None where there is none, or text that is not a time."""
     try:
-        found = datetime.fromisoformat(text) if text else None
+        moment = datetime.fromisoformat(text) if text else None
     except ValueError:
         return None
-    return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
-def format_time(when: datetime) -> str:
-    """Write a time for people."""
-    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+def format_time(moment: datetime) -> str:
+    """Format a time for people, in UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def format_age(since: datetime | None, now: datetime) -> str:
-    """Write a duration as kubectl does: its greatest unit."""
+    """Format the time since then as kubectl does: in the greatest unit of which there are at least two."""
     if since is None:
         return ""
     seconds = max(0, int((now - since).total_seconds()))

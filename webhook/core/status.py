@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -204,15 +204,6 @@ def status_message(observation: GateObservation, gate: Gate) -> str:
     if ledger.dirty is not None:
         return f"migration {ledger.dirty.revision} is recorded as {ledger.dirty.state}"
     return f"the ledger is at {ledger.head}" if ledger.head else "the ledger is empty"
-
-
-def format_duration(duration: timedelta) -> str:
-    """Format a duration as ``spec.maxHold`` is written: 90 seconds are 1m30s."""
-    seconds = duration.total_seconds()
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    parts = ((hours, "h"), (minutes, "m"), (rest, "s"))
-    return "".join(f"{number:g}{unit}" for number, unit in parts if number) or "0s"
 
 
 def _timestamp(moment: datetime) -> str:

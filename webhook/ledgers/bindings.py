@@ -5,16 +5,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from migrations.core.ledger import History, Ledger, Record, State
+from migrations.core.ledger import History, Ledger
 from migrations.core.snapshot import Fault, LedgerSnapshot
-from migrations.dialects.catalogue import DIALECTS
 from migrations.reader.reader import LedgerSource
 from webhook.core.gate import Gate, RecordedRevision
+from webhook.core.history import recall_ledger
 from webhook.core.status import Problem
 from webhook.ledgers.watchers import LedgerWatchers
 
 if TYPE_CHECKING:
-    from migrations.dialects.dialect import Dialect
     from migrations.reader.watcher import LedgerWatcher
 
 
@@ -38,7 +37,7 @@ class LedgerBinding:
         self.source: LedgerSource | None = None
         self.watcher: LedgerWatcher | None = None
         self.fingerprint = gate.ledger_fingerprint
-        self._last_known = LedgerSnapshot(_recalled(gate), fault=Fault.UNREAD)
+        self._last_known = LedgerSnapshot(recall_ledger(gate) if gate.history else None, fault=Fault.UNREAD)
         self._heads = _HeadHistory(tuple(gate.history))
 
     def snapshot(self, gate: Gate) -> LedgerSnapshot:
@@ -116,16 +115,3 @@ def ledger_fingerprint(source: LedgerSource) -> str:
     """Return a hash that names a ledger without its host: a gate's status has more readers than its Secret."""
     location = source.address.label, source.dialect.name, source.schema, source.table
     return hashlib.sha256(repr(location).encode()).hexdigest()[:16]
-
-
-def _recalled(gate: Gate) -> Ledger | None:
-    """Make the ledger that a gate's status remembers."""
-    if not gate.history or gate.dialect not in DIALECTS:
-        return None
-    dialect: Dialect = DIALECTS[gate.dialect]
-    records = [
-        Record(revision=revision, state=State.APPLIED, compatible_from=sighting.compatible_from)
-        for revision, sighting in gate.history.items()
-    ]
-    # Of heads, only the last is where the ledger is; the others are those that it has left behind.
-    return dialect.build_ledger(records[-1:] if dialect.history is History.HEADS else records)

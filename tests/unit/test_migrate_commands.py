@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from migrations.cli import new
 from migrations.cli.main import migrate
 from migrations.cli.report import LineReporter
+from migrations.cli.revision import print_revision
 from migrations.core.migration import FilesError
 from migrations.files.native import load_directory
 
@@ -43,7 +44,7 @@ def test_every_flag_has_an_environment_twin_that_help_shows(command: click.Comma
 
 
 def test_a_new_migration_is_named_by_the_time_and_must_be_filled_in(tmp_path: Path) -> None:
-    """The SQL one is refused as long as it is empty; nothing is ever overwritten."""
+    """An SQL file is refused as long as it is empty; no file is ever overwritten."""
     directory = tmp_path / "migrations"
     assert new.create(directory, LineReporter(), "Add Users!", python=False, now=NOW) == 0
     path = directory / "20250126120000_add_users.sql"
@@ -57,7 +58,7 @@ def test_a_new_migration_is_named_by_the_time_and_must_be_filled_in(tmp_path: Pa
 
 
 def test_a_new_migration_is_the_newest(tmp_path: Path) -> None:
-    """Two in one second, or one by a clock that is late, still come in the order in which they were made."""
+    """Two made in one second, or by a clock that is late, still sort in the order in which they were made."""
     names = ["users", "orders", "items"]
     for late, name in enumerate(names):
         assert new.create(tmp_path, LineReporter(), name, python=False, now=NOW - timedelta(hours=late)) == 0
@@ -77,7 +78,7 @@ def test_a_new_python_migration_can_be_read(tmp_path: Path) -> None:
 
 
 def test_only_the_path_is_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """So that `$EDITOR "$(ledgergate migrate new ...)"` works; that the name was changed is told beside it."""
+    """So that `$EDITOR "$(ledgergate migrate new ...)"` works; a changed name is noted on standard error."""
     for number, (name, slug) in enumerate((("Größe: add!", "gr_e_add"), ("plain", "plain"))):
         assert new.create(tmp_path, LineReporter(), name, python=False, now=NOW) == 0
         captured = capsys.readouterr()
@@ -94,23 +95,23 @@ def test_help_teaches_by_example(command: click.Command) -> None:
 
 
 def test_a_name_needs_a_letter_or_a_digit(tmp_path: Path) -> None:
-    """Otherwise there would be nothing behind the time."""
+    """Without one, nothing would follow the time in the file's name."""
     assert new.create(tmp_path, LineReporter(), "?!", python=False, now=NOW) == 2
     assert not list(tmp_path.iterdir())
 
 
 def test_a_directory_declares_its_revision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The long form goes to standard output and nothing else; an empty directory has none."""
-    assert new.own_revision(tmp_path, LineReporter()) == 2
+    assert print_revision(tmp_path, LineReporter()) == 2
     assert capsys.readouterr().out == ""
     (tmp_path / "20250101000000_a.sql").write_text("-- migrate:up\nselect 1;")
-    assert new.own_revision(tmp_path, LineReporter()) == 0
+    assert print_revision(tmp_path, LineReporter()) == 0
     assert capsys.readouterr().out == "20250101000000_a+1.5234a921d098\n"
 
 
-def test_who_waits_is_told_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line at first, then one in ten seconds."""
-    report = LineReporter()
+def test_a_wait_is_reported_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line at once, then one every ten seconds."""
+    reporter = LineReporter()
     for second in range(21):
-        report.waiting(None, float(second))
+        reporter.waiting(None, float(second))
     assert len(capsys.readouterr().out.splitlines()) == 3

@@ -9,14 +9,14 @@ from migrations.dialects.dialect import LedgerUnreadable
 from migrations.postgres import advisory_lock
 from migrations.reader.activity import read_row_lock
 from migrations.reader.reader import READ_TIMEOUT, LedgerReader
-from migrations.runner.locked_session import open_session
 
 if TYPE_CHECKING:
     from migrations.core.ledger import Ledger
     from migrations.core.snapshot import RowLock
     from migrations.dialects.detection import Location
     from migrations.postgres.advisory_lock import LockHolder
-    from migrations.runner.run import RunOptions
+    from migrations.postgres.session import Session
+    from migrations.reader.reader import LedgerSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +36,17 @@ class LedgerStatus:
     row_lock: RowLock | None
 
 
-async def read_status(run: RunOptions) -> LedgerStatus:
+async def read_status(session: Session, source: LedgerSource) -> LedgerStatus:
     """Read the status of a ledger of any dialect, without writing.
 
     Raises:
-        DatabaseError: The database cannot be reached in time, or cannot be used.
+        DatabaseError: The connection was lost, or a query failed.
         LedgerUnreadable: The table is not a ledger of the dialect; or the dialect is `auto`, and there is no ledger.
     """
-    async with open_session(run) as session:
-        reader = LedgerReader(session, run.source)
-        ledger = await reader.read(limit=READ_TIMEOUT)
-        location = reader.location
-        if location is None or not location.table.name:
-            raise LedgerUnreadable("expected the ledger of a known tool, found none; name the tool with --dialect")
-        holder = await advisory_lock.find_holder(session, advisory_lock.lock_key(location.table.relation))
-        return LedgerStatus(location, ledger, holder, await read_row_lock(session, location))
+    reader = LedgerReader(session, source)
+    ledger = await reader.read(limit=READ_TIMEOUT)
+    location = reader.location
+    if location is None or not location.table.name:
+        raise LedgerUnreadable("expected the ledger of a known tool, found none; name the tool with --dialect")
+    holder = await advisory_lock.find_holder(session, advisory_lock.lock_key(location.table.relation))
+    return LedgerStatus(location, ledger, holder, await read_row_lock(session, location))

@@ -1,4 +1,4 @@
-"""The command line: what each command imports, and how bad settings end."""
+"""The command line: what each command imports, and the exit codes of bad settings."""
 
 import os
 import re
@@ -25,7 +25,7 @@ finally:
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as its own process, with nothing of ours in its environment."""
+    """Run the command in a process of its own, without LEDGERGATE_ variables in its environment."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("LEDGERGATE_", "KUBE"))}
     return subprocess.run(
         [sys.executable, "-c", CODE, *arguments],
@@ -42,7 +42,7 @@ def imported(done: subprocess.CompletedProcess[str]) -> set[str]:
 
 
 def test_help_imports_no_command() -> None:
-    """Listing the commands pays for none of them."""
+    """Listing the commands imports none of them."""
     done = run("--help")
     assert done.returncode == 0
     for command in ("migrate", "webhook", "controller"):
@@ -70,7 +70,7 @@ def test_every_flag_has_its_environment_twin(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["webhook", "controller"])
-def test_bad_settings_are_told_at_once(command: str) -> None:
+def test_every_bad_setting_is_reported_at_once(command: str) -> None:
     """Exit 2, and each problem on a line of its own."""
     arguments = ["--namespace", "No_Name", "--kubeconfig", "/nowhere/config", "--webhook-url", "http://x"]
     done = CliRunner().invoke(main, [command, *arguments])
@@ -93,15 +93,15 @@ def test_bad_settings_are_told_at_once(command: str) -> None:
     ],
 )
 def test_bad_usage_ends_with_two(arguments: tuple[str, ...], environment: dict[str, str], says: str) -> None:
-    """Whatever is wrong with the command line: exit 2 and what is expected."""
+    """Exit 2, and a message with what is expected or which flag is wrong."""
     done = CliRunner().invoke(main, arguments, env=environment)
     assert done.exit_code == 2, done.output
     assert says in done.output
 
 
 @pytest.mark.parametrize("command", ["webhook", "controller"])
-def test_outside_a_cluster_a_kubeconfig_is_asked_for(command: str) -> None:
-    """Started on a laptop without any flag: exit 2 and the flag that is missing."""
+def test_outside_a_cluster_the_message_names_the_kubeconfig_flag(command: str) -> None:
+    """Started outside a pod without any flag: exit 2 and the flag that is missing."""
     done = run(command)
     assert done.returncode == 2, done.stderr
     assert "--kubeconfig" in done.stderr
@@ -109,8 +109,8 @@ def test_outside_a_cluster_a_kubeconfig_is_asked_for(command: str) -> None:
 
 
 @pytest.mark.parametrize("content", ["{]", "", "[]", "a: b", "current-context: x\ncontexts: []", "\0"])
-async def test_a_kubeconfig_that_cannot_be_read_is_told(content: str, tmp_path: Path) -> None:
-    """However it is broken, it is named, and the command ends as for any bad setting."""
+async def test_a_kubeconfig_that_cannot_be_read_is_named(content: str, tmp_path: Path) -> None:
+    """However it is broken, the error names the file."""
     path = tmp_path / "config"
     path.write_text(content)
     with pytest.raises(KubeconfigError, match=re.escape(str(path))):

@@ -1,4 +1,4 @@
-"""The commands for people: usage, and where they look for the API server."""
+"""`ledgergate status`, `bypass` and `release`: usage, and how they find the API server."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -11,8 +11,10 @@ from click.testing import CliRunner
 from webhook.cli import tables
 from webhook.cli.bypass import Duration
 from webhook.cli.main import main
-from webhook.cli.uninstall import GUARDS
+from webhook.cli.release import _report
+from webhook.cli.uninstall import GUARDS, ReleaseResult
 from webhook.core.overview import GateRow, Overview, PodRow
+from webhook.kube.errors import ClusterError, Forbidden, Unavailable
 from webhook.kube.kubeconfig import ClusterTarget, KubeconfigError, connect_to
 
 
@@ -40,8 +42,8 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         (("status", "-o", "xml"), ("table", "json")),
     ],
 )
-def test_bad_usage_says_all_that_is_wrong(arguments: tuple[str, ...], says: tuple[str, ...]) -> None:
-    """Exit 2, every problem at once, and nothing was asked of any cluster."""
+def test_bad_usage_reports_every_problem(arguments: tuple[str, ...], says: tuple[str, ...]) -> None:
+    """Exit 2 with every problem at once, without a request to any cluster."""
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2, done.output
     for text in says:
@@ -50,7 +52,7 @@ def test_bad_usage_says_all_that_is_wrong(arguments: tuple[str, ...], says: tupl
 
 @pytest.mark.parametrize("command", ["status", "bypass", "release"])
 def test_every_flag_has_its_twin(command: str) -> None:
-    """Shown in the help, as for every other command."""
+    """--help shows the environment twin of each flag."""
     done = CliRunner().invoke(main, [command, "--help"])
     shown = " ".join(done.output.split())
     found = main.get_command(click.Context(main), command)
@@ -70,20 +72,20 @@ def test_every_flag_has_its_twin(command: str) -> None:
         ("1h1m1s", timedelta(seconds=3661)),
     ],
 )
-def test_durations_are_read_as_kubernetes_writes_them(text: str, duration: timedelta) -> None:
-    """Hours, minutes and seconds, in this order."""
+def test_the_type_of_for_reads_a_duration(text: str, duration: timedelta) -> None:
+    """Units as Kubernetes writes them."""
     assert Duration().convert(text, None, None) == duration
 
 
-@pytest.mark.parametrize("text", ["", "30", "m", "30m1h", "-5m", "1.5h", "1h 30m", "٣m"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    """Above all a bare number, which could be anything."""
+@pytest.mark.parametrize("text", ["", "30", "m", "-5m", "1.5h", "1h 30m", "٣m"])
+def test_the_type_of_for_refuses_other_texts(text: str) -> None:
+    """The message shows durations that are accepted."""
     with pytest.raises(click.BadParameter, match="expected a duration"):
         Duration().convert(text, None, None)
 
 
 async def test_without_any_cluster_the_flags_are_named() -> None:
-    """On a laptop without a kubeconfig: what to give."""
+    """Without a kubeconfig and outside a pod, the error names the flag and the variable."""
     with pytest.raises(KubeconfigError, match="--kubeconfig or KUBECONFIG"):
         async with connect_to(ClusterTarget()):
             pass
@@ -91,7 +93,7 @@ async def test_without_any_cluster_the_flags_are_named() -> None:
 
 @pytest.mark.parametrize("content", ["{]", "", "[]", "current-context: x\ncontexts: []", "\0"])
 async def test_a_broken_kubeconfig_is_named(content: str, tmp_path: Path) -> None:
-    """However it is broken, the person reads which file it was."""
+    """However it is broken, the error names the file."""
     path = tmp_path / "config"
     path.write_text(content)
     with pytest.raises(KubeconfigError, match=str(path)):
@@ -110,8 +112,8 @@ async def test_a_context_that_is_not_there_is_named(tmp_path: Path, monkeypatch:
             pass
 
 
-def test_what_holds_goes_before_what_guards() -> None:
-    """Were the last word gone first, a pod could still come that nothing judges and nobody releases."""
+def test_the_hold_is_deleted_before_the_guard() -> None:
+    """Without the validating webhook a pod could still be created with a gate that nothing judges or releases."""
     kinds = [name.partition("/")[0] for name in GUARDS]
     assert kinds == [
         "mutatingadmissionpolicybindings",
@@ -121,13 +123,37 @@ def test_what_holds_goes_before_what_guards() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("error", "namespace", "present", "absent"),
+    [
+        (Forbidden("403: no"), None, ("-n NAMESPACE", "bypass GATE", "--uninstall"), ("run it again",)),
+        (Forbidden("403: no"), "shop", ("bypass GATE", "--uninstall"), ("-n NAMESPACE", "run it again")),
+        (Unavailable('500: failed calling webhook "v"'), None, ("--uninstall",), ("-n NAMESPACE", "run it again")),
+        (Unavailable("503: busy"), None, ("run it again",), ("--uninstall",)),
+    ],
+)
+def test_a_release_that_failed_says_why_and_what_to_do(
+    error: ClusterError,
+    namespace: str | None,
+    present: tuple[str, ...],
+    absent: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit 1, the pod and its error, and advice that fits the cause."""
+    assert _report(ReleaseResult(refused={("shop", "pod"): error}), namespace) == 1
+    shown = capsys.readouterr().err
+    assert f"shop/pod: {error}" in shown
+    assert all(text in shown for text in present)
+    assert not any(text in shown for text in absent)
+
+
 def test_plain_columns_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a terminal, lines that `awk` can read: no colours, no trailing blanks, values under their heading."""
-    survey = Overview(
+    """Without a terminal: no colours, no trailing blanks, values under their heading, so that `awk` can read them."""
+    overview = Overview(
         (GateRow("shop", "a-long-name", "knex", None, None, "Unknown", 0, None),),
         (PodRow("shop", "gateway-1", ("a", "b"), "Behind", "why", None),),
     )
-    tables.show(survey, datetime(2026, 1, 26, tzinfo=UTC), where="in namespace shop")
+    tables.print_overview(overview, datetime(2026, 1, 26, tzinfo=UTC), where="in namespace shop")
     lines = capsys.readouterr().out.splitlines()
     assert all(line == line.rstrip() and line.isprintable() for line in lines)
     heading, gate = lines[0], lines[1]

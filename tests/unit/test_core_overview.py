@@ -1,4 +1,4 @@
-"""What a person is told of gates and held pods, from what the API server keeps."""
+"""What `ledgergate status` shows of gates and held pods, from objects of the API server."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,7 +36,7 @@ def pod(name: str = "gateway", expects: str | None = THIRD, *, held: bool = True
     )
 
 
-def note(message: str, at: str = "2026-01-26T11:56:00.000000Z", uid: str = "gateway") -> PodEvent:
+def event(message: str, at: str = "2026-01-26T11:56:00.000000Z", uid: str = "gateway") -> PodEvent:
     return msgspec.convert({"involvedObject": {"uid": uid}, "message": message, "eventTime": at}, PodEvent)
 
 
@@ -44,8 +44,8 @@ def namespace(**labels: str) -> Namespace:
     return msgspec.convert({"metadata": {"name": "shop", "labels": labels}}, Namespace)
 
 
-def the_pod(*gates: ShownGate, notes: tuple[PodEvent, ...] = (), expects: str | None = THIRD) -> PodRow:
-    (line,) = build_overview(ListedObjects(gates, [pod(expects=expects)], notes), NOW).held
+def the_pod(*gates: ShownGate, events: tuple[PodEvent, ...] = (), expects: str | None = THIRD) -> PodRow:
+    (line,) = build_overview(ListedObjects(gates, [pod(expects=expects)], events), NOW).held
     return line
 
 
@@ -54,8 +54,8 @@ def remarks(found: ShownGate, *namespaces: Namespace) -> tuple[str, ...]:
     return line.remarks
 
 
-def test_a_gate_is_told_as_its_status_has_it() -> None:
-    """One line a gate, sorted; nothing to remark of one that works."""
+def test_a_gate_is_shown_as_in_its_status() -> None:
+    """One row for each gate, sorted; a gate that works has no remark."""
     found = build_overview(ListedObjects([gate("b"), gate("a")], []), NOW)
     assert [line.name for line in found.gates] == ["a", "b"]
     line = found.gates[0]
@@ -63,22 +63,22 @@ def test_a_gate_is_told_as_its_status_has_it() -> None:
     assert line.created_at == NOW - timedelta(hours=1)
 
 
-def test_only_held_pods_are_told() -> None:
-    """A pod without our gate is not our matter."""
+def test_only_held_pods_are_shown() -> None:
+    """A pod without the scheduling gate is left out."""
     found = build_overview(ListedObjects([gate()], [pod("b"), pod("a"), pod("free", held=False)]), NOW)
     assert [line.name for line in found.held] == ["a", "b"]
 
 
-def test_a_pod_that_nobody_has_looked_at_is_judged_by_the_status() -> None:
-    """Without any Event the reason follows from what the gate's status says of its ledger."""
+def test_a_pod_without_an_event_is_judged_by_the_status() -> None:
+    """The reason follows from what the gate's status records of its ledger."""
     line = the_pod(gate())
     assert (line.gates, line.reason) == (("app",), "Behind")
     assert f"ledger app is at {FIRST}, the pod expects {THIRD}" in line.message
 
 
-def test_what_is_true_now_goes_before_what_was_said_once() -> None:
-    """An Event is written once for each reason; the ledger may have moved since."""
-    line = the_pod(gate(), notes=(note("ledger app is at its beginning"),))
+def test_the_status_takes_precedence_over_an_older_event() -> None:
+    """An Event is written once for each reason; the ledger may have changed since."""
+    line = the_pod(gate(), events=(event("ledger app is at its beginning"),))
     assert f"ledger app is at {FIRST}" in line.message
 
 
@@ -91,50 +91,50 @@ def test_what_is_true_now_goes_before_what_was_said_once() -> None:
     ],
     ids=["a failed migration is not in the status", "the history is not whole", "nothing there explains it"],
 )
-def test_what_the_controller_said_counts_where_the_status_tells_less(status: dict[str, Any]) -> None:
-    """The newest of its Events about this very pod is shown."""
-    notes = (
-        note("second", "2026-01-26T11:57:00.000000Z"),
-        note("first"),
-        note("another pod", "2026-01-26T11:59:00.000000Z", uid="other"),
+def test_the_event_takes_precedence_where_the_status_knows_less(status: dict[str, Any]) -> None:
+    """The newest Event about this pod is shown."""
+    events = (
+        event("second", "2026-01-26T11:57:00.000000Z"),
+        event("first"),
+        event("another pod", "2026-01-26T11:59:00.000000Z", uid="other"),
     )
-    assert the_pod(gate(status=status), notes=notes).message == "second"
+    assert the_pod(gate(status=status), events=events).message == "second"
 
 
-def test_a_pod_waits_for_each_gate_that_does_not_let_it_go() -> None:
+def test_a_pod_shows_each_gate_that_holds_it() -> None:
     """Of two gates that select it, those are named whose ledger is not where the pod needs it."""
     arrived = {**LIVE, "history": [{"revision": each} for each in (FIRST, SECOND, THIRD)], "applied": 3, "head": THIRD}
     assert the_pod(gate("late"), gate("there", arrived)).gates == ("late",)
     assert the_pod(gate("late"), gate("later")).gates == ("late", "later")
 
 
-def test_a_pod_that_may_go_says_who_is_missing() -> None:
-    """A good verdict and still held: then nobody acts, and that is what is said."""
-    assert "a controller that runs releases it" in the_pod(gate(), expects=FIRST).message
+def test_a_held_pod_with_a_good_verdict_needs_a_controller() -> None:
+    """A pod that may start and is still held shows that no controller releases it."""
+    assert "a running controller releases it" in the_pod(gate(), expects=FIRST).message
 
 
-def test_a_pod_without_a_gate_says_so() -> None:
-    """A declared revision that no LedgerGate asks for."""
+def test_a_pod_that_no_gate_selects() -> None:
+    """A pod that declares a revision, although no LedgerGate selects it, shows that as its reason."""
     line = the_pod()
     assert (line.gates, line.reason) == ((), "Unselected")
     assert "no LedgerGate selects it" in line.message
 
 
 def test_a_ledger_that_cannot_be_read_is_the_reason() -> None:
-    """What was last known does not help this pod, so it waits for the database."""
+    """The last known revisions do not satisfy this pod, so it waits for the database."""
     line = the_pod(gate(status={**LIVE, "state": "Unreachable"}))
     assert line.reason == "Unreachable"
 
 
-def test_of_a_tool_that_keeps_its_head_alone_the_last_one_is_the_ledger() -> None:
-    """Alembic's identifiers have no order; what the status remembers besides is what came before."""
+def test_a_tool_that_records_its_head_alone() -> None:
+    """The last revision of the history is the head; those before it count as applied."""
     heads = {**LIVE, "head": "b2", "history": [{"revision": "c3"}, {"revision": "b2"}], "applied": 2}
     alembic = gate(status=heads, ledger={"dialect": "alembic"})
     assert "ledger app is at b2" in the_pod(alembic, expects="d4").message
-    assert "a controller that runs releases it" in the_pod(alembic, expects="c3").message
+    assert "a running controller releases it" in the_pod(alembic, expects="c3").message
 
 
-def test_a_gate_that_nobody_looks_at_asks_for_the_controller() -> None:
+def test_a_gate_without_a_status_asks_for_the_controller() -> None:
     """No status at all: the controller does not run, or may not write."""
     (remark,) = remarks(gate(status={}))
     assert "ledgergate controller" in remark
@@ -148,14 +148,14 @@ def test_a_gate_that_does_not_work_says_why() -> None:
     )
 
 
-def test_a_running_migration_is_told() -> None:
+def test_a_running_migration_is_shown() -> None:
     """Which one, by whom, and for how long."""
     running = {"revision": SECOND, "holder": "migrate-x7k2", "since": "2026-01-26T11:58:00Z"}
     assert remarks(gate(status={**LIVE, "migration": running})) == (f"{SECOND} is running, by migrate-x7k2, for 2m",)
 
 
-def test_a_bypass_is_told_while_it_is_in_force() -> None:
-    """Until when and why; nothing any more when it is over."""
+def test_a_bypass_is_shown_while_it_is_in_force() -> None:
+    """Until when and why; no remark when it has ended."""
     (remark,) = remarks(gate(bypass={"until": "2026-01-26T12:30:00Z", "reason": "incident 7"}))
     assert "until 2026-01-26 12:30:00 UTC" in remark
     assert "incident 7" in remark
@@ -166,19 +166,19 @@ def test_a_bypass_is_told_while_it_is_in_force() -> None:
     ("labels", "says"),
     [
         ({}, "kubectl label namespace shop ledgergate.dev/admission=enabled"),
-        ({"ledgergate.dev/admission": "audit"}, "verdicts are only told"),
+        ({"ledgergate.dev/admission": "audit"}, "verdicts are only reported"),
         ({"ledgergate.dev/admission": "yes"}, "kubectl label namespace shop"),
     ],
 )
 def test_a_gate_in_a_namespace_that_has_not_opted_in_says_how(labels: dict[str, str], says: str) -> None:
-    """The commonest reason why a gate holds nothing."""
+    """The most common reason why a gate holds nothing."""
     (remark,) = remarks(gate(), namespace(**labels))
     assert says in remark
     assert remarks(gate(), namespace(**{"ledgergate.dev/admission": "enabled"})) == ()
 
 
-def test_audit_is_told() -> None:
-    """A gate that only tells verdicts holds nothing, and says so."""
+def test_audit_is_shown() -> None:
+    """A gate that only reports verdicts holds nothing, and a remark says so."""
     (remark,) = remarks(gate(mode="Audit"))
     assert "every pod starts" in remark
 
@@ -193,6 +193,6 @@ def test_ages_are_written_as_kubectl_does(seconds: int, text: str) -> None:
 
 @pytest.mark.parametrize("text", [None, "", "yesterday", "2026-13-01T00:00:00Z"])
 def test_a_time_that_cannot_be_read_is_none(text: str | None) -> None:
-    """A status that somebody wrote by hand ends no command."""
+    """A malformed time in an object does not end the command."""
     assert parse_time(text) is None
     assert format_age(parse_time(text), NOW) == ""

@@ -1,4 +1,4 @@
-"""The console script's end: quick, and nothing is lost by it."""
+"""The console script ends at once, and loses nothing."""
 
 import subprocess
 import sys
@@ -28,31 +28,31 @@ def run(body: str, **streams: int) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("code", [0, 1, 3])
 def test_all_that_was_written_arrives_with_the_exit_code(code: int) -> None:
-    """Output beyond any buffer reaches a pipe whole, and the exit code is the command's."""
+    """Output larger than any buffer reaches a pipe completely, and the exit code is the command's."""
     done = run(f"sys.stdout.write('x' * 300_000); sys.stderr.write('last words'); sys.exit({code})")
     assert (done.returncode, len(done.stdout), done.stderr) == (code, 300_000, "last words")
 
 
-def test_what_is_registered_for_the_end_is_done() -> None:
-    """Exit functions run, such as those that empty a library's queues."""
+def test_exit_functions_run() -> None:
+    """Functions registered with atexit run, such as those that flush a library's queues."""
     done = run("import atexit; atexit.register(print, 'goodbye'); sys.exit(0)")
     assert done.stdout == "goodbye\n"
 
 
-def test_a_thread_that_still_works_is_waited_for() -> None:
-    """What a user's migration does in a thread of its own is not cut off."""
+def test_a_running_thread_is_awaited() -> None:
+    """The work of a migration's own thread is not cut off."""
     done = run("import threading; threading.Timer(0.05, print, ['worked']).start(); sys.exit(0)")
     assert (done.returncode, done.stdout) == (0, "worked\n")
 
 
-def test_what_cannot_be_written_is_no_success() -> None:
-    """A full disk behind standard output is not passed over: the exit code is not 0."""
+def test_output_that_cannot_be_written_is_a_failure() -> None:
+    """With a full disk behind standard output the exit code is not 0."""
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
         done = run("sys.stdout.write('lost'); sys.exit(0)", stdout=full.fileno())
     assert done.returncode != 0
 
 
 def test_a_message_given_to_exit_is_shown() -> None:
-    """`sys.exit` with words prints them and fails, as everywhere."""
+    """`sys.exit` with a message prints it and exits 1."""
     done = run("sys.exit('wrong')")
     assert (done.returncode, done.stderr) == (1, "wrong\n")

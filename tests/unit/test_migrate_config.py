@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from migrations.cli.config import ConfigError, select_environment
-from migrations.cli.options import command
+from migrations.cli.options import common_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from migrations.cli.invocation import CommonOptions
+    from migrations.cli.command import CommonOptions
     from migrations.cli.report import CommandReporter
 
 FLAGS = ("dir", "database-url", "lock-timeout")
@@ -30,7 +30,7 @@ database-url = "postgresql://staging/app"
 
 
 def chosen(text: str, environment: str) -> dict[str, object]:
-    return select_environment(tomllib.loads(text), environment, FLAGS)
+    return select_environment(tomllib.loads(text), environment, FLAGS, default="development")
 
 
 def test_an_environment_comes_on_top_of_the_defaults() -> None:
@@ -59,14 +59,14 @@ def test_an_environment_comes_on_top_of_the_defaults() -> None:
         ("[defaults]\ndatabase-url = '${URL}'", "development", "LEDGERGATE_DATABASE_URL"),
     ],
 )
-def test_what_is_wrong_with_the_file_is_told(text: str, environment: str, words: str) -> None:
-    """A misspelt name is an error, not silence."""
+def test_problems_of_the_file_are_reported(text: str, environment: str, words: str) -> None:
+    """A misspelt name is an error."""
     with pytest.raises(ConfigError) as refused:
         chosen(text, environment)
     assert words in str(refused.value)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     """Three misspelt names are three problems."""
     with pytest.raises(ConfigError) as refused:
         chosen("[defaults]\nx = 1\n[default]\n", "y")
@@ -92,10 +92,10 @@ table = "of_staging"
 
 
 @click.command()
-@command
-def probe(options: CommonOptions, report: CommandReporter) -> int:
+@common_options
+def probe(options: CommonOptions, reporter: CommandReporter) -> int:
     """Show two of the flags."""
-    del report
+    del reporter
     click.echo(f"{options.lock_timeout:g} {options.table}")
     return 0
 
@@ -116,7 +116,7 @@ def probe(options: CommonOptions, report: CommandReporter) -> int:
         (WHOLE, {"NODE_ENV": ""}, [], "1 of_defaults"),
     ],
 )
-def test_what_counts_when_it_is_said_in_several_places(
+def test_precedence_of_a_value_that_is_set_in_several_places(
     file: str,
     environment: Mapping[str, str],
     flags: Sequence[str],
@@ -124,7 +124,7 @@ def test_what_counts_when_it_is_said_in_several_places(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The flag, its environment twin, the chosen environment of the file, its defaults, the default: in this order."""
+    """The first of: the flag, its environment twin, the environment in the file, the file's defaults, the default."""
     monkeypatch.chdir(tmp_path)
     for name in ("NODE_ENV", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -134,7 +134,7 @@ def test_what_counts_when_it_is_said_in_several_places(
     assert (done.exit_code, done.output) == (0, f"{expected}\n")
 
 
-def test_a_file_that_cannot_be_used_is_a_matter_of_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_used_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 2, and the message names the file."""
     monkeypatch.chdir(tmp_path)
     for text in ("[defaults", "[defaults]\nx = 1", "[defaults]\nlock-timeout = 'soon'"):

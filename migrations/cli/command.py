@@ -1,0 +1,155 @@
+"""How a command runs: its common flags, its work with files and database, and its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+
+from migrations.cli.conventions import Exit
+from migrations.core.migration import FilesError
+from migrations.core.revision import Revision, RevisionError
+from migrations.files.native import load_directory
+from migrations.postgres.address import Address, AddressError
+from migrations.sql.statements import IdentifierError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from pathlib import Path
+
+    from migrations.cli.report import CommandReporter
+    from migrations.core.plan import Refusal
+    from migrations.postgres.advisory_lock import LockHolder
+    from migrations.runner.run import Failed, LockNotAcquired, RunOptions
+
+
+class CommonOptions(NamedTuple):
+    """The flags that every command takes.
+
+    A named tuple, because its class is made in a quarter of a dataclass's time, which every start of a pod waits for.
+
+    Attributes:
+        directory: Directory of the migrations.
+        database_url: Address of the database; None for that of the environment.
+        schema: Schema of the ledger's table; None for the default.
+        table: Name of the ledger's table; None for the default.
+        connect_timeout: Seconds until a server that does not answer is given up.
+        lock_timeout: Seconds to wait for the advisory lock.
+    """
+
+    directory: Path
+    database_url: str | None
+    schema: str | None
+    table: str | None
+    connect_timeout: float
+    lock_timeout: float
+
+
+def run_command(
+    options: CommonOptions,
+    reporter: CommandReporter,
+    work: Callable[[RunOptions], Coroutine[Any, Any, int]],
+    *,
+    to: str | None = None,
+    files: bool = True,
+) -> int:
+    """Do work that needs the database, and return the exit code.
+
+    Args:
+        options: The common flags.
+        reporter: Receives the reason when the work cannot be done.
+        work: Returns the exit code when the database could be used.
+        to: Last revision to work on, as the user wrote it; None for all.
+        files: Whether to read the directory of migrations.
+    """
+    # `new`, `revision` and `lint` do without the driver, which these modules import.
+    from migrations.dialects.dialect import LedgerUnreadable  # noqa: PLC0415
+    from migrations.postgres.errors import DatabaseError, Misconfigured, PermissionMissing  # noqa: PLC0415
+
+    try:
+        run = _run_options(options, Revision.parse(to).name if to else None, files=files)
+        return asyncio.run(_interruptible(reporter, work(run)))
+    except (FilesError, AddressError, RevisionError, IdentifierError, Misconfigured, LedgerUnreadable) as error:
+        return report_unusable(reporter, error)
+    except PermissionMissing as error:
+        reporter.error("permission_missing", f"{error}; grant the role of the database address what it lacks")
+    except DatabaseError as error:
+        reporter.error("unreachable", str(error))
+    return Exit.UNREACHABLE
+
+
+def report_unusable(reporter: CommandReporter, error: Exception) -> int:
+    """Report what is wrong with flags, settings or files, one line for each problem, and return the exit code."""
+    problems: Sequence[object] = getattr(error, "problems", (error,))
+    for problem in problems:
+        reporter.error("unusable", str(problem))
+    return Exit.USAGE
+
+
+def report_outcome(reporter: CommandReporter, run: RunOptions, outcome: Refusal | Failed | LockNotAcquired) -> int:
+    """Report why a run did not do all that it was asked to, and return the exit code."""
+    from migrations.core.plan import Refusal  # noqa: PLC0415 - as in `run_command`
+    from migrations.runner.run import Failed, LockNotAcquired  # noqa: PLC0415
+
+    match outcome:
+        case Refusal(obstacles):
+            for obstacle, text in obstacles:
+                reporter.error("refused", text, reason=obstacle.value)
+            return Exit.FAILED if outcome.only_dirty else Exit.USAGE
+        case Failed(migration, reason):
+            reporter.error("failed", f"{migration.revision} failed. {reason}", revision=migration.revision)
+            return Exit.FAILED
+        case LockNotAcquired(holder):
+            held_by = f"held by {describe_holder(holder)}"
+            reporter.error("lock_timeout", f"the lock was not free within {run.lock_wait_timeout:g} s; it is {held_by}")
+            return Exit.UNREACHABLE
+    assert_never(outcome)
+
+
+def describe_holder(holder: LockHolder | None) -> str:
+    """Return who holds the lock; when several processes try for it, each may be gone before it can be looked up."""
+    return str(holder) if holder else "sessions that come and go"
+
+
+def _run_options(options: CommonOptions, target: str | None, *, files: bool) -> RunOptions:
+    from migrations.dialects.native import NATIVE  # noqa: PLC0415 - as in `run_command`
+    from migrations.reader.reader import LedgerSource  # noqa: PLC0415
+    from migrations.runner.run import RunOptions  # noqa: PLC0415
+
+    migrations = load_directory(options.directory) if files else ()
+    NATIVE.relation(options.schema, options.table)  # raises IdentifierError before a connection is made
+    return RunOptions(
+        source=LedgerSource(
+            Address.from_environment(os.environ, options.database_url), NATIVE, options.schema, options.table
+        ),
+        migrations=migrations,
+        applied_by=os.environ.get("POD_NAME") or os.environ.get("HOSTNAME") or socket.gethostname(),
+        target=target,
+        connect_timeout=options.connect_timeout,
+        lock_wait_timeout=options.lock_timeout,
+    )
+
+
+async def _interruptible(reporter: CommandReporter, work: Coroutine[Any, Any, int]) -> int:
+    """Cancel the work on SIGTERM and SIGINT, so that a transaction that has begun is rolled back."""
+    received: list[signal.Signals] = []
+    task = asyncio.ensure_future(work)
+
+    def interrupt(number: signal.Signals) -> None:
+        received.append(number)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, interrupt, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        reporter.error(
+            "interrupted",
+            f"stopped by {received[0].name}; `ledgergate migrate status` shows a migration that is left half done",
+        )
+        return Exit.FAILED

@@ -1,0 +1,85 @@
+"""The conventions of every command of `ledgergate`: flags, exit codes, examples, imports. Cheap to import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from enum import IntEnum
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+SECONDS = click.FloatRange(min=0)
+
+
+class Exit(IntEnum):
+    """Exit codes of every command of `ledgergate`."""
+
+    DONE = 0
+    FAILED = 1
+    """A migration, the wrapped command or a release failed, or a signal ended the run."""
+    USAGE = 2
+    """Flags, settings, files or rights have to be corrected."""
+    BEHIND = 3
+    """The ledger is not at the expected revision, or does not agree with the files."""
+    UNREACHABLE = 4
+    """The database, the lock or the API server could not be reached in time."""
+
+
+def flag(
+    name: str, help_text: str, *declarations: str, twins: tuple[str, ...] = (), **attributes: Any
+) -> Callable[[Command], Command]:
+    """Declare a flag with its environment twin LEDGERGATE_<FLAG>, both of which `--help` shows.
+
+    Args:
+        name: Long name, such as `--dry-run`.
+        help_text: Shown in `--help`.
+        declarations: Further names as click takes them: a short one, or the name of the parameter.
+        twins: Further environment variables, which count after the twin.
+        attributes: Passed on to `click.option`.
+    """
+    twin = "LEDGERGATE_" + name.removeprefix("--").upper().replace("-", "_")
+    return click.option(name, *declarations, help=help_text, envvar=[twin, *twins], show_envvar=True, **attributes)
+
+
+def format_examples(*lines: str) -> str:
+    """Format command lines as the epilog of a command's `--help`."""
+    # click wraps an epilog like prose; \b keeps the line breaks of the paragraph that follows.
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
+class LazyCommands(MutableMapping[str, "click.Command"]):
+    """Commands by name, as `click.Group` takes them, each imported when it is first looked up.
+
+    Args:
+        locations: Where each command is, as `package.module:attribute`.
+    """
+
+    def __init__(self, locations: Mapping[str, str]) -> None:
+        self._locations = dict(locations)
+        self._commands: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._commands:
+            module, attribute = self._locations[name].split(":")
+            self._commands[name] = getattr(import_module(module), attribute)
+        return self._commands[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._locations[name] = ""
+        self._commands[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._locations[name]
+        self._commands.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._locations)
+
+    def __len__(self) -> int:
+        return len(self._locations)
