@@ -112,7 +112,7 @@ class LedgerReader:
         return self._ledger
 
 
-async def read_ledger(session: Session, source: LedgerSource, *, limit: float = 1.0) -> Ledger:
+async def read_ledger(session: Session, source: LedgerSource, *, limit: float = READ_TIMEOUT) -> Ledger:
     """Read a ledger once; see `LedgerReader.read`."""
     return await LedgerReader(session, source).read(limit=limit)
 
