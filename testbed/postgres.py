@@ -59,15 +59,17 @@ _SETTINGS = {
 class Postgres:
     """One server of its own, on a free port of 127.0.0.1, that lives no longer than the process which started it."""
 
-    def __init__(self, version: str | None = None, **settings: str) -> None:
-        """Prepare; `start` does the work.
+    def __init__(self, version: str | None = None, *, primary: Postgres | None = None, **settings: str) -> None:
+        """Configure a server; `start` creates its data directory and runs it.
 
         Args:
             version: Major number; None for that of `LEDGERGATE_POSTGRES`, without which it is the newest.
-            settings: Run-time parameters beside our own.
+            primary: A running server that this one follows as a hot standby; None for a server with new data.
+            settings: Run-time parameters in addition to the defaults.
         """
         self.user = "postgres"
-        self.password = secrets.token_hex(8)
+        self.password = secrets.token_hex(8) if primary is None else primary.password
+        self._primary = primary
         self._version = version or os.environ.get("LEDGERGATE_POSTGRES") or ""
         self._settings = {**_SETTINGS, **settings}
         self._home: Path | None = None
@@ -173,12 +175,16 @@ class Postgres:
         if owner is not None:
             for path in (self._home, password):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
-        command = [self._program("initdb"), "-D", str(self.data), "-U", self.user, "--pwfile", str(password)]
-        command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
+        if self._primary is None:
+            command = [self._program("initdb"), "-D", str(self.data), "-U", self.user, "--pwfile", str(password)]
+            command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
+        else:
+            command = [self._program("pg_basebackup"), "-D", str(self.data), "-d", self._primary.url()]
+            command += ["--write-recovery-conf", "--checkpoint", "fast", "--no-sync"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self._home, **_as_server())
         password.unlink()
         if done.returncode:
-            raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
+            raise RuntimeError(f"{Path(command[0]).name} failed:\n{done.stdout}{done.stderr}")
 
     def _await_sessions(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from testbed.cluster.application import Application, write_migrations
+from testbed.cluster.cliscale import Cliscale, build_images
 from testbed.cluster.guard import Guard
 from testbed.cluster.helm import Helm, temporary_home
+from testbed.cluster.kubelet import Kubelet
 from testbed.controlplane import ControlPlane
 from testbed.waiting import until
 
@@ -60,3 +62,13 @@ def application(guard: Guard, namespace: str, database: str) -> Application:
     guard.plane.kubectl("label", "namespace", namespace, "ledgergate.dev/admission=enabled")
     until("the gate's first status", lambda: found.status().get("state"))
     return found
+
+
+@pytest.fixture
+def cliscale(guard: Guard, namespace: str, database: str, tmp_path: Path) -> Iterator[Cliscale]:
+    """The mission's application, not yet installed, in a namespace with the label and the Secret."""
+    images = build_images(tmp_path)
+    with Kubelet(guard.plane, namespace, images) as kubelet:
+        prepared = Cliscale(guard.plane, guard.helm, kubelet, images, namespace, database, guard.namespace)
+        prepared.prepare()
+        yield prepared

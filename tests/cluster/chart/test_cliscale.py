@@ -6,7 +6,6 @@
 import json
 import re
 import uuid
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -34,16 +33,6 @@ FIRST = "20250110090000_create_workspaces_table.js"
 SECOND = "20250118143000_create_sessions_table.js"
 THIRD = "20250126120000_add_user_preferences_table.js"
 MIGRATION = "app.kubernetes.io/component=migration"
-
-
-@pytest.fixture
-def cliscale(guard: Guard, namespace: str, database: str, tmp_path: Path) -> Iterator[Cliscale]:
-    """The application's namespace, with its label and its Secret; nothing is installed in it."""
-    images = build_images(tmp_path)
-    with Kubelet(guard.plane, namespace, images) as kubelet:
-        prepared = Cliscale(guard.plane, guard.helm, kubelet, images, namespace, database, guard.namespace)
-        prepared.prepare()
-        yield prepared
 
 
 async def test_the_life_cycle_runs_in_order(cliscale: Cliscale) -> None:
