@@ -32,8 +32,7 @@ def test_a_killed_upgrade_is_rolled_back(cliscale: Cliscale) -> None:
     assert cliscale.held("gateway")
     cliscale.helm("rollback", "cliscale", "-n", cliscale.namespace)
     cliscale.await_running("gateway", 3, OLDER)
-    cliscale.upgrade(CURRENT)
-    cliscale.await_running("gateway", 3, CURRENT)
+    assert cliscale.helm.history("cliscale", cliscale.namespace)[-1]["status"] == "deployed"
 
 
 def test_a_killed_installation_is_uninstalled(cliscale: Cliscale) -> None:
@@ -50,7 +49,7 @@ def test_a_killed_installation_is_uninstalled(cliscale: Cliscale) -> None:
 
 def test_a_job_that_its_ttl_removes_is_not_missed(cliscale: Cliscale) -> None:
     """Once `ttlSecondsAfterFinished` has removed the Job, its held pods run, and new pods start."""
-    cliscale.upgrade(CURRENT, "--no-hooks")
+    cliscale.upgrade(CURRENT, "--set=migrations.enabled=false")
     cliscale.await_held("gateway", 3)
     found = cliscale.get("cronjob/manual-migrate")["spec"]["jobTemplate"]["spec"]
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "once"}}
