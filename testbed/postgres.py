@@ -59,22 +59,29 @@ _SETTINGS = {
 class Postgres:
     """One server of its own, on a free port of 127.0.0.1, that lives no longer than the process which started it."""
 
-    def __init__(self, version: str | None = None, *, primary: Postgres | None = None, **settings: str) -> None:
+    def __init__(self, version: str | None = None, **settings: str) -> None:
         """Configure a server; `start` creates its data directory and runs it.
 
         Args:
             version: Major number; None for that of `LEDGERGATE_POSTGRES`, without which it is the newest.
-            primary: A running server that this one follows as a hot standby; None for a server with new data.
             settings: Run-time parameters in addition to the defaults.
         """
         self.user = "postgres"
-        self.password = secrets.token_hex(8) if primary is None else primary.password
-        self._primary = primary
+        self.password = secrets.token_hex(8)
+        self._primary: Postgres | None = None
         self._version = version or os.environ.get("LEDGERGATE_POSTGRES") or ""
         self._settings = {**_SETTINGS, **settings}
         self._home: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
+
+    @classmethod
+    def standby_of(cls, primary: Postgres) -> Self:
+        """Return a server, not yet started, that will follow a running one as a hot standby."""
+        standby = cls(primary._version, **primary._settings)
+        standby.password = primary.password
+        standby._primary = primary
+        return standby
 
     @property
     def port(self) -> int:

@@ -145,7 +145,7 @@ def test_what_was_last_known_outlives_a_restart_of_everything(
 def test_pods_wait_for_a_standby_that_lags(application: Application, own_postgres: Postgres, migrations: Path) -> None:
     """A gate that reads a standby holds pods until the standby has replayed the migration that they expect."""
     primary = own_postgres.create_database()
-    with Postgres(primary=own_postgres) as standby:
+    with Postgres.standby_of(own_postgres) as standby:
         replica = standby.url(urlsplit(primary).path.strip("/"))
         migrate(migrations, primary, "--to", FIRST)
         application.opt_in(replica)
