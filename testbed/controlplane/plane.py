@@ -143,8 +143,8 @@ class ControlPlane:
         path = self._layout.file(f"{namespace}.{service_account}.kubeconfig")
         return Cluster(self.server, self.ca).write_for_token(path, token.strip(), namespace)
 
-    def add_node(self, name: str, **labels: str) -> None:
-        """Add a node with much room and wait until it is Ready."""
+    def add_node(self, name: str) -> None:
+        """Add a node with ample capacity and wait until it is Ready."""
         manifest = {
             "apiVersion": "v1",
             "kind": "Node",
@@ -155,7 +155,6 @@ class ControlPlane:
                     "kubernetes.io/hostname": name,
                     "kubernetes.io/os": "linux",
                     "kubernetes.io/arch": "amd64",
-                    **labels,
                 },
             },
         }
