@@ -39,7 +39,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("build", help="get the programs and say where each came from; `make test` calls this")
+    commands.add_parser("build", help="get the programs and print where each came from; `make test` calls this")
     commands.add_parser("start", help="run a control plane until Ctrl-C, for kubectl and for trying things out")
     chosen = parser.parse_args().command
     terminal = sys.stderr.isatty()
