@@ -1,7 +1,7 @@
-"""What a guarded namespace should do: a model small enough to be seen to be right.
+"""A model of what must happen to the pods of a guarded namespace.
 
-A world is what was asked for, at one moment: gates, ledgers, Secrets and what is broken. The product learns of a change
-some time after it began to be made, so for a while either world may be followed; the chronicle knows which those are.
+A World is the requested state at one moment: gates, ledgers, Secrets and outages. ledgergate learns of a change some
+time after the request, so for a while it may follow the state before or after it; the Chronicle knows both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from enum import Enum, auto
 
 
 class Claim(Enum):
-    """What a world says of a pod that is held."""
+    """What a World requires of a pod."""
 
     WAIT = auto()
     """It must not run."""
     RUN = auto()
     """It must run, soon."""
     FREE = auto()
-    """No gate selects it: it may run at once, and must after the grace that a late gate gets."""
+    """No gate selects it: it may run at once, and must run after the time that it waits for a late gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class ModelGate:
     """A LedgerGate.
 
     Attributes:
-        group: It selects the pods of this label.
+        group: Value of the label `group` of the pods that it selects.
         secret: Name of its Secret.
         on_behind: `Hold`, `Deny` or `Warn`.
         bypassed: Whether its bypass is in force.
@@ -39,19 +39,19 @@ class ModelGate:
 
     @property
     def lenient(self) -> bool:
-        """Whether it lets every pod run, whatever its ledger says."""
+        """Whether it lets every pod run, whatever its ledger has."""
         return self.bypassed or self.mode == "Audit" or self.on_behind == "Warn"
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything that decides.
+    """The requested state.
 
     Attributes:
-        gates: By name.
-        secrets: Which database each Secret leads to.
+        gates: The gates by name.
+        secrets: The database of each Secret.
         levels: How many of the revisions each database's ledger has.
-        down: What does not run: databases, `webhook`, `controller`.
+        down: The databases and processes (`webhook`, `controller`) that do not run.
     """
 
     gates: Mapping[str, ModelGate] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class World:
     down: frozenset[str] = frozenset()
 
     def claim(self, group: str, expects: int) -> Claim:
-        """Say what is to become of a pod that expects the first so many revisions."""
+        """Return what is required of a pod that expects the first `expects` revisions."""
         selecting = [gate for gate in self.gates.values() if gate.group == group]
         if not selecting:
             return Claim.FREE
@@ -68,12 +68,12 @@ class World:
         return Claim.RUN if good else Claim.WAIT
 
     def denies(self, group: str, expects: int) -> bool:
-        """Tell whether such a pod may be refused."""
+        """Return whether such a pod may be refused."""
         selecting = (gate for gate in self.gates.values() if gate.group == group)
         return self.claim(group, expects) is Claim.WAIT and any(gate.on_behind == "Deny" for gate in selecting)
 
     def blind(self, group: str) -> bool:
-        """Tell whether a good pod may be held all the same: nobody acts, or a ledger cannot be read."""
+        """Return whether a good pod may be held nevertheless: no controller runs, or a ledger cannot be read."""
         read = {self.secrets[gate.secret] for gate in self.gates.values() if gate.group == group}
         return "controller" in self.down or not read.isdisjoint(self.down)
 
@@ -81,15 +81,16 @@ class World:
 @dataclass(frozen=True, slots=True)
 class _Chapter:
     began: float
-    settled: float
+    answered: float
     world: World
 
 
 class Chronicle:
-    """Every world there was, in order.
+    """The sequence of Worlds.
 
     Args:
-        world: The first.
+        world: The first one.
+        now: When it begins, in Unix time.
     """
 
     def __init__(self, world: World, now: float) -> None:
@@ -97,32 +98,33 @@ class Chronicle:
 
     @property
     def world(self) -> World:
-        """The world as it is asked for now."""
+        """The newest World."""
         return self._chapters[-1].world
 
-    def turn(self, world: World, began: float, settled: float) -> None:
-        """Go on to another world.
+    def turn(self, world: World, began: float, answered: float) -> None:
+        """Append a World.
 
         Args:
-            began: When the request that asked for it was sent.
-            settled: When it was answered.
+            world: The new state.
+            began: When the request for it was sent.
+            answered: When the request was answered.
         """
-        self._chapters.append(_Chapter(began, settled, world))
+        self._chapters.append(_Chapter(began, answered, world))
 
     def possible(self, at: float, lag: float) -> Sequence[World]:
-        """Give the worlds that may be followed at a moment by one who is up to `lag` seconds behind."""
+        """Return the Worlds that a process may follow at a time if it is up to `lag` seconds behind."""
         found = []
         for index, chapter in enumerate(self._chapters):
             following = self._chapters[index + 1] if index + 1 < len(self._chapters) else None
-            if chapter.began <= at and (following is None or at <= following.settled + lag):
+            if chapter.began <= at and (following is None or at <= following.answered + lag):
                 found.append(chapter.world)
         return found
 
     def since(self, group: str, expects: int, claims: frozenset[Claim]) -> float | None:
-        """Give since when, without a break, a pod's claim is one of these and nothing hinders; None where it is not."""
+        """Return since when a pod's claim has been one of `claims` without an outage; None if it is not now."""
         start = None
         for chapter in reversed(self._chapters):
             if chapter.world.blind(group) or chapter.world.claim(group, expects) not in claims:
                 break
-            start = chapter.settled
+            start = chapter.answered
         return start

@@ -13,7 +13,7 @@ from testbed.cluster.application import FIRST, LEDGERGATE, SECOND, THIRD, Applic
 from testbed.cluster.installation import Installation
 from testbed.postgres import run
 from testbed.waiting import until
-from tests.cluster.told import events
+from tests.cluster.events import events
 
 
 def execute(database: str, *statements: str) -> None:

@@ -15,7 +15,7 @@ from testbed.cluster.pod_watch import PodWatch, Sight
 from testbed.cluster.service_proxy import ServiceProxy
 from testbed.controlplane import ControlPlane
 from testbed.waiting import until
-from tests.cluster.requests import pod_patches
+from tests.cluster.request_counts import pod_patches
 from webhook.controller.release import PARALLEL_PATCHES
 
 log = logging.getLogger(__name__)

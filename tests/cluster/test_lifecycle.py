@@ -10,7 +10,7 @@ from testbed.cluster.application import FIRST, THIRD, Application, migrate, writ
 from testbed.cluster.installation import Installation
 from testbed.postgres import create_database, drop_database
 from testbed.waiting import until
-from tests.cluster.told import events
+from tests.cluster.events import events
 
 LABEL = "ledgergate.dev/admission"
 SOON = 5.0
