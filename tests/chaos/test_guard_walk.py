@@ -59,7 +59,7 @@ class WalkPod:
 
     Attributes:
         created: When it was asked for.
-        free: Whether it was seen without our gate.
+        free: Whether it was seen without the gate.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Walk:
         """Seconds after which a pod must have been released, here and now."""
         return PROMISED + self.lag
 
-    # Steps. Each gives what it did, or nothing where it cannot be done now.
+    # Steps. Each returns a description of what it did; an empty one if it is not possible now.
 
     def create_pod(self) -> str:
         """Create a bare pod, so that no owner's pace comes between."""
@@ -236,14 +236,14 @@ class Walk:
             self.check()
 
     def check_refusal(self, pod: WalkPod, refusal: str) -> None:
-        """See that a pod was refused only where a gate denies it, or in the moment of a webhook's death."""
+        """Assert that a pod was refused only where a gate denies it, or while a webhook died."""
         worlds = self.chronicle.possible(time.time(), self.lag)
         denied = any(world.denies(pod.group, pod.expects) for world in worlds)
         dying = "failed calling webhook" in refusal and any("webhook" in world.down for world in worlds)
         assert denied or dying, f"{pod} was refused: {refusal}\n{self.story()}"
 
     def check(self) -> None:
-        """See that no pod ran that must not, and that none waits that must run."""
+        """Assert that no pod ran that must not run, and that none waits that must run."""
         sights = self.watch.sights
         for sight in sights[self.seen :]:
             pod = self.pods.get(sight.name)
@@ -270,7 +270,7 @@ class Walk:
         return worst
 
     def story(self) -> str:
-        """The latest steps, and what our processes said."""
+        """Return the latest steps and the logs of ledgergate."""
         return "\n".join([*self.trail[-15:], str(self.world), self.installation.log("controller")[-3000:]])
 
     # How things are done.
@@ -281,7 +281,7 @@ class Walk:
         return self.chronicle.world
 
     def turn(self, world: World, began: float) -> None:
-        """Tell the chronicle of a change that was asked for at a time, and is answered now."""
+        """Append a change to the chronicle that was requested at a time and is answered now."""
         self.chronicle.turn(world, began, time.time())
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:

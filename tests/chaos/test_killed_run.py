@@ -31,7 +31,7 @@ POINTS = 200
 SHARES = 10  # tests that the points are dealt to
 MIGRATIONS = 40
 MESSAGES = 950
-"""About how many messages a whole run sends; a point beyond its end is a run that nobody kills."""
+"""About how many messages a whole run sends; with a point beyond its end the run is not killed."""
 
 UNANSWERED = b"PBDEC"
 """Kinds of messages that are answered only with the Sync or Flush that follows: Parse, Bind, Describe, Execute, Close.
@@ -70,7 +70,7 @@ class Point:
 
 
 def points(share: int) -> list[Point]:
-    """Give the points of one share; always the same ones."""
+    """Return the points of one share, the same ones in every run."""
     chance = random.Random(SEED)  # noqa: S311 - a seed, no secret
     drawn = [Point(chance.randint(1, MESSAGES), chance.choice(list(When))) for _ in range(POINTS)]
     return drawn[share::SHARES]
@@ -226,7 +226,7 @@ class Story:
         )
 
     async def run(self, *arguments: str) -> tuple[int, str]:
-        """Run to the end, and give how it ended and what it said."""
+        """Run to the end, and return the exit status and the output."""
         fork = self.start(*arguments)
         code = await asyncio.to_thread(fork.wait)
         return code, fork.output
@@ -323,7 +323,7 @@ async def test_whatever_is_killed_the_next_run_does_the_rest(
             drop_database(url)
 
 
-async def test_a_run_that_nobody_kills(forks: Forks, directory: Path, database: str) -> None:
+async def test_a_run_that_is_not_killed(forks: Forks, directory: Path, database: str) -> None:
     """The migrations themselves are in order, and the points are spread over all that a run sends."""
     connection = await asyncpg.connect(database)
     point = Point(0, When.BEFORE)

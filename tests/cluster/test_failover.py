@@ -128,7 +128,7 @@ def test_pods_go_on_being_released_when_the_leader_dies(replicas: Replicas, data
 
 
 def gated_again(sights: list[Sight]) -> list[str]:
-    """Pods that were seen with our gate after they were seen without it."""
+    """Return the pods that were seen with the gate after they were seen without it."""
     free: set[str] = set()
     found = []
     for sight in sights:

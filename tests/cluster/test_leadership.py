@@ -61,7 +61,7 @@ def plane(programs: Path) -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def kubeconfig(plane: ControlPlane) -> Iterator[Path]:
-    """The rights of our controller; no Lease is there yet."""
+    """Kubeconfig with the rights of the controller; there is no Lease yet."""
     yield plane.kubeconfig_for("ledgergate", "controller")
     plane.kubectl("delete", "lease", LEASE[1], "-n", LEASE[0], "--ignore-not-found")
 
@@ -112,7 +112,7 @@ async def candidate(kubeconfig: Path, name: str, seconds: float = SECONDS) -> As
 
 
 async def leads(found: Candidate, within: float) -> float:
-    """Wait until somebody leads; how long it took."""
+    """Wait until there is a leader; return the seconds that it took."""
     began = time.monotonic()
     async with asyncio.timeout(within):
         await found.leads.wait()
@@ -219,7 +219,7 @@ async def test_it_stops_also_while_a_term_is_ending(plane: ControlPlane, kubecon
         assert one.task.cancelled()
 
 
-async def test_without_the_api_server_nobody_leads(plane: ControlPlane, kubeconfig: Path) -> None:
+async def test_without_the_api_server_there_is_no_leader(plane: ControlPlane, kubeconfig: Path) -> None:
     """Paused for longer than the lease: the leader stops its work in time, and afterwards exactly one leads again."""
     async with candidate(kubeconfig, "one") as one:
         await leads(one, 10)
@@ -265,8 +265,8 @@ def _renewed(plane: ControlPlane) -> str:
 async def test_work_that_fails_ends_the_replica(plane: ControlPlane, kubeconfig: Path) -> None:
     """A leader must not go on renewing while its work is dead: the error comes out, and the Lease is free."""
     async with candidate(kubeconfig, "one", seconds=30) as one:
-        one.failure = ValueError("a slip of ours")
-        with pytest.raises(ValueError, match="a slip of ours"):
+        one.failure = ValueError("a bug")
+        with pytest.raises(ValueError, match="a bug"):
             await asyncio.wait_for(one.task, 10)
         assert not one.leadership.held
         assert await asyncio.to_thread(holder, plane) is None

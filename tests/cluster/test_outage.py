@@ -1,4 +1,4 @@
-"""Our own outage, and the database's: neither lets a pod through, and neither denies one that may run."""
+"""Outages of ledgergate and of the database: no pod starts on a bad verdict, and none that may start is denied."""
 
 import asyncio
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def migrations(tmp_path: Path) -> Path:
 def test_without_a_webhook_pods_are_created_held_and_judged_by_the_controller(
     application: Application, installation: Installation, database: str, migrations: Path
 ) -> None:
-    """With every webhook dead nothing is denied: good pods run by the controller's hand, the others stay held."""
+    """With every webhook dead no pod is denied: the controller releases good pods, the others stay held."""
     migrate(migrations, database, "--to", SECOND)
     application.opt_in(database)
     installation.kill("webhook")
@@ -101,9 +101,9 @@ def test_without_policy_and_webhook_pods_start_once_the_label_is_removed(
 def test_a_stopped_database_stops_no_pod_that_could_run(
     application: Application, installation: Installation, own_postgres: Postgres, migrations: Path
 ) -> None:
-    """Pods of a revision that the ledger was seen to hold are re-created; others wait, and go when it is back.
+    """In an outage of the database, pods of a revision that the ledger was seen to hold start, others wait for its end.
 
-    The log says why.
+    The log has the reason.
     """
     database = own_postgres.create_database()
     migrate(migrations, database, "--to", SECOND)
@@ -127,7 +127,7 @@ def test_a_stopped_database_stops_no_pod_that_could_run(
 def test_what_was_last_known_outlives_a_restart_of_everything(
     application: Application, installation: Installation, own_postgres: Postgres, migrations: Path
 ) -> None:
-    """With the database down and every process of ours restarted, the gate's status still knows what was applied."""
+    """With the database down and all of ledgergate restarted, the gate's status still has what was applied."""
     database = own_postgres.create_database()
     migrate(migrations, database, "--to", SECOND)
     application.opt_in(database)
@@ -161,7 +161,7 @@ def test_pods_wait_for_a_standby_that_lags(application: Application, own_postgre
 
 
 def query(database: str, statement: str, *arguments: str) -> Any:
-    """Return the one value that a statement gives."""
+    """Return the value of a statement's only column and row."""
 
     async def fetch() -> Any:
         connection = await asyncpg.connect(database)

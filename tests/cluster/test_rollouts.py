@@ -40,7 +40,7 @@ def finished(watch: PodWatch, kind: Kind, release: str) -> float | None:
 
 
 def await_finished(watch: PodWatch, release: str, kinds: Sequence[Kind] = KINDS) -> dict[str, float]:
-    """Wait until every workload runs a release; gives when each did."""
+    """Wait until every workload runs a release; return when each did."""
     for kind in kinds:
         until(f"{kind.name} to run {release}", partial(finished, watch, kind, release), timeout=90)
     return {kind.name: finished(watch, kind, release) or 0.0 for kind in kinds}
@@ -57,7 +57,7 @@ def baseline(application: Application, watch: PodWatch) -> float:
 
 
 def judge(watch: PodWatch, committed: float, cluster: float) -> None:
-    """See that no pod of the new release ran early, and that none came late."""
+    """Assert that no pod of the new release ran early, and that none ran late."""
     delays = {name: round(at - committed, 2) for name, at in await_finished(watch, "new").items()}
     log.info("seconds after the commit: %s; the cluster's own: %.2f", delays, cluster)
     early = [s for s in watch.sights if s.labels.get(RELEASE) == "new" and not s.gated and s.at < committed]

@@ -149,7 +149,7 @@ async def agrees(follower: Follower[Secret], cluster: KubeClient) -> None:
 
 async def churn(cluster: KubeClient) -> None:
     """Write and delete without pause, whatever the API server says to it."""
-    dice = random.Random(7)  # noqa: S311 - a story that can be told again
+    dice = random.Random(7)  # noqa: S311 - repeatable
     for number in itertools.count():
         name = dice.choice(NAMES)
         with suppress(ClusterError):
@@ -207,7 +207,7 @@ async def test_large_objects_arrive_by_the_watch(cluster: KubeClient, size: int)
 
 
 async def test_an_api_server_that_dies_is_followed_again(plane: ControlPlane, cluster: KubeClient) -> None:
-    """SIGKILL and restart, twice, under changes: the failures are told, and in the end nothing is missing."""
+    """After two kills of the API server under changes, failures were reported and no change is missing."""
     async with following(watched(cluster)) as follower:
         async with changing(cluster):
             for _ in range(2):
@@ -258,7 +258,7 @@ class Aged(Generic[T]):
         self.ended: list[type[Exception]] = []
 
     async def list_objects(self) -> Listing[T]:
-        """Give what was listed then, once."""
+        """Return what was listed then, once."""
         first, self._first = self._first, None
         return first or await self._feed.list_objects()
 
@@ -307,7 +307,7 @@ def account(plane: ControlPlane) -> Iterator[str]:
 
 
 def grant(plane: ControlPlane, account: str, *verbs: str) -> None:
-    """Give a right on one Secret, by its name."""
+    """Grant the reading of one Secret by its name."""
     rights = [f"--verb={','.join(verbs)}", "--resource=secrets", f"--resource-name={NAMES[0]}"]
     plane.kubectl("create", "role", account, *rights)
     plane.kubectl("create", "rolebinding", account, f"--role={account}", f"--serviceaccount=default:{account}")
@@ -349,7 +349,7 @@ def _has(follower: Follower[Secret], content: str) -> bool:
 async def test_a_missing_right_is_told_and_its_coming_noticed(
     plane: ControlPlane, cluster: KubeClient, account: str
 ) -> None:
-    """Forbidden until somebody grants it, then followed, without a restart."""
+    """What is forbidden at first is watched once it is granted, without a restart."""
     await write(cluster, NAMES[0])
     async with one_secret(plane, account) as follower:
         await eventually("a refusal", lambda: follower.failures)

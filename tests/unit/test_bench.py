@@ -63,7 +63,7 @@ def test_psql_commits_each_migration_with_its_row(tmp_path: Path) -> None:
 
 
 def test_a_process_is_measured_whole(tmp_path: Path) -> None:
-    """CPU that a process burns is counted, its status and last words are kept, and it sees no variable of ours."""
+    """A process's CPU time, status and output are recorded, and it inherits no variables."""
     burn = "import os, time\nwhile time.process_time() < 0.05: pass"
     tell = "print(sorted({'GIVEN', 'PYTHONPATH', 'USER'} & {*os.environ}))\nraise SystemExit(7)"
     ended = run(python(f"{burn}\n{tell}", tmp_path))
@@ -100,7 +100,7 @@ def test_the_kept_results_can_be_shown() -> None:
 
 
 def test_absent_peers_are_named(tmp_path: Path) -> None:
-    """Who cannot be had takes no part, with the reason; nobody is left out silently."""
+    """A tool that is not available is left out, and the reason is recorded."""
 
     def refuse(_: Path, __: object) -> list[Tool]:
         raise InstallError("expected npm on PATH")

@@ -1,4 +1,4 @@
-"""The mission's application, with the real helm, Knex and PostgreSQL: each operation gives what it promises.
+"""The mission's application with helm, Knex and PostgreSQL: each operation has its documented result.
 
 `kubelet.runs` are the containers that were really run; their pods' commands, environments and Secrets are the chart's.
 """
@@ -131,7 +131,7 @@ async def test_a_failing_init_container_holds_everybody_else(cliscale: Cliscale)
 async def test_upgrades_at_the_same_moment(cliscale: Cliscale, guard: Guard) -> None:
     """Of two of the application one deploys, the other says why not, or finds it done; every migration runs once.
 
-    ledgergate itself is upgraded at that moment as well: all its pods are replaced, and nobody notices.
+    ledgergate is upgraded at the same time: all its pods are replaced, and neither upgrade fails for it.
     """
     cliscale.upgrade(OLDER)
     before = guard.pods.running()
@@ -276,6 +276,6 @@ def test_the_older_name_of_the_environment(helm: Helm) -> None:
     ],
 )
 def test_wrong_values_are_refused(helm: Helm, flag: str, complaint: str) -> None:
-    """A value that means nothing is told with its name before anything is done."""
+    """Helm refuses an invalid value and names it, before anything is created."""
     with pytest.raises(HelmError, match=complaint):
         helm("template", "cliscale", str(CHART), "--set", flag)
