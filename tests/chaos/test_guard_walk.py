@@ -1,4 +1,4 @@
-"""A seeded random walk over everything that can change under a held pod, against a model of what must happen."""
+"""A seeded random walk over everything that decides about a held pod, checked against a model."""
 
 import json
 import logging
@@ -28,13 +28,13 @@ GROUPS = ("red", "red", "red", "blue", "blue", "blue", "none")
 GATES = ("first", "second")
 SECRETS = ("pg", "other")
 STABLE, FRAGILE = "stable", "fragile"
-"""The databases: one that is always there, one that is stopped now and then."""
+"""The databases: one always runs, one is stopped now and then."""
 
 RESTS = 0.2
-"""How many of the changes are given time to be known everywhere before the next step."""
+"""Share of the changes after which the walk waits until they are known everywhere."""
 
 LONGEST_REST = 3.0
-"""Seconds; on a machine so busy that more is needed, the walk proves less, and does not last for ever."""
+"""Upper limit of such a wait in seconds; a machine that needs more makes the walk weaker, not endless."""
 
 PROMISED = 2.0
 """Seconds within which a pod whose verdict has turned good must run."""
@@ -47,9 +47,9 @@ watch that shows it; all of them queue behind the same API server on the same tw
 GRACE = 10.0
 """Seconds that a pod which no gate selects waits for one."""
 NEW_LEADER = 8.0
-"""Seconds after a killed controller was started again: the rest of the dead one's Lease, and a start."""
+"""Seconds from the start of a controller until it leads: the rest of the dead one's Lease, and its start."""
 RECONNECTED = 7.0
-"""Seconds after a database came back: the longest pause between two attempts to connect, and an attempt."""
+"""Seconds from the start of a database until it is read: the longest pause between two attempts to connect, and one."""
 MOST_PODS = 24
 
 
@@ -71,7 +71,7 @@ class WalkPod:
 
 @dataclass(slots=True)
 class Walk:
-    """The walk: each step changes the real world and the model alike."""
+    """The walk: each step changes both the cluster and the model."""
 
     application: Application
     installation: Installation
@@ -90,18 +90,18 @@ class Walk:
 
     @property
     def lag(self) -> float:
-        """Seconds after which a change must be known to everybody, here and now."""
+        """Seconds after which a change must be known to all processes, at the machine's present speed."""
         return ROUND_TRIPS * max(self.requests)
 
     @property
     def limit(self) -> float:
-        """Seconds after which a pod must have been released, here and now."""
+        """Seconds after which a pod must have been released, at the machine's present speed."""
         return PROMISED + self.lag
 
     # Steps. Each returns a description of what it did; an empty one if it is not possible now.
 
     def create_pod(self) -> str:
-        """Create a bare pod, so that no owner's pace comes between."""
+        """Create a pod without an owner, so that no controller delays it."""
         if len(self.pods) >= MOST_PODS:
             return self.delete_pod()
         group, expects = self.chance.choice(GROUPS), self.chance.randint(1, len(REVISIONS))
@@ -129,7 +129,7 @@ class Walk:
         return f"{name} ({group}, expects {expects}) was refused"
 
     def delete_pod(self) -> str:
-        """Delete one, held or not."""
+        """Delete a pod, held or not."""
         if not self.pods:
             return ""
         name = self.chance.choice(list(self.pods))
@@ -138,7 +138,7 @@ class Walk:
         return f"delete {name}"
 
     def migrate(self) -> str:
-        """Lead a ledger to a random level, up or down."""
+        """Migrate a database up or down to a random level."""
         world = self.world
         database = self.chance.choice([each for each in (STABLE, FRAGILE) if each not in world.down])
         now, then = world.levels[database], self.chance.randint(0, len(REVISIONS))
@@ -153,7 +153,7 @@ class Walk:
         return f"{database} is at {then}"
 
     def edit_gate(self) -> str:
-        """Create a gate that is not there, or edit one: its selector, its Secret or its policy."""
+        """Create a missing gate, or edit one: its selector, its Secret or its policy."""
         name = self.chance.choice(GATES)
         gate = self.world.gates.get(name, ModelGate("red", "pg"))
         edits: tuple[Callable[[], ModelGate], ...] = (
@@ -178,7 +178,7 @@ class Walk:
         return f"gate {name} is {gate}"
 
     def delete_gate(self) -> str:
-        """Delete one; what it held is free."""
+        """Delete a gate, which frees the pods that it held."""
         if not self.world.gates:
             return ""
         name = self.chance.choice(list(self.world.gates))
@@ -190,7 +190,7 @@ class Walk:
         return f"delete gate {name}"
 
     def edit_secret(self) -> str:
-        """Lead a Secret to another database."""
+        """Let a Secret point to another database."""
         name = self.chance.choice(SECRETS)
         database = FRAGILE if self.world.secrets[name] == STABLE else STABLE
         began = time.time()
@@ -199,7 +199,7 @@ class Walk:
         return f"Secret {name} leads to {database}"
 
     def break_something(self) -> str:
-        """Kill what runs, or stop the database."""
+        """Kill a process that runs, or stop the database."""
         if self.world.down:
             return self.mend()
         victim = self.chance.choice(("webhook", "webhook", "controller", FRAGILE))
@@ -212,7 +212,7 @@ class Walk:
         return f"{victim} is down"
 
     def mend(self) -> str:
-        """Start again what is down."""
+        """Start what is down."""
         if not self.world.down:
             return ""
         (victim,) = self.world.down
@@ -229,7 +229,7 @@ class Walk:
     # What must hold.
 
     def rest(self) -> None:
-        """Let everything come to rest, mostly for so long that what comes now has no excuse in what was before."""
+        """Wait, mostly so long that all earlier changes must have taken effect."""
         end = time.time() + min(LONGEST_REST, self.chance.choice((self.lag, self.lag, self.limit + 0.2)))
         while time.time() < end:
             time.sleep(0.02)  # between two looks at what must hold at each of them
@@ -261,7 +261,7 @@ class Walk:
                 assert late <= 0, f"{pod} waits, {late:.1f} s longer than it may ({self.limit:.1f} s)\n{self.story()}"
 
     def overdue(self, pod: WalkPod, now: float) -> float:
-        """Seconds that a held pod has waited for too long; nothing or less where it has not."""
+        """Return by how many seconds a held pod has waited too long; 0 or less if it has not."""
         worst = -1.0
         for claims, allowed in (({Claim.RUN}, 0.0), ({Claim.RUN, Claim.FREE}, GRACE)):
             since = self.chronicle.since(pod.group, pod.expects, frozenset(claims))
@@ -277,7 +277,7 @@ class Walk:
 
     @property
     def world(self) -> World:
-        """What is asked for now."""
+        """The newest World."""
         return self.chronicle.world
 
     def turn(self, world: World, began: float) -> None:
@@ -285,7 +285,7 @@ class Walk:
         self.chronicle.turn(world, began, time.time())
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Do something in the namespace, and note how long that takes here and now."""
+        """Run kubectl in the namespace and record how long it takes."""
         began = time.monotonic()
         try:
             return self.application.plane.kubectl(*arguments, "-n", self.application.namespace, stdin=stdin)
@@ -293,7 +293,7 @@ class Walk:
             self.requests.append(time.monotonic() - began)
 
     def write_secret(self, name: str, database: str) -> None:
-        """Lead a Secret to a database."""
+        """Let a Secret point to a database."""
         body: dict[str, Any] = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
         self.kubectl("apply", "-f", "-", stdin=json.dumps({**body, "stringData": {"url": self.urls[database]}}))
 
@@ -345,7 +345,7 @@ def walk(
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [20260126])
 def test_every_pod_runs_when_it_may_and_never_before(walk: Walk, seed: int) -> None:
-    """Whatever changes or breaks in whatever order: no pod runs on a bad verdict, none waits for long on a good one."""
+    """Whatever changes or fails in any order, no pod runs on a bad verdict and none waits long on a good one."""
     walk.chance.seed(seed)
     done: Counter[str] = Counter()
     while sum(done.values()) < STEPS:

@@ -1,4 +1,4 @@
-"""A watcher through a random walk of everything that can happen to its server."""
+"""A watcher during a random walk of everything that can happen to its server."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ STEPS = 60
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_it_always_comes_back_to_the_truth(own_postgres: Postgres, seed: int) -> None:
-    """After any sequence of commits, killed sessions, stops and crashes the reading is live and right within 5 s."""
+    """After any sequence of commits, killed sessions, stops and crashes the reading becomes current again."""
     chance = random.Random(seed)  # noqa: S311 - a walk, not a secret
     url = own_postgres.create_database()
     connection = await asyncpg.connect(url)
     await connection.execute(SQL["create"])
-    told: list[LedgerSnapshot] = []
+    snapshots: list[LedgerSnapshot] = []
     pace = PollIntervals(urgent=0.05, idle=0.2, slowest=0.5, retry=0.02, retry_slowest=0.2)
     watcher = LedgerWatcher(
-        LedgerSource(Address.from_url(url), NATIVE), on_change=told.append, jitter=chance.random, pace=pace
+        LedgerSource(Address.from_url(url), NATIVE), on_change=snapshots.append, jitter=chance.random, pace=pace
     )
     task = asyncio.create_task(watcher.run())
     names: list[str] = []
@@ -66,7 +66,7 @@ async def test_it_always_comes_back_to_the_truth(own_postgres: Postgres, seed: i
         await asyncio.wait([task])
         await connection.close()
     assert task.cancelled()
-    ledgers = [snapshot.ledger for snapshot in told if snapshot.ledger]
+    ledgers = [snapshot.ledger for snapshot in snapshots if snapshot.ledger]
     assert all(set(older.applied) <= set(newer.applied) for older, newer in pairwise(ledgers))
 
 
