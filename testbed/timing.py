@@ -1,4 +1,4 @@
-"""Runs whole processes and says what each cost: wall time, and CPU time of it and of its children."""
+"""Processes and what each of them cost: wall time, and CPU time including its children."""
 
 import os
 import statistics
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 TIMEOUT = 300.0
-"""Seconds after which a process is killed; none that works takes nearly as long."""
+"""Seconds after which a process is killed; far more than any run that works takes."""
 _TAIL = 400
 
 
@@ -24,7 +24,7 @@ class Command:
     Attributes:
         arguments: Program and arguments.
         directory: Where.
-        environment: Beside PATH, HOME and LANG; nothing else of ours is passed on.
+        environment: In addition to PATH, HOME and LANG; no other variable is inherited.
     """
 
     arguments: Sequence[str | Path]
@@ -55,7 +55,7 @@ def run(command: Command) -> Ended:
 
 
 def together(commands: Iterable[Command]) -> list[Ended]:
-    """Start processes as fast as that goes and wait for all of them.
+    """Start processes as fast as possible and wait for all of them.
 
     Returns:
         How each ended, in the order of the commands; `wall` of all but the first seen may include waiting for others.
@@ -94,7 +94,7 @@ def _start(command: Command, stack: ExitStack) -> _Started:
 
 
 def _wait(process: subprocess.Popen[bytes], output: IO[bytes], began: float) -> Ended:
-    _, status, usage = os.wait4(process.pid, 0)  # the one call that says what this child alone has used
+    _, status, usage = os.wait4(process.pid, 0)  # the only call that returns the usage of this child alone
     wall = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     output.seek(0)
@@ -108,14 +108,14 @@ def _kill(started: Sequence[_Started]) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Leave none behind, whatever interrupted us."""
+    """Kill a process that still runs when an exception interrupts the measurement."""
     if process.returncode is None:
         process.kill()
         process.wait()
 
 
 def summary(runs: Sequence[Ended]) -> dict[str, float]:
-    """Milliseconds of wall and CPU time: the median, the least and the most, and of how many runs."""
+    """Return wall and CPU time in milliseconds (median, least and most), and the number of runs."""
     figures: dict[str, float] = {"count": len(runs)}
     for what, seconds in (("wall", [run.wall for run in runs]), ("cpu", [run.cpu for run in runs])):
         figures[f"{what}_ms"] = round(statistics.median(seconds) * 1000, 1)

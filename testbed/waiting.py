@@ -1,4 +1,4 @@
-"""Wait for a condition, never for a time."""
+"""Waiting for a condition, never for a time."""
 
 import time
 from collections.abc import Callable
@@ -8,15 +8,15 @@ T = TypeVar("T")
 
 
 def until(what: str, probe: Callable[[], T], *, timeout: float = 30.0, pause: float = 0.05) -> T:
-    """Return the first true answer of a probe.
+    """Call a probe until its result is true, and return that result.
 
     Args:
-        what: what is waited for, for the message.
-        timeout: seconds; generous, since it only ends what hangs.
+        what: description of the condition, for the message.
+        timeout: seconds; generous, since it only ends a test that hangs.
         pause: seconds between two probes.
 
     Raises:
-        AssertionError: the time is up; the message has the last answer.
+        AssertionError: the time is up; the message has the last result.
     """
     deadline = time.monotonic() + timeout
     while True:

@@ -1,4 +1,4 @@
-"""An application whose pods wait for its database: the namespace label, an annotation and one object, nothing else."""
+"""An application whose pods wait for its database: a namespace label, an annotation and a LedgerGate."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ NAMES = (FIRST, SECOND, THIRD)
 
 
 def write_migrations(directory: Path, names: tuple[str, ...] = NAMES) -> Path:
-    """Write a directory of small migrations, one table each."""
+    """Write small migrations, one table each, into a directory and return it."""
     directory.mkdir(parents=True, exist_ok=True)
     for name in names:
         table = name.partition("_")[2]
@@ -32,7 +32,7 @@ def write_migrations(directory: Path, names: tuple[str, ...] = NAMES) -> Path:
 
 
 def migrate(directory: Path, database: str, *arguments: str, command: str = "up") -> str:
-    """Run the real `ledgergate migrate`, and return what it printed."""
+    """Run `ledgergate migrate` and return its output."""
     done = subprocess.run(
         [LEDGERGATE, "migrate", command, "--dir", directory, "--database-url", database, *arguments],
         check=False,
@@ -46,13 +46,13 @@ def migrate(directory: Path, database: str, *arguments: str, command: str = "up"
 
 @dataclass(frozen=True)
 class Application:
-    """What an application team writes, in a namespace of its own."""
+    """The objects that an application team creates, in one namespace."""
 
     plane: ControlPlane
     namespace: str
 
     def opt_in(self, database: str, **spec: Any) -> None:
-        """Label the namespace, let ledgergate read the Secret, create the LedgerGate `app`."""
+        """Label the namespace, let ledgergate read the Secret, and create the LedgerGate `app`."""
         self.secret(database)
         for each in yaml.safe_load_all(_role(self.plane)):
             self._apply(each)
@@ -66,7 +66,7 @@ class Application:
         self._apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pg"}, "stringData": {"url": database}})
 
     def gate(self, name: str = "app", **spec: Any) -> None:
-        """Write a LedgerGate over every pod of the label `guarded`."""
+        """Write a LedgerGate that selects the pods with the label `guarded`."""
         whole = {
             "selector": {"matchLabels": {"guarded": "true"}},
             "database": {"secretRef": {"name": "pg"}},
@@ -77,14 +77,14 @@ class Application:
         self._apply({**kind, "metadata": {"name": name}, "spec": whole})
 
     def objects(self, version: str, collection: str, **selectors: str) -> list[dict[str, Any]]:
-        """The namespace's objects of a kind, such as ("apps/v1", "replicasets"), that selectors leave over."""
+        """Return the namespace's objects of a kind, such as ("apps/v1", "replicasets"), that match selectors."""
         base = "apis" if "/" in version else "api"
         path = f"/{base}/{version}/namespaces/{self.namespace}/{collection}"
         found: list[dict[str, Any]] = self.plane.api.get(path, **selectors)["items"]
         return found
 
     def status(self, name: str = "app") -> dict[str, Any]:
-        """The LedgerGate's status."""
+        """Return the status of a LedgerGate."""
         path = f"/apis/ledgergate.dev/v1alpha1/namespaces/{self.namespace}/ledgergates/{name}"
         found: dict[str, Any] = self.plane.api.get(path).get("status", {})
         return found
@@ -125,20 +125,20 @@ class Application:
         )
 
     def pods(self, name: str) -> list[dict[str, Any]]:
-        """The pods of a Deployment that are not going away."""
+        """Return the pods with the label `app=NAME` that are not terminating."""
         found = self.objects("v1", "pods", labelSelector=f"app={name}")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def held(self, name: str) -> list[str]:
-        """Names of the Deployment's pods that carry our gate."""
+        """Return the names of the pods that have the scheduling gate."""
         return [pod["metadata"]["name"] for pod in self.pods(name) if _gated(pod)]
 
     def running(self, name: str) -> list[str]:
-        """Names of the Deployment's pods that run."""
+        """Return the names of the pods that run."""
         return [pod["metadata"]["name"] for pod in self.pods(name) if pod["status"]["phase"] == "Running"]
 
     def await_held(self, name: str, count: int = 3) -> list[str]:
-        """Wait until so many pods are held, and none of the Deployment's runs."""
+        """Wait until `count` pods are held, assert that none runs, and return their names."""
         until(f"{count} held pods of {name}", lambda: len(self.held(name)) == count)
         assert self.running(name) == []
         return self.held(name)
@@ -153,7 +153,7 @@ class Application:
         return self.running(name)
 
     def try_to_ungate(self, pod: str) -> str:
-        """Take every scheduling gate off a pod as cluster-admin; returns what the API server said."""
+        """Remove every scheduling gate of a pod as cluster-admin; return the output of kubectl."""
         patch = json.dumps([{"op": "remove", "path": "/spec/schedulingGates"}])
         return self.plane.kubectl(
             "patch", "pod", pod, "-n", self.namespace, "--type=json", "-p", patch, check=False, timeout=40
@@ -166,7 +166,7 @@ class Application:
 
 @cache
 def _role(plane: ControlPlane) -> str:
-    """What lets ledgergate read the Secret; the same for every namespace."""
+    """Return the Role and RoleBinding that let ledgergate read the Secret."""
     return plane.kubectl("kustomize", str(ROOT / "manifests/namespace"))
 
 

@@ -1,4 +1,4 @@
-"""The mission's application on a test control plane: its real chart, its real migrations, a real Knex."""
+"""The mission's application on a test control plane, with its chart, its migrations and Knex."""
 
 import json
 import shutil
@@ -26,17 +26,17 @@ CONTROLLER = "cliscale/controller"
 LEDGERGATE = Path(sys.executable).with_name("ledgergate")
 GATE = "ledgergate.dev/ledger"
 OLDER, CURRENT, BROKEN, FIXED = "1.1.0", "1.2.0", "1.3.0", "1.3.1"
-"""Tags of the images: the last migration missing; as the example stands; one more, which fails; the same, mended."""
+"""Tags of the images: without the last migration; the example as it is; with one more, which fails; with that fixed."""
 
 NEXT_MIGRATION = "20250201101500_split_names.js"
 _NEXT = "exports.up = (knex) => knex.raw('select {}');\nexports.down = () => Promise.resolve();\n"
 
 
 def build_images(directory: Path) -> dict[str, Image]:
-    """Make the images of the controller: directories with the application's own files.
+    """Return the images of the controller: directories with copies of the application's files.
 
     Raises:
-        InstallError: Knex is not in the cache, and cannot be installed.
+        InstallError: Knex is not in the cache and cannot be installed.
     """
     modules, programs = install.npm(install.PINS, install.place(), print), Path(sys.executable).parent
     images = {}
@@ -54,14 +54,14 @@ def build_images(directory: Path) -> dict[str, Image]:
 
 
 def revision(image: Image) -> str:
-    """What an image expects of its ledger: the command that CI runs."""
+    """Return the revision that an image expects, by the command that CI runs."""
     directory = str(image.directory / "src/migrations")
     command = [str(LEDGERGATE), "migrate", "revision", "--dialect", "knex", "--dir", directory]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
 
 
 def secret(database: str) -> dict[str, str]:
-    """The keys of the Secret `pg`."""
+    """Return the data of the Secret `pg`."""
     url = urlsplit(database)
     return {
         "host": url.hostname or "",
@@ -73,7 +73,7 @@ def secret(database: str) -> dict[str, str]:
 
 
 async def ledger(database: str) -> list[str]:
-    """The names that Knex has recorded, in its order; each is there as often as it was run."""
+    """Return the names in Knex's table in its order, one for each time that a migration was run."""
     connection = await asyncpg.connect(database)
     try:
         if await connection.fetchval("select to_regclass('knex_migrations')") is None:
@@ -88,7 +88,7 @@ class Cliscale:
     """The application in one namespace, with a kubelet that runs its migrations.
 
     Args:
-        guard: the namespace of the ledgergate that guards it.
+        guard: namespace of ledgergate.
     """
 
     plane: ControlPlane
@@ -100,13 +100,13 @@ class Cliscale:
     guard: str
 
     def prepare(self) -> None:
-        """Do what the platform team does: the namespace's label, the database's Secret."""
+        """Label the namespace and create the database's Secret, as the platform team does."""
         self.plane.kubectl("label", "namespace", self.namespace, "ledgergate.dev/admission=enabled", "--overwrite")
         whole = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pg", "namespace": self.namespace}}
         self.plane.apply(yaml.safe_dump({**whole, "stringData": secret(self.database)}))
 
     def flags(self, tag: str, *more: str) -> list[str]:
-        """Give the arguments of an upgrade to an image."""
+        """Return the arguments of an upgrade to an image."""
         sets = {
             "namespace.name": self.namespace,
             "ledgerGate.installedIn": self.guard,
@@ -122,7 +122,7 @@ class Cliscale:
         return self.helm(*self.flags(tag, *more))
 
     def start_upgrade(self, tag: str, *more: str) -> subprocess.Popen[str]:
-        """Begin an upgrade."""
+        """Start an upgrade without waiting for its end."""
         return self.helm.start(*self.flags(tag, *more))
 
     def kubectl(self, *arguments: str, check: bool = True) -> str:
@@ -130,27 +130,27 @@ class Cliscale:
         return self.plane.kubectl(*arguments, "-n", self.namespace, check=check, timeout=60)
 
     def get(self, what: str, *flags: str) -> Any:
-        """Read an object, or a list's items."""
+        """Return an object, or the items of a list."""
         found = json.loads(self.kubectl("get", what, *flags, "-o", "json"))
         return found.get("items", found)
 
     def pods(self, component: str) -> list[dict[str, Any]]:
-        """The pods of a component that are not going away."""
+        """Return the pods of a component that are not terminating."""
         found = self.get("pods", "-l", f"app.kubernetes.io/component={component}")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def held(self, component: str) -> list[str]:
-        """Names of the component's pods that wait for their gate."""
+        """Return the names of a component's pods that have the scheduling gate."""
         return [pod["metadata"]["name"] for pod in self.pods(component) if _gated(pod)]
 
     def await_held(self, component: str, count: int) -> list[str]:
-        """Wait until so many pods of a component are held."""
+        """Wait until `count` pods of a component are held, and return their names."""
         return until(
             f"{count} held pods of {component}", lambda: held if len(held := self.held(component)) == count else []
         )
 
     def await_running(self, component: str, count: int, tag: str) -> None:
-        """Wait until so many pods of an image run, and no other is left."""
+        """Wait until a component has `count` pods, all of one image and running."""
 
         def all_run() -> bool:
             pods = self.pods(component)
@@ -160,13 +160,13 @@ class Cliscale:
         until(f"{count} running pods of {component} {tag}", all_run)
 
     def why(self, pod: str) -> str:
-        """What the Events say about a held pod."""
+        """Wait for an Event on a held pod, and return its message."""
 
-        def said() -> str:
+        def message() -> str:
             events = self.get("events", f"--field-selector=involvedObject.name={pod}")
             return next((event["message"] for event in events if event["reason"] == "Held"), "")
 
-        return until(f"an Event that says why {pod} is held", said)
+        return until(f"an Event that says why {pod} is held", message)
 
 
 def _gated(pod: dict[str, Any]) -> bool:

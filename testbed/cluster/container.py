@@ -1,4 +1,4 @@
-"""What a pod's specification makes of a container: its command and its environment. Pure but for its lookups.
+"""The command and environment of a container, by the pod's specification.
 
 The rules are those of https://kubernetes.io/docs/tasks/inject-data-application/ (commands, dependent variables).
 """
@@ -18,12 +18,12 @@ _REFERENCE = re.compile(r"\$(\$|\([A-Za-z_][A-Za-z0-9_.-]*\))")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What a container image is on this machine.
+    """The substitute of a container image on this machine.
 
     Attributes:
-        directory: Where its commands run.
-        entrypoint: The command of a container that names none.
-        path: Directories of its programs, before the machine's own.
+        directory: Working directory of its commands.
+        entrypoint: Command of a container whose specification has none.
+        path: Directories of its programs, searched before those of the machine.
     """
 
     directory: Path
@@ -32,20 +32,20 @@ class Image:
 
 
 class ConfigurationError(Exception):
-    """A container that no kubelet could create: it names a Secret, a key or an image that is not there."""
+    """No kubelet could create the container: a Secret, a key or an image does not exist."""
 
 
 def command(container: Object, image: Image, environment: Mapping[str, str]) -> list[str]:
-    """Give the command line of a container."""
+    """Return the command line of a container."""
     words = [*(container.get("command") or image.entrypoint), *container.get("args", ())]
     return [expand(word, environment) for word in words]
 
 
 def environment(pod: Object, container: Object, lookup: Lookup) -> dict[str, str]:
-    """Give the environment that a container's specification asks for.
+    """Return the environment of a container.
 
     Raises:
-        ConfigurationError: It refers to what is not there.
+        ConfigurationError: It refers to a Secret, ConfigMap or key that does not exist.
     """
     found: dict[str, str] = {}
     for source in container.get("envFrom", ()):
@@ -59,7 +59,7 @@ def environment(pod: Object, container: Object, lookup: Lookup) -> dict[str, str
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
-    """Replace `$(NAME)` where NAME is set; `$$` is a dollar."""
+    """Replace `$(NAME)` if NAME is set, and `$$` by a dollar sign."""
 
     def value(match: re.Match[str]) -> str:
         reference = match[1]

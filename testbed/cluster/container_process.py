@@ -12,7 +12,7 @@ from pathlib import Path
 from testbed.cluster.container import Image
 
 TERMINATION_LOG = "LEDGERGATE_TERMINATION_LOG"
-"""In the place of /dev/termination-log, which is one file for the whole machine here."""
+"""Variable with the path that replaces /dev/termination-log, which all processes here would share."""
 
 LONGEST_MESSAGE = 4096
 COULD_NOT_START = 128
@@ -20,12 +20,12 @@ COULD_NOT_START = 128
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a container, from its start to its end.
+    """A snapshot of one run of a container.
 
     Attributes:
         started, ended: Unix time; `ended` is 0 while it runs.
-        code: Exit code, 128 + n for signal n as a container runtime says it; -1 while it runs.
-        output: What it printed, both streams.
+        code: Exit code, 128 + n for signal n as container runtimes report it; -1 while it runs.
+        output: Its standard output and standard error.
     """
 
     pod: str
@@ -38,12 +38,12 @@ class Run:
 
 
 class ContainerProcess:
-    """One run, as it goes on.
+    """One run of a container.
 
     Args:
         pod: the pod's name.
         container: the container's name.
-        stem: path of its files, without suffix.
+        stem: path of its files without suffix.
     """
 
     def __init__(self, pod: str, container: str, stem: Path) -> None:
@@ -51,7 +51,7 @@ class ContainerProcess:
         self.container = container
         self.log = stem.with_name(f"{stem.name}.log")
         self.log.touch()
-        self._last_words = stem.with_name(f"{stem.name}.end")
+        self._termination_log = stem.with_name(f"{stem.name}.end")
         self._command: tuple[str, ...] = ()
         self._process: asyncio.subprocess.Process | None = None
         self._started = time.time()
@@ -60,16 +60,16 @@ class ContainerProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether it is over."""
+        """Whether it has ended."""
         return bool(self._ended)
 
     def seen(self) -> Run:
-        """Give it as a value."""
+        """Return a snapshot."""
         output = self.log.read_text(errors="replace")
         return Run(self.pod, self.container, self._command, self._started, self._ended, self._code, output)
 
     def signal(self, number: signal.Signals) -> bool:
-        """Send a signal to all its processes; False when there are none (yet, or any more)."""
+        """Send a signal to all its processes; return False if there are none (yet, or any more)."""
         if self._process is not None and not self.ended:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
@@ -77,7 +77,7 @@ class ContainerProcess:
         return False
 
     async def run(self, command: Sequence[str], image: Image, variables: Mapping[str, str]) -> int:
-        """Run it to its end; returns its exit code. When it is cancelled, its processes are killed."""
+        """Run it to its end and return its exit code; on cancellation its processes are killed."""
         self._command = tuple(command)
         code = 128 + signal.SIGKILL
         try:
@@ -85,7 +85,7 @@ class ContainerProcess:
                 self._process = await asyncio.create_subprocess_exec(
                     *command,
                     cwd=image.directory,
-                    env={**variables, TERMINATION_LOG: str(self._last_words)},
+                    env={**variables, TERMINATION_LOG: str(self._termination_log)},
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -98,23 +98,23 @@ class ContainerProcess:
         except asyncio.CancelledError:
             self.signal(signal.SIGKILL)
             if self._process is not None:
-                await self._process.wait()  # the loop, which may end now, must not leave it unwaited for
+                await self._process.wait()  # the loop may be closed next: the child must be reaped before
             raise
         finally:
-            self.signal(signal.SIGKILL)  # what it left behind ends with it, as the container's processes do
+            self.signal(signal.SIGKILL)  # background processes end with the main one, as in a container
             self._code, self._ended = code, time.time()
         return code
 
     def refuse(self, error: Exception) -> int:
-        """Note that it could not be started; returns the exit code of that."""
+        """Record that it could not be started, and return the exit code for that."""
         self.log.write_text(f"{error}\n")
         self._code, self._ended = COULD_NOT_START, time.time()
         return COULD_NOT_START
 
     def message(self, policy: str | None) -> str:
-        """Give its last words, by the container's `terminationMessagePolicy`."""
-        if self._last_words.exists():
-            return self._last_words.read_text()[:LONGEST_MESSAGE]
+        """Return its termination message, by the container's `terminationMessagePolicy`."""
+        if self._termination_log.exists():
+            return self._termination_log.read_text()[:LONGEST_MESSAGE]
         if self._code and policy == "FallbackToLogsOnError":
             return self.log.read_text(errors="replace")[-LONGEST_MESSAGE:]
         return ""

@@ -1,4 +1,4 @@
-"""A thousand held pods, and how long after their migration each was released."""
+"""Many held pods, and how long after their migration each of them was released."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ PODS = DEPLOYMENTS * REPLICAS
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Pods that wait for one migration.
+    """Pods of several Deployments that wait for one migration.
 
     Attributes:
-        deployments: How many Deployments they are of.
-        replicas: How many pods each has.
+        deployments: Number of Deployments.
+        replicas: Pods per Deployment.
     """
 
     application: Application
@@ -30,11 +30,11 @@ class Crowd:
 
     @property
     def pods(self) -> int:
-        """How many there are."""
+        """Number of pods."""
         return self.deployments * self.replicas
 
     def gather(self) -> None:
-        """Opt in and apply the Deployments; returns when the controller knows of every pod."""
+        """Opt in, apply the Deployments, and wait until the controller knows every pod."""
         self.application.opt_in(self.database)
         for number in range(self.deployments):
             self.application.deploy(f"crowd-{number}", FIRST, replicas=self.replicas)
@@ -46,7 +46,7 @@ class Crowd:
         )
 
     def release(self, migrations: Path) -> list[float]:
-        """Migrate; gives after how many seconds from the commit each pod was released, in order."""
+        """Migrate; return the seconds from the commit to the release of each pod, sorted."""
         with PodWatch(self.application.plane, self.application.namespace) as watch:
             committed = self.migrate(migrations)
             self._await_released(watch)
@@ -54,7 +54,7 @@ class Crowd:
         return sorted(at - committed for at in released.values())
 
     def migrate(self, migrations: Path) -> float:
-        """Apply what the pods wait for; gives when it was committed, in Unix time."""
+        """Apply the migration that the pods wait for; return the time of its commit, in Unix time."""
         migrate(write_migrations(migrations, (FIRST,)), self.database)
         return last_commit(self.database)
 
@@ -68,7 +68,7 @@ class Crowd:
 
 
 def first_ungated(sights: Iterable[Sight]) -> dict[str, float]:
-    """When each pod was first seen without our gate."""
+    """Return when each pod was first seen without the gate."""
     times: dict[str, float] = {}
     for sight in sights:
         if not sight.gated:

@@ -1,4 +1,4 @@
-"""ledgergate as helm installs it: its pods run as processes of this machine, reached by its Service as in a cluster."""
+"""ledgergate as helm installs it; its pods run as processes of this machine, behind its Service."""
 
 import json
 import subprocess
@@ -21,16 +21,16 @@ START_TIMEOUT = 60.0
 
 
 class Guard:
-    """A release of the chart, and what runs of it.
+    """A release of the chart and the processes of its pods.
 
     Args:
-        helm: the program.
-        plane: where.
-        release: its name.
-        namespace: where it is.
+        helm: helm on the plane.
+        plane: control plane.
+        release: name of the release.
+        namespace: namespace of the release.
 
     Attributes:
-        pods: its pods, as processes.
+        pods: the processes of its pods.
     """
 
     def __init__(self, helm: Helm, plane: ControlPlane, release: str, namespace: str) -> None:
@@ -51,47 +51,47 @@ class Guard:
         self.pods.__exit__(kind, error, at)
 
     def ensure(self) -> None:
-        """Install it unless it is there: a test may have taken it away."""
+        """Install it unless it is installed."""
         if not self.helm("list", "-n", self.namespace, "-q"):
             self.install(*SMALL)
             self.serve()
 
     def install(self, *flags: str) -> None:
-        """Install the chart; nobody answers for it yet."""
+        """Install the chart; `serve` makes its Service reachable."""
         self.helm("install", *self._at, CHART, *flags)
 
     def upgrade(self, *flags: str) -> None:
-        """Upgrade to other values, over those that it has."""
+        """Upgrade with further values, keeping the present ones."""
         self.helm(*self._upgrade(*flags))
 
     def start_upgrade(self, *flags: str) -> subprocess.Popen[str]:
-        """Begin an upgrade that grants no namespace anything: those of earlier tests may be gone."""
+        """Start an upgrade with an empty `databases`, as namespaces of earlier tests may not exist any more."""
         return self.helm.start(*self._upgrade("--set-json", "databases=[]", *flags))
 
     def grant(self, namespace: str) -> None:
-        """Let ledgergate read the Secret `pg` of one namespace, by the chart's value, and of no other."""
+        """Let ledgergate read the Secret `pg` of one namespace only, by the chart's value `databases`."""
         self.upgrade("--set-json", f"databases={json.dumps([{'namespace': namespace, 'secrets': ['pg']}])}")
 
     def roll_back(self, revision: int) -> None:
-        """Go back to an earlier revision of the release."""
+        """Roll back to an earlier revision of the release."""
         self.helm("rollback", self.release, str(revision), "-n", self.namespace)
 
     def history(self) -> list[dict[str, Any]]:
-        """Give the release's revisions, oldest first."""
+        """Return the release's revisions, oldest first."""
         return self.helm.history(self.release, self.namespace)
 
     def uninstall(self, *flags: str) -> None:
-        """Uninstall it."""
+        """Uninstall the release."""
         self.helm("uninstall", *self._at, *flags)
 
     def serve(self) -> None:
-        """Answer at its Service's address, and wait until it does."""
+        """Start the Service's proxy and wait until the webhook is ready."""
         self._service.close()
         self._service.enter_context(ServiceProxy(self.pods, self.get("service/ledgergate-webhook")))
         self.await_ready()
 
     def get(self, what: str) -> dict[str, Any]:
-        """Read an object of the release's namespace, or of the cluster."""
+        """Return an object of the release's namespace or of the cluster."""
         found: dict[str, Any] = json.loads(self.plane.kubectl("get", what, "-n", self.namespace, "-o", "json"))
         return found
 
@@ -106,7 +106,7 @@ class Guard:
         until("a caBundle in each webhook", lambda: all(self.bundles()))
 
     def bundles(self) -> list[str]:
-        """The caBundle of every webhook, or nothing."""
+        """Return the caBundle of every webhook, empty where it has none."""
         hooks = [hook for name in CONFIGURATIONS for hook in self.get(name)["webhooks"]]
         return [hook["clientConfig"].get("caBundle", "") for hook in hooks]
 

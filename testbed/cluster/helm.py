@@ -12,17 +12,17 @@ from testbed.controlplane import ControlPlane
 
 
 class HelmError(Exception):
-    """A command of helm failed; the message is what it said."""
+    """A command of helm failed; the message has its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Helm:
-    """Helm with a home of its own: no repository, plugin or setting of the developer takes part.
+    """Helm with a separate home, so that repositories, plugins and settings of the developer have no effect.
 
     Args:
         program: the executable.
-        plane: where it installs.
-        home: its caches and settings.
+        plane: control plane on which it installs.
+        home: directory of its caches and settings.
     """
 
     program: Path
@@ -34,7 +34,7 @@ class Helm:
 
         Args:
             args: its arguments.
-            kubeconfig: who asks; an administrator unless given.
+            kubeconfig: the user; an administrator by default.
             timeout: seconds until it is killed.
 
         Raises:
@@ -52,7 +52,7 @@ class Helm:
         return out
 
     def start(self, *args: str, kubeconfig: Path | None = None) -> subprocess.Popen[str]:
-        """Start a command, for a test that does something meanwhile."""
+        """Start a command without waiting for its end."""
         environment = {
             "PATH": os.defpath,
             "HOME": str(self.home),
@@ -66,11 +66,11 @@ class Helm:
         )
 
     def history(self, release: str, namespace: str) -> list[dict[str, Any]]:
-        """The release's revisions, oldest first."""
+        """Return the release's revisions, oldest first."""
         found: list[dict[str, Any]] = json.loads(self("history", release, "-n", namespace, "-o", "json"))
         return found
 
 
 def temporary_home() -> tempfile.TemporaryDirectory[str]:
-    """Make a directory for a helm's own files."""
+    """Create a directory for the `home` of a Helm."""
     return tempfile.TemporaryDirectory(prefix="ledgergate-helm-")

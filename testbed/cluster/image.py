@@ -1,6 +1,6 @@
-"""What an image of ours weighs, has and needs to start, printed by `make image`: `python -m testbed.cluster.image TAG`.
+"""Size, packages and start-up time of a ledgergate image, printed by `make image`.
 
-Measured inside the container, so the time of the container runtime is no part of it.
+It is measured inside the container, without the time of the container runtime.
 """
 
 import argparse
@@ -72,8 +72,8 @@ class Runtime:
     """A tool that runs containers: docker, podman or buildah.
 
     Args:
-        command: it, with its own flags.
-        image: what is run.
+        command: the tool with its flags.
+        image: name of the image.
     """
 
     command: Sequence[str]
@@ -83,7 +83,7 @@ class Runtime:
         """Run a command in a container and return its standard output; it has the machine's network.
 
         Raises:
-            RuntimeError: it failed; the message is what it said.
+            RuntimeError: it failed; the message has its output.
         """
         flags = [
             *(flag for source, target in (mounts or {}).items() for flag in ("--volume", f"{source}:{target}:ro")),
@@ -106,7 +106,7 @@ class Runtime:
 
 
 def content(runtime: Runtime) -> dict[str, Any]:
-    """Weigh an image: bytes of `all` and of `ours`, `packages` as pairs, the version of `python`."""
+    """Return the bytes of `all` and of `ours` (/opt/ledgergate), `packages` as pairs, and the version of `python`."""
     found: dict[str, Any] = json.loads(runtime.run(PYTHON, "-c", CONTENT))
     return found
 
@@ -126,14 +126,14 @@ def migrate_times(runtime: Runtime, *, runs: int = RUNS) -> list[float]:
 
 
 def write_kubeconfig(plane: ControlPlane, path: Path) -> None:
-    """Write the webhook's kubeconfig for a container's user: it names no file of this machine."""
+    """Write the webhook's kubeconfig for use in a container, with all certificates inline."""
     own = plane.kubeconfig_for("ledgergate", "webhook")
     path.write_text(plane.kubectl("config", "view", "--raw", "--flatten", f"--kubeconfig={own}"))
     path.chmod(0o644)
 
 
 def webhook_times(runtime: Runtime, programs: Path, *, runs: int = 3) -> list[float]:
-    """Measure a webhook's start until it is ready, as one more replica of a running installation, in seconds."""
+    """Measure the start of one more webhook replica until it is ready, in seconds."""
     with ControlPlane(programs) as plane, Installation(plane), _directory() as directory:
         write_kubeconfig(plane, directory / "kubeconfig")
         serving, metrics = (f"127.0.0.1:{port}" for port in free_ports(2))
@@ -143,7 +143,7 @@ def webhook_times(runtime: Runtime, programs: Path, *, runs: int = 3) -> list[fl
 
 
 def report(runtime: Runtime) -> Iterator[str]:
-    """Tell about an image, line by line."""
+    """Yield the lines of the report on an image."""
     found = content(runtime)
     ours, base = found["ours"], found["all"] - found["ours"]
     yield f"size       {found['all'] / 1e6:.0f} MB unpacked: {ours / 1e6:.0f} MB ours, {base / 1e6:.0f} MB the base"
@@ -188,7 +188,7 @@ def _words(times: Sequence[float]) -> str:
 
 @contextmanager
 def _directory() -> Iterator[Path]:
-    """Give a directory that the image's user may read."""
+    """Yield a directory that the image's user may read."""
     with tempfile.TemporaryDirectory(prefix="ledgergate-image-") as name:
         Path(name).chmod(0o755)
         yield Path(name)

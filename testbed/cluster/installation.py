@@ -1,7 +1,7 @@
-"""ledgergate installed on a test control plane: the real manifests, the webhook and the controller as local processes.
+"""ledgergate installed on a test control plane from its manifests, with webhook and controller as local processes.
 
-They run with the service accounts, and so with the rights, that they have inside a cluster. Only the Deployments are
-left out, since no kubelet could run their image.
+They run with the service accounts, and so with the rights, that they have inside a cluster. The Deployments and
+what belongs to them are not applied, since no kubelet could run their image.
 """
 
 import sys
@@ -28,8 +28,8 @@ class Installation:
     """One installation on a plane.
 
     Args:
-        plane: where to install.
-        with_policy: leave the in-process hold out, as on clusters before 1.36, when False.
+        plane: control plane.
+        with_policy: False installs without the admission policy, as on clusters before 1.36.
     """
 
     def __init__(self, plane: ControlPlane, *, with_policy: bool = True) -> None:
@@ -52,7 +52,7 @@ class Installation:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        # The hold goes first, so that no pod is gated by an installation that is gone.
+        # Policy and webhook configurations are deleted first, so that no pod is held after the processes have ended.
         self._plane.kubectl(
             "delete", "--ignore-not-found", "-f", "-", stdin=self._documents(("Policy", "Configuration"))
         )
@@ -72,26 +72,26 @@ class Installation:
         self._processes.wait("webhook ready", self._webhook_ready, culprit="webhook", timeout=START_TIMEOUT)
 
     def start_controller(self) -> None:
-        """Start the controller; it may have to wait for a dead one's Lease."""
+        """Start the controller, without waiting until it leads."""
         self._start("controller", "--metrics-bind", f"127.0.0.1:{self._controller_metrics}")
 
     def kill(self, name: str) -> None:
-        """End ``webhook`` or ``controller`` by SIGKILL."""
+        """Kill `webhook` or `controller` by SIGKILL."""
         self._processes.kill(name)
 
     def ensure(self) -> None:
-        """Start what a test has killed."""
+        """Start the processes that a test has killed."""
         if not self._processes.running("controller"):
             self.start_controller()
         if not self._processes.running("webhook"):
             self.start_webhook()
 
     def log(self, name: str) -> str:
-        """What a process has logged."""
+        """Return the log of a process."""
         return self._processes.log(name).read_text()
 
     def metrics(self, name: str) -> str:
-        """A process's metrics, as Prometheus reads them."""
+        """Return the metrics of a process in Prometheus' text format."""
         port = self._webhook_metrics if name == "webhook" else self._controller_metrics
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             text: bytes = answer.read()

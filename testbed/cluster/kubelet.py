@@ -1,8 +1,8 @@
 """A small kubelet for tests: runs containers that end (init containers, those of Jobs) as processes of this machine.
 
 kwok walks a pod through its phases; this does what kwok cannot. Each container gets the command, environment and
-Secrets of its specification, its exit code decides as the pod's restart policy says, and `kubectl logs` and
-`kubectl exec` work. Containers that serve (a Deployment's own, native sidecars) are only said to run.
+Secrets of its specification, its exit code counts by the pod's restart policy, and `kubectl logs` and
+`kubectl exec` work. Containers that serve (those of a Deployment, native sidecars) are only reported as running.
 
     with Kubelet(plane, namespace, {"shop/controller:2": Image(directory)}) as kubelet:
         plane.apply(job)
@@ -33,8 +33,8 @@ from testbed.controlplane import ControlPlane, ControlPlaneError
 from testbed.controlplane.certificates import Authority
 from testbed.waiting import until
 
-OURS = "test.ledgergate.dev/init"
-"""kwok's stages wait for this annotation: `done`, and nothing else, lets a pod with init containers run."""
+INIT = "test.ledgergate.dev/init"
+"""Annotation that kwok's stages wait for: a pod with init containers runs once it is `done`."""
 
 LINE = 2**24
 BACKOFF = 0.2
@@ -43,12 +43,12 @@ POLL = 0.02
 
 
 class Kubelet:
-    """Plays the kubelet for the pods of one namespace.
+    """The kubelet of the pods of one namespace.
 
     Args:
-        plane: where.
-        namespace: whose pods.
-        images: by the name that stands in a pod; a container of another image cannot be created.
+        plane: control plane.
+        namespace: namespace of the pods.
+        images: by the name in the pod; a container with another image cannot be created.
         backoff: seconds before a failed container is run again, doubled each time (a real kubelet begins with 10).
     """
 
@@ -90,11 +90,11 @@ class Kubelet:
         return [run.seen() for run in list(self._runs)]
 
     def of(self, container: str, pod: str = "") -> list[Run]:
-        """Give the runs of containers of this name, of pods whose name begins so."""
+        """Return the runs of a container in the pods whose name begins with `pod`."""
         return [run for run in self.runs if run.container == container and run.pod.startswith(pod)]
 
     def await_run(self, container: str, pod: str = "", *, count: int = 1, timeout: float = 60) -> Run:
-        """Wait until so many runs of a container have ended; returns the last of them."""
+        """Wait until `count` runs of a container have ended, and return the last of them."""
         ended = until(
             f"{count} finished runs of {container}",
             lambda: found if len(found := [run for run in self.of(container, pod) if run.ended]) >= count else [],
@@ -103,18 +103,18 @@ class Kubelet:
         return ended[count - 1]
 
     def kill(self, pod: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to all processes of a pod's running containers, as an OOM kill does, once there are any."""
+        """Wait for processes of a pod's containers, and send a signal to all of them, as an OOM kill does."""
         until(f"a process of {pod}", lambda: sum(run.signal(number) for run in list(self._runs) if run.pod == pod))
 
-    # The server's side ------------------------------------------------------------------------------------------------
+    # For kubelet_server -----------------------------------------------------------------------------------------------
 
     def printed(self, namespace: str, pod: str, container: str, *, previous: bool) -> Path | None:
-        """Name the file of what a container printed in its newest run, or the one before."""
+        """Return the file with the output of a container's newest run, or of the one before."""
         found = [run.log for run in self._of(namespace, pod, container)]
         return found[-2] if previous and len(found) > 1 else found[-1] if found else None
 
     def running(self, namespace: str, pod: str, container: str) -> bool:
-        """Tell whether a container runs now."""
+        """Return whether a container runs now."""
         return any(not run.ended for run in self._of(namespace, pod, container))
 
     async def execute(
@@ -145,7 +145,7 @@ class Kubelet:
             self._loop.run_until_complete(self._main)
         except asyncio.CancelledError:
             pass
-        except BaseException as error:  # noqa: BLE001 - kept for the test's own thread
+        except BaseException as error:  # noqa: BLE001 - raised in the test's thread
             self._failure = error
         finally:
             self._started.set()
@@ -194,7 +194,7 @@ class Kubelet:
         if deleted or "deletionTimestamp" in pod["metadata"]:
             if uid in self._lives:
                 self._lives[uid].cancel()
-        elif uid not in self._lives and _is_ours(pod):
+        elif uid not in self._lives and _is_due(pod):
             self._lives[uid] = asyncio.create_task(self._live(pod))
             self._lives[uid].add_done_callback(self._ended)
 
@@ -225,7 +225,7 @@ class Kubelet:
         await self._report(pod, {**status.whole(), "phase": "Succeeded"})
 
     async def _until_done(self, pod: Object, container: Object, status: PodStatus) -> bool:
-        """Run a container until it succeeds; whether it did, which it need not where it is run only once."""
+        """Run a container until it succeeds, or once under `Never`; return whether it succeeded."""
         pause, once = self._backoff, pod["spec"]["restartPolicy"] == "Never"
         while True:
             status.start(container["name"])
@@ -278,7 +278,7 @@ class Kubelet:
         return {key: base64.b64decode(value).decode() for key, value in data.items()} if kind == "secret" else data
 
     async def _annotate(self, pod: Object, value: str) -> None:
-        await self._patch(pod, {"metadata": {"annotations": {OURS: value}}})
+        await self._patch(pod, {"metadata": {"annotations": {INIT: value}}})
 
     async def _report(self, pod: Object, status: Object) -> None:
         await self._patch(pod, {"status": status}, "--subresource=status")
@@ -292,13 +292,13 @@ class Kubelet:
                 raise
 
     def _announce(self, port: int) -> None:
-        """Tell the API server where every node's kubelet answers; 0 takes it back."""
+        """Set the port of every node's kubelet in the node's status; 0 removes it."""
         patch: dict[str, Any] = {
             "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
             "declaredFeatures": [FEATURE] if port else [],
         }
         for name in self._plane.kubectl("get", "nodes", "-o", "name").split():
-            # The API server asks a node by its host name first, which nobody here could look up.
+            # The API server prefers a node's host name, which does not resolve here.
             address = "127.0.0.1" if port else name.partition("/")[2]
             status = {**patch, "addresses": [{"type": "InternalIP" if port else "Hostname", "address": address}]}
             self._plane.kubectl(
@@ -314,12 +314,12 @@ class Kubelet:
         return context
 
 
-def _is_ours(pod: Object) -> bool:
-    """Whether a pod has come to the point at which its containers are run: kwok's first step is behind it."""
+def _is_due(pod: Object) -> bool:
+    """Return whether kwok's first step is done for a pod, so that its containers are to be run."""
     spec, status = pod["spec"], pod["status"]
     if status.get("phase") in {"Succeeded", "Failed"} or not spec.get("nodeName"):
         return False
     if spec.get("initContainers"):
         begun = status.get("initContainerStatuses") or [{}]
-        return OURS not in pod["metadata"].get("annotations", {}) and "running" in begun[0].get("state", {})
+        return INIT not in pod["metadata"].get("annotations", {}) and "running" in begun[0].get("state", {})
     return bool(spec["restartPolicy"] != "Always" and status.get("phase") == "Running")

@@ -1,7 +1,7 @@
-"""The server of the tests' kubelet: what `kubectl logs` and `kubectl exec` ask for, by way of the real API server.
+"""The HTTP server of the tests' kubelet, for `kubectl logs` and `kubectl exec` through the API server.
 
-Since Kubernetes 1.36 the API server hands WebSockets on to a node that declares `ExtendWebSocketsToKubelet`
-(KEP-4006), so that no SPDY is needed here. Channels of `v5.channel.k8s.io`: 1 output, 2 errors, 3 the status.
+Since Kubernetes 1.36 the API server forwards WebSockets to a node that declares `ExtendWebSocketsToKubelet`
+(KEP-4006), so that SPDY is not needed. Channels of `v5.channel.k8s.io`: 1 stdout, 2 stderr, 3 status.
 """
 
 import asyncio
@@ -20,22 +20,22 @@ _POLL = 0.05
 
 
 class Node(Protocol):
-    """What the server serves."""
+    """The kubelet, as the server needs it."""
 
     def printed(self, namespace: str, pod: str, container: str, *, previous: bool) -> Path | None:
-        """Name the file of a container's output; None for one that is only said to run."""
+        """Return the file of a container's output; None for a container without a process."""
 
     def running(self, namespace: str, pod: str, container: str) -> bool:
-        """Tell whether a container may print more."""
+        """Return whether a container may print more."""
 
     async def execute(
         self, namespace: str, pod: str, container: str, command: Sequence[str]
     ) -> asyncio.subprocess.Process:
-        """Start a command beside a container's own, with pipes."""
+        """Start a command in a container, with pipes."""
 
 
 async def serve(node: Node, tls: ssl.SSLContext) -> tuple[web.AppRunner, int]:
-    """Serve on a free port of 127.0.0.1; returns what ends it, and the port."""
+    """Serve on a free port of 127.0.0.1; return the runner, for `stop`, and the port."""
 
     async def logs(request: web.Request) -> web.StreamResponse:
         return await _logs(node, request)
@@ -54,12 +54,12 @@ async def serve(node: Node, tls: ssl.SSLContext) -> tuple[web.AppRunner, int]:
 
 
 async def stop(runner: web.AppRunner) -> None:
-    """End the server at once: the API server keeps its connections open, and TLS would wait for its farewell."""
+    """Stop the server at once: the API server keeps connections open, and TLS would wait for their shutdown."""
     for connection in runner.server.connections if runner.server else ():
         if connection.transport is not None:
             connection.transport.abort()
     await runner.cleanup()
-    # Their sockets are closed in the rounds of the loop that follow.
+    # The transports close their sockets in the next iterations of the loop.
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -98,7 +98,7 @@ async def _execute(node: Node, request: web.Request) -> web.StreamResponse:
             await socket.send_bytes(channel + data)
 
     async def listen() -> None:
-        """Read what the client says (pings and its closing), which also ends the command of one that has gone."""
+        """Read the client's messages (pings and closing), and terminate the command when the client is gone."""
         async for message in socket:
             if message.type is WSMsgType.ERROR:
                 break
@@ -114,7 +114,7 @@ async def _execute(node: Node, request: web.Request) -> web.StreamResponse:
 
 
 def _status(code: int) -> dict[str, object]:
-    """Tell an exit code as remotecommand does, so that kubectl exits with it."""
+    """Return the Status of an exit code, as remotecommand sends it, so that kubectl exits with it."""
     if code == 0:
         return {"metadata": {}, "status": "Success"}
     causes = [{"reason": "ExitCode", "message": str(code)}]
@@ -124,7 +124,7 @@ def _status(code: int) -> dict[str, object]:
 
 
 def _read(file: Path | None) -> bytes:
-    """Read what a container printed: nothing, of one that only is said to run."""
+    """Return the output of a container; nothing for a container without a process."""
     return file.read_bytes() if file else b""
 
 

@@ -1,7 +1,7 @@
-"""Our own pods as processes of this machine, so that an installation is what its manifests say.
+"""The pods of ledgergate as processes of this machine, so that an installation is tested as its manifests define it.
 
-kwok says that a pod runs; this runs it: the arguments, environment, service account and probes of its specification,
-at an address of its own. Differences from a node: no image, no limits, and the way to the API server is a kubeconfig.
+kwok only sets a pod's status. Here its container runs with the arguments, environment, service account and probes of
+the specification, at a separate address. Differences from a node: no image, no limits, and access by a kubeconfig.
 """
 
 import base64
@@ -33,13 +33,13 @@ EXIT = "test.ledgergate.dev/exit"
 
 @dataclass(slots=True, eq=False)
 class PodProcess:
-    """A pod's one container.
+    """The process of a pod's only container.
 
     Attributes:
-        pod: the object as it was when it was started.
-        address: where it listens, in place of 0.0.0.0.
-        log: what it prints.
-        process: it.
+        pod: the Pod as it was at the start.
+        address: IP address on which it listens, instead of 0.0.0.0.
+        log: file of its output.
+        process: the process.
     """
 
     pod: Object
@@ -58,22 +58,22 @@ class PodProcess:
         return str(self.pod["metadata"]["labels"]["app.kubernetes.io/component"])
 
     def ready(self) -> bool:
-        """Do what its readiness probe says, of the process itself."""
+        """Return whether the process runs and its readiness probe succeeds."""
         if self.process.poll() is not None:
             return False
         probe = self.pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]
-        with suppress(OSError), urlopen(self._url(probe["port"], probe["path"]), timeout=2) as answer:  # noqa: S310 - ours
+        with suppress(OSError), urlopen(self._url(probe["port"], probe["path"]), timeout=2) as answer:  # noqa: S310 - http, see _url
             return bool(answer.status == 200)
         return False
 
     def metrics(self) -> str:
-        """Its metrics, as Prometheus reads them."""
-        with urlopen(self._url("metrics", "/metrics"), timeout=5) as answer:  # noqa: S310 - ours
+        """Return its metrics in Prometheus' text format."""
+        with urlopen(self._url("metrics", "/metrics"), timeout=5) as answer:  # noqa: S310 - http, see _url
             text: bytes = answer.read()
         return text.decode()
 
     def port(self, name: str) -> int:
-        """Say which port has this name."""
+        """Return the number of a named port."""
         ports = self.pod["spec"]["containers"][0]["ports"]
         return int(next(each["containerPort"] for each in ports if each["name"] == name))
 
@@ -82,11 +82,11 @@ class PodProcess:
 
 
 class PodProcesses:
-    """Run the pods of ledgergate's namespace for as long as the API server has them.
+    """The processes of the pods in ledgergate's namespace; each runs as long as its Pod exists.
 
     Args:
-        plane: where.
-        namespace: whose pods.
+        plane: control plane.
+        namespace: namespace of the pods.
     """
 
     def __init__(self, plane: ControlPlane, namespace: str) -> None:
@@ -124,17 +124,17 @@ class PodProcesses:
         self._temporary.cleanup()
 
     def running(self, component: str = "") -> list[PodProcess]:
-        """Every process of pods that are not told to go, of one component if given."""
+        """Return the processes of pods that are not terminating, of one component if given."""
         with self._lock:
             return [each for each in self._running.values() if each.component.startswith(component)]
 
     def leaving(self) -> list[PodProcess]:
-        """Every process that was told to go and has not gone."""
+        """Return the processes of terminating pods that have not ended."""
         here = self.running()
         return [each for each in self._ever if each not in here and each.process.poll() is None]
 
     def logs(self) -> str:
-        """Everything that was printed, by pod; for a failure's message."""
+        """Return the output of all pods, for the message of a failure."""
         files = sorted(self._directory.glob("*.log"))
         return "\n".join(f"--- {file.name}\n{file.read_text()}" for file in files)
 
@@ -148,7 +148,7 @@ class PodProcesses:
             if gone and known is not None:
                 self._stop(known)
             elif not gone and known is None and pod["status"].get("phase") == "Running":
-                with suppress(ControlPlaneError):  # without its service account no kubelet could start it either
+                with suppress(ControlPlaneError):  # no service account: a kubelet could not start it either
                     self._start(pod)
 
     def _start(self, pod: Object) -> None:
@@ -177,7 +177,7 @@ class PodProcesses:
             self._later(lambda: self._report(started))
 
     def _secrets(self, pod: Object, container: Object) -> dict[str, str]:
-        """Write the Secrets that are mounted; gives the directory that stands for each mount."""
+        """Write the mounted Secrets; return the directory that replaces each mount path."""
         names = {each["name"]: each["secret"]["secretName"] for each in pod["spec"]["volumes"] if "secret" in each}
         found = {}
         for mount in container.get("volumeMounts", ()):
@@ -189,17 +189,17 @@ class PodProcesses:
         return found
 
     def _write(self, secret: str, directory: Path) -> None:
-        """Write a Secret's files, once it is there: until then a kubelet starts no container that mounts it."""
+        """Wait for a Secret, as a kubelet does before it starts a container, and write its files."""
         get = ("get", "secret", secret, "-n", self._namespace, "-o", "json", "--ignore-not-found")
         found = until(f"Secret {secret}", lambda: self._plane.kubectl(*get))
         for name, value in json.loads(found)["data"].items():
             (directory / name).write_bytes(base64.b64decode(value))
 
     def _report(self, ended: PodProcess) -> None:
-        """Tell kwok how a container that ends has ended."""
+        """Wait for the end of a container and annotate its pod with the exit code, for kwok."""
         code = ended.process.wait()
         at = ("pod", ended.name, "-n", self._namespace, f"{EXIT}={code}")
-        with suppress(ControlPlaneError):  # it may be deleted already
+        with suppress(ControlPlaneError):  # the pod may be deleted
             self._plane.kubectl("annotate", *at)
 
     def _stop(self, one: PodProcess) -> None:
@@ -213,19 +213,19 @@ class PodProcesses:
         self._threads.append(thread)
 
     def _kubeconfig(self, pod: Object) -> Path:
-        """Write what lets a pod speak to the API server: as on a node, each has a token of its own."""
+        """Write the kubeconfig of a pod; as on a node, each pod has a separate token."""
         path = self._directory / f"{pod['metadata']['name']}.kubeconfig"
         shutil.copy(self._plane.kubeconfig_for(self._namespace, pod["spec"]["serviceAccountName"]), path)
         return path
 
 
 def _address() -> str:
-    """Choose one of millions: pods of other planes, and those that are leaving, listen here at the same ports.
+    """Return a random loopback address, as pods of other planes and terminating pods listen on the same ports.
 
-    kwok's own choice would not do: each plane's first pod has the same address, and a pod that is gone leaves it to
-    the next one.
+    kwok's addresses are not unique: the first pod of each plane has the same one, and a pod may get the address of
+    a deleted one.
     """
-    return str(IPv4Address("127.97.0.1") + random.randrange(10_000_000))  # noqa: S311 - no secret
+    return str(IPv4Address("127.97.0.1") + random.randrange(10_000_000))  # noqa: S311 - not for security
 
 
 def _terminate(one: PodProcess) -> None:
@@ -238,4 +238,4 @@ def _terminate(one: PodProcess) -> None:
 
 
 def _no_lookup(kind: str, name: str) -> dict[str, Any]:
-    raise AssertionError(f"our pods read no {kind} {name} by their environment")
+    raise AssertionError(f"the pods of ledgergate read no {kind} {name} by their environment")

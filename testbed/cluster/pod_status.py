@@ -1,4 +1,4 @@
-"""The status of a pod as the tests' kubelet writes it: how each container stands."""
+"""The container statuses of a pod, as the tests' kubelet writes them."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -8,61 +8,61 @@ Object = dict[str, Any]
 
 
 @dataclass(slots=True)
-class _Standing:
+class _ContainerState:
     state: Object
     last: Object | None = None
     restarts: int = 0
 
 
 class PodStatus:
-    """How the containers of one pod stand.
+    """The container statuses of one pod.
 
     Args:
-        spec: the pod's.
+        spec: the pod's specification.
     """
 
     def __init__(self, spec: Object) -> None:
         self._inits = spec.get("initContainers", [])
         self._mains = spec["containers"]
         waiting = {"waiting": {"reason": "PodInitializing"}}
-        self._standings = {each["name"]: _Standing(waiting) for each in [*self._inits, *self._mains]}
+        self._states = {each["name"]: _ContainerState(waiting) for each in [*self._inits, *self._mains]}
 
     def start(self, name: str) -> None:
-        """Note that a container runs, perhaps once more."""
-        standing = self._standings[name]
-        if "terminated" in standing.state:
-            standing.last, standing.restarts = standing.state, standing.restarts + 1
-        standing.state = {"running": {"startedAt": _now()}}
+        """Record that a container runs, perhaps again."""
+        current = self._states[name]
+        if "terminated" in current.state:
+            current.last, current.restarts = current.state, current.restarts + 1
+        current.state = {"running": {"startedAt": _now()}}
 
     def end(self, name: str, code: int, message: str) -> None:
-        """Note that a container ended."""
+        """Record that a container ended."""
         reason = "Completed" if code == 0 else "Error"
         ended = {"exitCode": code, "reason": reason, "startedAt": self._since(name), "finishedAt": _now()}
-        self._standings[name].state = {"terminated": {**ended, **({"message": message} if message else {})}}
+        self._states[name].state = {"terminated": {**ended, **({"message": message} if message else {})}}
 
     def whole(self) -> Object:
-        """Give the two lists of a pod's status."""
+        """Return both lists of container statuses."""
         return {
             "initContainerStatuses": [self._one(container) for container in self._inits],
             "containerStatuses": [self._one(container) for container in self._mains],
         }
 
     def _since(self, name: str) -> str:
-        return str(self._standings[name].state.get("running", {}).get("startedAt") or _now())
+        return str(self._states[name].state.get("running", {}).get("startedAt") or _now())
 
     def _one(self, container: Object) -> Object:
-        standing = self._standings[container["name"]]
-        done = standing.state.get("terminated", {}).get("exitCode") == 0
-        running = "running" in standing.state
+        current = self._states[container["name"]]
+        done = current.state.get("terminated", {}).get("exitCode") == 0
+        running = "running" in current.state
         return {
             "name": container["name"],
             "image": container["image"],
             "imageID": "",
             "ready": done or running,
             "started": running,
-            "restartCount": standing.restarts,
-            "state": standing.state,
-            **({"lastState": standing.last} if standing.last else {}),
+            "restartCount": current.restarts,
+            "state": current.state,
+            **({"lastState": current.last} if current.last else {}),
         }
 
 

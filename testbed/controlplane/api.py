@@ -1,4 +1,4 @@
-"""The API server asked by HTTP: that takes milliseconds, and kubectl a tenth of a second of a core to start."""
+"""An HTTP client of the API server: a request takes milliseconds, while kubectl needs 0.1 s of CPU to start."""
 
 import http.client
 import json
@@ -13,17 +13,17 @@ from testbed.controlplane.processes import ControlPlaneError
 from testbed.waiting import until
 
 MANAGER = "kubectl"
-"""Owner of what is applied: kubectl's own name, so that one may go on where the other began."""
+"""Field manager of server-side apply: the one of kubectl, so that both can apply the same object."""
 
 TIMEOUT = 30.0
 
 
 class Api:
-    """What one user asks an API server; each request has a connection of its own, so that any thread may ask.
+    """A client of an API server for one user; it opens a connection per request, so any thread may use it.
 
     Args:
-        port: Of the API server, on 127.0.0.1.
-        tls: Trusts the server, and has the user's certificate.
+        port: Port of the API server on 127.0.0.1.
+        tls: Context that trusts the server and has the user's certificate.
     """
 
     def __init__(self, port: int, tls: ssl.SSLContext) -> None:
@@ -40,21 +40,21 @@ class Api:
         return self._ask("POST", path, body=body)
 
     def merge(self, path: str, patch: Mapping[str, Any]) -> Any:
-        """Patch an object by what is to be otherwise in it (RFC 7386)."""
+        """Patch an object by a JSON merge patch (RFC 7386)."""
         return self._ask("PATCH", path, body=patch, content="application/merge-patch+json")
 
     def delete(self, path: str) -> None:
-        """Delete an object, and do not wait for its end."""
+        """Delete an object, without waiting until it is gone."""
         self._ask("DELETE", path)
 
     def apply(self, manifest: str) -> None:
-        """Apply the documents of a YAML text, in their order, as `kubectl apply --server-side` does."""
+        """Apply the documents of a YAML text in order, as `kubectl apply --server-side` does."""
         for document in filter(None, yaml.safe_load_all(manifest)):
             path = self._path(document)
             self._ask("PATCH", path, {"fieldManager": MANAGER}, document, "application/apply-patch+yaml")
 
     def _path(self, document: Mapping[str, Any]) -> str:
-        """Where an object is. A kind is served some time after its definition is Established."""
+        """Return the path of an object; wait for its kind, which is served some time after its CRD is Established."""
         version, kind, metadata = document["apiVersion"], document["kind"], document["metadata"]
         base = f"/api/{version}" if "/" not in version else f"/apis/{version}"
         if (version, kind) not in self._paths:
@@ -64,7 +64,7 @@ class Api:
         return f"{base}{namespace}/{plural}/{metadata['name']}"
 
     def _discover(self, version: str, base: str, kind: str) -> bool:
-        """Learn a version's kinds; gives whether the kind is one of them.
+        """Read the kinds of a version; return whether the kind is one of them.
 
         Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api
         """
@@ -83,10 +83,10 @@ class Api:
         body: Mapping[str, Any] | None = None,
         content: str = "application/json",
     ) -> Any:
-        """Ask, and give the answer.
+        """Send a request and return the answer's body.
 
         Raises:
-            ControlPlaneError: The server refused, or did not answer; the message is what it said.
+            ControlPlaneError: The server refused or did not answer; the message has the reason.
         """
         query = f"{path}?{urlencode(parameters)}" if parameters else path
         status, answer = self._send(method, query, body, content)

@@ -1,4 +1,4 @@
-"""The cache outside the checkout: each thing is made once, by one process, and is there whole or not at all."""
+"""The cache outside the checkout: each file or directory is created once, by one process, atomically."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def cache_directory(environment: Mapping[str, str]) -> Path:
-    """Say where the cache is: `LEDGERGATE_CACHE`, else `ledgergate` in the XDG cache directory."""
+    """Return the cache directory: `LEDGERGATE_CACHE`, else `ledgergate` in the XDG cache directory."""
     if own := environment.get("LEDGERGATE_CACHE"):
         return Path(own)
     base = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME") or Path.home()) / ".cache"
@@ -17,18 +17,18 @@ def cache_directory(environment: Mapping[str, str]) -> Path:
 
 
 def once(path: Path, make: Callable[[Path], None], *, progress: Callable[[str], None]) -> bool:
-    """Make a file or directory unless it is there.
+    """Create a file or directory unless it exists.
 
-    Of several processes one makes it, the others wait. A maker that is killed leaves a partial thing under
-    another name, which the next one removes.
+    Of several processes one creates it, the others wait. A process that is killed meanwhile leaves a partial
+    result under another name, which the next one removes.
 
     Args:
-        path: What shall exist.
-        make: Makes it at the path it is given, in the same directory; may raise.
-        progress: Told who is waited for.
+        path: The file or directory.
+        make: Creates it at the path that it gets, which is in the same directory; may raise.
+        progress: Called with a line when another process is waited for.
 
     Returns:
-        Whether it was made by this call.
+        Whether this call created it.
     """
     if path.exists():
         return False
@@ -49,7 +49,7 @@ def once(path: Path, make: Callable[[Path], None], *, progress: Callable[[str], 
 
 @contextmanager
 def _locked(lock: Path, what: str, progress: Callable[[str], None]) -> Iterator[None]:
-    # The kernel lets go of the lock when its holder dies, so no lock is ever stale.
+    # The kernel releases the lock when its holder dies, so no lock is ever stale.
     with lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 LIFETIME = dt.timedelta(days=1)
-# A clock set back a little between two runs of a virtual machine must not spoil a plane.
+# Certificates stay valid when the clock of a virtual machine is set back a little.
 SKEW = dt.timedelta(hours=1)
 
 
@@ -30,13 +30,13 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def signing_keys() -> tuple[bytes, bytes]:
-    """Make the key pair that signs service account tokens; returns (private PEM, public PEM)."""
+    """Return a new key pair for signing service account tokens: (private PEM, public PEM)."""
     key = ec.generate_private_key(ec.SECP256R1())
     return private_pem(key), key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 class Authority:
-    """A certificate authority that lives as long as one control plane.
+    """The certificate authority of one control plane.
 
     Args:
         now: Start of the validity of everything it signs, timezone-aware.

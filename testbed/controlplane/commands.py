@@ -1,4 +1,4 @@
-"""The command line of each program of a control plane: pure values, no processes.
+"""The command line of each program of a control plane; nothing is started here.
 
 The flags are the fewest that give RBAC, service account tokens and the default admission plugins; see
 the reference of each program under https://kubernetes.io/docs/reference/command-line-tools-reference/.
@@ -13,13 +13,13 @@ STAGES = Path(__file__).with_name("stages")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the parts of one plane are.
+    """Directories and ports of one plane.
 
     Attributes:
         programs: Directory of the executables.
         directory: The plane's own directory.
         etcd_port: Client port of etcd on 127.0.0.1.
-        peer_port: Peer port of etcd, which nobody uses.
+        peer_port: Peer port of etcd, which is required but unused.
         api_port: The API server's port.
     """
 
@@ -35,12 +35,12 @@ class Layout:
         return f"https://127.0.0.1:{self.api_port}"
 
     def file(self, name: str) -> Path:
-        """Name a file of the plane."""
+        """Return the path of a file of the plane."""
         return self.directory / name
 
 
 def commands(at: Layout) -> Mapping[str, list[str | Path]]:
-    """Give the command line of every program that runs for as long as the plane, by name."""
+    """Return the command line of every program of the plane, by name."""
     return {
         "etcd": _etcd(at),
         "kube-apiserver": _apiserver(at),
@@ -50,7 +50,7 @@ def commands(at: Layout) -> Mapping[str, list[str | Path]]:
             f"--root-ca-file={at.file('ca.crt')}",
             f"--service-account-private-key-file={at.file('service-accounts.key')}",
             "--use-service-account-credentials",
-            # Each of forty controllers asks for its own token first: 4 s at the default of 20 requests a second.
+            # Each of forty controllers requests its token first: 4 s at the default of 20 requests a second.
             "--kube-api-qps=500",
             "--kube-api-burst=1000",
             "--leader-elect=false",
@@ -84,7 +84,7 @@ def _etcd(at: Layout) -> list[str | Path]:
         f"--listen-peer-urls={peer}",
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=default={peer}",
-        # The data lives as long as the test run; waiting for the disk proves nothing.
+        # The data is removed with the plane, so it need not survive a crash of the machine.
         "--unsafe-no-fsync",
         "--log-level=warn",
     ]
@@ -103,9 +103,9 @@ def _apiserver(at: Layout) -> list[str | Path]:
         f"--service-account-key-file={at.file('service-accounts.pub')}",
         f"--service-account-signing-key-file={at.file('service-accounts.key')}",
         "--service-account-issuer=https://kubernetes.default.svc",
-        # Of the loopback network, so that a test can answer at a Service's address: there is no kube-proxy.
+        # Loopback addresses, so that a test can listen on a Service's address: there is no kube-proxy.
         "--service-cluster-ip-range=127.96.0.0/16",
         "--authorization-mode=RBAC",
-        # 127.0.0.1 is no address for an Endpoints object, and nobody looks there.
+        # 127.0.0.1 is not allowed in an Endpoints object, and nothing here reads that object.
         "--endpoint-reconciler-type=none",
     ]

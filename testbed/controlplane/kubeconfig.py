@@ -13,18 +13,18 @@ from testbed.controlplane.certificates import Pair
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where an API server listens, and who vouches for it.
+    """Address and CA of an API server.
 
     Attributes:
         server: `https://HOST:PORT`.
-        ca: File of the CA certificate, PEM; None for a server that needs none.
+        ca: File of the CA certificate, PEM; None for a server without TLS.
     """
 
     server: str
     ca: Path | None
 
     def write_for_certificate(self, path: Path, pair: Pair) -> Path:
-        """Write a kubeconfig that authenticates by client certificate, which goes beside it as `.pem`."""
+        """Write a kubeconfig that authenticates by client certificate, which is written next to it as `.pem`."""
         pem = path.with_suffix(".pem")
         pem.touch(mode=0o600)
         pem.write_bytes(pair.certificate + pair.key)

@@ -1,4 +1,4 @@
-"""What `go.mod` says about the programs of the control plane. Pure: text in, values out."""
+"""The programs of the control plane and their versions, as `go.mod` pins them."""
 
 import hashlib
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 ALL = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
 
-# Go names a binary after the last element of its package path that is not a version.
+# By default a binary has the name of the last element of its package path.
 _NAMES = {"go.etcd.io/etcd/server/v3": "etcd"}
 _KUBERNETES = "k8s.io/kubernetes"
 _VERSION_VARIABLES = "k8s.io/component-base/version"
@@ -32,10 +32,10 @@ class Program:
 
     @property
     def linker_flags(self) -> str:
-        """What `-ldflags` must say: no debugger's tables, and for Kubernetes its version.
+        """Value of `-ldflags`: no debugger tables, and the version of Kubernetes and helm.
 
-        A Kubernetes program that is built without it calls itself v0.0.0-master, and admission
-        and kubectl judge features by that.
+        A Kubernetes program that is built without it has the version v0.0.0-master, by which admission
+        and kubectl would decide about features.
         """
         if self.module == _HELM:
             return f"-s -w -X {_HELM}/internal/version.version={self.version}"
@@ -51,7 +51,7 @@ class Pins:
     """The content of a `go.mod` that matters here.
 
     Attributes:
-        go: The least Go version, as written.
+        go: The minimum Go version, as written.
         programs: By name, in the order of the `tool` lines.
     """
 
@@ -66,7 +66,7 @@ def read_pins(go_mod: str) -> Pins:
         go_mod: Its text.
 
     Raises:
-        ValueError: It has no `go` line, or a tool of no required module.
+        ValueError: It has no `go` line, or a tool whose module is not required.
     """
     directives = list(_directives(go_mod))
     versions = {words[0]: words[1] for verb, words in directives if verb == "require"}
@@ -82,7 +82,7 @@ def go_version(text: str) -> tuple[int, int, int]:
     """Read a Go version (`1.26.0`, `go1.26.8`) as a value that sorts; `go1.27rc1` sorts before its release.
 
     Raises:
-        ValueError: It is none, such as that of a development build.
+        ValueError: It is not one, such as that of a development build.
     """
     found = re.match(r"(?:go)?(\d+)\.(\d+)(?:\.(\d+))?(rc|beta)?", text)
     if found is None:
@@ -98,7 +98,7 @@ def platform(system: str, machine: str) -> tuple[str, str]:
 
 
 def cache_key(pins: Pins, files: Sequence[bytes], on: tuple[str, str]) -> str:
-    """Name the cache directory of one set of programs: anything else pinned is another directory."""
+    """Return the name of the cache directory of one set of pins; other pins have another directory."""
     digest = hashlib.sha256(b"\0".join(files)).hexdigest()[:12]
     versions = {program.version for program in pins.programs.values() if program.module == _KUBERNETES}
     return "-".join([*sorted(versions), *on, digest])

@@ -24,7 +24,7 @@ from testbed.waiting import until
 ATTEMPTS = 3
 START_TIMEOUT = 60.0
 STOP_GRACE = 5.0
-# Clients first, so that the API server has nobody left to wait for.
+# Clients first, so that the API server has no open requests to wait for.
 STOP_ORDER = (("kwok", "kube-scheduler", "kube-controller-manager"), ("kube-apiserver",), ("etcd",))
 TOKEN_LIFETIME = "24h"
 
@@ -37,12 +37,12 @@ class ControlPlane:
 
     Args:
         programs: Directory of the executables, from `provision()`.
-        nodes: Names of the nodes it starts with.
+        nodes: Names of its first nodes.
 
     Attributes:
         server: `https://127.0.0.1:PORT`, the same after a restart of the API server.
         kubeconfig: For an administrator (client certificate, group `system:masters`).
-        api: What the administrator asks by HTTP, where it does not matter how a person would.
+        api: HTTP client of the administrator, faster than kubectl.
         ca: The CA certificate of the API server, PEM.
         logs: Directory of one log file per program.
     """
@@ -66,7 +66,7 @@ class ControlPlane:
         self.stop()
 
     def start(self) -> None:
-        """Start everything and wait until a pod could be created and would run.
+        """Start everything and wait until pods can be created and run.
 
         Raises:
             ControlPlaneError: A program failed; the message ends with its log.
@@ -104,13 +104,13 @@ class ControlPlane:
             args: Its arguments.
             stdin: Text for `-f -`.
             check: Raise when it fails; without, return standard output and standard error together.
-            kubeconfig: Who asks; an administrator unless given.
+            kubeconfig: The user; an administrator by default.
             timeout: Seconds until it is killed.
 
         Raises:
-            ControlPlaneError: It failed or took too long; the message is what it said.
+            ControlPlaneError: It failed or took too long; the message has its output.
         """
-        # A home of its own: no discovery cache or ~/.kube/kuberc of the developer takes part.
+        # Another HOME, so that the developer's ~/.kube (kuberc, discovery cache) has no effect.
         environment = {"PATH": os.defpath, "HOME": str(self._layout.directory)}
         command: list[str | Path] = [self._programs / "kubectl", f"--kubeconfig={kubeconfig or self.kubeconfig}", *args]
         try:
@@ -135,16 +135,16 @@ class ControlPlane:
         self._await_account(name)
 
     def kubeconfig_for(self, namespace: str, service_account: str) -> Path:
-        """Write a kubeconfig of a service account that exists, by TokenRequest; valid for a day.
+        """Write a kubeconfig of an existing service account, by TokenRequest; valid for a day.
 
-        So our webhook and our controller run outside the cluster with the rights they have inside.
+        With it the webhook and the controller run outside the cluster with the rights they have inside.
         """
         token = self.kubectl("create", "token", service_account, "-n", namespace, f"--duration={TOKEN_LIFETIME}")
         path = self._layout.file(f"{namespace}.{service_account}.kubeconfig")
         return Cluster(self.server, self.ca).write_for_token(path, token.strip(), namespace)
 
-    def add_node(self, name: str, **labels: str) -> None:
-        """Add a node with much room and wait until it is Ready."""
+    def add_node(self, name: str) -> None:
+        """Add a node with ample capacity and wait until it is Ready."""
         manifest = {
             "apiVersion": "v1",
             "kind": "Node",
@@ -155,7 +155,6 @@ class ControlPlane:
                     "kubernetes.io/hostname": name,
                     "kubernetes.io/os": "linux",
                     "kubernetes.io/arch": "amd64",
-                    **labels,
                 },
             },
         }
@@ -172,11 +171,11 @@ class ControlPlane:
         self._alive.wait("API server ready", self._ready, culprit="kube-apiserver", timeout=START_TIMEOUT)
 
     def pause_apiserver(self) -> None:
-        """Stop the API server's clock: it holds its connections and answers nothing."""
+        """Suspend the API server (SIGSTOP): its connections stay open and it answers nothing."""
         self._alive.signal("kube-apiserver", signal.SIGSTOP)
 
     def resume_apiserver(self) -> None:
-        """Let a paused API server go on."""
+        """Resume a paused API server."""
         self._alive.signal("kube-apiserver", signal.SIGCONT)
 
     @property

@@ -1,8 +1,8 @@
 """The processes of one control plane: started, signalled and ended together.
 
 Exception
-└── ControlPlaneError    a program did not do what it was started for
-    └── PortTakenError   another process was faster; start over with other ports
+└── ControlPlaneError    a program failed, or is not ready in time
+    └── PortTakenError   another process has the port; start again with other ports
 """
 
 import random
@@ -15,23 +15,23 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-# Below the range from which the kernel takes ports for outgoing connections (32768 up), so that
-# nobody's client socket sits on the API server's port while it is being restarted.
+# Below the kernel's range for outgoing connections (32768 up), so that no client socket gets
+# the API server's port while it is being restarted.
 PORTS = range(20000, 32000)
 POLL = 0.02
 TAIL = 25
 
 
 class ControlPlaneError(Exception):
-    """A program of the control plane did not do what it was started for."""
+    """A program of the control plane failed, or is not ready in time."""
 
 
 class PortTakenError(ControlPlaneError):
-    """Another process took a port between our choice and our use of it."""
+    """Another process took a port between its choice and its use."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Choose ports of 127.0.0.1 that nobody listens on now."""
+    """Return ports of 127.0.0.1 on which no process listens now."""
     chosen: list[int] = []
     while len(chosen) < count:
         port = random.choice(PORTS)  # noqa: S311 - no secret
@@ -45,11 +45,11 @@ def free_ports(count: int) -> list[int]:
 class Processes:
     """The programs of one plane, by name, each with a log file.
 
-    All are in one process group, led by a reaper that ends them should this process die.
+    All are in one process group, led by a reaper that ends them if this process dies.
 
     Args:
         directory: The plane's directory, which the reaper removes at the very end.
-        logs: Where the log files go.
+        logs: Directory of the log files.
     """
 
     def __init__(self, directory: Path, logs: Path) -> None:
@@ -75,16 +75,16 @@ class Processes:
             )
 
     def log(self, name: str) -> Path:
-        """Name a program's log file."""
+        """Return the path of a program's log file."""
         return self._logs / f"{name}.log"
 
     def wait(self, what: str, probe: Callable[[], bool], *, culprit: str, timeout: float) -> None:
         """Wait until a probe succeeds.
 
         Args:
-            what: What is waited for, for the message.
-            probe: Asked every 20 ms.
-            culprit: The program whose log explains a failure.
+            what: Description of the condition, for the message.
+            probe: Called every 20 ms.
+            culprit: The program whose log the message of a timeout has.
             timeout: In seconds.
 
         Raises:
@@ -105,21 +105,21 @@ class Processes:
         self._running[name].send_signal(number)
 
     def kill(self, name: str) -> None:
-        """Kill one program and wait until it is gone; one that does not run is left alone."""
+        """Kill a program and wait until it is gone; do nothing if it does not run."""
         process = self._running.pop(name, None)
         if process is not None:
             process.kill()
             process.wait()
 
     def running(self, name: str) -> bool:
-        """Tell whether a program was started and not killed since."""
+        """Return whether a program was started and not killed since."""
         return name in self._running
 
     def stop(self, order: Sequence[Sequence[str]], *, grace: float) -> None:
         """End all programs, then the reaper, which removes the directory.
 
         Args:
-            order: Groups of names; those of a group are asked at once, the next group when they are gone.
+            order: Groups of names; each group gets SIGTERM when the one before has ended.
             grace: Seconds from the first SIGTERM to SIGKILL.
         """
         deadline = time.monotonic() + grace

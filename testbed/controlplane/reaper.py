@@ -1,4 +1,4 @@
-"""The last one out: ends a control plane's processes and removes its directory.
+"""The reaper: ends a control plane's processes and removes its directory when the test run is over.
 
 Runs as a process of its own, the leader of the process group that all programs of a plane join.
 Its standard input is a pipe whose other end only the test run holds, so end of file means that the
@@ -17,7 +17,7 @@ import psutil
 
 def reap(directory: str) -> None:
     """Wait for the end of standard input, then kill the own process group and remove the directory."""
-    # Ctrl-C and a closing terminal are the test run's business; its end is ours.
+    # The test run handles Ctrl-C and a closing terminal; the reaper waits for the end of the test run.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
     sys.stdin.read()
@@ -25,7 +25,7 @@ def reap(directory: str) -> None:
         with suppress(ProcessLookupError, PermissionError):
             if pid != os.getpid() and os.getpgid(pid) == os.getpgrp():
                 os.kill(pid, signal.SIGKILL)
-    # A process that is only just dying may still write a last file.
+    # A process that is still exiting may write another file.
     for _ in range(50):
         shutil.rmtree(directory, ignore_errors=True)
         if not os.path.exists(directory):  # noqa: PTH110 - a process that starts fast imports little

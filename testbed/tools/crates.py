@@ -1,4 +1,4 @@
-"""sqlx's command line, built by Cargo from its crate, whose own lock file has the digests of what it needs."""
+"""sqlx's command line, built by Cargo from its crate, whose lock file pins the dependencies."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ VERSION = "0.9.0"
 
 
 def sqlx(cache: Path, progress: Progress) -> Path:
-    """Give the program; to build it takes a minute or two, once.
+    """Return the program, which is built once; that takes a minute or two.
 
     Raises:
         InstallError: There is no Cargo, or it failed.
@@ -21,7 +21,7 @@ def sqlx(cache: Path, progress: Progress) -> Path:
 
     def make(target: Path) -> None:
         progress("building sqlx with cargo, which takes up to 3 minutes, once")
-        # PostgreSQL's driver alone, and nothing optimized: that is a minute of computing instead of ten.
+        # Only the driver for PostgreSQL, unoptimized: one minute of CPU time instead of ten.
         flags = ["--locked", "--debug", "--no-default-features", "--features", "postgres"]
         crate = ["sqlx-cli", "--version", f"={VERSION}"]
         command: list[str | Path] = ["cargo", "install", "--quiet", *crate, *flags, "--root", target]

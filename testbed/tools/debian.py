@@ -1,6 +1,6 @@
-"""Programs from Debian's packages, unpacked into the cache, not installed: ActiveRecord, PgBouncer, Prometheus.
+"""Programs from Debian's packages, unpacked into the cache instead of installed: ActiveRecord, PgBouncer, Prometheus.
 
-apt checks their signatures; which versions they have is what Debian has at the time.
+apt checks their signatures. The versions are the current ones of Debian.
 """
 
 import os
@@ -34,7 +34,7 @@ RAILS = (
     "ruby3.1",
     "rubygems-integration",
 )
-"""ActiveRecord, the database library of Rails, as Debian 12 has it."""
+"""Packages of ActiveRecord, the database library of Rails, in Debian 12."""
 
 PROGRAMS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -43,7 +43,7 @@ PROGRAMS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "promtool": ("usr/bin", ("prometheus",)),
     }
 )
-"""The folder of each program, and the packages that bring it; the first names the place in the cache."""
+"""Directory and packages of each program; the first package names the directory in the cache."""
 
 
 @contextmanager
@@ -59,13 +59,13 @@ def rails(project: Path, url: str) -> Iterator[Driver]:
 
 
 def program(name: str) -> tuple[str, dict[str, str]]:
-    """Return a program, the machine's own or one unpacked into the cache, and what its environment must have besides.
+    """Return the path of a program, installed or unpacked into the cache, and the environment variables that it needs.
 
     Args:
         name: One of `PROGRAMS`.
 
     Raises:
-        InstallError: This machine has it neither installed nor among its packages.
+        InstallError: It is neither installed nor among the machine's packages.
     """
     if installed := shutil.which(name) or shutil.which(name, path="/usr/sbin"):
         return installed, {}
@@ -78,7 +78,7 @@ def unpack(name: str, packages: Sequence[str], cache: Path, progress: Progress) 
     """Return the directory into which packages are unpacked.
 
     Raises:
-        InstallError: This is no Debian 12, or apt failed.
+        InstallError: This machine has no apt, or apt failed.
     """
     missing = [tool for tool in ("apt-get", "dpkg") if shutil.which(tool) is None]
     if missing:
@@ -91,7 +91,7 @@ def unpack(name: str, packages: Sequence[str], cache: Path, progress: Progress) 
         archives.mkdir()
         try:
             install.run(["apt-get", "-qq", "download", *packages], archives)
-        except InstallError:  # a new machine has no lists of packages yet, or old ones
+        except InstallError:  # the machine's package lists are missing or outdated
             install.run(["apt-get", "-qq", "update"], archives)
             install.run(["apt-get", "-qq", "download", *packages], archives)
         for archive in archives.iterdir():
@@ -108,7 +108,7 @@ def _libraries() -> str:
 
 
 def _paths(root: Path) -> dict[str, str]:
-    """Tell Ruby where its libraries are, since they are not where Debian's Ruby expects them."""
+    """Return the variables with which Ruby finds its libraries outside their usual directories."""
     native = _libraries()
     gems = root / "usr/share/rubygems-integration"
     libraries = [

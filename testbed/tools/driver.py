@@ -1,4 +1,4 @@
-"""Runs a real migration tool for a test: one process of the tool's own language, asked in JSON lines what to do."""
+"""Drivers of real migration tools: one process in the tool's language, which reads requests as JSON lines."""
 
 import json
 import os
@@ -20,11 +20,11 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of an act.
+    """The result of a request.
 
     Attributes:
-        error: The tool's words; None when it succeeded.
-        applied: What the tool says now that it has applied, oldest first, as it names migrations.
+        error: The tool's message; None when it succeeded.
+        applied: The applied migrations that the tool lists afterwards, by the tool's names, oldest first.
     """
 
     error: str | None
@@ -35,10 +35,10 @@ class Tool(Protocol):
     """A migration tool with a project of its own."""
 
     def __call__(self, act: str, **arguments: Any) -> Answer:
-        """Do something, and say what is applied then.
+        """Carry out a request and return its result.
 
         Args:
-            act: `to` (with `count`, how many migrations shall be applied then), `all`, `down` (one) or `status`.
+            act: `to` (`count` migrations are to be applied afterwards), `all`, `down` (one) or `status`.
         """
         ...
 
@@ -51,7 +51,7 @@ class Driver:
         self._process = process
 
     def __call__(self, act: str, **arguments: Any) -> Answer:
-        """Do as `Tool` says."""
+        """Carry out a request; see `Tool`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"act": act, **arguments}) + "\n")

@@ -1,7 +1,7 @@
-"""Installs other people's tools into the cache, once, each by what pins it: a lock file, or requirements with hashes.
+"""Third-party tools, installed once into the cache, as lock files or requirements with hashes pin them.
 
 Exception
-└── InstallError    a registry's client is missing or failed; the message says which and what it said
+└── InstallError    a registry's client is missing or failed; the message has its output
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from testbed.controlplane.pins import read_pins
 from testbed.controlplane.toolchain import ToolchainError, find_go
 
 PINS = Path(__file__).parent
-"""Where the tools are pinned that tests run."""
+"""Directory of the files that pin the tools of the tests."""
 
 Progress = Callable[[str], None]
 
@@ -27,12 +27,12 @@ class InstallError(Exception):
 
 
 def npm(pins: Path, cache: Path, progress: Progress) -> Path:
-    """Install what `package-lock.json` pins, running no script of it.
+    """Install what `package-lock.json` pins, without running install scripts.
 
     Args:
         pins: The directory of `package.json` and its lock file.
         cache: Where to install.
-        progress: Told in a line what is being installed.
+        progress: Called with a line for each installation.
 
     Returns:
         The `node_modules` directory.
@@ -58,7 +58,7 @@ def npm(pins: Path, cache: Path, progress: Progress) -> Path:
 
 
 def python(pins: Path, cache: Path, progress: Progress) -> Path:
-    """Install what `requirements.txt` pins into an environment of its own.
+    """Install what `requirements.txt` pins into a new virtual environment.
 
     Returns:
         The environment's interpreter.
@@ -71,7 +71,7 @@ def python(pins: Path, cache: Path, progress: Progress) -> Path:
 
     def make(target: Path) -> None:
         progress("installing migration tools with pip")
-        # Without scripts, whose first line would name the directory before it has its final name.
+        # Without pip: the first line of its scripts would have the directory's temporary name.
         run([sys.executable, "-m", "venv", "--without-pip", target], pins)
         pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", target / "bin" / "python", "--quiet"]
         flags: list[str | Path] = ["--disable-pip-version-check", "install", "--require-hashes", "--requirement", pin]
@@ -87,9 +87,9 @@ def go(pins: Path, cache: Path, progress: Progress, tags: Mapping[str, str]) -> 
 
     Args:
         pins: The directory of `go.mod` and `go.sum`.
-        cache: Where to install; a Go toolchain goes beside it.
-        progress: Told in a line what is being built.
-        tags: Build tags by program: to build PostgreSQL's driver and no other is less to build, and to load.
+        cache: Where to install; a Go toolchain is installed next to it.
+        progress: Called with a line for each program.
+        tags: Build tags by program, which select the driver for PostgreSQL alone: a faster build and start.
 
     Returns:
         The directory of the programs.
@@ -118,7 +118,7 @@ def go(pins: Path, cache: Path, progress: Progress, tags: Mapping[str, str]) -> 
 
 
 def place() -> Path:
-    """Say where tests install tools."""
+    """Return the directory in which tests install tools."""
     return cache_directory(os.environ) / "tools"
 
 
@@ -126,16 +126,16 @@ def run(command: Sequence[str | Path], directory: Path, **environment: str) -> N
     """Run a registry's client in a directory.
 
     Raises:
-        InstallError: It failed; the message ends with what it said.
+        InstallError: It failed; the message ends with its output.
     """
     done = subprocess.run(
         command, cwd=directory, env={**os.environ, **environment}, check=False, capture_output=True, text=True
     )
     if done.returncode:
         name = " ".join([Path(command[0]).name, *map(str, command[1:3])])
-        raise InstallError(f"{name} … failed: {' / '.join(done.stderr.strip().splitlines()[-3:]) or 'no word'}")
+        raise InstallError(f"{name} … failed: {' / '.join(done.stderr.strip().splitlines()[-3:]) or 'no output'}")
 
 
 def digest(pins: Sequence[Path]) -> str:
-    """Give what names the directory of things that these files pin."""
+    """Return the digest of pinning files, for the name of a cache directory."""
     return hashlib.sha256(b"\0".join(pin.read_bytes() for pin in pins)).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""The tools of the JVM: jars from Maven, each held against the digest in `java/jars.sha256`."""
+"""The tools of the JVM: jars from Maven, each checked against its digest in `java/jars.sha256`."""
 
 import hashlib
 import shutil
@@ -15,7 +15,7 @@ from testbed.tools.install import InstallError, Progress
 
 JAVA = install.PINS / "java"
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
-# Starting is most of what these tests cost.
+# Most of the tests' time is the start of the JVM.
 _QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
 
 
@@ -32,11 +32,11 @@ def jvm(name: str, project: Path, url: str, **environment: str) -> Iterator[Driv
 
 
 def get(cache: Path, progress: Progress) -> Path:
-    """Give the directory of the jars that `java/pom.xml` pins.
+    """Return the directory of the jars that `java/pom.xml` pins.
 
     Raises:
         InstallError: There is no JDK or no Maven, or Maven failed.
-        ValueError: A jar is not the one that was pinned.
+        ValueError: A jar has another digest than the pinned one.
     """
     pins = [JAVA / "pom.xml", JAVA / "jars.sha256"]
     missing = [program for program in ("java", "javac", "mvn") if shutil.which(program) is None]

@@ -1,4 +1,4 @@
-"""Tools that are one program, run once for each act; what they say is applied is read from what they print."""
+"""Tools that are one program, run once per request; their output has the applied migrations."""
 
 import os
 import re
@@ -19,16 +19,16 @@ from testbed.tools.install import InstallError
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How one program wants to be spoken to.
+class CommandLine:
+    """The command line of one program.
 
     Attributes:
-        get: Installs it and gives its path; what benchmarks have built is not built again.
+        get: Installs it and returns its path; a program that the benchmarks have built is not built again.
         up: The command that applies all.
         to: The command that applies all up to a version; None where there is none.
-        down: The command that takes one back.
-        status: The command that tells what is applied.
-        applied: Finds the applied versions in what `status` prints.
+        down: The command that reverts one.
+        status: The command that prints what is applied.
+        applied: Regular expression of an applied version in the output of `status`.
         flags: Before each command; `{url}` stands for the database.
     """
 
@@ -52,8 +52,8 @@ def _dbmate() -> Path:
     return program
 
 
-MANNERS = {
-    "goose": Manner(
+COMMAND_LINES = {
+    "goose": CommandLine(
         get=lambda: _go("goose"),
         up=("up",),
         to=("up-to",),
@@ -61,7 +61,7 @@ MANNERS = {
         status=("status",),
         applied=r"\d{4} -- (\d+)_",
     ),
-    "golang-migrate": Manner(
+    "golang-migrate": CommandLine(
         get=lambda: _go("migrate"),
         up=("up",),
         to=("goto",),
@@ -70,7 +70,7 @@ MANNERS = {
         applied=r"^(\d+)( \(dirty\))?$",
         flags=("-path", "migrations", "-database", "{url}"),
     ),
-    "dbmate": Manner(
+    "dbmate": CommandLine(
         get=_dbmate,
         up=("migrate",),
         to=None,
@@ -78,7 +78,7 @@ MANNERS = {
         status=("status",),
         applied=r"^\[X\] (\d+)_",
     ),
-    "sqlx": Manner(
+    "sqlx": CommandLine(
         get=lambda: crates.sqlx(install.place(), print),
         up=("migrate", "run"),
         to=("migrate", "run", "--target-version"),
@@ -87,48 +87,49 @@ MANNERS = {
         applied=r"^(\d+)/installed",
     ),
 }
-"""How each of the programs that tests run wants it."""
+"""The command line of each program, by the name of its dialect."""
 
 
 class Program:
     """A program with a project directory, whose migrations are in `migrations/`."""
 
-    def __init__(self, path: Path, manner: Manner, project: Path, url: str) -> None:
+    def __init__(self, path: Path, command_line: CommandLine, project: Path, url: str) -> None:
         self._path = path
-        self._manner = manner
+        self._command_line = command_line
         self._project = project
-        self._url = f"{url}?sslmode=disable"  # without which the drivers of Go insist on TLS
+        self._url = f"{url}?sslmode=disable"  # the drivers of Go require TLS by default
 
     def __call__(self, act: str, **arguments: Any) -> Answer:
-        """Do as `testbed.tools.driver.Tool` says."""
+        """Carry out a request; see `testbed.tools.driver.Tool`."""
         error = None
         match act:
             case "to" if arguments["count"] > 0:
                 error = self._to(arguments["count"])
             case "all":
-                error = self._run(*self._manner.up)
+                error = self._run(*self._command_line.up)
             case "down":
-                error = self._run(*self._manner.down)
-        done = self._execute(*self._manner.status)
-        return Answer(error, [found[1] for found in re.finditer(self._manner.applied, _said(done), re.MULTILINE)])
+                error = self._run(*self._command_line.down)
+        done = self._execute(*self._command_line.status)
+        applied = re.finditer(self._command_line.applied, _output(done), re.MULTILINE)
+        return Answer(error, [found[1] for found in applied])
 
     def _to(self, count: int) -> str | None:
         files = sorted((self._project / "migrations").iterdir())
         versions = sorted({path.name.partition("_")[0] for path in files})
-        if self._manner.to is not None:
-            return self._run(*self._manner.to, versions[count - 1])
+        if self._command_line.to is not None:
+            return self._run(*self._command_line.to, versions[count - 1])
         later = [path for path in files if path.name.partition("_")[0] > versions[count - 1]]
         hidden = [path.rename(self._project / path.name) for path in later]
         try:
-            return self._run(*self._manner.up)
+            return self._run(*self._command_line.up)
         finally:
             for path, place in zip(hidden, later, strict=True):
                 path.rename(place)
 
     def _run(self, *arguments: str) -> str | None:
-        """Run it, and give what it said if it failed."""
+        """Run it; return its output if it failed, else None."""
         done = self._execute(*arguments)
-        return _said(done) if done.returncode else None
+        return _output(done) if done.returncode else None
 
     def _execute(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {
@@ -140,7 +141,7 @@ class Program:
             "GOOSE_MIGRATION_DIR": "migrations",
         }
         return subprocess.run(
-            [self._path, *(flag.format(url=self._url) for flag in self._manner.flags), *arguments],
+            [self._path, *(flag.format(url=self._url) for flag in self._command_line.flags), *arguments],
             cwd=self._project,
             env={**os.environ, **environment},
             capture_output=True,
@@ -152,14 +153,14 @@ class Program:
 
 @contextmanager
 def program(name: str, project: Path, url: str) -> Iterator[Program]:
-    """Give the tool of this name, with a project directory."""
-    manner = MANNERS[name]
+    """Yield the tool of this name, with a project directory."""
+    command_line = COMMAND_LINES[name]
     try:
-        path = manner.get()
+        path = command_line.get()
     except InstallError as reason:
         pytest.skip(str(reason))
-    yield Program(path, manner, project, url)
+    yield Program(path, command_line, project, url)
 
 
-def _said(done: subprocess.CompletedProcess[str]) -> str:
+def _output(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout + done.stderr

@@ -1,7 +1,7 @@
-"""Writes the same migrations as the tools of the JVM, Go, Rust and Ruby want them.
+"""The same migrations in the file formats of the tools of the JVM, Go, Rust and Ruby.
 
-Each function takes the directory of the migrations and their names, ups and downs, and gives the names under which a
-pod may declare them.
+Each function writes migrations (name, up, down) into a directory and returns the names by which a pod may declare
+them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +14,13 @@ Migrations = Sequence[tuple[str, str, str]]
 
 
 def flyway(directory: Path, migrations: Migrations = MIGRATIONS) -> list[str]:
-    """`V20250101000001__first.sql`; how one is undone is nothing to the free edition."""
+    """Write files such as `V20250101000001__first.sql`; the free edition cannot undo a migration."""
     names = ("V{}__{}.sql".format(*name.split("_", 1)) for name, _, _ in migrations)
     return [_write(directory / name, f"{up};\n") for name, (_, up, _) in zip(names, migrations, strict=True)]
 
 
 def liquibase(directory: Path, migrations: Migrations = MIGRATIONS) -> list[str]:
-    """One file of changesets."""
+    """Write one file of changesets."""
     text = "--changeset ann:{}\n{};\n--rollback {};\n"
     changesets = "".join(text.format(*migration) for migration in migrations)
     _write(directory / "changes.sql", f"--liquibase formatted sql\n{changesets}")
@@ -28,17 +28,17 @@ def liquibase(directory: Path, migrations: Migrations = MIGRATIONS) -> list[str]
 
 
 def goose(directory: Path, migrations: Migrations = MIGRATIONS) -> list[str]:
-    """One file with two marked sections."""
+    """Write one file with two marked sections per migration."""
     return _marked(directory, migrations, "-- +goose Up\n{};\n-- +goose Down\n{};\n")
 
 
 def dbmate(directory: Path, migrations: Migrations = MIGRATIONS) -> list[str]:
-    """One file with two marked sections."""
+    """Write one file with two marked sections per migration."""
     return _marked(directory, migrations, "-- migrate:up\n{};\n-- migrate:down\n{};\n")
 
 
 def paired(directory: Path, migrations: Migrations = MIGRATIONS) -> list[str]:
-    """Two files (golang-migrate, sqlx)."""
+    """Write two files per migration (golang-migrate, sqlx)."""
     for name, up, down in migrations:
         _write(directory / f"{name}.up.sql", f"{up};\n")
         _write(directory / f"{name}.down.sql", f"{down};\n")
@@ -46,7 +46,7 @@ def paired(directory: Path, migrations: Migrations = MIGRATIONS) -> list[str]:
 
 
 def rails(directory: Path, migrations: Migrations = MIGRATIONS) -> list[str]:
-    """A class."""
+    """Write one file with a class per migration."""
     text = "class {} < ActiveRecord::Migration[6.1]\n  def up = execute('{}')\n  def down = execute('{}')\nend\n"
     return [
         _write(directory / f"{name}.rb", text.format(name.partition("_")[2].title(), up, down))

@@ -1,4 +1,4 @@
-"""A ledger that a tool wrote, as we read it: by the dialect's name and by detection."""
+"""Reading a ledger that a tool wrote, by the dialect's name and by detection."""
 
 from migrations.core.ledger import Ledger
 from migrations.dialects.catalogue import find_dialect
@@ -7,11 +7,11 @@ from migrations.postgres.session import connect
 from migrations.reader.reader import LedgerSource, locate_ledger, read_ledger
 
 PATIENCE = 30.0
-"""Seconds for each query: where the tools themselves run, a machine may be too busy for the default, 1 s."""
+"""Seconds for each query: on a machine that also runs the tools, the default of 1 s may be too short."""
 
 
 async def snapshot(name: str, database: str) -> Ledger:
-    """Read a ledger, and see that `auto` finds the same."""
+    """Read a ledger by its dialect and assert that `auto` reads the same."""
     address = Address.from_url(database)
     session = await connect(address, timeout=10, application_name="reading")
     try:

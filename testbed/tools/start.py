@@ -1,4 +1,4 @@
-"""Starts any of the tools of the JVM, Go, Rust and Ruby by its dialect's name."""
+"""Starting a tool of the JVM, Go, Rust or Ruby by its dialect's name."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,7 +10,7 @@ from testbed.tools.programs import program
 
 
 def start(name: str, project: Path, url: str) -> AbstractContextManager[Tool]:
-    """Run a tool in a project directory; the test is skipped where it cannot be had."""
+    """Run a tool in a project directory; the test is skipped if the tool is not available."""
     match name:
         case "flyway" | "liquibase":
             return jvm(name, project, url)

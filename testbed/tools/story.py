@@ -1,4 +1,4 @@
-"""What happens to every tool's ledger in a test, and what must hold after each step."""
+"""The life of a tool's ledger in a test, with the assertions after each step."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,16 +21,16 @@ MIGRATIONS = (
 """Name, up and down of each; the last one fails."""
 
 Write = Callable[[Path], Sequence[str]]
-"""Writes `MIGRATIONS` into a directory as a tool wants them, and gives the names under which a pod may declare them."""
+"""Writes `MIGRATIONS` in a tool's format and returns the names by which a pod may declare them."""
 
 
 class Story:
-    """One tool's life with its ledger: nothing, some, all that can be, one taken back, one that fails.
+    """The life of one tool's ledger: empty, some applied, all applied, one reverted, one failed.
 
     Args:
-        name: Of the dialect.
-        tool: The tool itself.
-        files: How a pod may declare each of `MIGRATIONS`, in order.
+        name: Name of the dialect.
+        tool: The tool.
+        files: The name by which a pod may declare each of `MIGRATIONS`, in order.
         url: The database.
     """
 
@@ -41,12 +41,12 @@ class Story:
         self._source = LedgerSource(Address.from_url(url), self.dialect)
 
     async def tell(self, *, reverts: bool = True, dirty: State | None = None, together: bool = False) -> None:
-        """Tell it.
+        """Run the tool through all steps and assert after each that ledgergate reads what the tool lists.
 
         Args:
-            reverts: Whether the tool can take a migration back.
-            dirty: How the ledger shows the migration that failed; None where the tool does not record it.
-            together: Whether the tool applies all that is pending in one transaction, or not at all.
+            reverts: Whether the tool can revert a migration.
+            dirty: State of the failed migration in the ledger; None if the tool does not record it.
+            together: Whether the tool applies all pending migrations in one transaction.
         """
         session = await connect(self._source.address, timeout=10, application_name="story")
         try:
@@ -74,7 +74,7 @@ class Story:
     async def _agree(
         self, session: Session, reader: LedgerReader, answer: Answer, count: int, failed: State | None = None
     ) -> None:
-        """Hold what the tool says against what we read, again and afresh, by name and by detection."""
+        """Assert that the ledger is the tool's answer, read again and anew, by name and by detection."""
         ledger = await reader.read(limit=PATIENCE)
         assert await read_ledger(session, self._source, limit=PATIENCE) == ledger
         assert list(ledger.applied) == [canonical(name) for name in answer.applied], answer
@@ -92,7 +92,7 @@ class Story:
             assert await read_ledger(session, auto, limit=PATIENCE) == ledger
 
     def _complete(self, ledger: Ledger, count: int) -> None:
-        """An image of each age finds no gap below what is applied, and one above it."""
+        """Assert that an image has a gap exactly if it expects more migrations than are applied."""
         for known in range(1, 5):
             expected = self.dialect.declare(self._files[:known])
             assert ledger.is_complete_for(expected) is (known <= count), (str(expected), ledger.applied)

@@ -1,4 +1,4 @@
-"""A seeded random walk over everything that can change under a held pod, against a model of what must happen."""
+"""A seeded random walk over everything that decides about a held pod, checked against a model."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ GROUPS = ("red", "red", "red", "blue", "blue", "blue", "none")
 GATES = ("first", "second")
 SECRETS = ("pg", "other")
 STABLE, FRAGILE = "stable", "fragile"
-"""The databases: one that is always there, one that is stopped now and then."""
+"""The databases: one always runs, one is stopped now and then."""
 
 RESTS = 0.2
 """The share of changes that are given time to be known everywhere before the next step."""
@@ -47,9 +47,9 @@ the watch that shows it; all of them queue behind the same API server on the sam
 GRACE = 10.0
 """Seconds that a pod which no gate selects waits for one."""
 NEW_LEADER = 8.0
-"""Seconds after a killed controller was started again: the rest of the dead one's Lease, and a start."""
+"""Seconds from the start of a controller until it leads: the rest of the dead one's Lease, and its start."""
 RECONNECTED = 7.0
-"""Seconds after a database came back: the longest pause between two attempts to connect, and an attempt."""
+"""Seconds from the start of a database until it is read: the longest pause between two attempts to connect, and one."""
 MOST_PODS = 24
 
 
@@ -59,7 +59,7 @@ class WalkPod:
 
     Attributes:
         created: When it was asked for.
-        free: Whether it was seen without our gate.
+        free: Whether it was seen without the gate.
     """
 
     name: str
@@ -71,7 +71,7 @@ class WalkPod:
 
 @dataclass(slots=True)
 class Walk:
-    """The walk: each step changes the real world and the model alike."""
+    """The walk: each step changes both the cluster and the model."""
 
     application: Application
     installation: Installation
@@ -90,12 +90,12 @@ class Walk:
 
     @property
     def lag(self) -> float:
-        """Seconds after which a change must be known to everybody, here and now."""
+        """Seconds after which a change must be known to all processes, at the machine's present speed."""
         return ROUND_TRIPS * max(self.requests)
 
     @property
     def limit(self) -> float:
-        """Seconds after which a pod must have been released, here and now."""
+        """Seconds after which a pod must have been released, at the machine's present speed."""
         return PROMISED + self.lag
 
     # Steps. Each returns what it did; an empty text where it cannot be done now.
@@ -345,7 +345,7 @@ def walk(
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [20260126])
 def test_every_pod_runs_when_it_may_and_never_before(walk: Walk, seed: int) -> None:
-    """Whatever changes or breaks in whatever order: no pod runs on a bad verdict, none waits for long on a good one."""
+    """Whatever changes or fails in any order, no pod runs on a bad verdict and none waits long on a good one."""
     walk.chance.seed(seed)
     done: Counter[str] = Counter()
     while sum(done.values()) < STEPS:

@@ -1,4 +1,4 @@
-"""SIGKILL of the webhook or the controller at any point of the story: it ends the same."""
+"""SIGKILL of the webhook, the controller or both at any time: the result is the same."""
 
 import random
 import threading
@@ -13,14 +13,14 @@ from testbed.cluster.pod_watch import PodWatch
 from testbed.waiting import until
 
 STORY_SECONDS = 2.5
-"""About how long the story takes without a fault, on a slow machine: within it the kill comes."""
+"""About how long the test takes without a kill on a slow machine; the kill comes within this time."""
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_story_ends_with_the_pods_running(
     application: Application, installation: Installation, database: str, tmp_path: Path, seed: int
 ) -> None:
-    """Whatever is killed whenever: no pod starts before its migrations, and all run after them."""
+    """Whatever is killed at any time, no pod starts before its migrations, and all run after them."""
     chance = random.Random(seed)  # noqa: S311 - a seed, no secret
     victims = chance.choice([("webhook",), ("controller",), ("webhook", "controller")])
     migrations = write_migrations(tmp_path / "migrations")
@@ -36,7 +36,7 @@ def test_the_story_ends_with_the_pods_running(
             application.await_running("gateway")
         finally:
             fault.join()
-        # And what comes after the fault is as if there had been none.
+        # Pods that are created after the kill start as usual.
         application.deploy("late", THIRD)
         application.await_running("late")
         until("the status", lambda: application.status().get("heldPods") == 0)

@@ -1,4 +1,4 @@
-"""SIGKILL of `up` at any message between it and the server: the next one does the rest, and nothing twice."""
+"""SIGKILL of `up` at any message between it and the server: the next run does the rest, and nothing twice."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def points(share: int) -> list[Point]:
 
 
 def write_migrations(directory: Path) -> None:
-    """Write 40 of all kinds; number N leaves `N` in the table `effects` once, whatever else it does."""
+    """Write 40 migrations of all kinds; number N inserts `N` into the table `effects` once."""
     directory.mkdir()
     effect = "insert into effects values ({0});"
     kinds = {
@@ -124,7 +124,7 @@ def write_migrations(directory: Path) -> None:
 
 @asynccontextmanager
 async def proxy(database: str, point: Point) -> AsyncIterator[str]:
-    """Stand between a run and the server, kill the run at its point, and give the URL that leads through here."""
+    """Run a proxy between a run and the server that kills the run at its point; yield the proxy's URL."""
     parsed = urlsplit(database)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -163,7 +163,7 @@ async def _forward(
     answers: asyncio.Task[None],
     point: Point,
 ) -> None:
-    """Pass on message by message: the first has no type, and neither has a request for TLS."""
+    """Forward message by message; the first message and a request for TLS have no type byte."""
     typed = False
     while True:
         head = await reader.readexactly(5 if typed else 4)
@@ -198,7 +198,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Forks]:
-    """What runs `up`."""
+    """Processes with ledgergate already imported, which run `up`."""
     with Forks() as forks:
         yield forks
 
@@ -226,7 +226,7 @@ class Story:
         )
 
     async def run(self, *arguments: str) -> tuple[int, str]:
-        """Run to the end, and give how it ended and what it said."""
+        """Run to the end, and return the exit status and the output."""
         fork = self.start(*arguments)
         code = await asyncio.to_thread(fork.wait)
         return code, fork.output
@@ -238,7 +238,7 @@ class Story:
             await asyncio.to_thread(point.victim.wait)
 
     async def finish(self, connection: Connection) -> int:
-        """Run `up` until it succeeds, settling by hand what it must not decide; give how often that was."""
+        """Run `up` until it succeeds, resolving by hand what it must not decide; return how often that was needed."""
         for settled in range(3):
             code, output = await self.run("up")
             if code == 0:
@@ -261,7 +261,7 @@ class Story:
 
 
 async def agrees(connection: Connection) -> None:
-    """Assert that what the ledger says of the transactional migrations is what the schema says."""
+    """Assert that ledger and schema agree about the transactional migrations."""
     await _alone(connection)
     if not await connection.fetchval("select to_regclass('ledgergate_migrations') is not null"):
         assert not await connection.fetchval("select to_regclass('effects') is not null")
@@ -290,7 +290,7 @@ async def _alone(connection: Connection) -> None:
 
 
 async def complete(connection: Connection) -> None:
-    """Assert that everything is there, once."""
+    """Assert that every effect is there exactly once."""
     numbers = [row[0] for row in await connection.fetch("select number from effects order by number")]
     assert numbers == list(range(MIGRATIONS))
     rows = await connection.fetch("select revision, state from ledgergate_migrations order by revision")
@@ -323,8 +323,8 @@ async def test_whatever_is_killed_the_next_run_does_the_rest(
             drop_database(url)
 
 
-async def test_a_run_that_nobody_kills(forks: Forks, directory: Path, database: str) -> None:
-    """The migrations themselves are in order, and the points are spread over all that a run sends."""
+async def test_a_run_that_is_not_killed(forks: Forks, directory: Path, database: str) -> None:
+    """The migrations succeed without a kill, and the points are spread over all messages of a run."""
     connection = await asyncpg.connect(database)
     point = Point(0, When.BEFORE)
     story = Story(forks, directory, database)

@@ -1,4 +1,4 @@
-"""A watcher through a random walk of everything that can happen to its server."""
+"""A watcher during a random walk of everything that can happen to its server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEPS = 60
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_it_always_comes_back_to_the_truth(own_postgres: Postgres, seed: int) -> None:
-    """After any sequence of commits, killed sessions, stops and crashes the reading is live and right within 5 s."""
+    """After any sequence of commits, killed sessions, stops and crashes the reading becomes current again."""
     chance = random.Random(seed)  # noqa: S311 - a walk, not a secret
     url = own_postgres.create_database()
     connection = await asyncpg.connect(url)

@@ -1,4 +1,4 @@
-"""What the tests of this folder may ask for, beside the fixtures of every test."""
+"""Fixtures of the tests in this folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +16,14 @@ __all__ = ["helm_program"]
 
 @pytest.fixture(scope="module")
 def helm(helm_program: Path, plane: ControlPlane) -> Iterator[Helm]:
-    """The real helm, on the test's control plane."""
+    """Helm on the shared control plane."""
     with temporary_home() as home:
         yield Helm(helm_program, plane, Path(home))
 
 
 @pytest.fixture
 def behind(application: Application, database: str, tmp_path: Path) -> Application:
-    """An application whose ledger is at FIRST."""
+    """Application whose ledger is at FIRST."""
     migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)
     application.opt_in(database)
     until("the ledger to be read", lambda: application.status().get("head") == FIRST)

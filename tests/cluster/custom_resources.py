@@ -1,6 +1,6 @@
-"""The custom resources of others that our manifests can use, as their projects define them.
+"""CustomResourceDefinitions of cert-manager and the Prometheus operator, which the manifests can use.
 
-They are files in those projects' Go modules, so the module proxy has them, and the checksum is pinned here.
+They are files in those projects' Go modules, fetched from the module proxy and checked against the checksums here.
 """
 
 import json
@@ -28,14 +28,14 @@ SOURCES = {
 
 
 class MissingError(Exception):
-    """The definitions cannot be had here; the message says why."""
+    """The definitions cannot be fetched; the message has the reason."""
 
 
 def definitions() -> list[Path]:
-    """Give the files of cert-manager's and the Prometheus operator's definitions.
+    """Return the files of the definitions.
 
     Raises:
-        MissingError: There is no Go, or no module proxy.
+        MissingError: There is no Go or no module proxy, or a checksum differs.
     """
     try:
         go = find_go(GO, cache_directory(os.environ), progress=lambda _: None)
@@ -43,14 +43,14 @@ def definitions() -> list[Path]:
         raise MissingError(str(error)) from error
     found = []
     for module, (checksum, files) in SOURCES.items():
-        # From /, so that no go.mod takes part.
+        # Run in /, so that no go.mod has an effect.
         done = subprocess.run(
             [go, "mod", "download", "-json", module], cwd="/", check=False, capture_output=True, text=True, timeout=120
         )
         if done.returncode:
             raise MissingError(f"go mod download {module}: {done.stdout.strip() or done.stderr.strip()}")
-        said = json.loads(done.stdout)
-        if said["Sum"] != checksum:
-            raise MissingError(f"{module}: expected the checksum {checksum}, there is {said['Sum']}")
-        found += [Path(said["Dir"]) / file for file in files]
+        module_info = json.loads(done.stdout)
+        if module_info["Sum"] != checksum:
+            raise MissingError(f"{module}: expected the checksum {checksum}, there is {module_info['Sum']}")
+        found += [Path(module_info["Dir"]) / file for file in files]
     return found

@@ -1,4 +1,4 @@
-"""Fixtures of every test that needs a Kubernetes cluster, in whatever folder: one control plane a worker."""
+"""Fixtures of all tests that need a Kubernetes cluster: one control plane per worker."""
 
 import os
 import re
@@ -16,29 +16,29 @@ from testbed.controlplane import ControlPlane, Unavailable, provision, provision
 
 
 class Provision(Protocol):
-    """Gets programs."""
+    """A function that finds, fetches or builds programs."""
 
     def __call__(self, *, progress: Callable[[str], None]) -> Path:
-        """Give where they are.
+        """Return the path of the programs.
 
         Raises:
-            Unavailable: they cannot be had.
+            Unavailable: they are not available.
         """
 
 
 PROVISIONS: Mapping[str, Provision] = MappingProxyType({"programs": provision, "helm_program": provision_helm})
-"""What the machine may lack, by the fixture that gives it."""
+"""Providers of programs that the machine may lack, by the name of their fixture."""
 
 _PROVIDED = pytest.StashKey[dict[str, Path | Unavailable]]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Get programs before the first test: no test's time limit should include a build of minutes."""
+    """Provide the programs before the first test, so that a build of minutes does not count as a test's time."""
     found = session.stash.setdefault(_PROVIDED, {})
     if session.config.option.collectonly:
         return
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    # Its reporter prints past pytest's capturing; an xdist worker has none, and is silent.
+    # The terminal reporter is not captured. An xdist worker has none and prints nothing.
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     for name in filter(wanted.__contains__, PROVISIONS):
         try:
@@ -48,7 +48,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _provided(request: pytest.FixtureRequest) -> Path:
-    """Give what the fixture stands for; without it, tests are skipped, and fail under CI."""
+    """Return the programs of the requesting fixture; without them tests are skipped, and fail under CI."""
     assert request.fixturename is not None
     found = request.session.stash[_PROVIDED][request.fixturename]
     if isinstance(found, Path):
@@ -60,28 +60,28 @@ def _provided(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def programs(request: pytest.FixtureRequest) -> Path:
-    """The directory of the control plane's programs."""
+    """Directory of the control plane's programs."""
     return _provided(request)
 
 
 @pytest.fixture(scope="session")
 def helm_program(request: pytest.FixtureRequest) -> Path:
-    """The executable of helm, which only the tests of charts need."""
+    """Executable of helm."""
     return _provided(request)
 
 
 @pytest.fixture(scope="session")
 def plane(programs: Path) -> Iterator[ControlPlane]:
-    """A control plane, shared by the tests of a worker."""
+    """Control plane that the tests of a worker share."""
     with ControlPlane(programs) as started:
         yield started
 
 
 @pytest.fixture
 def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace of the test's own in which pods can be created; not opted in to admission."""
-    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
-    name = f"{words[:40].rstrip('-')}-{uuid.uuid4().hex[:6]}"
+    """Namespace for one test, in which pods can be created; not opted in to admission."""
+    slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+    name = f"{slug[:40].rstrip('-')}-{uuid.uuid4().hex[:6]}"
     plane.create_namespace(name)
     yield name
     plane.api.delete(f"/api/v1/namespaces/{name}")
@@ -89,14 +89,14 @@ def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[s
 
 @pytest.fixture(scope="session")
 def installed(plane: ControlPlane) -> Iterator[Installation]:
-    """Ledgergate on the plane, until the run ends."""
+    """Ledgergate on the shared plane."""
     with Installation(plane) as installation:
         yield installation
 
 
 @pytest.fixture
 def installation(installed: Installation) -> Iterator[Installation]:
-    """The product, running; a test may kill its processes."""
+    """Ledgergate, running; a test may kill its processes."""
     installed.ensure()
     yield installed
     installed.ensure()
@@ -104,6 +104,6 @@ def installation(installed: Installation) -> Iterator[Installation]:
 
 @pytest.fixture
 def application(plane: ControlPlane, installation: Installation, namespace: str) -> Application:
-    """An application in a namespace of its own."""
+    """Application in the test's namespace."""
     del installation
     return Application(plane, namespace)

@@ -65,7 +65,7 @@ def test_each_fires_when_it_should(rules: Path) -> None:
 
 
 def test_each_is_tested(alerts: list[dict[str, Any]]) -> None:
-    """An alert that nobody has seen firing is none."""
+    """The promtool tests have every alert."""
     tests = FIRING.read_text()
     assert [each["alert"] for each in alerts if each["alert"] not in tests] == []
 

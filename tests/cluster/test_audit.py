@@ -1,4 +1,4 @@
-"""A namespace in audit: everything is said, nothing is done, whatever its LedgerGates say."""
+"""A namespace in audit: verdicts are reported and not enforced, whatever its LedgerGates specify."""
 
 import json
 import time
@@ -11,26 +11,26 @@ LABEL = "ledgergate.dev/admission"
 
 
 def run(application: Application, name: str, revision: str = THIRD) -> str:
-    """Run a pod that expects a revision, and return all that kubectl said."""
+    """Run a pod that expects a revision, and return the output of kubectl."""
     declared = f"--annotations=ledgergate.dev/revision={revision}"
     subject = ("run", name, "--image=app", "--labels=guarded=true,app=x", declared, "-n", application.namespace)
     return application.plane.kubectl(*subject, check=False)
 
 
 def gated(application: Application, name: str) -> bool:
-    """Tell whether anything of ours is on a pod."""
+    """Return whether a pod has a scheduling gate or the label `ledgergate.dev/gated`."""
     found = json.loads(application.plane.kubectl("get", "pod", name, "-n", application.namespace, "-o", "json"))
     return "schedulingGates" in found["spec"] or "ledgergate.dev/gated" in found["metadata"]["labels"]
 
 
 def label(application: Application, value: str) -> None:
-    """Give the namespace's label another value; empty takes it off."""
+    """Set the namespace's label; an empty value removes it."""
     change = f"{LABEL}={value}" if value else f"{LABEL}-"
     application.plane.kubectl("label", "namespace", application.namespace, "--overwrite", change)
 
 
 def until_said(application: Application, warning: str) -> str:
-    """Run pods until the namespace's label counts: what is said begins to have this warning, or to have none."""
+    """Run pods until the namespace's label is in effect: the output has this warning, or none."""
 
     def probe() -> str:
         said = run(application, f"probe-{time.monotonic_ns()}")
@@ -40,7 +40,7 @@ def until_said(application: Application, warning: str) -> str:
 
 
 def created(said: str) -> str:
-    """The name of the pod that kubectl says it has created."""
+    """Return the name of the created pod from the output of kubectl."""
     return next(line.split()[0].removeprefix("pod/") for line in said.splitlines() if line.endswith(" created"))
 
 

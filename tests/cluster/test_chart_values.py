@@ -144,7 +144,7 @@ def test_every_value_is_explained() -> None:
 
 
 def test_each_port_has_its_own_peers(helm: Helm) -> None:
-    """Who may ask for admission need not be who may read metrics; nobody named is everybody."""
+    """Clients of admission and of metrics are set separately; without a value every client is allowed."""
     api_server: Object = {"ipBlock": {"cidr": "10.0.0.0/28"}}
     monitoring: Object = {"namespaceSelector": {}}
     peers = {"enabled": True, "admissionFrom": [api_server], "metricsFrom": [monitoring]}
@@ -167,7 +167,7 @@ def test_the_policy_is_there_where_the_cluster_has_it(helm: Helm) -> None:
 
 
 def test_no_certificate_is_rendered(helm: Helm) -> None:
-    """Neither a key nor a caBundle: rendering twice gives the same, and an upgrade replaces nobody's certificate."""
+    """Neither a key nor a caBundle: rendering twice gives the same, and an upgrade replaces no certificate."""
     values = EVERYTHING | {"certificates": {"manager": "cert-manager"}}
     rendered = text(helm, values)
     assert rendered == text(helm, values)

@@ -31,14 +31,14 @@ def actionlint() -> Path:
 
 
 def check(actionlint: Path, workflow: Path) -> str:
-    """Give what is wrong with a workflow; shell scripts are run by other tests, not read by programs of the machine."""
+    """Return the errors of a workflow; its shell scripts are not linted, as other tests run them."""
     command: list[str | Path] = [actionlint, "-no-color", "-shellcheck=", "-pyflakes=", workflow]
     return subprocess.run(command, cwd=EXAMPLE, check=False, capture_output=True, text=True, timeout=60).stdout
 
 
 @pytest.mark.examples
 def test_the_workflow_is_one(actionlint: Path, tmp_path: Path) -> None:
-    """Every key, expression and context is one that GitHub knows; a misspelt one would be told."""
+    """Every key, expression and context is one that GitHub knows; a misspelt one is an error."""
     assert check(actionlint, WORKFLOW) == ""
     wrong = tmp_path / "deploy.yaml"
     wrong.write_text(WORKFLOW.read_text().replace("github.sha", "github.sah"))

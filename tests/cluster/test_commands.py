@@ -23,7 +23,7 @@ def migrations(tmp_path: Path) -> Path:
 
 
 def ledgergate(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as a person would, with a kubeconfig and nothing else of ours in the environment."""
+    """Run a command with a kubeconfig and no other variable of ledgergate in the environment."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("LEDGERGATE_", "KUBE"))}
     return subprocess.run(
         [LEDGERGATE, *arguments],
@@ -90,7 +90,7 @@ def test_status_as_json_has_the_same(application: Application, held: list[str]) 
 
 
 def test_status_says_what_keeps_a_gate_from_working(application: Application, database: str) -> None:
-    """A namespace that nobody opted in, and a Secret that is not there, are told with what to do."""
+    """A namespace that is not opted in and a missing Secret are reported with what to do."""
     application.gate(database={"secretRef": {"name": "missing"}})
     until("a status", lambda: application.status().get("state") == "Misconfigured")
     said = status(application)
@@ -195,7 +195,7 @@ def test_who_may_not_look_is_told_which_right_is_missing(application: Applicatio
 
 
 def test_an_api_server_that_is_not_there_is_exit_four(tmp_path: Path) -> None:
-    """A cluster that cannot be reached is told as such, with its address."""
+    """The error for a cluster that cannot be reached has its address."""
     (port,) = free_ports(1)
     kubeconfig = Cluster(f"https://127.0.0.1:{port}", None).write_for_token(tmp_path / "config", "token", "default")
     for arguments in (("status",), ("bypass", "app", "--for", "1m", "--reason", "x"), ("release", "--all")):

@@ -1,4 +1,4 @@
-"""Building with a real Go: two runs at once build once, and a failing build says what Go said."""
+"""Building with Go: two concurrent runs build once, and the error of a failed build has the output of Go."""
 
 import os
 import shutil

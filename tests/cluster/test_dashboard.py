@@ -44,7 +44,7 @@ class Prometheus:
             return json.loads(answer.read())["data"]
 
     def value(self, expression: str) -> list[Any]:
-        """Give the series of an expression, now."""
+        """Return the series of an expression, now."""
         found: list[Any] = self.ask("query", query=expression)["result"]
         return found
 
@@ -58,7 +58,7 @@ class Prometheus:
 
 @pytest.fixture
 def prometheus(installation: Installation, plane: ControlPlane, tmp_path: Path) -> Iterator[Prometheus]:
-    """Prometheus with our rules, scraping our parts and the API server; it needs Debian's package, as the alerts do."""
+    """Prometheus with ledgergate's rules, scraping webhook, controller and API server; it needs Debian's package."""
     try:
         program, environment = debian.program("prometheus")
     except InstallError as reason:
@@ -137,7 +137,7 @@ def test_panels_neither_overlap_nor_leave_the_grid() -> None:
 
 
 def test_the_dashboard_shows_what_the_alerts_judge() -> None:
-    """Whoever is alerted finds the figure that was too high, or not there."""
+    """The dashboard shows the metrics of every alert."""
     assert metrics_of(alert_expressions()) - metrics_of(list(queries().values())) == set()
 
 

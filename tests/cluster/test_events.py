@@ -1,4 +1,4 @@
-"""What people read without our docs: Events and the LedgerGate's status, from a real API server."""
+"""Events and the LedgerGate's status, read from the API server."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from testbed.cluster.application import FIRST, LEDGERGATE, SECOND, THIRD, Applic
 from testbed.cluster.installation import Installation
 from testbed.postgres import run
 from testbed.waiting import until
-from tests.cluster.told import events
+from tests.cluster.events import events
 
 
 def execute(database: str, *statements: str) -> None:
@@ -49,9 +49,9 @@ def test_a_held_rollout_is_told_once_on_each_object(application: Application, da
     application.deploy("gateway", SECOND)
     application.await_held("gateway")
     until("the Events", lambda: len(events(application, "Held", "Pod")) == 3)
-    (told,) = until("the rollout's Event", lambda: events(application, "PodsHeld", "Deployment"))
-    assert told["regarding"]["name"] == "gateway"
-    assert f"the pod expects {SECOND}" in told["note"]
+    (event,) = until("the rollout's Event", lambda: events(application, "PodsHeld", "Deployment"))
+    assert event["regarding"]["name"] == "gateway"
+    assert f"the pod expects {SECOND}" in event["note"]
     application.deploy("gateway", SECOND, replicas=5)
     application.await_held("gateway", 5)
     application.deploy("gateway", THIRD)  # another rollout
@@ -80,9 +80,9 @@ def test_pods_that_are_held_for_too_long_are_told_of(
     application.deploy("gateway", THIRD)
     application.await_held("gateway")
     until("Events on the pods", lambda: len(events(application, "HeldTooLong", "Pod")) == 3)
-    (told,) = until("an Event on the gate", lambda: events(application, "HeldTooLong", "LedgerGate"))
-    assert told["type"] == "Warning"
-    assert "longer than 1s: the ledger is empty" in told["note"]
+    (event,) = until("an Event on the gate", lambda: events(application, "HeldTooLong", "LedgerGate"))
+    assert event["type"] == "Warning"
+    assert "longer than 1s: the ledger is empty" in event["note"]
     line = f'ledgergate_held_too_long_pods{{gate="app",namespace="{application.namespace}"}} 3.0'
     until("the metric", lambda: line in installation.metrics("controller"))
     assert len(application.held("gateway")) == 3
@@ -152,9 +152,9 @@ def test_audit_says_what_enforce_would_have_done(application: Application, datab
     application.deploy("gateway", THIRD)
     application.await_running("gateway")
     until("an Event on each pod", lambda: len(events(application, "Audit", "Pod")) == 3)
-    told = events(application, "Audit", "Pod")[0]
-    assert told["type"] == "Warning"
-    assert "under Enforce it would not start" in told["note"]
+    event = events(application, "Audit", "Pod")[0]
+    assert event["type"] == "Warning"
+    assert "under Enforce it would not start" in event["note"]
     assert events(application, "Held", "Pod") == []
 
 

@@ -1,4 +1,4 @@
-"""Two replicas of everything, as the manifests say: the leader dies in the middle of its work, and nobody notices."""
+"""Two replicas of everything, as the manifests say: one of them is killed, and the other takes over."""
 
 import json
 import logging
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from testbed.cluster.application import Application
+from testbed.cluster.application import FIRST, SECOND, Application, migrate, write_migrations
 from testbed.cluster.crowd import Crowd, first_ungated
 from testbed.cluster.pod_processes import PodProcess, PodProcesses
 from testbed.cluster.pod_watch import PodWatch, Sight
 from testbed.cluster.service_proxy import ServiceProxy
 from testbed.controlplane import ControlPlane
 from testbed.waiting import until
-from tests.cluster.requests import pod_patches
+from tests.cluster.request_counts import pod_patches
 from webhook.controller.release import PARALLEL_PATCHES
 
 log = logging.getLogger(__name__)
@@ -30,26 +30,25 @@ MIDDLE = 10
 
 
 class Replicas:
-    """The installation, each pod of it a process.
-
-    Args:
-        pods: they.
-    """
+    """The installation, each of its pods as a process."""
 
     def __init__(self, plane: ControlPlane, pods: PodProcesses) -> None:
         self.plane = plane
         self.pods = pods
 
     def leader(self) -> PodProcess | None:
-        """The controller that holds the Lease; None while nobody does."""
+        """Return the controller that holds the Lease; None while no running one does."""
         found = self.plane.kubectl("get", "lease", "-n", NAMESPACE, "-o", "json")
         holders = [lease["spec"].get("holderIdentity") for lease in json.loads(found)["items"]]
         return next((each for each in self.pods.running("controller") if each.name in holders), None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def replicas(programs: Path) -> Iterator[Replicas]:
-    """Everything that manifests/base installs, on a control plane of its own, behind its Service."""
+    """Everything that manifests/base installs, on a control plane of its own, behind its Service.
+
+    A test may kill one webhook or one controller: the next test needs one of each.
+    """
     with ControlPlane(programs) as plane:
         plane.kubectl("apply", "--server-side", "-k", f"{BASE}/../crd")
         plane.kubectl("apply", "--server-side", "-k", BASE)
@@ -64,16 +63,49 @@ def replicas(programs: Path) -> Iterator[Replicas]:
                 yield found
 
 
+def test_a_webhook_judges_pods_when_another_one_dies(replicas: Replicas, database: str, tmp_path: Path) -> None:
+    """After SIGKILL of the webhook that answered so far, the other one admits pods with a good verdict ungated.
+
+    Without a webhook the admission policy would hold every one of them until the controller released it.
+    """
+    replicas.plane.create_namespace("judged")
+    application = Application(replicas.plane, "judged")
+    migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)
+    application.opt_in(database)
+    until("the ledger to be read", lambda: application.status().get("head") == FIRST)
+    with PodWatch(replicas.plane, "judged") as watch:
+        application.deploy("before", FIRST)
+        application.await_running("before")
+        webhooks = replicas.pods.running("webhook")
+        answering = max(webhooks, key=pod_admissions)
+        answering.process.kill()
+        answering.process.wait()
+        application.deploy("after", FIRST, replicas=20)
+        application.await_running("after", 20)
+        application.deploy("early", SECOND)
+        application.await_held("early")
+        assert [sight for sight in watch.sights if sight.gated and sight.labels["app"] != "early"] == []
+    (other,) = (each for each in webhooks if each is not answering)
+    assert pod_admissions(other) >= 23
+
+
+def pod_admissions(webhook: PodProcess) -> int:
+    """Return how many creations of pods a webhook has judged."""
+    counter = 'ledgergate_admission_duration_seconds_count{webhook="hold.ledgergate.dev"}'
+    lines = webhook.metrics().splitlines()
+    return sum(round(float(line.split()[-1])) for line in lines if line.startswith(counter))
+
+
 def test_pods_go_on_being_released_when_the_leader_dies(replicas: Replicas, database: str, tmp_path: Path) -> None:
-    """Killed in the middle of a release: the other controller ends it within the Lease's time, each pod once."""
+    """When the leader is killed in the middle of a release, the other controller completes it: each pod once."""
     plane = replicas.plane
-    plane.create_namespace("shop")
-    crowd = Crowd(Application(plane, "shop"), database, deployments=3)
+    plane.create_namespace("released")
+    crowd = Crowd(Application(plane, "released"), database, deployments=3)
     crowd.gather()
     leader = until("a leader", replicas.leader)
     assert leader is not None
     before = pod_patches(plane, code="200")
-    with PodWatch(plane, "shop") as watch:
+    with PodWatch(plane, "released") as watch:
         committed = crowd.migrate(tmp_path / "migrations")
         until("the middle", lambda: len(first_ungated(watch.sights)) >= MIDDLE, pause=0.002)
         leader.process.kill()
@@ -92,11 +124,11 @@ def test_pods_go_on_being_released_when_the_leader_dies(replicas: Replicas, data
     assert gated_again(sights) == []
     # What the killed leader had asked for is carried out, and counted under the code of a client that is gone.
     answered = pod_patches(plane, code="200") - before
-    assert crowd.pods - PARALLEL_PATCHES <= answered <= crowd.pods, "a pod was released twice, or by nobody"
+    assert crowd.pods - PARALLEL_PATCHES <= answered <= crowd.pods, "a pod was released twice, or not by the controller"
 
 
 def gated_again(sights: list[Sight]) -> list[str]:
-    """Pods that were seen with our gate after they were seen without it."""
+    """Return the pods that were seen with the gate after they were seen without it."""
     free: set[str] = set()
     found = []
     for sight in sights:

@@ -16,7 +16,7 @@ def migrations(tmp_path: Path) -> Path:
 def test_pods_are_held_until_the_ledger_has_their_revision(
     application: Application, database: str, migrations: Path
 ) -> None:
-    """Three pods wait unscheduled, nobody can let one go, and `migrate up` lets all of them run."""
+    """Three pods wait unscheduled, not even an administrator can release one, and `migrate up` lets all of them run."""
     application.opt_in(database)
     application.deploy("gateway", THIRD)
     held = application.await_held("gateway")
@@ -89,7 +89,7 @@ def test_a_pod_waits_for_a_gate_that_comes_after_it(application: Application, da
 
 
 def test_a_pod_whose_gate_never_comes_starts(application: Application, database: str) -> None:
-    """A declared revision without any LedgerGate delays a pod by seconds, never for good."""
+    """A pod with a declared revision but without a LedgerGate starts after some seconds."""
     application.opt_in(database)
     application.deploy("orphan", THIRD, labels={}, replicas=1)
     application.await_held("orphan", 1)

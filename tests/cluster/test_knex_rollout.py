@@ -1,4 +1,4 @@
-"""A rollout with a Knex ledger: the controller's init container runs Knex under our lock, and the gateway waits."""
+"""A rollout with a Knex ledger: the controller's init container runs Knex under `exec`, and the gateway waits."""
 
 import sys
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def controller(revision: str) -> str:
 
 
 def test_the_gateway_waits_for_knex(application: Application, kubelet: Kubelet, project: Path, database: str) -> None:
-    """Both controllers bring the migrator, one runs it; it is killed half-way, and repaired by whoever comes next."""
+    """Both controllers have the migrator and one runs it; it is killed half-way, and the next run repairs it."""
     application.opt_in(database, ledger={"dialect": "knex"})
     application.deploy("gateway", ORDERS)
     held = application.await_held("gateway")

@@ -42,7 +42,7 @@ def from_helm(helm_program: Path, *flags: str, namespace: str = "ledgergate") ->
 
 
 def from_kustomize(programs: Path, folder: Path) -> dict[Key, Object]:
-    """Everything but the Namespace, which belongs to whoever runs helm."""
+    """Return all objects but the Namespace, which is not part of the chart."""
     objects = by_key(run(programs / "kubectl", "kustomize", folder))
     return {key: each for key, each in objects.items() if key[0] != "Namespace"}
 

@@ -10,7 +10,7 @@ from testbed.cluster.application import FIRST, THIRD, Application, migrate, writ
 from testbed.cluster.installation import Installation
 from testbed.postgres import create_database, drop_database
 from testbed.waiting import until
-from tests.cluster.told import events
+from tests.cluster.events import events
 
 LABEL = "ledgergate.dev/admission"
 SOON = 5.0
@@ -93,7 +93,7 @@ def test_a_namespace_that_opts_out_lets_its_pods_go(application: Application, da
 
 
 def test_a_held_pod_without_our_label_is_still_found(application: Application, database: str, migrations: Path) -> None:
-    """Somebody takes `ledgergate.dev/gated` off: the pod is released all the same."""
+    """A held pod whose label `ledgergate.dev/gated` was removed is released nevertheless."""
     application.opt_in(database)
     application.deploy("gateway", THIRD)
     application.await_held("gateway")
@@ -106,7 +106,7 @@ def test_a_held_pod_without_our_label_is_still_found(application: Application, d
 def test_a_bypass_begins_by_hand_and_ends_by_the_clock(
     application: Application, installation: Installation, database: str
 ) -> None:
-    """Held pods go, with an Event and a metric; when its time is over, new pods are held, and it is told."""
+    """A bypass releases held pods, with an Event and a metric; after its end new pods are held, with an Event."""
     application.opt_in(database)
     application.deploy("before", THIRD)
     application.await_held("before")
@@ -114,9 +114,9 @@ def test_a_bypass_begins_by_hand_and_ends_by_the_clock(
     application.gate(bypass={"until": f"{until_then:%Y-%m-%dT%H:%M:%SZ}", "reason": "the migrator is broken"})
     application.await_running("before", timeout=SOON)
     until("the metric", lambda: metric(installation, "ledgergate_bypass_active", application) == 1)
-    (told,) = until("an Event", lambda: events(application, "Bypassed", "LedgerGate"))
-    assert told["type"] == "Warning"
-    assert "the migrator is broken" in told["note"]
+    (event,) = until("an Event", lambda: events(application, "Bypassed", "LedgerGate"))
+    assert event["type"] == "Warning"
+    assert "the migrator is broken" in event["note"]
     until("its end", lambda: metric(installation, "ledgergate_bypass_active", application) == 0)
     assert datetime.now(UTC) >= until_then.replace(microsecond=0)
     application.deploy("after", THIRD)
@@ -125,7 +125,7 @@ def test_a_bypass_begins_by_hand_and_ends_by_the_clock(
 
 
 def test_a_held_pod_may_be_deleted(application: Application, installation: Installation, database: str) -> None:
-    """A pod on its way out is none of ours: it goes, and is counted no more."""
+    """A terminating pod is not held back and not counted."""
     application.opt_in(database)
     application.deploy("gateway", THIRD, replicas=1)
     application.await_held("gateway", 1)

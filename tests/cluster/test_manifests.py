@@ -57,7 +57,7 @@ def installed(plane: ControlPlane) -> ControlPlane:
 
 
 def unanswered(configuration: Object) -> Object:
-    """Let a configuration's webhooks call a port where nobody listens: a request that is sent is seen to fail."""
+    """Let a configuration's webhooks call a port without a listener, so that every call of them fails visibly."""
     for webhook in configuration["webhooks"]:
         webhook["clientConfig"] = {"url": f"https://127.0.0.1:1{webhook['clientConfig']['service']['path']}"}
     return configuration
@@ -65,7 +65,7 @@ def unanswered(configuration: Object) -> Object:
 
 @pytest.fixture
 def policy(installed: ControlPlane) -> Iterator[None]:
-    """The in-process hold alone."""
+    """The admission policy, without the webhooks."""
     objects = [each for each in render(installed, "base") if each["kind"] in POLICY]
     yield from _registered(installed, objects)
 
@@ -139,7 +139,7 @@ def test_the_component_leaves_out_the_policy_and_nothing_else(installed: Control
 
 
 def test_our_own_pods_run_under_the_restricted_standard(installed: ControlPlane) -> None:
-    """Pod security, quota and priority admit the Deployments' pods of our own namespace; kwok runs them."""
+    """Pod security, quota and priority admit the Deployments' pods in ledgergate's namespace; kwok runs them."""
     for deployment in ("ledgergate-webhook", "ledgergate-controller"):
         installed.kubectl("rollout", "status", f"deployment/{deployment}", "-n", "ledgergate", "--timeout=50s")
     pods = json.loads(installed.kubectl("get", "pods", "-n", "ledgergate", "-o", "json"))["items"]
@@ -192,7 +192,7 @@ def test_only_the_final_word_fails_closed(installed: ControlPlane) -> None:
 
 
 def test_the_example_is_accepted(installed: ControlPlane) -> None:
-    """The example applies as it stands, and its Role is bound to our accounts, not to the namespace's own."""
+    """The example applies unchanged, and its Role is bound to ledgergate's accounts, not to those of the namespace."""
     objects = render(installed, "examples/cliscale")
     binding = next(each for each in objects if each["kind"] == "RoleBinding")
     assert {(who["namespace"], who["name"]) for who in binding["subjects"]} == {
@@ -208,7 +208,7 @@ def test_the_example_is_accepted(installed: ControlPlane) -> None:
 
 @pytest.mark.usefixtures("policy")
 def test_the_policy_alone_holds_every_new_pod(installed: ControlPlane, guarded: str) -> None:
-    """In an opted-in namespace every pod comes out with our gate once, our label, and whatever it had before."""
+    """In an opted-in namespace every pod has the gate once and the label, and keeps what it had before."""
     eventually(lambda: gates(create(installed, guarded, pod("probe"), "--dry-run=server")) == [OUR_GATE["name"]])
     labelled = {"labels": {"app": "x"}}
     for name, own in {"plain": [], "other": [OTHER_GATE], "ours": [OUR_GATE], "both": [OTHER_GATE, OUR_GATE]}.items():
@@ -219,7 +219,7 @@ def test_the_policy_alone_holds_every_new_pod(installed: ControlPlane, guarded: 
 
 @pytest.mark.usefixtures("policy")
 def test_the_policy_touches_nothing_else(installed: ControlPlane, guarded: str) -> None:
-    """Pods of other namespaces, of our own and of those in audit, and pods that have their node, stay as they are."""
+    """Pods of other namespaces, of ledgergate's and of those in audit, and pods that have a node, are unchanged."""
     eventually(lambda: gates(create(installed, guarded, pod("probe"), "--dry-run=server")) == [OUR_GATE["name"]])
     assert gates(create(installed, guarded, pod("bound", nodeName="node-0"), "--dry-run=server")) == []
     assert gates(create(installed, "default", pod("plain"), "--dry-run=server")) == []
@@ -242,7 +242,7 @@ def test_a_held_deployment_waits_unscheduled(installed: ControlPlane, guarded: s
     installed.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "-n", guarded, "--timeout=50s")
 
 
-# The final word, while nobody answers ---------------------------------------------------------------------------------
+# The validating webhook, while it is down -----------------------------------------------------------------------------
 
 
 REFUSED = "failed calling webhook.*verdict.ledgergate.dev"
@@ -261,7 +261,7 @@ def refused(plane: ControlPlane, namespace: str, subject: Object, *flags: str) -
 
 @pytest.mark.usefixtures("webhooks")
 def test_no_pod_without_our_gate(installed: ControlPlane, guarded: str) -> None:
-    """Without policy and webhook a pod is denied, a pod that brings our gate is not; other namespaces do not notice."""
+    """Without policy and webhook a pod is denied unless it has the gate; other namespaces are not affected."""
     eventually(lambda: refused(installed, guarded, pod("plain")))
     assert refused(installed, guarded, pod("other", OTHER_GATE))
     assert refused(installed, guarded, pod("bound", nodeName="node-0"))
@@ -281,7 +281,7 @@ def test_with_the_policy_our_outage_denies_nothing(installed: ControlPlane, guar
 
 
 @pytest.mark.usefixtures("webhooks")
-def test_nobody_but_the_controller_takes_the_gate_off(installed: ControlPlane, guarded: str) -> None:
+def test_only_the_controller_may_remove_the_gate(installed: ControlPlane, guarded: str) -> None:
     """Not even an administrator; any other change goes through: of the pod, of its end, and of a released pod."""
     eventually(lambda: refused(installed, guarded, pod("plain")))
     create(installed, guarded, pod("released", OUR_GATE))

@@ -15,7 +15,7 @@ AUTHORITY = 'ledgergate_certificate_expiry_timestamp_seconds{kind="authority"}'
 
 
 def says(installation: Installation, series: str) -> str:
-    """The first line of the controller's metrics that begins so; empty when there is none, or nobody to ask."""
+    """Return the first line of the controller's metrics with a prefix; empty if there is none, or no controller."""
     try:
         lines = installation.metrics("controller").splitlines()
     except OSError:

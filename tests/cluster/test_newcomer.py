@@ -38,7 +38,7 @@ NEXT = "1.3.0"
 
 @pytest.fixture(scope="module")
 def plane(programs: Path) -> Iterator[ControlPlane]:
-    """A control plane of this file's own, on which nothing of ours is."""
+    """A separate control plane without ledgergate."""
     with ControlPlane(programs) as started:
         yield started
 

@@ -1,8 +1,12 @@
-"""Our own outage, and the database's: neither lets a pod through, and neither denies one that may run."""
+"""Outages of ledgergate and of the database: no pod starts on a bad verdict, and none that may start is denied."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
@@ -10,6 +14,12 @@ from testbed.cluster.installation import Installation
 from testbed.controlplane import ControlPlane
 from testbed.postgres import Postgres
 from testbed.waiting import until
+
+READS_SINCE = """
+select count(*) from pg_stat_activity
+where application_name like 'ledgergate %' and state = 'idle' and query_start > $1::text::timestamptz
+"""
+"""How many of ledgergate's sessions have finished a statement that they began after a time."""
 
 
 @pytest.fixture
@@ -20,7 +30,7 @@ def migrations(tmp_path: Path) -> Path:
 def test_without_a_webhook_pods_are_created_held_and_judged_by_the_controller(
     application: Application, installation: Installation, database: str, migrations: Path
 ) -> None:
-    """With every webhook dead nothing is denied: good pods run by the controller's hand, the others stay held."""
+    """With every webhook dead no pod is denied: the controller releases good pods, the others stay held."""
     migrate(migrations, database, "--to", SECOND)
     application.opt_in(database)
     installation.kill("webhook")
@@ -40,9 +50,9 @@ def test_without_a_webhook_pods_are_created_held_and_judged_by_the_controller(
     application.await_running("early")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def old_cluster(programs: Path) -> Iterator[tuple[ControlPlane, Installation]]:
-    """A cluster as it was before 1.36: no in-process hold."""
+    """A cluster before 1.36, which has no admission policy that holds pods; a test may kill the webhook."""
     with ControlPlane(programs) as plane, Installation(plane, with_policy=False) as installation:
         yield plane, installation
 
@@ -52,6 +62,7 @@ def test_without_policy_and_webhook_no_pod_slips_through(
 ) -> None:
     """Before 1.36 the webhook holds; while it is dead pods are refused, and none is ever there without a gate."""
     plane, installation = old_cluster
+    installation.ensure()
     plane.create_namespace("shop")
     application = Application(plane, "shop")
     application.opt_in(database)
@@ -70,12 +81,29 @@ def test_without_policy_and_webhook_no_pod_slips_through(
     application.await_running("late")
 
 
+def test_without_policy_and_webhook_pods_start_once_the_label_is_removed(
+    old_cluster: tuple[ControlPlane, Installation], database: str
+) -> None:
+    """Before 1.36, with every webhook dead, pods that were refused are created once their namespace has no label."""
+    plane, installation = old_cluster
+    installation.ensure()
+    plane.create_namespace("unlabelled")
+    application = Application(plane, "unlabelled")
+    application.opt_in(database)
+    installation.kill("webhook")
+    application.deploy("gateway", THIRD)
+    assert "failed calling webhook" in until("a refusal", lambda: _creation_failures(application, "gateway"))
+    assert application.pods("gateway") == []
+    plane.kubectl("label", "namespace", "unlabelled", "ledgergate.dev/admission-")
+    application.await_running("gateway")
+
+
 def test_a_stopped_database_stops_no_pod_that_could_run(
     application: Application, installation: Installation, own_postgres: Postgres, migrations: Path
 ) -> None:
-    """Pods of a revision that the ledger was seen to hold are re-created; others wait, and go when it is back.
+    """In an outage of the database, pods of a revision that the ledger was seen to hold start, others wait for its end.
 
-    The log says why.
+    The log has the reason.
     """
     database = own_postgres.create_database()
     migrate(migrations, database, "--to", SECOND)
@@ -99,7 +127,7 @@ def test_a_stopped_database_stops_no_pod_that_could_run(
 def test_what_was_last_known_outlives_a_restart_of_everything(
     application: Application, installation: Installation, own_postgres: Postgres, migrations: Path
 ) -> None:
-    """With the database down and every process of ours restarted, the gate's status still knows what was applied."""
+    """With the database down and all of ledgergate restarted, the gate's status still has what was applied."""
     database = own_postgres.create_database()
     migrate(migrations, database, "--to", SECOND)
     application.opt_in(database)
@@ -112,6 +140,37 @@ def test_what_was_last_known_outlives_a_restart_of_everything(
     application.await_running("seen")
     application.deploy("unseen", THIRD)
     application.await_held("unseen")
+
+
+def test_pods_wait_for_a_standby_that_lags(application: Application, own_postgres: Postgres, migrations: Path) -> None:
+    """A gate that reads a standby holds pods until the standby has replayed the migration that they expect."""
+    primary = own_postgres.create_database()
+    with Postgres.standby_of(own_postgres) as standby:
+        replica = standby.url(urlsplit(primary).path.strip("/"))
+        migrate(migrations, primary, "--to", FIRST)
+        application.opt_in(replica)
+        until("the standby's ledger", lambda: application.status().get("head") == FIRST)
+        query(replica, "select pg_wal_replay_pause()::text")
+        application.deploy("gateway", SECOND)
+        migrate(migrations, primary)
+        now = query(replica, "select clock_timestamp()::text")
+        until("a read after the migration", lambda: query(replica, READS_SINCE, now))
+        application.await_held("gateway")
+        query(replica, "select pg_wal_replay_resume()::text")
+        application.await_running("gateway")
+
+
+def query(database: str, statement: str, *arguments: str) -> Any:
+    """Return the value of a statement's only column and row."""
+
+    async def fetch() -> Any:
+        connection = await asyncpg.connect(database)
+        try:
+            return await connection.fetchval(statement, *arguments)
+        finally:
+            await connection.close()
+
+    return asyncio.run(fetch())
 
 
 def _revision(pod: dict[str, dict[str, dict[str, str]]]) -> str:

@@ -20,7 +20,7 @@ def pod(name: str, revision: str = THIRD, *, annotations: dict[str, str] | None 
 
 
 def create(application: Application, subject: dict[str, Any], *flags: str) -> str:
-    """Create a pod, and return all that kubectl said."""
+    """Create a pod, and return the output of kubectl."""
     command = ("create", "-n", application.namespace, "-f", "-", *flags)
     return application.plane.kubectl(*command, stdin=json.dumps(subject), check=False)
 

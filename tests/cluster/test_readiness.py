@@ -27,7 +27,7 @@ def conditions(application: Application, name: str) -> list[dict[str, Any]]:
 
 
 def await_condition(application: Application, name: str, status: str, *, pods: int = 3, timeout: float = 30) -> str:
-    """Wait until our condition says so on every pod; gives its reason."""
+    """Wait until the readiness condition of every pod has a status; return its reason."""
 
     def probe() -> bool:
         return [found["status"] for found in conditions(application, name)] == [status] * pods

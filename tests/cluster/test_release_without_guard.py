@@ -1,4 +1,4 @@
-"""`ledgergate release` where no process of ledgergate runs any more, as docs/failure-modes.md has it."""
+"""`ledgergate release` when no process of ledgergate runs, as docs/failure-modes.md describes it."""
 
 from collections.abc import Iterator
 from pathlib import Path

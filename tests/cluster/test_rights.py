@@ -1,4 +1,4 @@
-"""What our two service accounts and people may do, as the API server's own authorizer says."""
+"""The rights of ledgergate's service accounts and of people, by the API server's authorizer."""
 
 import re
 from pathlib import Path
@@ -122,7 +122,7 @@ def test_a_namespace_grants_its_one_secret(roles: ControlPlane, namespace: str) 
 
 
 def test_people_have_the_rights_of_their_cluster_roles(roles: ControlPlane, namespace: str) -> None:
-    """Whoever may view a namespace sees its LedgerGates; whoever may edit it adds and changes them; others nothing."""
+    """The role view may read LedgerGates, the role edit may also create and change them; others may do neither."""
     for who in ("view", "edit"):
         roles.kubectl("create", "rolebinding", who, f"--clusterrole={who}", f"--user={who}", "-n", namespace)
     asked = [

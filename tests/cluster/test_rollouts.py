@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
+from testbed.cluster.application import FIRST, REVISION, SECOND, THIRD, Application, migrate, write_migrations
 from testbed.cluster.pod_watch import PodWatch
 from testbed.ledger_times import last_commit
 from testbed.waiting import until
@@ -40,7 +40,7 @@ def finished(watch: PodWatch, kind: Kind, release: str) -> float | None:
 
 
 def await_finished(watch: PodWatch, release: str, kinds: Sequence[Kind] = KINDS) -> dict[str, float]:
-    """Wait until every workload runs a release; gives when each did."""
+    """Wait until every workload runs a release; return when each did."""
     for kind in kinds:
         until(f"{kind.name} to run {release}", partial(finished, watch, kind, release), timeout=90)
     return {kind.name: finished(watch, kind, release) or 0.0 for kind in kinds}
@@ -57,7 +57,7 @@ def baseline(application: Application, watch: PodWatch) -> float:
 
 
 def judge(watch: PodWatch, committed: float, cluster: float) -> None:
-    """See that no pod of the new release ran early, and that none came late."""
+    """Assert that no pod of the new release ran early, and that none ran late."""
     delays = {name: round(at - committed, 2) for name, at in await_finished(watch, "new").items()}
     log.info("seconds after the commit: %s; the cluster's own: %.2f", delays, cluster)
     early = [s for s in watch.sights if s.labels.get(RELEASE) == "new" and not s.gated and s.at < committed]
@@ -145,3 +145,49 @@ def undo(application: Application, *, to: int) -> None:
 def refusal(application: Application) -> str:
     path = "jsonpath={.status.conditions[?(@.type=='ReplicaFailure')].message}"
     return application.plane.kubectl("get", "deployment/gateway", "-n", application.namespace, "-o", path)
+
+
+def test_set_image_keeps_the_annotation_so_that_pods_start(
+    application: Application, database: str, migrations: Path
+) -> None:
+    """`kubectl set image` leaves the old revision in the annotation: the new image's pods start at once."""
+    migrate(migrations, database, "--to", FIRST)
+    application.opt_in(database)
+    application.deploy("gateway", FIRST)
+    old = set(application.await_running("gateway"))
+    with PodWatch(application.plane, application.namespace) as watch:
+        application.plane.kubectl("set", "image", "deployment/gateway", "main=app:2", "-n", application.namespace)
+        application.plane.kubectl("rollout", "status", "deployment/gateway", "-n", application.namespace)
+        assert [sight for sight in watch.sights if sight.name not in old and sight.gated] == []
+    pods = application.pods("gateway")
+    assert {pod["spec"]["containers"][0]["image"] for pod in pods} == {"app:2"}
+    assert {pod["metadata"]["annotations"][REVISION] for pod in pods} == {FIRST}
+
+
+def test_a_held_pod_of_an_undone_stateful_set_is_replaced_once_it_is_deleted(
+    application: Application, database: str, migrations: Path
+) -> None:
+    """The StatefulSet controller does not replace a pod that was never ready: it stays held until it is deleted."""
+    (kind,) = (kind for kind in KINDS if kind.kind == "StatefulSet")
+    migrate(migrations, database, "--to", FIRST)
+    application.opt_in(database)
+    apply(application, [kind], "old", FIRST)
+    application.await_running(kind.name, kind.pods)
+    apply(application, [kind], "new", SECOND)
+    (held,) = until("a held pod", lambda: application.held(kind.name))
+    application.plane.kubectl("rollout", "undo", f"statefulset/{kind.name}", "-n", application.namespace)
+    until("the undo to be observed", lambda: undone(application, kind.name))
+    assert application.held(kind.name) == [held]
+    application.plane.kubectl("delete", "pod", held, "-n", application.namespace)
+    application.await_running(kind.name, kind.pods)
+    assert {pod["metadata"]["labels"][RELEASE] for pod in application.pods(kind.name)} == {"old"}
+
+
+def undone(application: Application, name: str) -> bool:
+    """Return whether the StatefulSet controller has acted on the newest specification and wants its first revision."""
+    (found,) = (each for each in application.objects("apps/v1", "statefulsets") if each["metadata"]["name"] == name)
+    status = found["status"]
+    return bool(
+        status["observedGeneration"] == found["metadata"]["generation"] == 3
+        and status["updateRevision"] == status["currentRevision"]
+    )

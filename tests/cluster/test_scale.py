@@ -9,7 +9,7 @@ import pytest
 from testbed.cluster.application import Application
 from testbed.cluster.crowd import PODS, Crowd
 from testbed.waiting import until
-from tests.cluster.requests import pod_patches
+from tests.cluster.request_counts import pod_patches
 
 log = logging.getLogger(__name__)
 

@@ -41,7 +41,7 @@ FIRST, SECOND = authority("first"), authority("second")
 
 @pytest.fixture(scope="module")
 def plane(programs: Path) -> Iterator[ControlPlane]:
-    """A control plane of this file's own: no controller of ours writes there but the test."""
+    """A separate control plane, on which no controller writes but the test."""
     with ControlPlane(programs) as started:
         for name in ("namespace", "roles-controller", "roles-webhook"):
             started.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "chart/files/base" / f"{name}.yaml"))
@@ -59,7 +59,7 @@ def configurations(plane: ControlPlane) -> Iterator[None]:
 
 @pytest.fixture
 async def cluster(plane: ControlPlane) -> AsyncIterator[KubeClient]:
-    """A connection with the rights of our controller."""
+    """A connection with the rights of the controller."""
     async with await connect(plane.kubeconfig_for("ledgergate", "controller"), "test") as connected:
         yield connected
 
@@ -92,12 +92,12 @@ def versions(plane: ControlPlane) -> list[str]:
 
 
 class Meddler(KubeClient):
-    """A connection whose writes come a moment too late: somebody else is always there first."""
+    """A connection before whose next write another client writes."""
 
     meddle: Callable[[], object] | None = None
 
     async def request(self, method: str, path: str, **given: Any) -> bytes:
-        """Let somebody in before a write, once."""
+        """Run another client's write before the next one, once."""
         if method != "GET" and self.meddle is not None:
             meddle, self.meddle = self.meddle, None
             await asyncio.to_thread(meddle)
@@ -128,7 +128,7 @@ async def test_the_bundle_is_written_once(plane: ControlPlane, cluster: KubeClie
 
 @pytest.mark.usefixtures("configurations")
 async def test_only_the_webhook_that_lacks_it_is_written(plane: ControlPlane, cluster: KubeClient) -> None:
-    """Somebody took one bundle away: it is put back."""
+    """A caBundle that was removed is restored."""
     await WebhookConfigurations(cluster).publish(FIRST)
     patch = '[{"op": "remove", "path": "/webhooks/1/clientConfig/caBundle"}]'
     plane.kubectl("patch", CONFIGURATIONS[1], "ledgergate", "--type=json", "-p", patch)
@@ -164,7 +164,7 @@ async def test_manifests_applied_again_leave_the_bundle(plane: ControlPlane, clu
 async def test_a_list_that_changes_meanwhile_is_not_hit_in_the_wrong_place(
     plane: ControlPlane, cluster: KubeClient
 ) -> None:
-    """Between our look and our write another webhook took the first place: nothing is written, the next try has it."""
+    """If another webhook becomes the first one between read and write, nothing is written; the next try succeeds."""
     meddler = Meddler(cluster.client)
     other = {
         "name": "other.example.com",

@@ -59,8 +59,8 @@ def wakeups(installation: Installation) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith(WAKEUPS))
 
 
-def told(installation: Installation, application: Application) -> int:
-    """How often the controller says that it has woken an owner of the application."""
+def logged_wakeups(installation: Installation, application: Application) -> int:
+    """Return how often the controller has logged that it woke an owner of the application."""
     lines = installation.log("controller").splitlines()
     return sum("owner.woken" in line and application.namespace in line for line in lines)
 
@@ -99,7 +99,7 @@ def await_pods(application: Application, state: str) -> None:
 def test_owners_are_woken_by_the_ledger_and_left_alone_before(
     application: Application, installation: Installation, database: str, migrations: Path
 ) -> None:
-    """While the ledger is behind nobody is woken; the commit wakes all, long before their own next try, and once."""
+    """While the ledger is behind no owner is woken; the commit wakes each of them long before its next retry."""
     application.opt_in(database, onBehind="Deny")
     apply(application)
     await_refusals(application, 1)
@@ -113,7 +113,7 @@ def test_owners_are_woken_by_the_ledger_and_left_alone_before(
     migrate(migrations, database)
     await_pods(application, "running")
     assert set(woken(application)) == set(OWNERS)
-    assert len(MAKERS) <= told(installation, application) <= 2 * len(MAKERS)
+    assert len(MAKERS) <= logged_wakeups(installation, application) <= 2 * len(MAKERS)
     assert wakeups(installation) - before >= len(MAKERS)
     # They have what they want, and their statuses say so: a change that wakes another leaves them alone.
     until("statuses without a lack", lambda: satisfied(application))
@@ -138,7 +138,7 @@ def test_owners_are_woken_by_another_policy(application: Application, database: 
 def test_owners_are_woken_by_the_gates_end(application: Application, database: str) -> None:
     """The gate goes: the pods that it denied are created, and held for the moment in which another gate may come."""
     application.opt_in(database, onBehind="Deny")
-    # Owners that never had a pod: a Job whose pod was deleted counts a failure, and waits 10 s whoever wakes it.
+    # Owners that never had a pod: a Job whose pod was deleted counts a failure, and waits 10 s even if it is woken.
     apply(application)
     await_refusals(application, 4)
     assert woken(application) == {}

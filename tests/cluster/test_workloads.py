@@ -84,7 +84,7 @@ def test_only_what_changes_pods_is_asked_about(behind: Application, installation
     assert calls(installation) == before + 2
 
 
-def test_whoever_would_lose_running_pods_is_told(behind: Application) -> None:
+def test_the_loss_of_running_pods_is_warned_of(behind: Application) -> None:
     """An update that removes first warns of that too; a rolling one keeps what runs."""
     for kind, spec in (
         ("Deployment", {"strategy": {"type": "Recreate"}}),
@@ -117,4 +117,4 @@ def test_a_gate_may_refuse_the_workload(
     migrate(tmp_path / "migrations", database)
     assert warnings(apply(behind, workload("StatefulSet", THIRD))) == []
     installation.kill("webhook")
-    assert apply(behind, workload("Deployment", "20270101000000_none"))[-1].endswith("created"), "our outage refuses it"
+    assert apply(behind, workload("Deployment", "20270101000000_none"))[-1].endswith("created"), "refused by an outage"

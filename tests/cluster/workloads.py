@@ -1,4 +1,4 @@
-"""Every kind of workload that makes pods, small, each of its pods labelled with the release that it is of."""
+"""A small workload of every kind; each pod has a label with the release that created it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from testbed.cluster.application import REVISION
 
 REPLICAS = 2
 RELEASE = "release"
-"""Label of a pod: which version of its workload made it."""
+"""Pod label: the version of the workload that created the pod."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of workload.
+    """One workload of the tests.
 
     Attributes:
-        name: What a workload of this kind is called in the tests.
-        kind: As the API calls it.
+        name: Its name.
+        kind: Its kind in the API.
         pods: How many pods of it run at once.
-        updates: Whether its pods are replaced when its template changes; a Job's are not.
+        updates: Whether its pods are replaced when its template changes, unlike those of a Job.
     """
 
     name: str
@@ -39,7 +39,7 @@ KINDS = (
 
 
 def manifest(kind: Kind, release: str, revision: str) -> Mapping[str, Any]:
-    """Write a workload whose pods expect a revision."""
+    """Return the manifest of a workload whose pods expect a revision."""
     labels = {"app": kind.name}
     template: dict[str, dict[str, Any]] = {
         "metadata": {"labels": {**labels, "guarded": "true", RELEASE: release}, "annotations": {REVISION: revision}},
@@ -59,7 +59,7 @@ def manifest(kind: Kind, release: str, revision: str) -> Mapping[str, Any]:
         case "Job":
             spec = job
         case _:
-            # One Job at a time, so that the first is still the one that is waited for minutes later.
+            # One Job at a time, so that the Job of the first minute is still the only one minutes later.
             spec = {"schedule": "* * * * *", "concurrencyPolicy": "Forbid", "jobTemplate": {"spec": job}}
     group = "batch/v1" if "Job" in kind.kind else "apps/v1"
     return {"apiVersion": group, "kind": kind.kind, "metadata": {"name": kind.name}, "spec": spec}

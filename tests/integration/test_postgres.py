@@ -8,37 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import asyncpg
-import pytest
-
 from testbed.postgres import Postgres, _scratch
 from testbed.waiting import until
 
 ROOT = Path(__file__).parents[2]
-
-
-async def test_it_keeps_its_data_and_port_over_stop_kill_and_restart(own_postgres: Postgres) -> None:
-    """Whatever ends it, it comes back on the same port with what was committed."""
-    url = own_postgres.create_database()
-    connection = await asyncpg.connect(url)
-    await connection.execute("create table kept (id int)")
-    await connection.close()
-    for end in (own_postgres.stop, own_postgres.kill, lambda: own_postgres.stop("immediate")):
-        end()
-        assert not own_postgres.running
-        own_postgres.start()
-        connection = await asyncpg.connect(url)
-        await connection.execute("insert into kept values (1)")
-        await connection.close()
-    connection = await asyncpg.connect(url)
-    assert await connection.fetchval("select count(*) from kept") == 3
-    await connection.close()
-
-
-async def test_it_wants_the_password(own_postgres: Postgres) -> None:
-    """A wrong password is refused, as on a real server."""
-    with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(own_postgres.url().replace(own_postgres.password, "wrong"))
 
 
 def test_it_dies_with_its_parent() -> None:

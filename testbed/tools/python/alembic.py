@@ -14,7 +14,7 @@ os.environ["SQLALCHEMY_URL"] = os.environ["DATABASE_URL"].replace("postgresql:",
 
 
 def current() -> list[str]:
-    """Give what `alembic current` prints, without the remark that it is a head."""
+    """Return the output of `alembic current` without the mark `(head)`."""
     config.output_buffer = StringIO()
     config.stdout = config.output_buffer
     command.current(config)

@@ -28,19 +28,19 @@ django.setup()
 
 
 def plan() -> list[tuple[bool, str]]:
-    """Give what `showmigrations --plan` prints: whether it is applied, and which."""
+    """Return the output of `showmigrations --plan`: for each migration whether it is applied, and its name."""
     text = StringIO()
     call_command("showmigrations", "--plan", stdout=text)
     return [(line.startswith("[X]"), line[3:].strip()) for line in text.getvalue().splitlines()]
 
 
 def applied() -> list[str]:
-    """Give those that are applied."""
+    """Return the applied migrations."""
     return [name for done, name in plan() if done]
 
 
 def to(count: int) -> None:
-    """Migrate forwards or back until so many are applied; with none nothing is done at all."""
+    """Migrate forwards or backwards until `count` are applied; do nothing for 0."""
     if count:
         call_command("migrate", "shop", plan()[count - 1][1].partition(".")[2], verbosity=0)
 

@@ -1,4 +1,4 @@
-"""Answers the requests of testbed/tools/driver.py, one JSON object a line: {act, ...} to {error, applied}."""
+"""A server of testbed/tools/driver.py: each line is a JSON object, {act, ...} answered by {error, applied}."""
 
 import contextlib
 import json
@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 
 def serve(acts: Mapping[str, Callable[..., object]], status: Callable[[], Sequence[str]]) -> None:
-    """Carry out what is asked until nobody asks.
+    """Answer requests until standard input ends.
 
     Args:
-        acts: What can be done.
-        status: What the tool itself says that it has applied, oldest first; asked after every act.
+        acts: Function of each request.
+        status: Returns the migrations that the tool lists as applied, oldest first; called after every request.
     """
     answers = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
@@ -21,7 +21,7 @@ def serve(acts: Mapping[str, Callable[..., object]], status: Callable[[], Sequen
             try:
                 if act != "status":
                     acts[act](**asked)
-            except (Exception, SystemExit) as thrown:  # noqa: BLE001 - whatever the tool raises is its answer
+            except (Exception, SystemExit) as thrown:  # noqa: BLE001 - any error of the tool is its answer
                 error = str(thrown) or repr(thrown)
             answers.write(json.dumps({"error": error, "applied": list(status())}) + "\n")
             answers.flush()

@@ -10,18 +10,18 @@ migrations = read_migrations("migrations")
 
 
 def applied() -> list[str]:
-    """Give what `yoyo list` marks as applied."""
+    """Return the migrations that `yoyo list` marks as applied."""
     return [migration.id for migration in backend.to_rollback(migrations)][::-1]
 
 
 def apply(count: int) -> None:
-    """Apply the first ones of the directory, under the tool's lock as its command line does."""
+    """Apply the first `count` of the directory under the tool's lock, as its command line does."""
     with backend.lock():
         backend.apply_migrations(backend.to_apply(migrations[:count]))
 
 
 def revert() -> None:
-    """Take the newest one back."""
+    """Revert the newest one."""
     with backend.lock():
         backend.rollback_migrations(backend.to_rollback(migrations)[:1])
 

@@ -30,7 +30,7 @@ def test_pods_wait_for_the_ledger(guard: Guard, application: Application, databa
 def test_an_upgrade_and_its_rollback_go_unnoticed(
     guard: Guard, application: Application, database: str, migrations: Path
 ) -> None:
-    """Both replace every pod of ours; the caBundle stays, held pods stay held, no pod is refused meanwhile."""
+    """Both replace every pod of ledgergate; the caBundle stays, held pods stay held, and no pod is refused."""
     migrate(migrations, database, "--to", SECOND)
     application.deploy("early", THIRD, replicas=1)
     application.await_held("early", 1)

@@ -1,4 +1,4 @@
-"""The mission's application, with the real helm, Knex and PostgreSQL: each operation gives what it promises.
+"""The mission's application with helm, Knex and PostgreSQL: each operation has its documented result.
 
 `kubelet.runs` are the containers that were really run; their pods' commands, environments and Secrets are the chart's.
 """
@@ -6,7 +6,6 @@
 import json
 import re
 import uuid
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -34,16 +33,6 @@ FIRST = "20250110090000_create_workspaces_table.js"
 SECOND = "20250118143000_create_sessions_table.js"
 THIRD = "20250126120000_add_user_preferences_table.js"
 MIGRATION = "app.kubernetes.io/component=migration"
-
-
-@pytest.fixture
-def cliscale(guard: Guard, namespace: str, database: str, tmp_path: Path) -> Iterator[Cliscale]:
-    """The application's namespace, with its label and its Secret; nothing is installed in it."""
-    images = build_images(tmp_path)
-    with Kubelet(guard.plane, namespace, images) as kubelet:
-        prepared = Cliscale(guard.plane, guard.helm, kubelet, images, namespace, database, guard.namespace)
-        prepared.prepare()
-        yield prepared
 
 
 async def test_the_life_cycle_runs_in_order(cliscale: Cliscale) -> None:
@@ -142,7 +131,7 @@ async def test_a_failing_init_container_holds_everybody_else(cliscale: Cliscale)
 async def test_upgrades_at_the_same_moment(cliscale: Cliscale, guard: Guard) -> None:
     """Of two of the application one deploys, the other says why not, or finds it done; every migration runs once.
 
-    ledgergate itself is upgraded at that moment as well: all its pods are replaced, and nobody notices.
+    ledgergate is upgraded at the same time: all its pods are replaced, and neither upgrade fails for it.
     """
     cliscale.upgrade(OLDER)
     before = guard.pods.running()
@@ -287,6 +276,6 @@ def test_the_older_name_of_the_environment(helm: Helm) -> None:
     ],
 )
 def test_wrong_values_are_refused(helm: Helm, flag: str, complaint: str) -> None:
-    """A value that means nothing is told with its name before anything is done."""
+    """Helm refuses an invalid value and names it, before anything is created."""
     with pytest.raises(HelmError, match=complaint):
         helm("template", "cliscale", str(CHART), "--set", flag)

@@ -26,13 +26,13 @@ KINDS = "all,pdb,sa,roles,rolebindings,resourcequotas,clusterroles,clusterrolebi
 
 
 def assert_nothing_is_left(guard: Guard) -> None:
-    """Nothing of ours stays but what people wrote (their LedgerGates, and so the CRD) and what the controller made."""
+    """Assert that only LedgerGates, the CRD and what the controller created are left."""
     named = guard.plane.kubectl("get", KINDS, "-n", guard.namespace, "-o", "name")
     assert "ledgergate" not in named
 
 
 def test_uninstalling_frees_every_pod(guard: Guard, application: Application, database: str, migrations: Path) -> None:
-    """No pod is left gated or unready, nobody is held any more, and every LedgerGate is still there."""
+    """No pod is left gated or unready, new pods are not held, and every LedgerGate still exists."""
     migrate(migrations, database, "--to", SECOND)
     application.gate(readiness="Live")
     until("the gate to be read again", lambda: application.status().get("observedGeneration") == 2)
@@ -61,7 +61,7 @@ def stuck(guard: Guard, application: Application) -> Iterator[Guard]:
 
 
 def fail_to_uninstall(guard: Guard) -> None:
-    """Helm waits for the Job, and names it when it gives up."""
+    """Assert that `helm uninstall` fails and names the Job that it waited for."""
     with pytest.raises(HelmError, match=f"Job/{guard.namespace}/ledgergate-release not ready"):
         guard.uninstall("--timeout=3s")
 

@@ -27,7 +27,7 @@ class NoBaseError(Exception):
 
 
 def python_base(buildah: Buildah) -> str:
-    """Give an image with Python.
+    """Return an image with Python.
 
     Raises:
         NoBaseError: there is none.
@@ -38,7 +38,7 @@ def python_base(buildah: Buildah) -> str:
 
 
 def node_base(buildah: Buildah, python: str) -> str:
-    """Give an image with Node.js and npm below /usr/local.
+    """Return an image with Node.js and npm below /usr/local.
 
     Args:
         buildah: makes it.
@@ -53,7 +53,7 @@ def node_base(buildah: Buildah, python: str) -> str:
 
 
 def _first(buildah: Buildah, command: str, *sources: Callable[[], str]) -> str:
-    """Give the first image that can be had, and in which the command works."""
+    """Return the first image that can be pulled or built and in which the command works."""
     refusals = []
     for source in sources:
         try:

@@ -88,12 +88,12 @@ class Buildah:
         return self("run", "--isolation", "chroot", *flags, container, "--", *command)
 
     def config(self, image: str) -> dict[str, Any]:
-        """Give an image's own settings, as OCI names them."""
+        """Return an image's configuration (OCI)."""
         found: dict[str, Any] = json.loads(self("inspect", "--type", "image", image))["OCIv1"]["config"]
         return found
 
     def identity(self, image: str) -> str:
-        """Give the digest of an image's settings, which name the digest of each of its layers."""
+        """Return the digest of an image's configuration, which has the digests of its layers."""
         found: str = json.loads(self("inspect", "--type", "image", image))["FromImageID"]
         return found
 
@@ -150,7 +150,7 @@ class Sealed:
 
 
 def pip_settings() -> dict[str, str]:
-    """Give how this machine's pip reaches a package index."""
+    """Return the settings by which this machine's pip reaches a package index."""
     listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True)
     pairs = (line.split("=", 1) for line in listed.stdout.splitlines())
     return {name.rpartition(".")[2]: ast.literal_eval(value) for name, value in pairs}

@@ -1,4 +1,4 @@
-"""What Events say."""
+"""Reading Events."""
 
 from typing import Any
 
@@ -6,6 +6,6 @@ from testbed.cluster.application import Application
 
 
 def events(application: Application, reason: str, kind: str) -> list[dict[str, Any]]:
-    """The Events of a reason on objects of a kind in the application's namespace."""
+    """Return the Events with a reason on objects of a kind in the application's namespace."""
     found = application.objects("events.k8s.io/v1", "events", fieldSelector=f"reason={reason}")
     return [event for event in found if event["regarding"]["kind"] == kind]

@@ -1,4 +1,4 @@
-"""What the API server says that it was asked."""
+"""Counts of requests, from the API server's metrics."""
 
 import re
 
@@ -6,10 +6,10 @@ from testbed.controlplane import ControlPlane
 
 
 def pod_patches(plane: ControlPlane, **labels: str) -> int:
-    """How many PATCH requests of pods, not of their status, the API server has had since it was started.
+    """Return how many PATCH requests of pods, without those of their status, the API server has had since its start.
 
     Args:
-        labels: further labels of `apiserver_request_total` that must be so, such as `code`.
+        labels: further labels that `apiserver_request_total` must have, such as `code`.
     """
     wanted = {"resource": "pods", "subresource": "", "verb": "PATCH", **labels}
     terms = [f'{name}="{value}"' for name, value in wanted.items()]
