@@ -3,39 +3,34 @@
 CA Secret -> leaf certificate, signed where it is missing or due for renewal -> SSL context of the running server
 """
 
-import ssl
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from certs import tls
 from certs.pki import (
     CLOCK_SKEW,
     CertificateError,
     KeyPair,
     Unreadable,
     issue_leaf,
-    read_certificate,
     read_pair,
     renewal_reason,
 )
-from certs.refresh import PERIOD, refresh_forever
+from certs.refresh import PERIOD
 from certs.secret import Authority, SecretStore
+from certs.serving import ServingCertificate
 
 LEAF_LIFE = timedelta(days=7)
 """It is renewed with 56 hours left. A leaf exists in memory only, so a new one costs nothing but its signature."""
 
 
-class DynamicCertificate:
+class DynamicCertificate(ServingCertificate):
     """Signs a short-lived leaf in memory, and has a running server present it.
 
     Args:
         store: the CA Secret, which is only read.
         names: DNS names and IP addresses of the server.
-        clock: the current time, with a time zone.
         life: validity of a new leaf, limited by that of its authority.
-        period: time between two checks of `run`.
-        on_issued: called with the reason and the expiry of each leaf.
-        on_failure: called with each failure of `run`, which goes on with the leaf that it has.
+        clock, period, on_issued, on_failure: see `ServingCertificate`.
     """
 
     def __init__(
@@ -49,39 +44,15 @@ class DynamicCertificate:
         on_issued: Callable[[str, datetime], None] = lambda *_: None,
         on_failure: Callable[[CertificateError], None] = lambda _: None,
     ) -> None:
+        super().__init__(clock=clock, period=period, on_issued=on_issued, on_failure=on_failure)
         self._store = store
         self._names = tuple(names)
-        self._clock = clock
         self._life = life
-        self._period = period
-        self._on_issued = on_issued
-        self._on_failure = on_failure
-        self._context = tls.server_context()
-        self._leaf: KeyPair | None = None
-        self._expires_at: datetime | None = None
-
-    @property
-    def context(self) -> ssl.SSLContext:
-        """The server's context. It stays the same; each handshake presents the newest leaf."""
-        return self._context
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is a leaf that has not expired."""
-        return self._expires_at is not None and self._clock() < self._expires_at
 
     @property
     def waits_for(self) -> str:
         """What has to happen before there is a certificate."""
         return "the controller to create the CA Secret"
-
-    async def run(self) -> None:
-        """Keep the leaf fresh until cancelled; check every second while there is none."""
-        await refresh_forever(self._refresh, period=self._period, on_failure=self._on_failure)
-
-    async def _refresh(self) -> bool:
-        await self.refresh(self._clock())
-        return self.ready
 
     async def refresh(self, now: datetime) -> None:
         """Read the authority, and sign a leaf where one is due; do nothing while there is no authority.
@@ -97,10 +68,9 @@ class DynamicCertificate:
         if data is None:
             return
         authority = Authority.from_secret(data).pair
-        reason = renewal_reason(self._leaf, now=now, names=self._names, authority=authority.certificate)
+        reason = renewal_reason(self._pair, now=now, names=self._names, authority=authority.certificate)
         if reason is not None:
-            self._expires_at = self._serve(self._sign(authority, now))
-            self._on_issued(reason, self._expires_at)
+            self._present(self._sign(authority, now), reason)
 
     def _sign(self, authority: KeyPair, now: datetime) -> KeyPair:
         try:
@@ -110,11 +80,6 @@ class DynamicCertificate:
             raise Unreadable(
                 f"the authority in the CA Secret cannot sign: {error}; the leading controller replaces it"
             ) from error
-
-    def _serve(self, leaf: KeyPair) -> datetime:
-        tls.serve(self._context, leaf)
-        self._leaf = leaf
-        return read_certificate(leaf.certificate).not_valid_after_utc
 
 
 def _usable_until(authority: KeyPair, now: datetime) -> datetime:

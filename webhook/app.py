@@ -3,17 +3,16 @@
 import asyncio
 import logging
 import signal
-import ssl
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol
 
 from certs.authority_keeper import AuthorityKeeper
 from certs.dynamic_source import DynamicCertificate
 from certs.file_source import FileCertificate
 from certs.pki import CertificateError
+from certs.serving import ServingCertificate
 from webhook.admission.handlers import Admission
 from webhook.admission.server import AdmissionServer, drain, probes, serving
 from webhook.cache.gates import GateCache
@@ -88,26 +87,7 @@ async def run_controller(settings: ControllerSettings) -> None:
             _cancel(tasks)
 
 
-class CertificateSource(Protocol):
-    """Where the webhook's serving certificate comes from: files, or an authority that signs it."""
-
-    @property
-    def context(self) -> ssl.SSLContext:
-        """The context to serve with; its certificate changes while it is in use."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is a certificate that can be served."""
-
-    @property
-    def waits_for(self) -> str:
-        """What the webhook waits for while there is no certificate."""
-
-    async def run(self) -> None:
-        """Keep the certificate fresh until cancelled."""
-
-
-def _certificate_source(settings: WebhookSettings, cluster: KubeClient, telemetry: Telemetry) -> CertificateSource:
+def _certificate_source(settings: WebhookSettings, cluster: KubeClient, telemetry: Telemetry) -> ServingCertificate:
     on_issued = partial(_report_issued, telemetry, "serving")
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:
         return FileCertificate(
@@ -137,7 +117,7 @@ class _Readiness:
     """
 
     server: AdmissionServer
-    certificate: CertificateSource
+    certificate: ServingCertificate
     gates: GateCache
     ledgers: LedgerRegistry
     was_ready: bool = False

@@ -79,12 +79,12 @@ async def test_a_renewed_certificate_is_presented_to_the_next_client(volume: Vol
     certificate = mounted(volume, log)
     first, second = leaf(), leaf(20)
     volume.hold(first)
-    certificate.refresh()
+    await certificate.refresh(NOW)
     assert certificate.ready
     assert await presented(certificate.context) == read_certificate(first.certificate).serial_number
     volume.hold(second)
-    certificate.refresh()
-    certificate.refresh()
+    await certificate.refresh(NOW)
+    await certificate.refresh(NOW)
     assert await presented(certificate.context) == read_certificate(second.certificate).serial_number
     days = [f"{NOW + days * DAY:%Y-%m-%d}" for days in (10, 20)]
     assert log == [f"first until {days[0]}", f"the files have changed until {days[1]}"]
@@ -95,17 +95,17 @@ async def test_files_that_cannot_be_served_keep_the_former_certificate(volume: V
     certificate = mounted(volume, [])
     good, other = leaf(), leaf()
     volume.hold(good)
-    certificate.refresh()
+    await certificate.refresh(NOW)
     for wrong, message in (
         (KeyPair(good.certificate, other.key), "the key is not the private key"),
         (KeyPair(b"nothing", good.key), "not a certificate in PEM format"),
     ):
         volume.hold(wrong)
         with pytest.raises(Unreadable, match=message):
-            certificate.refresh()
+            await certificate.refresh(NOW)
     (volume.directory / "..data").unlink()
     with pytest.raises(Unreadable, match="cannot be read: No such file"):
-        certificate.refresh()
+        await certificate.refresh(NOW)
     assert await presented(certificate.context) == read_certificate(good.certificate).serial_number
 
 
@@ -133,15 +133,15 @@ async def test_the_files_may_come_after_the_server(volume: Volume) -> None:
         following.cancel()
 
 
-def test_a_certificate_that_has_expired_is_not_ready(volume: Volume) -> None:
+async def test_a_certificate_that_has_expired_is_not_ready(volume: Volume) -> None:
     """A replica whose certificate is not renewed leaves the Service, instead of failing every handshake."""
     certificate = mounted(volume, [])
     volume.hold(issue_leaf(AUTHORITY, ["127.0.0.1"], not_before=NOW - 2 * DAY, not_after=NOW - DAY))
-    certificate.refresh()
+    await certificate.refresh(NOW)
     assert not certificate.ready
 
 
-def test_an_rsa_key_is_served(volume: Volume) -> None:
+async def test_an_rsa_key_is_served(volume: Volume) -> None:
     """The issuer chooses the kind of key: cert-manager's default is RSA."""
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
@@ -157,5 +157,5 @@ def test_an_rsa_key_is_served(volume: Volume) -> None:
         )
     )
     served = mounted(volume, [])
-    served.refresh()
+    await served.refresh(NOW)
     assert served.ready
