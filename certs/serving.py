@@ -1,6 +1,5 @@
 """A certificate that a running server presents, whatever its source."""
 
-import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -28,7 +27,7 @@ class ServingCertificate(ABC):
         on_issued: Callable[[str, datetime], None],
         on_failure: Callable[[CertificateError], None],
     ) -> None:
-        self.context: ssl.SSLContext = tls.server_context()
+        self.context = tls.server_context()
         self._clock = clock
         self._period = period
         self._on_issued = on_issued
