@@ -107,9 +107,14 @@ class HeldLock:
         """An SQL expression: whether the session that evaluates it holds the lock."""
         return bind(_SQL["is_held"], **self._literals)
 
-    @property
-    def unlock_others(self) -> str:
-        """A statement that releases every other session-level advisory lock of the session, without a gap for ours."""
+    def unlock_others(self, *, is_held: bool) -> str:
+        """Return a statement that releases all other session-level advisory locks of the session.
+
+        Args:
+            is_held: Whether the lock is known to be held; else it is left alone where it is not.
+        """
+        if is_held:
+            return bind(_SQL["unlock_others_when_held"], **self._literals)
         return bind(_SQL["unlock_others"], is_held=self.is_held, **self._literals)
 
     @property

@@ -52,8 +52,7 @@ class _Connection(_Base):
 
     Attributes:
         reset_query: What `reset` sends; None for asyncpg's own statements, which release every advisory lock.
-        closed_at: The calls that closed it, innermost first, as file and line; empty while it is open, and where the
-            server or the network ended it.
+        closed_at: The calls that closed it, innermost first, as file and line; empty where the other side ended it.
     """
 
     reset_query: str | None = None
@@ -61,7 +60,7 @@ class _Connection(_Base):
 
     def get_reset_query(self) -> str:
         """Return the statements that `reset` sends."""
-        return self.reset_query if self.reset_query is not None else super().get_reset_query()
+        return self.reset_query or super().get_reset_query()
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in asyncpg
         """Close the connection, and note who does."""
@@ -144,22 +143,26 @@ class Session:
                 except StatementFailed as error:
                     refused[name] = str(error)
         self.parameters = {name: parameters[name] for name in accepted}
-        self.raw.reset_query = self.reset_statements
+        self.raw.reset_query = self.reset_statements(lock_is_held=False)
         return refused
 
     async def _set_parameters(self, parameters: Mapping[str, str]) -> list[str]:
         rows = await self.fetch(_SQL["configure"], list(parameters), list(parameters.values()))
         return [row["name"] for row in rows]
 
-    @property
-    def reset_statements(self) -> str:
-        """The statements that make the session like new, except for our parameters and our advisory lock."""
+    def reset_statements(self, *, lock_is_held: bool) -> str:
+        """Return the statements that make the session like new, except for our parameters and our advisory lock.
+
+        Args:
+            lock_is_held: Whether a statement before them in the same message fails when the lock is not held.
+        """
         settings = "".join(f";\nset {name} = {literal(value)}" for name, value in self.parameters.items())
-        return f"{_SQL['reset']}{settings}" + (f";\n{self.lock.unlock_others}" if self.lock else "")
+        unlock = f";\n{self.lock.unlock_others(is_held=lock_is_held)}" if self.lock else ""
+        return f"{_SQL['reset']}{settings}{unlock}"
 
     async def reset(self) -> None:
         """Make the session like new, in one round trip, except for our parameters and our advisory lock."""
-        self.raw.reset_query = self.reset_statements
+        self.raw.reset_query = self.reset_statements(lock_is_held=False)
         with self._translate_errors():
             await self.raw.reset()  # forgets the callbacks of listeners as well
 

@@ -70,7 +70,7 @@ async def apply_pending(run: RunOptions, reporter: Reporter, session: Session, p
             try:
                 await _apply_step(reporter, session, writer, migration, start, progress)
             except MigrationFailed as error:
-                return Failed(migration, str(error))
+                return Failed(migration, str(error), session_ended=session.closed)
     return Done(replace(plan, steps=tuple(progress.applied)))
 
 
@@ -194,6 +194,12 @@ async def undo_migration(
             await session.reset()
         await _write_end(session, writer, section, "remove_undone")
     return _milliseconds_since(started)
+
+
+async def record_lost_failure(run: RunOptions, session: Session, failed: Failed) -> None:
+    """Record in another session why a migration failed that has ended its own; to be called under the lock."""
+    writer = LedgerWriter.for_run(run, batch=0, lock=session.lock)
+    await session.fetch(writer.statement("finish"), failed.migration.revision, State.FAILED, failed.reason)
 
 
 async def _write_end(session: Session, writer: LedgerWriter, section: Section, name: str, *arguments: object) -> None:

@@ -83,7 +83,7 @@ class Section:
         Args:
             position: Of the statement that did, in characters from 0; None to look for it in the text.
         """
-        line = self._find_line(_LETS_GO) if position is None else self.line(position)
+        line = self.find_line(_LETS_GO) or self.body.line if position is None else self.line(position)
         rest = "all of it is rolled back" if self.body.transactional else "what follows it was not run"
         return MigrationFailed(
             f"{self.migration.path}:{line}: let go of the advisory lock that keeps other runs out (as "
@@ -92,13 +92,13 @@ class Section:
             "with the transaction"
         )
 
-    def _find_line(self, pattern: re.Pattern[str]) -> int:
-        """Return the first line of the file that the pattern matches; that of the section where none does."""
+    def find_line(self, pattern: re.Pattern[str]) -> int | None:
+        """Return the first line of the file, within the section, that the pattern matches; None where none does."""
         if self.body.sql is not None:
             found = pattern.search(self.body.sql)
-            return self.line(found.start()) if found else self.body.line
+            return self.line(found.start()) if found else None
         lines = linecache.getlines(str(self.migration.path))
-        return next((number for number, line in enumerate(lines, 1) if pattern.search(line)), self.body.line)
+        return next((number for number, line in enumerate(lines, 1) if pattern.search(line)), None)
 
     def ended_transaction_error(self) -> MigrationFailed:
         """Return the error of a section that has ended our transaction, so that the ledger row was refused."""

@@ -343,7 +343,7 @@ def _is_temporary(relation: Any) -> bool:
 
 
 def _drops_on_commit(kind: str, node: Any) -> bool:
-    action = getattr(node if kind == "CreateStmt" else getattr(node, "into", None), "oncommit", None)
+    action = node.oncommit if kind == "CreateStmt" else getattr(getattr(node, "into", None), "onCommit", None)
     return getattr(action, "name", "") == "ONCOMMIT_DROP"
 
 

@@ -65,7 +65,7 @@ def _sql_attempt(
     prefix = f"{set_application_name(writer, section)}; begin deferrable; {set_limits}"
     # The newline ends a `--` comment in the section's last line.
     # Each migration begins in a session like new. What precedes it needs no answer, so the reset costs no round trip.
-    message = f"{prefix}{sql}\n;{ledger_statement};\ncommit;\n{session.reset_statements}"
+    message = f"{prefix}{sql}\n;{ledger_statement};\ncommit;\n{session.reset_statements(lock_is_held=True)}"
 
     async def attempt() -> None:
         try:

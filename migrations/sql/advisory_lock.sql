@@ -28,6 +28,14 @@ select case
     end
 end
 
+-- name: unlock_others_when_held
+-- The same where the lock is known to be held, which costs half. The list of a SELECT is computed from left to right.
+select
+    pg_try_advisory_xact_lock({key}),
+    pg_advisory_unlock_all(),
+    pg_try_advisory_lock({key}),
+    pg_try_advisory_lock({companion}::int, {since}::int)
+
 -- name: reacquire
 select case when pg_try_advisory_lock({key}) then pg_try_advisory_lock({companion}::int, {since}::int) else false end
 
