@@ -137,7 +137,7 @@ async def _apply_migration(
     # last. Whatever ends the process in between leaves a row that says so.
     if migration.up.sql is None:
         function = transactional.load_section_function(section)
-        await session.fetch(writer.guarded_statement("begin", session, migration), None)
+        await _write_begin(session, writer, section, writer.guarded_statement("begin", session, migration), None)
         async with _record_failure(session, writer, section):
             await session.execute(transactional.set_application_name(writer, section))
             await transactional.call_function(session, section, function)
@@ -148,9 +148,10 @@ async def _apply_migration(
     else:
         statements = non_transactional.split_section(section)
         if resume_point is None:
-            await session.fetch(writer.guarded_statement("begin", session, migration), len(statements))
+            begin = writer.guarded_statement("begin", session, migration)
+            await _write_begin(session, writer, section, begin, len(statements))
         else:
-            await session.execute(writer.guarded_statement("resume", session, migration))
+            await _write_begin(session, writer, section, writer.guarded_statement("resume", session, migration))
         done = resume_point.done if resume_point else 0
         try:
             async with _record_failure(session, writer, section):
@@ -182,7 +183,8 @@ async def undo_migration(
         return _milliseconds_since(started)
     function = transactional.load_section_function(section) if down.sql is None else None
     statements = () if function else non_transactional.split_section(section)
-    await session.fetch(writer.statement("begin_undo"), migration.revision, writer.applied_by, DOWN_ERROR)
+    begin = writer.statement("begin_undo")
+    await _write_begin(session, writer, section, begin, migration.revision, writer.applied_by, DOWN_ERROR)
     async with _record_failure(session, writer, section, f"{DOWN_ERROR}: "):
         if function is None:
             # Without progress: a section that undoes is not resumed.
@@ -200,6 +202,22 @@ async def record_lost_failure(run: RunOptions, session: Session, failed: Failed)
     """Record in another session why a migration failed that has ended its own; to be called under the lock."""
     writer = LedgerWriter.for_run(run, batch=0, lock=session.lock)
     await session.fetch(writer.statement("finish"), failed.migration.revision, State.FAILED, failed.reason)
+
+
+async def _write_begin(
+    session: Session, writer: LedgerWriter, section: Section, statement: str, *arguments: object
+) -> None:
+    """Record that a section outside a transaction begins.
+
+    Raises:
+        MigrationFailed: The session no longer holds the lock, so that nothing may be recorded.
+    """
+    try:
+        await session.execute(statement, *arguments)
+    except StatementFailed as error:
+        if writer.is_lock_lost(error):
+            raise section.lock_not_held_error() from error
+        raise
 
 
 async def _write_end(session: Session, writer: LedgerWriter, section: Section, name: str, *arguments: object) -> None:

@@ -92,6 +92,13 @@ class Section:
             "with the transaction"
         )
 
+    def lock_not_held_error(self) -> MigrationFailed:
+        """Return the error of a section that was not begun, since the session no longer holds the ledger's lock."""
+        return MigrationFailed(
+            f"{self.migration.path}:{self.body.line}: nothing of it was run: the session no longer holds the advisory "
+            "lock that keeps other runs out, which something that an earlier migration started has let go; run it again"
+        )
+
     def find_line(self, pattern: re.Pattern[str]) -> int | None:
         """Return the first line of the file, within the section, that the pattern matches; None where none does."""
         if self.body.sql is not None:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from migrations.core.migration import Migration, SectionBody
+from migrations.postgres import advisory_lock
+from migrations.postgres.address import Address
+from migrations.postgres.errors import StatementFailed
+from migrations.postgres.session import connect
+from migrations.runner.ledger_writer import LedgerWriter, prepare_table
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import asyncpg
 
     from tests.integration.conftest import Ledgergate
@@ -191,3 +201,29 @@ async def test_a_process_of_multiprocessing_is_no_copy_of_the_run(ledgergate: Le
     )
     done = ledgergate("up")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["begin", "resume", "record", "unrecord"])
+async def test_the_ledger_refuses_a_session_without_the_lock(database: str, tmp_path: Path, name: str) -> None:
+    """Each guarded statement fails once the lock is let go, and a reset of the session does not acquire it again."""
+    session = await connect(Address.from_url(database), timeout=5, application_name="first")
+    async with advisory_lock.try_lock(session, 7) as acquired:
+        assert acquired
+        session.lock_pid = await session.fetch_value("select pg_backend_pid()")
+        writer = LedgerWriter("public", "ledgergate_migrations", 1, "pod-1", lock=session.lock)
+        await prepare_table(session, writer)
+        migration = Migration("x", tmp_path / "x.sql", "sum", SectionBody("select 1"))
+        await session.execute(writer.guarded_statement("begin", session, migration).replace("$1", "1"))
+        await session.reset()
+        other = replace(migration, revision="x" if name in {"resume", "unrecord"} else "y")
+        statement = writer.guarded_statement(name, session, other)
+        await session.execute("select pg_advisory_unlock_all()")
+        with pytest.raises(StatementFailed) as refused:
+            await session.execute(f"begin deferrable; {statement.replace('$1', '1')}; commit")
+        assert writer.is_lock_lost(refused.value)
+        await session.rollback()
+        await session.reset()
+        assert not await session.fetch_value(
+            "select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'"
+        )
+    await session.close()
