@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from migrations.cli.conventions import Exit
@@ -71,6 +72,10 @@ def run_command(
     try:
         run = _run_options(options, Revision.parse(to).name if to else None, files=files)
         return asyncio.run(_interruptible(reporter, work(run)))
+    except (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError) as error:
+        # Signals arrive as a cancellation, which is handled. So a task that a Python migration started has raised it.
+        reporter.error("failed", f"a Python migration ended the run: {_describe_exit(error)}")
+        return Exit.FAILED
     except (FilesError, AddressError, RevisionError, IdentifierError, Misconfigured, LedgerUnreadable) as error:
         return report_unusable(reporter, error)
     except PermissionMissing as error:
@@ -78,6 +83,12 @@ def run_command(
     except DatabaseError as error:
         reporter.error("unreachable", str(error))
     return Exit.UNREACHABLE
+
+
+def _describe_exit(error: BaseException) -> str:
+    """Return an exception of another task with the place that raised it."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return f"{frame.f_code.co_filename}:{line}: {type(error).__name__}: {error}".removesuffix(": ")
 
 
 def report_unusable(reporter: CommandReporter, error: Exception) -> int:

@@ -68,7 +68,7 @@ SET_SCOPE = Rule(
     "A SET stays in force until the session ends; a SET LOCAL outside a transaction does nothing.",
     "https://www.postgresql.org/docs/current/sql-set.html",
     details=(
-        "`ledgergate migrate up` resets the session after such a migration; another tool that runs later migrations "
+        "`ledgergate migrate up` resets the session after every migration; another tool that runs later migrations "
         "in the same session does not. `set_config(…, false)`, which pg_dump writes, counts too. A RESET in the "
         "same file clears the finding."
     ),
@@ -85,7 +85,27 @@ ENUM_VALUE_USED = Rule(
         "ALTER TABLE users ALTER COLUMN mood SET DEFAULT 'glad';",
     ),
 )
-RULES = (CANNOT_RUN_IN_TRANSACTION, CONCURRENTLY_NOT_ALONE, TRANSACTION_CONTROL, SET_SCOPE, ENUM_VALUE_USED)
+RELEASES_ALL_LOCKS = Rule(
+    "releases-all-locks",
+    Level.ERROR,
+    "Releases every advisory lock of the session, also the one that keeps two runs from migrating at the same time.",
+    "https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADVISORY-LOCKS",
+    down=True,
+    details=(
+        "`ledgergate migrate up` fails at such a migration, except for DISCARD ALL, of which it runs the parts that "
+        "keep its lock. Every migration begins in a session like new, so neither is needed. "
+        "`pg_advisory_unlock(KEY)` passes. The rule applies to down sections too."
+    ),
+    safe=("SELECT pg_advisory_xact_lock(42);  -- ends with the transaction",),
+)
+RULES = (
+    CANNOT_RUN_IN_TRANSACTION,
+    CONCURRENTLY_NOT_ALONE,
+    TRANSACTION_CONTROL,
+    SET_SCOPE,
+    ENUM_VALUE_USED,
+    RELEASES_ALL_LOCKS,
+)
 
 _TRANS = enums.TransactionStmtKind
 BEGINS = {_TRANS.TRANS_STMT_BEGIN, _TRANS.TRANS_STMT_START}
@@ -118,8 +138,23 @@ def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Vio
             yield from _check_transaction_control(node, context)
         case ast.VariableSetStmt() | ast.SelectStmt():
             yield from _check_set(statement, context)
+    if (what := _releases_all_locks(statement)) is not None:
+        safe = ("-- leave it out, or release your own locks one by one: SELECT pg_advisory_unlock(KEY);",)
+        yield Violation(RELEASES_ALL_LOCKS, f"{what} releases the lock that keeps other runs out", safe)
     if context.transaction is not None and not isinstance(node, ast.AlterEnumStmt):
         yield from _check_enum_value(statement, context.transaction, context.schema)
+
+
+def _releases_all_locks(statement: ParsedStatement) -> str | None:
+    node = statement.node
+    if isinstance(node, ast.DiscardStmt) and node.target == enums.DiscardMode.DISCARD_ALL:
+        return "DISCARD ALL"
+    if isinstance(node, ast.DoStmt) and "pg_advisory_unlock_all" in statement.text.lower():
+        return "pg_advisory_unlock_all()"
+    for part in walk(node):
+        if isinstance(part, ast.FuncCall) and part.funcname and part.funcname[-1].sval == "pg_advisory_unlock_all":
+            return "pg_advisory_unlock_all()"
+    return None
 
 
 def _refused_in_transaction(node: Any) -> str | None:  # noqa: PLR0911 - a table of statements, as patterns

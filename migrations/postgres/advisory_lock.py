@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrations.sql.statements import load
+from migrations.sql.statements import bind, load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,6 +88,45 @@ def lock_key(relation: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
+@dataclass(frozen=True, slots=True)
+class HeldLock:
+    """A ledger's lock as the session that acquired it sees it.
+
+    SQL that a migration runs can let it go: pg_advisory_unlock_all and DISCARD ALL release every session-level lock.
+
+    Attributes:
+        key: Its key.
+        since: Second key of the companion lock.
+    """
+
+    key: int
+    since: int
+
+    @property
+    def is_held(self) -> str:
+        """An SQL expression: whether the session that evaluates it holds the lock."""
+        return bind(_SQL["is_held"], **self._literals)
+
+    def unlock_others(self, *, is_held: bool) -> str:
+        """Return a statement that releases all other session-level advisory locks of the session.
+
+        Args:
+            is_held: Whether the lock is known to be held; else it is left alone where it is not.
+        """
+        if is_held:
+            return bind(_SQL["unlock_others_when_held"], **self._literals)
+        return bind(_SQL["unlock_others"], is_held=self.is_held, **self._literals)
+
+    @property
+    def reacquire(self) -> str:
+        """A statement that tries once to acquire the lock again, and returns whether that succeeded."""
+        return bind(_SQL["reacquire"], **self._literals)
+
+    @property
+    def _literals(self) -> dict[str, str]:
+        return {"key": f"({self.key})", "companion": f"({_companion_key(self.key)})", "since": f"({self.since})"}
+
+
 @asynccontextmanager
 async def try_lock(session: Session, key: int) -> AsyncIterator[bool]:
     """Try once to acquire the lock, yield whether that succeeded, and release it after the block.
@@ -95,7 +134,9 @@ async def try_lock(session: Session, key: int) -> AsyncIterator[bool]:
     When the block raises, the transaction is rolled back and the lock is left to the end of the session: the caller
     closes a session in which something failed.
     """
-    acquired = bool(await session.fetch_value(_SQL["attempt"], key, _companion_key(key)))
+    since = await session.fetch_value(_SQL["attempt"], key, _companion_key(key))
+    acquired = since is not None
+    session.lock = HeldLock(key, since) if acquired else None
     try:
         yield acquired
     except BaseException:

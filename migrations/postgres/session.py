@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import traceback
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from migrations.postgres.errors import (
     TimedOut,
     Unreachable,
 )
-from migrations.sql.statements import bind, load
+from migrations.sql.statements import bind, literal, load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from asyncpg.transaction import Transaction
 
     from migrations.postgres.address import Address
+    from migrations.postgres.advisory_lock import HeldLock
+
+    _Base = asyncpg.Connection[asyncpg.Record]
+else:
+    _Base = asyncpg.Connection
 
 _SQL = load("session")
 _CLOSE_TIMEOUT = 1.0
@@ -41,14 +47,46 @@ back."""
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
+class _Connection(_Base):
+    """The connection that Python migrations get.
+
+    Attributes:
+        reset_query: What `reset` sends; None for asyncpg's own statements, which release every advisory lock.
+        closed_at: The calls that closed it, innermost first, as file and line; empty where the other side ended it.
+    """
+
+    reset_query: str | None = None
+    closed_at: Sequence[tuple[str, int]] = ()
+
+    def get_reset_query(self) -> str:
+        """Return the statements that `reset` sends."""
+        return self.reset_query or super().get_reset_query()
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in asyncpg
+        """Close the connection, and note who does."""
+        self.closed_at = self.closed_at or _calls()
+        await super().close(timeout=timeout)
+
+    def terminate(self) -> None:
+        """Close the socket, and note who does."""
+        self.closed_at = self.closed_at or _calls()
+        super().terminate()
+
+
+def _calls() -> Sequence[tuple[str, int]]:
+    return [(frame.f_code.co_filename, line) for frame, line in traceback.walk_stack(None)]
+
+
 class Session:
     """One connection to PostgreSQL, opened by `connect`. Every method that sends something raises `DatabaseError`."""
 
-    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    def __init__(self, connection: _Connection) -> None:
         self.raw = connection
         """The asyncpg connection, which Python migrations get."""
         self.parameters: Mapping[str, str] = {}
         """The run-time parameters that `configure` has set."""
+        self.lock: HeldLock | None = None
+        """The advisory lock that the session has acquired; None before that."""
         self.lock_pid: int | None = None
         """The backend that acquired the advisory lock; None while it is not held."""
 
@@ -56,6 +94,11 @@ class Session:
     def closed(self) -> bool:
         """Whether the connection is closed."""
         return self.raw.is_closed()
+
+    @property
+    def closed_at(self) -> Sequence[tuple[str, int]]:
+        """The calls that closed the connection, innermost first; empty while it is open, or if the server ended it."""
+        return self.raw.closed_at
 
     @property
     def in_transaction(self) -> bool:
@@ -82,18 +125,46 @@ class Session:
         with self._translate_errors():
             return await self.raw.fetchval(sql, *arguments)
 
-    async def configure(self, parameters: Mapping[str, str]) -> None:
-        """Set run-time parameters for the session, except those that this server version does not know."""
-        self.parameters = parameters
-        await self.fetch(_SQL["configure"], list(parameters), list(parameters.values()))
+    async def configure(self, parameters: Mapping[str, str]) -> Mapping[str, str]:
+        """Set run-time parameters for the session, except those that this server version does not know.
+
+        Returns:
+            The parameters that the server knows and refuses, each with the server's reason; they are left out. A server
+            on Windows, for instance, refuses `client_connection_check_interval`.
+        """
+        refused: dict[str, str] = {}
+        try:
+            accepted = await self._set_parameters(parameters)
+        except StatementFailed:  # of one of them, so that none is set
+            accepted = []
+            for name, value in parameters.items():
+                try:
+                    accepted += await self._set_parameters({name: value})
+                except StatementFailed as error:
+                    refused[name] = str(error)
+        self.parameters = {name: parameters[name] for name in accepted}
+        self.raw.reset_query = self.reset_statements(lock_is_held=False)
+        return refused
+
+    async def _set_parameters(self, parameters: Mapping[str, str]) -> list[str]:
+        rows = await self.fetch(_SQL["configure"], list(parameters), list(parameters.values()))
+        return [row["name"] for row in rows]
+
+    def reset_statements(self, *, lock_is_held: bool) -> str:
+        """Return the statements that make the session like new, except for our parameters and our advisory lock.
+
+        Args:
+            lock_is_held: Whether a statement before them in the same message fails when the lock is not held.
+        """
+        settings = "".join(f";\nset {name} = {literal(value)}" for name, value in self.parameters.items())
+        unlock = f";\n{self.lock.unlock_others(is_held=lock_is_held)}" if self.lock else ""
+        return f"{_SQL['reset']}{settings}{unlock}"
 
     async def reset(self) -> None:
-        """Undo `set role` and every `set` since `configure`.
-
-        RESET ALL leaves the role as it is: https://www.postgresql.org/docs/current/sql-set-role.html
-        """
-        await self.execute("reset role; reset all")
-        await self.configure(self.parameters)
+        """Make the session like new, in one round trip, except for our parameters and our advisory lock."""
+        self.raw.reset_query = self.reset_statements(lock_is_held=False)
+        with self._translate_errors():
+            await self.raw.reset()  # forgets the callbacks of listeners as well
 
     async def table_exists(self, relation: str) -> bool:
         """Return whether there is a table of this quoted name, without locking it."""
@@ -234,6 +305,7 @@ async def connect(
                     statement_cache_size=0,
                     server_settings={"application_name": application_name},
                     timeout=timeout,
+                    connection_class=_Connection,
                     target_session_attrs="read-write" if writable else None,  # type: ignore[arg-type]
                 )
             )

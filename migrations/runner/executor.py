@@ -10,26 +10,31 @@ from typing import TYPE_CHECKING
 
 from migrations.core.ledger import DOWN_ERROR, Ledger, State
 from migrations.core.plan import Refusal, UpPlan
-from migrations.postgres.errors import DatabaseError
+from migrations.postgres.errors import DatabaseError, StatementFailed
 from migrations.reader.reader import READ_TIMEOUT, read_ledger
 from migrations.runner import blockers, non_transactional, transactional
 from migrations.runner.ledger_writer import LedgerWriter, prepare_table
-from migrations.runner.resume import find_resume_point
+from migrations.runner.resume import find_lost_state, find_resume_point
 from migrations.runner.run import Done, Failed, plan_run
 from migrations.runner.section import MigrationFailed, Section
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from migrations.core.migration import Migration, SectionBody
     from migrations.postgres.session import Session
     from migrations.runner.reporter import Reporter
     from migrations.runner.resume import ResumePoint
     from migrations.runner.run import Outcome, RunOptions, RunProgress
+    from migrations.runner.splitter import Statement
 
 _RESUMABLE_HINT = (
     ". The statements before it are done; up continues with it once the cause is removed. To change the file, settle "
     "the revision first: `ledgergate migrate resolve {revision} --rolled-back` or `--applied`"
+)
+_NOT_RESUMABLE_HINT = (
+    ". The statements before it are done, but up cannot continue: {reason}. Complete the rest by hand and record that "
+    "by `ledgergate migrate resolve {revision} --applied`, or undo what is done and use `--rolled-back`"
 )
 _RECORD_TIMEOUT = 1.0  # seconds to record why a migration ended: a pod that is stopped has no more time to lose
 
@@ -50,7 +55,7 @@ async def apply_pending(run: RunOptions, reporter: Reporter, session: Session, p
     if isinstance(plan, Refusal):
         return plan
     progress.batch = progress.batch or plan.batch
-    writer = LedgerWriter.for_run(run, progress.batch)
+    writer = LedgerWriter.for_run(run, progress.batch, session.lock)
     if plan.steps:
         await prepare_table(session, writer)
     progress.total = len(progress.applied) + len(plan.steps)
@@ -65,7 +70,7 @@ async def apply_pending(run: RunOptions, reporter: Reporter, session: Session, p
             try:
                 await _apply_step(reporter, session, writer, migration, start, progress)
             except MigrationFailed as error:
-                return Failed(migration, str(error))
+                return Failed(migration, str(error), session_ended=session.closed)
     return Done(replace(plan, steps=tuple(progress.applied)))
 
 
@@ -132,26 +137,29 @@ async def _apply_migration(
     # last. Whatever ends the process in between leaves a row that says so.
     if migration.up.sql is None:
         function = transactional.load_section_function(section)
-        await session.fetch(writer.guarded_statement("begin", session, migration), None)
-        async with _record_failure(session, writer, migration):
+        await _write_begin(session, writer, section, writer.guarded_statement("begin", session, migration), None)
+        async with _record_failure(session, writer, section):
             await session.execute(transactional.set_application_name(writer, section))
             await transactional.call_function(session, section, function)
             if session.in_transaction:
                 raise section.open_transaction_error()
-        await session.reset()
+            await session.reset()
+            await _write_end(session, writer, section, "finish", migration.revision, State.APPLIED, None)
     else:
         statements = non_transactional.split_section(section)
         if resume_point is None:
-            await session.fetch(writer.guarded_statement("begin", session, migration), len(statements))
+            begin = writer.guarded_statement("begin", session, migration)
+            await _write_begin(session, writer, section, begin, len(statements))
         else:
-            await session.execute(writer.guarded_statement("resume", session, migration))
+            await _write_begin(session, writer, section, writer.guarded_statement("resume", session, migration))
         done = resume_point.done if resume_point else 0
         try:
-            async with _record_failure(session, writer, migration):
+            async with _record_failure(session, writer, section):
                 await non_transactional.run_statements(session, writer, section, statements, reporter, done=done)
+                await _write_end(session, writer, section, "finish", migration.revision, State.APPLIED, None)
         except MigrationFailed as error:
-            raise MigrationFailed(f"{error}{_RESUMABLE_HINT.format(revision=migration.revision)}") from error
-    await session.fetch(writer.statement("finish"), migration.revision, State.APPLIED, None)
+            hint = await _resume_hint(session, writer, section, statements)
+            raise MigrationFailed(f"{error}{hint}") from error
     return _milliseconds_since(started)
 
 
@@ -175,8 +183,9 @@ async def undo_migration(
         return _milliseconds_since(started)
     function = transactional.load_section_function(section) if down.sql is None else None
     statements = () if function else non_transactional.split_section(section)
-    await session.fetch(writer.statement("begin_undo"), migration.revision, writer.applied_by, DOWN_ERROR)
-    async with _record_failure(session, writer, migration, f"{DOWN_ERROR}: "):
+    begin = writer.statement("begin_undo")
+    await _write_begin(session, writer, section, begin, migration.revision, writer.applied_by, DOWN_ERROR)
+    async with _record_failure(session, writer, section, f"{DOWN_ERROR}: "):
         if function is None:
             # Without progress: a section that undoes is not resumed.
             await non_transactional.run_statements(session, writer, section, statements, reporter, recorded=False)
@@ -185,15 +194,67 @@ async def undo_migration(
             if session.in_transaction:
                 raise section.open_transaction_error()
             await session.reset()
-    await session.fetch(writer.statement("remove"), migration.revision)
+        await _write_end(session, writer, section, "remove_undone")
     return _milliseconds_since(started)
+
+
+async def record_lost_failure(run: RunOptions, session: Session, failed: Failed) -> None:
+    """Record in another session why a migration failed that has ended its own; to be called under the lock."""
+    writer = LedgerWriter.for_run(run, batch=0, lock=session.lock)
+    await session.fetch(writer.statement("finish"), failed.migration.revision, State.FAILED, failed.reason)
+
+
+async def _write_begin(
+    session: Session, writer: LedgerWriter, section: Section, statement: str, *arguments: object
+) -> None:
+    """Record that a section outside a transaction begins.
+
+    Raises:
+        MigrationFailed: The session no longer holds the lock, so that nothing may be recorded.
+    """
+    try:
+        await session.execute(statement, *arguments)
+    except StatementFailed as error:
+        if writer.is_lock_lost(error):
+            raise section.lock_not_held_error() from error
+        raise
+
+
+async def _write_end(session: Session, writer: LedgerWriter, section: Section, name: str, *arguments: object) -> None:
+    """Record that a section outside a transaction was completed.
+
+    Raises:
+        MigrationFailed: The section has let go of the lock, so that nothing may be recorded.
+    """
+    statement = writer.statement(name, revision=section.migration.revision)
+    try:
+        await session.execute(statement, *arguments)
+    except StatementFailed as error:
+        if writer.is_lock_lost(error):
+            raise section.lost_lock_error() from error
+        raise
+
+
+async def _resume_hint(
+    session: Session, writer: LedgerWriter, section: Section, statements: Sequence[Statement]
+) -> str:
+    """Return what is to be done about a failed migration whose first statements are committed."""
+    revision = section.migration.revision
+    reason = None
+    if not session.closed:
+        rows = await session.fetch(writer.statement("stopped"), revision)
+        reason = find_lost_state(section, statements, rows[0]["statements_done"] or 0) if rows else None
+    if reason is not None:
+        return _NOT_RESUMABLE_HINT.format(reason=reason, revision=revision)
+    return _RESUMABLE_HINT.format(revision=revision)
 
 
 @asynccontextmanager
 async def _record_failure(
-    session: Session, writer: LedgerWriter, migration: Migration, prefix: str = ""
+    session: Session, writer: LedgerWriter, section: Section, prefix: str = ""
 ) -> AsyncIterator[None]:
     """Record `failed` and the reason when the block raises, also when it is cancelled by SIGTERM."""
+    revision = section.migration.revision
     try:
         yield
     except BaseException as error:
@@ -203,8 +264,11 @@ async def _record_failure(
         with suppress(DatabaseError, TimeoutError):
             async with asyncio.timeout(_RECORD_TIMEOUT):
                 await session.rollback()
-                await session.execute("reset role")  # the migration's role may have no privilege on the ledger
-                await session.fetch(writer.statement("finish"), migration.revision, State.FAILED, prefix + reason)
+                await session.reset()  # the migration's role may have no privilege on the ledger
+                if writer.lock:
+                    # Where the migration has let the lock go, and no other run has it, this run may write again.
+                    await session.fetch(writer.lock.reacquire)
+                await session.fetch(writer.statement("finish"), revision, State.FAILED, prefix + reason)
         raise
 
 

@@ -10,14 +10,17 @@ from migrations.sql.statements import bind, literal, load, quoted
 
 if TYPE_CHECKING:
     from migrations.core.migration import Migration
+    from migrations.postgres.advisory_lock import HeldLock
+    from migrations.postgres.errors import StatementFailed
     from migrations.postgres.session import Session
     from migrations.runner.run import RunOptions
 
 _SQL = load("ledgergate")
-RESET_ROLE = "set local role to default;"
+RESET_ROLE = "set local session authorization default;set local role to default;"
 """Precedes each write to the ledger within a migration's session: the migration may have taken a role that has no
 privilege on the ledger's table, or that would own it. LOCAL ends with the transaction, so the migration's next
 statement has its role again."""
+_NOT_NULL_VIOLATION = "23502"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class LedgerWriter:
         batch: Number of the run, which `down` undoes as a whole.
         applied_by: Pod or host.
         limits: Defaults for each migration.
+        lock: The lock that the session must hold at each write; None where no migration's SQL runs in the session.
     """
 
     schema: str
@@ -37,13 +41,14 @@ class LedgerWriter:
     batch: int
     applied_by: str
     limits: MigrationLimits = field(default_factory=MigrationLimits)
+    lock: HeldLock | None = None
 
     @classmethod
-    def for_run(cls, run: RunOptions, batch: int) -> Self:
+    def for_run(cls, run: RunOptions, batch: int, lock: HeldLock | None = None) -> Self:
         """Return the writer of a run."""
         dialect = run.source.dialect
         schema, table = run.source.schema or dialect.schema or "public", run.source.table or dialect.table
-        return cls(schema, table, batch, run.applied_by, run.limits)
+        return cls(schema, table, batch, run.applied_by, run.limits, lock)
 
     def statement(self, name: str, **values: str | int | None) -> str:
         """Return a statement of sql/ledgergate.sql for this table, with the values as literals.
@@ -51,6 +56,7 @@ class LedgerWriter:
         Literals, not parameters: a message of several statements can have no parameters.
         """
         literals = {key: literal(value) for key, value in values.items()}
+        literals["lock_is_held"] = self.lock.is_held if self.lock else "true"
         return bind(_SQL[name], table=quoted(self.schema, self.table), schema=quoted(self.schema), **literals)
 
     def guarded_statement(self, name: str, session: Session, migration: Migration) -> str:
@@ -58,7 +64,7 @@ class LedgerWriter:
 
         A migration could end that transaction, for instance by a Python function that executes COMMIT. What it did and
         its row would then be committed one after the other, and a crash could separate them. So the statement checks
-        two things, and where one does not hold, it writes null to `guard_column`, which is NOT NULL:
+        two things, and where one does not hold, it writes null to `revision`, which is NOT NULL:
 
         - The transaction is DEFERRABLE, as those that we begin are. DEFERRABLE has no effect on a transaction that
           writes, RESET ALL does not change it, and a transaction after COMMIT does not inherit it (the session's
@@ -76,10 +82,13 @@ class LedgerWriter:
         backend = f" and pg_backend_pid() = {session.lock_pid}" if session.lock_pid else ""
         return bind(text, guard=f"current_setting('transaction_deferrable')::boolean{backend}")
 
-    @property
-    def guard_column(self) -> str:
-        """The column that a failed guard sets to null, as `StatementFailed.column` names it."""
-        return f"{self.table}.revision"
+    def is_failed_guard(self, error: StatementFailed) -> bool:
+        """Return whether a guarded statement did not run in the transaction that we began."""
+        return error.sqlstate == _NOT_NULL_VIOLATION and error.column == f"{self.table}.revision"
+
+    def is_lock_lost(self, error: StatementFailed) -> bool:
+        """Return whether a statement was refused because the session no longer holds the lock."""
+        return error.sqlstate == _NOT_NULL_VIOLATION and error.column == f"{self.table}.applied_by"
 
 
 async def prepare_table(session: Session, writer: LedgerWriter) -> None:

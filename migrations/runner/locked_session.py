@@ -91,7 +91,10 @@ async def run_under_lock(
             async with advisory_lock.try_lock(session, key) as acquired:
                 if acquired:
                     session.lock_pid = pid
-                    await session.configure(SESSION_PARAMETERS | run.limits.parameters)
+                    refused = await session.configure(SESSION_PARAMETERS | run.limits.parameters)
+                    for name, reason in refused.items():
+                        text = f"the server refuses the setting {name}, so the run goes on without it: {reason}"
+                        reporter.info("setting_refused", text, setting=name, reason=reason)
                     return await work(session)
             holder = await advisory_lock.find_holder(session, key)
         waited = clock() - began

@@ -71,11 +71,10 @@ async def run_statements(
         DatabaseError: The connection was lost, or the ledger cannot be written.
     """
     runner = _StatementRunner(session, writer, section, statements, reporter, recorded)
-    await session.execute(set_application_name(writer, section))
-    for name, value in writer.limits.for_section(section.body).parameters.items():
-        await session.execute(f"set {name} = {literal(value)}")
+    await runner.set_parameters()
     try:
-        for statement in statements[:done]:
+        discarded = max((number for number, at in enumerate(statements[:done], 1) if at.discards_all), default=0)
+        for statement in statements[discarded:done]:
             if statement.transaction_use is TransactionUse.SESSION_SETTING:
                 await runner.execute(statement)
         while done < len(statements):
@@ -96,6 +95,14 @@ class _StatementRunner:
     statements: Sequence[Statement]
     reporter: Reporter
     recorded: bool
+
+    async def set_parameters(self) -> None:
+        """Set the session's name and limits."""
+        limits = self.writer.limits.for_section(self.section.body).parameters
+        settings = [
+            f"set {name} = {literal(value)}" for name, value in limits.items() if name in self.session.parameters
+        ]
+        await self.session.execute("; ".join((set_application_name(self.writer, self.section), *settings)))
 
     async def run_next(self, done: int) -> int:
         """Run the next statement, or the file's next transaction as a whole; return how many are done then."""
@@ -158,19 +165,24 @@ class _StatementRunner:
         """Run a statement outside a transaction, between its announcement and its progress in the ledger."""
         if self.recorded:
             number, revision = index + 1, self.section.migration.revision
-            await self._write_ledger(self.writer.statement("expose", begun=number, revision=revision))
+            await self._write_ledger(self.writer.statement("expose", begun=number, revision=revision), statement)
         try:
             await self._drop_invalid_indexes(statement)
-            await self._execute_patiently(statement)
+            if statement.discards_all:
+                # DISCARD ALL itself would let go of the ledger's lock.
+                await self.session.reset()
+                await self.set_parameters()
+            else:
+                await self._execute_patiently(statement)
         except MigrationFailed:
             # An atomic statement that failed has no effect, so its announcement is withdrawn. A statement that the
             # server refused in a transaction is unknown to the splitter: it may not be atomic.
             is_known = statement.transaction_use is TransactionUse.NON_TRANSACTIONAL
             if self.recorded and statement.atomic and is_known and not self.session.closed:
-                await self._write_ledger(self._progress_statement(index))
+                await self._write_ledger(self._progress_statement(index), statement)
             raise
         if self.recorded:
-            await self._write_ledger(self._progress_statement(index + 1))
+            await self._write_ledger(self._progress_statement(index + 1), statement)
 
     async def _drop_invalid_indexes(self, statement: Statement) -> None:
         if statement.index is None:
@@ -199,6 +211,9 @@ class _StatementRunner:
         if statement.index is None or has_own_timeout:
             await self.execute(statement)
             return
+        if "lock_timeout" not in self.session.parameters:
+            await self.execute(statement)
+            return
         await self.session.execute("set lock_timeout = 0")
         await self.execute(statement)
         await self.session.execute(f"set lock_timeout = {literal(self.writer.limits.parameters['lock_timeout'])}")
@@ -208,10 +223,17 @@ class _StatementRunner:
         try:
             await self.session.execute(f"{before}{statement.text}{after}")
         except StatementFailed as error:
+            if self.writer.is_lock_lost(error):
+                raise self.section.lost_lock_error(statement.offset) from error
             raise self.section.statement_error(error, statement.offset - len(before)) from error
 
     def _progress_statement(self, done: int) -> str:
         return RESET_ROLE + self.writer.statement("advance", done=done, revision=self.section.migration.revision)
 
-    async def _write_ledger(self, sql: str) -> None:
-        await self.session.execute(f"begin;{RESET_ROLE}{sql};commit")
+    async def _write_ledger(self, sql: str, statement: Statement) -> None:
+        try:
+            await self.session.execute(f"begin;{RESET_ROLE}{sql};commit")
+        except StatementFailed as error:
+            if self.writer.is_lock_lost(error):
+                raise self.section.lost_lock_error(statement.offset) from error
+            raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from migrations.core.migration import Migration
     from migrations.postgres.session import Session
     from migrations.runner.ledger_writer import LedgerWriter
-    from migrations.runner.splitter import Statement
+    from migrations.runner.splitter import SessionObject, Statement
+
+
+_USES_SEQUENCE = re.compile(r"\b(currval|lastval)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,38 @@ async def _resume_point(
 ) -> ResumePoint | str:
     done, begun = row["statements_done"] or 0, row["statement_begun"]
     if begun is None:
-        return ResumePoint(section.migration.revision, done)
+        return find_lost_state(section, statements, done) or ResumePoint(section.migration.revision, done)
     statement = statements[begun - 1]
     completed = await invalid_indexes.has_completed(session, statement)
     if completed is None:
         location = f"{section.migration.path}:{section.line(statement.offset)}"
         return f"its statement {begun} of {len(statements)} ({location}) began, and whether it was completed is unknown"
-    return ResumePoint(section.migration.revision, begun if completed else done)
+    done = begun if completed else done
+    return find_lost_state(section, statements, done) or ResumePoint(section.migration.revision, done)
+
+
+def find_lost_state(section: Section, statements: Sequence[Statement], done: int) -> str | None:
+    """Return the reason against resuming after `done` statements in another session; None where there is none.
+
+    What a completed statement made in its session, such as a temporary table, has ended with it. Without it the rest
+    could mean something else: a table of the same name, for instance.
+    """
+    if done == len(statements):
+        return None
+    made: dict[SessionObject, Statement] = {}
+    for statement in statements[:done]:
+        for removed in statement.removes:
+            made = {
+                at: by
+                for at, by in made.items()
+                if removed.kind not in {"", at.kind} or removed.name not in {"", at.name}
+            }
+        made |= dict.fromkeys(statement.makes, statement)
+    for at, statement in made.items():
+        location = f"{section.migration.path}:{section.line(statement.offset)}"
+        return f"what follows may need the {at} that {location} made, which has ended with its session"
+    for statement in statements[done:] if done else ():
+        if _USES_SEQUENCE.search(statement.text):
+            location = f"{section.migration.path}:{section.line(statement.offset)}"
+            return f"{location} needs the value that a sequence had in the session of the statements before it"
+    return None

@@ -99,10 +99,12 @@ class Failed:
     Attributes:
         migration: The migration that failed.
         reason: File, line and error.
+        session_ended: Whether the session ended with it, so that the ledger does not have the reason.
     """
 
     migration: Migration
     reason: str
+    session_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

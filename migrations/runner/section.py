@@ -6,6 +6,8 @@ Exception
 
 from __future__ import annotations
 
+import linecache
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from migrations.postgres.errors import StatementFailed
 
 _IN_TRANSACTION = "25001"  # active_sql_transaction
+_LETS_GO = re.compile(r"\bpg_advisory_unlock(_all)?\b|\bdiscard\s+all\b|\.reset\(\)", re.IGNORECASE)
 
 
 class MigrationFailed(Exception):  # noqa: N818 - says what happened
@@ -73,6 +76,36 @@ class Section:
             "migration is recorded, so nothing of it was run; take it out, or write "
             f"`-- migrate:{self.direction} transaction:false`"
         )
+
+    def lost_lock_error(self, position: int | None = None) -> MigrationFailed:
+        """Return the error of a section that has let go of the ledger's lock.
+
+        Args:
+            position: Of the statement that did, in characters from 0; None to look for it in the text.
+        """
+        line = self.find_line(_LETS_GO) or self.body.line if position is None else self.line(position)
+        rest = "all of it is rolled back" if self.body.transactional else "what follows it was not run"
+        return MigrationFailed(
+            f"{self.migration.path}:{line}: let go of the advisory lock that keeps other runs out (as "
+            f"pg_advisory_unlock_all and DISCARD ALL do), so {rest} and nothing more is recorded; release your own "
+            "locks one by one with pg_advisory_unlock(KEY), or take them with pg_advisory_xact_lock(KEY), which ends "
+            "with the transaction"
+        )
+
+    def lock_not_held_error(self) -> MigrationFailed:
+        """Return the error of a section that was not begun, since the session no longer holds the ledger's lock."""
+        return MigrationFailed(
+            f"{self.migration.path}:{self.body.line}: nothing of it was run: the session no longer holds the advisory "
+            "lock that keeps other runs out, which something that an earlier migration started has let go; run it again"
+        )
+
+    def find_line(self, pattern: re.Pattern[str]) -> int | None:
+        """Return the first line of the file, within the section, that the pattern matches; None where none does."""
+        if self.body.sql is not None:
+            found = pattern.search(self.body.sql)
+            return self.line(found.start()) if found else None
+        lines = linecache.getlines(str(self.migration.path))
+        return next((number for number, line in enumerate(lines, 1) if pattern.search(line)), None)
 
     def ended_transaction_error(self) -> MigrationFailed:
         """Return the error of a section that has ended our transaction, so that the ledger row was refused."""

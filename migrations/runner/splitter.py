@@ -7,7 +7,7 @@ ValueError
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -64,6 +64,22 @@ class IndexOperation:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionObject:
+    """Something that lives in a session and ends with it.
+
+    Attributes:
+        kind: What it is, as a message calls it.
+        name: Its name; empty where it has none, or where the statement does not show it.
+    """
+
+    kind: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """One statement of a script.
 
@@ -74,6 +90,9 @@ class Statement:
         repeatable: Whether it may run again when it is unknown whether it was completed.
         atomic: Whether a failure leaves no effect of it, apart from an INVALID index.
         index: The index that it works on with CONCURRENTLY; None for any other statement.
+        discards_all: Whether it is DISCARD ALL.
+        makes: What it makes that ends with the session.
+        removes: What of this it removes; an empty name stands for every object of the kind, an empty kind for all.
     """
 
     offset: int
@@ -82,6 +101,9 @@ class Statement:
     repeatable: bool = False
     atomic: bool = True
     index: IndexOperation | None = None
+    discards_all: bool = False
+    makes: tuple[SessionObject, ...] = ()
+    removes: tuple[SessionObject, ...] = ()
 
 
 def split_statements(sql: str) -> tuple[Statement, ...]:
@@ -97,7 +119,11 @@ def split_statements(sql: str) -> tuple[Statement, ...]:
 
     try:
         slices = split(sql, only_slices=True)
-        return tuple(_to_statement(at.start, sql[at], parse_sql(sql[at])[0].stmt) for at in slices)
+        parsed = ((at.start, sql[at], parse_sql(sql[at])[0].stmt) for at in slices)
+        return tuple(
+            replace(_to_statement(offset, text, node), makes=_made(text, node), removes=_removed(text, node))
+            for offset, text, node in parsed
+        )
     except Error as error:
         message, position = (*error.args, 0)[:2]
         raise SplitError(str(message), int(position)) from error
@@ -159,7 +185,8 @@ def _to_statement(offset: int, text: str, node: Any) -> Statement:
     if index is not None:
         return Statement(offset, text, alone, repeatable=_is_repeatable_on_index(node), index=index)
     if kind in _NON_TRANSACTIONAL:
-        return Statement(offset, text, alone, repeatable=_NON_TRANSACTIONAL[kind])
+        discards_all = kind == "DiscardStmt" and node.target.name == "DISCARD_ALL"
+        return Statement(offset, text, alone, repeatable=_NON_TRANSACTIONAL[kind], discards_all=discards_all)
     if kind == "VacuumStmt":  # VACUUM or ANALYZE
         use = alone if node.is_vacuumcmd else TransactionUse.TRANSACTIONAL
         return Statement(offset, text, use, repeatable=True)
@@ -205,4 +232,127 @@ def _is_repeatable_on_index(node: Any) -> bool:
     """Return whether a statement on an index has IF [NOT] EXISTS, or is REINDEX."""
     return bool(
         getattr(node, "if_not_exists", False) or getattr(node, "missing_ok", False) or not hasattr(node, "concurrent")
+    )
+
+
+_TABLE, _PREPARED, _CURSOR, _LISTENER = "temporary table", "prepared statement", "cursor", "listener"
+_TEMPORARY, _LOCK, _SETTING, _CONNECTION = "temporary object", "advisory lock", "setting", "dblink connection"
+_RELATIONS = {
+    "CreateStmt": "relation",
+    "CreateSeqStmt": "sequence",
+    "ViewStmt": "view",
+    "CreateTableAsStmt": "into.rel",
+    "SelectStmt": "intoClause.rel",
+}
+_NAMES = {
+    "CreateFunctionStmt": "funcname",
+    "CreateEnumStmt": "typeName",
+    "CreateRangeStmt": "typeName",
+    "CreateDomainStmt": "domainname",
+    "DefineStmt": "defnames",
+}
+_HOLD = 0x0020  # CURSOR_OPT_HOLD; any other cursor ends with its transaction
+_EXECUTED = {
+    "SelectStmt",
+    "InsertStmt",
+    "UpdateStmt",
+    "DeleteStmt",
+    "MergeStmt",
+    "DoStmt",
+    "CallStmt",
+    "CreateTableAsStmt",
+}
+_CALLS = (
+    (_LOCK, re.compile(r"\bpg_(try_)?advisory_lock(_shared)?\b", re.IGNORECASE)),
+    (_CONNECTION, re.compile(r"\bdblink_connect(_u)?\b", re.IGNORECASE)),
+    (_SETTING, re.compile(r"\bsetseed\b", re.IGNORECASE)),
+)
+_IN_BLOCK = (
+    (_TEMPORARY, re.compile(r"\btemp(orary)?\b|\bpg_temp\b", re.IGNORECASE)),
+    (_PREPARED, re.compile(r"\bprepare\b", re.IGNORECASE)),
+    (_LISTENER, re.compile(r"\blisten\b", re.IGNORECASE)),
+    (_SETTING, re.compile(r"(^|;|\$|'|\bbegin|\bthen|\belse|\bloop)\s*(set|load)\s+(?!local\b)", re.IGNORECASE)),
+)
+"""What the text of a DO block shows of the statements in it, which the grammar takes for a string."""
+_CONSTANT = {"A_Const", "TypeCast"}
+_DISCARDED = {
+    "DISCARD_ALL": (SessionObject(""),),
+    "DISCARD_TEMP": (SessionObject(_TABLE), SessionObject(_TEMPORARY)),
+}
+_REMOVALS = {
+    "DeallocateStmt": (_PREPARED, "name"),
+    "ClosePortalStmt": (_CURSOR, "portalname"),
+    "UnlistenStmt": (_LISTENER, "conditionname"),
+}
+_UNLOCKS_ALL = re.compile(r"\bpg_advisory_unlock_all\b", re.IGNORECASE)
+
+
+def _made(text: str, node: Any) -> tuple[SessionObject, ...]:
+    """Return what a statement makes that ends with the session.
+
+    A SET at the top level is not among it: it can be repeated in another session. That a function of the database does
+    the same cannot be seen.
+    """
+    kind = type(node).__name__
+    found: list[SessionObject] = []
+    relation = _at(node, _RELATIONS.get(kind, ""))
+    if relation is not None and _is_temporary(relation) and not _drops_on_commit(kind, node):
+        found.append(SessionObject(_TABLE, relation.relname))
+    names: tuple[Any, ...] = getattr(node, _NAMES.get(kind, ""), None) or ()
+    if len(names) > 1 and names[0].sval.startswith("pg_temp"):
+        found.append(SessionObject(_TEMPORARY, names[-1].sval))
+    if kind == "PrepareStmt":
+        found.append(SessionObject(_PREPARED, node.name))
+    elif kind == "DeclareCursorStmt" and node.options & _HOLD:
+        found.append(SessionObject(_CURSOR, node.portalname))
+    elif kind == "ListenStmt":
+        found.append(SessionObject(_LISTENER, node.conditionname))
+    elif kind == "LoadStmt":
+        found.append(SessionObject("library", node.filename))
+    if kind in _EXECUTED:
+        found += [SessionObject(what) for what, pattern in _CALLS if pattern.search(text)]
+        if _SET_CONFIG.search(text) and not _is_constant_set_config(kind, node):
+            found.append(SessionObject(_SETTING))
+    if kind == "DoStmt":
+        found += [SessionObject(what) for what, pattern in _IN_BLOCK if pattern.search(text)]
+    return tuple(found)
+
+
+def _removed(text: str, node: Any) -> tuple[SessionObject, ...]:
+    kind = type(node).__name__
+    if kind == "DiscardStmt":
+        return _DISCARDED.get(node.target.name, ())
+    if kind == "DropStmt":
+        # A temporary table hides others of its name, so an unqualified name means the temporary one.
+        names = [[part.sval for part in name] for name in node.objects if isinstance(name, tuple)]
+        return tuple(SessionObject(_TABLE, at[-1]) for at in names if len(at) == 1 or at[0].startswith("pg_temp"))
+    if kind in _REMOVALS:
+        what, attribute = _REMOVALS[kind]
+        return (SessionObject(what, getattr(node, attribute) or ""),)
+    return (SessionObject(_LOCK),) if kind == "SelectStmt" and _UNLOCKS_ALL.search(text) else ()
+
+
+def _at(node: Any, path: str) -> Any:
+    for name in filter(None, path.split(".")):
+        node = getattr(node, name, None)
+    return node if path else None
+
+
+def _is_temporary(relation: Any) -> bool:
+    return relation.relpersistence == "t" or (relation.schemaname or "").startswith("pg_temp")
+
+
+def _drops_on_commit(kind: str, node: Any) -> bool:
+    action = node.oncommit if kind == "CreateStmt" else getattr(getattr(node, "into", None), "onCommit", None)
+    return getattr(action, "name", "") == "ONCOMMIT_DROP"
+
+
+def _is_constant_set_config(kind: str, node: Any) -> bool:
+    """Return whether a statement sets parameters to constants only, so that it can be repeated in another session."""
+    if kind != "SelectStmt" or node.fromClause or node.whereClause or not node.targetList:
+        return False
+    return all(
+        type(target.val).__name__ == "FuncCall"
+        and all(type(value).__name__ in _CONSTANT for value in target.val.args or ())
+        for target in node.targetList
     )

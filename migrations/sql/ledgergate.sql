@@ -1,4 +1,5 @@
--- The native ledger. {table} is its quoted, qualified name.
+-- The native ledger. {table} is its quoted, qualified name. {lock_is_held} is false when the migration has let go of the
+-- ledger's lock: then `applied_by` becomes null, which the table refuses, and nothing is recorded.
 
 -- name: read
 -- Every record, in the order of names, as in the directory.
@@ -42,21 +43,20 @@ where attrelid = to_regclass($1) and not attisdropped
 -- name: record
 -- Record an applied migration and announce it, in the transaction that applied it. {guard} is false when the migration
 -- has ended that transaction itself: then the revision becomes null, which the table refuses, and nothing is recorded.
-with recorded as (
-    insert into {table} (revision, checksum, batch, state, applied_by, compatible_from, duration_ms, started_at, finished_at)
-    values (
-        case when {guard} then {revision} end, {checksum}, {batch}, 'applied', {applied_by}, {compatible_from},
-        extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000, transaction_timestamp(), clock_timestamp()
-    )
-    returning revision
-)
-select pg_notify('ledgergate', revision) from recorded
+-- Two statements, since they are planned in half the time of one.
+insert into {table} (revision, checksum, batch, state, applied_by, compatible_from, duration_ms, started_at, finished_at)
+values (
+    case when {guard} then {revision} end, {checksum}, {batch}, 'applied', case when {lock_is_held} then {applied_by} end,
+    {compatible_from}, extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000, transaction_timestamp(),
+    clock_timestamp()
+);
+notify ledgergate, {revision}
 
 -- name: begin
 -- Record a migration that runs outside a transaction, before its first statement.
 with recorded as (
     insert into {table} (revision, checksum, batch, state, applied_by, compatible_from, statements_total, statements_done)
-    values ({revision}, {checksum}, {batch}, 'running', {applied_by}, {compatible_from}, $1, 0)
+    values ({revision}, {checksum}, {batch}, 'running', case when {lock_is_held} then {applied_by} end, {compatible_from}, $1, 0)
     returning revision
 )
 select pg_notify('ledgergate', revision) from recorded
@@ -65,7 +65,12 @@ select pg_notify('ledgergate', revision) from recorded
 -- The same for a migration that resumes where it was stopped.
 with recorded as (
     update {table}
-    set state = 'running', error = null, applied_by = {applied_by}, batch = {batch}, finished_at = null, duration_ms = null
+    set state = 'running',
+        error = null,
+        applied_by = case when {lock_is_held} then {applied_by} end,
+        batch = {batch},
+        finished_at = null,
+        duration_ms = null
     where revision = {revision} and state <> 'applied'
     returning revision
 )
@@ -75,23 +80,30 @@ select pg_notify('ledgergate', revision) from recorded
 -- The recorded progress of revision $1.
 select statements_total, statements_done, statement_begun from {table} where revision = $1
 
+-- name: recorded
+-- Whether revision $1 has a row.
+select exists (select from {table} where revision = $1)
+
 -- name: advance
 -- Record that this many statements are committed, or will be together with this update.
-update {table} set statements_done = {done}, statement_begun = null where revision = {revision}
+update {table}
+set statements_done = {done}, statement_begun = null, applied_by = case when {lock_is_held} then applied_by end
+where revision = {revision}
 
 -- name: expose
 -- Record that the statement with this number is about to begin. A run that finds it later cannot know whether it ended.
-update {table} set statement_begun = {begun} where revision = {revision}
+update {table} set statement_begun = {begun}, applied_by = case when {lock_is_held} then applied_by end where revision = {revision}
 
 -- name: finish
 -- Record how a migration ended: state $2, error $3 (null when applied).
 with recorded as (
     update {table}
     set state = $2,
+        applied_by = case when {lock_is_held} then applied_by end,
         error = $3,
         finished_at = clock_timestamp(),
         duration_ms = extract(epoch from clock_timestamp() - started_at) * 1000
-    where revision = $1
+    where revision = $1 and state = 'running'
     returning revision
 )
 select pg_notify('ledgergate', revision) from recorded
@@ -101,7 +113,12 @@ select pg_notify('ledgergate', revision) from recorded
 -- down.
 with recorded as (
     update {table}
-    set state = 'running', applied_by = $2, error = $3, started_at = clock_timestamp(), finished_at = null, duration_ms = null
+    set state = 'running',
+        applied_by = case when {lock_is_held} then $2 end,
+        error = $3,
+        started_at = clock_timestamp(),
+        finished_at = null,
+        duration_ms = null
     where revision = $1
     returning revision
 )
@@ -116,7 +133,17 @@ select pg_notify('ledgergate', revision) from removed
 
 -- name: unrecord
 -- The same in the transaction that undid it. The first statement fails where {guard} is false, see `record`.
-update {table} set revision = case when {guard} then revision end where revision = {revision};
+update {table}
+set revision = case when {guard} then revision end, applied_by = case when {lock_is_held} then applied_by end
+where revision = {revision};
+with removed as (
+    delete from {table} where revision = {revision} returning revision
+)
+select pg_notify('ledgergate', revision) from removed
+
+-- name: remove_undone
+-- The same outside a transaction, where only the lock has to be checked.
+update {table} set applied_by = case when {lock_is_held} then applied_by end where revision = {revision};
 with removed as (
     delete from {table} where revision = {revision} returning revision
 )

@@ -9,9 +9,23 @@ set local lock_timeout = {limit}
 
 -- name: configure
 -- Set the settings named $1 to the values $2 for the whole session, except those that an older server does not have.
-select set_config(setting.name, setting.value, false)
+select setting.name, set_config(setting.name, setting.value, false)
 from unnest($1::text[], $2::text[]) as setting (name, value)
 where current_setting(setting.name, true) is not null
+
+-- name: reset
+-- All that DISCARD ALL does (PostgreSQL, DISCARD), except that our advisory lock stays, and in parts: DISCARD ALL cannot
+-- be sent in one message with other statements. RESET ROLE, since RESET ALL leaves the role as it is. What can refuse
+-- or delay the rest comes first.
+set session authorization default;
+reset role;
+reset all;
+close all;
+deallocate all;
+unlisten *;
+discard plans;
+discard temp;
+discard sequences
 
 -- name: exists
 -- Whether the table exists; a missing one leaves no error in the server's log.

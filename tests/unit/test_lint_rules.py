@@ -126,6 +126,9 @@ TRANSACTIONAL = [
     ("set-scope", "select pg_catalog.set_config('search_path', '', false)"),
     ("enum-value-used", "alter type mood add value 'glad'; insert into t (s) values ('glad')"),
     ("enum-value-used", "alter type mood add value 'glad'; alter table t add column c mood default 'glad'"),
+    ("releases-all-locks", "select pg_advisory_unlock_all()"),
+    ("releases-all-locks", "select 1 from (select pg_catalog.pg_advisory_unlock_all()) as x"),
+    ("releases-all-locks", "do $$ begin perform pg_advisory_unlock_all(); end $$"),
     ("if-not-exists", "create table if not exists fresh (id bigint)"),
     ("if-not-exists", "alter table t add column if not exists c int"),
     ("timestamp-without-time-zone", "create table fresh (c timestamp)"),
@@ -145,6 +148,7 @@ OUTSIDE = [
     ("transaction-control", "begin; select 1"),
     ("set-scope", "set local work_mem = '1MB'"),
     ("set-scope", "set work_mem = '1MB'"),
+    ("releases-all-locks", "discard all"),
     (
         "validate-in-same-transaction",
         "begin; alter table t add constraint c check (a > 0) not valid; alter table t validate constraint c; commit",
@@ -157,6 +161,8 @@ HARMLESS = [
         "alter table fresh alter q type text; alter table fresh rename c to d; update fresh set d = d; truncate fresh; "
         "alter table fresh add check (q <> ''); reindex table fresh; lock table fresh; drop table fresh"
     ),
+    "select pg_advisory_unlock(7)",
+    "discard temp; discard plans",
     "create table new_t (like t); insert into new_t select * from t; create index on new_t (a)",
     "create table fresh as select * from t; create index i on fresh (a); drop index i",
     "create table fresh (id bigint); alter table fresh rename to newer; create index on public.newer (id)",

@@ -73,3 +73,31 @@ def test_a_syntax_error() -> None:
     with pytest.raises(SplitError, match="selec") as caught:
         split_statements("create table öne (id int);\nselec 1;")
     assert caught.value.position == 27
+
+
+@pytest.mark.parametrize(
+    ("sql", "kinds"),
+    [
+        ("create temporary table t (id int)", ["temporary table"]),
+        ("create table pg_temp.t (id int)", ["temporary table"]),
+        ("create temp sequence s", ["temporary table"]),
+        ("create temp table t on commit drop as select 1", []),
+        ("create function pg_temp.f() returns int language sql as 'select 1'", ["temporary object"]),
+        ("create function f() returns int language sql set search_path = pg_catalog, pg_temp as 'select 1'", []),
+        ("create type pg_temp.mood as enum ('calm')", ["temporary object"]),
+        ("declare c cursor with hold for select 1", ["cursor"]),
+        ("declare c cursor for select 1", []),
+        ("select pg_try_advisory_lock_shared(1)", ["advisory lock"]),
+        ("select pg_advisory_xact_lock(1)", []),
+        ("do $$ begin set search_path = x; end $$", ["setting"]),
+        ("do $$ begin set local search_path = x; update t set a = 1; end $$", []),
+        ("select set_config('a.b', (select 'x'), false)", ["setting"]),
+        ("select set_config('a.b', 'x'::text, false)", []),
+        ("create function f() returns void language sql as 'select pg_advisory_lock(1)'", []),
+        ("update t set a = 'temp'", []),
+    ],
+)
+def test_what_a_statement_makes_in_its_session(sql: str, kinds: list[str]) -> None:
+    """Only what ends with the session, and cannot be made again by itself."""
+    (statement,) = split_statements(sql)
+    assert [made.kind for made in statement.makes] == kinds
