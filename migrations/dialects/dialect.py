@@ -72,8 +72,8 @@ class LockTable:
 class Dialect:
     """All that is specific to one migration tool, beside the statements in `sql/NAME.sql`.
 
-    The block `read` of that file selects every record. In it `{table}` stands for the table, and `{held}` for whether one
-    of `lock_keys` is locked.
+    The block `read` of that file selects every record. In it `{table}` stands for the table, and `{held}` for whether
+    one of `lock_keys` is locked.
 
     Attributes:
         name: The value of a gate's `spec.ledger.dialect` and of `--dialect`.
