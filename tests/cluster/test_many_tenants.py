@@ -117,8 +117,9 @@ BAD_ROWS = {
     "number": (
         "sqlx",
         (
-            "create table _sqlx_migrations (version numeric, description text, installed_on timestamptz, success bool,"
-            "checksum bytea, execution_time numeric); insert into _sqlx_migrations values (1, '', null, true, '', 'NaN')"
+            "create table _sqlx_migrations (version int, description text, installed_on timestamptz, success bool,"
+            "checksum bytea, execution_time numeric);"
+            "insert into _sqlx_migrations values (1, '', null, true, '', 'NaN')"
         ),
         "Misconfigured",
     ),
