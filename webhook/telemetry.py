@@ -6,6 +6,8 @@ is bounded by the number of gates.
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, TextIO
@@ -29,6 +31,19 @@ def log_event(name: str, *, level: int = logging.INFO, trace: bool = False, **fi
         trace: whether to add the traceback of the exception that is being handled.
     """
     logger.log(level, name, extra={"fields": fields}, exc_info=trace)
+
+
+@contextmanager
+def isolated(name: str, **fields: object) -> Iterator[None]:
+    """Log an exception of the block, with its traceback and these fields, instead of raising it.
+
+    For work about one object. All objects share the process: what is wrong with one, and was foreseen by nothing, must
+    not end the work about the others.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - see above
+        log_event(name, level=logging.ERROR, trace=True, **fields, error=f"{type(error).__name__}: {error}")
 
 
 def configure_logging(log_format: str, stream: TextIO = sys.stderr) -> None:

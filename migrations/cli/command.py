@@ -67,7 +67,7 @@ def run_command(
     """
     # `new`, `revision` and `lint` do without the driver, which these modules import.
     from migrations.dialects.dialect import LedgerUnreadable  # noqa: PLC0415
-    from migrations.postgres.errors import DatabaseError, Misconfigured, PermissionMissing  # noqa: PLC0415
+    from migrations.postgres.errors import AnswerUnreadable, DatabaseError, Misconfigured, PermissionMissing  # noqa: PLC0415
 
     try:
         run = _run_options(options, Revision.parse(to).name if to else None, files=files)
@@ -78,6 +78,9 @@ def run_command(
         return Exit.FAILED
     except (FilesError, AddressError, RevisionError, IdentifierError, Misconfigured, LedgerUnreadable) as error:
         return report_unusable(reporter, error)
+    except AnswerUnreadable as error:
+        reporter.error("unusable", f"the ledger's table cannot be read: {error}; correct that row of it")
+        return Exit.USAGE
     except PermissionMissing as error:
         reporter.error("permission_missing", f"{error}; grant the role of the database address what it lacks")
     except DatabaseError as error:

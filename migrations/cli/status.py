@@ -199,6 +199,7 @@ def _summary(
     if location.dialect.name != "ledgergate":
         yield f"dirty: {dirty.revision} {dirty.state}"  # only its own tool can settle it
     elif dirty.state is State.RUNNING and found.holder is not None:
-        yield f"running: {dirty.revision} since {dirty.started_at:{_TIME}}, by {dirty.applied_by}"
+        since = f" since {dirty.started_at:{_TIME}}" if dirty.started_at else ""
+        yield f"running: {dirty.revision}{since}, by {dirty.applied_by}"
     else:
         yield f"dirty: {describe_dirty(dirty)}"

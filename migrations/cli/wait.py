@@ -37,7 +37,7 @@ def wait(
     """Wait until the ledger holds a revision and all that must come before it. Writes nothing.
 
     The database may be down for a while, or not be there yet. Exits 3 when the time is up, 4 when the database did not
-    answer at that time.
+    answer at that time, 2 when the table is no ledger that can be read.
     """
     try:
         selected = select_dialect(dialect)
@@ -55,6 +55,8 @@ def wait(
             reporter.info("arrived", f"the ledger holds {expected.name}", revision=expected.name)
             return Exit.DONE
         reporter.error("timed_out", f"gave up after {timeout:g} s: {outcome.text}", revision=expected.name)
+        if outcome.no_ledger:
+            return Exit.USAGE
         return Exit.UNREACHABLE if outcome.unreachable else Exit.BEHIND
 
     return run_command(options, reporter, work, files=False)

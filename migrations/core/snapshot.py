@@ -28,7 +28,8 @@ class Fault(StrEnum):
     PERMISSION = "PermissionMissing"
     """The role may not read the table."""
     LEDGER = "LedgerUnreadable"
-    """The table is not a ledger of the dialect: columns are missing, or hold what the dialect never writes."""
+    """The table is not a ledger of the dialect: columns are missing, or hold what the dialect never writes. Or its
+    content is too large, or cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class LockTable:
 class Dialect:
     """All that is specific to one migration tool, beside the statements in `sql/NAME.sql`.
 
-    The block `read` of that file selects every record; in it `{table}` stands for the table, and `{held}` for whether
+    The block `read` of that file selects every record. In it `{table}` stands for the table, and `{held}` for whether
     one of `lock_keys` is locked.
 
     Attributes:
@@ -145,7 +145,7 @@ class Dialect:
         """
         try:
             return self.build_ledger([self.parse(row) for row in rows])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise LedgerUnreadable(f"the table is no {self.name} ledger: {error}") from error
 
     def build_ledger(self, records: Iterable[Record]) -> Ledger:

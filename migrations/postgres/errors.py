@@ -12,6 +12,7 @@ DatabaseError
     ├── TableMissing
     ├── ColumnMissing
     ├── ServerReadOnly       a standby, or a read-only transaction
+    ├── AnswerUnreadable     a value cannot be decoded, or not be sent as UTF-8
     └── TimedOut             `statement_timeout`, `lock_timeout`, or cancelled by another session
 """
 
@@ -78,6 +79,10 @@ class ColumnMissing(StatementFailed):
 
 class ServerReadOnly(StatementFailed):
     """The server or the transaction accepts no writes."""
+
+
+class AnswerUnreadable(StatementFailed):
+    """A value of the answer cannot be decoded, or the server cannot send a text as UTF-8."""
 
 
 class TimedOut(StatementFailed):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from migrations.postgres.errors import (
+    AnswerUnreadable,
     AuthenticationFailed,
     ColumnMissing,
     ConnectionLost,
@@ -251,7 +252,7 @@ class Session:
         """Close the connection cleanly; without a Terminate message when the server does not take it in time."""
         try:
             await self.raw.close(timeout=_CLOSE_TIMEOUT)
-        except _DRIVER_ERRORS:
+        except Exception:  # noqa: BLE001 - a server that speaks the protocol wrongly makes the driver raise anything
             self.raw.terminate()
 
     def terminate(self) -> None:
@@ -272,6 +273,11 @@ class Session:
             # InternalClientError: the server closed the connection within a response, and asyncpg waits for the rest.
             self.terminate()
             raise ConnectionLost(f"the connection to the database broke: {_describe(error)}") from error
+        except Exception as error:
+            # A decoder of the driver: OverflowError for a time beyond year 9999, struct.error for a malformed message.
+            # Where in the protocol it stopped is not known.
+            self.terminate()
+            raise AnswerUnreadable(f"a value of the answer cannot be decoded ({type(error).__name__})") from error
 
 
 async def connect(
@@ -321,6 +327,9 @@ async def connect(
         raise Misconfigured(f"{address} cannot be used: {_describe(error)}") from error
     except OSError as error:
         raise Unreachable(f"{address} cannot be reached: {_describe(error)}") from error
+    except Exception as error:  # what else the driver raises at an answer that breaks the protocol
+        what = f"{type(error).__name__}: {error}"
+        raise Unreachable(f"{address} does not answer as PostgreSQL does: {what}") from error
 
 
 _KEEPALIVE_OPTIONS = {
@@ -363,6 +372,8 @@ def _ssl_context(address: Address) -> ssl.SSLContext | None:
 
 
 _ERROR_BY_SQLSTATE: Mapping[str, type[StatementFailed]] = {
+    "22021": AnswerUnreadable,  # a SQL_ASCII database stores any byte, but sends only what the client can read
+    "22P05": AnswerUnreadable,
     "25006": ServerReadOnly,
     "42501": PermissionMissing,
     "42703": ColumnMissing,

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from migrations.dialects import detection
 from migrations.dialects.detection import Location, Relation, tables_to_look_up
+from migrations.dialects.dialect import LedgerUnreadable
 from migrations.postgres.errors import TableMissing
 from migrations.sql.statements import bind, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from migrations.core.ledger import Ledger
     from migrations.dialects.dialect import Dialect
@@ -22,6 +23,19 @@ _SQL = load("reading")
 READ_TIMEOUT = 30.0
 """Seconds that reading a ledger may take for a command that migrates: it had better wait for a busy server, or for a
 session that has locked the table, than fail. A watcher has to answer sooner."""
+
+
+MAX_ROWS = 20_000
+"""Rows of a ledger's table. The largest ledgers have some thousands. Parsing this many takes about half a second, in
+which the webhook and the controller do nothing else."""
+MAX_ROW_BYTES = 16 * 1024
+"""Bytes of one row, as text. A revision has at most 512 characters, and of an error 2,000 are read."""
+MAX_BYTES = 8 * 1024 * 1024
+"""Bytes of all rows together."""
+
+
+class LedgerTooLarge(LedgerUnreadable):
+    """The table has more rows than a ledger can have, or larger ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +84,8 @@ class LedgerReader:
 
         Raises:
             DatabaseError: The connection was lost, or a query failed.
-            LedgerUnreadable: The table is not a ledger of the dialect, or a row holds what the dialect never writes.
+            LedgerUnreadable: The table is not a ledger of the dialect, a row holds what the dialect never writes, or
+                the table is too large for a ledger.
         """
         async with self._session.read_only(limit):
             try:
@@ -87,28 +102,33 @@ class LedgerReader:
         if not location.exists:
             self._ledger = location.dialect.parse_ledger([])
             return self._ledger
-        statement = location.dialect.read_statement(location.table)
-        if location.has_system_columns:
-            statement = bind(_SQL["marked"], read=statement, mark=_fingerprint_query(location))
-        rows = await self._session.fetch(statement)
-        self._fingerprint = _fingerprint(rows[0]) if location.has_system_columns and rows else None
-        return self._store(location, rows)
+        return await self._read_rows(location)
 
     async def _read_again(self, location: Location) -> Ledger:
-        fingerprint = None
         if location.has_system_columns:
-            fingerprint = _fingerprint((await self._session.fetch(_fingerprint_query(location)))[0])
+            fingerprint = _fingerprint((await self._session.fetch(_mark_query(location)))[0])
             # A dirty ledger is read whole: some dialects derive `running` from a lock, which is in no row.
             if fingerprint == self._fingerprint and self._ledger is not None and self._ledger.dirty is None:
                 return self._ledger
-        ledger = self._store(location, await self._session.fetch(location.dialect.read_statement(location.table)))
-        self._fingerprint = fingerprint  # not before the rows were read: a failed read must be repeated
-        return ledger
+        return await self._read_rows(location)
 
-    def _store(self, location: Location, rows: Iterable[Mapping[str, Any]]) -> Ledger:
-        ledger = location.dialect.parse_ledger(rows)
+    async def _read_rows(self, location: Location) -> Ledger:
+        rows = await self._session.fetch(
+            bind(
+                _SQL["ledger"],
+                read=location.dialect.read_statement(location.table),
+                mark=_mark_query(location),
+                max_rows=str(MAX_ROWS),
+                max_row_bytes=str(MAX_ROW_BYTES),
+                max_bytes=str(MAX_BYTES),
+            )
+        )
+        _check_size(location, rows[0])
+        ledger = location.dialect.parse_ledger(row for row in rows if row["mark_place"] is not None)
         if self._ledger is None or ledger != self._ledger:
             self._ledger = ledger
+        # Not before the rows were parsed: a failed read must be repeated.
+        self._fingerprint = _fingerprint(rows[0]) if location.has_system_columns else None
         return self._ledger
 
 
@@ -151,8 +171,28 @@ async def _locate(session: Session, source: LedgerSource) -> Location:
     )
 
 
-def _fingerprint_query(location: Location) -> str:
-    return bind(_SQL["mark"], table=location.table.relation)
+def _check_size(location: Location, row: Mapping[str, Any]) -> None:
+    """Raise LedgerTooLarge where the table is too large for a ledger.
+
+    Args:
+        row: Any row of the block `ledger`.
+    """
+    table = f"{location.table.schema}.{location.table.name}"
+    if row["mark_count"] > MAX_ROWS:
+        raise LedgerTooLarge(f"{table} is too large for a ledger: it has more than {MAX_ROWS:,} rows")
+    if row["mark_widest"] > MAX_ROW_BYTES:
+        limit = f"{MAX_ROW_BYTES // 1024} KiB"
+        raise LedgerTooLarge(f"{table} is no ledger: a row has {row['mark_widest']:,} bytes, expected at most {limit}")
+    if row["mark_bytes"] > MAX_BYTES:
+        limit = f"{MAX_BYTES // 1024**2} MiB"
+        raise LedgerTooLarge(
+            f"{table} is too large for a ledger: {row['mark_bytes']:,} bytes, expected at most {limit}"
+        )
+
+
+def _mark_query(location: Location) -> str:
+    block = "mark" if location.has_system_columns else "count"
+    return bind(_SQL[block], table=location.table.relation, max_rows=str(MAX_ROWS))
 
 
 def _fingerprint(row: Mapping[str, Any]) -> tuple[object, ...]:

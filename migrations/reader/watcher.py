@@ -17,6 +17,7 @@ from migrations.core.backoff import Backoff
 from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.postgres.errors import (
+    AnswerUnreadable,
     AuthenticationFailed,
     ConnectionLost,
     DatabaseError,
@@ -30,7 +31,7 @@ from migrations.postgres.errors import (
 )
 from migrations.postgres.session import connect
 from migrations.reader.activity import find_active_migration
-from migrations.reader.reader import LedgerReader, LedgerSource
+from migrations.reader.reader import LedgerReader, LedgerSource, LedgerTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -54,6 +55,8 @@ class PollIntervals:
         slowest: What `idle` grows to, and therefore how late a vanished server may be noticed.
         retry: Before the second attempt to connect after a failure; it doubles with each one, with jitter.
         retry_slowest: What `retry` grows to.
+        unreadable_slowest: What it grows to while the database answers with what cannot be read, or with too much: each
+            attempt costs more than one to connect, and only an edit of the table helps.
         timeout: For one read, or one attempt to connect. More than the 1 s that the server has for each statement, so
             that a slow statement is the server's error and not a lost connection.
     """
@@ -63,6 +66,7 @@ class PollIntervals:
     slowest: float = 10.0
     retry: float = 0.1
     retry_slowest: float = 5.0
+    unreadable_slowest: float = 120.0
     timeout: float = 3.0
 
 
@@ -105,6 +109,7 @@ class LedgerWatcher:
         self._wake = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
         self._backoff = Backoff(intervals.retry, intervals.retry_slowest, jitter)
+        self._unreadable_backoff = Backoff(intervals.retry, intervals.unreadable_slowest, jitter)
         self._retrying = False
         self._idle = intervals.idle
 
@@ -149,7 +154,11 @@ class LedgerWatcher:
         return self._snapshot
 
     async def run(self) -> None:
-        """Follow the ledger until cancelled. An error becomes the fault of the snapshot, and is retried."""
+        """Follow the ledger until cancelled. Any error becomes the fault of the snapshot, and is retried.
+
+        Many ledgers are followed in one process. What a database answers must not end the work for the others, even
+        where the driver or the dialect fails in a way that nothing here foresees.
+        """
         while True:
             try:
                 await self._follow_session()
@@ -159,11 +168,24 @@ class LedgerWatcher:
                 if isinstance(error, ConnectionLost) and not self._retrying:
                     self._retrying = True
                     continue
-                self._retrying = True
-                self._record_failure(error)
-            # While pods wait, a server that is back must be found soon.
-            limit = self._intervals.idle if self._urgent else self._intervals.retry_slowest
-            await asyncio.sleep(self._backoff.next(at_most=limit))
+                pause = self._pause_after(error)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                pause = self._pause_after(_unforeseen(error))  # a future of the driver was cancelled, not this task
+            except Exception as error:  # noqa: BLE001 - see above
+                pause = self._pause_after(_unforeseen(error))
+            await asyncio.sleep(pause)
+
+    def _pause_after(self, error: DatabaseError | LedgerUnreadable) -> float:
+        """Record a failure, and return the seconds until the next attempt."""
+        self._retrying = True
+        self._record_failure(error)
+        if isinstance(error, AnswerUnreadable | LedgerTooLarge):
+            return self._unreadable_backoff.next()
+        # While pods wait, a server that is back must be found soon.
+        return self._backoff.next(at_most=self._intervals.idle if self._urgent else self._intervals.retry_slowest)
 
     async def _follow_session(self) -> None:
         """Connect, then read at every NOTIFY, request and interval, until something fails."""
@@ -194,6 +216,7 @@ class LedgerWatcher:
             raise
         self._retrying = False
         self._backoff.reset()
+        self._unreadable_backoff.reset()
         self._on_read(clock() - began)
         self._update(LedgerSnapshot(ledger, self._now(), run=self._snapshot.run))
         _release(waiters)
@@ -232,6 +255,8 @@ class LedgerWatcher:
             self._on_fault(fault, str(error))
         # Only our own words about the table: the detail is shown to users who may not know the database's host.
         detail = str(error) if isinstance(error, LedgerUnreadable) else ""
+        if isinstance(error, AnswerUnreadable):
+            detail = f"the ledger's table cannot be read: {error}"
         self._update(replace(self._snapshot, fault=fault, detail=detail, run=None))
         waiters, self._waiters = self._waiters, []
         _release(waiters)
@@ -250,6 +275,13 @@ def _release(waiters: Iterable[asyncio.Future[None]]) -> None:
     for waiter in waiters:
         if not waiter.done():
             waiter.set_result(None)
+
+
+def _unforeseen(error: BaseException) -> AnswerUnreadable:
+    """Return the failure for an exception that neither the session nor the dialect has translated."""
+    failure = AnswerUnreadable(f"the answer cannot be decoded ({type(error).__name__})")
+    failure.__cause__ = error
+    return failure
 
 
 def _classify(error: DatabaseError | LedgerUnreadable) -> Fault:

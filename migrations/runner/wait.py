@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 REPORT_INTERVAL = 10.0
 """Seconds between two reports of what a command waits for."""
-_POLL_INTERVALS = PollIntervals(slowest=2.0)
-"""`slowest` is shorter than the controller's: here something waits all the time, and a standby, for one, sends no
-NOTIFY."""
+_POLL_INTERVALS = PollIntervals(slowest=2.0, unreadable_slowest=5.0)
+"""Shorter than the controller's: here something waits all the time, and a standby, for one, sends no NOTIFY."""
 _HOLDER_TIMEOUT = 3.0  # seconds to find out who holds the lock, for a report
 _MAX_NAMES = 5  # missing revisions that a report names
 
@@ -40,10 +39,12 @@ class WaitTimedOut:
     Attributes:
         text: What the ledger lacks, or why it could not be read, and who migrates.
         unreachable: Whether the ledger could not be read when the time was up.
+        no_ledger: Whether that is because the table is no ledger, or has a content that cannot be read.
     """
 
     text: str
     unreachable: bool
+    no_ledger: bool = False
 
 
 async def wait_for_revision(
@@ -135,7 +136,8 @@ async def _describe_wait(
     run: RunOptions, expected: Revision, names: Sequence[str], snapshot: LedgerSnapshot, error: str
 ) -> WaitTimedOut:
     if snapshot.fault is not None or snapshot.ledger is None:
-        return WaitTimedOut(f"the ledger cannot be read: {error or snapshot.fault or Fault.UNREAD}", unreachable=True)
+        text = f"the ledger cannot be read: {error or snapshot.fault or Fault.UNREAD}"
+        return WaitTimedOut(text, unreachable=True, no_ledger=snapshot.fault is Fault.LEDGER)
     text = describe_missing(expected, snapshot.ledger, names)
     with suppress(DatabaseError, LedgerUnreadable, TimeoutError):
         async with asyncio.timeout(_HOLDER_TIMEOUT):

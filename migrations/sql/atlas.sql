@@ -10,8 +10,8 @@ select
         when {held} then 'running'
         else 'failed'
     end as state,
-    case when type & 4 = 0 then nullif(error, '') end as error,
-    executed_at,
+    case when type & 4 = 0 then nullif(left(error, 2000), '') end as error,
+    {time executed_at} as executed_at,
     execution_time,
     version = min(version collate "C") over () as baseline
 from {table}

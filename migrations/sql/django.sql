@@ -2,6 +2,6 @@
 -- A migration that fails leaves no row.
 
 -- name: read
-select app, name, applied
+select app, name, {time applied} as applied
 from {table}
 order by id

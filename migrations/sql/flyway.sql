@@ -10,7 +10,7 @@ from (
         version,
         description,
         case when success then 'applied' else 'failed' end as state,
-        installed_on::timestamptz as installed_on,
+        {time installed_on::timestamptz} as installed_on,
         execution_time,
         installed_by,
         type like '%BASELINE' as baseline,

@@ -5,7 +5,7 @@
 -- name: read
 select version_id, applied_at
 from (
-    select distinct on (version_id) version_id, is_applied, tstamp::timestamptz as applied_at
+    select distinct on (version_id) version_id, is_applied, {time tstamp::timestamptz} as applied_at
     from {table}
     where version_id > 0
     order by version_id, id desc

@@ -2,7 +2,7 @@
 -- migration that fails leaves no row.
 
 -- name: read
-select name, batch, migration_time
+select name, batch, {time migration_time} as migration_time
 from {table}
 where name is not null
 

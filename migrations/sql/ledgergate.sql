@@ -3,7 +3,17 @@
 
 -- name: read
 -- Every record, in the order of names, as in the directory.
-select revision, state, checksum, batch, compatible_from, error, started_at, finished_at, duration_ms, applied_by
+select
+    revision,
+    state,
+    checksum,
+    batch,
+    compatible_from,
+    left(error, 2000) as error,
+    {time started_at} as started_at,
+    {time finished_at} as finished_at,
+    duration_ms,
+    applied_by
 from {table}
 order by revision collate "C"
 

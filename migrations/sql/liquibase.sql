@@ -3,13 +3,13 @@
 -- others.
 
 -- name: read
-select filename, id, author, dateexecuted::timestamptz as executed_at
+select filename, id, author, {time dateexecuted::timestamptz} as executed_at
 from {table}
 order by exectype <> 'RERAN', orderexecuted, dateexecuted
 
 -- name: lock
 -- The time is in the time zone of the Liquibase process, which is not recorded; UTC is assumed, as in most containers.
-select lockedby as holder, lockgranted at time zone 'UTC' as since
+select left(lockedby, 200) as holder, {time lockgranted at time zone 'UTC'} as since
 from {lock}
 where locked
 limit 1

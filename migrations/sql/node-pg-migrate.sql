@@ -2,5 +2,5 @@
 
 -- name: read
 -- `run_on` has no time zone: it is the default, now(), in the time zone of the session that wrote it.
-select name, run_on::timestamptz as run_on
+select name, {time run_on::timestamptz} as run_on
 from {table}

@@ -19,8 +19,8 @@ select
         ) then 'applied'
         else 'failed'
     end as state,
-    entry.created_at,
-    case when entry.done then entry.updated_at end as finished_at
+    {time entry.created_at} as created_at,
+    case when entry.done then {time entry.updated_at} end as finished_at
 from {table} as entry
 where entry.schema = coalesce(current_schema(), 'public') and entry.migration_type <> 'inferred'
 order by entry.created_at, entry.name

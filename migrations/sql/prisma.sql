@@ -6,9 +6,9 @@
 select distinct on (migration_name)
     migration_name,
     checksum,
-    logs,
-    started_at,
-    finished_at,
+    left(logs, 2000) as logs,
+    {time started_at} as started_at,
+    {time finished_at} as finished_at,
     case when finished_at is not null then 'applied' when {held} then 'running' else 'failed' end as state
 from {table}
 where rolled_back_at is null

@@ -49,13 +49,37 @@ select
     count(*) as mark_count,
     sum(xmin::text::bigint)::text as mark_sum,
     max(xmin::text::bigint) as mark_newest
-from {table}
+from (select xmin from {table} limit {max_rows} + 1) as counted
 
--- name: marked
--- The ledger, with the mark of the same snapshot in each row.
-select ledger.*, mark.*
-from (select row_number() over () as mark_place, given.* from ({read}) as given) as ledger
-cross join ({mark}) as mark
+-- name: count
+-- The same where system columns cannot be read: the number of rows alone.
+select count(*) as mark_count from (select from {table} limit {max_rows} + 1) as counted
+
+-- name: ledger
+-- The ledger, with the mark of the same snapshot in each row; one row without a `mark_place` where it has no record, or
+-- is over a limit. The server counts and measures before it sends anything: a table may have millions of rows, and a
+-- cell of it a gigabyte.
+with mark as materialized ({mark}),
+ledger as materialized (
+    select row_number() over () as mark_place, given.*
+    from ({read}) as given
+    where (select mark_count from mark) <= {max_rows}
+),
+size as (
+    select coalesce(max(width), 0)::bigint as mark_widest, coalesce(sum(width), 0)::bigint as mark_bytes
+    from (
+        -- Compressed first: a row that is too wide even then need not be decompressed, and made a text, to say so.
+        select case
+            when pg_column_size(ledger) > {max_row_bytes} then pg_column_size(ledger)
+            else octet_length(ledger::text)
+        end as width
+        from ledger
+    ) as measured
+)
+select ledger.*, mark.*, size.*
+from mark
+cross join size
+left join ledger on size.mark_widest <= {max_row_bytes} and size.mark_bytes <= {max_bytes}
 order by ledger.mark_place
 
 -- name: held

@@ -5,6 +5,6 @@
 select
     version,
     case when success then 'applied' when {held} then 'running' else 'failed' end as state,
-    installed_on,
+    {time installed_on} as installed_on,
     execution_time
 from {table}

@@ -1,6 +1,7 @@
 """Loads the SQL of this package and quotes what is inserted into it.
 
-Each .sql file consists of blocks that begin with `-- name: NAME`.
+Each .sql file consists of blocks that begin with `-- name: NAME`. In a block `{time VALUE}` is a timestamptz, or null
+where Python has no such time.
 
 ValueError
 └── IdentifierError   a text that cannot be the name of a schema or a table
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 _BLOCK = re.compile(r"^-- name: (?P<name>\w+)\n(?:--[^\n]*\n)*(?P<text>.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
 
+# PostgreSQL's times reach from 4713 BC to 294276 and infinity, Python's from year 1 to 9999. The driver raises at any
+# other, at the cost of the whole answer. A day is left at both ends for conversions between time zones.
+_TIME = re.compile(r"\{time ([^{}]+)\}")
+_PYTHON_TIME = r"case when \1 between timestamptz '0001-01-02 00:00+00' and '9999-12-30 00:00+00' then \1 end"
+
 
 class IdentifierError(ValueError):
     """A text that cannot be the name of a schema or a table."""
@@ -25,7 +31,7 @@ class IdentifierError(ValueError):
 def load(name: str) -> Mapping[str, str]:
     """Return the text of each block of a .sql file by its name, without the comment at its beginning."""
     text = (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
-    return {block["name"]: block["text"].strip() for block in _BLOCK.finditer(text)}
+    return {block["name"]: _TIME.sub(_PYTHON_TIME, block["text"].strip()) for block in _BLOCK.finditer(text)}
 
 
 def quoted(*identifiers: str | None) -> str:

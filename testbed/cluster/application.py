@@ -54,7 +54,7 @@ class Application:
     def opt_in(self, database: str, **spec: Any) -> None:
         """Label the namespace, let ledgergate read the Secret, and create the LedgerGate `app`."""
         self.secret(database)
-        for each in yaml.safe_load_all(_role(self.plane)):
+        for each in yaml.safe_load_all(role(self.plane)):
             self._apply(each)
         self.gate(**spec)
         label = {"metadata": {"labels": {"ledgergate.dev/admission": "enabled"}}}
@@ -165,7 +165,7 @@ class Application:
 
 
 @cache
-def _role(plane: ControlPlane) -> str:
+def role(plane: ControlPlane) -> str:
     """Return the Role and RoleBinding that let ledgergate read the Secret."""
     return plane.kubectl("kustomize", str(ROOT / "manifests/namespace"))
 

@@ -4,9 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
+import webhook.cache.gates
 from tests.object_feeds import Objects, a_gate, until
-from webhook.api.objects import Metadata
+from webhook.api.objects import LedgerGate, Metadata
 from webhook.cache.gates import GateCache
+from webhook.core.gate import Gate, parse_gate
 from webhook.kube.reflector import Key, Unreadable
 
 KEY = ("ns", "app")
@@ -85,3 +89,41 @@ async def test_an_unreadable_gate_keeps_its_last_readable_state() -> None:
         objects.gates.put(a_gate(mode="Audit"))
         await until(lambda: gates.unreadable(KEY) is None)
         assert gates.gate(KEY) != before
+
+
+async def test_a_gate_that_cannot_be_parsed_counts_as_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails, the other gates are known, and pods that it may select do not count as selected by none."""
+    parse = parse_gate
+
+    def strict(resource: LedgerGate) -> Gate:
+        if resource.metadata.name == "bad":
+            raise RecursionError
+        return parse(resource)
+
+    monkeypatch.setattr(webhook.cache.gates, "parse_gate", strict)
+    objects = Objects()
+    objects.gates.put(a_gate("bad"))
+    objects.gates.put(a_gate())
+    async with caching(objects) as (gates, _):
+        bad = ("ns", "bad")
+        await until(lambda: gates.gate(KEY) is not None and gates.unreadable(bad) is not None)
+        assert gates.has_unknown_selector("ns")
+        assert set(gates.keys) == {KEY, bad}
+        objects.gates.remove(bad)
+        await until(lambda: gates.unreadable(bad) is None)
+        assert not gates.has_unknown_selector("ns")
+
+
+async def test_a_listener_that_fails_ends_nothing() -> None:
+    """The cache goes on, and the other listeners learn of the change."""
+    objects = Objects()
+    async with caching(objects) as (gates, changed):
+
+        def fail(key: Key) -> None:
+            raise OverflowError(key)
+
+        gates._listeners.insert(0, fail)
+        objects.gates.put(a_gate())
+        await until(lambda: changed == [KEY])
+        objects.gates.put(a_gate(mode="Audit"))
+        await until(lambda: changed == [KEY, KEY])

@@ -15,6 +15,7 @@ from tests.object_feeds import Collection, Objects, a_gate, a_secret
 from webhook.cache.gates import GateCache
 from webhook.controller.held_pods import HeldCount
 from webhook.controller.status import StatusReconciler
+from webhook.kube.errors import Rejected
 from webhook.ledgers.bindings import ledger_fingerprint
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import Telemetry
@@ -108,3 +109,23 @@ async def test_an_unknown_dialect_is_reported_and_waited_for_by_no_replica(datab
         assert ledgers.unread == []
     assert objects.written[0]["state"] == "Misconfigured"
     assert "'nosuch' is not one of" in objects.written[0]["conditions"][0]["message"]
+
+
+async def test_a_status_that_fails_is_tried_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused, or failing in a way that nothing foresees: the reconciler goes on, and backs off for that gate."""
+    objects = StatusObjects(NO_SERVER, dialect="nonsense")
+    attempts: list[float] = []
+    errors = iter([Rejected("413: too large"), OverflowError("year"), Rejected("422: invalid"), UnicodeError("text")])
+    write = objects.patch_gate_status
+
+    async def fail(namespace: str, name: str, status: Mapping[str, Any]) -> None:
+        attempts.append(asyncio.get_running_loop().time())
+        for error in errors:
+            raise error
+        await write(namespace, name, status)
+
+    monkeypatch.setattr(objects, "patch_gate_status", fail)
+    async with reconciling(objects):
+        await asyncio.wait_for(objects.wrote.wait(), 30)
+    assert len(attempts) == 5
+    assert attempts[-1] - attempts[-2] >= 2  # the fourth pause is 4 s, of which jitter may take half

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +94,11 @@ def test_without_names_no_revision_is_declared() -> None:
     """An empty directory has no revision."""
     with pytest.raises(RevisionError, match="there is no migration"):
         declare([])
+
+
+@pytest.mark.parametrize("name", [".sql" * 60_000, ".ts" * 80_000 + "x", "x" * 240_000, "." * 240_000])
+def test_the_canonical_name_takes_linear_time(name: str) -> None:
+    """A row of a ledger may hold any text."""
+    began = time.process_time()
+    canonical(name)
+    assert time.process_time() - began < 0.5

@@ -3,6 +3,7 @@
 What their ledgers hold is another matter, and another room's: see :mod:`webhook.ledgers.registry`.
 """
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from webhook.api.objects import LedgerGate, Metadata
 from webhook.core.gate import Gate, parse_gate
 from webhook.kube.errors import ClusterError
 from webhook.kube.reflector import Feed, Key, Reflector, Unreadable
-from webhook.telemetry import log_event
+from webhook.telemetry import isolated, log_event
 
 
 class GateApi(Protocol):
@@ -28,6 +29,7 @@ class GateCache:
             api.ledger_gates(), self._object_changed, on_failure=_log_failure, on_unreadable=self._notify
         )
         self._by_namespace: dict[str, dict[Key, Gate]] = {}
+        self._unparsable: dict[Key, Unreadable] = {}
         self._listeners: list[Callable[[Key], None]] = []
 
     def subscribe(self, listener: Callable[[Key], None]) -> None:
@@ -55,7 +57,7 @@ class GateCache:
     def keys(self) -> Sequence[Key]:
         """The keys of all gates, also of those that cannot be decoded."""
         decoded = (key for gates in self._by_namespace.values() for key in gates)
-        return tuple(dict.fromkeys((*decoded, *self._reflector.unreadable)))
+        return tuple(dict.fromkeys((*decoded, *self._reflector.unreadable, *self._unparsable)))
 
     @property
     def namespaces(self) -> Collection[str]:
@@ -73,11 +75,12 @@ class GateCache:
 
     def unreadable(self, key: Key) -> Unreadable | None:
         """Return the error of a gate whose object cannot be decoded now; its last decoded state stays in force."""
-        return self._reflector.unreadable.get(key)
+        return self._reflector.unreadable.get(key) or self._unparsable.get(key)
 
     def has_unknown_selector(self, namespace: str) -> bool:
         """Return whether a namespace has a gate that was never decoded, so that it may select any pod."""
-        return any(key[0] == namespace and self.gate(key) is None for key in self._reflector.unreadable)
+        unreadable = (*self._reflector.unreadable, *self._unparsable)
+        return any(key[0] == namespace and self.gate(key) is None for key in unreadable)
 
     def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
         """Return the gates of a namespace that select these labels."""
@@ -88,11 +91,20 @@ class GateCache:
         if found is None:
             return
         key = found.metadata.key
+        self._unparsable.pop(key, None)
         if new is None:
             self._remove(key)
-        elif not self._put(parse_gate(new)):
+            self._notify(key)
             return
-        self._notify(key)
+        try:
+            gate = parse_gate(new)
+        except Exception as error:  # noqa: BLE001 - as an object that cannot be decoded: its selector is not known
+            self._unparsable[key] = Unreadable(new.metadata, f"{type(error).__name__}: {error}")
+            log_event("gate.failed", level=logging.ERROR, trace=True, gate="/".join(key))
+            self._notify(key)
+            return
+        if self._put(gate):
+            self._notify(key)
 
     def _put(self, gate: Gate) -> bool:
         """Store a gate and return whether more than its status has changed (Gate's equality leaves the status out)."""
@@ -101,14 +113,15 @@ class GateCache:
         return gate != before
 
     def _remove(self, key: Key) -> None:
-        gates = self._by_namespace[key[0]]
-        del gates[key]
+        gates = self._by_namespace.get(key[0], {})
+        gates.pop(key, None)  # there is none where the object could never be parsed
         if not gates:
-            del self._by_namespace[key[0]]
+            self._by_namespace.pop(key[0], None)
 
     def _notify(self, key: Key) -> None:
         for listener in self._listeners:
-            listener(key)
+            with isolated("gate.failed", gate="/".join(key)):
+                listener(key)
 
 
 def _log_failure(failure: ClusterError | None) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 from webhook.api.namespace import Namespace, OptIn
 from webhook.kube.errors import ClusterError, NotFound
 from webhook.kube.reflector import Feed, Reflector
-from webhook.telemetry import log_event
+from webhook.telemetry import isolated, log_event
 
 RETRY_SECONDS = 1.0
 
@@ -79,11 +79,12 @@ class NamespaceCache:
             self._confirmed[name] = OptIn.of(await self._api.namespace(name)), asked
         except NotFound:
             self._confirmed[name] = OptIn.OFF, asked
-        except ClusterError as error:
+        except Exception as error:  # noqa: BLE001 - ClusterError, or what is wrong with this one namespace
             log_event("namespace.unreadable", level=logging.WARNING, namespace=name, error=str(error))
             await asyncio.sleep(RETRY_SECONDS)  # then `on_change` makes the caller ask again
         self._asking.discard(name)
-        self._on_change(name)
+        with isolated("namespace.failed", namespace=name):
+            self._on_change(name)
 
     def _changed(self, old: Namespace | None, new: Namespace | None) -> None:
         before, after = (None if found is None else OptIn.of(found) for found in (old, new))

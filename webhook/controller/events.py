@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from webhook.api.objects import API_GROUP, API_VERSION, Metadata
-from webhook.kube.errors import ClusterError, Conflict
+from webhook.kube.errors import Conflict
 from webhook.telemetry import log_event
 
 REPORTING_CONTROLLER = "ledgergate.dev/controller"
@@ -142,10 +142,10 @@ class EventRecorder:
             event, at = await self._queue.get()
             while self._busy():  # noqa: ASYNC110 - a check now and then is enough for an Event
                 await asyncio.sleep(BUSY_POLL_SECONDS)
-            body = build_event(event, self._instance, at)
             try:
+                body = build_event(event, self._instance, at)
                 await self._api.create_event(event.regarding.metadata.namespace, body)
             except Conflict:
                 continue  # it was written before
-            except ClusterError as error:
+            except Exception as error:  # noqa: BLE001 - ClusterError, or what is wrong with this one Event
                 log_event("event.failed", level=logging.WARNING, reason=event.reason, error=str(error))

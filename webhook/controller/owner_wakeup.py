@@ -22,7 +22,7 @@ from webhook.core.requirement import declares_revision
 from webhook.core.verdict import Outcome
 from webhook.kube.errors import ClusterError, Forbidden, NotFound
 from webhook.ledgers.registry import LedgerRegistry
-from webhook.telemetry import Telemetry, log_event
+from webhook.telemetry import Telemetry, isolated, log_event
 
 ROUND_SECONDS = 0.5
 """Between two rounds: a run of fifty migrations is a few rounds, not fifty."""
@@ -119,6 +119,10 @@ class OwnerWakeup:
                 await self._reconcile(namespace, WakeTrigger.SWEEP)
 
     async def _reconcile(self, namespace: str, trigger: WakeTrigger) -> None:
+        with isolated("owners.failed", namespace=namespace):
+            await self._reconcile_kinds(namespace, trigger)
+
+    async def _reconcile_kinds(self, namespace: str, trigger: WakeTrigger) -> None:
         if self._admission(namespace) is not OptIn.OFF:
             await asyncio.gather(*(self._reconcile_kind(kind, namespace, trigger) for kind in OwnerKind))
 

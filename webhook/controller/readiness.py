@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -18,7 +19,7 @@ from webhook.core.readiness import ReadinessVerdict, assess, requested_gates, un
 from webhook.kube.errors import ClusterError, Conflict, NotFound
 from webhook.kube.reflector import Feed, Key, Reflector
 from webhook.ledgers.registry import LedgerRegistry
-from webhook.telemetry import log_event
+from webhook.telemetry import isolated, log_event
 
 PARALLEL_PATCHES = 8
 RETRY_SECONDS = 1.0
@@ -59,6 +60,15 @@ class _TrackedPod:
         """Return one of its conditions: as it was written last, else as the watch shows it."""
         shown = (condition for condition in self.pod.status.conditions or () if condition.type == kind)
         return self.written.get(kind) or next(shown, None)
+
+
+@contextmanager
+def _writing(tracked: _TrackedPod) -> Iterator[None]:
+    """Mark a pod as one whose conditions a task writes, until the block ends."""
+    try:
+        yield
+    finally:
+        tracked.writing = False
 
 
 class ReadinessReconciler:
@@ -123,9 +133,10 @@ class ReadinessReconciler:
         self._reconcile(tracked)
 
     def _reconcile(self, tracked: _TrackedPod) -> None:
-        if not tracked.writing and self._is_tracked(tracked) and self._changed_conditions(tracked):
-            tracked.writing = True
-            self._group.create_task(self._write(tracked))
+        with isolated("pod.condition_failed", pod="/".join(tracked.pod.metadata.key)):
+            if not tracked.writing and self._is_tracked(tracked) and self._changed_conditions(tracked):
+                tracked.writing = True
+                self._group.create_task(self._write(tracked))
 
     def _changed_conditions(self, tracked: _TrackedPod) -> list[Condition]:
         """Return the conditions that are to be written."""
@@ -178,7 +189,7 @@ class ReadinessReconciler:
 
     async def _write(self, tracked: _TrackedPod) -> None:
         """Write what has changed, until nothing has, or the pod is gone."""
-        try:
+        with isolated("pod.condition_failed", pod="/".join(tracked.pod.metadata.key)), _writing(tracked):
             while self._is_tracked(tracked):
                 async with self._slots:
                     # With the slot, not before: what is written is what holds now, not when it was enqueued.
@@ -188,8 +199,6 @@ class ReadinessReconciler:
                     done = await self._patch(tracked, changed)
                 if not done:
                     await asyncio.sleep(RETRY_SECONDS)
-        finally:
-            tracked.writing = False
 
     async def _patch(self, tracked: _TrackedPod, changed: list[Condition]) -> bool:
         """Write conditions, and return whether that worked."""

@@ -25,10 +25,10 @@ from webhook.core.gate import Gate
 from webhook.core.patches import Patch, release_patch
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.verdict import Outcome, Reason, Verdict
-from webhook.kube.errors import ClusterError, NotFound
+from webhook.kube.errors import NotFound
 from webhook.kube.reflector import Feed, Reflector
 from webhook.ledgers.registry import LedgerRegistry
-from webhook.telemetry import Telemetry, log_event
+from webhook.telemetry import Telemetry, isolated, log_event
 
 PARALLEL_PATCHES = 32
 """Requests to the API server at a time; more of them only queue in its fair queuing, fewer keep a rollout waiting."""
@@ -43,6 +43,8 @@ OVERDUE_CHECK_SECONDS = 1.0
 """Between two checks for pods that are held for longer than ``maxHold``."""
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.05, 2.0
+FAILED_RETRY_SECONDS = 30.0
+"""Until a pod is judged again that could not be judged. A change of the pod, a gate or a ledger does it at once."""
 
 
 class PodApi(RolloutApi, Protocol):
@@ -107,7 +109,8 @@ class ReleaseReconciler:
                 self.reconcile_namespace(namespace)
             while True:
                 await asyncio.sleep(OVERDUE_CHECK_SECONDS)
-                self._report_overdue()
+                with isolated("overdue.failed"):
+                    self._report_overdue()
 
     @property
     def at_capacity(self) -> bool:
@@ -138,7 +141,7 @@ class ReleaseReconciler:
             return
         if not new.held:
             if old is None and self._gates.synced and self._audit.applies_to(new):
-                self._group.create_task(self._audit.check(new))
+                self._group.create_task(self._check_audit(new))
             return
         if held is None:
             held = HeldPod(new, self._monotonic(), _created(new, self._now()))
@@ -153,6 +156,16 @@ class ReleaseReconciler:
             self._on_count(gate)
 
     def _reconcile(self, held: HeldPod) -> None:
+        """Release a pod, or report why it is held; where that fails in an unforeseen way, try again later."""
+        done = False
+        with isolated("pod.failed", pod="/".join(held.pod.metadata.key)):
+            self._reconcile_once(held)
+            done = True
+        if not done and not held.timer_set:
+            held.timer_set = True
+            asyncio.get_running_loop().call_later(FAILED_RETRY_SECONDS, self._timer_fired, held)
+
+    def _reconcile_once(self, held: HeldPod) -> None:
         uid = held.pod.metadata.uid
         if uid in self._releasing or not self._gates.synced:
             return
@@ -160,11 +173,19 @@ class ReleaseReconciler:
         held.was_selected = held.was_selected or verdict.reason is not Reason.UNSELECTED
         if self._may_start(held, verdict):
             self._releasing.add(uid)
-            self._group.create_task(self._release(held))
+            self._group.create_task(self._release_isolated(held))
         elif (verdict.gate, verdict.reason) not in held.reported:
             held.reported.add((verdict.gate, verdict.reason))
             self._emit(Event(Reference.pod(held.pod.metadata), "Hold", "Held", verdict.message))
-            self._group.create_task(self._rollouts.report(held.pod.metadata, verdict.message))
+            self._group.create_task(self._report_rollout(held.pod.metadata, verdict.message))
+
+    async def _report_rollout(self, pod: Metadata, why: str) -> None:
+        with isolated("rollout.failed", pod="/".join(pod.key)):
+            await self._rollouts.report(pod, why)
+
+    async def _check_audit(self, pod: Pod) -> None:
+        with isolated("audit.failed", pod="/".join(pod.metadata.key)):
+            await self._audit.check(pod)
 
     def _verdict(self, held: HeldPod) -> Verdict:
         namespace = held.pod.metadata.namespace
@@ -191,6 +212,14 @@ class ReleaseReconciler:
         if self._held.get(held.pod.metadata.key) is held:
             self._reconcile(held)
 
+    async def _release_isolated(self, held: HeldPod) -> None:
+        done = False
+        with isolated("pod.failed", pod="/".join(held.pod.metadata.key)):
+            await self._release(held)
+            done = True
+        if not done:
+            self._releasing.discard(held.pod.metadata.uid)  # judged again at the next change
+
     async def _release(self, held: HeldPod) -> None:
         """Remove the scheduling gate from a pod, retrying while it is held and its verdict stays good."""
         uid = held.pod.metadata.uid
@@ -205,7 +234,7 @@ class ReleaseReconciler:
                     await self._api.patch_pod(held.pod.metadata, release_patch(held.pod))
                 except NotFound:
                     break
-                except ClusterError as error:
+                except Exception as error:  # noqa: BLE001 - ClusterError, or what is wrong with this one pod
                     # The patch's `test` fails where the list of scheduling gates has changed since it was read; the
                     # watch brings the pod as it is now, and so another index, before the next attempt.
                     name = "/".join(held.pod.metadata.key)

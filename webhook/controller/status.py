@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
+from migrations.core.backoff import Backoff
 from webhook.cache.gates import GateCache
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.controller.gate_events import GateEvent, gate_events, unreadable_event
@@ -15,10 +17,13 @@ from webhook.core.status import GateObservation, GateState, PreviousStatus, buil
 from webhook.kube.errors import ClusterError, NotFound
 from webhook.kube.reflector import Key
 from webhook.ledgers.registry import LedgerRegistry
-from webhook.telemetry import Telemetry, log_event
+from webhook.telemetry import Telemetry, isolated, log_event
 
 ROUND_SECONDS = 0.5
 """Between two rounds of writing: a thousand pods released at once are two writes, not a thousand."""
+
+LONGEST_RETRY_SECONDS = 120.0
+"""Pause that failed writes of one gate's status grow to. A change of the gate or its ledger tries again at once."""
 
 
 class StatusApi(Protocol):
@@ -62,6 +67,8 @@ class StatusReconciler:
         self._written: dict[Key, dict[str, Any]] = {}
         self._current_events: dict[Key, frozenset[GateEvent]] = {}
         self._bypass_timers: dict[Key, asyncio.TimerHandle] = {}
+        self._retry_timers: dict[Key, asyncio.TimerHandle] = {}
+        self._backoffs: dict[Key, Backoff] = {}
 
     def enqueue(self, gate: Key) -> None:
         """Have a gate reconciled in the next round."""
@@ -76,11 +83,31 @@ class StatusReconciler:
                 self._enqueued.clear()
                 keys, self._queue = self._queue, set()
                 for key in keys:
-                    await self._reconcile(key)
+                    await self._reconcile_isolated(key)
                 await asyncio.sleep(ROUND_SECONDS)
         finally:
-            for timer in self._bypass_timers.values():
+            for timer in (*self._bypass_timers.values(), *self._retry_timers.values()):
                 timer.cancel()
+
+    async def _reconcile_isolated(self, key: Key) -> None:
+        """Reconcile one gate; where that fails in a way that nothing foresees, log it and try again later."""
+        done = False
+        with isolated("gate.status_failed", gate="/".join(key)):
+            await self._reconcile(key)
+            done = True
+        if not done:
+            self._enqueue_later(key)
+
+    def _enqueue_later(self, key: Key) -> None:
+        """Enqueue a gate after a pause that grows with each failure: one gate must not use up the requests of all."""
+        backoff = self._backoffs.setdefault(key, Backoff(ROUND_SECONDS, LONGEST_RETRY_SECONDS, jitter=random.random))
+        if key not in self._retry_timers:
+            timer = asyncio.get_running_loop().call_later(backoff.next(), self._retry, key)
+            self._retry_timers[key] = timer
+
+    def _retry(self, key: Key) -> None:
+        self._retry_timers.pop(key, None)
+        self.enqueue(key)
 
     async def _reconcile(self, key: Key) -> None:
         gate = self._gates.gate(key)
@@ -88,6 +115,7 @@ class StatusReconciler:
         unreadable = self._gates.unreadable(key)
         if gate is None:
             self._written.pop(key, None)
+            self._backoffs.pop(key, None)
             self._telemetry.forget_gate(*key)
             self._emit_new(key, unreadable_event(unreadable.error) if unreadable else frozenset())
             return
@@ -118,8 +146,9 @@ class StatusReconciler:
             return False
         except ClusterError as error:
             log_event("gate.status_failed", level=logging.WARNING, gate="/".join(key), error=str(error))
-            self.enqueue(key)
+            self._enqueue_later(key)
             return False
+        self._backoffs.pop(key, None)
         if self._written.get(key, {}).get("state") != status["state"]:
             message = status["conditions"][0]["message"]
             log_event("gate.state", gate="/".join(key), state=status["state"], message=message)

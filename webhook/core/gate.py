@@ -201,7 +201,7 @@ def _bypass_until(bypass: Bypass | None, problems: list[str]) -> datetime | None
         return None
     try:
         until = datetime.fromisoformat(bypass.until)
-    except ValueError:
+    except (ValueError, OverflowError):
         problems.append(f"spec.bypass.until: {bypass.until!r} is not an RFC 3339 time such as 2026-01-31T18:00:00Z")
         return None
     return until if until.tzinfo else until.replace(tzinfo=UTC)

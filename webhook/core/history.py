@@ -6,7 +6,7 @@ from webhook.core.gate import Gate
 
 
 def recall_ledger(gate: Gate) -> Ledger | None:
-    """Return the ledger that ``status.history`` describes; None where the gate's dialect is unknown.
+    """Return the ledger that ``status.history`` describes; None where that cannot be known.
 
     The history keeps the newest revisions only, and no failed migration.
     """
@@ -18,4 +18,7 @@ def recall_ledger(gate: Gate) -> Ledger | None:
         for revision, recorded in gate.history.items()
     ]
     # A tool that records its head alone has left the older heads behind; `Ledger.with_former_heads` adds them again.
-    return dialect.build_ledger(records[-1:] if dialect.history is History.HEADS else records)
+    try:
+        return dialect.build_ledger(records[-1:] if dialect.history is History.HEADS else records)
+    except ValueError:
+        return None  # a version of thousands of digits, which only a status that was edited by hand can have

@@ -1,6 +1,7 @@
 """What a pod requires of one gate's ledger: an expected revision, unless it brings the migrations itself."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from migrations.core.revision import Revision, RevisionError, canonical
 from webhook.api.objects import Pod
@@ -12,13 +13,21 @@ ANCESTORS = "ledgergate.dev/ancestors"
 ANCESTORS_PER_GATE = "ancestors.ledgergate.dev/"
 
 
+MAX_ANCESTORS = 64 * 1024
+"""Characters of the annotation with the ancestors, enough for 5,000 revisions of Alembic. A longer one counts as not
+declared: with a part of the ancestors, an older ledger could be taken for a newer one."""
+MAX_MIGRATES = 16 * 1024
+"""Characters of the annotation with the gates whose migrations the pod brings: 60 of the longest names."""
+_SHOWN = 200  # characters of an invalid revision that are kept for a message
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """One pod's requirement of one ledger.
 
     Args:
         expected: the revision that the pod's image was built for; None where none is declared.
-        invalid: the declared revision, where it cannot be parsed; None otherwise.
+        invalid: the beginning of the declared revision, where it cannot be parsed; None otherwise.
         migrates: the pod carries the migrator for this gate.
         ancestors: the revisions that lead to the expected one; None where the pod does not declare them. Used only
             where the ledger's tool records heads without a history.
@@ -43,27 +52,34 @@ def read_requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requ
         expect_env: the environment variable that the gate names. It counts in any container, but with a literal value
             only: a value from a ConfigMap or Secret is not known at admission.
     """
-    migrates = gate in _names(pod, MIGRATES)
+    migrates = gate in _split(pod.annotations.get(MIGRATES, "")[:MAX_MIGRATES])
     declared = _declared_revision(pod, gate, expect_env)
     if declared is None:
         return Requirement(migrates=migrates)
     try:
         expected = Revision.parse(declared)
     except RevisionError:
-        return Requirement(invalid=declared, migrates=migrates)
+        return Requirement(invalid=declared[:_SHOWN], migrates=migrates)
     return Requirement(expected=expected, migrates=migrates, ancestors=_ancestors(pod, gate))
 
 
 def _ancestors(pod: Pod, gate: str) -> frozenset[str] | None:
     for annotation in (f"{ANCESTORS_PER_GATE}{gate}", ANCESTORS):
         if annotation in pod.annotations:
-            return frozenset(map(canonical, _names(pod, annotation)))
+            text = pod.annotations[annotation]
+            return _canonical_names(text) if len(text) <= MAX_ANCESTORS else None
     return None
 
 
-def _names(pod: Pod, annotation: str) -> list[str]:
+# Every gate that selects a pod asks for the same annotation, and so does every pod of a Deployment.
+@lru_cache(maxsize=16)
+def _canonical_names(text: str) -> frozenset[str]:
+    return frozenset(map(canonical, _split(text)))
+
+
+def _split(text: str) -> list[str]:
     """Split a comma-separated annotation."""
-    return [name for part in pod.annotations.get(annotation, "").split(",") if (name := part.strip())]
+    return [name for part in text.split(",") if (name := part.strip())]
 
 
 def _declared_revision(pod: Pod, gate: str, expect_env: str | None) -> str | None:

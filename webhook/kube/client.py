@@ -1,5 +1,6 @@
 """The client of the API server: kubernetes_asyncio connects and authenticates, msgspec decodes the JSON."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
@@ -22,6 +23,9 @@ WAKING_ANNOTATION = "ledgergate.dev/released-at"
 REQUEST_TIMEOUT = 10.0
 """Seconds for any request but a watch."""
 
+PARALLEL_LISTS = 32
+"""Lists at a time. A start lists a thousand Secrets, and a change the owners of pods in a thousand namespaces."""
+
 
 class _OwnerList(Struct, frozen=True):
     items: list[Owner]
@@ -32,16 +36,23 @@ class KubeClient:
 
     Args:
         client: an authenticated client, which is closed with this object.
+        watches: another one for watches and lists, without a limit of connections, closed too; None to use `client`.
+            aiohttp gives a client 100 connections, and each watch keeps one: with a watch for each gate's Secret, the
+            Lease and the releases would wait for a free one.
     """
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, watches: ApiClient | None = None) -> None:
         self.client = client
+        self._watches = watches or client
+        self._lists = asyncio.Semaphore(PARALLEL_LISTS)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.client.close()
+        if self._watches is not self.client:
+            await self._watches.close()
 
     def ledger_gates(self) -> Collection[LedgerGate]:
         """Every LedgerGate."""
@@ -86,7 +97,7 @@ class KubeClient:
                 nothing (`resourceVersion=0`).
         """
         path, query = _workloads(kind, namespace), {"resourceVersion": "0"} if cached else {}
-        return msgspec.json.decode(await self.request("GET", path, query=query), type=_OwnerList).items
+        return msgspec.json.decode(await self.read_collection(path, query), type=_OwnerList).items
 
     async def owner(self, kind: OwnerKind, namespace: str, name: str) -> Owner:
         """Read one owner of pods."""
@@ -121,8 +132,22 @@ class KubeClient:
         Raises:
             ClusterError: the request failed, see :mod:`webhook.kube.errors`.
         """
+        return await self._request(self.client, method, path, query or {}, body, content)
+
+    async def read_collection(self, path: str, query: Query) -> bytes:
+        """Send a GET that many others may wait for too, over the connections of the watches.
+
+        Raises:
+            ClusterError: the request failed.
+        """
+        async with self._lists:
+            return await self._request(self._watches, "GET", path, query)
+
+    async def _request(
+        self, client: ApiClient, method: str, path: str, query: Query, body: object = None, content: str = ""
+    ) -> bytes:
         try:
-            response = await self._send(method, path, query or {}, body, content, REQUEST_TIMEOUT)
+            response = await self._send(client, method, path, query, body, content, REQUEST_TIMEOUT)
             async with response:
                 received: bytes = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -142,7 +167,7 @@ class KubeClient:
         """
         timeout = aiohttp.ClientTimeout(sock_connect=REQUEST_TIMEOUT, sock_read=silence)
         try:
-            async with await self._send("GET", path, query, None, "", timeout) as response:
+            async with await self._send(self._watches, "GET", path, query, None, "", timeout) as response:
                 if response.status >= HTTPStatus.BAD_REQUEST:
                     raise cluster_error(response.status, _error_message(await response.read()))
                 async for line in response.content:
@@ -152,14 +177,21 @@ class KubeClient:
             # ValueError). The collection is then listed again, and a list has no such limit.
             raise Unavailable(f"watch {path}: {str(error) or type(error).__name__}") from error
 
+    @staticmethod
     async def _send(
-        self, method: str, path: str, query: Query, body: object, content: str, limit: float | aiohttp.ClientTimeout
+        client: ApiClient,
+        method: str,
+        path: str,
+        query: Query,
+        body: object,
+        content: str,
+        limit: float | aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         headers = {"Accept": "application/json"}
         if content:
             headers["Content-Type"] = f"application/{content}+json"
         # Without _preload_content the library returns aiohttp's response instead of a model object.
-        response: aiohttp.ClientResponse = await self.client.call_api(
+        response: aiohttp.ClientResponse = await client.call_api(
             path,
             method,
             query_params=list(query.items()),

@@ -32,8 +32,8 @@ SILENCE = 15
 class Transport(Protocol):
     """Requests to the API server. Both methods raise ClusterError."""
 
-    async def request(self, method: str, path: str, *, query: Query | None = None) -> bytes:
-        """Send a request and return the response's body."""
+    async def read_collection(self, path: str, query: Query) -> bytes:
+        """Send a GET and return the response's body."""
 
     def stream(self, path: str, query: Query, silence: float) -> AsyncIterator[bytes]:
         """Yield the lines of a long response."""
@@ -54,7 +54,7 @@ class Collection(Generic[T]):
 
     async def list_objects(self) -> Listing[T]:
         """List the objects, with the resource version to watch from."""
-        body = await self.transport.request("GET", self.path, query=dict(self.query))
+        body = await self.transport.read_collection(self.path, dict(self.query))
         found = msgspec.json.decode(body, type=_ObjectList)
         return [_decode(item, self.kind) for item in found.items], found.metadata.resource_version
 
@@ -86,7 +86,7 @@ class SingleSecret:
     async def list_objects(self) -> tuple[list[Secret], str]:
         """Return the Secret; an empty list where it does not exist."""
         try:
-            body = await self.transport.request("GET", f"/api/v1/namespaces/{self.namespace}/secrets/{self.name}")
+            body = await self.transport.read_collection(f"/api/v1/namespaces/{self.namespace}/secrets/{self.name}", {})
         except NotFound:
             return [], ""
         found = msgspec.json.decode(body, type=Secret)

@@ -65,8 +65,12 @@ async def connect_to(target: ClusterTarget) -> AsyncIterator[tuple[KubeClient, s
 
 def _client(configuration: Configuration, user_agent: str) -> KubeClient:
     client = ApiClient(configuration)
-    client.user_agent = user_agent
-    return KubeClient(client)
+    # Of the same configuration, not of a copy: a token that expires is replaced in the configuration.
+    limit, configuration.connection_pool_maxsize = configuration.connection_pool_maxsize, 0
+    watches = ApiClient(configuration)
+    configuration.connection_pool_maxsize = limit
+    client.user_agent = watches.user_agent = user_agent
+    return KubeClient(client, watches)
 
 
 def _kubeconfig(target: ClusterTarget) -> str:

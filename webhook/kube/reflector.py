@@ -6,6 +6,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 from migrations.core.backoff import Backoff
 from webhook.api.objects import Metadata
 from webhook.kube.errors import ClusterError, Expired, Unavailable
+from webhook.telemetry import isolated, log_event
 
 Key = tuple[str, str]
 """Namespace and name."""
@@ -144,6 +146,10 @@ class Reflector(Generic[T]):
                 pass  # the resource version is too old, which is no failure: list again
             except ClusterError as error:
                 self._on_failure(error)
+            except Exception as error:  # noqa: BLE001 - one collection of many; the others go on
+                log_event("watch.failed", level=logging.ERROR, trace=True, error=f"{type(error).__name__}: {error}")
+                with isolated("watch.failed"):
+                    self._on_failure(Unavailable(f"the answer cannot be read ({type(error).__name__})"))
             await asyncio.sleep(self._backoff.next())
 
     async def _list(self) -> str:
@@ -180,12 +186,14 @@ class Reflector(Generic[T]):
             before = self._unreadable.get(key)
             self._unreadable[key] = new
             if before is None or not _is_same(before, new):
-                self._on_unreadable(key)
+                with isolated("object.failed", key="/".join(key)):
+                    self._on_unreadable(key)
             return
         was_unreadable = self._unreadable.pop(key, None) is not None
         self._put_readable(key, new)
         if was_unreadable:
-            self._on_unreadable(key)
+            with isolated("object.failed", key="/".join(key)):
+                self._on_unreadable(key)
 
     def _put_readable(self, key: Key, new: T | None) -> None:
         old = self._objects.get(key)
@@ -196,7 +204,8 @@ class Reflector(Generic[T]):
         else:
             self._objects[key] = new
         if old is not None or new is not None:
-            self._on_change(old, new)
+            with isolated("object.failed", key="/".join(key)):
+                self._on_change(old, new)
 
 
 def _is_same(old: Object, new: Object) -> bool:

@@ -14,6 +14,7 @@ from webhook.kube.reflector import Key
 from webhook.ledgers.bindings import LedgerBinding
 from webhook.ledgers.secrets import SecretApi, SecretFollower
 from webhook.ledgers.watchers import LedgerWatchers
+from webhook.telemetry import isolated
 
 
 class LedgerRegistry:
@@ -53,7 +54,8 @@ class LedgerRegistry:
             try:
                 # The cache may have run before: its changes were ignored until now, without a group for watchers.
                 for key in self._gates.keys:
-                    self._gate_changed(key)
+                    with isolated("gate.failed", gate="/".join(key)):
+                        self._gate_changed(key)
                 await asyncio.get_running_loop().create_future()  # the group's tasks do the work
             finally:
                 self._running = False
@@ -138,5 +140,6 @@ class LedgerRegistry:
     def _secret_changed(self, secret: Key) -> None:
         for key, binding in tuple(self._bindings.items()):
             if (binding.gate.namespace, binding.gate.secret) == secret:
-                binding.rebind(*self._secrets.source(binding.gate), self._watchers)
-                self._on_change(key)
+                with isolated("gate.failed", gate="/".join(key)):
+                    binding.rebind(*self._secrets.source(binding.gate), self._watchers)
+                    self._on_change(key)

@@ -1,6 +1,7 @@
 """The Secrets that gates name, followed, and read into the address of a ledger."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -75,6 +76,9 @@ class SecretFollower:
             return None, Problem(f"Secret {gate.secret}: a value is not UTF-8 text")
         except AddressError as error:
             return None, Problem(f"Secret {gate.secret}: {error}")
+        except Exception:  # noqa: BLE001 - whatever a Secret holds keeps one gate from working, and no other
+            log_event("secret.failed", level=logging.ERROR, trace=True, namespace=key[0], secret=key[1])
+            return None, Problem(f"Secret {gate.secret}: the address of the database cannot be read; correct it")
         return LedgerSource(address, DIALECTS[gate.dialect], gate.schema, gate.table), None
 
     def _failed(self, key: Key, failure: ClusterError | None) -> None:

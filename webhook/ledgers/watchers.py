@@ -10,7 +10,7 @@ from migrations.core.snapshot import Fault
 from migrations.reader.reader import LedgerSource
 from migrations.reader.watcher import LedgerWatcher
 from webhook.kube.reflector import Key
-from webhook.telemetry import log_event
+from webhook.telemetry import isolated, log_event
 
 
 class LedgerWatchers:
@@ -64,4 +64,5 @@ class LedgerWatchers:
 
     def _notify(self, source: LedgerSource) -> None:
         for gate in tuple(self._users.get(source, ())):
-            self._on_change(gate)
+            with isolated("gate.failed", gate="/".join(gate)):
+                self._on_change(gate)
