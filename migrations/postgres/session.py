@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
-import ssl
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import urlencode
 
 import asyncpg
 
@@ -28,11 +29,13 @@ from migrations.postgres.errors import (
 from migrations.sql.statements import bind, load
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
+    from asyncpg.connect_utils import SessionAttribute
     from asyncpg.transaction import Transaction
 
-    from migrations.postgres.address import Address
+    from migrations.postgres.address import Address, Server, Tls
 
 _SQL = load("session")
 _CLOSE_TIMEOUT = 1.0
@@ -223,32 +226,108 @@ async def connect(
     Raises:
         DatabaseError: The session cannot be opened; the message names host, port and database, never the password.
     """
+    wish = address.target_session_attrs
+    if writable and wish in {"standby", "read-only", "prefer-standby"}:
+        raise Misconfigured(
+            f"{address} cannot be used: target_session_attrs (PGTARGETSESSIONATTRS) is {wish}, and this command writes"
+        )
     try:
         async with asyncio.timeout(timeout):
             session = Session(
-                await asyncpg.connect(
-                    address.url,
-                    ssl=_ssl_context(address),
-                    # No named prepared statements: behind a pooler in transaction mode the next transaction may run on
-                    # a server connection that does not have them.
-                    statement_cache_size=0,
-                    server_settings={"application_name": application_name},
-                    timeout=timeout,
-                    target_session_attrs="read-write" if writable else None,  # type: ignore[arg-type]
-                )
+                await _connect_first(address, timeout, application_name, "read-write" if writable else wish)
             )
             _enable_keepalives(session.raw)
             return session
     except TimeoutError as error:
         raise Unreachable(f"{address} did not answer within {timeout:g} s") from error
     except asyncpg.PostgresError as error:
-        raise _translate(error, f"{address}: ") from error
+        translated = _translate(error, f"{address}: ")
+        if type(translated) is StatementFailed or error.sqlstate == _PROTOCOL_VIOLATION:
+            # A run-time parameter of the address that the server, or a pooler before it, refuses.
+            raise Misconfigured(str(translated)) from error
+        raise translated from error
     except asyncpg.TargetServerAttributeNotMatched as error:
+        if not writable:
+            raise NotReady(f"{address}: no server is {wish}, as target_session_attrs demands") from error
         raise NotReady(f"{address} takes no writes: it is a standby, or read-only") from error
     except (asyncpg.InterfaceError, ValueError) as error:  # a refused certificate is a ValueError too
         raise Misconfigured(f"{address} cannot be used: {_describe(error)}") from error
     except OSError as error:
+        if "rejected SSL upgrade" in str(error):
+            text = f"{address} takes no TLS, which sslmode={address.tls.mode} demands"
+            raise Misconfigured(text) from error
         raise Unreachable(f"{address} cannot be reached: {_describe(error)}") from error
+
+
+async def _connect_first(
+    address: Address, limit: float, application_name: str, wish: str
+) -> asyncpg.Connection[asyncpg.Record]:
+    """Connect to the first server that answers and is what `target_session_attrs` wishes.
+
+    As in libpq, a server that refuses the role or the database ends the search.
+    """
+    servers = list(address.servers)
+    if address.shuffled:
+        random.shuffle(servers)
+    failure: Exception = asyncpg.TargetServerAttributeNotMatched(wish)
+    for attribute in ("standby", "any") if wish == "prefer-standby" else (wish,):
+        for server in servers:
+            try:
+                # What is not given, asyncpg would take from the environment, not always as libpq does.
+                return await asyncpg.connect(
+                    _driver_dsn(address.tls),
+                    host=[server.host],  # a list is not searched for ports
+                    port=server.port,
+                    user=address.user,
+                    password=server.password,
+                    database=address.database,
+                    ssl=_driver_ssl(address.tls, server),
+                    direct_tls=address.tls.direct,
+                    # No named prepared statements: behind a pooler in transaction mode the next transaction may run on
+                    # a server connection that does not have them.
+                    statement_cache_size=0,
+                    server_settings={**dict(address.settings), "application_name": application_name},
+                    timeout=limit / len(servers),
+                    target_session_attrs=cast("SessionAttribute", attribute),
+                    krbsrvname=address.kerberos_service,
+                    gsslib="gssapi",
+                )
+            except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
+                if isinstance(error, ValueError):
+                    raise  # a certificate that is refused
+                failure = error
+    raise failure
+
+
+def _driver_ssl(tls: Tls, server: Server) -> ssl.SSLContext | Literal["allow", "prefer", False]:
+    """Return what asyncpg takes as `ssl`. It falls back from TLS, or to it, only when the mode is a word."""
+    if tls.mode == "disable" or server.host.startswith("/"):
+        return False
+    if tls.mode in {"allow", "prefer"}:
+        return "allow" if tls.mode == "allow" else "prefer"
+    from migrations.postgres.tls import client_context  # noqa: PLC0415 - most databases are in the same network
+
+    try:
+        return client_context(tls, server.name)
+    except (OSError, ValueError) as error:
+        files = ", ".join(filter(None, (tls.root, tls.cert, tls.key, tls.crl))) or "the key sslrootcert"
+        raise Misconfigured(
+            f"the certificates of the database address cannot be used ({files}): {_describe(error)}"
+        ) from error
+
+
+def _driver_dsn(tls: Tls) -> str | None:
+    """Return the URL that carries what asyncpg takes from a URL only, and only where it makes the TLS context."""
+    parameters = {
+        "sslcert": tls.cert,
+        "sslkey": tls.key,
+        "sslpassword": tls.password,
+        "ssl_min_protocol_version": tls.minimum,
+        "ssl_max_protocol_version": tls.maximum,
+    }
+    if tls.mode not in {"allow", "prefer"}:
+        return None
+    return "postgresql://?" + urlencode({key: value for key, value in parameters.items() if value})
 
 
 _KEEPALIVE_OPTIONS = {
@@ -276,20 +355,6 @@ def _enable_keepalives(connection: asyncpg.Connection[asyncpg.Record]) -> None:
                 peer.setsockopt(level, option, value)
 
 
-def _ssl_context(address: Address) -> ssl.SSLContext | None:
-    """Return a TLS context for root certificates that came as text, which asyncpg itself reads only from files.
-
-    As in libpq, `require` with a root certificate verifies the authority, as `verify-ca` does, and less than `require`
-    verifies nothing. Source: https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION
-    """
-    mode = address.sslmode or "verify-full"
-    if address.root_certificates is None or mode in {"disable", "allow", "prefer"}:
-        return None
-    context = ssl.create_default_context(cadata=address.root_certificates)
-    context.check_hostname = mode == "verify-full"
-    return context
-
-
 _ERROR_BY_SQLSTATE: Mapping[str, type[StatementFailed]] = {
     "25006": ServerReadOnly,
     "42501": PermissionMissing,
@@ -301,6 +366,7 @@ _ERROR_BY_SQLSTATE: Mapping[str, type[StatementFailed]] = {
 _NOT_READY = {"53300", "57P03"}  # too many connections; starting up, shutting down or in recovery
 _SESSION_ENDED = {"57P01", "57P02", "57P05"}  # by an administrator, by a crash of another backend, as idle
 _DATABASE_MISSING = "3D000"
+_PROTOCOL_VIOLATION = "08P01"
 
 
 def _translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:

@@ -75,7 +75,7 @@ class SecretFollower:
             return None, Problem(f"Secret {gate.secret}: a value is not UTF-8 text")
         except AddressError as error:
             return None, Problem(f"Secret {gate.secret}: {error}")
-        return LedgerSource(address, DIALECTS[gate.dialect], gate.schema, gate.table), None
+        return LedgerSource(address, DIALECTS[gate.dialect], gate.schema or address.schema, gate.table), None
 
     def _failed(self, key: Key, failure: ClusterError | None) -> None:
         """Note a failure, or that reading works.
