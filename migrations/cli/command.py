@@ -129,15 +129,16 @@ def describe_holder(holder: LockHolder | None) -> str:
 
 def _run_options(options: CommonOptions, target: str | None, *, files: bool) -> RunOptions:
     from migrations.dialects.native import NATIVE  # noqa: PLC0415 - as in `run_command`
+    from migrations.postgres.client_files import ClientFiles  # noqa: PLC0415
     from migrations.reader.reader import LedgerSource  # noqa: PLC0415
     from migrations.runner.run import RunOptions  # noqa: PLC0415
 
     migrations = load_directory(options.directory) if files else ()
-    NATIVE.relation(options.schema, options.table)  # raises IdentifierError before a connection is made
+    address = Address.from_environment(os.environ, options.database_url, ClientFiles())
+    schema = options.schema or address.schema
+    NATIVE.relation(schema, options.table)  # raises IdentifierError before a connection is made
     return RunOptions(
-        source=LedgerSource(
-            Address.from_environment(os.environ, options.database_url), NATIVE, options.schema, options.table
-        ),
+        source=LedgerSource(address, NATIVE, schema, options.table),
         migrations=migrations,
         applied_by=os.environ.get("POD_NAME") or os.environ.get("HOSTNAME") or socket.gethostname(),
         target=target,

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from migrations.postgres.connection import connect
 from migrations.postgres.errors import DatabaseError, Misconfigured
-from migrations.postgres.session import connect
 
 if TYPE_CHECKING:
     from migrations.postgres.address import Address

@@ -1,31 +1,19 @@
-"""Sessions with PostgreSQL. The only module that imports asyncpg; it raises the errors of `postgres.errors`."""
+"""Sessions with PostgreSQL. They raise the errors of `postgres.errors`, never those of the driver."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 import traceback
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from migrations.postgres.driver_errors import DRIVER_ERRORS, describe, translate
 from migrations.postgres.errors import (
     AnswerUnreadable,
-    AuthenticationFailed,
-    ColumnMissing,
     ConnectionLost,
-    DatabaseError,
-    DatabaseMissing,
-    Misconfigured,
-    NotReady,
-    PermissionMissing,
-    ServerReadOnly,
     StatementFailed,
-    TableMissing,
-    TimedOut,
-    Unreachable,
 )
 from migrations.sql.statements import bind, literal, load
 
@@ -34,7 +22,6 @@ if TYPE_CHECKING:
 
     from asyncpg.transaction import Transaction
 
-    from migrations.postgres.address import Address
     from migrations.postgres.advisory_lock import HeldLock
 
     _Base = asyncpg.Connection[asyncpg.Record]
@@ -45,10 +32,9 @@ _SQL = load("session")
 _CLOSE_TIMEOUT = 1.0
 """Seconds for a clean end: a rollback, or the Terminate message. After it the socket is closed, and the server rolls
 back."""
-_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
-class _Connection(_Base):
+class Connection(_Base):
     """The connection that Python migrations get.
 
     Attributes:
@@ -81,7 +67,7 @@ def _calls() -> Sequence[tuple[str, int]]:
 class Session:
     """One connection to PostgreSQL, opened by `connect`. Every method that sends something raises `DatabaseError`."""
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.raw = connection
         """The asyncpg connection, which Python migrations get."""
         self.parameters: Mapping[str, str] = {}
@@ -236,7 +222,7 @@ class Session:
                     # Sent even when no transaction seems to be open: after a cancelled statement the server's state is
                     # not known here yet. Outside a transaction ROLLBACK is only a warning.
                     await self.raw.execute("rollback")
-        except (*_DRIVER_ERRORS, TimeoutError):
+        except (*DRIVER_ERRORS, TimeoutError):
             self.terminate()
 
     async def _rollback_transaction(self, transaction: Transaction) -> None:
@@ -245,7 +231,7 @@ class Session:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await transaction.rollback()
-        except (*_DRIVER_ERRORS, TimeoutError):
+        except (*DRIVER_ERRORS, TimeoutError):
             self.terminate()  # the server rolls back the transaction of a lost session
 
     async def close(self) -> None:
@@ -264,7 +250,7 @@ class Session:
         try:
             yield
         except asyncpg.PostgresError as error:
-            raise _translate(error) from error
+            raise translate(error) from error
         except asyncpg.InterfaceError as error:
             if not self.closed:
                 raise  # a mistake of this program in using the driver
@@ -272,140 +258,9 @@ class Session:
         except (asyncpg.InternalClientError, OSError) as error:
             # InternalClientError: the server closed the connection within a response, and asyncpg waits for the rest.
             self.terminate()
-            raise ConnectionLost(f"the connection to the database broke: {_describe(error)}") from error
+            raise ConnectionLost(f"the connection to the database broke: {describe(error)}") from error
         except Exception as error:
             # A decoder of the driver: OverflowError for a time beyond year 9999, struct.error for a malformed message.
             # Where in the protocol it stopped is not known.
             self.terminate()
             raise AnswerUnreadable(f"a value of the answer cannot be decoded ({type(error).__name__})") from error
-
-
-async def connect(
-    address: Address,
-    *,
-    timeout: float,  # noqa: ASYNC109 - the message names it
-    application_name: str,
-    writable: bool = False,
-) -> Session:
-    """Open a session.
-
-    Args:
-        address: The database and the role.
-        timeout: Seconds for connection and authentication together.
-        application_name: What `pg_stat_activity` shows; PostgreSQL cuts it at 63 bytes.
-        writable: Whether to refuse a server that accepts no writes (a hot standby); of several hosts, the first that
-            accepts writes is used. Source: https://www.postgresql.org/docs/current/libpq-connect.html,
-            target_session_attrs
-
-    Raises:
-        DatabaseError: The session cannot be opened; the message names host, port and database, never the password.
-    """
-    try:
-        async with asyncio.timeout(timeout):
-            session = Session(
-                await asyncpg.connect(
-                    address.url,
-                    ssl=_ssl_context(address),
-                    # No named prepared statements: behind a pooler in transaction mode the next transaction may run on
-                    # a server connection that does not have them.
-                    statement_cache_size=0,
-                    server_settings={"application_name": application_name},
-                    timeout=timeout,
-                    connection_class=_Connection,
-                    target_session_attrs="read-write" if writable else None,  # type: ignore[arg-type]
-                )
-            )
-            _enable_keepalives(session.raw)
-            return session
-    except TimeoutError as error:
-        raise Unreachable(f"{address} did not answer within {timeout:g} s") from error
-    except asyncpg.PostgresError as error:
-        raise _translate(error, f"{address}: ") from error
-    except asyncpg.TargetServerAttributeNotMatched as error:
-        raise NotReady(f"{address} takes no writes: it is a standby, or read-only") from error
-    except (asyncpg.InterfaceError, ValueError) as error:  # a refused certificate is a ValueError too
-        raise Misconfigured(f"{address} cannot be used: {_describe(error)}") from error
-    except OSError as error:
-        raise Unreachable(f"{address} cannot be reached: {_describe(error)}") from error
-    except Exception as error:  # what else the driver raises at an answer that breaks the protocol
-        what = f"{type(error).__name__}: {error}"
-        raise Unreachable(f"{address} does not answer as PostgreSQL does: {what}") from error
-
-
-_KEEPALIVE_OPTIONS = {
-    "SO_KEEPALIVE": 1,
-    "TCP_KEEPIDLE": 10,  # seconds
-    "TCP_KEEPINTVL": 5,  # seconds
-    "TCP_KEEPCNT": 3,
-    "TCP_USER_TIMEOUT": 30_000,  # milliseconds
-}
-
-
-def _enable_keepalives(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Make the system report within half a minute that the peer has vanished, as libpq's keepalive parameters do.
-
-    Source: https://man7.org/linux/man-pages/man7/tcp.7.html
-    """
-    transport = getattr(connection, "_transport", None)  # asyncpg offers no public way to its socket
-    peer = transport and transport.get_extra_info("socket")
-    if peer is None or peer.family not in {socket.AF_INET, socket.AF_INET6}:
-        return
-    for name, value in _KEEPALIVE_OPTIONS.items():
-        if (option := getattr(socket, name, None)) is not None:  # macOS lacks some of them
-            level = socket.SOL_SOCKET if name.startswith("SO_") else socket.IPPROTO_TCP
-            with suppress(OSError):
-                peer.setsockopt(level, option, value)
-
-
-def _ssl_context(address: Address) -> ssl.SSLContext | None:
-    """Return a TLS context for root certificates that came as text, which asyncpg itself reads only from files.
-
-    As in libpq, `require` with a root certificate verifies the authority, as `verify-ca` does, and less than `require`
-    verifies nothing. Source: https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION
-    """
-    mode = address.sslmode or "verify-full"
-    if address.root_certificates is None or mode in {"disable", "allow", "prefer"}:
-        return None
-    context = ssl.create_default_context(cadata=address.root_certificates)
-    context.check_hostname = mode == "verify-full"
-    return context
-
-
-_ERROR_BY_SQLSTATE: Mapping[str, type[StatementFailed]] = {
-    "22021": AnswerUnreadable,  # a SQL_ASCII database stores any byte, but sends only what the client can read
-    "22P05": AnswerUnreadable,
-    "25006": ServerReadOnly,
-    "42501": PermissionMissing,
-    "42703": ColumnMissing,
-    "42P01": TableMissing,
-    "55P03": TimedOut,
-    "57014": TimedOut,
-}
-_NOT_READY = {"53300", "57P03"}  # too many connections; starting up, shutting down or in recovery
-_SESSION_ENDED = {"57P01", "57P02", "57P05"}  # by an administrator, by a crash of another backend, as idle
-_DATABASE_MISSING = "3D000"
-
-
-def _translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:
-    """Return the error of `postgres.errors` for a SQLSTATE (PostgreSQL, Appendix A)."""
-    state, message = str(error.sqlstate), prefix + _describe(error)
-    if state in _NOT_READY:
-        return NotReady(message)
-    if state in _SESSION_ENDED or state.startswith("08"):
-        return ConnectionLost(message)
-    if state.startswith("28"):
-        return AuthenticationFailed(message)
-    if state == _DATABASE_MISSING:
-        return DatabaseMissing(message)
-    position = str(error.position or "")
-    kind = _ERROR_BY_SQLSTATE.get(state, StatementFailed)
-    table, column = getattr(error, "table_name", None), getattr(error, "column_name", None)
-    return kind(message, state, int(position) if position.isdigit() else None, column and f"{table}.{column}")
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

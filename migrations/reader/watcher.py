@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from migrations.core.backoff import Backoff
 from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
 from migrations.dialects.dialect import LedgerUnreadable
+from migrations.postgres.connection import connect
 from migrations.postgres.errors import (
     AnswerUnreadable,
     AuthenticationFailed,
@@ -29,7 +30,6 @@ from migrations.postgres.errors import (
     TimedOut,
     Unreachable,
 )
-from migrations.postgres.session import connect
 from migrations.reader.activity import find_active_migration
 from migrations.reader.reader import LedgerReader, LedgerSource, LedgerTooLarge
 

@@ -10,8 +10,8 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from migrations.postgres.connection import connect
 from migrations.postgres.errors import DatabaseError
-from migrations.postgres.session import connect
 from migrations.sql.statements import load
 
 if TYPE_CHECKING:

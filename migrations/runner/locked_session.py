@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from migrations.core.backoff import Backoff
 from migrations.postgres import advisory_lock
+from migrations.postgres.connection import connect
 from migrations.postgres.errors import NotReady, Unreachable
-from migrations.postgres.session import connect
 from migrations.runner.run import LockNotAcquired
 
 if TYPE_CHECKING:

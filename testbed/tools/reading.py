@@ -3,7 +3,7 @@
 from migrations.core.ledger import Ledger
 from migrations.dialects.catalogue import find_dialect
 from migrations.postgres.address import Address
-from migrations.postgres.session import connect
+from migrations.postgres.connection import connect
 from migrations.reader.reader import LedgerSource, locate_ledger, read_ledger
 
 PATIENCE = 30.0

@@ -7,7 +7,8 @@ from migrations.core.ledger import Ledger, State
 from migrations.core.revision import canonical
 from migrations.dialects.catalogue import find_dialect
 from migrations.postgres.address import Address
-from migrations.postgres.session import Session, connect
+from migrations.postgres.connection import connect
+from migrations.postgres.session import Session
 from migrations.reader.reader import LedgerReader, LedgerSource, locate_ledger, read_ledger
 from testbed.tools.driver import Answer, Tool
 from testbed.tools.reading import PATIENCE

@@ -17,7 +17,7 @@ from migrations.core.ledger import State
 from migrations.dialects.catalogue import find_dialect
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.postgres.address import Address
-from migrations.postgres.session import connect
+from migrations.postgres.connection import connect
 from migrations.reader.activity import find_active_migration
 from migrations.reader.reader import LedgerSource, locate_ledger, read_ledger
 from testbed.tools.reading import PATIENCE, snapshot

@@ -11,7 +11,7 @@ from migrations.core.ledger import State
 from migrations.core.snapshot import ActiveMigration, RowLock
 from migrations.dialects.catalogue import find_dialect
 from migrations.postgres.address import Address
-from migrations.postgres.session import connect
+from migrations.postgres.connection import connect
 from migrations.reader.activity import find_active_migration, read_row_lock
 from migrations.reader.reader import LedgerReader, LedgerSource, locate_ledger
 from testbed.tools import driver

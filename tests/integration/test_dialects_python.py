@@ -10,7 +10,7 @@ import pytest
 from migrations.core.ledger import Ledger, Position
 from migrations.dialects.catalogue import find_dialect
 from migrations.postgres.address import Address
-from migrations.postgres.session import connect
+from migrations.postgres.connection import connect
 from migrations.reader.activity import read_row_lock
 from migrations.reader.reader import LedgerReader, LedgerSource, locate_ledger
 from testbed.tools import driver

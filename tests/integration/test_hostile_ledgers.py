@@ -17,8 +17,8 @@ from migrations.core.snapshot import Fault
 from migrations.dialects.catalogue import find_dialect
 from migrations.dialects.native import NATIVE
 from migrations.postgres.address import Address
+from migrations.postgres.connection import connect
 from migrations.postgres.errors import AnswerUnreadable
-from migrations.postgres.session import connect
 from migrations.reader import reader
 from migrations.reader.reader import LedgerSource
 from migrations.reader.watcher import LedgerWatcher, PollIntervals

@@ -11,8 +11,8 @@ import pytest
 from migrations.core.migration import Migration, SectionBody
 from migrations.postgres import advisory_lock
 from migrations.postgres.address import Address
+from migrations.postgres.connection import connect
 from migrations.postgres.errors import StatementFailed
-from migrations.postgres.session import connect
 from migrations.runner.ledger_writer import LedgerWriter, prepare_table
 
 if TYPE_CHECKING:

@@ -61,6 +61,6 @@ def test_a_host_without_an_address_is_tried_again(ledgergate: Ledgergate) -> Non
     ledgergate.write("one", "select 1")
     done = ledgergate("up", "--connect-timeout", "1", DATABASE_URL="postgresql://u:s3cret@nowhere.invalid/x")
     assert done.returncode == 4
-    assert "nowhere.invalid/x cannot be reached" in done.stderr
+    assert "nowhere.invalid:5432/x cannot be reached" in done.stderr
     assert "(tried for 1 s)" in done.stderr
     assert "s3cret" not in done.stderr

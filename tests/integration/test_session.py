@@ -9,6 +9,7 @@ import pytest
 
 from migrations.postgres import advisory_lock
 from migrations.postgres.address import Address
+from migrations.postgres.connection import connect
 from migrations.postgres.errors import (
     ColumnMissing,
     ConnectionLost,
@@ -17,7 +18,7 @@ from migrations.postgres.errors import (
     TableMissing,
     TimedOut,
 )
-from migrations.postgres.session import Session, connect
+from migrations.postgres.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,8 +18,8 @@ from migrations.dialects.dialect import LedgerUnreadable
 from migrations.dialects.native import NATIVE
 from migrations.postgres import advisory_lock
 from migrations.postgres.address import Address
+from migrations.postgres.connection import connect
 from migrations.postgres.errors import PermissionMissing, StatementFailed
-from migrations.postgres.session import connect
 from migrations.reader.activity import find_active_migration
 from migrations.reader.reader import LedgerReader, LedgerSource, locate_ledger, read_ledger
 from migrations.reader.watcher import LedgerWatcher, PollIntervals

@@ -32,7 +32,7 @@ class StatusObjects(Objects):
         super().__init__()
         ready = {"Ready": "True", "Reconciling": "False", "Stalled": "False"}
         status = {
-            "place": ledger_fingerprint(LedgerSource(Address(url), DIALECTS["ledgergate"])),
+            "place": ledger_fingerprint(LedgerSource(Address.from_url(url), DIALECTS["ledgergate"])),
             "history": [{"revision": "a", "observedAt": SINCE}],
             "conditions": [
                 {"type": kind, "status": value, "lastTransitionTime": SINCE} for kind, value in ready.items()
@@ -94,7 +94,8 @@ async def test_a_start_in_an_outage_says_so_and_keeps_what_was_read() -> None:
 @pytest.mark.parametrize("url", ["", "mysql://x"])
 async def test_a_secret_that_cannot_be_used_is_reported_at_once(url: str) -> None:
     """What a person has to correct is written without waiting for a database."""
-    objects = StatusObjects(url)
+    objects = StatusObjects(NO_SERVER)
+    objects.secrets["ns", "pg"] = Collection(a_secret(url))
     async with reconciling(objects):
         await asyncio.wait_for(objects.wrote.wait(), 20)
     assert objects.written[0]["state"] == "Misconfigured"

@@ -31,7 +31,7 @@ def applied(binding: LedgerBinding) -> tuple[str, ...] | None:
 
 async def test_a_recorded_history_counts_for_its_own_ledger_only() -> None:
     """After a restart in an outage the status says what was applied, contract migrations too; not of another ledger."""
-    here, there = (LedgerSource(Address(url), DIALECTS["ledgergate"]) for url in (NO_SERVER, OTHER_SERVER))
+    here, there = (LedgerSource(Address.from_url(url), DIALECTS["ledgergate"]) for url in (NO_SERVER, OTHER_SERVER))
     async with asyncio.TaskGroup() as group:
         watchers = LedgerWatchers(group, lambda _: None, lambda _: None, "test")
         binding = LedgerBinding(remembered(ledger_fingerprint(here)))
@@ -83,15 +83,15 @@ async def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
 
 def test_a_fingerprint_hides_the_host() -> None:
     """Neither host nor database can be read from it; role and password do not count, table and dialect do."""
-    source = LedgerSource(Address(NO_SERVER), DIALECTS["ledgergate"])
+    source = LedgerSource(Address.from_url(NO_SERVER), DIALECTS["ledgergate"])
     assert "127" not in ledger_fingerprint(source)
     assert ledger_fingerprint(source) == ledger_fingerprint(
-        LedgerSource(Address(NO_SERVER.replace("u:p", "v:q")), DIALECTS["ledgergate"])
+        LedgerSource(Address.from_url(NO_SERVER.replace("u:p", "v:q")), DIALECTS["ledgergate"])
     )
     others = [
-        LedgerSource(Address(OTHER_SERVER), DIALECTS["ledgergate"]),
-        LedgerSource(Address(NO_SERVER), DIALECTS["knex"]),
-        LedgerSource(Address(NO_SERVER), DIALECTS["ledgergate"], "app"),
-        LedgerSource(Address(NO_SERVER), DIALECTS["ledgergate"], None, "t"),
+        LedgerSource(Address.from_url(OTHER_SERVER), DIALECTS["ledgergate"]),
+        LedgerSource(Address.from_url(NO_SERVER), DIALECTS["knex"]),
+        LedgerSource(Address.from_url(NO_SERVER), DIALECTS["ledgergate"], "app"),
+        LedgerSource(Address.from_url(NO_SERVER), DIALECTS["ledgergate"], None, "t"),
     ]
     assert len({ledger_fingerprint(found) for found in (source, *others)}) == 5

@@ -50,7 +50,9 @@ async def test_a_ledger_is_read_and_a_change_is_reported(database: str) -> None:
         await until(lambda: ledgers.snapshot(gate).fault is None)
         assert ledgers.snapshot(gate).ledger == Ledger()
         assert ledgers.gates_with_snapshots("ns", {}) == [(gate, ledgers.snapshot(gate))]
-        assert ledgers.fingerprint(KEY) == ledger_fingerprint(LedgerSource(Address(database), DIALECTS["ledgergate"]))
+        assert ledgers.fingerprint(KEY) == ledger_fingerprint(
+            LedgerSource(Address.from_url(database), DIALECTS["ledgergate"])
+        )
         assert KEY in changed
 
 

@@ -79,7 +79,7 @@ class SecretFollower:
         except Exception:  # noqa: BLE001 - whatever a Secret holds keeps one gate from working, and no other
             log_event("secret.failed", level=logging.ERROR, trace=True, namespace=key[0], secret=key[1])
             return None, Problem(f"Secret {gate.secret}: the address of the database cannot be read; correct it")
-        return LedgerSource(address, DIALECTS[gate.dialect], gate.schema, gate.table), None
+        return LedgerSource(address, DIALECTS[gate.dialect], gate.schema or address.schema, gate.table), None
 
     def _failed(self, key: Key, failure: ClusterError | None) -> None:
         """Note a failure, or that reading works.

@@ -1,0 +1,205 @@
+"""Connection URLs of libpq, JDBC, SQLAlchemy, Prisma and node-postgres, parsed into libpq's keywords.
+
+Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+NO_VERIFY = "no-verify"
+"""The `sslmode` of node-postgres that insists on TLS and verifies nothing, even where a root certificate is."""
+
+
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text."""
+    return frozenset(text.split())
+
+
+KEYWORDS = words(
+    "host hostaddr port dbname user password passfile service servicefile options target_session_attrs "
+    "load_balance_hosts sslmode sslnegotiation sslcert sslkey sslpassword sslrootcert sslcrl sslcertmode "
+    "ssl_min_protocol_version ssl_max_protocol_version krbsrvname gsslib"
+)
+"""Keywords of libpq that are used."""
+LEFT_OUT = words(
+    "application_name fallback_application_name client_encoding connect_timeout keepalives keepalives_count "
+    "keepalives_idle keepalives_interval tcp_user_timeout sslcompression max_protocol_version"
+)
+"""Keywords of libpq that change neither the database nor what protects the connection: ledgergate sets its own."""
+REFUSED: dict[str, tuple[str, ...]] = {
+    "channel_binding": ("prefer", "disable"),
+    "gssencmode": ("prefer", "disable"),
+    "gssdelegation": ("0",),
+    "min_protocol_version": ("3.0",),
+    "oauth_client_id": (),
+    "oauth_client_secret": (),
+    "oauth_issuer": (),
+    "oauth_scope": (),
+    "replication": ("false", "off", "no", "0"),
+    "require_auth": (),
+    "requirepeer": (),
+    "scram_client_key": (),
+    "scram_server_key": (),
+    "sslcrldir": (),
+    "sslkeylogfile": (),
+    "sslsni": ("1",),
+}
+"""Keywords of libpq that the driver cannot honour, each with the values that ask for nothing it cannot do."""
+
+_SCHEME = re.compile(r"(?P<jdbc>jdbc:)?(?:postgres(?:ql)?|postgis|pgsql|pgx5?)(?:\+[a-z0-9_]+)?:", re.IGNORECASE)
+_HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>.*))?\Z", re.DOTALL)
+_HIGHEST_PORT = 65535
+
+
+class AddressError(ValueError):
+    """An address that cannot be used.
+
+    Attributes:
+        problems: One message for each problem, none with a password.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class ConnectionUrl(NamedTuple):
+    """What a URL says.
+
+    Attributes:
+        keywords: libpq's keywords, those of `REFUSED` included.
+        settings: Run-time parameters of the session.
+        schema: The schema that Prisma's `schema`, or JDBC's `currentSchema`, makes the default; None without either.
+    """
+
+    keywords: dict[str, str]
+    settings: dict[str, str]
+    schema: str | None
+
+
+def parse_url(url: str, name: str = "the database URL") -> ConnectionUrl:
+    """Parse a connection URL.
+
+    Args:
+        url: A URL as libpq, or one of the clients named above, reads it.
+        name: The flag, variable or key that holds the URL, for messages.
+
+    Raises:
+        AddressError: The URL is invalid; every problem is listed, and none shows a part that may be a password.
+    """
+    url = url.strip()
+    if url[:1] in {'"', "'", "`"} or url[-1:] in {'"', "'", "`"}:
+        raise AddressError(f"{name} has quotes around it, which are part of its value: remove them")
+    parser = UrlParser(name)
+    scheme = _SCHEME.match(url)
+    slashes = scheme is not None and (url.startswith("//", scheme.end()) or bool(scheme["jdbc"]))
+    if not slashes:
+        parser.problems.append(f"{name} must begin with postgresql:// or postgres://")
+    rest = url[scheme.end() :] if scheme and slashes else url.partition(":")[2]
+    parser.jdbc = bool(scheme and scheme["jdbc"])
+    parser.parse(rest[2:] if rest.startswith("//") else f"/{rest.lstrip('/')}")
+    if parser.problems:
+        raise AddressError(*parser.problems)
+    return ConnectionUrl(parser.keywords, parser.settings, parser.schema)
+
+
+def port_problems(ports: str, name: str) -> list[str]:
+    """Return what is wrong with a list of ports, separated by commas, of which each may be empty."""
+    for port in ports.split(","):
+        number = port.strip()
+        if number and not (number.isascii() and number.isdigit() and 0 < int(number[:6]) <= _HIGHEST_PORT):
+            return [f"{name}: the port must be a number from 1 to {_HIGHEST_PORT}"]
+    return []
+
+
+class UrlParser:
+    """The parts of one URL, its problems, and the parameters that other clients than libpq read.
+
+    Args:
+        name: The flag, variable or key that holds the URL, for messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.jdbc = False
+        self.problems: list[str] = []
+        self.keywords: dict[str, str] = {}
+        self.settings: dict[str, str] = {}
+        self.schema: str | None = None
+        self.foreign: list[tuple[str, str]] = []
+
+    def parse(self, rest: str) -> None:
+        """Parse what follows the two slashes."""
+        located, _, query = rest.partition("?")
+        authority, _, path = located.partition("/")
+        credentials, at, hosts = authority.rpartition("@")
+        if "#" in rest or "@" in path or "@" in credentials or ("@" in query and not at and ":" in authority):
+            self.problems.append(
+                f"{self.name} has a '/', '?', '#' or '@' in its user or password: write it as %2F, %3F, %23 or %40"
+            )
+            hosts = ""
+        user, _, password = credentials.partition(":")
+        for keyword, text in (("user", user), ("password", password), ("dbname", path)):
+            if text:
+                self.keywords[keyword] = self._decode(text, keyword)
+        self._parse_hosts(hosts)
+        for pair in filter(None, query.split("&")):
+            key, equals, value = pair.partition("=")
+            if not equals:
+                self.problems.append(f"the parameters of {self.name}, after '?', must be KEY=VALUE joined by '&'")
+                break
+            if self.jdbc:  # JDBC's URLs are form-encoded; in libpq's a plus is a plus
+                value = value.replace("+", " ")
+            key = self._decode(key, "a parameter's name")
+            self._take(key, self._decode(value, key))
+        if self.foreign:
+            from migrations.postgres.client_parameters import apply_parameters  # noqa: PLC0415 - most URLs have none
+
+            self.schema = apply_parameters(self)
+
+    def _decode(self, text: str, part: str) -> str:
+        if "%" not in text:
+            return text
+        if re.search(r"%(?![0-9A-Fa-f]{2})|%00", text):
+            self.problems.append(f"{self.name}: a '%' in {part} must be written as %25, if it begins no %XX")
+            return ""
+        from urllib.parse import unquote  # noqa: PLC0415 - few URLs need it
+
+        try:
+            return unquote(text, errors="strict")
+        except UnicodeDecodeError:
+            self.problems.append(f"{self.name}: {part} is not UTF-8 once its %XX are decoded")
+            return ""
+
+    def _parse_hosts(self, text: str) -> None:
+        hosts, ports = [], []
+        for part in text.split(","):
+            match = _HOST.match(part)
+            if match is None:
+                self.problems.append(
+                    f"a host of {self.name} cannot be read: HOST or HOST:PORT is expected, an IPv6 host in [brackets]"
+                )
+                return
+            host = self._decode(match["host"], "the host")
+            port = self._decode(match["port"] or "", "the port")
+            if "$" in host or "{{" in host:
+                self.problems.append(f"{self.name} has a placeholder in its host that was not replaced by its value")
+            self.problems += port_problems(port.replace(",", " "), self.name)
+            hosts.append(host[1:-1] if host.startswith("[") else host)
+            ports.append(port)
+        if any(hosts):
+            self.keywords["host"] = ",".join(hosts)
+        # As libpq does: several hosts without ports have the default port, whatever PGPORT is.
+        if any(ports) or len(ports) > 1:
+            self.keywords["port"] = ",".join(ports)
+
+    def _take(self, key: str, value: str) -> None:
+        if key in KEYWORDS or key in REFUSED:
+            self.keywords[key] = value
+            if key == "sslmode" and value not in {*SSL_MODES, NO_VERIFY, ""}:
+                self.problems.append(f"sslmode must be one of {', '.join((*SSL_MODES, NO_VERIFY))}, got {value!r}")
+        elif key not in LEFT_OUT:
+            self.foreign.append((key, value))

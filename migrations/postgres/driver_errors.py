@@ -1,0 +1,69 @@
+"""What asyncpg raises, as the errors of `postgres.errors`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from migrations.postgres.errors import (
+    AnswerUnreadable,
+    AuthenticationFailed,
+    ColumnMissing,
+    ConnectionLost,
+    DatabaseError,
+    DatabaseMissing,
+    NotReady,
+    PermissionMissing,
+    ServerReadOnly,
+    StatementFailed,
+    TableMissing,
+    TimedOut,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+_ERROR_BY_SQLSTATE: Mapping[str, type[StatementFailed]] = {
+    "22021": AnswerUnreadable,  # a SQL_ASCII database stores any byte, but sends only what the client can read
+    "22P05": AnswerUnreadable,
+    "25006": ServerReadOnly,
+    "42501": PermissionMissing,
+    "42703": ColumnMissing,
+    "42P01": TableMissing,
+    "55P03": TimedOut,
+    "57014": TimedOut,
+}
+_NOT_READY = {"53300", "57P03"}  # too many connections; starting up, shutting down or in recovery
+_SESSION_ENDED = {"57P01", "57P02", "57P05"}  # by an administrator, by a crash of another backend, as idle
+_DATABASE_MISSING = "3D000"
+PROTOCOL_VIOLATION = "08P01"
+
+
+def translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:
+    """Return the error of `postgres.errors` for a SQLSTATE (PostgreSQL, Appendix A)."""
+    state, message = str(error.sqlstate), prefix + describe(error)
+    if state in _NOT_READY:
+        return NotReady(message)
+    if state in _SESSION_ENDED or state.startswith("08"):
+        return ConnectionLost(message)
+    if state.startswith("28"):
+        return AuthenticationFailed(message)
+    if state == _DATABASE_MISSING:
+        return DatabaseMissing(message)
+    position = str(error.position or "")
+    kind = _ERROR_BY_SQLSTATE.get(state, StatementFailed)
+    table, column = getattr(error, "table_name", None), getattr(error, "column_name", None)
+    return kind(message, state, int(position) if position.isdigit() else None, column and f"{table}.{column}")
+
+
+def describe(error: Exception) -> str:
+    """Return an error's message, without the errno that Python puts before it."""
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
