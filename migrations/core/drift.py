@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from migrations.core.ledger import State
+from migrations.core.migration import Undo
 from migrations.core.plan import describe_dirty, describe_edit, edited_files
 
 if TYPE_CHECKING:
@@ -104,11 +105,13 @@ class Verification:
         drifts: Every difference, sorted by revision.
         pending: Revisions to apply that are newer than the head; they are no problem.
         ahead: Applied revisions that are newer than every file; they are no problem either.
+        without_down: Files that say nothing of undoing the migration: a down section may be there, but not be seen.
     """
 
     drifts: tuple[Drift, ...]
     pending: tuple[str, ...]
     ahead: tuple[str, ...]
+    without_down: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -155,6 +158,7 @@ def verify(migrations: Sequence[Migration], ledger: Ledger) -> Verification:
         drifts=tuple(sorted(drifts, key=lambda drift: (drift.revision, drift.kind))),
         pending=tuple(row.revision for row in rows if row.status is RevisionStatus.PENDING and row.revision > head),
         ahead=tuple(row.revision for row in rows if row.status is RevisionStatus.MISSING and row.revision > newest),
+        without_down=tuple(str(m.path) for m in migrations if m.undo is Undo.MISSING),
     )
 
 

@@ -7,6 +7,7 @@ ValueError
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,6 +64,17 @@ class SectionBody:
     statement_timeout: float | None = None
 
 
+class Undo(Enum):
+    """What a file says of undoing the migration."""
+
+    DECLARED = auto()
+    """It has a down section, which may be empty."""
+    NONE = auto()
+    """It declares that the migration cannot be undone: `-- migrate:down none`, or `down = None` in Python."""
+    MISSING = auto()
+    """It says nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
     """One migration file.
@@ -74,6 +86,7 @@ class Migration:
         up: How to apply it.
         down: How to undo it; None where the file has no down section, or an empty one.
         compatible_from: For a contract migration, the oldest revision whose images can still run.
+        undo: What the file says of undoing it.
     """
 
     revision: str
@@ -82,3 +95,4 @@ class Migration:
     up: SectionBody
     down: SectionBody | None = None
     compatible_from: str | None = None
+    undo: Undo = Undo.DECLARED

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from migrations.core.ledger import State
+from migrations.core.migration import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -156,8 +157,9 @@ def plan_down(
             remedy = "restore the file, whose down section is the one that fits what was applied"
             obstacles.append((Obstacle.CHANGED, describe_edit(*edits[revision], remedy)))
         elif migration.down is None:
+            why = "declares that it cannot be undone" if migration.undo is Undo.NONE else "has no down section"
             text = (
-                f"{migration.path} has no down section, and the file must stay as it was applied: "
+                f"{migration.path} {why}, and the file must stay as it was applied: "
                 "put what undoes it into a new migration"
             )
             obstacles.append((Obstacle.NO_DOWN, text))

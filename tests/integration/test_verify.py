@@ -35,7 +35,7 @@ async def test_every_problem_is_reported_at_once(ledgergate: Ledgergate, connect
     ledgergate.write("20250101000005_failed", "select nonsense", "transaction:false")
     assert ledgergate("up").returncode == 1
     missing.unlink()
-    edited.write_text("-- migrate:up\nselect 2;\n")
+    edited.write_text("-- migrate:up\nselect 2;\n-- migrate:down none\n")
     ledgergate.write("20250101000003_gap", "select 1")
 
     done = ledgergate("verify")
@@ -59,7 +59,7 @@ async def test_every_problem_is_reported_at_once(ledgergate: Ledgergate, connect
     assert changed["recorded_checksum"] == recorded
     assert len(changed["file_checksum"]) == 64
     assert changed["path"] == "migrations/20250101000002_edited.sql"
-    assert set(document) == {"ok", "head", "pending", "ahead", "findings"}
+    assert set(document) == {"ok", "head", "pending", "ahead", "findings", "without_down"}
 
 
 def test_a_revision_applied_late_is_reported_and_is_no_problem(ledgergate: Ledgergate) -> None:
@@ -75,3 +75,26 @@ def test_a_revision_applied_late_is_reported_and_is_no_problem(ledgergate: Ledge
     done = ledgergate("verify")
     assert done.returncode == 0
     assert "20250101000001_one was applied after a newer one" in done.stdout
+
+
+def test_a_file_that_says_nothing_of_undoing_is_named_once(ledgergate: Ledgergate) -> None:
+    """It is no problem: exit 0. A section, even an empty one, `none` and Python's `down = None` keep it silent."""
+    for number, text in enumerate(("", "-- migrate:down\n", "-- migrate:down none\n", "-- migrate:down\nselect 1;\n")):
+        path = ledgergate.directory / f"2025010100000{number}_sql.sql"
+        path.write_text(f"-- migrate:up\nselect 1;\n{text}")
+    for number, text in enumerate(("", "down = None\n", "async def down(connection): ...\n")):
+        ledgergate.write(f"2025010200000{number}_python.py", f"async def up(connection): ...\n{text}")
+    done = ledgergate("verify")
+    assert (done.returncode, done.stderr) == (0, "")
+    named, _ = done.stdout.splitlines()
+    assert named.startswith(
+        "no down section: migrations/20250101000000_sql.sql, migrations/20250102000000_python.py; put"
+    )
+    assert json.loads(ledgergate("verify", "--json").stdout)["without_down"] == [
+        "migrations/20250101000000_sql.sql",
+        "migrations/20250102000000_python.py",
+    ]
+    assert "no down section" not in ledgergate("up").stdout
+    refused = ledgergate("down", "--steps", "9")
+    assert "sql.sql has no down section" in refused.stderr
+    assert "20250101000002_sql.sql declares that it cannot be undone" in refused.stderr
