@@ -134,7 +134,10 @@ def _sql(text: str, add_problem: AddProblem) -> Parsed:
             irreversible = irreversible or (name == "down" and marker["options"] == "none")
             options, compatible = (SectionBody(None), None) if irreversible else _options(marker, line, add_problem)
             compatible_from = compatible_from or compatible
-            sections[name] = replace(options, sql=text[marker.end() : end], line=line)
+            sql = text[marker.end() : end]  # `replace` takes five times as long, for every file of every start
+            sections[name] = SectionBody(
+                sql, line, options.transactional, options.lock_timeout, options.statement_timeout
+            )
     if markers and (code := _find_code(text)) < markers[0].start():
         add_problem(line_at(code), "expected nothing but comments before `-- migrate:up`")
     if "up" not in sections:
@@ -187,6 +190,8 @@ def _has_statement(section: SectionBody) -> bool:
 def _options(marker: re.Match[str], line: int, add_problem: AddProblem) -> tuple[SectionBody, str | None]:
     """Parse what follows `migrate:up` or `migrate:down`; return the section without its SQL, and `compatible_from`."""
     section, contract, compatible_from = SectionBody(None), False, None
+    if not marker["options"]:
+        return section, None
     for option in marker["options"].split():
         name, _, value = option.partition(":")
         if name == "transaction" and value in {"true", "false"}:
