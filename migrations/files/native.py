@@ -7,6 +7,7 @@ A migration is `<14 digits>_<name>.sql` with `-- migrate:up` and `-- migrate:dow
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -40,6 +41,11 @@ _DURATION = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,3})?)(?P<unit>ms|s|min|
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _TIMEOUTS = {"lock-timeout": "lock_timeout", "statement-timeout": "statement_timeout"}  # option: Python constant
 _SUFFIXES = (".sql", ".py")
+# Names that end otherwise, and still are meant: `.SQL`, Windows' hidden `.sql.txt`, and dated names of SQL.
+_MEANT_AS_MIGRATION = re.compile(
+    r"\.(?:sql|py)(?:\.txt)?[\s.]*\Z|\A\d{14}_[^.]*(?:\.(?:psql|pgsql|plsql|ddl))?\Z", re.IGNORECASE
+)
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # lone surrogates stand for bytes that are not UTF-8
 Constant = TypeVar("Constant")
 
 
@@ -47,7 +53,7 @@ def load_directory(directory: Path) -> tuple[Migration, ...]:
     """Load every migration of a directory, in order; other kinds of files, `_*` and `.*` are ignored.
 
     Raises:
-        FilesError: With every problem of every file.
+        FilesError: With every problem of every file, and every file that was meant as a migration and is none.
     """
     if not directory.is_dir():
         raise FilesError(
@@ -55,15 +61,20 @@ def load_directory(directory: Path) -> tuple[Migration, ...]:
         )
     found: dict[str, Migration] = {}
     problems: list[Problem] = []
-    for path in _migration_files(directory):
+    for path in _migration_files(directory, problems):
         try:
             migration = parse(path, path.read_bytes())
+        except OSError as error:
+            problems.append(Problem(_shown(path), 0, f"expected a file that can be read: {error.strerror}"))
+            continue
         except FilesError as error:
             problems += error.problems
             continue
         other = found.setdefault(migration.revision, migration)
         if other is not migration:
-            problems.append(Problem(str(path), 0, f"expected a revision of its own, but {other.path.name} has it too"))
+            form = "" if path.name.isascii() else ", perhaps in another Unicode form"
+            text = f"expected a revision of its own, but {other.path.name} has it too{form}"
+            problems.append(Problem(str(path), 0, text))
     if problems:
         raise FilesError(problems)
     return tuple(found[revision] for revision in sorted(found))
@@ -78,9 +89,44 @@ def list_revisions(directory: Path) -> tuple[str, ...]:
     return tuple(migration.revision for migration in load_directory(directory))
 
 
-def _migration_files(directory: Path) -> list[Path]:
-    named = [path for path in directory.iterdir() if path.name.endswith(_SUFFIXES) and path.name[0] not in "_."]
-    return sorted((path for path in named if path.is_file()), key=lambda path: path.name)
+def _migration_files(directory: Path, problems: list[Problem]) -> list[Path]:
+    """Return the files to parse, in the order of names, and add what was meant as one and would be skipped."""
+    try:
+        with os.scandir(directory) as entries:
+            named = sorted((entry for entry in entries if entry.name[0] not in "_."), key=lambda entry: entry.name)
+    except OSError as error:
+        raise FilesError([Problem(_shown(directory), 0, f"expected a readable directory: {error.strerror}")]) from error
+    paths = []
+    for entry in named:
+        path = directory / entry.name
+        try:
+            if entry.name.endswith(_SUFFIXES):
+                if entry.is_file():
+                    paths.append(path)
+                else:
+                    problems.append(Problem(_shown(path), 0, _describe_no_file(path)))
+            elif _MEANT_AS_MIGRATION.search(entry.name) and (entry.is_file() or entry.is_symlink()):
+                text = "expected a name with `.sql` or `.py` at its end, in small letters; rename it or put `_` first"
+                problems.append(Problem(_shown(path), 0, text))
+        except OSError as error:  # such as a link that leads to itself
+            problems.append(Problem(_shown(path), 0, f"expected a file that can be read: {error.strerror}"))
+    return paths
+
+
+def _describe_no_file(path: Path) -> str:
+    if path.is_dir():
+        what = "a directory, as a mount makes it whose source is missing"
+    elif path.is_symlink():
+        what = f"a link to {_shown(path.readlink())}, which does not exist"
+    else:
+        what = "something else"
+    return f"expected a file, found {what}; put the migration there, or take it away"
+
+
+def _shown(path: Path | str) -> str:
+    """Return a path as it can be printed, with escapes for bytes of a name that are not UTF-8."""
+    text = str(path)
+    return text if text.isascii() else os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def parse(path: Path, content: bytes) -> Migration:
@@ -96,17 +142,20 @@ def parse(path: Path, content: bytes) -> Migration:
     problems: list[Problem] = []
 
     def add_problem(line: int, text: str) -> None:
-        problems.append(Problem(str(path), line, text))
+        problems.append(Problem(_shown(path), line, text))
 
     revision = canonical(path.name)
     if _NAME.fullmatch(revision) is None:
         add_problem(
             0, "expected a name like 20250126120000_add_users.sql: 14 digits, '_' and a name without blanks or '+'"
         )
+    elif not revision.isprintable() and _UNPRINTABLE.search(revision):
+        add_problem(0, "expected a name in UTF-8 without control characters; rename the file")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        add_problem(content.count(b"\n", 0, error.start) + 1, "expected UTF-8 text")
+        found = ", found UTF-16, as PowerShell's `>` writes it" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else ""
+        add_problem(content.count(b"\n", 0, error.start) + 1, f"expected UTF-8 text{found}; save the file as UTF-8")
         raise FilesError(problems) from error
     if "\0" in text:
         add_problem(LineCounter(text)(text.index("\0")), "expected text, found a NUL byte")
@@ -115,7 +164,7 @@ def parse(path: Path, content: bytes) -> Migration:
         add_problem(up.line, f"expected a compatible-from of this revision or an older one, got {compatible_from}")
     if problems:
         raise FilesError(problems)
-    return Migration(revision, path, hashlib.sha256(content).hexdigest(), up, down, compatible_from, undo)
+    return Migration(revision, path, hashlib.sha256(content).hexdigest(), up, down, compatible_from, undo, content)
 
 
 def _sql(text: str, add_problem: AddProblem) -> Parsed:

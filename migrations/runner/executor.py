@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from migrations.core.ledger import DOWN_ERROR, Ledger, State
 from migrations.core.plan import Refusal, UpPlan
+from migrations.core.revision import spellings
 from migrations.postgres.errors import DatabaseError
 from migrations.reader.reader import READ_TIMEOUT, read_ledger
 from migrations.runner import blockers, non_transactional, transactional
@@ -151,7 +152,7 @@ async def _apply_migration(
                 await non_transactional.run_statements(session, writer, section, statements, reporter, done=done)
         except MigrationFailed as error:
             raise MigrationFailed(f"{error}{_RESUMABLE_HINT.format(revision=migration.revision)}") from error
-    await session.fetch(writer.statement("finish"), migration.revision, State.APPLIED, None)
+    await session.fetch(writer.statement("finish"), spellings(migration.revision), State.APPLIED, None)
     return _milliseconds_since(started)
 
 
@@ -175,7 +176,7 @@ async def undo_migration(
         return _milliseconds_since(started)
     function = transactional.load_section_function(section) if down.sql is None else None
     statements = () if function else non_transactional.split_section(section)
-    await session.fetch(writer.statement("begin_undo"), migration.revision, writer.applied_by, DOWN_ERROR)
+    await session.fetch(writer.statement("begin_undo"), spellings(migration.revision), writer.applied_by, DOWN_ERROR)
     async with _record_failure(session, writer, migration, f"{DOWN_ERROR}: "):
         if function is None:
             # Without progress: a section that undoes is not resumed.
@@ -185,7 +186,7 @@ async def undo_migration(
             if session.in_transaction:
                 raise section.open_transaction_error()
             await session.reset()
-    await session.fetch(writer.statement("remove"), migration.revision)
+    await session.fetch(writer.statement("remove"), spellings(migration.revision))
     return _milliseconds_since(started)
 
 
@@ -204,7 +205,9 @@ async def _record_failure(
             async with asyncio.timeout(_RECORD_TIMEOUT):
                 await session.rollback()
                 await session.execute("reset role")  # the migration's role may have no privilege on the ledger
-                await session.fetch(writer.statement("finish"), migration.revision, State.FAILED, prefix + reason)
+                await session.fetch(
+                    writer.statement("finish"), spellings(migration.revision), State.FAILED, prefix + reason
+                )
         raise
 
 

@@ -1,4 +1,5 @@
--- The native ledger. {table} is its quoted, qualified name.
+-- The native ledger. {table} is its quoted, qualified name. A row is found by every spelling of its revision: older
+-- versions recorded a name in the Unicode form that the file system gave it.
 
 -- name: read
 -- Every record, in the order of names, as in the directory.
@@ -66,22 +67,22 @@ select pg_notify('ledgergate', revision) from recorded
 with recorded as (
     update {table}
     set state = 'running', error = null, applied_by = {applied_by}, batch = {batch}, finished_at = null, duration_ms = null
-    where revision = {revision} and state <> 'applied'
+    where revision in ({revision}, {decomposed}) and state <> 'applied'
     returning revision
 )
 select pg_notify('ledgergate', revision) from recorded
 
 -- name: stopped
 -- The recorded progress of revision $1.
-select statements_total, statements_done, statement_begun from {table} where revision = $1
+select statements_total, statements_done, statement_begun from {table} where revision = any($1)
 
 -- name: advance
 -- Record that this many statements are committed, or will be together with this update.
-update {table} set statements_done = {done}, statement_begun = null where revision = {revision}
+update {table} set statements_done = {done}, statement_begun = null where revision in ({revision}, {decomposed})
 
 -- name: expose
 -- Record that the statement with this number is about to begin. A run that finds it later cannot know whether it ended.
-update {table} set statement_begun = {begun} where revision = {revision}
+update {table} set statement_begun = {begun} where revision in ({revision}, {decomposed})
 
 -- name: finish
 -- Record how a migration ended: state $2, error $3 (null when applied).
@@ -91,7 +92,7 @@ with recorded as (
         error = $3,
         finished_at = clock_timestamp(),
         duration_ms = extract(epoch from clock_timestamp() - started_at) * 1000
-    where revision = $1
+    where revision = any($1)
     returning revision
 )
 select pg_notify('ledgergate', revision) from recorded
@@ -102,7 +103,7 @@ select pg_notify('ledgergate', revision) from recorded
 with recorded as (
     update {table}
     set state = 'running', applied_by = $2, error = $3, started_at = clock_timestamp(), finished_at = null, duration_ms = null
-    where revision = $1
+    where revision = any($1)
     returning revision
 )
 select pg_notify('ledgergate', revision) from recorded
@@ -110,15 +111,15 @@ select pg_notify('ledgergate', revision) from recorded
 -- name: remove
 -- Remove a migration that was undone, and announce it.
 with removed as (
-    delete from {table} where revision = $1 returning revision
+    delete from {table} where revision = any($1) returning revision
 )
 select pg_notify('ledgergate', revision) from removed
 
 -- name: unrecord
 -- The same in the transaction that undid it. The first statement fails where {guard} is false, see `record`.
-update {table} set revision = case when {guard} then revision end where revision = {revision};
+update {table} set revision = case when {guard} then revision end where revision in ({revision}, {decomposed});
 with removed as (
-    delete from {table} where revision = {revision} returning revision
+    delete from {table} where revision in ({revision}, {decomposed}) returning revision
 )
 select pg_notify('ledgergate', revision) from removed
 
@@ -136,7 +137,7 @@ select pg_notify('ledgergate', revision) from recorded
 with settled as (
     update {table}
     set state = 'applied', error = null, checksum = coalesce($2, checksum), finished_at = clock_timestamp()
-    where revision = $1 and state <> 'applied'
+    where revision = any($1) and state <> 'applied'
     returning revision
 )
 select pg_notify('ledgergate', revision) from settled
