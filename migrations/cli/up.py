@@ -87,6 +87,10 @@ def _remarks(run: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence
     """Yield what else the user should know: the event, its text, and the revisions it is about."""
     if plan.missing:
         yield "missing", f"applied, but without a file: {', '.join(plan.missing)}", plan.missing
+    if plan.line_ends:
+        files = ", ".join(plan.line_ends)
+        text = f"accepted, although their line ends (LF or CRLF) are not those that were applied: {files}"
+        yield "line_ends", text, plan.line_ends
     if plan.steps:
         return
     if plan.ahead:

@@ -54,6 +54,12 @@ def _report(reporter: CommandReporter, verification: Verification) -> None:
     for drift in verification.drifts:
         report = reporter.error if drift.is_problem else reporter.info
         report("found", drift.message, kind=drift.kind, revision=drift.revision)
+    if verification.without_down:
+        text = (
+            f"no down section: {', '.join(verification.without_down)}; put what undoes the migration below a line "
+            "`-- migrate:down`, or write `-- migrate:down none` (in Python `down = None`)"
+        )
+        reporter.info("without_down", text, files=verification.without_down)
     wrong = sum(drift.is_problem for drift in verification.drifts)
     text = f"{wrong} wrong" if wrong else "files and ledger agree"
     text += f"; {len(verification.pending)} pending" if verification.pending else ""
@@ -69,6 +75,7 @@ def _document(verification: Verification, ledger: Ledger) -> str:
             "head": ledger.head,
             "pending": verification.pending,
             "ahead": verification.ahead,
+            "without_down": verification.without_down,
             "findings": [{"wrong": drift.is_problem, **asdict(drift)} for drift in verification.drifts],
         },
         indent=2,

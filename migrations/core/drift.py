@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from migrations.core.ledger import State
-from migrations.core.plan import describe_dirty, describe_edit, edited_files
+from migrations.core.migration import Undo
+from migrations.core.plan import describe_dirty, describe_edit, edited_files, other_line_ends
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,6 +69,8 @@ class DriftKind(StrEnum):
     """Failed, or began and has not ended (it may be running)."""
     OUT_OF_ORDER = "OutOfOrder"
     """Applied after a newer one. This was done on purpose and cannot be changed, so it is only reported."""
+    LINE_ENDS = "LineEnds"
+    """The file has other line ends than when it was applied, and is the same besides; it is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class Drift:
     @property
     def is_problem(self) -> bool:
         """Whether something has to be done about it."""
-        return self.kind is not DriftKind.OUT_OF_ORDER
+        return self.kind not in {DriftKind.OUT_OF_ORDER, DriftKind.LINE_ENDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +107,13 @@ class Verification:
         drifts: Every difference, sorted by revision.
         pending: Revisions to apply that are newer than the head; they are no problem.
         ahead: Applied revisions that are newer than every file; they are no problem either.
+        without_down: Files that say nothing of undoing the migration: a down section may be there, but not be seen.
     """
 
     drifts: tuple[Drift, ...]
     pending: tuple[str, ...]
     ahead: tuple[str, ...]
+    without_down: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -151,10 +156,12 @@ def verify(migrations: Sequence[Migration], ledger: Ledger) -> Verification:
     newest, head = (migrations[-1].revision if migrations else ""), ledger.head or ""
     rows = compare(migrations, ledger)
     drifts = [*(drift for row in rows for drift in _drifts(row, newest, head)), *_applied_out_of_order(ledger)]
+    drifts += [_line_ends_drift(*pair) for pair in other_line_ends(migrations, ledger)]
     return Verification(
         drifts=tuple(sorted(drifts, key=lambda drift: (drift.revision, drift.kind))),
         pending=tuple(row.revision for row in rows if row.status is RevisionStatus.PENDING and row.revision > head),
         ahead=tuple(row.revision for row in rows if row.status is RevisionStatus.MISSING and row.revision > newest),
+        without_down=tuple(str(m.path) for m in migrations if m.undo is Undo.MISSING),
     )
 
 
@@ -183,6 +190,18 @@ def _drifts(row: Comparison, newest: str, head: str) -> Iterator[Drift]:
             yield Drift(DriftKind.GAP, revision, text, path)
         case RevisionStatus.FAILED | RevisionStatus.RUNNING if record:
             yield Drift(DriftKind.DIRTY, revision, describe_dirty(record), path)
+
+
+def _line_ends_drift(migration: Migration, record: Record) -> Drift:
+    return Drift(
+        DriftKind.LINE_ENDS,
+        migration.revision,
+        f"{migration.path} differs from what was applied by its line ends (LF or CRLF) alone, which is accepted; "
+        "`*.sql text eol=lf` in .gitattributes keeps them the same everywhere",
+        str(migration.path),
+        record.checksum,
+        migration.checksum,
+    )
 
 
 def _applied_out_of_order(ledger: Ledger) -> Iterator[Drift]:

@@ -6,7 +6,9 @@ ValueError
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,6 +65,17 @@ class SectionBody:
     statement_timeout: float | None = None
 
 
+class Undo(Enum):
+    """What a file says of undoing the migration."""
+
+    DECLARED = auto()
+    """It has a down section, which may be empty."""
+    NONE = auto()
+    """It declares that the migration cannot be undone: `-- migrate:down none`, or `down = None` in Python."""
+    MISSING = auto()
+    """It says nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
     """One migration file.
@@ -74,6 +87,8 @@ class Migration:
         up: How to apply it.
         down: How to undo it; None where the file has no down section, or an empty one.
         compatible_from: For a contract migration, the oldest revision whose images can still run.
+        undo: What the file says of undoing it.
+        content: The bytes of the file, for `differs_by_line_ends`.
     """
 
     revision: str
@@ -82,3 +97,11 @@ class Migration:
     up: SectionBody
     down: SectionBody | None = None
     compatible_from: str | None = None
+    undo: Undo = Undo.DECLARED
+    content: bytes = field(default=b"", repr=False, compare=False)
+
+    def differs_by_line_ends(self, checksum: str | None) -> bool:
+        """Return whether another checksum is that of this file with LF, or with CRLF, at the end of each line."""
+        unix = self.content.replace(b"\r\n", b"\n")
+        variants = (unix, unix.replace(b"\n", b"\r\n"))
+        return checksum != self.checksum and any(sha256(variant).hexdigest() == checksum for variant in variants)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from migrations.core.ledger import State
+from migrations.core.migration import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,12 +25,14 @@ class UpPlan:
         batch: Number of the run that applies them.
         ahead: Applied revisions that are newer than every file: this image is older than the ledger.
         missing: Applied revisions without a file, although there is a file for a newer one.
+        line_ends: Files that differ from what was applied by their line ends alone.
     """
 
     steps: tuple[Migration, ...]
     batch: int
     ahead: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    line_ends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ def plan_up(
         batch=1 + max((record.batch or 0 for record in ledger.records), default=0),
         ahead=tuple(revision for revision in unknown if revision > newest),
         missing=tuple(revision for revision in unknown if revision <= newest),
+        line_ends=tuple(str(migration.path) for migration, _ in other_line_ends(migrations, ledger)),
     )
 
 
@@ -156,8 +160,9 @@ def plan_down(
             remedy = "restore the file, whose down section is the one that fits what was applied"
             obstacles.append((Obstacle.CHANGED, describe_edit(*edits[revision], remedy)))
         elif migration.down is None:
+            why = "declares that it cannot be undone" if migration.undo is Undo.NONE else "has no down section"
             text = (
-                f"{migration.path} has no down section, and the file must stay as it was applied: "
+                f"{migration.path} {why}, and the file must stay as it was applied: "
                 "put what undoes it into a new migration"
             )
             obstacles.append((Obstacle.NO_DOWN, text))
@@ -193,7 +198,16 @@ def plan_baseline(migrations: Sequence[Migration], ledger: Ledger, target: str |
 
 
 def edited_files(migrations: Sequence[Migration], ledger: Ledger) -> Iterator[tuple[Migration, Record]]:
-    """Yield every file that was edited after it was applied, with its record."""
+    """Yield every file that was edited after it was applied, with its record; other line ends are no edit."""
+    return (pair for pair in _other_checksums(migrations, ledger) if not pair[0].differs_by_line_ends(pair[1].checksum))
+
+
+def other_line_ends(migrations: Sequence[Migration], ledger: Ledger) -> Iterator[tuple[Migration, Record]]:
+    """Yield every file that differs from what was applied by its line ends alone, with its record."""
+    return (pair for pair in _other_checksums(migrations, ledger) if pair[0].differs_by_line_ends(pair[1].checksum))
+
+
+def _other_checksums(migrations: Sequence[Migration], ledger: Ledger) -> Iterator[tuple[Migration, Record]]:
     records = {record.revision: record for record in ledger.records if record.state is State.APPLIED}
     for migration in migrations:
         record = records.get(migration.revision)

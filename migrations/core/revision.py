@@ -72,12 +72,35 @@ class Revision:
 
 
 def canonical(name: str) -> str:
-    """Return the name without extensions of migration files: `x`, `x.ts` and `x.js` are one revision."""
+    """Return the name without extensions of migration files, in Unicode's composed form (NFC).
+
+    `x`, `x.ts` and `x.js` are one revision; so are the two forms of `añadir`: some file systems, archives and editors
+    of macOS write the accent as a character of its own.
+    """
+    name = composed(name)
     # From the end, in one pass: a regular expression that looks for the first extension takes quadratic time.
     end = len(name)
     while (dot := name.rfind(".", 0, end)) > 0 and name[dot + 1 : end] in _EXTENSIONS and name[dot - 1] != "\n":
         end = dot
     return name[:end]
+
+
+def composed(name: str) -> str:
+    """Return the name in Unicode's composed form (NFC)."""
+    if name.isascii():
+        return name
+    from unicodedata import normalize  # noqa: PLC0415 - few names need it
+
+    return normalize("NFC", name)
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """Return the forms in which a ledger may have recorded a canonical name: older versions kept the file's own."""
+    if name.isascii():
+        return (name,)
+    from unicodedata import normalize  # noqa: PLC0415 - as above
+
+    return tuple(dict.fromkeys((name, normalize("NFD", name))))
 
 
 def declare(names: Sequence[str]) -> Revision:

@@ -8,12 +8,12 @@ ValueError
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from migrations.core.ledger import History, Ledger, Record
-from migrations.core.revision import Revision, canonical, declare, digest_of
+from migrations.core.revision import Revision, canonical, composed, declare, digest_of
 from migrations.core.versioning import Versioning
 from migrations.sql.statements import bind, literal, load, quoted
 
@@ -144,7 +144,11 @@ class Dialect:
             LedgerUnreadable: A row holds what the tool never writes.
         """
         try:
-            return self.build_ledger([self.parse(row) for row in rows])
+            records = [self.parse(row) for row in rows]
+            return self.build_ledger(
+                record if record.revision.isascii() else replace(record, revision=composed(record.revision))
+                for record in records
+            )
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise LedgerUnreadable(f"the table is no {self.name} ledger: {error}") from error
 

@@ -7,32 +7,45 @@ A migration is `<14 digits>_<name>.sql` with `-- migrate:up` and `-- migrate:dow
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from migrations.core.migration import FilesError, Migration, Problem, SectionBody
+from migrations.core.migration import FilesError, Migration, Problem, SectionBody, Undo
 from migrations.core.revision import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import ast
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     AddProblem = Callable[[int, str], None]  # line, text
-    Parsed = tuple[SectionBody, SectionBody | None, str | None]  # up, down, compatible_from
+    Parsed = tuple[SectionBody, SectionBody | None, str | None, Undo]  # up, down, compatible_from, undo
 
 _NAME = re.compile(r"\d{14}_[^\s+]+", re.ASCII)
-_MARKER = re.compile(r"^--[ \t]*migrate:(?P<section>\S*)[ \t]*(?P<options>.*?)[ \t\r]*$", re.MULTILINE)
-_NO_STATEMENT = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/)*")  # whitespace and comments
+MARKER_WORD = "migrate:"
+_MARKER = re.compile(rf"^--[ \t]*{MARKER_WORD}(?P<section>\S*)[ \t]*(?P<options>.*?)[ \t\r]*$", re.MULTILINE)
+# Text whose quotes end at the next delimiter: without escapes, tagged dollar quotes and block comments.
+_SIMPLE = re.compile(
+    r"(?:[^'\"$\\/-]++|'[^'\\]*+'|\"[^\"]*+\"|--[^\n\r]*+|/(?!\*)|-(?!-)"
+    r"|(?<![A-Za-z0-9_$\x80-\U0010ffff])\$\$(?:[^$]++|\$(?!\$))*+\$\$)*+"
+)
+_BLANKS = re.compile(r"(?:\s++|--[^\n\r]*+)*+")  # and line comments
 _OPTIONS = {
     "up": "transaction:true, transaction:false, lock-timeout:2s, statement-timeout:30s, contract, "
     "compatible-from:REVISION",
-    "down": "transaction:true, transaction:false, lock-timeout:2s, statement-timeout:30s",
+    "down": "transaction:true, transaction:false, lock-timeout:2s, statement-timeout:30s, none",
 }
 _DURATION = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,3})?)(?P<unit>ms|s|min|h)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _TIMEOUTS = {"lock-timeout": "lock_timeout", "statement-timeout": "statement_timeout"}  # option: Python constant
 _SUFFIXES = (".sql", ".py")
+# Names that end otherwise, and still are meant: `.SQL`, Windows' hidden `.sql.txt`, and dated names of SQL.
+_MEANT_AS_MIGRATION = re.compile(
+    r"\.(?:sql|py)(?:\.txt)?[\s.]*\Z|\A\d{14}_[^.]*(?:\.(?:psql|pgsql|plsql|ddl))?\Z", re.IGNORECASE
+)
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # lone surrogates stand for bytes that are not UTF-8
 Constant = TypeVar("Constant")
 
 
@@ -40,7 +53,7 @@ def load_directory(directory: Path) -> tuple[Migration, ...]:
     """Load every migration of a directory, in order; other kinds of files, `_*` and `.*` are ignored.
 
     Raises:
-        FilesError: With every problem of every file.
+        FilesError: With every problem of every file, and every file that was meant as a migration and is none.
     """
     if not directory.is_dir():
         raise FilesError(
@@ -48,15 +61,20 @@ def load_directory(directory: Path) -> tuple[Migration, ...]:
         )
     found: dict[str, Migration] = {}
     problems: list[Problem] = []
-    for path in _migration_files(directory):
+    for path in _migration_files(directory, problems):
         try:
             migration = parse(path, path.read_bytes())
+        except OSError as error:
+            problems.append(Problem(_shown(path), 0, f"expected a file that can be read: {error.strerror}"))
+            continue
         except FilesError as error:
             problems += error.problems
             continue
         other = found.setdefault(migration.revision, migration)
         if other is not migration:
-            problems.append(Problem(str(path), 0, f"expected a revision of its own, but {other.path.name} has it too"))
+            form = "" if path.name.isascii() else ", perhaps in another Unicode form"
+            text = f"expected a revision of its own, but {other.path.name} has it too{form}"
+            problems.append(Problem(str(path), 0, text))
     if problems:
         raise FilesError(problems)
     return tuple(found[revision] for revision in sorted(found))
@@ -71,9 +89,44 @@ def list_revisions(directory: Path) -> tuple[str, ...]:
     return tuple(migration.revision for migration in load_directory(directory))
 
 
-def _migration_files(directory: Path) -> list[Path]:
-    named = [path for path in directory.iterdir() if path.name.endswith(_SUFFIXES) and path.name[0] not in "_."]
-    return sorted((path for path in named if path.is_file()), key=lambda path: path.name)
+def _migration_files(directory: Path, problems: list[Problem]) -> list[Path]:
+    """Return the files to parse, in the order of names, and add what was meant as one and would be skipped."""
+    try:
+        with os.scandir(directory) as entries:
+            named = sorted((entry for entry in entries if entry.name[0] not in "_."), key=lambda entry: entry.name)
+    except OSError as error:
+        raise FilesError([Problem(_shown(directory), 0, f"expected a readable directory: {error.strerror}")]) from error
+    paths = []
+    for entry in named:
+        path = directory / entry.name
+        try:
+            if entry.name.endswith(_SUFFIXES):
+                if entry.is_file():
+                    paths.append(path)
+                else:
+                    problems.append(Problem(_shown(path), 0, _describe_no_file(path)))
+            elif _MEANT_AS_MIGRATION.search(entry.name) and (entry.is_file() or entry.is_symlink()):
+                text = "expected a name with `.sql` or `.py` at its end, in small letters; rename it or put `_` first"
+                problems.append(Problem(_shown(path), 0, text))
+        except OSError as error:  # such as a link that leads to itself
+            problems.append(Problem(_shown(path), 0, f"expected a file that can be read: {error.strerror}"))
+    return paths
+
+
+def _describe_no_file(path: Path) -> str:
+    if path.is_dir():
+        what = "a directory, as a mount makes it whose source is missing"
+    elif path.is_symlink():
+        what = f"a link to {_shown(path.readlink())}, which does not exist"
+    else:
+        what = "something else"
+    return f"expected a file, found {what}; put the migration there, or take it away"
+
+
+def _shown(path: Path | str) -> str:
+    """Return a path as it can be printed, with escapes for bytes of a name that are not UTF-8."""
+    text = str(path)
+    return text if text.isascii() else os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def parse(path: Path, content: bytes) -> Migration:
@@ -89,60 +142,105 @@ def parse(path: Path, content: bytes) -> Migration:
     problems: list[Problem] = []
 
     def add_problem(line: int, text: str) -> None:
-        problems.append(Problem(str(path), line, text))
+        problems.append(Problem(_shown(path), line, text))
 
     revision = canonical(path.name)
     if _NAME.fullmatch(revision) is None:
         add_problem(
             0, "expected a name like 20250126120000_add_users.sql: 14 digits, '_' and a name without blanks or '+'"
         )
+    elif not revision.isprintable() and _UNPRINTABLE.search(revision):
+        add_problem(0, "expected a name in UTF-8 without control characters; rename the file")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        add_problem(content.count(b"\n", 0, error.start) + 1, "expected UTF-8 text")
+        found = ", found UTF-16, as PowerShell's `>` writes it" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else ""
+        add_problem(content.count(b"\n", 0, error.start) + 1, f"expected UTF-8 text{found}; save the file as UTF-8")
         raise FilesError(problems) from error
     if "\0" in text:
-        add_problem(_line(text, text.index("\0")), "expected text, found a NUL byte")
-    up, down, compatible_from = _python(text, add_problem) if path.suffix == ".py" else _sql(text, add_problem)
+        add_problem(LineCounter(text)(text.index("\0")), "expected text, found a NUL byte")
+    up, down, compatible_from, undo = _python(text, add_problem) if path.suffix == ".py" else _sql(text, add_problem)
     if compatible_from is not None and compatible_from > revision:
         add_problem(up.line, f"expected a compatible-from of this revision or an older one, got {compatible_from}")
     if problems:
         raise FilesError(problems)
-    return Migration(revision, path, hashlib.sha256(content).hexdigest(), up, down, compatible_from)
+    return Migration(revision, path, hashlib.sha256(content).hexdigest(), up, down, compatible_from, undo, content)
 
 
 def _sql(text: str, add_problem: AddProblem) -> Parsed:
-    markers = list(_MARKER.finditer(text))
+    markers = _markers(text, add_problem)
+    line_at = LineCounter(text)
     sections: dict[str, SectionBody] = {}
-    compatible_from = None
+    compatible_from, irreversible = None, False
     for number, marker in enumerate(markers, start=1):
         end = markers[number].start() if number < len(markers) else len(text)
-        name, line = marker["section"], _line(text, marker.start())
+        name, line = marker["section"], line_at(marker.start())
         if name not in {"up", "down"}:
             add_problem(line, f"expected `-- migrate:up` or `-- migrate:down`, got `migrate:{name}`")
         elif name in sections:
             add_problem(line, f"expected one {name} section, found another")
         else:
-            options, compatible = _options(marker, line, add_problem)
+            irreversible = irreversible or (name == "down" and marker["options"] == "none")
+            options, compatible = (SectionBody(None), None) if irreversible else _options(marker, line, add_problem)
             compatible_from = compatible_from or compatible
-            sections[name] = replace(options, sql=text[marker.end() : end], line=line)
-    comments = _NO_STATEMENT.match(text)
-    if markers and comments and comments.end() < markers[0].start():
-        add_problem(_line(text, comments.end()), "expected nothing but comments before `-- migrate:up`")
+            sql = text[marker.end() : end]  # `replace` takes five times as long, for every file of every start
+            sections[name] = SectionBody(
+                sql, line, options.transactional, options.lock_timeout, options.statement_timeout
+            )
+    if markers and (code := _find_code(text)) < markers[0].start():
+        add_problem(line_at(code), "expected nothing but comments before `-- migrate:up`")
     if "up" not in sections:
         add_problem(1, "expected a line `-- migrate:up`, found none")
-    elif _NO_STATEMENT.fullmatch(sections["up"].sql or ""):
+    elif not _has_statement(sections["up"]):
         add_problem(sections["up"].line, "expected a statement in the up section, found none")
     elif markers[0]["section"] == "down":
         add_problem(sections["down"].line, "expected the up section before the down section")
     down = sections.get("down")
-    can_undo = down is not None and _NO_STATEMENT.fullmatch(down.sql or "") is None
-    return sections.get("up", SectionBody("")), down if can_undo else None, compatible_from
+    can_undo = down is not None and _has_statement(down)
+    if down and can_undo and irreversible:
+        add_problem(down.line, "expected no statement below `-- migrate:down none`; take out the statements, or `none`")
+    undo = Undo.NONE if irreversible else Undo.MISSING if down is None else Undo.DECLARED
+    return sections.get("up", SectionBody("")), down if can_undo else None, compatible_from, undo
+
+
+def _markers(text: str, add_problem: AddProblem) -> Sequence[re.Match[str]]:
+    markers = list(_MARKER.finditer(text))
+    if text.lower().count("migrate") == len(markers) and "+goose" not in text and _are_unquoted(text, markers):
+        return markers
+    from migrations.files.markers import check_markers  # noqa: PLC0415 - most files are simpler, and the start is timed
+
+    return check_markers(text, markers, add_problem)
+
+
+def _are_unquoted(text: str, markers: Sequence[re.Match[str]]) -> bool:
+    """Return whether the markers are certainly outside strings, block comments and COPY data."""
+    if not markers:
+        return True
+    simple = _SIMPLE.match(text, 0, markers[-1].start())
+    return simple is not None and simple.end() == markers[-1].start() and "\n\\." not in text
+
+
+def _find_code(sql: str) -> int:
+    """Return the offset of the first character outside blanks and comments; the length where there is none."""
+    blanks = _BLANKS.match(sql)
+    begin = blanks.end() if blanks else 0
+    if not sql.startswith("/*", begin):
+        return begin
+    from migrations.files.lexer import find_code  # noqa: PLC0415 - as above
+
+    return find_code(sql, begin)
+
+
+def _has_statement(section: SectionBody) -> bool:
+    sql = section.sql or ""
+    return _find_code(sql) < len(sql)
 
 
 def _options(marker: re.Match[str], line: int, add_problem: AddProblem) -> tuple[SectionBody, str | None]:
     """Parse what follows `migrate:up` or `migrate:down`; return the section without its SQL, and `compatible_from`."""
     section, contract, compatible_from = SectionBody(None), False, None
+    if not marker["options"]:
+        return section, None
     for option in marker["options"].split():
         name, _, value = option.partition(":")
         if name == "transaction" and value in {"true", "false"}:
@@ -178,11 +276,9 @@ def _python(text: str, add_problem: AddProblem) -> Parsed:
     """Read what a module declares, without running it: a plan is made before anything is executed."""
     import ast  # noqa: PLC0415 - most directories hold SQL only
 
-    try:
-        body = ast.parse(text).body
-    except SyntaxError as error:
-        add_problem(error.lineno or 1, f"expected Python: {error.msg}")
-        return SectionBody(None), None, None
+    body = _parse_python(text, add_problem)
+    if body is None:
+        return SectionBody(None), None, None, Undo.DECLARED
     functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     for name, node in functions.items():
         if name in {"up", "down"} and not (isinstance(node, ast.AsyncFunctionDef) and len(node.args.args) == 1):
@@ -192,8 +288,8 @@ def _python(text: str, add_problem: AddProblem) -> Parsed:
     constants = {
         target.id: node.value
         for node in body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name)
     }
 
@@ -217,8 +313,40 @@ def _python(text: str, add_problem: AddProblem) -> Parsed:
                 constants[name].lineno, f'expected `{name} = "2s"`, or another time in ms, s, min or h; got {value!r}'
             )
     sections = [replace(section, line=functions[name].lineno) if name in functions else None for name in ("up", "down")]
-    return sections[0] or SectionBody(None), sections[1], canonical(compatible_from) if compatible_from else None
+    declared = constants.get("down")
+    is_none = isinstance(declared, ast.Constant) and declared.value is None
+    undo = Undo.DECLARED if "down" in functions else Undo.NONE if is_none else Undo.MISSING
+    return sections[0] or SectionBody(None), sections[1], canonical(compatible_from) if compatible_from else None, undo
 
 
-def _line(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1
+def _parse_python(text: str, add_problem: AddProblem) -> list[ast.stmt] | None:
+    import ast  # noqa: PLC0415 - as above
+    import warnings  # noqa: PLC0415
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as that of an invalid escape: it would name no file
+            return ast.parse(text).body
+    except SyntaxError as error:
+        add_problem(error.lineno or 1, f"expected Python: {error.msg}")
+    except (RecursionError, MemoryError):
+        add_problem(1, "expected Python that can be parsed, found code that is nested too deeply")
+    except ValueError as error:
+        add_problem(1, f"expected Python: {error}")
+    return None
+
+
+class LineCounter:
+    """Counts lines up to offsets of a text; offsets that ascend take linear time together."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._offset, self._line = 0, 1
+
+    def __call__(self, offset: int) -> int:
+        """Return the line, from 1, that has the character at an offset."""
+        if offset < self._offset:
+            self._offset, self._line = 0, 1
+        self._line += self._text.count("\n", self._offset, offset)
+        self._offset = offset
+        return self._line

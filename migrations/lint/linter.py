@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pglast import ast
 
+from migrations.core.migration import Undo
 from migrations.lint import advice, columns, constraints, drops, indexes, suppression, tables, transactions, writes
 from migrations.lint.context import StatementContext
 from migrations.lint.finding import Finding, locate
@@ -57,7 +58,7 @@ MISSING_DOWN = Rule(
     "docs/lint.md",
     details=(
         "Comments do not count as a down section. A migration that cannot be undone declares it: `-- "
-        "lint:allow missing-down because …`."
+        "migrate:down none`, in Python `down = None`; or `-- lint:allow missing-down because …`."
     ),
     safe=(
         "-- migrate:down",
@@ -120,7 +121,7 @@ class _FileLinter:
         """Yield the violations that no comment allows."""
         migration, text = self._file.migration, self._file.text
         if migration.up.sql is None:  # Python: lint reads SQL only
-            violations = [] if migration.down else [(_line_start(text, migration.up.line), _missing_down())]
+            violations = [] if _may_lack_down(migration) else [(_line_start(text, migration.up.line), _missing_down())]
         else:
             violations = self._without_allowed(list(self._violations()))
         yield from (locate(str(migration.path), text, *violation) for violation in violations)
@@ -150,7 +151,7 @@ class _FileLinter:
         if migration.down is not None:
             yield from self._section(migration.down, is_down=True)
         # A down section of nothing but comments has added no span.
-        if migration.down is None or (migration.down.sql and spans == len(self._spans)):
+        if not _may_lack_down(migration) or (migration.down and spans == len(self._spans)):
             yield _line_start(self._file.text, migration.up.line), _missing_down()
 
     def _section(self, section: SectionBody, *, is_down: bool) -> Iterator[tuple[int, Violation]]:
@@ -199,6 +200,10 @@ class _FileLinter:
             control = statement.node.kind if isinstance(statement.node, ast.TransactionStmt) else None
             if not section.transactional and control in BEGINS | ENDS:
                 transaction = next(self._transaction_numbers) if control in BEGINS else None
+
+
+def _may_lack_down(migration: Migration) -> bool:
+    return migration.down is not None or migration.undo is Undo.NONE
 
 
 def _missing_down() -> Violation:

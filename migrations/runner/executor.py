@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from migrations.core.ledger import DOWN_ERROR, Ledger, State
 from migrations.core.plan import Refusal, UpPlan
+from migrations.core.revision import spellings
 from migrations.postgres.errors import DatabaseError, StatementFailed
 from migrations.reader.reader import READ_TIMEOUT, read_ledger
 from migrations.runner import blockers, non_transactional, transactional
@@ -144,7 +145,7 @@ async def _apply_migration(
             if session.in_transaction:
                 raise section.open_transaction_error()
             await session.reset()
-            await _write_end(session, writer, section, "finish", migration.revision, State.APPLIED, None)
+            await _write_end(session, writer, section, "finish", spellings(migration.revision), State.APPLIED, None)
     else:
         statements = non_transactional.split_section(section)
         if resume_point is None:
@@ -156,7 +157,7 @@ async def _apply_migration(
         try:
             async with _record_failure(session, writer, section):
                 await non_transactional.run_statements(session, writer, section, statements, reporter, done=done)
-                await _write_end(session, writer, section, "finish", migration.revision, State.APPLIED, None)
+                await _write_end(session, writer, section, "finish", spellings(migration.revision), State.APPLIED, None)
         except MigrationFailed as error:
             hint = await _resume_hint(session, writer, section, statements)
             raise MigrationFailed(f"{error}{hint}") from error
@@ -184,7 +185,7 @@ async def undo_migration(
     function = transactional.load_section_function(section) if down.sql is None else None
     statements = () if function else non_transactional.split_section(section)
     begin = writer.statement("begin_undo")
-    await _write_begin(session, writer, section, begin, migration.revision, writer.applied_by, DOWN_ERROR)
+    await _write_begin(session, writer, section, begin, spellings(migration.revision), writer.applied_by, DOWN_ERROR)
     async with _record_failure(session, writer, section, f"{DOWN_ERROR}: "):
         if function is None:
             # Without progress: a section that undoes is not resumed.
@@ -201,7 +202,7 @@ async def undo_migration(
 async def record_lost_failure(run: RunOptions, session: Session, failed: Failed) -> None:
     """Record in another session why a migration failed that has ended its own; to be called under the lock."""
     writer = LedgerWriter.for_run(run, batch=0, lock=session.lock)
-    await session.fetch(writer.statement("finish"), failed.migration.revision, State.FAILED, failed.reason)
+    await session.fetch(writer.statement("finish"), spellings(failed.migration.revision), State.FAILED, failed.reason)
 
 
 async def _write_begin(
@@ -242,7 +243,7 @@ async def _resume_hint(
     revision = section.migration.revision
     reason = None
     if not session.closed:
-        rows = await session.fetch(writer.statement("stopped"), revision)
+        rows = await session.fetch(writer.statement("stopped"), spellings(revision))
         reason = find_lost_state(section, statements, rows[0]["statements_done"] or 0) if rows else None
     if reason is not None:
         return _NOT_RESUMABLE_HINT.format(reason=reason, revision=revision)
@@ -268,7 +269,7 @@ async def _record_failure(
                 if writer.lock:
                     # Where the migration has let the lock go, and no other run has it, this run may write again.
                     await session.fetch(writer.lock.reacquire)
-                await session.fetch(writer.statement("finish"), revision, State.FAILED, prefix + reason)
+                await session.fetch(writer.statement("finish"), spellings(revision), State.FAILED, prefix + reason)
         raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from migrations.core.revision import spellings
 from migrations.runner.run import MigrationLimits
 from migrations.sql.statements import bind, literal, load, quoted
 
@@ -57,6 +58,8 @@ class LedgerWriter:
         """
         literals = {key: literal(value) for key, value in values.items()}
         literals["lock_is_held"] = self.lock.is_held if self.lock else "true"
+        if isinstance(revision := values.get("revision"), str):
+            literals["decomposed"] = literal(spellings(revision)[-1])
         return bind(_SQL[name], table=quoted(self.schema, self.table), schema=quoted(self.schema), **literals)
 
     def guarded_statement(self, name: str, session: Session, migration: Migration) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from migrations.core.ledger import State
+from migrations.core.revision import spellings
 from migrations.reader.reader import read_ledger
 from migrations.runner.ledger_writer import LedgerWriter
 from migrations.runner.locked_session import run_under_lock
@@ -69,9 +70,9 @@ async def resolve(
             return Resolved(changed=False) if already else NotDirty(_describe(ledger, revision, record))
         writer = LedgerWriter.for_run(run, batch=0)
         if state is None:
-            await session.fetch(writer.statement("remove"), revision)
+            await session.fetch(writer.statement("remove"), spellings(revision))
             return Resolved(changed=True)
-        await session.fetch(writer.statement("settle"), revision, checksum)
+        await session.fetch(writer.statement("settle"), spellings(revision), checksum)
         return Resolved(changed=True, checksum_renewed=checksum not in {None, record.checksum})
 
     impatient = replace(run, lock_wait_timeout=min(run.lock_wait_timeout, _LOCK_WAIT_TIMEOUT))

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from migrations.core.revision import spellings
 from migrations.runner import invalid_indexes, non_transactional
 from migrations.runner.section import MigrationFailed, Section
 
@@ -55,7 +56,7 @@ async def find_resume_point(
         statements = non_transactional.split_section(section)
     except MigrationFailed as error:
         return str(error)
-    row = (await session.fetch(writer.statement("stopped"), migration.revision))[0]
+    row = (await session.fetch(writer.statement("stopped"), spellings(migration.revision)))[0]
     # The number of statements differs where another version of the parser splits the file in another way.
     if row["statements_done"] is None or row["statements_total"] != len(statements):
         return "its progress is not recorded"
@@ -68,7 +69,7 @@ def _find_obstacle(migration: Migration, record: Record) -> str | None:
         return "it was being undone"
     if migration.up.transactional or migration.up.sql is None:
         return "it is not SQL outside a transaction, so its progress is unknown"
-    if record.checksum != migration.checksum:
+    if not (record.checksum == migration.checksum or migration.differs_by_line_ends(record.checksum)):
         return f"{migration.path} has changed since: expected SHA-256 {record.checksum}, got {migration.checksum}"
     return None
 

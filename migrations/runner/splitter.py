@@ -125,8 +125,8 @@ def split_statements(sql: str) -> tuple[Statement, ...]:
             for offset, text, node in parsed
         )
     except Error as error:
-        message, position = (*error.args, 0)[:2]
-        raise SplitError(str(message), int(position)) from error
+        message, position = (*error.args, None)[:2]  # without a position, the script ends too early
+        raise SplitError(str(message), len(sql.rstrip()) if position is None else int(position)) from error
 
 
 _MAY_END_TRANSACTION = re.compile(

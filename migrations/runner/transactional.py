@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from migrations.core.revision import spellings
 from migrations.postgres.advisory_lock import application_name
 from migrations.postgres.errors import ConnectionLost, StatementFailed
 from migrations.runner import python_module
@@ -133,7 +134,7 @@ async def _end_attempt(session: Session, error: Exception) -> None:
 
 async def _is_recorded(session: Session, writer: LedgerWriter, section: Section) -> bool:
     """Return whether the ledger has what the section does: a row after an up, none after a down."""
-    has_row = await session.fetch_value(writer.statement("recorded"), section.migration.revision)
+    has_row = await session.fetch_value(writer.statement("recorded"), spellings(section.migration.revision))
     return bool(has_row) == (section.direction == "up")
 
 

@@ -1,5 +1,6 @@
 -- The native ledger. {table} is its quoted, qualified name. {lock_is_held} is false when the migration has let go of the
--- ledger's lock: then `applied_by` becomes null, which the table refuses, and nothing is recorded.
+-- ledger's lock: then `applied_by` becomes null, which the table refuses, and nothing is recorded. A row is found by
+-- every spelling of its revision: older versions recorded a name in the Unicode form that the file system gave it.
 
 -- name: read
 -- Every record, in the order of names, as in the directory.
@@ -81,28 +82,28 @@ with recorded as (
         batch = {batch},
         finished_at = null,
         duration_ms = null
-    where revision = {revision} and state <> 'applied'
+    where revision in ({revision}, {decomposed}) and state <> 'applied'
     returning revision
 )
 select pg_notify('ledgergate', revision) from recorded
 
 -- name: stopped
 -- The recorded progress of revision $1.
-select statements_total, statements_done, statement_begun from {table} where revision = $1
+select statements_total, statements_done, statement_begun from {table} where revision = any($1)
 
 -- name: recorded
 -- Whether revision $1 has a row.
-select exists (select from {table} where revision = $1)
+select exists (select from {table} where revision = any($1))
 
 -- name: advance
 -- Record that this many statements are committed, or will be together with this update.
 update {table}
 set statements_done = {done}, statement_begun = null, applied_by = case when {lock_is_held} then applied_by end
-where revision = {revision}
+where revision in ({revision}, {decomposed})
 
 -- name: expose
 -- Record that the statement with this number is about to begin. A run that finds it later cannot know whether it ended.
-update {table} set statement_begun = {begun}, applied_by = case when {lock_is_held} then applied_by end where revision = {revision}
+update {table} set statement_begun = {begun}, applied_by = case when {lock_is_held} then applied_by end where revision in ({revision}, {decomposed})
 
 -- name: finish
 -- Record how a migration ended: state $2, error $3 (null when applied).
@@ -113,7 +114,7 @@ with recorded as (
         error = $3,
         finished_at = clock_timestamp(),
         duration_ms = extract(epoch from clock_timestamp() - started_at) * 1000
-    where revision = $1 and state = 'running'
+    where revision = any($1) and state = 'running'
     returning revision
 )
 select pg_notify('ledgergate', revision) from recorded
@@ -129,7 +130,7 @@ with recorded as (
         started_at = clock_timestamp(),
         finished_at = null,
         duration_ms = null
-    where revision = $1
+    where revision = any($1)
     returning revision
 )
 select pg_notify('ledgergate', revision) from recorded
@@ -137,7 +138,7 @@ select pg_notify('ledgergate', revision) from recorded
 -- name: remove
 -- Remove a migration that was undone, and announce it.
 with removed as (
-    delete from {table} where revision = $1 returning revision
+    delete from {table} where revision = any($1) returning revision
 )
 select pg_notify('ledgergate', revision) from removed
 
@@ -145,17 +146,17 @@ select pg_notify('ledgergate', revision) from removed
 -- The same in the transaction that undid it. The first statement fails where {guard} is false, see `record`.
 update {table}
 set revision = case when {guard} then revision end, applied_by = case when {lock_is_held} then applied_by end
-where revision = {revision};
+where revision in ({revision}, {decomposed});
 with removed as (
-    delete from {table} where revision = {revision} returning revision
+    delete from {table} where revision in ({revision}, {decomposed}) returning revision
 )
 select pg_notify('ledgergate', revision) from removed
 
 -- name: remove_undone
 -- The same outside a transaction, where only the lock has to be checked.
-update {table} set applied_by = case when {lock_is_held} then applied_by end where revision = {revision};
+update {table} set applied_by = case when {lock_is_held} then applied_by end where revision in ({revision}, {decomposed});
 with removed as (
-    delete from {table} where revision = {revision} returning revision
+    delete from {table} where revision in ({revision}, {decomposed}) returning revision
 )
 select pg_notify('ledgergate', revision) from removed
 
@@ -173,7 +174,7 @@ select pg_notify('ledgergate', revision) from recorded
 with settled as (
     update {table}
     set state = 'applied', error = null, checksum = coalesce($2, checksum), finished_at = clock_timestamp()
-    where revision = $1 and state <> 'applied'
+    where revision = any($1) and state <> 'applied'
     returning revision
 )
 select pg_notify('ledgergate', revision) from settled

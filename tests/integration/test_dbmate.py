@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     import asyncpg
 
@@ -96,3 +98,23 @@ async def test_they_are_undone_as_far_as_they_say_how(ledgergate: Ledgergate, co
     refused = ledgergate("down", "--steps", "1")
     assert refused.returncode == 2
     assert "20151127184809_add_orange.sql has no down section" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [" -- migrate:down", "select 1; -- migrate:down", "/* migrate:down */", "-- Migrate:Down", "-- migrate : down"],
+)
+async def test_what_is_nearly_a_marker_runs_nothing(
+    ledgergate: Ledgergate, connection: Connection, marker: str
+) -> None:
+    """Exit 2 with file and line; without that, the down part would run in `up`."""
+    path = ledgergate.directory / "20250101000000_a.sql"
+    path.write_text(f"-- migrate:up\ncreate table a (n int);\n{marker}\ndrop table a;\n")
+    for command in ("up", "verify", "lint", "revision"):
+        done = ledgergate(command)
+        assert done.returncode == 2, command
+        assert "migrations/20250101000000_a.sql:3: " in done.stdout + done.stderr, command
+    assert not await connection.fetchval("select to_regclass('ledgergate_migrations') is not null")
+    path.write_text(path.read_text().replace(marker, "-- migrate:down"))
+    assert ledgergate("up").returncode == 0
+    assert await connection.fetchval("select to_regclass('a') is not null")

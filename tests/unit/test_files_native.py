@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -170,7 +171,6 @@ def test_a_directory_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     (tmp_path / "20250101000003_a.py").write_text("async def up(connection): ...")
     for name in ("README.md", "__init__.py", ".hidden.sql", "schema.txt"):
         (tmp_path / name).write_text("x")
-    (tmp_path / "20250101000004_directory.sql").mkdir()
     assert [migration.revision[15:] for migration in load_directory(tmp_path)] == ["c", "c-2", "b", "a"]
 
 
@@ -191,6 +191,85 @@ def test_every_problem_of_every_file_is_reported_at_once(tmp_path: Path) -> None
         ("c.sql", 0),
     ]
     assert str(refused.value).count("\n") == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("20250101000000_a.SQL", "20250101000000_a.Sql", "a.PY", "20250101000000_a.sql.txt", "20250101000000_a.sql "),
+        *("20250101000000_a", "20250101000000_a.pgsql", "20250101000000_a.ddl"),
+    ],
+)
+def test_a_file_that_was_meant_as_a_migration_is_not_skipped(tmp_path: Path, name: str) -> None:
+    """A suffix in capitals, one that Windows hides, none, or another one for SQL: the message says what to do."""
+    (tmp_path / name).write_text("-- migrate:up\nselect 1;")
+    with pytest.raises(FilesError, match="at its end, in small letters; rename it"):
+        load_directory(tmp_path)
+
+
+def test_what_cannot_be_read_is_not_skipped(tmp_path: Path) -> None:
+    """Links to nothing and to themselves, a directory or a FIFO in place of a file, a file that fails to be read."""
+    paths = [tmp_path / f"2025010100000{number}_a.sql" for number in range(5)]
+    paths[0].symlink_to("nowhere.sql")
+    paths[1].symlink_to(paths[1])
+    paths[2].mkdir()
+    os.mkfifo(paths[3])
+    paths[4].symlink_to("/proc/self/mem")
+    with pytest.raises(FilesError) as refused:
+        load_directory(tmp_path)
+    texts = [problem.text for problem in refused.value.problems]
+    words = ["a link to nowhere.sql", "can be read: Too many", "found a directory", "something else", "can be read: In"]
+    assert [word in text for word, text in zip(words, texts, strict=True)] == [True] * 5, texts
+
+
+@pytest.mark.parametrize(
+    "name", [b"20250101000000_caf\xe9.sql", b"20250101000000_\x1b.sql", b"20250101000000_\xc2\x85.py"]
+)
+def test_a_name_is_printable_utf8(tmp_path: Path, name: bytes) -> None:
+    """Bytes that are not UTF-8 and control characters are a problem, whose message can be printed."""
+    (tmp_path / os.fsdecode(name)).write_text("-- migrate:up\nselect 1;")
+    with pytest.raises(FilesError, match="expected a name") as refused:
+        load_directory(tmp_path)
+    assert str(refused.value).encode()
+
+
+def test_names_are_compared_in_one_unicode_form(tmp_path: Path) -> None:
+    """A decomposed name is the same revision as the composed one; both in one directory are a problem."""
+    composed, decomposed = "20250101000000_a\u00f1adir", "20250101000000_an\u0303adir"
+    (tmp_path / f"{decomposed}.sql").write_text("-- migrate:up\nselect 1;")
+    assert [migration.revision for migration in load_directory(tmp_path)] == [composed]
+    (tmp_path / f"{composed}.sql").write_text("-- migrate:up\nselect 1;")
+    with pytest.raises(FilesError, match="has it too, perhaps in another Unicode form"):
+        load_directory(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_refused(encoding: str) -> None:
+    """With or without a byte order mark."""
+    with pytest.raises(FilesError, match=r"expected UTF-8 text|NUL"):
+        parse(SQL, "-- migrate:up\nselect 1;".encode(encoding))
+
+
+def test_line_ends_are_no_edit() -> None:
+    """A checksum of the same lines with LF or CRLF is recognised; any other difference is not."""
+    unix = b"-- migrate:up\nselect 1;\n"
+    windows, mixed = unix.replace(b"\n", b"\r\n"), unix.replace(b"\n", b"\r\n", 1)
+    sums = [hashlib.sha256(content).hexdigest() for content in (unix, windows)]
+    for content in (unix, windows, mixed):
+        migration = parse(SQL, content)
+        others = [checksum for checksum in sums if checksum != migration.checksum]
+        assert all(migration.differs_by_line_ends(checksum) for checksum in others)
+        assert not migration.differs_by_line_ends(migration.checksum)
+        assert not migration.differs_by_line_ends(None)
+        assert not migration.differs_by_line_ends(hashlib.sha256(unix + b"\n").hexdigest())
+
+
+def test_a_constant_of_python_may_be_annotated() -> None:
+    """`transaction: bool = False` is as good as without the type; an annotation alone declares nothing."""
+    text = "transaction: bool = False\ncompatible_from: str\nlock_timeout: 'str' = '3s'\nasync def up(c): ..."
+    migration = of(text, PYTHON)
+    assert (migration.up.transactional, migration.compatible_from, migration.up.lock_timeout) == (False, None, 3.0)
+    assert problems("transaction: bool = 0\nasync def up(c): ...", PYTHON)[0][0] == 1
 
 
 def test_a_directory_must_exist(tmp_path: Path) -> None:

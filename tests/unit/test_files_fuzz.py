@@ -1,0 +1,203 @@
+"""Random migration files through everything that reads them without a database: parse, lint and the script for psql.
+
+`LEDGERGATE_FUZZ=10000` runs that many examples of each kind.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from migrations.core.migration import FilesError
+from migrations.core.plan import UpPlan
+from migrations.files.native import parse
+from migrations.lint.linter import File, lint
+from migrations.runner.ledger_writer import LedgerWriter
+from migrations.runner.psql_script import render
+from migrations.runner.section import Section
+from migrations.runner.splitter import SplitError, find_transaction_end, split_statements
+
+if TYPE_CHECKING:
+    from migrations.core.migration import Migration
+
+_EXAMPLES = int(os.environ.get("LEDGERGATE_FUZZ", "150"))
+_WRITER = LedgerWriter("odd schema", "it's", 1, "pod'\\1")
+
+_MARKERS = st.sampled_from(
+    [
+        *("-- migrate:up\n", "-- migrate:down\n", "--migrate:up transaction:false\r\n", "-- migrate:down none\n"),
+        *(" -- migrate:down\n", "/* migrate : up */", "-- Migrate:Down\n", "-- migrate:up lock-timeout:2s\n"),
+        *("-- migrate:up contract compatible-from:20240101000000_x\n", "-- migrate:\n", "-- migrate:up x\n"),
+    ]
+)
+_QUOTES = st.sampled_from(
+    [
+        *("'", "''", '"', "$$", "$a$", "$é$", "E'", "U&'", "B'", "\\", "\\'", "/*", "*/", "--", "-- x\n", "\n", "\r\n"),
+        *("'it''s'", "E'\\''", "$$ ' $$", "/* /* */ */", '"a""b"', "'\n-- migrate:down\n'", "\ufeff", "\0", "\u2028"),
+        *(
+            "\\.\n",
+            "\\connect x\n",
+            "\\restrict x\n",
+            "a\t'b\n\\.\n",
+            "😀",
+            "e\u0301",
+            ";",
+            ";;",
+            " ",
+            "(",
+            ")",
+            "[",
+            "$1",
+        ),
+    ]
+)
+_NAMES = st.sampled_from(["a", "b", '"A b"', "public.a", "é", '"😀"', "a.b.c", "1", "select", "pg_catalog.pg_class"])
+_TYPES = st.sampled_from(["int", "text[]", "varchar(1)", "numeric(1000,2)", "a.b", "serial", "json", "timestamptz(9)"])
+_TEMPLATES = st.sampled_from(
+    [
+        *("create table {0} ({1} {2} default {3}, check ({1} > {3}));", "alter table {0} add column {1} {2} not null;"),
+        *("alter table only {0} alter {1} type {2} using {3}, drop {1};", "create index concurrently on {0} ({1});"),
+        *("drop index concurrently if exists {0};", "reindex table concurrently {0};", "update {0} set {1} = {3};"),
+        *("do $$ begin execute {3}; alter table {0} drop {1}; commit; end $$;", "do language plperl {3};"),
+        *("create function {0}() returns {2} language sql as {3};", "insert into {0} select {3}, {1} from {0};"),
+        *("create procedure {0}() begin atomic select {3}; end;", "call {0}({3});", "begin;", "commit and chain;"),
+        *("end", "rollback to savepoint {1};", "copy {0} from stdin;\n1\t{3}\n\\.\n", "set role {1};", "vacuum {0};"),
+        *("create type {0} as enum ({3});", "alter type {0} add value {3};", "comment on table {0} is {3};"),
+        *("alter table {0} add constraint {1} foreign key ({1}) references {0} not valid;", "prepare {1} as select 1;"),
+        *(
+            "alter table {0} add exclude using gist ({1} with &&);",
+            "alter table {0} attach partition {1} for values in (1);",
+        ),
+        *("create view {0} as select {3} as {1};", "refresh materialized view concurrently {0};", "truncate {0};"),
+        *(
+            "-- lint:allow {1} because {3}\n",
+            "lint:allow",
+            "/* lint: allow drop-table because */",
+            "grant all on {0} to {1};",
+        ),
+    ]
+)
+_LITERALS = st.sampled_from(
+    ["1", "'a'", "null", "now()", "E'\\n'", "$$b$$", "array[1]", "(select 1)", "1::int", "-1e400"]
+)
+_STATEMENTS = st.builds(lambda template, *parts: template.format(*parts), _TEMPLATES, _NAMES, _NAMES, _TYPES, _LITERALS)
+_PIECES = st.one_of(_STATEMENTS, _STATEMENTS, _STATEMENTS, _QUOTES, _MARKERS, st.text(max_size=5))
+_BODIES = st.lists(_PIECES, max_size=12).map("\n".join) | st.lists(_PIECES, max_size=12).map("".join)
+_FILES = st.builds(
+    lambda head, up, down, cut: (head + up + down)[: cut or None],
+    st.sampled_from(["-- migrate:up\n", "-- migrate:up transaction:false\n", "-- why\n-- migrate:up\n", ""]),
+    _BODIES,
+    st.just("") | _BODIES.map("\n-- migrate:down\n{}".format),
+    st.integers(0, 300) | st.just(0),
+)
+_ENCODINGS = st.sampled_from(["utf-8", "utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16", "latin-1", "cp1252"])
+_CONTENTS = st.builds(lambda text, encoding: text.encode(encoding, "replace"), _FILES, _ENCODINGS) | st.builds(
+    lambda text, cut: text.encode()[:cut], _FILES, st.integers(0, 200)
+)
+_PYTHON = st.lists(
+    st.sampled_from(
+        [
+            *("async def up(connection):\n    ...\n", "async def down(c): ...\n", "def up(c): ...\n", "down = None\n"),
+            *("transaction = False\n", "transaction: bool = False\n", "transaction: bool\n", "transaction = x\n"),
+            *(
+                "lock_timeout = '2s'\n",
+                "lock_timeout = 2\n",
+                "compatible_from = 'x'\n",
+                "(" * 300,
+                "'\\d'\n",
+                '"""',
+                "\\",
+            ),
+            *(
+                "-" * 5000,
+                "9" * 5000,
+                "\0",
+                "\t",
+                "é = 1\n",
+                "\ufeff",
+                "# coding: utf-16\n",
+                "f'{",
+                "x = (y := 1)\n",
+                "\r",
+            ),
+        ]
+    ),
+    max_size=8,
+).map("".join)
+_SETTINGS = settings(max_examples=_EXAMPLES, suppress_health_check=list(HealthCheck), deadline=10_000)
+
+
+def _read(path: Path, content: bytes) -> Migration | None:
+    """Return the migration; None where it is refused, which each problem justifies with file and line."""
+    try:
+        return parse(path, content)
+    except FilesError as error:
+        assert error.problems  # noqa: PT017 - parsing it may succeed as well
+        for problem in error.problems:
+            assert problem.path == str(path)
+            assert 1 <= problem.line <= content.count(b"\n") + content.count(b"\r") + 1, problem
+            assert str(problem).encode()
+        return None
+
+
+@_SETTINGS
+@given(_CONTENTS, _CONTENTS)
+def test_any_sql_is_read_or_refused(first: bytes, second: bytes) -> None:
+    """No traceback and no hang; every refusal and every finding has its file and its line."""
+    files = []
+    for number, content in enumerate((first, second)):
+        path = Path(f"{20250101000000 + number}_it's.sql")
+        migration = _read(path, content)
+        if migration is not None:
+            files.append(File(migration, content.decode("utf-8-sig")))
+    lines = {str(file.migration.path): file.text.count("\n") + 1 for file in files}
+    for finding in lint(files):
+        assert 1 <= finding.line <= lines[finding.path], finding
+    migrations = tuple(file.migration for file in files)
+    script = render(UpPlan(migrations, batch=1), _WRITER, '"odd schema"."it\'s"')
+    for migration in migrations:
+        assert (migration.up.sql or "").strip().rstrip(";") in script
+        _split(migration)
+
+
+def _split(migration: Migration) -> None:
+    """Split each section as the runner does before it runs it."""
+    for direction, body in (("up", migration.up), ("down", migration.down)):
+        if body is None or body.sql is None:
+            continue
+        end = find_transaction_end(body.sql)
+        assert end is None or 0 <= end[0] <= len(body.sql)
+        section = Section(migration, body, direction)
+        try:
+            for statement in split_statements(body.sql):
+                assert body.sql[statement.offset :].startswith(statement.text)
+        except SplitError as error:
+            assert 1 <= section.line(error.position) <= body.line + body.sql.count("\n")  # noqa: PT017 - as above
+
+
+@_SETTINGS
+@given(_PYTHON)
+def test_any_python_is_read_or_refused(text: str) -> None:
+    """As for SQL; nothing of it runs."""
+    migration = _read(Path("20250101000000_x.py"), text.encode())
+    if migration is not None:
+        files = [File(migration, text.removeprefix("\ufeff"))]
+        assert all(finding.line >= 1 for finding in lint(files))
+        assert "is Python" in render(UpPlan((migration,), batch=1), _WRITER, "x")
+
+
+def test_deep_nesting_is_refused() -> None:
+    """Thousands of parentheses and of nested comments end with a finding or a problem, not with a traceback."""
+    for depth in (500, 20_000):
+        for text in ("(" * depth + "1" + ")" * depth, "/*" * 500 + "*/" * 500 + "1", "-" + " -" * depth + "1"):
+            content = f"-- migrate:up\nselect {text};\n-- migrate:down\nselect 1;\n"
+            migration = _read(Path("20250101000000_x.sql"), content.encode())
+            if migration is not None:
+                lint([File(migration, content)])
+                _split(migration)
+        _read(Path("20250101000000_x.py"), ("(" * depth).encode())
+        _read(Path("20250101000000_x.py"), f"x = {'-' * depth}1".encode())
