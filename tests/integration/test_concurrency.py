@@ -93,7 +93,7 @@ async def test_64_with_pending_work_and_64_with_none(
     for pid, verb in re.findall(statement, logging_postgres.log[before:], re.MULTILINE):
         asked.setdefault(pid, []).append(verb)
     assert len(asked) == 64
-    assert set(map(tuple, asked.values())) == {("begin", "with", "select", "rollback")}
+    assert set(map(tuple, asked.values())) == {("begin", "with", "with", "rollback")}
     assert "advisory" not in logging_postgres.log[before:]
 
 
