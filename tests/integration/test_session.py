@@ -18,10 +18,11 @@ from migrations.postgres.errors import (
     TableMissing,
     TimedOut,
 )
-from migrations.postgres.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from migrations.postgres.session import Session
 
 
 @pytest.fixture
