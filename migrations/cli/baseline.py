@@ -56,7 +56,7 @@ def baseline(
         )
 
     async def work(run: RunOptions) -> int:
-        from migrations.core.plan import BaselinePlan  # noqa: PLC0415
+        from migrations.core.baseline_plan import BaselinePlan  # noqa: PLC0415
         from migrations.runner import baseline  # noqa: PLC0415 - imports the driver
 
         outcome = await baseline.baseline(run, reporter)

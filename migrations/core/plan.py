@@ -1,4 +1,7 @@
-"""What `up`, `down` and `baseline` will do: decided from the files, the ledger and the command's arguments."""
+"""What `up` will do, and why a command may be refused: decided from the files, the ledger and its arguments.
+
+`down` and `baseline` have modules of their own, which `up`, whose start counts, does not load.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from migrations.core.ledger import State
-from migrations.core.migration import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from migrations.core.ledger import Ledger, Record
-    from migrations.core.migration import Migration, SectionBody
+    from migrations.core.migration import Migration
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +35,6 @@ class UpPlan:
     ahead: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     line_ends: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DownPlan:
-    """What `down` will do.
-
-    Attributes:
-        steps: Migrations to undo, newest first, each with its down section.
-    """
-
-    steps: tuple[tuple[Migration, SectionBody], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BaselinePlan:
-    """What `baseline` will do.
-
-    Attributes:
-        steps: Migrations to record without running them, in order.
-    """
-
-    steps: tuple[Migration, ...]
 
 
 class Obstacle(StrEnum):
@@ -106,11 +86,11 @@ def plan_up(
         target: Canonical name of the last revision to apply; None for all.
         out_of_order: Whether a revision may be applied after a newer one.
     """
-    obstacles = list(_unknown_target(migrations, target))
+    obstacles = list(unknown_target(migrations, target))
     obstacles += [(Obstacle.CHANGED, describe_edit(*edit)) for edit in edited_files(migrations, ledger)]
     steps = tuple(m for m in migrations if not ledger.contains(m.revision) and (target is None or m.revision <= target))
     if steps and ledger.dirty is not None:
-        obstacles.append((Obstacle.DIRTY, _dirty_text(ledger.dirty)))
+        obstacles.append((Obstacle.DIRTY, dirty_text(ledger.dirty)))
     elif not out_of_order:
         obstacles += _out_of_order(steps, ledger)
     if obstacles:
@@ -125,76 +105,6 @@ def plan_up(
         missing=tuple(revision for revision in unknown if revision <= newest),
         line_ends=tuple(str(migration.path) for migration, _ in other_line_ends(migrations, ledger)),
     )
-
-
-def plan_down(
-    migrations: Sequence[Migration], ledger: Ledger, *, steps: int | None = None, target: str | None = None
-) -> DownPlan | Refusal:
-    """Decide what `down` will do: undo the last batch, or the newest `steps` revisions, or all after `target`.
-
-    The last batch is that of the last `up`. What `baseline` recorded (batch 0) belongs to no batch, so it is undone
-    only with `steps` or `target`. The plan undoes all of these revisions, or is refused.
-
-    Args:
-        migrations: The files, in order.
-        ledger: The ledger as it is now.
-        steps: How many revisions to undo; all where there are fewer.
-        target: Canonical name of the newest revision that stays.
-    """
-    obstacles = []
-    if target is not None and not ledger.contains(target):
-        newest = f"the newest one is {ledger.head}" if ledger.head else "there is none"
-        text = f"expected --to to name an applied revision, the newest that is to stay, got {target!r}; {newest}"
-        obstacles.append((Obstacle.TARGET, text))
-    elif ledger.dirty is not None:
-        obstacles.append((Obstacle.DIRTY, _dirty_text(ledger.dirty)))
-    files = {migration.revision: migration for migration in migrations}
-    edits = {migration.revision: (migration, record) for migration, record in edited_files(migrations, ledger)}
-    chosen: list[tuple[Migration, SectionBody]] = []
-    for revision in [] if obstacles else _revisions_to_undo(ledger, steps, target):
-        migration = files.get(revision)
-        if migration is None:
-            text = f"{revision} is applied, but has no file here, so it cannot be undone: use the image that applied it"
-            obstacles.append((Obstacle.MISSING, text))
-        elif revision in edits:
-            remedy = "restore the file, whose down section is the one that fits what was applied"
-            obstacles.append((Obstacle.CHANGED, describe_edit(*edits[revision], remedy)))
-        elif migration.down is None:
-            why = "declares that it cannot be undone" if migration.undo is Undo.NONE else "has no down section"
-            text = (
-                f"{migration.path} {why}, and the file must stay as it was applied: "
-                "put what undoes it into a new migration"
-            )
-            obstacles.append((Obstacle.NO_DOWN, text))
-        else:
-            chosen.append((migration, migration.down))
-    return Refusal(tuple(obstacles)) if obstacles else DownPlan(tuple(chosen))
-
-
-def plan_baseline(migrations: Sequence[Migration], ledger: Ledger, target: str | None = None) -> BaselinePlan | Refusal:
-    """Decide what `baseline` will record: every file up to the target that the ledger lacks.
-
-    A ledger that is in use needs a target: without one, pending migrations would be recorded as applied.
-
-    Args:
-        migrations: The files, in order.
-        ledger: The ledger as it is now.
-        target: Canonical name of the last revision to record; None for all.
-    """
-    obstacles = list(_unknown_target(migrations, target))
-    wanted = [migration for migration in migrations if target is None or migration.revision <= target]
-    remedy = "restore the file, or use the directory that was applied"
-    obstacles += [(Obstacle.CHANGED, describe_edit(*edit, remedy)) for edit in edited_files(wanted, ledger)]
-    steps = tuple(migration for migration in wanted if not ledger.contains(migration.revision))
-    if steps and ledger.dirty is not None:
-        obstacles.append((Obstacle.DIRTY, _dirty_text(ledger.dirty)))
-    elif steps and ledger.records and target is None:
-        text = (
-            f"the ledger is in use, its head is {ledger.head}: run `ledgergate migrate up` to apply the {len(steps)} "
-            "that it lacks, or name with --to the last revision whose effects are in the database already"
-        )
-        obstacles.append((Obstacle.NOT_EMPTY, text))
-    return Refusal(tuple(obstacles)) if obstacles else BaselinePlan(steps)
 
 
 def edited_files(migrations: Sequence[Migration], ledger: Ledger) -> Iterator[tuple[Migration, Record]]:
@@ -241,21 +151,11 @@ def describe_dirty(record: Record) -> str:
     )
 
 
-def _unknown_target(migrations: Sequence[Migration], target: str | None) -> Iterator[tuple[Obstacle, str]]:
+def unknown_target(migrations: Sequence[Migration], target: str | None) -> Iterator[tuple[Obstacle, str]]:
+    """Yield the obstacle that no file has the target's name."""
     if target is not None and all(m.revision != target for m in migrations):
         newest = f"the newest is {migrations[-1].revision}" if migrations else "there is none"
         yield Obstacle.TARGET, f"expected --to to name one of the migrations, got {target!r}; {newest}"
-
-
-def _revisions_to_undo(ledger: Ledger, steps: int | None, target: str | None) -> list[str]:
-    newest_first = list(reversed(ledger.applied))
-    if target is not None:
-        return newest_first[: ledger.count_newer(target)]
-    if steps is not None:
-        return newest_first[:steps]
-    batches = {record.revision: record.batch or 0 for record in ledger.records}
-    last = max((batches[revision] for revision in newest_first), default=0)
-    return [revision for revision in newest_first if last and batches[revision] == last]
 
 
 def _out_of_order(steps: Sequence[Migration], ledger: Ledger) -> Iterator[tuple[Obstacle, str]]:
@@ -268,5 +168,6 @@ def _out_of_order(steps: Sequence[Migration], ledger: Ledger) -> Iterator[tuple[
             yield Obstacle.OUT_OF_ORDER, text
 
 
-def _dirty_text(record: Record) -> str:
+def dirty_text(record: Record) -> str:
+    """Return what to do about a dirty record before anything else."""
     return f"{describe_dirty(record)}; then go on"

@@ -29,7 +29,7 @@ _MARKER = re.compile(rf"^--[ \t]*{MARKER_WORD}(?P<section>\S*)[ \t]*(?P<options>
 # Text whose quotes end at the next delimiter: without escapes, tagged dollar quotes and block comments.
 _SIMPLE = re.compile(
     r"(?:[^'\"$\\/-]++|'[^'\\]*+'|\"[^\"]*+\"|--[^\n\r]*+|/(?!\*)|-(?!-)"
-    r"|(?<![A-Za-z0-9_$\x80-\U0010ffff])\$\$(?:[^$]++|\$(?!\$))*+\$\$)*+"
+    r"|(?<![^\x00-#%-/:-@\[-^`{-\x7f])\$\$(?:[^$]++|\$(?!\$))*+\$\$)*+"  # not in or at the end of an identifier
 )
 _BLANKS = re.compile(r"(?:\s++|--[^\n\r]*+)*+")  # and line comments
 _OPTIONS = {
@@ -45,7 +45,6 @@ _SUFFIXES = (".sql", ".py")
 _MEANT_AS_MIGRATION = re.compile(
     r"\.(?:sql|py)(?:\.txt)?[\s.]*\Z|\A\d{14}_[^.]*(?:\.(?:psql|pgsql|plsql|ddl))?\Z", re.IGNORECASE
 )
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # lone surrogates stand for bytes that are not UTF-8
 Constant = TypeVar("Constant")
 
 
@@ -123,6 +122,11 @@ def _describe_no_file(path: Path) -> str:
     return f"expected a file, found {what}; put the migration there, or take it away"
 
 
+def _is_control(character: str) -> bool:
+    """Return whether it is a control character, or a lone surrogate: Python's stand-in for a byte that is not UTF-8."""
+    return character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff"
+
+
 def _shown(path: Path | str) -> str:
     """Return a path as it can be printed, with escapes for bytes of a name that are not UTF-8."""
     text = str(path)
@@ -149,7 +153,7 @@ def parse(path: Path, content: bytes) -> Migration:
         add_problem(
             0, "expected a name like 20250126120000_add_users.sql: 14 digits, '_' and a name without blanks or '+'"
         )
-    elif not revision.isprintable() and _UNPRINTABLE.search(revision):
+    elif not revision.isprintable() and any(map(_is_control, revision)):
         add_problem(0, "expected a name in UTF-8 without control characters; rename the file")
     try:
         text = content.decode("utf-8-sig")

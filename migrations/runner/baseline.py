@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from migrations.core.adoption import AdoptionPlan, Mismatch, plan_adoption
-from migrations.core.plan import BaselinePlan, Refusal, plan_baseline
+from migrations.core.baseline_plan import BaselinePlan, plan_baseline
+from migrations.core.plan import Refusal
 from migrations.postgres import advisory_lock
 from migrations.reader.reader import READ_TIMEOUT, locate_ledger, read_ledger
 from migrations.runner.ledger_writer import LedgerWriter, prepare_table

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrations.core.plan import DownPlan, Refusal, plan_down
+from migrations.core.down_plan import DownPlan, plan_down
+from migrations.core.plan import Refusal
 from migrations.reader.reader import read_ledger
 from migrations.runner import executor
 from migrations.runner.ledger_writer import LedgerWriter

@@ -7,10 +7,12 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migrations.core.baseline_plan import BaselinePlan, plan_baseline
+from migrations.core.down_plan import DownPlan, plan_down
 from migrations.core.drift import DriftKind, verify
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.migration import Migration, SectionBody
-from migrations.core.plan import BaselinePlan, DownPlan, Obstacle, Refusal, UpPlan, plan_baseline, plan_down, plan_up
+from migrations.core.plan import Obstacle, Refusal, UpPlan, plan_up
 
 NAMES = [f"r{number:02}" for number in range(8)]
 names = st.sampled_from(NAMES)
