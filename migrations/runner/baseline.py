@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from migrations.core.adoption import AdoptionPlan, Mismatch, plan_adoption
 from migrations.core.baseline_plan import BaselinePlan, plan_baseline
-from migrations.core.plan import Refusal
 from migrations.postgres import advisory_lock
 from migrations.reader.reader import READ_TIMEOUT, locate_ledger, read_ledger
 from migrations.runner.ledger_writer import LedgerWriter, prepare_table
@@ -16,6 +15,7 @@ from migrations.runner.run import LockNotAcquired
 from migrations.sql.statements import bind, load, quoted
 
 if TYPE_CHECKING:
+    from migrations.core.plan import Refusal
     from migrations.dialects.detection import Location
     from migrations.postgres.session import Session
     from migrations.reader.reader import LedgerSource
