@@ -251,7 +251,9 @@ async def _create(server: str, name: str, template: str | None) -> None:
 
 
 async def _statement(url: str, sql: str) -> None:
-    connection = await asyncpg.connect(url, timeout=10)
+    # Without TLS: a server that starts up refuses the session, and asyncpg leaves the socket of a TLS session that is
+    # refused to the event loop, which ends here.
+    connection = await asyncpg.connect(url, timeout=10, ssl=False)
     try:
         await connection.execute(sql)
     finally:

@@ -9,6 +9,8 @@ async function run(options) {
     direction: "up",
     count: Infinity,
     logger: quiet,
+    // Of a run that failed, the server may not have noticed yet that its connection is closed.
+    advisoryLockMode: "wait",
     ...options,
   });
 }
