@@ -96,7 +96,7 @@ async def test_an_attempt_begins_in_a_session_like_new(ledgergate: Ledgergate) -
 
 def test_a_setting_that_the_server_refuses_is_left_out(ledgergate: Ledgergate) -> None:
     """The run goes on without it, keeps the other settings, and says so once."""
-    refused = {"client_connection_check_interval": "-1", "tcp_keepalives_idle": "minus", "search_path": "app"}
+    refused = {"tcp_keepalives_interval": "-1", "tcp_keepalives_idle": "minus", "search_path": "app"}
     code = f"""
 import sys
 from importlib.metadata import entry_points
@@ -120,7 +120,7 @@ next(e for e in entry_points(group="console_scripts") if e.name == "ledgergate")
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for name in ("client_connection_check_interval", "tcp_keepalives_idle"):
+    for name in ("tcp_keepalives_interval", "tcp_keepalives_idle"):
         assert (done.stdout + done.stderr).count(f"the server refuses the setting {name}") == 1
 
 
