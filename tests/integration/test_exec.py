@@ -224,7 +224,7 @@ def test_a_busy_lock_is_given_up(ledgergate: Ledgergate) -> None:
 
 
 async def test_a_dirty_ledger_is_told_before_the_command_runs(ledgergate: Ledgergate, connection: Connection) -> None:
-    """A run that golang-migrate did not finish must be repaired with golang-migrate; ledgergate has no flag for that."""
+    """A run that golang-migrate left unfinished must be repaired with golang-migrate; ledgergate has no flag for it."""
     await connection.execute("create table schema_migrations (version bigint primary key, dirty boolean not null)")
     await connection.execute("insert into schema_migrations values (7, true)")
     done = ledgergate("exec", "--dialect", "golang-migrate", "--clear-stale-lock", "--", "echo", "ran")
