@@ -16,9 +16,11 @@ from migrations.postgres.errors import (
     ConnectionLost,
     DatabaseError,
     DatabaseMissing,
+    MessageUnreadable,
     Misconfigured,
     NotReady,
     PermissionMissing,
+    RowsHidden,
     ServerReadOnly,
     StatementFailed,
     TableMissing,
@@ -49,6 +51,7 @@ class Session:
         """The asyncpg connection, which Python migrations get."""
         self.parameters: Mapping[str, str] = {}
         """The run-time parameters that `configure` has set."""
+        self._rolls_back = False
         self.lock_pid: int | None = None
         """The backend that acquired the advisory lock; None while it is not held."""
 
@@ -71,6 +74,26 @@ class Session:
         """Run one statement with arguments, or any number of statements without arguments as one message."""
         with self._translate_errors():
             await self.raw.execute(sql, *arguments)
+
+    async def copy_in(self, statement: str, rows: str) -> None:
+        """Run COPY ... FROM STDIN as it is written, with its rows in the format that it names."""
+        with self._translate_errors():
+            # The public copy_to_table writes the statement itself, and knows fewer options than PostgreSQL.
+            await self.raw._copy_in(statement, rows.encode(), None)  # type: ignore[attr-defined]  # noqa: SLF001
+
+    @contextmanager
+    def show_notices(self, on_notice: Callable[[str, str], None]) -> Iterator[None]:
+        """Call `on_notice` with severity and text of every message that the server sends beside results."""
+
+        def listen(_: object, message: asyncpg.PostgresLogMessage) -> None:
+            if not self._rolls_back:  # outside a transaction, our ROLLBACK causes a warning
+                on_notice(str(message.severity_en or message.severity), str(message))
+
+        self.raw.add_log_listener(listen)
+        try:
+            yield
+        finally:
+            self.raw.remove_log_listener(listen)
 
     async def fetch(self, sql: str, *arguments: object) -> Sequence[Mapping[str, Any]]:
         """Run one statement and return its rows."""
@@ -158,6 +181,7 @@ class Session:
 
     async def rollback(self) -> None:
         """Roll back what is open; close the connection when that fails or takes longer than a second."""
+        self._rolls_back = True
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 if not self.closed:
@@ -166,6 +190,8 @@ class Session:
                     await self.raw.execute("rollback")
         except (*_DRIVER_ERRORS, TimeoutError):
             self.terminate()
+        finally:
+            self._rolls_back = False
 
     async def _rollback_transaction(self, transaction: Transaction) -> None:
         if self.closed or not self.in_transaction:
@@ -193,6 +219,9 @@ class Session:
             yield
         except asyncpg.PostgresError as error:
             raise _translate(error) from error
+        except UnicodeDecodeError as error:
+            # asyncpg reads messages as UTF-8 whatever `client_encoding` is, and has the rest of the answer skipped.
+            raise MessageUnreadable(_decode(error, self.raw.get_settings().client_encoding)) from error
         except asyncpg.InterfaceError as error:
             if not self.closed:
                 raise  # a mistake of this program in using the driver
@@ -243,6 +272,8 @@ async def connect(
         raise Unreachable(f"{address} did not answer within {timeout:g} s") from error
     except asyncpg.PostgresError as error:
         raise _translate(error, f"{address}: ") from error
+    except UnicodeDecodeError as error:  # before it is asked for UTF-8, the server writes in an encoding of its own
+        raise NotReady(f"{address} refuses the session: {_decode(error)}") from error
     except asyncpg.TargetServerAttributeNotMatched as error:
         raise NotReady(f"{address} takes no writes: it is a standby, or read-only") from error
     except (asyncpg.InterfaceError, ValueError) as error:  # a refused certificate is a ValueError too
@@ -316,8 +347,20 @@ def _translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:
         return DatabaseMissing(message)
     position = str(error.position or "")
     kind = _ERROR_BY_SQLSTATE.get(state, StatementFailed)
+    # The SQLSTATE is that of any missing privilege, and the message is in the server's language.
+    if kind is PermissionMissing and getattr(error, "server_source_function", None) == "check_enable_rls":
+        kind = RowsHidden
     table, column = getattr(error, "table_name", None), getattr(error, "column_name", None)
     return kind(message, state, int(position) if position.isdigit() else None, column and f"{table}.{column}")
+
+
+def _decode(error: UnicodeDecodeError, encoding: str = "") -> str:
+    """Return the text that asyncpg could not decode, as well as possible: the server's encoding may not be known."""
+    try:
+        text = error.object.decode(encoding)
+    except (LookupError, UnicodeDecodeError):
+        text = error.object.decode("cp1252", errors="replace")
+    return f"{text} (a message in another encoding than UTF-8)"
 
 
 def _describe(error: Exception) -> str:
