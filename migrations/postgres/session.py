@@ -79,7 +79,8 @@ class Session:
         """Run COPY ... FROM STDIN as it is written, with its rows in the format that it names."""
         with self._translate_errors():
             # The public copy_to_table writes the statement itself, and knows fewer options than PostgreSQL.
-            await self.raw._copy_in(statement, rows.encode(), None)  # type: ignore[attr-defined]  # noqa: SLF001
+            # A buffer, since bytes would be taken for a path.
+            await self.raw._copy_in(statement, memoryview(rows.encode()), None)  # type: ignore[attr-defined]  # noqa: SLF001
 
     @contextmanager
     def show_notices(self, on_notice: Callable[[str, str], None]) -> Iterator[None]:
@@ -87,7 +88,8 @@ class Session:
 
         def listen(_: object, message: asyncpg.PostgresLogMessage) -> None:
             if not self._rolls_back:  # outside a transaction, our ROLLBACK causes a warning
-                on_notice(str(message.severity_en or message.severity), str(message))
+                parts = (message.message, message.detail, message.hint)
+                on_notice(message.severity_en or message.severity or "", " ".join(filter(None, parts)))
 
         self.raw.add_log_listener(listen)
         try:

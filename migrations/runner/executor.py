@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from migrations.core.ledger import DOWN_ERROR, Ledger, State
 from migrations.core.plan import Refusal, UpPlan
-from migrations.postgres.errors import DatabaseError
+from migrations.postgres.errors import DatabaseError, StatementFailed
 from migrations.reader.reader import READ_TIMEOUT, read_ledger
 from migrations.runner import blockers, non_transactional, transactional
 from migrations.runner.ledger_writer import LedgerWriter, prepare_table
+from migrations.runner.reporter import report_notices
 from migrations.runner.resume import find_resume_point
 from migrations.runner.run import Done, Failed, plan_run
 from migrations.runner.section import MigrationFailed, Section
@@ -66,6 +67,9 @@ async def apply_pending(run: RunOptions, reporter: Reporter, session: Session, p
                 await _apply_step(reporter, session, writer, migration, start, progress)
             except MigrationFailed as error:
                 return Failed(migration, str(error))
+            except StatementFailed as error:  # a statement of our own, about the ledger or the session
+                section = Section(migration, migration.up, "up")
+                return Failed(migration, str(section.ledger_error(error, writer.name)))
     return Done(replace(plan, steps=tuple(progress.applied)))
 
 
@@ -107,7 +111,8 @@ async def _apply_step(
     number = len(progress.applied) + 1
     progress.running = migration
     reporter.starting(migration, number, progress.total)
-    milliseconds = await _apply_migration(session, writer, migration, reporter, resume_point)
+    with report_notices(session, migration.revision, reporter):
+        milliseconds = await _apply_migration(session, writer, migration, reporter, resume_point)
     progress.running = None
     progress.applied.append(migration)
     reporter.applied(migration, milliseconds, number, progress.total)

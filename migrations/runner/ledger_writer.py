@@ -19,6 +19,19 @@ RESET_ROLE = "set local role to default;"
 privilege on the ledger's table, or that would own it. LOCAL ends with the transaction, so the migration's next
 statement has its role again."""
 
+ENTRY_BEGINS = "prepare ledgergate_entry as select;"
+"""Precedes a write to the ledger in a message that also has statements of the migration. Most errors have no position,
+and a prepared statement outlives a rollback: it shows that the migration's own statements had succeeded."""
+ENTRY_ENDS = "deallocate ledgergate_entry;"
+
+
+async def failed_in_entry(session: Session) -> bool:
+    """Return whether a message that has failed, and is rolled back, had reached the write to the ledger."""
+    if not await session.fetch_value(_SQL["has_entry_begun"]):
+        return False
+    await session.execute(ENTRY_ENDS)
+    return True
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerWriter:
@@ -75,6 +88,11 @@ class LedgerWriter:
         )
         backend = f" and pg_backend_pid() = {session.lock_pid}" if session.lock_pid else ""
         return bind(text, guard=f"current_setting('transaction_deferrable')::boolean{backend}")
+
+    @property
+    def name(self) -> str:
+        """The table's name, for messages."""
+        return f"{self.schema}.{self.table}"
 
     @property
     def guard_column(self) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from migrations.files.psql_syntax import count_statements, find_copy_blocks, is_closed
 from migrations.postgres.advisory_lock import application_name
-from migrations.postgres.errors import ConnectionLost, StatementFailed
+from migrations.postgres.errors import ConnectionLost, MessageUnreadable, StatementFailed
 from migrations.runner import python_module
-from migrations.runner.ledger_writer import RESET_ROLE
+from migrations.runner.ledger_writer import ENTRY_BEGINS, ENTRY_ENDS, RESET_ROLE, failed_in_entry
 from migrations.runner.retry import retry_attempts
 from migrations.runner.section import MigrationFailed
 from migrations.runner.splitter import find_transaction_end
@@ -17,6 +19,7 @@ from migrations.sql.statements import literal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from migrations.files.psql_syntax import CopyBlock
     from migrations.postgres.session import Session
     from migrations.runner.ledger_writer import LedgerWriter
     from migrations.runner.reporter import Reporter
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from migrations.runner.section import Section
 
 _NOT_NULL_VIOLATION = "23502"
+_SYNTAX_ERROR = "42601"
 _MAY_CHANGE_SESSION = re.compile(r"\b(set|reset|set_config|discard)\b", re.IGNORECASE)
 
 
@@ -66,26 +70,79 @@ def _sql_attempt(
     One message is one round trip, and the server skips the rest of it after an error. So no failure of the section, and
     no death of this process, can separate the section from its row.
     Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
+
+    There are two exceptions, in the same transaction. Rows of COPY are sent between two messages. And a section that
+    seems to end in a string or a comment would swallow what follows it, so it is sent alone: the server reports the
+    error, with its own position, and where there is none, the ledger statement follows.
     """
     sql = section.body.sql or ""
-    prefix = f"{set_application_name(writer, section)}; begin deferrable; {set_limits}"
-    # The newline ends a `--` comment in the section's last line.
-    message = f"{prefix}{sql}\n;{ledger_statement};\ncommit"
+    blocks = find_copy_blocks(sql)
+    begin = f"{set_application_name(writer, section)}; begin deferrable; {set_limits}"
+    end = f"{ENTRY_BEGINS}{ledger_statement};{ENTRY_ENDS}commit"
+    sender = _Sender(session, writer, section)
 
     async def attempt() -> None:
-        try:
-            await session.execute(message)
-        except StatementFailed as error:
-            await session.rollback()
-            if session.closed:
-                raise ConnectionLost("the connection to the database was lost after a migration had failed") from error
-            if _is_failed_guard(error, writer):
-                raise section.ended_transaction_error() from error
-            if error.position is not None and error.position > len(prefix) + len(sql):
-                raise  # an error of the ledger statement, not of the section
-            raise section.statement_error(error, -len(prefix)) from error
+        position, prefix = 0, begin
+        for block in blocks:
+            await sender.send(prefix, position, block.begin)
+            await sender.copy(block)
+            position, prefix = block.next, ""
+        if is_closed(sql):
+            # The newline ends a `--` comment in the section's last line.
+            await sender.send(prefix, position, len(sql), f"\n;{end}")
+        else:
+            await sender.send(prefix, position, len(sql))
+            await sender.send("", len(sql), len(sql), end)
 
     return attempt
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """Sends parts of a section, and finds out what an error is about."""
+
+    session: Session
+    writer: LedgerWriter
+    section: Section
+
+    async def send(self, prefix: str, begin: int, end: int, suffix: str = "") -> None:
+        """Send the part of the section from `begin` to `end`, with our own statements around it, as one message."""
+        part = (self.section.body.sql or "")[begin:end]
+        try:
+            # Between two COPY there may be comments only, and asyncpg raises an AttributeError at an empty message.
+            if prefix or suffix or count_statements(part) or not is_closed(part):
+                await self.session.execute(f"{prefix}{part}{suffix}")
+        except StatementFailed as error:
+            if isinstance(error, MessageUnreadable) and suffix and not self.session.in_transaction:
+                return  # it was a notice: after an error, the transaction would still be open
+            await self._roll_back(error)
+            if error.position is None:
+                if suffix and await failed_in_entry(self.session):
+                    raise self.section.entry_error(error, self.writer.name) from error
+                raise self.section.error(error, self.section.only_statement(begin, end)) from error
+            position = error.position - 1 - len(prefix)
+            if position < len(part) or not suffix:
+                position = min(max(0, position), len(part.rstrip()))
+                raise self.section.error(error, begin + position) from error
+            if error.sqlstate == _SYNTAX_ERROR:  # our statements are correct, so it is what they follow that is not
+                raise self.section.incomplete_error(error.sqlstate) from error
+            raise self.section.entry_error(error, self.writer.name) from error
+
+    async def copy(self, block: CopyBlock) -> None:
+        """Run COPY ... FROM STDIN with its rows."""
+        sql = self.section.body.sql or ""
+        try:
+            await self.session.copy_in(sql[block.begin : block.end], sql[block.rows_begin : block.rows_end])
+        except StatementFailed as error:
+            await self._roll_back(error)
+            raise self.section.error(error, block.begin) from error
+
+    async def _roll_back(self, error: StatementFailed) -> None:
+        await self.session.rollback()
+        if self.session.closed:
+            raise ConnectionLost("the connection to the database was lost after a migration had failed") from error
+        if _is_failed_guard(error, self.writer):
+            raise self.section.ended_transaction_error() from error
 
 
 def _python_attempt(
@@ -107,7 +164,7 @@ def _python_attempt(
                 # The function ended our transaction and began another one.
                 if _is_failed_guard(error, writer):
                     raise section.ended_transaction_error() from error
-                raise
+                raise section.entry_error(error, writer.name) from error
 
     return attempt
 
