@@ -55,7 +55,7 @@ class Relation:
         name: Its own name.
         columns: Names of its columns.
         has_system_columns: Whether its system columns can be read: it is a table, and our role may read every column.
-        row_security: What hides rows of it from our role; None where nothing does.
+        has_row_security: Whether row-level security may hide rows of it from our role.
         partial_kind: What it is where it may hold only a part of the ledger, such as `a view`; empty for a table.
     """
 
@@ -64,7 +64,7 @@ class Relation:
     name: str
     columns: frozenset[str]
     has_system_columns: bool
-    row_security: RowSecurity | None = None
+    has_row_security: bool = False
     partial_kind: str = ""
 
 
@@ -77,7 +77,7 @@ class Location:
         table: Its table.
         exists: Whether the table exists; if not, `table` is where the tool would create it.
         has_system_columns: Whether system columns alone show a change, without reading the rows; see `Relation`.
-        row_security: See `Relation`.
+        has_row_security: See `Relation`.
         partial_kind: See `Relation`.
     """
 
@@ -85,7 +85,7 @@ class Location:
     table: LedgerTable
     exists: bool = True
     has_system_columns: bool = False
-    row_security: RowSecurity | None = None
+    has_row_security: bool = False
     partial_kind: str = ""
 
     @property
@@ -150,7 +150,7 @@ def locate(
             one,
             table_found,
             has_system_columns=relation.has_system_columns,
-            row_security=relation.row_security,
+            has_row_security=relation.has_row_security,
             partial_kind=relation.partial_kind,
         )
     default = LedgerTable(database, schema or dialect.schema or current_schema, table or dialect.table)

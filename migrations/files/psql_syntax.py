@@ -111,6 +111,11 @@ def find_unsupported(sql: str) -> Iterator[tuple[int, str]]:
         yield match.start(), f"expected SQL, found \\{name}: {remedy}"
 
 
+def find_client_copy(sql: str) -> bool:
+    """Return whether a script has COPY ... FROM STDIN or TO STDOUT, with or without rows."""
+    return _COPY.search(_code(sql)) is not None
+
+
 def is_closed(sql: str) -> bool:
     """Return whether a script ends outside of every string, comment and quoted name, so that `;` may be added."""
     if is_simple(sql, len(sql)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -40,7 +41,29 @@ _SQL = load("session")
 _CLOSE_TIMEOUT = 1.0
 """Seconds for a clean end: a rollback, or the Terminate message. After it the socket is closed, and the server rolls
 back."""
+_MAY_COPY = re.compile(r"\bcopy\b.*\bstd(?:in|out)\b", re.IGNORECASE | re.DOTALL)
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+
+class _Connection(asyncpg.Connection):
+    """A connection that refuses COPY between server and client as a query: asyncpg would never return."""
+
+    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:  # noqa: ASYNC109 - asyncpg's
+        _refuse_copy(query)
+        return await super().execute(query, *args, timeout=timeout)
+
+    async def _execute(self, query: str, *args: Any, **options: Any) -> Any:  # every method that fetches
+        _refuse_copy(query)
+        return await super()._execute(query, *args, **options)  # type: ignore[misc]
+
+
+def _refuse_copy(query: str) -> None:
+    if _MAY_COPY.search(query) is None:
+        return
+    from migrations.files.psql_syntax import find_client_copy  # noqa: PLC0415 - few queries need it
+
+    if find_client_copy(query):
+        raise asyncpg.InterfaceError("COPY between server and client: call copy_to_table, copy_from_query or the like")
 
 
 class Session:
@@ -263,6 +286,7 @@ async def connect(
                     # No named prepared statements: behind a pooler in transaction mode the next transaction may run on
                     # a server connection that does not have them.
                     statement_cache_size=0,
+                    connection_class=_Connection,
                     server_settings={"application_name": application_name},
                     timeout=timeout,
                     target_session_attrs="read-write" if writable else None,  # type: ignore[arg-type]

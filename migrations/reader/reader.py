@@ -88,7 +88,7 @@ class LedgerReader:
                 location = await _locate(self._session, self._source)
                 if not location.exists:
                     return await self._read_missing(location)
-                _refuse_hidden_rows(location)
+                await _refuse_hidden_rows(self._session, location)
             if isinstance(error, RowsHidden):
                 raise RowsHidden(
                     f"row-level security hides rows of what {location.table.relation} reads: {error}; "
@@ -100,14 +100,14 @@ class LedgerReader:
         location = await _locate(self._session, self._source)
         if not location.exists:
             return await self._read_missing(location)
-        _refuse_hidden_rows(location)
+        await _refuse_hidden_rows(self._session, location)
         self._location = location
         statement = location.dialect.read_statement(location.table)
         if location.has_system_columns:
             statement = bind(_SQL["marked"], read=statement, mark=_fingerprint_query(location))
         rows = await self._session.fetch(statement)
         self._fingerprint = _fingerprint(rows[0]) if location.has_system_columns and rows else None
-        return self._store(location, rows)
+        return await self._store(location, rows)
 
     async def _read_missing(self, location: Location) -> Ledger:
         """Return an empty ledger for a table that does not exist.
@@ -135,15 +135,18 @@ class LedgerReader:
             # A dirty ledger is read whole: some dialects derive `running` from a lock, which is in no row.
             if fingerprint == self._fingerprint and self._ledger is not None and self._ledger.dirty is None:
                 return self._ledger
-        ledger = self._store(location, await self._session.fetch(location.dialect.read_statement(location.table)))
+        ledger = await self._store(location, await self._session.fetch(location.dialect.read_statement(location.table)))
         self._fingerprint = fingerprint  # not before the rows were read: a failed read must be repeated
         return ledger
 
-    def _store(self, location: Location, rows: Iterable[Mapping[str, Any]]) -> Ledger:
+    async def _store(self, location: Location, rows: Iterable[Mapping[str, Any]]) -> Ledger:
         rows = list(rows)
-        if not rows and location.partial_kind:
+        kind = location.partial_kind
+        if not rows and not kind and await self._session.fetch_value(_SQL["is_child"], location.table.relation):
+            kind = "an inheritance child"
+        if not rows and kind:
             raise LedgerUnreadable(
-                f"{location.table.schema}.{location.table.name} is {location.partial_kind} and shows no row, which "
+                f"{location.table.schema}.{location.table.name} is {kind} and shows no row, which "
                 "does not prove that the ledger is empty; name the table itself as the ledger"
             )
         ledger = location.dialect.parse_ledger(rows)
@@ -173,15 +176,18 @@ async def locate_ledger(session: Session, source: LedgerSource, *, limit: float 
         return await _locate(session, source)
 
 
-def _refuse_hidden_rows(location: Location) -> None:
+async def _refuse_hidden_rows(session: Session, location: Location) -> None:
     """Raise RowsHidden where row-level security would hide rows of the ledger: they would seem not to be applied."""
-    security, table = location.row_security, location.table
-    if security is not None:
-        cause = security.describe_cause(table)
-        raise RowsHidden(
-            f"{cause} hides rows of the ledger from the role {security.role}: {security.describe_remedy(table)}",
-            cause=cause,
-        )
+    if not location.has_row_security:
+        return
+    table = location.table
+    row = (await session.fetch(_SQL["row_security"], table.relation))[0]
+    security = RowSecurity(row["role"], tuple(row["policies"]), row["is_owner"])
+    cause = security.describe_cause(table)
+    raise RowsHidden(
+        f"{cause} hides rows of the ledger from the role {security.role}: {security.describe_remedy(table)}",
+        cause=cause,
+    )
 
 
 async def _locate(session: Session, source: LedgerSource) -> Location:
@@ -194,7 +200,7 @@ async def _locate(session: Session, source: LedgerSource) -> Location:
             row["name"],
             frozenset(row["columns"]),
             row["markable"],
-            RowSecurity(row["role"], tuple(row["policies"]), row["is_owner"]) if row["has_row_security"] else None,
+            row["has_row_security"],
             row["partial_kind"] or "",
         )
         for row in rows

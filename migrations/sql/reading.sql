@@ -29,20 +29,8 @@ present as (
             when class.relkind = 'm' then 'a materialized view'
             when class.relkind = 'f' then 'a foreign table'
             when class.relispartition then 'a partition'
-            when exists (select from pg_catalog.pg_inherits where inhrelid = class.oid) then 'an inheritance child'
         end as partial_kind,
-        row_security_active(class.oid) as has_row_security,
-        pg_has_role(class.relowner, 'usage') as is_owner,
-        array(
-            select policy.polname::text from pg_catalog.pg_policy as policy
-            where policy.polrelid = class.oid
-                and policy.polcmd in ('*', 'r')
-                and exists (
-                    select from unnest(policy.polroles) as given (role)
-                    where case given.role when 0 then true else pg_has_role(given.role, 'usage') end
-                )
-            order by 1
-        ) as policies
+        class.relrowsecurity and row_security_active(class.oid) as has_row_security
     from unnest($1::text[], $2::text[]) with ordinality as wanted (schema, name, number)
     join pg_catalog.pg_class as class on class.relname = wanted.name and class.relkind in ('r', 'p', 'm', 'v', 'f')
     join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
@@ -59,12 +47,31 @@ select
     present.columns,
     present.markable,
     present.partial_kind,
-    present.has_row_security,
-    present.is_owner,
-    present.policies,
-    current_user::text as role
+    present.has_row_security
 from (select) as one
 left join present on true
+
+-- name: row_security
+-- The policies of the table $1 for queries of our role, and whether our role owns the table.
+select
+    current_user::text as role,
+    pg_has_role(class.relowner, 'usage') as is_owner,
+    array(
+        select policy.polname::text from pg_catalog.pg_policy as policy
+        where policy.polrelid = class.oid
+            and policy.polcmd in ('*', 'r')
+            and exists (
+                select from unnest(policy.polroles) as given (role)
+                where case given.role when 0 then true else pg_has_role(given.role, 'usage') end
+            )
+        order by 1
+    ) as policies
+from pg_catalog.pg_class as class
+where class.oid = to_regclass($1)
+
+-- name: is_child
+-- Whether the table $1 inherits from another.
+select exists (select from pg_catalog.pg_inherits where inhrelid = to_regclass($1))
 
 -- name: elsewhere
 -- Tables with the name $1 and all the columns $2 in any schema, for a table that the search path does not have.

@@ -129,3 +129,20 @@ async def test_what_needs_psql(
         assert words in done.stdout + done.stderr
     assert await connection.fetchval("select to_regclass('orders') is null")
     assert json.loads(ledgergate("up", "--log-format", "json").stderr)["event"] == "unusable"
+
+
+@pytest.mark.parametrize(
+    "call", ["execute('copy a from stdin')", "fetch('select 1; copy a from stdin')", "fetch('copy a to stdout')"]
+)
+def test_copy_in_python(ledgergate: Ledgergate, call: str) -> None:
+    """A query that asyncpg would wait for without end is refused; its own methods for COPY work."""
+    python = "async def up(connection):\n    await connection.execute('create table a (id int)')\n"
+    ledgergate.write(
+        "20250101000000_a.py", f"{python}    await connection.copy_records_to_table('a', records=[(1,)])\n"
+    )
+    assert ledgergate("up").returncode == 0
+    path = ledgergate.write("20250101000001_b.py", f"async def up(connection):\n    await connection.{call}\n")
+    done = ledgergate("up")
+    assert done.returncode == 1
+    assert f"{path.name}:2" in done.stderr
+    assert "copy_to_table" in done.stderr or "multiple commands" in done.stderr
