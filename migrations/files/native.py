@@ -126,6 +126,7 @@ def _sql(text: str, add_problem: AddProblem) -> Parsed:
             options, compatible = _options(marker, line, add_problem)
             compatible_from = compatible_from or compatible
             sections[name] = replace(options, sql=text[marker.end() : end], line=line)
+            _find_psql_syntax(text[marker.end() : end], line, add_problem)
     comments = _NO_STATEMENT.match(text)
     if markers and comments and comments.end() < markers[0].start():
         add_problem(_line(text, comments.end()), "expected nothing but comments before `-- migrate:up`")
@@ -138,6 +139,16 @@ def _sql(text: str, add_problem: AddProblem) -> Parsed:
     down = sections.get("down")
     can_undo = down is not None and _NO_STATEMENT.fullmatch(down.sql or "") is None
     return sections.get("up", SectionBody("")), down if can_undo else None, compatible_from
+
+
+def _find_psql_syntax(sql: str, line: int, add_problem: AddProblem) -> None:
+    """Report what only psql could run; `line` is that of the section's first character."""
+    if "\\" not in sql and "copy" not in sql.lower():
+        return  # nearly always, so the module need not be imported
+    from migrations.files.psql_syntax import find_unsupported  # noqa: PLC0415
+
+    for offset, problem in find_unsupported(sql):
+        add_problem(line + sql.count("\n", 0, offset), problem)
 
 
 def _options(marker: re.Match[str], line: int, add_problem: AddProblem) -> tuple[SectionBody, str | None]:

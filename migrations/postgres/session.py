@@ -1,25 +1,26 @@
-"""Sessions with PostgreSQL. The only module that imports asyncpg; it raises the errors of `postgres.errors`."""
+"""Sessions with PostgreSQL. Only this room imports asyncpg; the errors are those of `postgres.errors`."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
-import traceback
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from migrations.postgres.connection import Connection, enable_keepalives
 from migrations.postgres.errors import (
     AuthenticationFailed,
     ColumnMissing,
     ConnectionLost,
     DatabaseError,
     DatabaseMissing,
+    MessageUnreadable,
     Misconfigured,
     NotReady,
     PermissionMissing,
+    RowsHidden,
     ServerReadOnly,
     StatementFailed,
     TableMissing,
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
     from migrations.postgres.address import Address
     from migrations.postgres.advisory_lock import HeldLock
 
-    _Base = asyncpg.Connection[asyncpg.Record]
-else:
-    _Base = asyncpg.Connection
-
 _SQL = load("session")
 _CLOSE_TIMEOUT = 1.0
 """Seconds for a clean end: a rollback, or the Terminate message. After it the socket is closed, and the server rolls
@@ -47,46 +44,17 @@ back."""
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
-class _Connection(_Base):
-    """The connection that Python migrations get.
-
-    Attributes:
-        reset_query: What `reset` sends; None for asyncpg's own statements, which release every advisory lock.
-        closed_at: The calls that closed it, innermost first, as file and line; empty where the other side ended it.
-    """
-
-    reset_query: str | None = None
-    closed_at: Sequence[tuple[str, int]] = ()
-
-    def get_reset_query(self) -> str:
-        """Return the statements that `reset` sends."""
-        return self.reset_query or super().get_reset_query()
-
-    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in asyncpg
-        """Close the connection, and note who does."""
-        self.closed_at = self.closed_at or _calls()
-        await super().close(timeout=timeout)
-
-    def terminate(self) -> None:
-        """Close the socket, and note who does."""
-        self.closed_at = self.closed_at or _calls()
-        super().terminate()
-
-
-def _calls() -> Sequence[tuple[str, int]]:
-    return [(frame.f_code.co_filename, line) for frame, line in traceback.walk_stack(None)]
-
-
 class Session:
     """One connection to PostgreSQL, opened by `connect`. Every method that sends something raises `DatabaseError`."""
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.raw = connection
         """The asyncpg connection, which Python migrations get."""
         self.parameters: Mapping[str, str] = {}
         """The run-time parameters that `configure` has set."""
         self.lock: HeldLock | None = None
         """The advisory lock that the session has acquired; None before that."""
+        self._rolls_back = False
         self.lock_pid: int | None = None
         """The backend that acquired the advisory lock; None while it is not held."""
 
@@ -114,6 +82,30 @@ class Session:
         """Run one statement with arguments, or any number of statements without arguments as one message."""
         with self._translate_errors():
             await self.raw.execute(sql, *arguments)
+
+    async def copy_in(self, statement: str, rows: str) -> None:
+        """Run COPY ... FROM STDIN as it is written, with its rows in the format that it names."""
+        with self._translate_errors():
+            # The public copy_to_table writes the statement itself, and knows fewer options than PostgreSQL.
+            # A buffer, since bytes would be taken for a path.
+            await self.raw._copy_in(statement, memoryview(rows.encode()), None)  # type: ignore[attr-defined]  # noqa: SLF001
+
+    @contextmanager
+    def show_notices(self, on_notice: Callable[[str, str], None]) -> Iterator[None]:
+        """Call `on_notice` with severity and text of every message that the server sends beside results."""
+
+        def listen(_: object, message: asyncpg.PostgresLogMessage) -> None:
+            if not self._rolls_back:  # outside a transaction, our ROLLBACK causes a warning
+                parts = (message.message, message.detail, message.hint)
+                on_notice(message.severity_en or message.severity or "", " ".join(filter(None, parts)))
+
+        self.raw.log_listener = listen
+        self.raw.add_log_listener(listen)
+        try:
+            yield
+        finally:
+            self.raw.log_listener = None
+            self.raw.remove_log_listener(listen)
 
     async def fetch(self, sql: str, *arguments: object) -> Sequence[Mapping[str, Any]]:
         """Run one statement and return its rows."""
@@ -161,10 +153,18 @@ class Session:
         return f"{_SQL['reset']}{settings}{unlock}"
 
     async def reset(self) -> None:
-        """Make the session like new, in one round trip, except for our parameters and our advisory lock."""
+        """Make the session like new, in one round trip, except for our parameters and our advisory lock.
+
+        Raises:
+            ConnectionLost: It could not be reset, so it is closed.
+        """
         self.raw.reset_query = self.reset_statements(lock_is_held=False)
-        with self._translate_errors():
-            await self.raw.reset()  # forgets the callbacks of listeners as well
+        try:
+            with self._translate_errors():
+                await self.raw.reset()  # forgets the callbacks of listeners as well
+        except StatementFailed as error:
+            self.terminate()
+            raise ConnectionLost(f"the session could not be reset: {error}") from error
 
     async def table_exists(self, relation: str) -> bool:
         """Return whether there is a table of this quoted name, without locking it."""
@@ -229,6 +229,7 @@ class Session:
 
     async def rollback(self) -> None:
         """Roll back what is open; close the connection when that fails or takes longer than a second."""
+        self._rolls_back = True
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 if not self.closed:
@@ -237,6 +238,8 @@ class Session:
                     await self.raw.execute("rollback")
         except (*_DRIVER_ERRORS, TimeoutError):
             self.terminate()
+        finally:
+            self._rolls_back = False
 
     async def _rollback_transaction(self, transaction: Transaction) -> None:
         if self.closed or not self.in_transaction:
@@ -264,6 +267,9 @@ class Session:
             yield
         except asyncpg.PostgresError as error:
             raise _translate(error) from error
+        except UnicodeDecodeError as error:
+            # asyncpg reads messages as UTF-8 whatever `client_encoding` is, and has the rest of the answer skipped.
+            raise MessageUnreadable(_decode(error, self.raw.get_settings().client_encoding)) from error
         except asyncpg.InterfaceError as error:
             if not self.closed:
                 raise  # a mistake of this program in using the driver
@@ -305,47 +311,24 @@ async def connect(
                     statement_cache_size=0,
                     server_settings={"application_name": application_name},
                     timeout=timeout,
-                    connection_class=_Connection,
+                    connection_class=Connection,
                     target_session_attrs="read-write" if writable else None,  # type: ignore[arg-type]
                 )
             )
-            _enable_keepalives(session.raw)
+            enable_keepalives(session.raw)
             return session
     except TimeoutError as error:
         raise Unreachable(f"{address} did not answer within {timeout:g} s") from error
     except asyncpg.PostgresError as error:
         raise _translate(error, f"{address}: ") from error
+    except UnicodeDecodeError as error:  # before it is asked for UTF-8, the server writes in an encoding of its own
+        raise NotReady(f"{address} refuses the session: {_decode(error)}") from error
     except asyncpg.TargetServerAttributeNotMatched as error:
         raise NotReady(f"{address} takes no writes: it is a standby, or read-only") from error
     except (asyncpg.InterfaceError, ValueError) as error:  # a refused certificate is a ValueError too
         raise Misconfigured(f"{address} cannot be used: {_describe(error)}") from error
     except OSError as error:
         raise Unreachable(f"{address} cannot be reached: {_describe(error)}") from error
-
-
-_KEEPALIVE_OPTIONS = {
-    "SO_KEEPALIVE": 1,
-    "TCP_KEEPIDLE": 10,  # seconds
-    "TCP_KEEPINTVL": 5,  # seconds
-    "TCP_KEEPCNT": 3,
-    "TCP_USER_TIMEOUT": 30_000,  # milliseconds
-}
-
-
-def _enable_keepalives(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Make the system report within half a minute that the peer has vanished, as libpq's keepalive parameters do.
-
-    Source: https://man7.org/linux/man-pages/man7/tcp.7.html
-    """
-    transport = getattr(connection, "_transport", None)  # asyncpg offers no public way to its socket
-    peer = transport and transport.get_extra_info("socket")
-    if peer is None or peer.family not in {socket.AF_INET, socket.AF_INET6}:
-        return
-    for name, value in _KEEPALIVE_OPTIONS.items():
-        if (option := getattr(socket, name, None)) is not None:  # macOS lacks some of them
-            level = socket.SOL_SOCKET if name.startswith("SO_") else socket.IPPROTO_TCP
-            with suppress(OSError):
-                peer.setsockopt(level, option, value)
 
 
 def _ssl_context(address: Address) -> ssl.SSLContext | None:
@@ -388,8 +371,20 @@ def _translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:
         return DatabaseMissing(message)
     position = str(error.position or "")
     kind = _ERROR_BY_SQLSTATE.get(state, StatementFailed)
+    # The SQLSTATE is that of any missing privilege, and the message is in the server's language.
+    if kind is PermissionMissing and getattr(error, "server_source_function", None) == "check_enable_rls":
+        kind = RowsHidden
     table, column = getattr(error, "table_name", None), getattr(error, "column_name", None)
     return kind(message, state, int(position) if position.isdigit() else None, column and f"{table}.{column}")
+
+
+def _decode(error: UnicodeDecodeError, encoding: str = "") -> str:
+    """Return the text that asyncpg could not decode, as well as possible: the server's encoding may not be known."""
+    try:
+        text = error.object.decode(encoding)
+    except (LookupError, UnicodeDecodeError):
+        text = error.object.decode("cp1252", errors="replace")
+    return f"{text} (a message in another encoding than UTF-8)"
 
 
 def _describe(error: Exception) -> str:

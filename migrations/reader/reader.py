@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from migrations.dialects import detection
-from migrations.dialects.detection import Location, Relation, tables_to_look_up
-from migrations.postgres.errors import TableMissing
+from migrations.dialects.detection import Location, Relation, RowSecurity, tables_to_look_up
+from migrations.dialects.dialect import LedgerUnreadable
+from migrations.postgres.errors import RowsHidden, TableMissing
 from migrations.sql.statements import bind, load
 
 if TYPE_CHECKING:
@@ -70,29 +71,62 @@ class LedgerReader:
 
         Raises:
             DatabaseError: The connection was lost, or a query failed.
-            LedgerUnreadable: The table is not a ledger of the dialect, or a row holds what the dialect never writes.
+            RowsHidden: Row-level security hides rows of the table from our role.
+            LedgerUnreadable: The table is not a ledger of the dialect, a row holds what the dialect never writes, or
+                no row was found in what may be a part of the ledger only: a view, or the wrong schema.
         """
-        async with self._session.read_only(limit):
-            try:
+        try:
+            async with self._session.read_only(limit):
                 if self._location is None or not self._location.exists:
                     return await self._read_first()
                 return await self._read_again(self._location)
-            except TableMissing:  # dropped between two queries
-                self._location = self._fingerprint = None
-                self._ledger = self._source.dialect.parse_ledger([])
-                return self._ledger
+        except (TableMissing, RowsHidden) as error:
+            # The table was dropped, or has got row-level security, between two queries; or another relation that it
+            # reads was (it is a view). Look once more: this raises with the cause, or finds that there is no table.
+            self._location = self._fingerprint = None
+            async with self._session.read_only(limit):
+                location = await _locate(self._session, self._source)
+                if not location.exists:
+                    return await self._read_missing(location)
+                await _refuse_hidden_rows(self._session, location)
+            if isinstance(error, RowsHidden):
+                raise RowsHidden(
+                    f"row-level security hides rows of what {location.table.relation} reads: {error}; "
+                    "give the role BYPASSRLS, or the owner of a view"
+                ) from error
+            raise
 
     async def _read_first(self) -> Ledger:
-        location = self._location = await _locate(self._session, self._source)
+        location = await _locate(self._session, self._source)
         if not location.exists:
-            self._ledger = location.dialect.parse_ledger([])
-            return self._ledger
+            return await self._read_missing(location)
+        await _refuse_hidden_rows(self._session, location)
+        self._location = location
         statement = location.dialect.read_statement(location.table)
         if location.has_system_columns:
             statement = bind(_SQL["marked"], read=statement, mark=_fingerprint_query(location))
         rows = await self._session.fetch(statement)
         self._fingerprint = _fingerprint(rows[0]) if location.has_system_columns and rows else None
-        return self._store(location, rows)
+        return await self._store(location, rows)
+
+    async def _read_missing(self, location: Location) -> Ledger:
+        """Return an empty ledger for a table that does not exist.
+
+        Raises:
+            LedgerUnreadable: The search path has no such table, but another schema has one: the path may be wrong.
+        """
+        if self._source.schema is None and location.dialect.schema is None and location.table.name:
+            columns = sorted(location.dialect.columns)
+            rows = await self._session.fetch(_SQL["elsewhere"], location.table.name, columns)
+            if rows:
+                found = ", ".join(row["schema"] for row in rows)
+                raise LedgerUnreadable(
+                    f"expected {location.table.name} in a schema of the search path, found it only in {found}; "
+                    f"name the schema of the ledger, also where it is {location.table.schema} and has no table yet"
+                )
+        self._location = location
+        self._ledger = location.dialect.parse_ledger([])
+        return self._ledger
 
     async def _read_again(self, location: Location) -> Ledger:
         fingerprint = None
@@ -101,11 +135,20 @@ class LedgerReader:
             # A dirty ledger is read whole: some dialects derive `running` from a lock, which is in no row.
             if fingerprint == self._fingerprint and self._ledger is not None and self._ledger.dirty is None:
                 return self._ledger
-        ledger = self._store(location, await self._session.fetch(location.dialect.read_statement(location.table)))
+        ledger = await self._store(location, await self._session.fetch(location.dialect.read_statement(location.table)))
         self._fingerprint = fingerprint  # not before the rows were read: a failed read must be repeated
         return ledger
 
-    def _store(self, location: Location, rows: Iterable[Mapping[str, Any]]) -> Ledger:
+    async def _store(self, location: Location, rows: Iterable[Mapping[str, Any]]) -> Ledger:
+        rows = list(rows)
+        kind = location.partial_kind
+        if not rows and not kind and await self._session.fetch_value(_SQL["is_child"], location.table.relation):
+            kind = "an inheritance child"
+        if not rows and kind:
+            raise LedgerUnreadable(
+                f"{location.table.schema}.{location.table.name} is {kind} and shows no row, which "
+                "does not prove that the ledger is empty; name the table itself as the ledger"
+            )
         ledger = location.dialect.parse_ledger(rows)
         if self._ledger is None or ledger != self._ledger:
             self._ledger = ledger
@@ -133,11 +176,33 @@ async def locate_ledger(session: Session, source: LedgerSource, *, limit: float 
         return await _locate(session, source)
 
 
+async def _refuse_hidden_rows(session: Session, location: Location) -> None:
+    """Raise RowsHidden where row-level security would hide rows of the ledger: they would seem not to be applied."""
+    if not location.has_row_security:
+        return
+    table = location.table
+    row = (await session.fetch(_SQL["row_security"], table.relation))[0]
+    security = RowSecurity(row["role"], tuple(row["policies"]), row["is_owner"])
+    cause = security.describe_cause(table)
+    raise RowsHidden(
+        f"{cause} hides rows of the ledger from the role {security.role}: {security.describe_remedy(table)}",
+        cause=cause,
+    )
+
+
 async def _locate(session: Session, source: LedgerSource) -> Location:
     tables = tables_to_look_up(source.dialect, source.schema, source.table)
     rows = await session.fetch(_SQL["locate"], [schema for schema, _ in tables], [name for _, name in tables])
     relations = [
-        Relation(row["asked"], row["schema"], row["name"], frozenset(row["columns"]), row["markable"])
+        Relation(
+            row["asked"],
+            row["schema"],
+            row["name"],
+            frozenset(row["columns"]),
+            row["markable"],
+            row["has_row_security"],
+            row["partial_kind"] or "",
+        )
         for row in rows
         if row["name"] is not None
     ]

@@ -30,7 +30,7 @@ SEED = 20250126
 POINTS = 200
 SHARES = 10  # tests that the points are dealt to
 MIGRATIONS = 40
-MESSAGES = 950
+MESSAGES = 720
 """About how many messages a whole run sends; a point beyond its end is a run that is not killed."""
 
 UNANSWERED = b"PBDEC"
