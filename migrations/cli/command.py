@@ -67,7 +67,16 @@ def run_command(
     """
     # `new`, `revision` and `lint` do without the driver, which these modules import.
     from migrations.dialects.dialect import LedgerUnreadable  # noqa: PLC0415
-    from migrations.postgres.errors import AnswerUnreadable, DatabaseError, Misconfigured, PermissionMissing  # noqa: PLC0415
+    from migrations.postgres.errors import (  # noqa: PLC0415
+        AnswerUnreadable,
+        DatabaseError,
+        Misconfigured,
+        PermissionMissing,
+        RowsHidden,
+        ServerReadOnly,
+        StatementFailed,
+        TimedOut,
+    )
 
     try:
         run = _run_options(options, Revision.parse(to).name if to else None, files=files)
@@ -81,8 +90,14 @@ def run_command(
     except AnswerUnreadable as error:
         reporter.error("unusable", f"the ledger's table cannot be read: {error}; correct that row of it")
         return Exit.USAGE
+    except RowsHidden as error:
+        reporter.error("permission_missing", str(error))
     except PermissionMissing as error:
         reporter.error("permission_missing", f"{error}; grant the role of the database address what it lacks")
+    except StatementFailed as error:
+        reporter.error("failed", str(error))
+        # A lock that was not granted in time, and a server that takes no writes now, may pass.
+        return Exit.UNREACHABLE if isinstance(error, ServerReadOnly | TimedOut) else Exit.FAILED
     except DatabaseError as error:
         reporter.error("unreachable", str(error))
     return Exit.UNREACHABLE

@@ -6,11 +6,43 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from migrations.dialects.dialect import LedgerTable, LedgerUnreadable
+from migrations.sql.statements import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from migrations.dialects.dialect import Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class RowSecurity:
+    """Row-level security that applies to what our role reads of a table.
+
+    Source: https://www.postgresql.org/docs/current/ddl-rowsecurity.html
+
+    Attributes:
+        role: Our role.
+        policies: The policies for its queries; without any, it sees no row.
+        is_owner: Whether it owns the table, so that only FORCE ROW LEVEL SECURITY subjects it to the policies.
+    """
+
+    role: str
+    policies: tuple[str, ...]
+    is_owner: bool
+
+    def describe_cause(self, table: LedgerTable) -> str:
+        """Return what hides rows, without the role."""
+        number = "policy" if len(self.policies) == 1 else "policies"
+        policies = f"{number} {', '.join(self.policies)}" if self.policies else "no policy for this role"
+        return f"row-level security of {table.schema}.{table.name} ({policies})"
+
+    def describe_remedy(self, table: LedgerTable) -> str:
+        """Return the statements of which one makes every row visible."""
+        switch = "no force" if self.is_owner else "disable"
+        return (
+            f"run `alter role {quoted(self.role)} bypassrls` as a superuser, or "
+            f"`alter table {table.relation} {switch} row level security` as the owner of the table"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +55,8 @@ class Relation:
         name: Its own name.
         columns: Names of its columns.
         has_system_columns: Whether its system columns can be read: it is a table, and our role may read every column.
+        has_row_security: Whether row-level security may hide rows of it from our role.
+        partial_kind: What it is where it may hold only a part of the ledger, such as `a view`; empty for a table.
     """
 
     requested_schema: str | None
@@ -30,6 +64,8 @@ class Relation:
     name: str
     columns: frozenset[str]
     has_system_columns: bool
+    has_row_security: bool = False
+    partial_kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +77,21 @@ class Location:
         table: Its table.
         exists: Whether the table exists; if not, `table` is where the tool would create it.
         has_system_columns: Whether system columns alone show a change, without reading the rows; see `Relation`.
+        has_row_security: See `Relation`.
+        partial_kind: See `Relation`.
     """
 
     dialect: Dialect
     table: LedgerTable
     exists: bool = True
     has_system_columns: bool = False
+    has_row_security: bool = False
+    partial_kind: str = ""
+
+    @property
+    def missing_table(self) -> str:
+        """Schema and name of the table where it does not exist; empty where it does, or where no table is meant."""
+        return "" if self.exists or not self.table.name else f"{self.table.schema}.{self.table.name}"
 
 
 def tables_to_look_up(dialect: Dialect, schema: str | None, table: str | None) -> list[tuple[str | None, str]]:
@@ -101,7 +146,13 @@ def locate(
     if found:
         one, relation = found[0]
         table_found = LedgerTable(database, relation.schema, relation.name)
-        return Location(one, table_found, has_system_columns=relation.has_system_columns)
+        return Location(
+            one,
+            table_found,
+            has_system_columns=relation.has_system_columns,
+            has_row_security=relation.has_row_security,
+            partial_kind=relation.partial_kind,
+        )
     default = LedgerTable(database, schema or dialect.schema or current_schema, table or dialect.table)
     return Location(dialect, default, exists=False)
 

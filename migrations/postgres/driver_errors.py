@@ -15,6 +15,7 @@ from migrations.postgres.errors import (
     DatabaseMissing,
     NotReady,
     PermissionMissing,
+    RowsHidden,
     ServerReadOnly,
     StatementFailed,
     TableMissing,
@@ -56,8 +57,25 @@ def translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:
         return DatabaseMissing(message)
     position = str(error.position or "")
     kind = _ERROR_BY_SQLSTATE.get(state, StatementFailed)
+    # The SQLSTATE is that of any missing privilege, and the message is in the server's language.
+    if kind is PermissionMissing and getattr(error, "server_source_function", None) == "check_enable_rls":
+        kind = RowsHidden
     table, column = getattr(error, "table_name", None), getattr(error, "column_name", None)
     return kind(message, state, int(position) if position.isdigit() else None, column and f"{table}.{column}")
+
+
+def decode(error: UnicodeDecodeError, encoding: str = "") -> str:
+    """Return the text that asyncpg could not decode, as well as possible.
+
+    Args:
+        error: What asyncpg has raised.
+        encoding: The encoding in which the server may write; empty where it is not known.
+    """
+    try:
+        text = error.object.decode(encoding)
+    except (LookupError, UnicodeDecodeError):
+        text = error.object.decode("cp1252", errors="replace")
+    return f"{text} (a message in another encoding than UTF-8)"
 
 
 def describe(error: Exception) -> str:

@@ -15,6 +15,7 @@ from migrations.postgres.errors import DatabaseError, StatementFailed
 from migrations.reader.reader import READ_TIMEOUT, read_ledger
 from migrations.runner import blockers, non_transactional, transactional
 from migrations.runner.ledger_writer import LedgerWriter, prepare_table
+from migrations.runner.reporter import report_notices
 from migrations.runner.resume import find_lost_state, find_resume_point
 from migrations.runner.run import Done, Failed, plan_run
 from migrations.runner.section import MigrationFailed, Section
@@ -72,6 +73,9 @@ async def apply_pending(run: RunOptions, reporter: Reporter, session: Session, p
                 await _apply_step(reporter, session, writer, migration, start, progress)
             except MigrationFailed as error:
                 return Failed(migration, str(error), session_ended=session.closed)
+            except StatementFailed as error:  # a statement of our own, about the ledger or the session
+                section = Section(migration, migration.up, "up")
+                return Failed(migration, str(section.ledger_error(error, writer.name)), session_ended=session.closed)
     return Done(replace(plan, steps=tuple(progress.applied)))
 
 
@@ -113,7 +117,8 @@ async def _apply_step(
     number = len(progress.applied) + 1
     progress.running = migration
     reporter.starting(migration, number, progress.total)
-    milliseconds = await _apply_migration(session, writer, migration, reporter, resume_point)
+    with report_notices(session, migration.revision, reporter):
+        milliseconds = await _apply_migration(session, writer, migration, reporter, resume_point)
     progress.running = None
     progress.applied.append(migration)
     reporter.applied(migration, milliseconds, number, progress.total)
@@ -243,7 +248,10 @@ async def _resume_hint(
     revision = section.migration.revision
     reason = None
     if not session.closed:
-        rows = await session.fetch(writer.statement("stopped"), spellings(revision))
+        try:
+            rows = await session.fetch(writer.statement("stopped"), spellings(revision))
+        except StatementFailed:
+            return ""  # it is the ledger that failed, so what can be done is unknown
         reason = find_lost_state(section, statements, rows[0]["statements_done"] or 0) if rows else None
     if reason is not None:
         return _NOT_RESUMABLE_HINT.format(reason=reason, revision=revision)

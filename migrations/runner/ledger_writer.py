@@ -23,6 +23,19 @@ privilege on the ledger's table, or that would own it. LOCAL ends with the trans
 statement has its role again."""
 _NOT_NULL_VIOLATION = "23502"
 
+ENTRY_BEGINS = "prepare ledgergate_entry as select;"
+"""Precedes a write to the ledger in a message that also has statements of the migration. Most errors have no position,
+and a prepared statement outlives a rollback: it shows that the migration's own statements had succeeded."""
+ENTRY_ENDS = "deallocate ledgergate_entry;"
+
+
+async def failed_in_entry(session: Session) -> bool:
+    """Return whether a message that has failed, and is rolled back, had reached the write to the ledger."""
+    if not await session.fetch_value(_SQL["has_entry_begun"]):
+        return False
+    await session.execute(ENTRY_ENDS)
+    return True
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerWriter:
@@ -92,6 +105,11 @@ class LedgerWriter:
     def is_lock_lost(self, error: StatementFailed) -> bool:
         """Return whether a statement was refused because the session no longer holds the lock."""
         return error.sqlstate == _NOT_NULL_VIOLATION and error.column == f"{self.table}.applied_by"
+
+    @property
+    def name(self) -> str:
+        """The table's name, for messages."""
+        return f"{self.schema}.{self.table}"
 
 
 async def prepare_table(session: Session, writer: LedgerWriter) -> None:

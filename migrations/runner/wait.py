@@ -139,6 +139,8 @@ async def _describe_wait(
         text = f"the ledger cannot be read: {error or snapshot.fault or Fault.UNREAD}"
         return WaitTimedOut(text, unreachable=True, no_ledger=snapshot.fault is Fault.LEDGER)
     text = describe_missing(expected, snapshot.ledger, names)
+    if snapshot.missing_table:
+        text += f" (the table {snapshot.missing_table} does not exist)"
     with suppress(DatabaseError, LedgerUnreadable, TimeoutError):
         async with asyncio.timeout(_HOLDER_TIMEOUT):
             async with open_session(replace(run, connect_timeout=_HOLDER_TIMEOUT)) as session:

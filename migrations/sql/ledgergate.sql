@@ -179,5 +179,9 @@ with settled as (
 )
 select pg_notify('ledgergate', revision) from settled
 
+-- name: has_entry_begun
+-- Whether a message that failed had reached its write to the ledger, see `ENTRY_BEGINS`.
+select exists (select from pg_catalog.pg_prepared_statements where name = 'ledgergate_entry')
+
 -- name: create_schema
 create schema if not exists {schema}
