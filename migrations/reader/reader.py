@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from migrations.dialects import detection
-from migrations.dialects.detection import Location, Relation, RowSecurity, tables_to_look_up
+from migrations.dialects.detection import Location, Relation, tables_to_look_up
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.postgres.errors import RowsHidden, TableMissing
 from migrations.sql.statements import bind, load
@@ -193,6 +193,8 @@ async def _refuse_hidden_rows(session: Session, location: Location) -> None:
     """Raise RowsHidden where row-level security would hide rows of the ledger: they would seem not to be applied."""
     if not location.has_row_security:
         return
+    from migrations.dialects.row_security import RowSecurity  # noqa: PLC0415 - few ledgers have it, and starts are timed
+
     table = location.table
     row = (await session.fetch(_SQL["row_security"], table.relation))[0]
     security = RowSecurity(row["role"], tuple(row["policies"]), row["is_owner"])
