@@ -22,6 +22,7 @@ _COPY = re.compile(
     r"(?:\A|;)\s*+(?P<statement>copy\b[^;]*?\b(?P<direction>from\s+(?=stdin\b)|to\s+(?=stdout\b)))", re.IGNORECASE
 )
 _COMMAND = re.compile(r"\\(?P<name>[^\s\\]*)")
+_VARIABLE = re.compile(r"(?<![:\\]):(?=[A-Za-z_\x80-\U0010ffff])")
 _NOT_LINE_END = re.compile(r"[^\n]")
 _NO_ROWS = (
     "expected the rows of COPY ... FROM STDIN below it, and then a line `\\.`, found none; add them, or write INSERT "
@@ -115,6 +116,30 @@ def find_unsupported(sql: str) -> Iterator[tuple[int, str]]:
 def find_client_copy(sql: str) -> bool:
     """Return whether a script has COPY ... FROM STDIN or TO STDOUT, with or without rows."""
     return _COPY.search(_code(sql)) is not None
+
+
+def escape_for_psql(sql: str, *, join: bool = False) -> str:
+    r"""Return the script as psql has to get it, so that the server gets what is written.
+
+    Args:
+        sql: The script.
+        join: Whether psql is to send it as one message, except for what precedes and follows rows of COPY: `\;` is a
+            semicolon that does not end one.
+    """
+    parts, position = [], 0
+    for region in (*regions(sql), None):
+        begin, kind = (region.begin, region.kind) if region else (len(sql), None)
+        code = sql[position:begin]
+        # `:name`, `:'name'` and `:"name"`, as in the slice `a[low:high]`, are replaced where psql has such a variable.
+        if kind in {RegionKind.STRING, RegionKind.IDENTIFIER} and code.endswith(":") and not code.endswith("::"):
+            code = f"{code[:-1]}\\:"
+        code = _VARIABLE.sub(r"\\:", code)
+        if join:
+            before, end, after = code.rpartition(";") if kind is RegionKind.COPY_DATA else (code, "", "")
+            code = before.replace(";", "\\;") + end + after
+        position = region.end if region else begin
+        parts += [code, sql[begin:position]]
+    return "".join(parts)
 
 
 def is_closed(sql: str) -> bool:

@@ -118,10 +118,13 @@ async def prepare_table(session: Session, writer: LedgerWriter) -> None:
     To be called under the lock. Looks before it writes, since CREATE ... IF NOT EXISTS needs the privilege to create
     even where there is nothing to create.
     """
+    for name in await find_preparation(session, writer):
+        await session.execute(writer.statement(name))
+
+
+async def find_preparation(session: Session, writer: LedgerWriter) -> tuple[str, ...]:
+    """Return the names of the statements that create the ledger's table or bring it up to date, in order."""
     name = quoted(writer.schema, writer.table)
     if not await session.table_exists(name):
-        if not await session.schema_exists(quoted(writer.schema)):
-            await session.execute(writer.statement("create_schema"))
-        await session.execute(writer.statement("create"))
-    elif not await session.fetch_value(writer.statement("extended"), name):
-        await session.execute(writer.statement("extend"))
+        return ("create",) if await session.schema_exists(quoted(writer.schema)) else ("create_schema", "create")
+    return () if await session.fetch_value(writer.statement("extended"), name) else ("extend",)

@@ -112,6 +112,7 @@ with recorded as (
     set state = $2,
         applied_by = case when {lock_is_held} then applied_by end,
         error = $3,
+        statements_done = case when $2 = 'applied' then statements_total else statements_done end, -- also of settings
         finished_at = clock_timestamp(),
         duration_ms = extract(epoch from clock_timestamp() - started_at) * 1000
     where revision = any($1) and state = 'running'

@@ -41,7 +41,7 @@ async def test_what_is_printed_does_in_psql_what_up_does(
     flags = ("--schema", "odd schema", "--table", "it's")
     dry = ledgergate("up", "--dry-run", *flags)
     assert (dry.returncode, dry.stderr) == (0, "")
-    assert "-- migrations/20250101000000_one.sql\nbegin;" in dry.stdout
+    assert "-- migrations/20250101000000_one.sql\nbegin deferrable;" in dry.stdout
     assert not await connection.fetchval("select to_regclass('one') is not null")
 
     run = psql(database, dry.stdout)
