@@ -81,7 +81,7 @@ class Section:
         """Return the error of a write to the ledger, which is none of the section's own."""
         hint = ""
         if error.sqlstate == _UNIQUE_VIOLATION:
-            hint = f"; if the sequence of the column id is behind, as after a replication: {_RESTART_SEQUENCE}"
+            hint = f"\nHINT:  If the sequence of the column id is behind, as after a replication: {_RESTART_SEQUENCE}"
         return MigrationFailed(
             f"{self.migration.path}: its statements succeeded, but its row in the ledger {table} could not be written, "
             f"{outcome}: {error}{hint.format(table=table)}",

