@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from migrations.postgres.errors import (
+    INSUFFICIENT_PRIVILEGE,
     AnswerUnreadable,
     AuthenticationFailed,
     ColumnMissing,
@@ -32,7 +33,7 @@ _ERROR_BY_SQLSTATE: Mapping[str, type[StatementFailed]] = {
     "22021": AnswerUnreadable,  # a SQL_ASCII database stores any byte, but sends only what the client can read
     "22P05": AnswerUnreadable,
     "25006": ServerReadOnly,
-    "42501": PermissionMissing,
+    INSUFFICIENT_PRIVILEGE: PermissionMissing,
     "42703": ColumnMissing,
     "42P01": TableMissing,
     "55P03": TimedOut,

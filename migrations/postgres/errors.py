@@ -22,6 +22,9 @@ from __future__ import annotations
 
 from typing import Any
 
+INSUFFICIENT_PRIVILEGE = "42501"
+"""SQLSTATE of a right that is missing. Source: PostgreSQL, Appendix A"""
+
 
 class DatabaseError(Exception):
     """Base class; the tree is in the docstring of the module."""

@@ -63,7 +63,7 @@ async def _undo(run: RunOptions, session: Session, plan: DownPlan, reporter: Rep
             with report_notices(session, migration.revision, reporter):
                 milliseconds = await executor.undo_migration(session, writer, migration, body, reporter)
         except MigrationFailed as error:
-            return Failed(migration, str(error))
+            return Failed(migration, await executor.describe_failure(session, writer, error, body))
         except StatementFailed as error:
             return Failed(migration, str(Section(migration, body, "down").ledger_error(error, writer.name)))
         text = f"undid {migration.revision} in {milliseconds} ms ({number} of {total})"

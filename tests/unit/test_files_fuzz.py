@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from migrations.core.migration import Migration
 
 _EXAMPLES = int(os.environ.get("LEDGERGATE_FUZZ", "150"))
+pytestmark = pytest.mark.timeout(300 + _EXAMPLES)
 _WRITER = LedgerWriter("odd schema", "it's", 1, "pod'\\1")
 
 _MARKERS = st.sampled_from(
