@@ -65,5 +65,5 @@ select
     array(select 'usage' where not has_type_privilege($1, type.oid, 'usage')) as lacking
 from pg_catalog.pg_type as type
 join pg_catalog.pg_namespace as namespace on namespace.oid = type.typnamespace
-where $2 in (type.typname, format_type(type.oid, null)) -- the second is what the server says
+where $2::text in (type.typname::text, format_type(type.oid, null)) -- the second is what the server says
 order by pg_type_is_visible(type.oid) desc, 1
