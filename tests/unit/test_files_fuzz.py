@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from migrations.core.migration import FilesError
@@ -102,6 +102,54 @@ _ENCODINGS = st.sampled_from(["utf-8", "utf-8", "utf-8", "utf-8", "utf-8-sig", "
 _CONTENTS = st.builds(lambda text, encoding: text.encode(encoding, "replace"), _FILES, _ENCODINGS) | st.builds(
     lambda text, cut: text.encode()[:cut], _FILES, st.integers(0, 200)
 )
+# Nothing that is refused when a file is read: markers, commands of psql, NUL.
+_MILD = st.sampled_from(
+    [
+        *(
+            "'",
+            "''",
+            '"',
+            "$$",
+            "$a$",
+            "$é$",
+            "E'",
+            "U&'",
+            "/*",
+            "*/",
+            "--",
+            "-- x\n",
+            "\n",
+            "\r\n",
+            "\u2028",
+            "😀",
+            "e\u0301",
+        ),
+        *(
+            ";",
+            ";;",
+            " ",
+            "(",
+            ")",
+            "[",
+            "$1",
+            ":a",
+            ":'a'",
+            "::",
+            "'it''s'",
+            "$$ ' $$",
+            "/* /* */ */",
+            '"a""b"',
+            "$a$ \\ $a$",
+        ),
+        *("set client_encoding = 'latin1';", "set standard_conforming_strings = off;", "lock table a;", "discard all;"),
+    ]
+)
+_SCRIPTS = st.builds(
+    "-- migrate:up {}\n{}\n{}".format,
+    st.sampled_from(["", "transaction:false"]),
+    st.lists(st.one_of(_STATEMENTS, _STATEMENTS, _STATEMENTS, _MILD), min_size=1, max_size=12).map("\n".join),
+    st.just("") | _STATEMENTS.map("-- migrate:down\n{}".format),
+)
 _PYTHON = st.lists(
     st.sampled_from(
         [
@@ -152,10 +200,22 @@ def _read(path: Path, content: bytes) -> Migration | None:
 @given(_CONTENTS, _CONTENTS)
 def test_any_sql_is_read_or_refused(first: bytes, second: bytes) -> None:
     """No traceback and no hang; every refusal and every finding has its file and its line."""
+    _go_through(first, second)
+
+
+@_SETTINGS
+@given(_SCRIPTS, _SCRIPTS)
+def test_any_script_is_linted_and_rendered(first: str, second: str) -> None:
+    """The same for files that are rarely refused when they are read, so that lint and --dry-run get them."""
+    _go_through(first.encode(), second.encode())
+
+
+def _go_through(*contents: bytes) -> None:
     files = []
-    for number, content in enumerate((first, second)):
+    for number, content in enumerate(contents):
         path = Path(f"{20250101000000 + number}_it's.sql")
         migration = _read(path, content)
+        event("refused" if migration is None else "read")
         if migration is not None:
             files.append(File(migration, content.decode("utf-8-sig")))
     lines = {str(file.migration.path): file.text.count("\n") + 1 for file in files}
@@ -174,6 +234,7 @@ def _render(migration: Migration) -> None:
         script = render(UpPlan((migration,), batch=1), _WRITER, ("create_schema", "create"))
     except MigrationFailed as error:
         found = re.match(rf"{path}:([0-9]+): ", str(error))
+        event("no script")
         assert found
         assert 1 <= int(found[1]) <= migration.up.line + (migration.up.sql or "").count("\n")
         return
