@@ -73,8 +73,9 @@ def test_selector_policy_and_secret_take_effect_at_once(
     migrate(migrations, migrated)
     application.secret(migrated)
     application.await_running("three", timeout=SOON)
-    # What the other database had is not believed of this one.
+    # What the other database had is not believed of this one, once the controller has seen the Secret.
     application.secret(database)
+    until("the other database", lambda: application.status().get("head") == "")
     application.deploy("four", FIRST)
     application.await_held("four")
     drop_database(migrated)

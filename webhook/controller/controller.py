@@ -70,7 +70,16 @@ class Controller:
         )
         self._wakeup = OwnerWakeup(api, gates, ledgers, telemetry, admission=namespaces.label, now=now)
         self._readiness = ReadinessReconciler(api, gates, ledgers, namespaces, now=now, monotonic=monotonic)
-        self._status = StatusReconciler(api, gates, ledgers, telemetry, count=self._release.count, emit=emit, now=now)
+        self._status = StatusReconciler(
+            api,
+            gates,
+            ledgers,
+            telemetry,
+            count=self._release.count,
+            on_written=self._status_written,
+            emit=emit,
+            now=now,
+        )
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -89,11 +98,16 @@ class Controller:
                 group.create_task(part.run())
 
     def _gate_changed(self, gate: Key) -> None:
-        self._status.enqueue(gate)
-        self._reconcile_namespace(gate[0])
+        # Releases first: a pod waits for them, and at once. The others only enqueue, or write in the background.
+        self._release.reconcile_namespace(gate[0])
+        self._readiness.reconcile_namespace(gate[0])
+        self._status.enqueue(gate, changed=True)
+
+    def _status_written(self, gate: Key) -> None:
+        # Not before: admission would refuse the pods of an owner that was woken once more.
+        self._wakeup.enqueue(gate[0])
 
     def _reconcile_namespace(self, namespace: str) -> None:
-        # Releases first: a pod waits for them, and at once. The other two only enqueue, or write in the background.
         self._release.reconcile_namespace(namespace)
         self._readiness.reconcile_namespace(namespace)
         self._wakeup.enqueue(namespace)

@@ -17,6 +17,7 @@ from webhook.api.namespace import OptIn
 from webhook.api.objects import Metadata
 from webhook.api.owners import Owner, OwnerKind, lacks_pods, waits_for_retry, was_refused_by_ledgergate
 from webhook.cache.gates import GateCache
+from webhook.controller.work_queue import WorkQueue
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.requirement import declares_revision
 from webhook.core.verdict import Outcome
@@ -24,12 +25,14 @@ from webhook.kube.errors import ClusterError, Forbidden, NotFound
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import Telemetry, isolated, log_event
 
-ROUND_SECONDS = 0.5
-"""Between two rounds: a run of fifty migrations is a few rounds, not fifty."""
+INTERVAL_SECONDS = 0.5
+"""Between two checks of one namespace: a run of fifty migrations is a few of them, not fifty."""
+
+PARALLEL_CHECKS = 16
 
 RECHECK_SECONDS = 1.0
 """From a change until owners are checked once more. Each webhook replica has a watch of its own: one may have learned
-of the change later than the controller, and have refused the pods of an owner that was woken at once."""
+of the new status late, and have refused the pods of an owner that was woken at once."""
 
 SWEEP_SECONDS = 15.0
 """Between two sweeps for owners that no change has woken: those that were refused because no webhook answered (before
@@ -86,31 +89,27 @@ class OwnerWakeup:
         self._telemetry = telemetry
         self._admission = admission
         self._now = now
-        self._queue: set[str] = set()
-        self._enqueued = asyncio.Event()
+        self._queue = WorkQueue(self._check, interval=INTERVAL_SECONDS, soon=INTERVAL_SECONDS, workers=PARALLEL_CHECKS)
         self._backoffs: dict[tuple[str, OwnerKind], dict[str, _WakeBackoff]] = {}
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
 
     def enqueue(self, namespace: str) -> None:
-        """Have a namespace reconciled in the next round: a change may have let its pods in."""
+        """Have a namespace reconciled: a change may have let its pods in."""
         self._queue.add(namespace)
-        self._enqueued.set()
 
     async def run(self) -> None:
         """Wake owners until cancelled."""
         async with asyncio.TaskGroup() as self._group:
             self._group.create_task(self._sweep())
-            while True:
-                await self._enqueued.wait()
-                self._enqueued.clear()
-                namespaces, self._queue = self._queue, set()
-                await asyncio.gather(*(self._reconcile(namespace, WakeTrigger.CHANGE) for namespace in namespaces))
-                self._group.create_task(self._recheck(namespaces))
-                await asyncio.sleep(ROUND_SECONDS)
+            self._group.create_task(self._queue.run())
 
-    async def _recheck(self, namespaces: set[str]) -> None:
+    async def _check(self, namespace: str) -> None:
+        await self._reconcile(namespace, WakeTrigger.CHANGE)
+        self._group.create_task(self._recheck(namespace))
+
+    async def _recheck(self, namespace: str) -> None:
         await asyncio.sleep(RECHECK_SECONDS)
-        await asyncio.gather(*(self._reconcile(namespace, WakeTrigger.RECHECK) for namespace in namespaces))
+        await self._reconcile(namespace, WakeTrigger.RECHECK)
 
     async def _sweep(self) -> None:
         while True:

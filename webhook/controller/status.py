@@ -12,6 +12,7 @@ from webhook.cache.gates import GateCache
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.controller.gate_events import GateEvent, gate_events, unreadable_event
 from webhook.controller.held_pods import HeldCount
+from webhook.controller.work_queue import WorkQueue
 from webhook.core.gate import Gate
 from webhook.core.status import GateObservation, GateState, PreviousStatus, build_status, is_same_status
 from webhook.kube.errors import ClusterError, NotFound
@@ -19,8 +20,13 @@ from webhook.kube.reflector import Key
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import Telemetry, isolated, log_event
 
-ROUND_SECONDS = 0.5
-"""Between two rounds of writing: a thousand pods released at once are two writes, not a thousand."""
+INTERVAL_SECONDS = 0.5
+"""Between two writes of one gate's status: a thousand pods released at once are two writes, not a thousand."""
+
+CHANGE_INTERVAL_SECONDS = 0.1
+"""The same where the gate or its ledger has changed: admission decides by what is written."""
+
+PARALLEL_WRITES = 8
 
 LONGEST_RETRY_SECONDS = 120.0
 """Pause that failed writes of one gate's status grow to. A change of the gate or its ledger tries again at once."""
@@ -41,6 +47,8 @@ class StatusReconciler:
 
     Args:
         count: how many pods a gate holds.
+        on_written: called with a gate that has changed, or whose ledger has, after its status was written as far as it
+            can be; admission now knows of the change, or will in a moment.
         now: the clock, aware.
     """
 
@@ -52,6 +60,7 @@ class StatusReconciler:
         telemetry: Telemetry,
         *,
         count: Callable[[Gate], HeldCount],
+        on_written: Callable[[Key], None],
         emit: EventSink,
         now: Callable[[], datetime],
     ) -> None:
@@ -62,45 +71,50 @@ class StatusReconciler:
         self._count = count
         self._emit = emit
         self._now = now
-        self._queue: set[Key] = set()
-        self._enqueued = asyncio.Event()
+        self._on_written = on_written
+        self._queue = WorkQueue(
+            self._reconcile_isolated, interval=INTERVAL_SECONDS, soon=CHANGE_INTERVAL_SECONDS, workers=PARALLEL_WRITES
+        )
+        self._changed: set[Key] = set()
         self._written: dict[Key, dict[str, Any]] = {}
         self._current_events: dict[Key, frozenset[GateEvent]] = {}
         self._bypass_timers: dict[Key, asyncio.TimerHandle] = {}
         self._retry_timers: dict[Key, asyncio.TimerHandle] = {}
         self._backoffs: dict[Key, Backoff] = {}
 
-    def enqueue(self, gate: Key) -> None:
-        """Have a gate reconciled in the next round."""
-        self._queue.add(gate)
-        self._enqueued.set()
+    def enqueue(self, gate: Key, *, changed: bool = False) -> None:
+        """Have a gate reconciled.
+
+        Args:
+            changed: the gate or its ledger has changed, not only how many pods wait for it.
+        """
+        if changed:
+            self._changed.add(gate)
+        self._queue.add(gate, soon=changed)
 
     async def run(self) -> None:
         """Reconcile what is enqueued until cancelled."""
         try:
-            while True:
-                await self._enqueued.wait()
-                self._enqueued.clear()
-                keys, self._queue = self._queue, set()
-                for key in keys:
-                    await self._reconcile_isolated(key)
-                await asyncio.sleep(ROUND_SECONDS)
+            await self._queue.run()
         finally:
             for timer in (*self._bypass_timers.values(), *self._retry_timers.values()):
                 timer.cancel()
 
     async def _reconcile_isolated(self, key: Key) -> None:
         """Reconcile one gate; where that fails in a way that nothing foresees, log it and try again later."""
-        done = False
+        changed, done = key in self._changed, False
+        self._changed.discard(key)
         with isolated("gate.status_failed", gate="/".join(key)):
             await self._reconcile(key)
             done = True
         if not done:
             self._enqueue_later(key)
+        if changed:
+            self._on_written(key)
 
     def _enqueue_later(self, key: Key) -> None:
         """Enqueue a gate after a pause that grows with each failure: one gate must not use up the requests of all."""
-        backoff = self._backoffs.setdefault(key, Backoff(ROUND_SECONDS, LONGEST_RETRY_SECONDS, jitter=random.random))
+        backoff = self._backoffs.setdefault(key, Backoff(INTERVAL_SECONDS, LONGEST_RETRY_SECONDS, jitter=random.random))
         if key not in self._retry_timers:
             timer = asyncio.get_running_loop().call_later(backoff.next(), self._retry, key)
             self._retry_timers[key] = timer

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp.http_exceptions import LineTooLong
 from kubernetes_asyncio.client import ApiClient
 
+from webhook.api.lease import Lease
 from webhook.api.namespace import ADMISSION_LABEL, Namespace
 from webhook.api.objects import API_GROUP, API_VERSION, GATED_LABEL, LedgerGate, Metadata, Pod, Struct
 from webhook.api.owners import Owner, OwnerKind
@@ -69,6 +70,11 @@ class KubeClient:
     def opted_in(self) -> Collection[Namespace]:
         """Every namespace with the opt-in label, whatever its value."""
         return Collection(self, "/api/v1/namespaces", Namespace, (("labelSelector", ADMISSION_LABEL),))
+
+    def lease(self, namespace: str, name: str) -> Collection[Lease]:
+        """One Lease; RBAC accepts the field selector for a right on that name alone."""
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        return Collection(self, path, Lease, (("fieldSelector", f"metadata.name={name}"),))
 
     async def namespace(self, name: str) -> Namespace:
         """Read one namespace."""

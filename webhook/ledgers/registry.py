@@ -4,7 +4,7 @@ gate -> Secret -> address -> watcher. Each of them can change at any moment; the
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.cache.gates import GateCache
@@ -60,11 +60,6 @@ class LedgerRegistry:
             finally:
                 self._running = False
 
-    @property
-    def unread(self) -> Sequence[Key]:
-        """The gates whose ledger was neither read yet nor found to be unreadable."""
-        return [key for key in self._gates.keys if not self.first_read_done(key)]
-
     def first_read_done(self, key: Key) -> bool:
         """Return whether a gate's ledger was read or found to be unreadable; True where there is no such gate."""
         binding = self._bindings.get(key)
@@ -92,12 +87,6 @@ class LedgerRegistry:
         if binding is None:
             return ()
         return (*map(Problem, binding.gate.problems), *((binding.problem,) if binding.problem else ()))
-
-    async def refresh(self, gates: Iterable[Gate], within: float) -> None:
-        """Read the ledgers of these gates again, all at once, for at most ``within`` seconds."""
-        bindings = (self._bindings.get(gate.key) for gate in gates)
-        watchers = {found.source: found.watcher for found in bindings if found and found.watcher}
-        await asyncio.gather(*(watcher.refresh(within) for watcher in watchers.values()))
 
     def set_urgent(self, key: Key, *, urgent: bool) -> None:
         """Poll a gate's ledger often, because pods wait for it, or seldom."""
