@@ -21,7 +21,7 @@ from webhook.controller.work_queue import WorkQueue
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.requirement import declares_revision
 from webhook.core.verdict import Outcome
-from webhook.kube.errors import ClusterError, Forbidden, NotFound
+from webhook.kube.errors import ClusterError, NotFound, Unavailable
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import Telemetry, isolated, log_event
 
@@ -90,6 +90,7 @@ class OwnerWakeup:
         self._admission = admission
         self._now = now
         self._queue = WorkQueue(self._check, interval=INTERVAL_SECONDS, soon=INTERVAL_SECONDS, workers=PARALLEL_CHECKS)
+        self._rechecks: dict[str, asyncio.Task[None]] = {}
         self._backoffs: dict[tuple[str, OwnerKind], dict[str, _WakeBackoff]] = {}
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
 
@@ -105,10 +106,14 @@ class OwnerWakeup:
 
     async def _check(self, namespace: str) -> None:
         await self._reconcile(namespace, WakeTrigger.CHANGE)
-        self._group.create_task(self._recheck(namespace))
+        pending = self._rechecks.pop(namespace, None)
+        if pending is not None:
+            pending.cancel()  # one check after the last of several changes is enough
+        self._rechecks[namespace] = self._group.create_task(self._recheck(namespace))
 
     async def _recheck(self, namespace: str) -> None:
         await asyncio.sleep(RECHECK_SECONDS)
+        del self._rechecks[namespace]
         await self._reconcile(namespace, WakeTrigger.RECHECK)
 
     async def _sweep(self) -> None:
@@ -132,7 +137,7 @@ class OwnerWakeup:
             found = await self._api.owners(kind, namespace, cached=trigger is WakeTrigger.SWEEP)
         except ClusterError as error:
             log_event("owners.unreadable", level=logging.WARNING, namespace=namespace, kind=kind, error=str(error))
-            if trigger is WakeTrigger.CHANGE and not isinstance(error, Forbidden):
+            if trigger is WakeTrigger.CHANGE and isinstance(error, Unavailable):
                 self.enqueue(namespace)
             return
         ready = [owner for owner in found if self._would_be_admitted(kind, namespace, owner)]

@@ -13,11 +13,11 @@ class _Pause:
     """The pause after a key was worked on.
 
     Args:
-        since: when the work began.
+        soon: when the key may be worked on again at the earliest, by the loop's clock.
         again: the key was added meanwhile.
     """
 
-    since: float
+    soon: float
     timer: asyncio.TimerHandle
     again: bool = False
 
@@ -29,13 +29,16 @@ class WorkQueue(Generic[K]):
     more when its interval is over, so that the work sees the newest state.
 
     Args:
-        work: works on one key; it handles its own errors.
+        work: works on one key; it handles its own errors. What it returns, if anything, is the least pause, in seconds,
+            until the key is worked on again.
         interval: seconds from the beginning of the work on a key to the next time.
         soon: the same for a key that is added with ``soon``.
         workers: how many keys are worked on at a time.
     """
 
-    def __init__(self, work: Callable[[K], Awaitable[None]], *, interval: float, soon: float, workers: int) -> None:
+    def __init__(
+        self, work: Callable[[K], Awaitable[float | None]], *, interval: float, soon: float, workers: int
+    ) -> None:
         self._work = work
         self._interval = interval
         self._soon = soon
@@ -51,9 +54,11 @@ class WorkQueue(Generic[K]):
         if key in self._running:
             self._running[key] = soon or bool(self._running[key])
         elif key in self._pauses:
-            self._pauses[key].again = True
+            pause = self._pauses[key]
+            pause.again = True
             if soon:
-                self._pause(key, self._pauses[key].since, self._soon, again=True)
+                pause.timer.cancel()
+                pause.timer = asyncio.get_running_loop().call_at(pause.soon, self._pause_over, key)
         elif key not in self._queued:
             self._queued.add(key)
             self._queue.put_nowait(key)
@@ -73,20 +78,17 @@ class WorkQueue(Generic[K]):
         while True:
             key = await self._queue.get()
             self._queued.discard(key)
-            began = clock()
+            began, least = clock(), None
             self._running[key] = None
             try:
-                await self._work(key)
+                least = await self._work(key)
             finally:
                 again = self._running.pop(key)
-            self._pause(key, began, self._soon if again else self._interval, again=again is not None)
-
-    def _pause(self, key: K, since: float, seconds: float, *, again: bool) -> None:
-        loop, before = asyncio.get_running_loop(), self._pauses.get(key)
-        if before is not None:
-            before.timer.cancel()
-        timer = loop.call_later(max(0.0, since + seconds - loop.time()), self._pause_over, key)
-        self._pauses[key] = _Pause(since, timer, again)
+            earliest = clock() + (least or 0.0)
+            soon = max(began + self._soon, earliest)
+            over = soon if again else max(began + self._interval, earliest)
+            timer = asyncio.get_running_loop().call_at(over, self._pause_over, key)
+            self._pauses[key] = _Pause(soon, timer, again is not None)
 
     def _pause_over(self, key: K) -> None:
         if self._pauses.pop(key).again:

@@ -35,7 +35,7 @@ class RecalledLedger(Ledger):
             return short or self._baseline is not None or key in self.extents
         if self.oldest is None or self.contains(revision.name):
             return True
-        # In the order of names a newer one would be among those that are known. The order of execution tells nothing.
+        # In the order of names a newer one would be among those that are known. No other order tells that.
         sort_key = self.versioning.sort_key
         return self.history is History.NAMES and sort_key(revision.name) > sort_key(self.oldest)
 
@@ -103,7 +103,7 @@ def _rebuild(dialect: Dialect, gate: Gate) -> RecalledLedger:
             for name, entry in recorded.items()
             if entry.count is not None and entry.digest is not None
         },
-        oldest=_oldest_unbroken(names, recorded) if missing > 0 and dialect.history is not History.HEADS else None,
+        oldest=_oldest_unbroken(names, recorded) if missing > 0 else None,
     )
 
 

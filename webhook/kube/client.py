@@ -16,7 +16,7 @@ from webhook.api.namespace import ADMISSION_LABEL, Namespace
 from webhook.api.objects import API_GROUP, API_VERSION, GATED_LABEL, LedgerGate, Metadata, Pod, Struct
 from webhook.api.owners import Owner, OwnerKind
 from webhook.core.patches import Patch
-from webhook.kube.collection import Collection, Query, SingleSecret, Status
+from webhook.kube.collection import PAGE, Collection, ListMetadata, Query, SingleSecret, Status
 from webhook.kube.errors import Unavailable, cluster_error
 
 WAKING_ANNOTATION = "ledgergate.dev/released-at"
@@ -30,6 +30,7 @@ PARALLEL_LISTS = 32
 
 class _OwnerList(Struct, frozen=True):
     items: list[Owner]
+    metadata: ListMetadata = ListMetadata()
 
 
 class KubeClient:
@@ -102,8 +103,16 @@ class KubeClient:
             cached: whether the API server may answer from its watch cache, which can be a moment old but costs etcd
                 nothing (`resourceVersion=0`).
         """
-        path, query = _workloads(kind, namespace), {"resourceVersion": "0"} if cached else {}
-        return msgspec.json.decode(await self.read_collection(path, query), type=_OwnerList).items
+        # The API server ignores a limit where it answers from its cache, and then sends everything.
+        query = {"limit": str(PAGE), **({"resourceVersion": "0"} if cached else {})}
+        found: list[Owner] = []
+        while True:
+            answer = await self.read_collection(_workloads(kind, namespace), query)
+            page = msgspec.json.decode(answer, type=_OwnerList)
+            found.extend(page.items)
+            if not page.metadata.continue_token:
+                return found
+            query = {"limit": str(PAGE), "continue": page.metadata.continue_token}
 
     async def owner(self, kind: OwnerKind, namespace: str, name: str) -> Owner:
         """Read one owner of pods."""
