@@ -35,7 +35,7 @@ async def run_webhook(settings: WebhookSettings) -> None:
     """
     stop, telemetry = _stop_signal(), Telemetry()
     async with await connect(settings.kubeconfig, "ledgergate-webhook") as cluster:
-        gates = GateCache(cluster)
+        gates = GateCache(cluster, settings.gates_per_namespace)
         leader = LeaderWatch(cluster, (settings.namespace, LEASE), time.monotonic)
         ledgers = RecordedLedgers(gates, leader)
         certificate = _certificate_source(settings, cluster, telemetry)
@@ -70,19 +70,28 @@ async def run_controller(settings: ControllerSettings) -> None:
         elector = LeaderElector(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
         telemetry.leader.set_function(lambda: float(elector.is_leader))
 
+        leading: list[Controller] = []
+
         async def term() -> None:
             # A new controller each term: what an earlier one knew may have been changed by another leader since.
-            controller = Controller(cluster, settings.identity, telemetry, _now, time.monotonic)
+            controller = Controller(
+                cluster, settings.identity, telemetry, _now, time.monotonic, settings.gates_per_namespace
+            )
+            leading.append(controller)
             try:
                 async with asyncio.TaskGroup() as parts:
                     if settings.own_certificates:
                         parts.create_task(_authority_keeper(settings, cluster, telemetry).run())
                     parts.create_task(controller.run())
             finally:
+                leading.remove(controller)
                 telemetry.clear_leader_gauges()
 
+        def unready() -> str:
+            return elector.problem or next((each.unready for each in leading), "")
+
         async with (
-            serving((probes(lambda: True, lambda: "", telemetry), settings.metrics_bind, None)),
+            serving((probes(lambda: True, unready, telemetry), settings.metrics_bind, None)),
             asyncio.TaskGroup() as group,
         ):
             tasks = [group.create_task(elector.run(term))]

@@ -62,6 +62,13 @@ def _common_flags(command: Function) -> Function:
             "Where the API server calls the webhook, https://HOST:PORT. Without it: the Service ledgergate-webhook.",
         ),
         flag(
+            "--gates-per-namespace",
+            "LedgerGates of a namespace that count, the oldest first; the same for webhook and controller.",
+            type=click.IntRange(min=1),
+            default=100,
+            show_default=True,
+        ),
+        flag(
             "--metrics-bind",
             "HOST:PORT of /livez, /readyz and /metrics, without TLS.",
             type=_EndpointType(),

@@ -22,6 +22,7 @@ from webhook.core.pod_verdict import decide_pod
 from webhook.core.requirement import declares_revision
 from webhook.core.verdict import Outcome
 from webhook.kube.errors import ClusterError, NotFound, Unavailable
+from webhook.kube.reflector import Key
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import Telemetry, isolated, log_event
 
@@ -90,6 +91,7 @@ class OwnerWakeup:
         self._admission = admission
         self._now = now
         self._queue = WorkQueue(self._check, interval=INTERVAL_SECONDS, soon=INTERVAL_SECONDS, workers=PARALLEL_CHECKS)
+        self._denied: dict[tuple[str, OwnerKind], set[Key]] = {}
         self._rechecks: dict[str, asyncio.Task[None]] = {}
         self._backoffs: dict[tuple[str, OwnerKind], dict[str, _WakeBackoff]] = {}
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
@@ -97,6 +99,10 @@ class OwnerWakeup:
     def enqueue(self, namespace: str) -> None:
         """Have a namespace reconciled: a change may have let its pods in."""
         self._queue.add(namespace)
+
+    def awaits(self, gate: Key) -> bool:
+        """Return whether owners lack pods that a gate denies, as far as was seen."""
+        return any(gate in self._denied.get((gate[0], kind), ()) for kind in OwnerKind)
 
     async def run(self) -> None:
         """Wake owners until cancelled."""
@@ -119,7 +125,11 @@ class OwnerWakeup:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            for namespace in self._gates.namespaces:
+            namespaces = self._gates.namespaces
+            for gone in [key for key in (*self._denied, *self._backoffs) if key[0] not in namespaces]:
+                self._denied.pop(gone, None)
+                self._backoffs.pop(gone, None)
+            for namespace in namespaces:
                 await self._reconcile(namespace, WakeTrigger.SWEEP)
 
     async def _reconcile(self, namespace: str, trigger: WakeTrigger) -> None:
@@ -140,7 +150,12 @@ class OwnerWakeup:
             if trigger is WakeTrigger.CHANGE and isinstance(error, Unavailable):
                 self.enqueue(namespace)
             return
-        ready = [owner for owner in found if self._would_be_admitted(kind, namespace, owner)]
+        self._denied[namespace, kind] = denied = set[Key]()
+        ready = [owner for owner in found if self._would_be_admitted(kind, namespace, owner, denied)]
+        for gate in denied:
+            self._ledgers.set_urgent(gate, urgent=True)  # nobody waits visibly: a denied pod does not exist
+        if not denied:
+            del self._denied[namespace, kind]
         before = self._backoffs.get((namespace, kind), {})
         # An owner that is gone, or short of pods no more, is forgotten: the next time, it is woken without back-off.
         backoffs = self._backoffs[namespace, kind] = {
@@ -149,8 +164,12 @@ class OwnerWakeup:
         chosen = [owner for owner in ready if _should_wake(kind, owner, trigger, backoffs)]
         await asyncio.gather(*(self._wake(kind, owner, backoffs) for owner in chosen))
 
-    def _would_be_admitted(self, kind: OwnerKind, namespace: str, owner: Owner) -> bool:
-        """Return whether an owner lacks pods that ledgergate decides about and would not deny now."""
+    def _would_be_admitted(self, kind: OwnerKind, namespace: str, owner: Owner, denied: set[Key]) -> bool:
+        """Return whether an owner lacks pods that ledgergate decides about and would not deny now.
+
+        Args:
+            denied: the gates that would deny them are added to it.
+        """
         if not lacks_pods(kind, owner):
             return False
         pod = owner.spec.template
@@ -158,7 +177,9 @@ class OwnerWakeup:
         if any(snapshot.fault is Fault.UNREAD for _, snapshot in selecting):
             return False  # the first reading will be a change
         concerned = bool(selecting) or declares_revision(pod) or was_refused_by_ledgergate(owner)
-        return concerned and decide_pod(pod, selecting, self._now()).final.outcome is not Outcome.DENY
+        decided = decide_pod(pod, selecting, self._now())
+        denied.update(each.gate.key for each in decided.by_gate if each.verdict.outcome is Outcome.DENY)
+        return concerned and decided.final.outcome is not Outcome.DENY
 
     async def _wake(self, kind: OwnerKind, owner: Owner, backoffs: "dict[str, _WakeBackoff]") -> None:
         namespace, name = owner.metadata.key

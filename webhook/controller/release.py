@@ -128,6 +128,11 @@ class ReleaseReconciler:
                     self._report_overdue()
 
     @property
+    def watch_problem(self) -> str:
+        """Why they are not seen as they are now; empty where they are."""
+        return self._pods.problem
+
+    @property
     def at_capacity(self) -> bool:
         """Whether as many pods are being released at once as allowed, so that less urgent requests should wait."""
         return self._slots.locked()

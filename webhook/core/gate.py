@@ -127,6 +127,7 @@ class Gate:
         expect_env: the environment variable that declares a pod's revision; None where only annotations do.
         problems: what keeps the gate from working, each with its field; its pods then follow ``onUnreachable``.
         generation: generation of the spec.
+        created: when the object was created (RFC 3339, UTC, so that it sorts as text).
         history: the newest revisions that the ledger was seen to hold, in the ledger's order.
         ledger_fingerprint: identifies the ledger that ``history`` is about (``status.place``); empty where unknown.
         reading: what else the status says of the ledger.
@@ -145,6 +146,7 @@ class Gate:
     policy: Policy = field(default_factory=Policy)
     problems: tuple[str, ...] = ()
     generation: int = 0
+    created: str = ""
     # The status is written by ledgergate itself: two gates that differ in it alone are equal, or each status that is
     # written would count as a change of the gate.
     history: Mapping[str, RecordedRevision] = field(default_factory=dict, compare=False)
@@ -197,6 +199,7 @@ def parse_gate(resource: LedgerGate) -> Gate:
         policy=_policy(spec, problems),
         problems=tuple(problems),
         generation=resource.metadata.generation,
+        created=resource.metadata.creation_timestamp or "",
         history={
             entry.revision: RecordedRevision(
                 entry.observed_at, entry.compatible_from, entry.count, entry.digest, entry.baseline, entry.head

@@ -98,6 +98,8 @@ class LedgerRegistry:
         if not self._running:
             return
         gate, binding = self._gates.gate(key), self._bindings.get(key)
+        if self._gates.is_surplus(key):
+            gate = None  # it counts for nothing, so its ledger is not read
         if gate is None:
             self._unbind(key)
         elif binding is None or binding.gate != gate:  # equal where it has only become undecodable, or decodable again
