@@ -125,8 +125,8 @@ def webhook(
 ) -> None:
     """Run the admission server.
 
-    It answers the API server's requests from what it knows of every LedgerGate and its ledger, signs its own
-    certificate with the CA Secret that the controller keeps, and writes nothing to the cluster. Runs until SIGTERM;
+    It answers the API server's requests from the LedgerGates and their status alone: it opens no database. It signs its
+    own certificate with the CA Secret that the controller keeps, and writes nothing to the cluster. Runs until SIGTERM;
     exits 2 when a setting is wrong.
     """
     settings = WebhookSettings(

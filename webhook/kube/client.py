@@ -38,9 +38,9 @@ class KubeClient:
 
     Args:
         client: an authenticated client, which is closed with this object.
-        watches: another one for watches and lists, without a limit of connections, closed too; None to use `client`.
-            aiohttp gives a client 100 connections, and each watch keeps one: with a watch for each gate's Secret, the
-            Lease and the releases would wait for a free one.
+        watches: another one for watches and reads, without a limit of connections, closed too; None to use `client`.
+            aiohttp gives a client 100 connections. `client` writes: the Lease, releases, statuses, conditions, wake-ups
+            and Events are at most 70 requests at a time, so none of them waits for a connection.
     """
 
     def __init__(self, client: ApiClient, watches: ApiClient | None = None) -> None:
@@ -79,7 +79,7 @@ class KubeClient:
 
     async def namespace(self, name: str) -> Namespace:
         """Read one namespace."""
-        return msgspec.json.decode(await self.request("GET", f"/api/v1/namespaces/{name}"), type=Namespace)
+        return msgspec.json.decode(await self.read_collection(f"/api/v1/namespaces/{name}", {}), type=Namespace)
 
     def secret(self, namespace: str, name: str) -> SingleSecret:
         """One Secret."""
@@ -116,7 +116,8 @@ class KubeClient:
 
     async def owner(self, kind: OwnerKind, namespace: str, name: str) -> Owner:
         """Read one owner of pods."""
-        return msgspec.json.decode(await self.request("GET", f"{_workloads(kind, namespace)}/{name}"), type=Owner)
+        path = f"{_workloads(kind, namespace)}/{name}"
+        return msgspec.json.decode(await self.read_collection(path, {}), type=Owner)
 
     async def wake(self, kind: OwnerKind, owner: Metadata, at: datetime) -> None:
         """Annotate an owner of pods with a time, so that its controller reconciles it now, whatever its back-off."""
