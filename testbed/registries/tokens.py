@@ -29,10 +29,12 @@ class TokenServer:
     Args:
         authority: issues the certificate that signs.
         requests: queries that were received.
+        logins: their headers `Authorization`.
     """
 
     authority: Authority
     requests: list[dict[str, str]] = field(default_factory=list)
+    logins: list[str | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         pair = self.authority.server(["tokens"], [])
@@ -54,18 +56,17 @@ class TokenServer:
         self.requests.append(query)
         known = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         given = request.headers.get("Authorization")
+        self.logins.append(given)
         if (given not in {None, known}) or query.get("refresh_token", PASSWORD) != PASSWORD:
             return web.json_response({"errors": []}, status=401)
         trusted = given == known or query.get("refresh_token") == PASSWORD
-        kind, name, actions = query["scope"].split(":")
+        _, name, actions = query["scope"].split(":")
         allowed = trusted or name.startswith("public")
-        access: list[dict[str, object]] = (
-            [{"type": kind, "name": name, "actions": actions.split(",")}] if allowed else []
-        )
-        return web.json_response({"token": self.token(access)})
+        return web.json_response({"token": self.token(name, actions) if allowed else self.token(name, "")})
 
-    def token(self, access: list[dict[str, object]]) -> str:
-        """Return a signed token for an access."""
+    def token(self, repository: str, actions: str = "pull,push") -> str:
+        """Return a signed token for a repository."""
+        access = [{"type": "repository", "name": repository, "actions": actions.split(",")}] if actions else []
         certificate = x509.load_pem_x509_certificate(self._certificate).public_bytes(Encoding.DER)
         header = {"typ": "JWT", "alg": "ES256", "x5c": [base64.b64encode(certificate).decode()]}
         now = int(time.time())

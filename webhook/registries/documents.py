@@ -94,14 +94,23 @@ def digest_of(content: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
+def check_digest(digest: str, what: str) -> None:
+    """Check the form of a digest, before it becomes a part of a path or names an algorithm.
+
+    Raises:
+        RegistryFailure: it is no digest of sha256 or sha512.
+    """
+    if not DIGEST.fullmatch(digest):
+        raise RegistryFailure(UnresolvedReason.MALFORMED, f"{what} has no digest of sha256 or sha512", _BROKEN_REMEDY)
+
+
 def verify(content: bytes, digest: str, what: str) -> None:
     """Compare a content with its digest.
 
     Raises:
         RegistryFailure: they differ, or the digest is none.
     """
-    if not DIGEST.fullmatch(digest):
-        raise RegistryFailure(UnresolvedReason.MALFORMED, f"{what} has no digest of sha256 or sha512", _BROKEN_REMEDY)
+    check_digest(digest, what)
     if digest_of(content, digest.partition(":")[0]) != digest:
         raise RegistryFailure(
             UnresolvedReason.WRONG_DIGEST,
@@ -144,6 +153,7 @@ def config_of(manifest: Manifest) -> Descriptor:
             "what the registry has under this name is an artifact and no container image",
             "name the image that the pod runs",
         )
+    check_digest(manifest.config.digest, "the image's configuration")
     return manifest.config
 
 
@@ -185,6 +195,8 @@ def images_of(index: Manifest, platforms: Sequence[Platform], limit: int) -> lis
             f"the image has {len(chosen)} platforms, of which at most {limit} are compared",
             "name an image of fewer platforms",
         )
+    for each in chosen:
+        check_digest(each.digest, "an image of the index")
     return chosen
 
 
