@@ -139,7 +139,7 @@ async def test_compressed_answers_are_refused() -> None:
     async def compresses(_request: web.Request) -> web.StreamResponse:
         return web.Response(body=b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
 
-    await refused(compresses, UnresolvedReason.MALFORMED)
+    assert "compresses" in (await refused(compresses, UnresolvedReason.MALFORMED)).message
 
 
 async def test_a_wrong_digest_is_found() -> None:
@@ -252,6 +252,7 @@ async def test_a_realm_on_another_host_gets_no_credential() -> None:
         keyring = Keyring.parse(json.dumps({"auths": {authority: {"auth": SECRET}}}))
         found = await client.read(f"{authority}/shop/gateway:1", keyring)
     assert isinstance(found, Unresolved)
+    assert "the token server evil.invalid, which is not of its domain" in found.message
 
 
 async def test_a_token_server_that_redirects_or_gives_nonsense() -> None:
