@@ -1,5 +1,6 @@
 """A registry server of each kind, and clients that may reach this machine."""
 
+import base64
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from testbed.controlplane.certificates import Authority
-from testbed.registries.images import Pusher
-from testbed.registries.server import Registry
+from testbed.registries.images import REVISION, Image, Pusher
+from testbed.registries.server import PASSWORD, USER, Registry
 from testbed.tools.debian import program
 from testbed.tools.install import InstallError
 from webhook.registries.addresses import AddressPolicy
@@ -77,3 +78,23 @@ async def client(registry: Registry) -> AsyncIterator[RegistryClient]:
     settings = RegistrySettings(addresses=LOCAL, plain_http=frozenset({registry.authority}), limits=QUICK)
     async with RegistryClient(settings) as each:
         yield each
+
+
+@pytest.fixture(scope="session")
+def private(
+    registry_program: str, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Registry]:
+    """A registry with TLS and a password."""
+    assert registry_program
+    pair = authority.server(["localhost"], ["127.0.0.1"])
+    with Registry(tmp_path_factory.mktemp("private"), tls=pair, htpasswd=True) as server:
+        yield server
+
+
+@pytest.fixture
+async def private_image(private: Registry, trust: ssl.SSLContext, repository: str) -> tuple[Registry, str]:
+    """The registry with a password, and an image in it."""
+    login = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    pusher = Pusher(private.url, repository, trust=trust, authorization=login)
+    await pusher.image(Image({REVISION: "1_a"}), "1")
+    return private, f"{private.authority}/{repository}:1"

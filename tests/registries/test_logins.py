@@ -3,7 +3,7 @@
 import base64
 import json
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,17 +29,6 @@ def config(authority: str, **auth: str) -> Keyring:
     return Keyring.parse(json.dumps({"auths": {authority: auth}}))
 
 
-@pytest.fixture(scope="module")
-def private(
-    registry_program: str, authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Registry]:
-    """A registry with TLS and a password."""
-    assert registry_program
-    pair = authority.server(["localhost"], ["127.0.0.1"])
-    with Registry(tmp_path_factory.mktemp("private"), tls=pair, htpasswd=True) as server:
-        yield server
-
-
 @pytest.fixture
 async def tls_client(ca_file: Path) -> AsyncIterator[RegistryClient]:
     """A client that trusts the tests' authority."""
@@ -47,17 +36,9 @@ async def tls_client(ca_file: Path) -> AsyncIterator[RegistryClient]:
         yield each
 
 
-@pytest.fixture
-async def image(private: Registry, trust: ssl.SSLContext, repository: str) -> str:
-    """A private image."""
-    await Pusher(private.url, repository, trust=trust, authorization=f"Basic {LOGIN}").image(
-        Image({REVISION: "1_a"}), "1"
-    )
-    return f"{private.authority}/{repository}:1"
-
-
-async def test_a_password_opens_its_registry(tls_client: RegistryClient, private: Registry, image: str) -> None:
+async def test_a_password_opens_its_registry(tls_client: RegistryClient, private_image: tuple[Registry, str]) -> None:
     """However config.json writes it; a wrong one beside the right one does no harm, as with the kubelet."""
+    private, image = private_image
     wrong = config(private.authority, username=USER, password="wrong")
     for keyring in (
         config(private.authority, auth=LOGIN),
@@ -69,8 +50,9 @@ async def test_a_password_opens_its_registry(tls_client: RegistryClient, private
         assert found.revision == "1_a"
 
 
-async def test_without_the_right_login(tls_client: RegistryClient, private: Registry, image: str) -> None:
+async def test_without_the_right_login(tls_client: RegistryClient, private_image: tuple[Registry, str]) -> None:
     """Unauthorized, and the message says whether a login is missing, wrong, or left to a helper."""
+    private, image = private_image
     helper = Keyring.parse(json.dumps({"credHelpers": {private.authority: "ecr-login"}}))
     store = Keyring.parse(json.dumps({"auths": {private.authority: {}}, "credsStore": "desktop"}))
     wrong = config(private.authority, username=USER, password="wrong")
@@ -90,8 +72,9 @@ async def test_without_the_right_login(tls_client: RegistryClient, private: Regi
         assert PASSWORD not in str(found)
 
 
-async def test_a_certificate_that_is_not_trusted(private: Registry, image: str, registry: Registry) -> None:
+async def test_a_certificate_that_is_not_trusted(private_image: tuple[Registry, str], registry: Registry) -> None:
     """It is named as such, and so is a registry that speaks no TLS."""
+    private, image = private_image
     async with RegistryClient(RegistrySettings(addresses=LOCAL, limits=QUICK)) as client:
         found = await client.read(image, config(private.authority, auth=LOGIN))
         assert isinstance(found, Unresolved)
@@ -191,9 +174,10 @@ async def test_a_token_server_on_another_host_sees_no_credential(
 
 
 async def test_a_mirror_is_asked_first(
-    registry: Registry, pusher: Pusher, repository: str, private: Registry, image: str, ca_file: Path
+    registry: Registry, pusher: Pusher, repository: str, private_image: tuple[Registry, str], ca_file: Path
 ) -> None:
     """Its answer counts; where it has none, the registry itself is asked. Neither gets the other's login."""
+    private, image = private_image
     await pusher.image(Image({REVISION: "2_mirrored"}), "1")
     settings = RegistrySettings(
         addresses=LOCAL,

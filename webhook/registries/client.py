@@ -118,7 +118,8 @@ class RegistryClient:
                     return await work(Repository(transport, self._settings, authority, reference, credential))
                 except RegistryFailure as failure:
                     failures.append(failure)
-                    if failure.unresolved.reason not in _NEXT_LOGIN:
+                    # The last try, without a login, does not hide why the ones before have failed.
+                    if failure.unresolved.reason not in _NEXT_LOGIN and (credential or not logins):
                         raise
         special = [each for each in failures if each.unresolved.reason is UnresolvedReason.UNAUTHORIZED]
         if not special:
