@@ -67,6 +67,10 @@ metadata:
             '    metadata: {annotations: {"ledgergate.dev/revision": "1_a", a: b}, labels: {app: x}}',
         ),
         (
+            "    metadata: &m {labels: {app: x}}",
+            '    metadata: &m {"annotations": {"ledgergate.dev/revision": "1_a"}, labels: {app: x}}',
+        ),
+        (
             "    metadata:\n      annotations:\n        ledgergate.dev/revision: 0_old   # 😀\n        b: c",
             '    metadata:\n      annotations:\n        ledgergate.dev/revision: "1_a"   # 😀\n        b: c',
         ),
