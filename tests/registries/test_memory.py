@@ -49,7 +49,7 @@ async def test_three_hundred_pods_of_twenty_images(client: RegistryClient, regis
 async def test_a_tag_is_looked_up_again(
     client: RegistryClient, registry: Registry, pusher: Pusher, repository: str
 ) -> None:
-    """At most once a minute, by its digest while that is the same; a moved one is read, one that moves back is known."""
+    """At most once a minute, by its digest while that is the same; a moved one is read, one that moves back known."""
     clock = Clock()
     memory = ImageMemory(client, clock)
     reference = f"{registry.authority}/{repository}:latest"

@@ -108,11 +108,9 @@ class ImageMemory:
             digest = await self._client.read_digest(reference, keyring)
             if isinstance(digest, Unresolved):
                 return self._remember(key, digest, before)
-            if digest == before.digest:
-                return self._remember(key, before)
-            moved = self.recall(scope, f"{before.reference.partition('@')[0]}@{digest}")
-            if moved is not None:
-                return self._remember(key, moved)
+            named = self.recall(scope, f"{before.reference.partition('@')[0]}@{digest}")
+            if named is not None:
+                return self._remember(key, named)
         found = await self._client.read(reference, keyring, platforms)
         if isinstance(found, ImageLabels):
             self._remember((scope, found.reference), found)
