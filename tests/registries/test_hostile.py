@@ -174,6 +174,12 @@ async def test_a_wrong_digest_is_found() -> None:
         ("https://user:password@elsewhere.invalid/", UnresolvedReason.MALFORMED),
         ("https://", UnresolvedReason.MALFORMED),
         ("", UnresolvedReason.MALFORMED),
+        ("https://elsewhere.invalid:99999/", UnresolvedReason.MALFORMED),
+        ("https://elsewhere.invalid:port/", UnresolvedReason.MALFORMED),
+        ("https://xn--/", UnresolvedReason.MALFORMED),
+        ("https://a b/", UnresolvedReason.MALFORMED),
+        ("https://[::1", UnresolvedReason.MALFORMED),
+        ("https://elsewhere.invalid/a b", UnresolvedReason.MALFORMED),
     ],
 )
 async def test_redirects_that_are_not_followed(target: str, reason: UnresolvedReason) -> None:
@@ -230,6 +236,9 @@ async def test_a_redirect_to_another_host_gets_no_credential() -> None:
         ("https://169.254.169.254/token", UnresolvedReason.ADDRESS_REFUSED),
         ("ftp://elsewhere.invalid/", UnresolvedReason.MALFORMED),
         ("not an address", UnresolvedReason.MALFORMED),
+        ("https://elsewhere.invalid:99999/", UnresolvedReason.MALFORMED),
+        ("https://xn--/", UnresolvedReason.MALFORMED),
+        ("https://user@elsewhere.invalid/", UnresolvedReason.MALFORMED),
         ("", UnresolvedReason.MALFORMED),
     ],
 )
@@ -455,3 +464,17 @@ async def test_addresses_that_are_refused_by_default() -> None:
             found = await client.read(f"{host}:5000/x")
             assert isinstance(found, Unresolved)
             assert found.reason is UnresolvedReason.ADDRESS_REFUSED, str(found)
+
+
+async def test_what_was_not_foreseen_is_a_value_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect of the client does not end the caller; the log has it."""
+
+    def fails(*_arguments: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("webhook.registries.repository.decode_manifest", fails)
+    await refused(honest, UnresolvedReason.MALFORMED)
+    assert "image_reading_failed" in caplog.text
+    assert "a defect" in caplog.text

@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from webhook.registries.addresses import EVERYTHING, AddressPolicy, cluster_networks
 from webhook.registries.challenge import Challenge, host_of, may_see_credentials, parse_challenges
@@ -14,6 +15,7 @@ from webhook.registries.documents import config_of, decode_config, decode_manife
 from webhook.registries.proxies import Proxies
 from webhook.registries.reference import ImageReference, ImageReferenceError
 from webhook.registries.result import Platform, RegistryFailure
+from webhook.registries.urls import parse_url
 
 DIGEST = f"sha256:{'0' * 64}"
 
@@ -80,7 +82,23 @@ def test_what_is_no_reference_is_refused(text: str) -> None:
         ImageReference.parse(text)
 
 
-@given(st.text(max_size=100) | st.text("abA0.:/@-_[]", max_size=40))
+@given(
+    st.text(max_size=60)
+    | st.text("ahtps:/[]@.%?#0-x", max_size=30)
+    | st.from_regex(r"https?://[^/]{0,20}(:[0-9]{0,6})?/.{0,9}", fullmatch=True)
+)
+def test_any_url_of_a_registry_is_read_or_refused(text: str) -> None:
+    """Without an exception; what is read can be taken apart, has no user and a host of plain characters."""
+    for base in (None, URL("https://ghcr.io/v2/x")):
+        url = parse_url(text, base)
+        if url is not None:
+            assert url.user is None
+            assert url.origin().raw_host
+            assert (url.host or "").isascii()
+            assert str(url).isprintable()
+
+
+@given(st.text(max_size=100) | st.text("aA0.:/@-_[]", max_size=40) | st.text("A0.:/", max_size=8))
 def test_any_reference_is_parsed_or_refused(text: str) -> None:
     """And a parsed one is parsed again from its own text."""
     with suppress(ImageReferenceError):

@@ -13,6 +13,7 @@ from webhook.registries.credentials import Credential
 from webhook.registries.result import RegistryFailure, UnresolvedReason
 from webhook.registries.settings import RegistrySettings
 from webhook.registries.transport import RegistryAnswer, RegistryTransport
+from webhook.registries.urls import parse_url
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,65536}")
 _UNUSABLE = (400, 401, 403, 404)  # what token servers answer to a login that they do not accept
@@ -96,10 +97,10 @@ async def _token(
     realm = _realm(challenge.parameters.get("realm", ""), settings, authority)
     registry = host_of(authority)
     named = settings.token_hosts.get(authority, frozenset())
-    if credential and not may_see_credentials(realm.host or "", registry, named):
+    if credential and not may_see_credentials(realm.raw_host or "", registry, named):
         raise RegistryFailure(
             UnresolvedReason.UNAUTHORIZED,
-            f"{authority} sends its login to the token server {realm.host}, which is not of its domain",
+            f"{authority} sends its login to the token server {realm.raw_host}, which is not of its domain",
             "allow this token server for ledgergate, if it is the registry's",
         )
     # The scope is ours and not the challenge's: a registry cannot ask for a token that opens more.
@@ -126,13 +127,10 @@ async def _token(
 
 
 def _realm(text: str, settings: RegistrySettings, authority: str) -> URL:
-    try:
-        realm = URL(text)
-    except ValueError:
-        realm = URL()
+    realm = parse_url(text)
     # A token travels as a password does: without TLS only where the registry itself is named as one without.
     schemes = ("https", "http") if settings.scheme(authority) == "http" else ("https",)
-    if realm.scheme not in schemes or not realm.host or realm.user or realm.password or realm.fragment:
+    if realm is None or realm.scheme not in schemes:
         raise RegistryFailure(
             UnresolvedReason.MALFORMED,
             f"{authority} names a token server that is not at an {schemes[0]} address",

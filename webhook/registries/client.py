@@ -1,6 +1,7 @@
 """Read what an image says of itself from its registry."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from webhook.registries.repository import Repository
 from webhook.registries.result import ImageLabels, Platform, RegistryFailure, Unresolved, UnresolvedReason
 from webhook.registries.settings import RegistrySettings
 from webhook.registries.transport import RegistryTransport
+from webhook.telemetry import log_event
 
 Found = TypeVar("Found")
 _MAX_LOGINS = 8
@@ -62,16 +64,7 @@ class RegistryClient:
         self, text: str, keyring: Keyring, work: Callable[[Repository], Awaitable[Found]]
     ) -> Found | Unresolved:
         try:
-            reference = ImageReference.parse(text)
-        except ImageReferenceError as error:
-            return Unresolved(UnresolvedReason.INVALID_REFERENCE, str(error), "correct the image")
-        if not self._settings.allows(reference.registry):
-            return Unresolved(
-                UnresolvedReason.NOT_ALLOWED,
-                f"{reference.registry} is not among the registries that may be asked",
-                "add it to the allowed registries of ledgergate",
-            )
-        try:
+            reference = self._permitted(text)
             async with asyncio.timeout(self._settings.limits.total):
                 return await self._try_endpoints(reference, keyring, work)
         except RegistryFailure as failure:
@@ -79,15 +72,35 @@ class RegistryClient:
         except TimeoutError:
             return Unresolved(
                 UnresolvedReason.UNREACHABLE,
-                f"{reference.registry} does not answer within {self._settings.limits.total:g} s",
+                f"the registry does not answer within {self._settings.limits.total:g} s",
                 "check that it runs, and that ledgergate may connect to it",
             )
-        except OSError:  # of the file; those of connections are failures by now
+        except OSError:  # of the file of authorities; those of connections are failures by now
             return Unresolved(
                 UnresolvedReason.UNTRUSTED,
                 "the file of certificate authorities cannot be read",
                 "mount a PEM file with at least one certificate",
             )
+        except Exception as error:  # noqa: BLE001 - an image is a tenant's text: it must not end the caller
+            log_event("image_reading_failed", level=logging.ERROR, trace=True, image=text[:200], error=str(error))
+            return Unresolved(
+                UnresolvedReason.MALFORMED,
+                "the registry answers with something that ledgergate does not understand",
+                "report it, with the log",
+            )
+
+    def _permitted(self, text: str) -> ImageReference:
+        try:
+            reference = ImageReference.parse(text)
+        except ImageReferenceError as error:
+            raise RegistryFailure(UnresolvedReason.INVALID_REFERENCE, str(error), "correct the image") from error
+        if not self._settings.allows(reference.registry):
+            raise RegistryFailure(
+                UnresolvedReason.NOT_ALLOWED,
+                f"{reference.registry} is not among the registries that may be asked",
+                "add it to the allowed registries of ledgergate",
+            )
+        return reference
 
     async def _try_endpoints(
         self, reference: ImageReference, keyring: Keyring, work: Callable[[Repository], Awaitable[Found]]

@@ -11,13 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from webhook.registries.urls import is_ipv6
+
 DOCKER_HUB = "docker.io"
 _MAX_TEXT = 512  # a name has 255 characters at most, a tag 128, a digest 135
 _MAX_NAME = 255
-_HOST = (
-    r"(?:(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
-)
-_REGISTRY = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<address>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{{1,5}}))?")
+_PORTS = range(65536)
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -56,7 +57,7 @@ class ImageReference:
             raise _malformed(text)
         name, at, digest = text.partition("@")
         first, slash, rest = name.partition("/")
-        named = bool(slash) and (not first.islower() or "." in first or ":" in first or first == "localhost")
+        named = bool(slash) and ("." in first or ":" in first or first.lower() == "localhost")
         registry, remainder = (first, rest) if named else (DOCKER_HUB, name)
         repository, colon, tag = remainder.partition(":")
         registry = (
@@ -65,7 +66,7 @@ class ImageReference:
         if registry == DOCKER_HUB and "/" not in repository:
             repository = f"library/{repository}"
         if (
-            not _REGISTRY.fullmatch(registry)
+            not _is_registry(registry)
             or not _REPOSITORY.fullmatch(repository)
             or len(f"{registry}/{repository}") > _MAX_NAME
             or (colon and not _TAG.fullmatch(tag))
@@ -86,6 +87,13 @@ class ImageReference:
 
     def __str__(self) -> str:
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+def _is_registry(text: str) -> bool:
+    found = _REGISTRY.fullmatch(text)
+    if found is None or int(found["port"] or 0) not in _PORTS:
+        return False
+    return found["address"] is None or is_ipv6(found["address"])
 
 
 def _malformed(text: str) -> ImageReferenceError:

@@ -18,6 +18,7 @@ from yarl import URL
 from webhook.registries.connector import AddressRefused, open_connector
 from webhook.registries.result import RegistryFailure, UnresolvedReason
 from webhook.registries.settings import RegistrySettings
+from webhook.registries.urls import parse_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _AGAIN = frozenset({429, 500, 502, 503, 504})
@@ -114,11 +115,8 @@ class RegistryTransport:
         raise _malformed(url, f"redirects more than {self._limits.redirects} times")
 
     def _target(self, url: URL, answer: RegistryAnswer) -> URL:
-        try:
-            target = url.join(URL(answer.headers.get("Location", ""), encoded=True))
-        except ValueError as error:
-            raise _malformed(url, "redirects to something that is no address") from error
-        if not answer.headers.get("Location") or target.host is None or target.user or target.password:
+        target = parse_url(answer.headers.get("Location", ""), url)
+        if target is None:
             raise _malformed(url, "redirects to something that is no address")
         authority = target.host_port_subcomponent or ""
         if target.scheme != "https" and not (target.scheme == "http" and authority in self._settings.plain_http):
@@ -151,7 +149,7 @@ class RegistryTransport:
     async def _once(
         self, method: str, url: URL, headers: Mapping[str, str], form: Mapping[str, str] | None, limit: int
     ) -> RegistryAnswer:
-        proxy = self._settings.proxies.find(url.scheme, url.host or "", url.port or 0)
+        proxy = self._settings.proxies.find(url.scheme, url.raw_host or "", url.port or 0)
         session = self._direct if proxy is None else self._proxied
         try:
             async with session.request(
@@ -171,7 +169,7 @@ class RegistryTransport:
     def _check_literal(self, url: URL) -> None:
         """Refuse an address that stands in the URL, also where a proxy would connect to it."""
         try:
-            objection = self._settings.addresses.objection(ip_address(url.host or ""))
+            objection = self._settings.addresses.objection(ip_address(url.raw_host or ""))
         except ValueError:
             return
         if objection:
