@@ -7,6 +7,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from webhook.registries.client import RegistryClient
 from webhook.registries.credentials import NO_CREDENTIALS, Keyring
@@ -133,6 +134,8 @@ class ImageMemory:
         return kept.found
 
 
+# Every pod of a rollout asks for the same few images.
+@lru_cache(maxsize=1024)
 def _normal(reference: str) -> str:
     """Return the same text for every spelling of a reference; with a digest, the tag does not count."""
     try:
