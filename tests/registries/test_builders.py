@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,10 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import yaml
 
 from testbed.registries.server import Registry
 from tests.cluster.images.builder import Buildah, BuildahError, open_buildah
-from tests.pages import walk
+from tests.pages import blocks, walk
 from webhook.registries.client import RegistryClient
 from webhook.registries.result import ImageLabels
 
@@ -74,6 +76,29 @@ def test_docker_gets_each_label_as_one_argument(project: Path, shell: dict[str, 
     (values,) = [word for call in calls for word in call if word.startswith("podAnnotations=")]
     assert json.loads(values.partition("=")[2])["ledgergate.dev/contract"] == "20250201000000_b:20250101000000_a"
     assert '"ledgergate.dev/revision": "20250101000000_a+1.5234a921d098"' in (project / "annotated.yaml").read_text()
+
+
+def test_pipelines_pass_the_labels_on(project: Path, shell: dict[str, str]) -> None:
+    """The build commands of the page's GitHub workflow and Skaffold file, run by a shell as those do."""
+    workflow, skaffold = (yaml.safe_load(block) for block in blocks(PAGE, "yaml")[:2])
+    build = workflow["jobs"]["image"]["steps"][-1]["run"].replace("${{ github.sha }}", "0a1b2c")
+    custom = skaffold["build"]["artifacts"][0]["custom"]["buildCommand"]
+    for command in (build, custom):
+        (project / "calls").write_text("")
+        variables = {**shell, "IMAGE": "shop/gateway:0a1b2c", "BUILD_CONTEXT": "."}
+        subprocess.run(["sh", "-ec", command], cwd=project, env=variables, check=True, timeout=60)
+        (call,) = map(json.loads, (project / "calls").read_text().splitlines())
+        assert call == [
+            "docker",
+            "build",
+            "--label",
+            "dev.ledgergate.revision=20250101000000_a+1.5234a921d098",
+            "--label",
+            "dev.ledgergate.contract=20250201000000_b:20250101000000_a",
+            "--tag",
+            "shop/gateway:0a1b2c",
+            ".",
+        ]
 
 
 @pytest.fixture

@@ -136,6 +136,18 @@ def test_bytes_stay(directory: Path, tmp_path: Path) -> None:
     assert b"deployment/gateway" in done.stderr_bytes
 
 
+def test_contracts_that_are_gone_are_emptied(directory: Path) -> None:
+    """An older annotation would name migrations that the image does not bring; where there is none, none is written."""
+    old = 'annotations: {ledgergate.dev/contract: "2_b:1_a"}, labels'
+    found = annotations(run(directory, [GATEWAY.replace("labels", old), WORKER], "-l", "app=gateway"))
+    assert found["gateway"] == {**WITH, "ledgergate.dev/contract": ""}
+    (directory / "20250201000000_b.sql").write_text(
+        "-- migrate:up contract compatible-from:20250101000000_a\nselect 1;"
+    )
+    found = annotations(run(directory, [GATEWAY.replace("labels", old), WORKER], "-l", "app=gateway"))
+    assert found["gateway"]["ledgergate.dev/contract"] == "20250201000000_b:20250101000000_a"
+
+
 def test_the_dialect_is_the_gates(tmp_path: Path) -> None:
     """A directory is read as the LedgerGate's tool reads it, unless a flag says otherwise."""
     (tmp_path / "7_users.js").write_text("")

@@ -12,7 +12,7 @@ import yaml
 from migrations.cli.conventions import Exit, flag, format_examples
 from migrations.cli.directory import declare_directory
 from migrations.core.contract import ContractError
-from migrations.core.declaration import ANCESTORS_ANNOTATION, REVISION_ANNOTATION
+from migrations.core.declaration import ANCESTORS_ANNOTATION, CONTRACT_ANNOTATION, REVISION_ANNOTATION
 from migrations.core.migration import FilesError
 from migrations.core.revision import RevisionError
 from migrations.files.external import ExternalFilesError
@@ -117,7 +117,9 @@ def _annotate(text: str, flags: _Options) -> tuple[str, list[str]]:
     dialect = options.dialect or (gate.dialect if gate else None)
     declaration, _ = declare_directory(Path(options.dir or "migrations"), dialect or None)
     annotations = _for_gate(declaration.annotations(), options.gate)
-    annotated = set_annotations(text, [each.node for each in chosen], annotations, shared(roots))
+    annotated = set_annotations(
+        text, [each.node for each in chosen], annotations, shared(roots), emptied=(CONTRACT_ANNOTATION,)
+    )
     _check(annotated, {index for index, each in enumerate(templates) if each in chosen}, annotations)
     return annotated, sorted({each.title for each in chosen})
 

@@ -1,7 +1,7 @@
 """Set annotations in the text of manifests. Every other byte stays: comments, order, quotes, blank lines. Pure."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import yaml
@@ -25,7 +25,12 @@ class Edit:
 
 
 def set_annotations(
-    text: str, templates: Iterable[yaml.MappingNode], annotations: Mapping[str, str], shared: frozenset[int]
+    text: str,
+    templates: Iterable[yaml.MappingNode],
+    annotations: Mapping[str, str],
+    shared: frozenset[int],
+    *,
+    emptied: Collection[str] = (),
 ) -> str:
     """Return a text with annotations set in pod templates, in place of those of the same name.
 
@@ -34,12 +39,16 @@ def set_annotations(
         templates: mappings of it that have ``metadata``.
         annotations: by name.
         shared: identities of nodes that stand in several places; an edit of one would change them all.
+        emptied: names whose values become empty where they are there, since they are no longer true.
 
     Raises:
         ManifestError: a template takes its metadata from elsewhere in the text, by an alias or ``<<``.
     """
     newline = "\r\n" if "\r\n" in text else "\n"
-    edits = {edit for node in templates for edit in _edits(text, node, annotations, shared, newline)}
+    edits = set()
+    for node in templates:
+        stale = {name: "" for name in emptied if entry(node, "metadata", "annotations", name) is not None}
+        edits |= set(_edits(text, node, {**stale, **annotations}, shared, newline))
     for edit in sorted(edits, reverse=True):
         text = text[: edit.start] + edit.text + text[edit.end :]
     return text
