@@ -99,6 +99,7 @@ def test_an_image_that_cannot_be_read(tmp_path: Path) -> None:
         ((), "REF"),
         (("x", "--platform", "linux"), "expected a platform such as linux/amd64"),
         (("x", "-o", "xml"), "json"),
+        (("x", "--plain-http", "http://x"), "HOST[:PORT]"),
     ],
 )
 def test_bad_usage(arguments: tuple[str, ...], says: str) -> None:

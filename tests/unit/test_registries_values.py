@@ -3,18 +3,20 @@
 import json
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from webhook.registries.addresses import EVERYTHING, AddressPolicy, cluster_networks
+from webhook.registries.addresses import EVERYTHING, AddressPolicy, cluster_networks, parse_networks
 from webhook.registries.challenge import Challenge, host_of, may_see_credentials, parse_challenges
 from webhook.registries.documents import config_of, decode_config, decode_manifest, images_of, labels_of
 from webhook.registries.proxies import Proxies
 from webhook.registries.reference import ImageReference, ImageReferenceError
 from webhook.registries.result import Platform, RegistryFailure
+from webhook.registries.settings import RegistrySettings
 from webhook.registries.urls import parse_url
 
 DIGEST = f"sha256:{'0' * 64}"
@@ -158,6 +160,33 @@ def test_the_api_server_is_a_network_to_refuse() -> None:
     assert cluster_networks({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}) == (ip_network("10.96.0.1/32"),)
     assert cluster_networks({"KUBERNETES_SERVICE_HOST": "fd00::1"}) == (ip_network("fd00::1/128"),)
     assert cluster_networks({}) == cluster_networks({"KUBERNETES_SERVICE_HOST": "api.example"}) == ()
+
+
+def test_networks_are_read_or_named() -> None:
+    """Every text that is no network at once."""
+    assert parse_networks([" 10.96.0.0/12", "fd00::1"]) == (ip_network("10.96.0.0/12"), ip_network("fd00::1/128"))
+    with pytest.raises(ValueError, match=r"got '10.0.0.0/33', 'no'"):
+        parse_networks(["10.0.0.0/33", "10.0.0.0/8", "no"])
+
+
+def test_settings_name_every_problem(tmp_path: Path) -> None:
+    """Of each setting; good ones have none."""
+    good = RegistrySettings(
+        allowed=("ghcr.io", "*.dkr.ecr.*.amazonaws.com", "*"),
+        plain_http=frozenset({"localhost:5000"}),
+        mirrors={"docker.io": ("mirror.example:443",)},
+        token_hosts={"ghcr.io": frozenset({"auth.example"})},
+    )
+    assert good.problems() == []
+    bad = RegistrySettings(
+        allowed=("https://ghcr.io",),
+        plain_http=frozenset({"Localhost"}),
+        mirrors={"docker.io/": ("http://mirror",)},
+        token_hosts={"ghcr.io": frozenset({"auth.example/token"})},
+        ca_file=tmp_path / "missing.pem",
+    )
+    assert len(bad.problems()) == 6
+    assert "registry without TLS: expected HOST[:PORT] in small letters, got 'Localhost'" in bad.problems()
 
 
 def test_proxies_are_found_as_go_finds_them() -> None:

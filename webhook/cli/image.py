@@ -97,6 +97,8 @@ def image(
         search_domains=True,
         limits=replace(RegistryLimits(), total=timeout),
     )
+    if problems := settings.problems():
+        raise click.UsageError("\n".join(problems))
     sys.exit(_report(asyncio.run(_read(settings, reference, keyring, nodes)), output))
 
 

@@ -59,6 +59,23 @@ class AddressPolicy:
         return None
 
 
+def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Read networks such as ``10.96.0.0/12``, or single addresses.
+
+    Raises:
+        ValueError: one is neither; the message names every such text.
+    """
+    networks, wrong = [], []
+    for text in texts:
+        try:
+            networks.append(ip_network(text.strip(), strict=False))
+        except ValueError:
+            wrong.append(repr(text))
+    if wrong:
+        raise ValueError(f"expected networks such as 10.96.0.0/12 or addresses, got {', '.join(wrong)}")
+    return tuple(networks)
+
+
 EVERYTHING = AddressPolicy(allowed=(IPv4Network("0.0.0.0/0"), IPv6Network("::/0")))
 """For a person's own command: the person's machine reaches what the person may reach."""
 

@@ -67,12 +67,13 @@ class _BorrowedResolver(AbstractResolver):
     """A resolver that outlives the connector: aiohttp closes the one that it is given."""
 
     def __init__(self, resolver: AbstractResolver) -> None:
-        self.resolve = resolver.resolve  # type: ignore[method-assign]
+        self._resolver = resolver
 
-    async def resolve(  # pragma: no cover - replaced above
+    async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        raise NotImplementedError
+        """Return the addresses of a host."""
+        return await self._resolver.resolve(host, port, family)
 
     async def close(self) -> None:
         """Leave the resolver open."""

@@ -66,7 +66,7 @@ class ImageReference:
         if registry == DOCKER_HUB and "/" not in repository:
             repository = f"library/{repository}"
         if (
-            not _is_registry(registry)
+            not is_registry(registry)
             or not _REPOSITORY.fullmatch(repository)
             or len(f"{registry}/{repository}") > _MAX_NAME
             or (colon and not _TAG.fullmatch(tag))
@@ -89,7 +89,8 @@ class ImageReference:
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
 
-def _is_registry(text: str) -> bool:
+def is_registry(text: str) -> bool:
+    """Decide whether a text is HOST[:PORT], as an image's name begins."""
     found = _REGISTRY.fullmatch(text)
     if found is None or int(found["port"] or 0) not in _PORTS:
         return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from webhook.registries.addresses import AddressPolicy
 from webhook.registries.proxies import NO_PROXIES, Proxies
-from webhook.registries.reference import DOCKER_HUB
+from webhook.registries.reference import DOCKER_HUB, is_registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,29 @@ class RegistrySettings:
 
     limits: RegistryLimits = field(default_factory=RegistryLimits)
 
+    def problems(self) -> list[str]:
+        """Return every problem, each with the setting that it is in."""
+        named = {
+            "allowed registry": [pattern.replace("*", "x") for pattern in self.allowed],
+            "registry without TLS": self.plain_http,
+            "registry with a mirror": self.mirrors,
+            "mirror": [mirror for mirrors in self.mirrors.values() for mirror in mirrors],
+            "registry with a token server": self.token_hosts,
+            "token server": [host for hosts in self.token_hosts.values() for host in hosts],
+        }
+        found = [
+            f"{kind}: expected HOST[:PORT] in small letters, got {text!r}"
+            for kind, texts in named.items()
+            for text in sorted(texts)
+            if not is_registry(text) or text != text.lower()
+        ]
+        if self.ca_file is not None and not self.ca_file.is_file():
+            found.append(f"certificate authorities: expected a PEM file, found no {self.ca_file}")
+        return found
+
     def allows(self, registry: str) -> bool:
         """Decide whether a registry may be asked."""
-        return not self.allowed or any(fnmatchcase(registry, pattern.lower()) for pattern in self.allowed)
+        return not self.allowed or any(fnmatchcase(registry, pattern) for pattern in self.allowed)
 
     def scheme(self, authority: str) -> str:
         """Return the scheme of requests to HOST[:PORT]."""
