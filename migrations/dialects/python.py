@@ -42,6 +42,7 @@ DJANGO = Dialect(
     columns=frozenset({"id", "app", "name", "applied"}),
     parse=_parse_django,
     history=History.EXECUTION,
+    branch=lambda name: name.partition(".")[0],
     directory=list_django,
     programs=("manage.py", "django-admin"),
 )

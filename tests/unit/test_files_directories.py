@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations.core.ledger import Record, State
+from migrations.core.ledger import Position, Record, State
+from migrations.core.revision import Revision
 from migrations.dialects.catalogue import find_dialect
 from migrations.files.external import ExternalFilesError
 
@@ -170,6 +171,45 @@ def test_an_application_of_django_is_a_package_with_a_label(tmp_path: Path) -> N
     for name in "abc":
         fill(tmp_path, **{f"{name}/migrations/__init__.py": "", f"{name}/migrations/0001_{name}.py": MIGRATION})
     assert listed("django", tmp_path) == ["c.0001_c", "one.0001_a", "three.0001_b"]
+
+
+def test_the_newest_migration_of_every_application_is_declared(tmp_path: Path) -> None:
+    """No single name is the newest of all, and a ledger has those of installed packages besides."""
+    for path in ("shop/migrations/0012_a", "users/migrations/0001_a", "users/migrations/0002_b"):
+        fill(tmp_path, **{f"{path}.py": MIGRATION, f"{path.split('/')[0]}/migrations/__init__.py": ""})
+    tool = find_dialect("django")
+    declared = tool.declare(tool.directory(tmp_path))
+    assert (declared.name, declared.count) == ("shop.0012_a,users.0002_b", 3)
+    assert Revision.parse(str(declared)) == declared
+    packages = [Record(f"auth.{number:04}", State.APPLIED) for number in range(12)]
+    names = ("users.0001_a", "shop.0012_a", "users.0002_b")
+    records = [Record(name, State.APPLIED) for name in names]
+    for count in range(len(records) + 1):
+        ledger = tool.build_ledger([*packages, *records[:count]])
+        complete = count == len(records)
+        assert ledger.is_complete_for(declared) is ledger.contains(declared.name) is complete
+        assert ledger.position_for(declared.name) is (Position.AT_HEAD if complete else Position.BEHIND)
+    later = tool.build_ledger([*records, Record("shop.0013", State.APPLIED)])
+    assert later.position_for(declared.name) is Position.AHEAD
+    assert later.is_complete_for(declared)
+
+
+def test_the_order_in_an_application_of_django_is_that_of_its_dependencies(tmp_path: Path) -> None:
+    """A name without a number may be the newest; a squashed migration comes after what it replaces."""
+    depends = "class Migration:\n    dependencies = [('shop', '{}')]\n"
+    fill(
+        tmp_path,
+        **{
+            "shop/migrations/__init__.py": "",
+            "shop/migrations/zero.py": MIGRATION,
+            "shop/migrations/0009_old.py": depends.format("zero"),
+            "shop/migrations/last.py": depends.format("0009_old"),
+        },
+    )
+    assert listed("django", tmp_path) == ["shop.zero", "shop.0009_old", "shop.last"]
+    squashed = "class Migration:\n    replaces = [('shop', 'zero'), ('shop', '0009_old'), ('shop', 'last')]\n"
+    fill(tmp_path, **{"shop/migrations/0001_squashed.py": squashed})
+    assert listed("django", tmp_path)[-1] == "shop.0001_squashed"
 
 
 def test_one_application_of_django_may_be_named(tmp_path: Path) -> None:
