@@ -83,7 +83,7 @@ class Migration:
     Attributes:
         revision: Canonical name.
         path: The file.
-        checksum: SHA-256 of its bytes, in hex.
+        checksum: SHA-256 of its bytes, in hex; empty for another tool's file, of which the name alone is known.
         up: How to apply it.
         down: How to undo it; None where the file has no down section, or an empty one.
         compatible_from: For a contract migration, the oldest revision whose images can still run.

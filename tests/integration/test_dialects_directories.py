@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from migrations.cli.directory import elsewhere, list_migrations
+from migrations.core.drift import RevisionStatus, compare
+from migrations.core.ledger import History
 from migrations.core.revision import canonical
 from migrations.dialects.catalogue import find_dialect
 from migrations.files.external import ExternalFilesError
@@ -332,7 +335,10 @@ def run(name: str, project: Path, url: str) -> AbstractContextManager[Tool]:
 
 @pytest.mark.parametrize("name", NASTY)
 async def test_what_a_tool_applies_is_what_is_declared(name: str, tmp_path: Path, database: str) -> None:
-    """The tool's ledger has every listed migration and no other, and is complete for what an image declares."""
+    """The tool's ledger has every listed migration and no other, and is complete for what an image declares.
+
+    The status then calls each one applied.
+    """
     directory = fill(tmp_path, NASTY[name])
     tool = find_dialect(name)
     listed = tool.directory(directory)
@@ -348,6 +354,10 @@ async def test_what_a_tool_applies_is_what_is_declared(name: str, tmp_path: Path
         recorded = {key(record.revision) for record in ledger.records if not record.baseline}
         assert sorted(recorded) == sorted({key(canonical(name)) for name in listed})
     assert ledger.is_complete_for(declared)
+    if ledger.history not in {History.HEADS, History.NUMBER}:
+        migrations = list_migrations(tool, directory)
+        rows = compare(migrations, ledger, is_elsewhere=elsewhere(migrations, tool))
+        assert [row for row in rows if row.status is not RevisionStatus.APPLIED] == []
 
 
 @pytest.mark.parametrize(
