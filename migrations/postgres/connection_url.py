@@ -49,8 +49,10 @@ REFUSED: dict[str, tuple[str, ...]] = {
 }
 """Keywords of libpq that the driver cannot honour, each with the values that ask for nothing it cannot do."""
 
-_SCHEME = re.compile(r"(?P<jdbc>jdbc:)?(?:postgres(?:ql)?|postgis|pgsql|pgx5?)(?:\+[a-z0-9_]+)?:", re.IGNORECASE)
-_HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>.*))?\Z", re.DOTALL)
+_SCHEME = re.compile(
+    r"(?P<jdbc>jdbc:)?(?:postgres(?:ql)?|postgis|p(?:g)?sql|pgx5?|ecto)(?:\+[a-z0-9_]+)?:", re.IGNORECASE
+)
+_HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?\Z", re.DOTALL)
 _HIGHEST_PORT = 65535
 
 
