@@ -11,8 +11,6 @@ from migrations.files import native
 from migrations.files.external import ExternalFilesError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from migrations.dialects.dialect import Dialect
 
 
@@ -56,17 +54,3 @@ def list_migrations(dialect: Dialect, directory: Path, *, required: bool = True)
         return native.load_directory(directory)
     names = list_revisions(dialect, directory, required=required)
     return tuple(Migration(canonical(name), Path(name), "", SectionBody(None)) for name in names)
-
-
-def elsewhere(migrations: Sequence[Migration], dialect: Dialect) -> Callable[[str], bool]:
-    """Return the function that decides whether another tool's revision may have its file elsewhere.
-
-    Without a directory all have; the applications of Django that are installed as packages have.
-    """
-    if dialect.name == "ledgergate":
-        return lambda _revision: False
-    branch = dialect.branch
-    if branch is None or not migrations:
-        return lambda _revision: not migrations
-    branches = {branch(migration.revision) for migration in migrations}
-    return lambda revision: branch(revision) not in branches

@@ -11,7 +11,7 @@ import click
 
 from migrations.cli.command import CommonOptions, report_unusable, run_command
 from migrations.cli.conventions import Exit, flag, format_examples
-from migrations.cli.directory import elsewhere, list_migrations, select_dialect
+from migrations.cli.directory import list_migrations, select_dialect
 from migrations.cli.options import common_options
 from migrations.cli.table import print_table
 from migrations.core.drift import RevisionStatus, compare
@@ -107,7 +107,11 @@ def _compare(migrations: Sequence[Migration], found: LedgerStatus) -> tuple[Comp
     """Compare files and ledger; nothing where the tool records only where the ledger is, and not how it came there."""
     if found.ledger.history in {History.HEADS, History.NUMBER}:
         return ()
-    return compare(migrations, found.ledger, is_elsewhere=elsewhere(migrations, found.location.dialect))
+    dialect = found.location.dialect
+    if dialect.name == "ledgergate":
+        return compare(migrations, found.ledger)
+    known = [migration.revision for migration in migrations]
+    return compare(migrations, found.ledger, is_elsewhere=dialect.find_elsewhere(known))
 
 
 def _document(migrations: Sequence[Migration], found: LedgerStatus, *, at_expected: bool) -> str:

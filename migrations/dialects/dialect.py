@@ -180,6 +180,20 @@ class Dialect:
             case History.NUMBER | History.HEADS:  # the ledger could confirm neither a count nor a digest
                 return Revision(declare(keys).name)
 
+    def find_elsewhere(self, known: Sequence[str]) -> Callable[[str], bool]:
+        """Return the function that decides whether a recorded revision may have its file in another directory.
+
+        Without a directory every revision may; in Django, those of applications that are installed as packages.
+
+        Args:
+            known: Every migration of the directory.
+        """
+        if self.branch is None or not known:
+            return lambda _revision: not known
+        branch = self.branch
+        branches = set(map(branch, known))
+        return lambda revision: branch(revision) not in branches
+
     def _newest(self, keys: Sequence[str]) -> str:
         """Return the newest name, of several branches that of each."""
         newest = declare(keys).name

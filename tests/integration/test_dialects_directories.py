@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations.cli.directory import elsewhere, list_migrations
 from migrations.core.drift import RevisionStatus, compare
 from migrations.core.ledger import History
+from migrations.core.migration import Migration, SectionBody
 from migrations.core.revision import canonical
 from migrations.dialects.catalogue import find_dialect
 from migrations.files.external import ExternalFilesError
@@ -355,8 +355,9 @@ async def test_what_a_tool_applies_is_what_is_declared(name: str, tmp_path: Path
         assert sorted(recorded) == sorted({key(canonical(name)) for name in listed})
     assert ledger.is_complete_for(declared)
     if ledger.history not in {History.HEADS, History.NUMBER}:
-        migrations = list_migrations(tool, directory)
-        rows = compare(migrations, ledger, is_elsewhere=elsewhere(migrations, tool))
+        names = list(map(canonical, listed))
+        migrations = [Migration(name, directory, "", SectionBody(None)) for name in names]
+        rows = compare(migrations, ledger, is_elsewhere=tool.find_elsewhere(names))
         assert [row for row in rows if row.status is not RevisionStatus.APPLIED] == []
 
 

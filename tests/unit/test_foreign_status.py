@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrations.cli.directory import elsewhere, list_migrations
 from migrations.core.drift import compare
 from migrations.core.ledger import Record, State
+from migrations.core.migration import Migration, SectionBody
+from migrations.core.revision import canonical
 from migrations.dialects.catalogue import find_dialect
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ def statuses(name: str, directory: Path, files: dict[str, str], *records: Record
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_text(text)
     dialect = find_dialect(name)
-    migrations = list_migrations(dialect, directory, required=False)
-    rows = compare(migrations, dialect.build_ledger(records), is_elsewhere=elsewhere(migrations, dialect))
+    names = [canonical(name) for name in dialect.directory(directory)] if files else []
+    migrations = [Migration(name, directory, "", SectionBody(None)) for name in names]
+    rows = compare(migrations, dialect.build_ledger(records), is_elsewhere=dialect.find_elsewhere(names))
     return {row.revision: row.status.value for row in rows}
 
 
