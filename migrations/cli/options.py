@@ -80,17 +80,17 @@ _COMMON_FLAGS = (
         "--connect-timeout",
         "How long to try to connect; a proxy in the same pod may start later than this command.",
         type=SECONDS,
-        default=30.0,
+        default="30s",
         show_default=True,
-        metavar="SECONDS",
+        metavar="DURATION",
     ),
     flag(
         "--lock-timeout",
         "How long to wait for the lock while another process migrates.",
         type=SECONDS,
-        default=600.0,
+        default="10m",
         show_default=True,
-        metavar="SECONDS",
+        metavar="DURATION",
     ),
     flag(
         "--log-format",
@@ -104,17 +104,17 @@ _LIMIT_FLAGS = (
         "How long a statement may wait for a lock, while others queue behind it; then the migration is rolled back and "
         "tried again. 0 is no limit. `-- migrate:up lock-timeout:2s` sets it for one migration.",
         type=SECONDS,
-        default=5.0,
+        default="5s",
         show_default=True,
-        metavar="SECONDS",
+        metavar="DURATION",
     ),
     flag(
         "--ddl-retry-timeout",
         "For how long to try a migration again that got no lock, or ran into a deadlock. 0 is one try.",
         type=SECONDS,
-        default=300.0,
+        default="5m",
         show_default=True,
-        metavar="SECONDS",
+        metavar="DURATION",
     ),
 )
 _OPTIONS = ("database_url", "schema", "table", "connect_timeout", "lock_timeout")
