@@ -60,6 +60,8 @@ def up(
         if not isinstance(outcome, Done):
             return report_outcome(reporter, run, outcome)
         plan = outcome.plan
+        if dry_run and plan.steps and run.source.address.role:
+            _print_role(run.source.address.role)
         if dry_run:
             _print_script(run, plan)
             return Exit.DONE
@@ -70,6 +72,13 @@ def up(
         return Exit.DONE
 
     return run_command(options, reporter, work, to=to)
+
+
+def _print_role(role: str) -> None:
+    """Write psql's command that connects once more, with the role as a parameter, so that a reset keeps it."""
+    value = role.replace("\\", r"\\").replace(" ", "\\ ")
+    options = f"-c role={value}".replace("\\", r"\\").replace("'", r"\'")
+    click.echo("\\connect -reuse-previous=on \"options='{}'\"".format(options.replace('"', '""')))
 
 
 def _print_script(run: RunOptions, plan: UpPlan) -> None:
