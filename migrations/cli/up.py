@@ -100,6 +100,10 @@ def _remarks(run: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence
         files = ", ".join(plan.line_ends)
         text = f"accepted, although their line ends (LF or CRLF) are not those that were applied: {files}"
         yield "line_ends", text, plan.line_ends
+    for migration in plan.steps:
+        if unknown := [*migration.up.unknown, *(migration.down.unknown if migration.down else ())]:
+            text = f"{migration.path}: left out are the options {', '.join(unknown)}, which ledgergate does not have"
+            yield "unknown_options", text, (migration.revision,)
     if plan.steps:
         return
     if plan.ahead:
