@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, MutableMapping
 from enum import IntEnum
 from importlib import import_module
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = r"([0-9]+(?:\.[0-9]+)?)(ms|min|[smhd])"
 
 
 class Seconds(click.ParamType[float]):
@@ -49,14 +47,24 @@ class Seconds(click.ParamType[float]):
 
 def _parse_seconds(text: str) -> float | None:
     """Return a duration in seconds; None where the text is none, or is not finite."""
-    parts = re.findall(_PART, text)
-    if parts and "".join(map("".join, parts)) == text:
-        return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    total, rest = 0.0, text
     try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) else None
+        while rest:
+            number, rest = _split(rest, "0123456789.")
+            unit, rest = _split(rest, "".join(_UNITS))
+            total += float(number) * _UNITS[unit]
+    except (ValueError, KeyError):  # a plain number has no unit
+        try:
+            total = float(text)
+        except ValueError:
+            return None
+    return total if text and math.isfinite(total) else None
+
+
+def _split(text: str, characters: str) -> tuple[str, str]:
+    """Split a text behind the leading characters that are among these."""
+    rest = text.lstrip(characters)
+    return text[: len(text) - len(rest)], rest
 
 
 SECONDS = Seconds()
