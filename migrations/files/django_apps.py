@@ -28,8 +28,7 @@ class _File:
 def _names(directory: Path) -> Iterable[str]:
     problems: list[str] = []
     files: dict[str, _File] = {}
-    for package in _packages(directory):
-        label = _label(package.parent.resolve())
+    for label, package in _packages(directory, problems):
         for path in sorted(package.iterdir()):
             if path.suffix != ".py" or path.name[0] in "_~" or "." in path.stem or path.is_dir():
                 continue  # as `pkgutil.iter_modules` and Django's loader have it
@@ -50,12 +49,48 @@ def _names(directory: Path) -> Iterable[str]:
     return _sorted(files)
 
 
-def _packages(directory: Path) -> list[Path]:
-    """Return the packages of migrations, but not those of installed packages; a folder without `__init__` is none."""
-    inits = (path for path in walk(directory, foreign=False) if path.name == "__init__.py")
-    return sorted(path.parent for path in inits if path.parent.name == _PACKAGE and path.parent != directory) + (
-        [directory] if directory.resolve().name == _PACKAGE and (directory / "__init__.py").exists() else []
-    )
+def _packages(directory: Path, problems: list[str]) -> list[tuple[str, Path]]:
+    """Return the packages of migrations with their applications' labels, but not those of installed packages.
+
+    A folder without `__init__` is none, and MIGRATION_MODULES may name another package, or none, for a label.
+    """
+    sources = [path for path in walk(directory, foreign=False) if path.suffix == ".py"]
+    packages = [
+        path.parent for path in sources if path.name == "__init__.py" and path.parent.resolve().name == _PACKAGE
+    ]
+    found = [(_label(package.parent.resolve()), package) for package in sorted(packages)]
+    moved = _moved(directory, sources, problems)
+    return [(label, package) for label, package in found if label not in moved] + [
+        (label, package) for label, package in moved.items() if package is not None
+    ]
+
+
+def _moved(directory: Path, sources: Iterable[Path], problems: list[str]) -> Mapping[str, Path | None]:
+    """Return the packages that MIGRATION_MODULES of the project's settings names, as far as it is literal, by label.
+
+    Settings for tests do not count: they mostly switch migrations off.
+    """
+    moved: dict[str, Path | None] = {}
+    for path in sources:
+        is_settings = "settings" in path.stem or path.parent.name == "settings"
+        if not is_settings or "test" in path.stem or b"MIGRATION_MODULES" not in path.read_bytes():
+            continue
+        try:
+            modules = literals(parse_python(path).body).get("MIGRATION_MODULES")
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        for label, module in modules.items() if isinstance(modules, dict) else ():
+            if module is None:
+                moved[label] = None
+                continue
+            roots = [directory, *(parent for parent in path.parents if parent.is_relative_to(directory))]
+            package = next((p for root in roots if (p := root.joinpath(*str(module).split("."))).is_dir()), None)
+            if package is None:
+                problems.append(f"{path}: MIGRATION_MODULES names {module} for {label}, which is not in {directory}")
+            else:
+                moved[label] = package
+    return moved
 
 
 def _label(application: Path) -> str:

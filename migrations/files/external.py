@@ -102,14 +102,16 @@ def walk(directory: Path, *, links: bool = False, foreign: bool = True) -> Itera
     Args:
         directory: Where to begin.
         links: Whether to follow links to directories.
-        foreign: Whether to look into installed packages and virtual environments, too.
+        foreign: Whether to look into installed packages and virtual environments, too, and at directories that may
+            not be read.
 
     Raises:
         OSError: A directory cannot be read.
     """
 
     def fail(error: OSError) -> None:
-        raise error
+        if foreign or not isinstance(error, PermissionError):  # a project may have a database's files beside its own
+            raise error
 
     seen: set[str] = set()
     for root, directories, files in os.walk(directory, onerror=fail, followlinks=links):

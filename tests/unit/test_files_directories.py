@@ -212,6 +212,30 @@ def test_the_order_in_an_application_of_django_is_that_of_its_dependencies(tmp_p
     assert listed("django", tmp_path)[-1] == "shop.0001_squashed"
 
 
+def test_settings_may_move_the_migrations_of_an_application(tmp_path: Path) -> None:
+    """To a package elsewhere, or to none; what is not there, or not Python, is a problem. Tests' settings are left out."""
+    fill(
+        tmp_path,
+        **{
+            "a/migrations/__init__.py": "",
+            "a/migrations/0001_a.py": MIGRATION,
+            "b/migrations/__init__.py": "",
+            "b/migrations/0001_b.py": MIGRATION,
+            "site/db/c/0001_c.py": MIGRATION,
+            "site/settings/base.py": "MIGRATION_MODULES = {'a': None, 'c': 'db.c'}\n",
+            "site/settings/test.py": "MIGRATION_MODULES = {'b': None}\n",
+            "site/settings/computed.py": "MIGRATION_MODULES = make()\n",
+        },
+    )
+    assert listed("django", tmp_path) == ["b.0001_b", "c.0001_c"]
+    fill(
+        tmp_path, **{"other_settings.py": "MIGRATION_MODULES = {'d': 'gone.d'}\n", "settings.py": "MIGRATION_MODULES ="}
+    )
+    text = refusal("django", tmp_path)
+    assert "MIGRATION_MODULES names gone.d for d" in text
+    assert "settings.py: expected Python" in text
+
+
 def test_one_application_of_django_may_be_named(tmp_path: Path) -> None:
     """Its package `migrations` itself is the directory."""
     fill(tmp_path / "shop", **{"migrations/__init__.py": "", "migrations/0001_a.py": MIGRATION})
