@@ -121,12 +121,11 @@ def walk(directory: Path, *, links: bool = False, foreign: bool = True) -> Itera
                 directories.clear()
                 continue
             seen.add(real)
-        directories[:] = sorted(
-            name
-            for name in directories
-            if not name.startswith(".")
-            and (foreign or (name not in _FOREIGN and not Path(root, name, "pyvenv.cfg").exists()))
-        )
+        if not foreign and "pyvenv.cfg" in files:  # a virtual environment
+            directories.clear()
+            continue
+        left_out = () if foreign else _FOREIGN
+        directories[:] = sorted(name for name in directories if not name.startswith(".") and name not in left_out)
         yield from (Path(root, name) for name in sorted(files))
 
 

@@ -289,7 +289,7 @@ NASTY: dict[str, dict[str, str]] = {
 
 REFUSED: dict[str, list[dict[str, str]]] = {
     "rails": [
-        {"migrations/20250101000001_CamelCase.rb": RUBY.format("CamelCase")},
+        {"migrations/1_a.rb": RUBY.format("A"), "migrations/2_CamelCase.rb": RUBY.format("CamelCase")},
         {"migrations/1_a.rb": RUBY.format("A"), "migrations/sub/0001_b.rb": RUBY.format("B")},
     ],
     "flyway": [
@@ -298,7 +298,10 @@ REFUSED: dict[str, list[dict[str, str]]] = {
     ],
     "goose": [{"migrations/1_a.sql": GOOSE, "migrations/0001_b.sql": GOOSE}],
     "golang-migrate": [{"migrations/1_a.up.sql": SQL, "migrations/01_b.up.sql": SQL}],
-    "sqlx": [{"migrations/1_a.sql": SQL, "migrations/x_2.sql": SQL}, {"migrations/.hidden_2.sql": SQL}],
+    "sqlx": [
+        {"migrations/1_a.sql": SQL, "migrations/x_2.sql": SQL},
+        {"migrations/1_a.sql": SQL, "migrations/.h_2.sql": SQL},
+    ],
     "yoyo": [{"migrations/0001.a.py": YOYO, "migrations/0001.a.sql": SQL}],
     "alembic": [
         {"migrations/env.py": ENV, "migrations/versions/a.py": alembic("a", None), "migrations/versions/helper.py": ""},

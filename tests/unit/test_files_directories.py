@@ -213,7 +213,7 @@ def test_the_order_in_an_application_of_django_is_that_of_its_dependencies(tmp_p
 
 
 def test_settings_may_move_the_migrations_of_an_application(tmp_path: Path) -> None:
-    """To a package elsewhere, or to none; what is not there, or not Python, is a problem. Tests' settings are left out."""
+    """To a package elsewhere, or to none; what is not there, or not Python, is a problem."""
     fill(
         tmp_path,
         **{
