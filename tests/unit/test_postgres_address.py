@@ -244,6 +244,25 @@ def test_a_parameter_that_cannot_be_used_is_named(parameter: str, name: str) -> 
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("host=db user", "KEYWORD=VALUE"),
+        ("host=db password='s3cret", "KEYWORD=VALUE"),
+        ("host=db password='s3'cret", "KEYWORD=VALUE"),
+        ("host=db user=me hsot=x", "hsot"),
+        ("Host=db;Port=5432;Username=me;Password=s3cret", "NET"),
+        ("Data Source=db;User Id=me;Password=s3cret", "NET"),
+        ("db/app?sslmode=require", "must begin with postgresql://"),
+    ],
+)
+def test_keywords_that_cannot_be_read_are_refused(text: str, problem: str) -> None:
+    """The form with keywords, and that of another client; nothing of it is shown."""
+    with pytest.raises(AddressError, match=problem) as refused:
+        Address.from_url(text)
+    assert "s3cret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("password", ["a[b", "a]b", "a:b", "a,b", "%25", "$HOME", "a&b=c", "p w"])
 def test_a_password_needs_no_more_escapes_than_in_libpq(password: str) -> None:
     """Brackets, colons and commas belong to it."""
