@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import configparser
 import re
-import tomllib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from migrations.files.alembic_settings import find_settings
 from migrations.files.external import ExternalFilesError, list_names, walk
 from migrations.files.python_source import literals, parse_python
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
 _SCRIPT = re.compile(r"(?!\.#|__init__).*\.py", re.DOTALL)
 _NAMED_BY_FILE = re.compile(r"([a-f0-9]+)\.py")  # before Alembic 0.2, files did not name their revision
-_LEVELS = 4
-"""How many directories above the migrations are searched for Alembic's own settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,41 +84,17 @@ def _files(directory: Path) -> Iterator[tuple[Path, bool]]:
 
     Without Alembic's settings it is not known whether it searches subdirectories: then what is a revision there counts.
     """
-    recursive = _is_recursive(directory)
-    for path in walk(directory, foreign=False):
-        nested = path.parent != directory
-        if _SCRIPT.fullmatch(path.name) and not (nested and recursive is False):
-            yield path, not nested or bool(recursive)
-
-
-def _is_recursive(directory: Path) -> bool | None:
-    """Return Alembic's `recursive_version_locations`; None without settings, or where they list directories."""
-    absolute = directory.resolve()
-    for folder in [absolute, *absolute.parents][:_LEVELS]:
-        for settings in (_ini(folder / "alembic.ini"), _toml(folder / "pyproject.toml")):
-            if settings is not None:
-                if settings.get("version_locations"):
-                    return None
-                return str(settings.get("recursive_version_locations", False)).lower() in {"1", "true", "yes", "on"}
-    return None
-
-
-def _ini(path: Path) -> Mapping[str, object] | None:
-    parser = configparser.RawConfigParser(strict=False)
-    try:
-        parser.read_string(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, configparser.Error):
-        return None
-    return dict(parser["alembic"]) if "alembic" in parser else None
-
-
-def _toml(path: Path) -> Mapping[str, object] | None:
-    try:
-        tool = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
-    except (OSError, ValueError):
-        return None
-    settings = tool.get("alembic") if isinstance(tool, dict) else None
-    return settings if isinstance(settings, dict) else None
+    settings = find_settings(directory)
+    named = directory.resolve()
+    several = settings is not None and any(location.is_relative_to(named) for location in settings.locations)
+    seen: set[Path] = set()
+    for location in settings.locations if settings and several else (directory,):
+        for path in walk(location, foreign=False):
+            nested = path.parent != location
+            if _SCRIPT.fullmatch(path.name) and not (nested and settings and not settings.recursive):
+                if path.resolve() not in seen:
+                    yield path, not nested or settings is not None
+                seen.add(path.resolve())
 
 
 def _texts(value: str | Iterable[object] | None) -> tuple[str, ...]:

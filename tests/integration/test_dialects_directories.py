@@ -72,7 +72,13 @@ with create_engine(os.environ["SQLALCHEMY_URL"]).connect() as connection:
     with context.begin_transaction():
         context.run_migrations()
 """
-RECURSIVE = "[alembic]\nscript_location = migrations\npath_separator = os\nrecursive_version_locations = true\n"
+RECURSIVE = """\
+[alembic]
+script_location = migrations
+path_separator = os
+recursive_version_locations = true
+version_locations = migrations/versions:%(here)s/more
+"""
 
 NASTY: dict[str, dict[str, str]] = {
     "knex": {
@@ -164,6 +170,7 @@ NASTY: dict[str, dict[str, str]] = {
         "elsewhere/i.py": alembic("iii", "ccc"),
         "migrations/versions/other.py": alembic("eee", None, branch_labels=("other",)),
         "migrations/versions/joined.py": alembic("fff", "ddd", depends_on="other"),
+        "more/later/g.py": alembic("ggg", "fff"),
     },
     "django": {
         "installed": "shop apps.billing people unmigrated moved without",

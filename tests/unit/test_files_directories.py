@@ -125,6 +125,30 @@ def test_alembic_reads_subdirectories_as_its_settings_say(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    "listed_as",
+    [
+        "[alembic]\nversion_locations = %(here)s/a %(here)s/b\n",
+        "[alembic]\nversion_path_separator = os\nversion_locations = a:b\n",
+        "[alembic]\npath_separator = newline\nversion_locations =\n  a\n  b\n  package:versions\n",
+    ],
+)
+def test_every_directory_of_alembics_settings_is_read(listed_as: str, tmp_path: Path) -> None:
+    """Whichever is named, or the one above them: the newest revision may be in another."""
+    fill(
+        tmp_path,
+        **{
+            "alembic.ini": listed_as,
+            "a/one.py": "revision = 'one'\n",
+            "b/two.py": "revision, down_revision = 'two', 'one'\n",
+            "c/three.py": "revision, down_revision = 'three', 'two'\n",
+        },
+    )
+    for name in ("a", "b", "."):
+        assert listed("alembic", tmp_path / name) == ["one", "two"]
+    assert "builds on two, which has no file" in refusal("alembic", tmp_path / "c")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "revision = make()\ndown_revision = 'a'\n",
