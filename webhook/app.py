@@ -68,7 +68,14 @@ async def run_controller(settings: ControllerSettings) -> None:
 
         async def term() -> None:
             # A new controller each term: what an earlier one knew may have been changed by another leader since.
-            controller = Controller(cluster, settings.identity, telemetry, _now, time.monotonic)
+            controller = Controller(
+                cluster,
+                settings.identity,
+                telemetry,
+                _now,
+                time.monotonic,
+                sessions_per_server=settings.sessions_per_server,
+            )
             try:
                 async with asyncio.TaskGroup() as parts:
                     if settings.own_certificates:

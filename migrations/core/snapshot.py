@@ -72,6 +72,7 @@ class LedgerSnapshot:
         fault: Why it cannot be read now; None when it can.
         detail: What is wrong with the table, without a host name; only where `fault` is LEDGER.
         run: The run that is migrating now; looked up only while a pod waits for the ledger or the ledger is dirty.
+        standby: Whether it was read from a server in recovery, which may be behind its primary.
     """
 
     ledger: Ledger | None = None
@@ -79,3 +80,4 @@ class LedgerSnapshot:
     fault: Fault | None = None
     detail: str = ""
     run: ActiveMigration | None = None
+    standby: bool = False

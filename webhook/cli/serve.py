@@ -154,7 +154,16 @@ def webhook(
     default=5,
     show_default=True,
 )
-def controller(lease_duration: int, certificates: str, log_format: str, **shared: Any) -> None:
+@flag(
+    "--sessions-per-server",
+    "Sessions on one database server at a time, however many ledgers are there.",
+    type=click.IntRange(min=1, max=1000),
+    default=10,
+    show_default=True,
+)
+def controller(
+    lease_duration: int, certificates: str, sessions_per_server: int, log_format: str, **shared: Any
+) -> None:
     """Run the controller.
 
     The replica that holds the Lease releases held pods as soon as their ledger is where they need it, writes the status
@@ -162,7 +171,10 @@ def controller(lease_duration: int, certificates: str, log_format: str, **shared
     SIGTERM; exits 2 when a setting is wrong.
     """
     settings = ControllerSettings(
-        lease_duration=timedelta(seconds=lease_duration), own_certificates=certificates == "own", **_fill_in(shared)
+        lease_duration=timedelta(seconds=lease_duration),
+        sessions_per_server=sessions_per_server,
+        own_certificates=certificates == "own",
+        **_fill_in(shared),
     )
     _run(settings, log_format, run_controller)
 

@@ -16,6 +16,7 @@ from webhook.core.gate import Gate
 from webhook.kube.reflector import Key
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.ledgers.secrets import SecretApi
+from webhook.ledgers.turns import SESSIONS_PER_SERVER
 from webhook.telemetry import Telemetry
 
 
@@ -40,6 +41,7 @@ class Controller:
         identity: this replica, in Events and in the databases' lists of sessions.
         now: the clock, aware.
         monotonic: seconds of the monotonic clock, for durations.
+        sessions_per_server: how many sessions a database server has at a time.
     """
 
     def __init__(
@@ -49,10 +51,17 @@ class Controller:
         telemetry: Telemetry,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
+        *,
+        sessions_per_server: int = SESSIONS_PER_SERVER,
     ) -> None:
         self._gates = gates = GateCache(api)
         self._ledgers = ledgers = LedgerRegistry(
-            gates, api, identity, self._gate_changed, telemetry.read_duration.observe
+            gates,
+            api,
+            identity,
+            self._gate_changed,
+            telemetry.read_duration.observe,
+            sessions_per_server=sessions_per_server,
         )
         self._namespaces = namespaces = NamespaceCache(api, self._reconcile_namespace, monotonic)
         self._recorder = EventRecorder(api, identity, now, busy=lambda: self._release.at_capacity)

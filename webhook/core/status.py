@@ -201,9 +201,10 @@ def status_message(observation: GateObservation, gate: Gate) -> str:
         remedy = _REMEDIES.get(snapshot.fault or Fault.UNREAD, "the ledger cannot be read now")
         detail = snapshot.detail or f"the table is no {gate.dialect} ledger"
         return f"{remedy.format(secret=gate.secret, detail=detail)}; pods follow onUnreachable until then"
+    where = ", read from a standby" if snapshot.standby else ""
     if ledger.dirty is not None:
-        return f"migration {ledger.dirty.revision} is recorded as {ledger.dirty.state}"
-    return f"the ledger is at {ledger.head}" if ledger.head else "the ledger is empty"
+        return f"migration {ledger.dirty.revision} is recorded as {ledger.dirty.state}{where}"
+    return (f"the ledger is at {ledger.head}" if ledger.head else "the ledger is empty") + where
 
 
 def _timestamp(moment: datetime) -> str:
