@@ -194,7 +194,10 @@ def decode_request(body: bytes) -> Request:
     Raises:
         msgspec.DecodeError: It is none.
     """
-    return _request_decoder.decode(body)
+    try:
+        return _request_decoder.decode(body)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def decode_answer(body: bytes) -> Answer:
@@ -203,7 +206,10 @@ def decode_answer(body: bytes) -> Answer:
     Raises:
         msgspec.DecodeError: It is none.
     """
-    return _answer_decoder.decode(body)
+    try:
+        return _answer_decoder.decode(body)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def frame_length(header: bytes, limit: int) -> int:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 PARALLEL_SECRETS = 8
 """Secrets that are read at a time; a leader that starts reads them all."""
 SECRET_SECONDS = 60.0
-"""Between two reads of the Secret while a session lasts."""
+URGENT_SECRET_SECONDS = 5.0
+"""Between two reads of the Secret while a session lasts; the second while pods wait, as an edit may be what helps."""
 SUSPECT_LOOK_SECONDS = 5.0
 """Between two looks at a database that is read alone, while pods wait for it."""
 SESSIONS_PER_NAMESPACE = 32
@@ -226,10 +227,11 @@ class TenantDatabase:
                     turn.urgent = self._schedule.urgent
                 job.poll(urgent=self._schedule.urgent)
             self._wake.clear()
+            pause = URGENT_SECRET_SECONDS if self._schedule.urgent else SECRET_SECONDS
             with suppress(TimeoutError):
-                async with asyncio.timeout(SECRET_SECONDS):
+                async with asyncio.timeout(max(0.0, secret_read + pause - _now())):
                     await self._wake.wait()
-            if _now() - secret_read > SECRET_SECONDS:
+            if _now() - secret_read >= pause:
                 secret_read = _now()
                 async with self._readers.secrets:
                     found = await read_address(self._readers.api, self.key)

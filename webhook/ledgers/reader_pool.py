@@ -16,7 +16,7 @@ from typing import Self
 from migrations.reader import wire
 from webhook.kube.reflector import Key
 from webhook.ledgers.reader_process import ReaderProcess, WorkerEnd
-from webhook.telemetry import log_event
+from webhook.telemetry import isolated, log_event
 
 WORKERS = 2
 SUSPECT_SECONDS = 900.0
@@ -249,7 +249,8 @@ class ReaderPool:
             record = self._records.setdefault(job.database, _Record())
             record.answered = True
             record.suspected = False
-        job.on_answer(answer)
+        with isolated("answer.failed", secret="/".join(job.database)):
+            job.on_answer(answer)
 
     async def _reap(self) -> None:
         """Stop the workers for newcomers and suspects while there are none; forget old strikes."""
