@@ -69,7 +69,9 @@ def evil_servers(real: int = 0) -> Iterator[Mapping[str, int]]:
         real: port of a PostgreSQL server to which the first connections go; 0 for none.
     """
     command = [sys.executable, "-m", "testbed.evil.server", str(real)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())
@@ -84,4 +86,7 @@ async def _run() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_run())
+    try:
+        asyncio.run(_run())
+    except KeyboardInterrupt:
+        sys.exit(130)

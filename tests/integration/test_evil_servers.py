@@ -178,12 +178,14 @@ TURNCOATS = (
 
 
 @pytest.mark.parametrize("behaviour", TURNCOATS)
-async def test_a_server_that_turns_evil_is_read_alone(good: str, behaviour: str) -> None:
+async def test_a_server_that_turns_evil_is_read_alone(database: str, behaviour: str) -> None:
     """It answered at first, so it shares the good tenant's worker: that one is back at once, and it happens once."""
-    real = urlsplit(good)
-    async with running(good) as tenants:
+    real = urlsplit(database)
+    async with running(database) as tenants:
         with evil_servers(real.port or 0) as ports:
-            url = real._replace(netloc=f"{real.username}:{real.password}@127.0.0.1:{ports[behaviour]}").geturl()
+            url = real._replace(
+                netloc=f"{real.username}:{real.password}@127.0.0.1:{ports[behaviour]}", query="sslmode=disable"
+            ).geturl()
             # The worker is chosen by the namespace: the good one's own has the same.
             tenants.objects.secrets["good", "evil"] = of("good", a_secret(url, "evil"))
             tenants.objects.gates.put(of("good", a_gate("evil", "evil")))
@@ -194,7 +196,7 @@ async def test_a_server_that_turns_evil_is_read_alone(good: str, behaviour: str)
             await until(lambda: tenants.ledgers.snapshot(gate).fault is None)
             tenants.ledgers.set_urgent(key, urgent=True)
             tenants.delays.clear()
-            await _end_sessions(good)
+            await _end_sessions(database)
             await until(lambda: tenants.ledgers.snapshot(gate).fault is not None)
             await tenants.seen(10)
             assert max(tenants.delays) < CAUGHT_SECONDS
@@ -203,11 +205,13 @@ async def test_a_server_that_turns_evil_is_read_alone(good: str, behaviour: str)
 
 
 async def _end_sessions(url: str) -> None:
-    """End our sessions, so that they are opened anew."""
+    """End the sessions of both tenants, once both last, so that they are opened anew."""
     connection = await asyncpg.connect(url)
-    await connection.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'ledgergate test'"
-    )
+    ours = "from pg_stat_activity where application_name = 'ledgergate test' and datname = current_database()"
+    async with asyncio.timeout(30):
+        while await connection.fetchval(f"select count(*) {ours}") < 2:  # noqa: ASYNC110 - only the server knows
+            await asyncio.sleep(0.02)
+    await connection.execute(f"select pg_terminate_backend(pid) {ours}")
     await connection.close()
 
 
