@@ -79,7 +79,7 @@ def renewed(plane: ControlPlane) -> datetime:
 
 
 @pytest.mark.timeout(240)
-def test_a_watch_for_each_of_150_secrets_delays_nothing(
+def test_150_secrets_delay_nothing(
     tenants: list[str], application: Application, installation: Installation, database: str, tmp_path: Path
 ) -> None:
     """The Lease is kept, every gate has a status, and a release does not wait for a connection."""
