@@ -85,9 +85,15 @@ class TenantDatabase:
         self._ledgers: list[list[LedgerBinding]] = []
         self._read: dict[int, Ledger] = {}
 
-    def put(self, binding: LedgerBinding) -> None:
-        """Add a gate's binding, or note that the gate was edited; the database is then visited at once."""
+    def put(self, binding: LedgerBinding, *, edited: bool) -> None:
+        """Add a gate's binding, or note that the gate has changed; the database is then visited at once.
+
+        Args:
+            edited: somebody has just created or edited the gate, and may go on; it was not merely listed at a start.
+        """
         self.bindings[binding.gate.key] = binding
+        if edited:
+            self._schedule.changed(_now())
         self._change()
 
     def remove(self, gate: Key) -> None:

@@ -158,7 +158,7 @@ class LedgerRegistry:
         if secret not in self._databases:
             database = TenantDatabase(secret, self._readers)
             self._databases[secret] = database, self._group.create_task(database.run())
-        self._databases[secret][0].put(binding)
+        self._databases[secret][0].put(binding, edited=self._gates.synced)
 
     def _unbind(self, key: Key) -> None:
         binding = self._bindings.pop(key, None)
