@@ -38,6 +38,9 @@ _ERROR_BY_SQLSTATE: Mapping[str, type[StatementFailed]] = {
     "55P03": TimedOut,
     "57014": TimedOut,
 }
+MAX_MESSAGE = 10_000
+"""Characters of a server's message that are shown: one has sent 50 MB. A long query in it has some thousands."""
+
 _TOO_CROWDED = "53300"
 _NOT_READY = {"57P03"}  # starting up, shutting down or in recovery
 _SESSION_ENDED = {"57P01", "57P02", "57P05"}  # by an administrator, by a crash of another backend, as idle
@@ -70,4 +73,5 @@ def describe(error: Exception) -> str:
         return "connection refused"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}… ({len(text):,} characters)"

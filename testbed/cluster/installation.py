@@ -86,6 +86,10 @@ class Installation:
         if not self._processes.running("webhook"):
             self.start_webhook()
 
+    def pid(self, name: str) -> int:
+        """Return the process id of `webhook` or `controller`."""
+        return self._processes.pid(name)
+
     def log(self, name: str) -> str:
         """Return the log of a process."""
         return self._processes.log(name).read_text()

@@ -62,6 +62,10 @@ class Processes:
             process_group=0,
         )
 
+    def pid(self, name: str) -> int:
+        """Return the process id of a program that was started."""
+        return self._running[name].pid
+
     def start(self, name: str, command: Sequence[str | Path]) -> None:
         """Start a program; its output is appended to `<name>.log`."""
         with self.log(name).open("ab") as log:
