@@ -31,8 +31,9 @@ def _tenants(results: Figures) -> Iterator[Table]:
         ("after the leader's restart", f"{results['restart_s']} s"),
         ("sessions while starting, at most", results["most_sessions_while_starting"]),
         ("sessions at rest, on average", rest["mean_sessions"]),
-        ("CPU at rest, with the workers", f"{rest['cpu_share_of_a_core']:.1%} of a core"),
-        ("memory, with the workers", f"{rest['resident_mb']} MB"),
+        ("CPU of the leader at rest", f"{rest['leader_cpu_share']:.1%} of a core"),
+        ("CPU of its workers at rest", f"{rest['workers_cpu_share']:.1%} of a core"),
+        ("memory of all", f"{rest['leader_mb'] + sum(rest['workers_mb'])} MB"),
         ("a release after its commit, median", f"{release['median_ms']:.0f} ms"),
         ("connections of others refused", results["refused_connections"]),
     ):

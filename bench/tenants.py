@@ -62,11 +62,14 @@ def measure(plane: ControlPlane, postgres: Postgres, progress: Callable[[str], N
         most = watch.most
         progress("at rest")
         watch.reset()
-        used = _cpu_seconds(installation)
+        leader, *workers = _processes(installation)
+        used = [_cpu_seconds([leader]), _cpu_seconds(workers)]
         time.sleep(REST_SECONDS)
         at_rest = {
-            "cpu_share_of_a_core": round((_cpu_seconds(installation) - used) / REST_SECONDS, 4),
-            "resident_mb": round(_resident_mb(installation)),
+            "leader_cpu_share": round((_cpu_seconds([leader]) - used[0]) / REST_SECONDS, 4),
+            "workers_cpu_share": round((_cpu_seconds(workers) - used[1]) / REST_SECONDS, 4),
+            "leader_mb": round(_proportional_mb([leader])),
+            "workers_mb": [round(_proportional_mb([each])) for each in workers],
             "most_sessions": watch.most,
             "mean_sessions": round(watch.mean, 2),
         }
@@ -148,14 +151,15 @@ def _processes(installation: Installation) -> list[Path]:
     return [Path(f"/proc/{pid}") for pid in (leader, *children)]
 
 
-def _cpu_seconds(installation: Installation) -> float:
-    fields = [(found / "stat").read_text().rpartition(")")[2].split() for found in _processes(installation)]
+def _cpu_seconds(processes: list[Path]) -> float:
+    fields = [(found / "stat").read_text().rpartition(")")[2].split() for found in processes if found.exists()]
     return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
-def _resident_mb(installation: Installation) -> float:
-    pages = sum(int((found / "statm").read_text().split()[1]) for found in _processes(installation))
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
+def _proportional_mb(processes: list[Path]) -> float:
+    """Return the memory of processes, in which a page that several share counts once (Pss, proc(5))."""
+    lines = [line.split() for each in processes for line in (each / "smaps_rollup").read_text().splitlines()[1:]]
+    return sum(int(line[1]) for line in lines if line[0] == "Pss:") / 1024
 
 
 class _SessionWatch:

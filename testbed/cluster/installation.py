@@ -79,16 +79,21 @@ class Installation:
         """Kill `webhook` or `controller` by SIGKILL."""
         self._processes.kill(name)
 
+    def pid(self, name: str) -> int:
+        """Return the process id of `webhook` or `controller`."""
+        return self._processes.pid(name)
+
+    @property
+    def webhook_ports(self) -> set[int]:
+        """The ports on which the webhook listens."""
+        return {self.webhook_port, self._webhook_metrics}
+
     def ensure(self) -> None:
         """Start the processes that a test has killed."""
         if not self._processes.running("controller"):
             self.start_controller()
         if not self._processes.running("webhook"):
             self.start_webhook()
-
-    def pid(self, name: str) -> int:
-        """Return the process id of `webhook` or `controller`."""
-        return self._processes.pid(name)
 
     def log(self, name: str) -> str:
         """Return the log of a process."""

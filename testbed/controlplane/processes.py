@@ -62,10 +62,6 @@ class Processes:
             process_group=0,
         )
 
-    def pid(self, name: str) -> int:
-        """Return the process id of a program that was started."""
-        return self._running[name].pid
-
     def start(self, name: str, command: Sequence[str | Path]) -> None:
         """Start a program; its output is appended to `<name>.log`."""
         with self.log(name).open("ab") as log:
@@ -118,6 +114,10 @@ class Processes:
     def running(self, name: str) -> bool:
         """Return whether a program was started and not killed since."""
         return name in self._running
+
+    def pid(self, name: str) -> int:
+        """Return the process id of a program that runs."""
+        return self._running[name].pid
 
     def stop(self, order: Sequence[Sequence[str]], *, grace: float) -> None:
         """End all programs, then the reaper, which removes the directory.

@@ -78,7 +78,6 @@ class TenantDatabase:
         self._readers = readers
         self._schedule = Schedule(random.random)
         self._wake = asyncio.Event()
-        self._waiters: list[asyncio.Future[None]] = []
         self._address: Address | None = None
         self._edited = False
         self._failure: wire.FaultFound | None = None
@@ -122,18 +121,6 @@ class TenantDatabase:
             self._schedule.hurry(_now())
             self._wake.set()
 
-    async def refresh(self, within: float) -> None:
-        """Wait until the ledgers were read again, or cannot be read; for some seconds at most."""
-        if any(binding.fault not in {None, Fault.UNREAD} for binding in self.bindings.values()):
-            return
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        self._schedule.hurry(_now())
-        self._wake.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await waiter
-
     async def run(self) -> None:
         """Visit the database until cancelled; what goes wrong is a fault of its gates."""
         while True:
@@ -170,13 +157,9 @@ class TenantDatabase:
     async def _visit(self) -> None:
         self._edited = False
         self._failure = None
-        waiters, self._waiters = self._waiters, []
-        try:
-            address = await self._bind()
-            if address is not None:
-                await self._read_all(address)
-        finally:
-            _release(waiters)
+        address = await self._bind()
+        if address is not None:
+            await self._read_all(address)
 
     async def _bind(self) -> Address | None:
         """Read the Secret and point every gate at its ledger; None where there is no address."""
@@ -228,7 +211,7 @@ class TenantDatabase:
         while not job.ended.done() and not self._edited and not any(turn.over for turn in turns):
             if follow and not self._schedule.follows(_now()):
                 return
-            if follow and (self._waiters or self._schedule.urgent is not turns[1].urgent):
+            if follow and self._schedule.urgent is not turns[1].urgent:
                 for turn in turns:
                     turn.urgent = self._schedule.urgent
                 job.poll(urgent=self._schedule.urgent)
@@ -293,8 +276,6 @@ class TenantDatabase:
                 if was_read:
                     self._schedule.changed(_now())
                 self._notify(binding)
-        waiters, self._waiters = self._waiters, []
-        _release(waiters)
 
     def _note_run(self, answer: wire.Migrating) -> None:
         run = answer.run
@@ -314,8 +295,6 @@ class TenantDatabase:
         for binding in bindings:
             if binding.failed(failure.fault, failure.detail):
                 self._notify(binding)
-        waiters, self._waiters = self._waiters, []
-        _release(waiters)
 
     def _notify(self, binding: LedgerBinding) -> None:
         with isolated("gate.failed", gate="/".join(binding.gate.key)):
@@ -328,12 +307,6 @@ def _server(address: Address) -> str:
     Of several servers, which are usually a primary and its standbys, one stands for all.
     """
     return min(f"{server.host}:{server.port}" for server in address.servers)
-
-
-def _release(waiters: list[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
 
 
 def _now() -> float:

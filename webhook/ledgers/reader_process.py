@@ -27,7 +27,7 @@ SILENCE_CPU_SECONDS = 2.0
 """CPU time that a worker may use without an answer to a ping. The largest ledger takes half a second."""
 SILENCE_SECONDS = 10.0
 """Time that a worker may leave a ping without an answer, whether it works or not."""
-RESIDENT_BYTES = 256 * 1024**2
+RESIDENT_BYTES = 192 * 1024**2
 """Memory at which a worker is killed; it ends itself at less, where it still can."""
 SAMPLES = 10
 """Looks at the mark before a worker is killed: what it is busy with is what it is killed for."""

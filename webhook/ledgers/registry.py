@@ -4,7 +4,7 @@ gate -> Secret -> database -> ledger. Each of them can change at any moment; the
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.cache.gates import GateCache
@@ -80,11 +80,6 @@ class LedgerRegistry:
         """The process ids of the workers."""
         return self._pool.pids
 
-    @property
-    def unread(self) -> Sequence[Key]:
-        """The gates whose ledger was neither read yet nor found to be unreadable."""
-        return [key for key in self._gates.keys if not self.first_read_done(key)]
-
     def first_read_done(self, key: Key) -> bool:
         """Return whether a gate's ledger was read or found to be unreadable; True where there is no such gate."""
         binding = self._bindings.get(key)
@@ -113,13 +108,6 @@ class LedgerRegistry:
             return ()
         return (*map(Problem, binding.gate.problems), *((binding.problem,) if binding.problem else ()))
 
-    async def refresh(self, gates: Iterable[Gate], within: float) -> None:
-        """Read the ledgers of these gates again, all at once, for at most ``within`` seconds."""
-        found = [binding for gate in gates if (binding := self._bindings.get(gate.key))]
-        secrets = {(binding.gate.namespace, binding.gate.secret) for binding in found}
-        databases = [self._databases[secret][0] for secret in secrets if secret in self._databases]
-        await asyncio.gather(*(database.refresh(within) for database in databases))
-
     def set_urgent(self, key: Key, *, urgent: bool) -> None:
         """Follow a gate's ledger closely, because pods wait for it, or no more."""
         binding = self._bindings.get(key)
@@ -141,6 +129,8 @@ class LedgerRegistry:
         if not self._running:
             return
         gate, binding = self._gates.gate(key), self._bindings.get(key)
+        if self._gates.is_surplus(key):
+            gate = None  # it counts for nothing, so its ledger is not read
         if gate is None:
             self._unbind(key)
         elif binding is None or binding.gate != gate:  # equal where it has only become undecodable, or decodable again
