@@ -137,3 +137,16 @@ async def test_a_database_that_is_down_counts_as_read() -> None:
         gate = gates.gate(KEY)
         assert gate is not None
         assert ledgers.snapshot(gate).fault is Fault.UNREACHABLE
+
+
+async def test_a_gate_without_a_known_dialect_is_not_read_again_and_again() -> None:
+    """It is created while the controller runs, so its database would be followed: there is nothing to follow."""
+    objects = Objects()
+    objects.secrets["ns", "pg"] = a_secret(NO_SERVER)
+    async with registered(objects) as (gates, _, _):
+        await gates.wait_synced()
+        objects.gates.put(a_gate(ledger={"dialect": "nosuch"}))
+        await until(lambda: objects.asked)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(objects.asked) <= 2

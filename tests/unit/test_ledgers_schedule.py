@@ -1,6 +1,6 @@
 """When a database is visited: pure, by the clock that the test moves."""
 
-from webhook.ledgers.schedule import CHANGE_SECONDS, HOSTILE_RETRY, POD_SECONDS, Schedule
+from webhook.ledgers.schedule import CHANGE_SECONDS, FOLLOW_SECONDS, HOSTILE_RETRY, POD_SECONDS, Schedule
 
 
 def a_schedule() -> Schedule:
@@ -39,7 +39,9 @@ def test_what_makes_a_session_last() -> None:
     schedule.urgent = True
     schedule.ended(9000.0)
     assert schedule.follows(9000.0)
-    assert schedule.due == 9000.0
+    assert schedule.due == 9000.0 + FOLLOW_SECONDS
+    schedule.rest(9000.0)
+    assert schedule.due == 9060.0
 
 
 def test_failures_back_off_to_the_interval() -> None:

@@ -184,7 +184,7 @@ class TenantDatabase:
             if source is not None:
                 by_name[wire.LedgerName(source.dialect.name, source.schema, source.table)].append(binding)
         if not by_name:
-            self._schedule.ended(_now())
+            self._schedule.rest(_now())  # no gate has a dialect that is known; an edit of one is a visit at once
             return
         self._ledgers, self._read = list(by_name.values()), {}
         wanted = self._schedule.follows(_now())

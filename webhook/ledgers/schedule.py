@@ -12,6 +12,8 @@ LOOK_SECONDS = 60.0
 """Between two looks at a ledger at rest, where its gate does not say otherwise."""
 POD_SECONDS = 600.0
 """How long a database is followed after a pod was created."""
+FOLLOW_SECONDS = 0.02
+"""Between two visits to a database that is followed, the second of which has another turn, Secret or list of ledgers."""
 CHANGE_SECONDS = 60.0
 """How long a database is followed after a change of its ledger: migrations come in series."""
 FIRST_RETRY = 0.5
@@ -61,8 +63,14 @@ class Schedule:
 
     def ended(self, now: float) -> None:
         """Set the time of the next visit after one that has read what there was to read."""
-        spread = self.interval * (1 - JITTER + 2 * JITTER * self._jitter())
-        self.due = now if self.follows(now) else now + spread
+        if self.follows(now):
+            self.due = now + FOLLOW_SECONDS
+        else:
+            self.rest(now)
+
+    def rest(self, now: float) -> None:
+        """Set the time of the next visit to that of the next look."""
+        self.due = now + self.interval * (1 - JITTER + 2 * JITTER * self._jitter())
 
     def failed(self, now: float, *, hostile: bool = False, penalty: float = 0.0) -> None:
         """Set the time of the next visit after one that has failed.
