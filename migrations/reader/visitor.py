@@ -87,7 +87,7 @@ class Visitor:
         self._backoffs = {
             place: Backoff(intervals.retry, intervals.unreadable_slowest, random.random) for place in self._pending
         }
-        self._sent: dict[int, tuple[Ledger, bool]] = {}
+        self._sent: dict[int, tuple[Ledger, bool, str]] = {}
         self._runs: dict[int, wire.Run | None] = {}
         self._idle = intervals.idle
         self._changed = False
@@ -193,12 +193,12 @@ class Visitor:
             return not session.closed
         self._was_read = True
         self._backoffs[place].reset()
-        known = self._sent.get(place)
-        same = known is not None and known[0] is ledger and known[1] == standby
+        found = ledger, standby, wire.cut(reader.location.missing_table if reader.location else "")
+        same = self._sent.get(place) == found
         entries = None if same else wire.to_entries(ledger)
         self._changed = self._changed or not same
         answer = wire.Reading(
-            self._visit.job, place, clock() - began, entries, ledger.history, ledger.versioning, standby
+            self._visit.job, place, clock() - began, entries, ledger.history, ledger.versioning, *found[1:]
         )
         try:
             await self._send(answer)
@@ -207,7 +207,7 @@ class Visitor:
             self._retry_at[place] = clock() + self._backoffs[place].next()
             self._settle(place)
             return True
-        self._sent[place] = ledger, standby
+        self._sent[place] = found
         self._settle(place)
         # Only after the reading was sent: who migrates is shown to users, and no decision waits for it.
         await self._report_run(session, reader, place, ledger)
@@ -241,7 +241,7 @@ class Visitor:
             self._idle = self._intervals.idle
         pause = self._intervals.urgent if self._urgent else self._idle
         self._idle = min(self._idle * IDLE_GROWTH, self._intervals.slowest)
-        entries = sum(len(ledger.records) for ledger, _ in self._sent.values()) if self._changed else 0
+        entries = sum(len(ledger.records) for ledger, *_ in self._sent.values()) if self._changed else 0
         least = max(spent / CPU_SHARE if spent > LONGEST_GAP * CPU_SHARE else 0.0, entries / ENTRIES_A_SECOND - 0.1)
         began = time.monotonic()
         try:

@@ -115,6 +115,7 @@ class Reading(msgspec.Struct, frozen=True, array_like=True, tag=True):
         history: How much the tool records.
         versioning: What makes two names one revision.
         standby: Whether the server is in recovery.
+        missing_table: Schema and name of the table where it does not exist.
     """
 
     job: int
@@ -124,6 +125,7 @@ class Reading(msgspec.Struct, frozen=True, array_like=True, tag=True):
     history: History
     versioning: Versioning
     standby: bool
+    missing_table: str = ""
 
 
 class Migrating(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -229,6 +229,8 @@ _REMEDIES: Mapping[Fault, str] = {
     Fault.ADDRESS: "the address or the certificates in Secret {secret} cannot be used: correct them",
     Fault.PERMISSION: "the login of Secret {secret} may not read the ledger: grant it usage on the ledger's schema "
     "and select on its table",
+    Fault.ROWS_HIDDEN: "{detail} hides rows of the ledger from the login of Secret {secret}: give its role BYPASSRLS, "
+    "or disable row level security on the table",
     Fault.LEDGER: "{detail}: correct spec.ledger of this LedgerGate, or the database in Secret {secret}",
 }
 """Faults that last until someone corrects them, and how. Each makes the gate Misconfigured."""
@@ -244,11 +246,16 @@ def status_message(observation: GateObservation, gate: Gate) -> str:
         return "; ".join(problem.text for problem in observation.problems)
     if snapshot.fault is not None or ledger is None:
         remedy = _REMEDIES.get(snapshot.fault or Fault.UNREAD, "the ledger cannot be read now")
-        detail = _cut(snapshot.detail) or f"the table is no {gate.dialect} ledger"
+        unnamed = (
+            "row-level security" if snapshot.fault is Fault.ROWS_HIDDEN else f"the table is no {gate.dialect} ledger"
+        )
+        detail = _cut(snapshot.detail) or unnamed
         return f"{remedy.format(secret=gate.secret, detail=detail)}; pods follow onUnreachable until then"
     where = ", read from a standby" if snapshot.standby else ""
     if ledger.dirty is not None:
         return f"migration {_cut(ledger.dirty.revision)} is recorded as {ledger.dirty.state}{where}"
+    if snapshot.missing_table:
+        return f"the ledger is empty: the table {_cut(snapshot.missing_table)} does not exist{where}"
     return (f"the ledger is at {_cut(ledger.head)}" if ledger.head else "the ledger is empty") + where
 
 

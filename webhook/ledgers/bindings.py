@@ -88,11 +88,17 @@ class LedgerBinding:
             self.fingerprint = fingerprint
         return True
 
-    def read(self, ledger: Ledger, at: datetime, *, standby: bool) -> bool:
-        """Note what the ledger holds; return whether that is news."""
+    def read(self, ledger: Ledger, at: datetime, *, standby: bool = False, missing_table: str = "") -> bool:
+        """Note what the ledger holds, and of what; return whether that is news."""
         known = self._known.ledger
         return self._update(
-            LedgerSnapshot(known if known == ledger else ledger, at, run=self._known.run, standby=standby)
+            LedgerSnapshot(
+                known if known == ledger else ledger,
+                at,
+                run=self._known.run,
+                missing_table=missing_table,
+                standby=standby,
+            )
         )
 
     def confirm(self, at: datetime) -> None:

@@ -272,7 +272,7 @@ class TenantDatabase:
                 binding.confirm(now)
                 continue
             was_read = binding.fault is None
-            if binding.read(ledger, now, standby=answer.standby):
+            if binding.read(ledger, now, standby=answer.standby, missing_table=answer.missing_table):
                 if was_read:
                     self._schedule.changed(_now())
                 self._notify(binding)

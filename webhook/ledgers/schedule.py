@@ -13,7 +13,7 @@ LOOK_SECONDS = 60.0
 POD_SECONDS = 600.0
 """How long a database is followed after a pod was created."""
 FOLLOW_SECONDS = 0.02
-"""Between two visits to a database that is followed, the second of which has another turn, Secret or list of ledgers."""
+"""Between two visits to a database that is followed; the second has another turn, Secret or list of ledgers."""
 CHANGE_SECONDS = 60.0
 """How long a database is followed after a change of its ledger: migrations come in series."""
 FIRST_RETRY = 0.5
