@@ -117,7 +117,7 @@ class Turns:
         if place.waiting:
             again = place.closed_until if now < place.closed_until else self._make_room(place, now)
             place.timer = asyncio.get_running_loop().call_at(max(again, now + 0.01), self._serve, server)
-        elif not place.held and now >= place.closed_until and not place.refusals:
+        elif not place.held and now >= place.closed_until:
             del self._servers[server]
 
     def _next(self, place: _Server) -> int | None:
