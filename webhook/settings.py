@@ -55,6 +55,10 @@ class Settings:
     webhook_url: str | None = None
     """Address at which the API server calls the webhook, ``https://HOST:PORT``; None for the Service."""
 
+    gates_per_namespace: int = 100
+    """LedgerGates of one namespace that count, the oldest first. What a pod costs grows with their number, and one
+    namespace must not use up the time of all."""
+
     def problems(self) -> list[str]:
         """Return every problem, each with its flag."""
         found = []
@@ -112,6 +116,10 @@ class ControllerSettings(Settings):
     lease_duration: timedelta = timedelta(seconds=5)
     """How long pods may wait for a new leader after one has died. It is short, since two leaders at once do no harm (a
     release is idempotent); the price is one small request a second."""
+
+    sessions_per_server: int = 10
+    """Sessions that the controller has on one database server at a time, however many ledgers are there. A server has
+    100 by default, for all its applications."""
 
     own_certificates: bool = True
     """Whether the controller maintains the CA Secret and the ``caBundle``; not where cert-manager does."""

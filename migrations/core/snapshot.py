@@ -17,6 +17,8 @@ class Fault(StrEnum):
 
     UNREAD = "Unread"
     """No reading was tried yet."""
+    PENDING = "Pending"
+    """The one who reads it, another process, has not reported a reading yet."""
     UNREACHABLE = "Unreachable"
     """The server does not answer in time, or accepts no session."""
     AUTHENTICATION = "AuthenticationFailed"
@@ -75,6 +77,7 @@ class LedgerSnapshot:
         detail: What is wrong with the table, without a host name; only where `fault` is LEDGER or ROWS_HIDDEN.
         missing_table: Schema and name of the table where it does not exist, so that the ledger is empty.
         run: The run that is migrating now; looked up only while a pod waits for the ledger or the ledger is dirty.
+        standby: Whether it was read from a server in recovery, which may be behind its primary.
     """
 
     ledger: Ledger | None = None
@@ -83,3 +86,4 @@ class LedgerSnapshot:
     detail: str = ""
     missing_table: str = ""
     run: ActiveMigration | None = None
+    standby: bool = False

@@ -53,6 +53,13 @@ def _common_flags(command: Function) -> Function:
             "Where the API server calls the webhook, https://HOST:PORT. Without it: the Service ledgergate-webhook.",
         ),
         flag(
+            "--gates-per-namespace",
+            "LedgerGates of a namespace that count, the oldest first; the same for webhook and controller.",
+            type=click.IntRange(min=1),
+            default=100,
+            show_default=True,
+        ),
+        flag(
             "--metrics-bind",
             "HOST:PORT of /livez, /readyz and /metrics, without TLS.",
             type=_EndpointType(),
@@ -110,8 +117,8 @@ def webhook(
 ) -> None:
     """Run the admission server.
 
-    It answers the API server's requests from what it knows of every LedgerGate and its ledger, signs its own
-    certificate with the CA Secret that the controller keeps, and writes nothing to the cluster. Runs until SIGTERM;
+    It answers the API server's requests from the LedgerGates and their status alone: it opens no database. It signs its
+    own certificate with the CA Secret that the controller keeps, and writes nothing to the cluster. Runs until SIGTERM;
     exits 2 when a setting is wrong.
     """
     settings = WebhookSettings(
@@ -147,7 +154,16 @@ def webhook(
     show_default=True,
     metavar="DURATION",
 )
-def controller(lease_duration: float, certificates: str, log_format: str, **shared: Any) -> None:
+@flag(
+    "--sessions-per-server",
+    "Sessions on one database server at a time, however many ledgers are there.",
+    type=click.IntRange(min=1, max=1000),
+    default=10,
+    show_default=True,
+)
+def controller(
+    lease_duration: float, certificates: str, sessions_per_server: int, log_format: str, **shared: Any
+) -> None:
     """Run the controller.
 
     The replica that holds the Lease releases held pods as soon as their ledger is where they need it, writes the status
@@ -156,6 +172,7 @@ def controller(lease_duration: float, certificates: str, log_format: str, **shar
     """
     settings = ControllerSettings(
         lease_duration=timedelta(seconds=round(lease_duration)),
+        sessions_per_server=sessions_per_server,
         own_certificates=certificates == "own",
         **_fill_in(shared),
     )
