@@ -7,7 +7,6 @@ ValueError
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -25,7 +24,8 @@ refused before anything looks at it: an annotation may have 256 KiB."""
 # Extensions of migration files: SQL and Python (the native ones), those of Knex's `loadExtensions` and newer ones of
 # JavaScript and TypeScript, Rails, Ecto, goose. Other suffixes stay, so that a name such as `v1.2` is not shortened.
 _EXTENSIONS = frozenset("sql py ts js cjs mjs mts cts co coffee litcoffee eg iced ls rb exs go".split())  # noqa: SIM905
-_LONG_FORM = re.compile(rf"(?P<count>[1-9][0-9]{{0,8}})\.(?P<digest>[0-9a-f]{{{DIGEST_LENGTH}}})\Z")
+_LONGEST_COUNT = 9  # digits
+_DIGITS, _HEX_DIGITS = "0123456789", "0123456789abcdef"
 
 
 class RevisionError(ValueError):
@@ -62,10 +62,12 @@ class Revision:
             raise _malformed(text)
         if not plus:
             return cls(name)
-        long_form = _LONG_FORM.match(suffix)
-        if long_form is None:
+        count, _, digest = suffix.partition(".")
+        if not 0 < len(count) <= _LONGEST_COUNT or count.strip(_DIGITS) or count[0] == "0":
             raise _malformed(text)
-        return cls(name, int(long_form["count"]), long_form["digest"])
+        if len(digest) != DIGEST_LENGTH or digest.strip(_HEX_DIGITS):
+            raise _malformed(text)
+        return cls(name, int(count), digest)
 
     def __str__(self) -> str:
         return self.name if self.count is None else f"{self.name}+{self.count}.{self.digest}"

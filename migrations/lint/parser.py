@@ -14,6 +14,7 @@ from pglast import Error, ast, parse_sql, scan
 from pglast.keywords import RESERVED_KEYWORDS, TYPE_FUNC_NAME_KEYWORDS
 from pglast.stream import RawStream
 
+from migrations.files.psql_syntax import blank_rows
 from migrations.sql.statements import quoted
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def parse_statements(sql: str) -> tuple[ParsedStatement, ...]:
         ScriptError: PostgreSQL cannot parse the script.
     """
     try:
-        parsed = parse_sql(sql)
+        parsed = parse_sql(blank_rows(sql))
     except Error as error:
         message, position = (*error.args, None)[:2]  # without a position, the script ends too early
         raise ScriptError(message, len(sql.rstrip()) if position is None else position) from error
@@ -98,7 +99,7 @@ def parse_statements(sql: str) -> tuple[ParsedStatement, ...]:
 def parse_comments(sql: str) -> tuple[Comment, ...]:
     """Return the comments of a script; none where PostgreSQL's scanner rejects it."""
     try:
-        tokens = scan(sql)
+        tokens = scan(blank_rows(sql))
     except Error:
         return ()
     found = ((sql[token.start : token.end + 1], token.start) for token in tokens if token.name in _COMMENTS)

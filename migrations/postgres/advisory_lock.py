@@ -88,19 +88,18 @@ def lock_key(relation: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-@dataclass(frozen=True, slots=True)
 class HeldLock:
     """A ledger's lock as the session that acquired it sees it.
 
     SQL that a migration runs can let it go: pg_advisory_unlock_all and DISCARD ALL release every session-level lock.
 
-    Attributes:
+    Args:
         key: Its key.
         since: Second key of the companion lock.
     """
 
-    key: int
-    since: int
+    def __init__(self, key: int, since: int) -> None:
+        self._literals = {"key": f"({key})", "companion": f"({_companion_key(key)})", "since": f"({since})"}
 
     @property
     def is_held(self) -> str:
@@ -121,10 +120,6 @@ class HeldLock:
     def reacquire(self) -> str:
         """A statement that tries once to acquire the lock again, and returns whether that succeeded."""
         return bind(_SQL["reacquire"], **self._literals)
-
-    @property
-    def _literals(self) -> dict[str, str]:
-        return {"key": f"({self.key})", "companion": f"({_companion_key(self.key)})", "since": f"({self.since})"}
 
 
 @asynccontextmanager

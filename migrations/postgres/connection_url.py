@@ -49,7 +49,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
 }
 """Keywords of libpq that the driver cannot honour, each with the values that ask for nothing it cannot do."""
 
-_SCHEME = re.compile(r"(?P<jdbc>jdbc:)?(?:postgres(?:ql)?|postgis|pgsql|pgx5?)(?:\+[a-z0-9_]+)?:", re.IGNORECASE)
+_SCHEMES = words("postgresql postgres postgis pgsql pgx pgx5")
 _HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>.*))?\Z", re.DOTALL)
 _HIGHEST_PORT = 65535
 
@@ -94,12 +94,13 @@ def parse_url(url: str, name: str = "the database URL") -> ConnectionUrl:
     if url[:1] in {'"', "'", "`"} or url[-1:] in {'"', "'", "`"}:
         raise AddressError(f"{name} has quotes around it, which are part of its value: remove them")
     parser = UrlParser(name)
-    scheme = _SCHEME.match(url)
-    slashes = scheme is not None and (url.startswith("//", scheme.end()) or bool(scheme["jdbc"]))
-    if not slashes:
+    scheme, _, rest = url.partition(":")
+    if scheme.lower() == "jdbc":
+        parser.jdbc = True
+        scheme, _, rest = rest.partition(":")
+    product = scheme.lower().partition("+")[0]  # SQLAlchemy's postgresql+asyncpg
+    if product not in _SCHEMES or not (parser.jdbc or rest.startswith("//")):
         parser.problems.append(f"{name} must begin with postgresql:// or postgres://")
-    rest = url[scheme.end() :] if scheme and slashes else url.partition(":")[2]
-    parser.jdbc = bool(scheme and scheme["jdbc"])
     parser.parse(rest[2:] if rest.startswith("//") else f"/{rest.lstrip('/')}")
     if parser.problems:
         raise AddressError(*parser.problems)

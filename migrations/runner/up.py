@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from migrations.runner.reporter import Reporter
     from migrations.runner.run import Outcome, RunOptions
 
-_ENDS_SESSION = re.compile(r"\bpg_terminate_backend\b", re.IGNORECASE)
+_ENDS_SESSION = r"(?i)\bpg_terminate_backend\b"
 _RECORD_WAIT = 5.0  # seconds to wait for the lock in order to record why a migration failed
 
 
@@ -93,7 +93,7 @@ def _ended_by(migration: Migration, error: ConnectionLost, losses: int) -> str |
         return None
     from migrations.runner.section import Section  # noqa: PLC0415 - as above
 
-    line = Section(migration, body, "up").find_line(_ENDS_SESSION)
+    line = Section(migration, body, "up").find_line(re.compile(_ENDS_SESSION))
     if line is None:
         return None
     return (
@@ -110,7 +110,11 @@ async def preview(run: RunOptions) -> Outcome:
     """
     async with open_session(run) as session:
         plan = await _plan(run, session)
-    return Done(plan) if isinstance(plan, UpPlan) else plan
+        if not isinstance(plan, UpPlan):
+            return plan
+        from migrations.runner.ledger_writer import LedgerWriter, find_preparation  # noqa: PLC0415 - as above
+
+        return Done(plan, await find_preparation(session, LedgerWriter.for_run(run, plan.batch)))
 
 
 async def _plan(run: RunOptions, session: Session) -> UpPlan | Refusal:

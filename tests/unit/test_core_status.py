@@ -58,6 +58,9 @@ REFUSED = GateObservation(LedgerSnapshot(ledger(A), THEN, Fault.AUTHENTICATION))
 STRANGE = GateObservation(
     LedgerSnapshot(fault=Fault.LEDGER, detail="public.t is no knex ledger: it has no column batch")
 )
+HIDDEN = GateObservation(
+    LedgerSnapshot(fault=Fault.ROWS_HIDDEN, detail="row-level security of public.knex_migrations (policy own)")
+)
 
 
 def test_a_live_gate() -> None:
@@ -91,6 +94,7 @@ def test_a_live_gate() -> None:
         (PASSING, GateState.UNREACHABLE, "Reconciling"),
         (REFUSED, GateState.MISCONFIGURED, "Stalled"),
         (STRANGE, GateState.MISCONFIGURED, "Stalled"),
+        (HIDDEN, GateState.MISCONFIGURED, "Stalled"),
     ],
 )
 def test_exactly_one_condition_is_true(observation: GateObservation, state: GateState, true: str) -> None:
@@ -110,6 +114,17 @@ def test_exactly_one_condition_is_true(observation: GateObservation, state: Gate
     [
         (LIVE, f"the ledger is at {B}"),
         (GateObservation(LedgerSnapshot(Ledger(), THEN)), "the ledger is empty"),
+        (
+            GateObservation(LedgerSnapshot(Ledger(), THEN, missing_table="public.knex_migrations")),
+            "the ledger is empty: the table public.knex_migrations does not exist",
+        ),
+        (
+            HIDDEN,
+            (
+                "row-level security of public.knex_migrations (policy own) hides rows of the ledger from the login of "
+                f"Secret pg: give its role BYPASSRLS, or disable row level security on the table; {FOLLOW}"
+            ),
+        ),
         (DIRTY, f"migration {B} is recorded as failed"),
         (LOST, f"the ledger cannot be read now; {FOLLOW}"),
         (PASSING, "Secret pg cannot be read now"),

@@ -7,6 +7,7 @@ change of the owner makes its controller try at once, so the owner is annotated 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
@@ -17,6 +18,7 @@ from webhook.api.namespace import OptIn
 from webhook.api.objects import Metadata
 from webhook.api.owners import Owner, OwnerKind, lacks_pods, waits_for_retry, was_refused_by_ledgergate
 from webhook.cache.gates import GateCache
+from webhook.controller.work_queue import WorkQueue
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.requirement import declares_revision
 from webhook.core.verdict import Outcome
@@ -86,29 +88,25 @@ class OwnerWakeup:
         self._telemetry = telemetry
         self._admission = admission
         self._now = now
-        self._queue: set[str] = set()
-        self._enqueued = asyncio.Event()
+        self._queue = WorkQueue[str]()
         self._backoffs: dict[tuple[str, OwnerKind], dict[str, _WakeBackoff]] = {}
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
 
     def enqueue(self, namespace: str) -> None:
         """Have a namespace reconciled in the next round: a change may have let its pods in."""
-        self._queue.add(namespace)
-        self._enqueued.set()
+        self._queue.enqueue(namespace)
 
     async def run(self) -> None:
         """Wake owners until cancelled."""
         async with asyncio.TaskGroup() as self._group:
             self._group.create_task(self._sweep())
             while True:
-                await self._enqueued.wait()
-                self._enqueued.clear()
-                namespaces, self._queue = self._queue, set()
+                namespaces = await self._queue.take()
                 await asyncio.gather(*(self._reconcile(namespace, WakeTrigger.CHANGE) for namespace in namespaces))
                 self._group.create_task(self._recheck(namespaces))
                 await asyncio.sleep(ROUND_SECONDS)
 
-    async def _recheck(self, namespaces: set[str]) -> None:
+    async def _recheck(self, namespaces: AbstractSet[str]) -> None:
         await asyncio.sleep(RECHECK_SECONDS)
         await asyncio.gather(*(self._reconcile(namespace, WakeTrigger.RECHECK) for namespace in namespaces))
 

@@ -12,6 +12,7 @@ from webhook.cache.gates import GateCache
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.controller.gate_events import GateEvent, gate_events, unreadable_event
 from webhook.controller.held_pods import HeldCount
+from webhook.controller.work_queue import WorkQueue
 from webhook.core.gate import Gate
 from webhook.core.status import GateObservation, GateState, PreviousStatus, build_status, is_same_status
 from webhook.kube.errors import ClusterError, NotFound
@@ -62,8 +63,7 @@ class StatusReconciler:
         self._count = count
         self._emit = emit
         self._now = now
-        self._queue: set[Key] = set()
-        self._enqueued = asyncio.Event()
+        self._queue = WorkQueue[Key]()
         self._written: dict[Key, dict[str, Any]] = {}
         self._current_events: dict[Key, frozenset[GateEvent]] = {}
         self._bypass_timers: dict[Key, asyncio.TimerHandle] = {}
@@ -72,17 +72,13 @@ class StatusReconciler:
 
     def enqueue(self, gate: Key) -> None:
         """Have a gate reconciled in the next round."""
-        self._queue.add(gate)
-        self._enqueued.set()
+        self._queue.enqueue(gate)
 
     async def run(self) -> None:
         """Reconcile what is enqueued until cancelled."""
         try:
             while True:
-                await self._enqueued.wait()
-                self._enqueued.clear()
-                keys, self._queue = self._queue, set()
-                for key in keys:
+                for key in await self._queue.take():
                     await self._reconcile_isolated(key)
                 await asyncio.sleep(ROUND_SECONDS)
         finally:

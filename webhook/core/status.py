@@ -184,6 +184,8 @@ _REMEDIES: Mapping[Fault, str] = {
     Fault.ADDRESS: "the address or the certificates in Secret {secret} cannot be used: correct them",
     Fault.PERMISSION: "the login of Secret {secret} may not read the ledger: grant it usage on the ledger's schema "
     "and select on its table",
+    Fault.ROWS_HIDDEN: "{detail} hides rows of the ledger from the login of Secret {secret}: give its role BYPASSRLS, "
+    "or disable row level security on the table",
     Fault.LEDGER: "{detail}: correct spec.ledger of this LedgerGate, or the database in Secret {secret}",
 }
 """Faults that last until someone corrects them, and how. Each makes the gate Misconfigured."""
@@ -200,9 +202,13 @@ def status_message(observation: GateObservation, gate: Gate) -> str:
     if snapshot.fault is not None or ledger is None:
         remedy = _REMEDIES.get(snapshot.fault or Fault.UNREAD, "the ledger cannot be read now")
         detail = snapshot.detail or f"the table is no {gate.dialect} ledger"
+        if snapshot.fault is Fault.ROWS_HIDDEN:
+            detail = snapshot.detail or "row-level security"
         return f"{remedy.format(secret=gate.secret, detail=detail)}; pods follow onUnreachable until then"
     if ledger.dirty is not None:
         return f"migration {ledger.dirty.revision} is recorded as {ledger.dirty.state}"
+    if snapshot.missing_table:
+        return f"the ledger is empty: the table {snapshot.missing_table} does not exist"
     return f"the ledger is at {ledger.head}" if ledger.head else "the ledger is empty"
 
 
