@@ -36,11 +36,16 @@ class LockOwner:
         return f"backend {self.pid}{f' ({self.application})' if self.application else ''} {self.reason}"
 
 
-async def find_owners(session: Session, location: Location) -> Sequence[LockOwner]:
+async def find_owners(session: Session, location: Location, *, unlikely: bool = False) -> Sequence[LockOwner]:
     """Return the sessions that may own the row lock, as far as the server shows; it can never show that there is none.
 
     Sessions that hold a lock which only migrations take, or the tool's own advisory lock, or that have used the ledger
     or changed the schema recently; see sql/lock_table.sql.
+
+    Args:
+        session: A session with the ledger's database.
+        location: The ledger.
+        unlikely: Whether to return also those of which nothing is known but that they may write the lock.
 
     Raises:
         DatabaseError: The connection was lost, or a statement failed.
@@ -51,7 +56,7 @@ async def find_owners(session: Session, location: Location) -> Sequence[LockOwne
         return ()
     lock_name = table.rpartition(".")[2].strip('"')
     names = (ledger.relation, table, ledger.name, lock_name)
-    rows = await session.fetch(_SQL["owners"], *names, dialect.name, list(dialect.lock_keys(ledger)))
+    rows = await session.fetch(_SQL["owners"], *names, dialect.name, list(dialect.lock_keys(ledger)), unlikely)
     return tuple(LockOwner(row["pid"], row["application_name"] or "", row["reason"]) for row in rows)
 
 

@@ -19,17 +19,24 @@ if TYPE_CHECKING:
     from migrations.runner.reporter import Reporter
 
 _POLL_INTERVAL = 0.2  # seconds between two queries for what is waited for
+_MAX_OWNERS = 5  # sessions that a message names
+_OWNERLESS_LIMIT = 30.0
+"""Seconds to wait for an owner of which no session can be seen: most likely it is dead, but nothing proves it."""
 
 
 async def wait_until_empty(
-    find: Callable[[], Awaitable[Sequence[object]]], reporter: Reporter, *, limit: float
+    find: Callable[[], Awaitable[Sequence[object]]],
+    reporter: Reporter,
+    *,
+    limit: float,
+    is_vain: Callable[[], bool] = lambda: False,
 ) -> Sequence[object]:
-    """Call `find` until it finds nothing; return what is left when `limit` seconds have passed."""
+    """Call `find` until it finds nothing; return what is left when `limit` seconds have passed, or the wait is vain."""
     clock = asyncio.get_running_loop().time
     began, reported = clock(), -REPORT_INTERVAL
     while found := await find():
         waited = clock() - began
-        if waited >= limit:
+        if waited >= limit or is_vain():
             return found
         if waited - reported >= REPORT_INTERVAL:
             reported = waited
@@ -48,6 +55,7 @@ class RowLockKeeper:
         self._location = location
         self._reporter = reporter
         self._freed = False
+        self._ownerless_since: float | None = None
 
     @property
     def by_hand(self) -> str:
@@ -87,14 +95,20 @@ class RowLockKeeper:
         Raises:
             DatabaseError: The connection was lost, or a statement failed.
         """
-        self._freed = False
-        left = await wait_until_empty(lambda: self._find_obstacles(end_orphans), self._reporter, limit=limit)
+        self._freed, self._ownerless_since = False, None
+        left = await wait_until_empty(
+            lambda: self._find_obstacles(end_orphans), self._reporter, limit=limit, is_vain=self._is_vain
+        )
         if left:
-            waited = f"waited {limit:g} s for {'; '.join(map(str, left))}"
+            waited = f"waited in vain for {'; '.join(map(str, left))}"
             return f"the row lock may have an owner who is alive: {waited}"
         if self._freed:
             self._reporter.info("row_lock_freed", "freed the row lock: its owner, a run of `exec`, is dead")
         return None
+
+    def _is_vain(self) -> bool:
+        since = self._ownerless_since
+        return since is not None and asyncio.get_running_loop().time() - since >= _OWNERLESS_LIMIT
 
     async def _find_obstacles(self, end_orphans: Callable[[], Awaitable[Sequence[str]]]) -> Sequence[str]:
         """Return what keeps the row from being freed, as what is waited for; free it where nothing does."""
@@ -116,5 +130,10 @@ class RowLockKeeper:
 
     async def _describe_unproven(self, reason: str) -> str:
         owners = await lock_table.find_owners(self._session, self._location)
-        likely = "; ".join(map(str, owners)) if owners else "none of the sessions that can be seen now"
+        if not owners:
+            owners = await lock_table.find_owners(self._session, self._location, unlikely=True)
+        more = f"; and {len(owners) - _MAX_OWNERS} more" if len(owners) > _MAX_OWNERS else ""
+        likely = f"{'; '.join(map(str, owners[:_MAX_OWNERS]))}{more}" if owners else "no session that can be seen"
+        clock = asyncio.get_running_loop().time
+        self._ownerless_since = None if owners else self._ownerless_since or clock()
         return f"its owner to free it ({reason}; likely owners: {likely}). If it is dead, {self.by_hand} frees it"

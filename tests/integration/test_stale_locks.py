@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -202,6 +203,32 @@ async def test_an_owner_without_a_session(runs: Runs, connection: Connection) ->
     """A tool whose pool has closed its connections between two statements looks as one that is dead."""
     await connection.execute(runs.lock.take)
     assert "likely owners: " in await runs.robs_nobody(connection)
+
+
+@knex_only
+async def test_an_owner_of_which_nothing_is_known_is_named(runs: Runs, connection: Connection, database: str) -> None:
+    """A session that may write the lock may have it, also if it last did something else."""
+    await connection.execute("create table acc (n int)")
+    async with owner(database, runs.lock.take, "update acc set n = 1", name="billing"):
+        await connection.close()  # which has read the row, and would be more likely
+        done = await runs.clear()
+    assert done.returncode == 4
+    assert "(billing) may write the lock, and was last at: update acc set n = 1" in done.stderr
+
+
+@knex_only
+async def test_no_session_at_all_is_not_waited_for_long(runs: Runs, connection: Connection, database: str) -> None:
+    """A plain Knex that was killed: 30 s, not --lock-timeout, then exit 4 with the command to free its row."""
+    await connection.execute(runs.lock.take)
+    await connection.close()
+    began = time.monotonic()
+    done = await runs.clear(limit=600)
+    assert 30 <= time.monotonic() - began < 120
+    assert done.returncode == 4
+    assert "likely owners: no session that can be seen" in done.stderr
+    assert "If it is dead, `npx knex migrate:unlock`" in done.stderr
+    async with owner(database) as again:
+        assert await again.fetchval(runs.lock.taken)
 
 
 @knex_only
