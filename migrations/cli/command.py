@@ -41,6 +41,7 @@ class CommonOptions(NamedTuple):
         table: Name of the ledger's table; None for the default.
         connect_timeout: Seconds until a server that does not answer is given up.
         lock_timeout: Seconds to wait for the advisory lock.
+        role: Role to act as; None for that of the address.
     """
 
     directories: tuple[Path, ...]
@@ -49,6 +50,7 @@ class CommonOptions(NamedTuple):
     table: str | None
     connect_timeout: float
     lock_timeout: float
+    role: str | None
 
     @property
     def directory(self) -> Path:
@@ -185,6 +187,8 @@ def _run_options(options: CommonOptions, target: str | None, *, files: bool) -> 
 
     migrations = load_directory(options.directory) if files else ()
     address = Address.from_environment(os.environ, options.database_url, ClientFiles())
+    if options.role:
+        address = address.acting_as(options.role)
     schema = options.schema or address.schema
     NATIVE.relation(schema, options.table)  # raises IdentifierError before a connection is made
     return RunOptions(

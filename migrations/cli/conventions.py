@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, MutableMapping
 from enum import IntEnum
 from importlib import import_module
@@ -16,7 +17,60 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
-SECONDS = click.FloatRange(min=0)
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Seconds(click.ParamType[float]):
+    """A duration in seconds: a number of them, or numbers with units as Go, Kubernetes and PostgreSQL write them.
+
+    Args:
+        minimum: The shortest one allowed, in seconds.
+        maximum: The longest one allowed, in seconds; by default PostgreSQL's longest `lock_timeout`, 24 days.
+    """
+
+    name = "duration"
+
+    def __init__(self, minimum: float = 0, maximum: float = 2147483) -> None:
+        self.minimum = minimum
+        self.maximum = maximum
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds of 90, 90s, 10m, 1.5h or 1h30m."""
+        seconds = _parse_seconds(str(value).strip())
+        if seconds is None:
+            self.fail(
+                f"expected seconds, or a duration such as 500ms, 90s, 10m or 1h30m, got {str(value)!r}", param, ctx
+            )
+        if not self.minimum <= seconds <= self.maximum:
+            bounds = f"at least {self.minimum:g} and at most {self.maximum:.0f} seconds"
+            self.fail(f"expected {bounds}, got {str(value)!r}", param, ctx)
+        return seconds
+
+
+def _parse_seconds(text: str) -> float | None:
+    """Return a duration in seconds; None where the text is none, or is not finite."""
+    total, rest = 0.0, text
+    try:
+        while rest:
+            number, rest = _split(rest, "0123456789.")
+            unit, rest = _split(rest, "".join(_UNITS))
+            total += float(number) * _UNITS[unit]
+    except (ValueError, KeyError):  # a plain number has no unit
+        try:
+            total = float(text)
+        except ValueError:
+            return None
+    return total if text and math.isfinite(total) else None
+
+
+def _split(text: str, characters: str) -> tuple[str, str]:
+    """Split a text behind the leading characters that are among these."""
+    rest = text.lstrip(characters)
+    return text[: len(text) - len(rest)], rest
+
+
+SECONDS = Seconds()
+"""The type of every flag that is a duration."""
 
 
 class Exit(IntEnum):

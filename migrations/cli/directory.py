@@ -19,6 +19,7 @@ from migrations.files.external import ExternalFilesError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from migrations.core.declaration import Declaration
     from migrations.dialects.dialect import Dialect
 
 
@@ -132,3 +133,30 @@ def list_migrations(
         return native.load_directory(directories[0])
     names = list_revisions(dialect, directories, extensions, required=required)
     return tuple(Migration(canonical(name), Path(name), "", SectionBody(None)) for name in names)
+
+
+def declare_directory(
+    directories: Sequence[Path], dialect: str | None, extensions: Sequence[str] = ()
+) -> tuple[Declaration, tuple[str, ...]]:
+    """Return what an image with directories declares, and the names of the migrations before the one that it needs.
+
+    Args:
+        directories: Where the tool looks for migrations.
+        dialect: Name of the tool's dialect; None for the native one.
+        extensions: Those that the tool is configured to load; none for its default.
+
+    Raises:
+        DialectError: There is no dialect of this name.
+        FilesError: A native directory has problems.
+        ExternalFilesError: Another tool's directory has problems.
+        RevisionError: There is no migration.
+        ContractError: The name of a contract migration cannot be written in a label.
+    """
+    from migrations.core.contract import needed, newest_contracts  # noqa: PLC0415 - `up` does without
+    from migrations.core.declaration import Declaration  # noqa: PLC0415
+
+    selected = select_dialect(dialect)
+    migrations = list_migrations(selected, directories, extensions)
+    names = tuple(migration.revision for migration in needed(migrations))
+    ancestors = names[:-1] if selected.history is History.HEADS else None
+    return Declaration(selected.declare(names), newest_contracts(migrations), ancestors), names[:-1]

@@ -62,9 +62,9 @@ _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
     "--timeout",
     "How long CMD may run. 0 is no limit.",
     type=SECONDS,
-    default=0.0,
+    default="0",
     show_default=True,
-    metavar="SECONDS",
+    metavar="DURATION",
 )
 @extension_flag
 @common_options

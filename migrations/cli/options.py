@@ -18,7 +18,7 @@ from migrations.cli.conventions import SECONDS, flag
 from migrations.cli.report import open_reporter, write_termination_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 SETTINGS_FILE = "ledgergate.toml"
 DEFAULT_ENVIRONMENT = "development"
@@ -30,11 +30,29 @@ SETTINGS = (
     "connect-timeout",
     "lock-timeout",
     "log-format",
+    "role",
     "allow-out-of-order",
     "ddl-lock-timeout",
     "ddl-retry-timeout",
 )
 """Flags that the settings file may set; the others belong to one call."""
+
+
+def _load_env_files(context: click.Context, _: click.Parameter, paths: Sequence[str]) -> None:
+    """Set the variables of files, except those that the environment has; of several files, the first one counts."""
+    if not paths:
+        return
+    from migrations.cli.env_file import EnvFileError, read_env_file  # noqa: PLC0415 - few runs have such a file
+
+    problems: list[str] = []
+    for path in paths:
+        try:
+            for name, value in read_env_file(Path(path), os.environ).items():
+                os.environ.setdefault(name, value)
+        except EnvFileError as error:
+            problems += error.problems
+    if problems:
+        raise click.UsageError("\n".join(problems), context)
 
 
 def _apply_settings(context: click.Context, _: click.Parameter, environment: str) -> None:
@@ -76,6 +94,17 @@ _COMMON_FLAGS = (
         metavar="URL",
     ),
     flag(
+        "--env-file",
+        "File of NAME=VALUE lines, such as .env: each variable is set that is not set already. May be given several "
+        "times.",
+        multiple=True,
+        type=click.Path(),
+        is_eager=True,  # the other flags look at their variables afterwards
+        expose_value=False,
+        callback=_load_env_files,
+        metavar="PATH",
+    ),
+    flag(
         "--env",
         f"Which [environments.NAME] of ./{SETTINGS_FILE} to use, if there is such a file.",
         twins=("NODE_ENV",),
@@ -87,22 +116,28 @@ _COMMON_FLAGS = (
         metavar="NAME",
     ),
     flag("--schema", "Schema of the ledger's table.", show_default="public", metavar="NAME"),
+    flag(
+        "--role",
+        "Role to act as (SET ROLE), such as the schema's owner; what is created belongs to it. Without it: that which "
+        "connects.",
+        metavar="NAME",
+    ),
     flag("--table", "Table of the ledger.", show_default="ledgergate_migrations", metavar="NAME"),
     flag(
         "--connect-timeout",
         "How long to try to connect; a proxy in the same pod may start later than this command.",
         type=SECONDS,
-        default=30.0,
+        default="30s",
         show_default=True,
-        metavar="SECONDS",
+        metavar="DURATION",
     ),
     flag(
         "--lock-timeout",
         "How long to wait for the lock while another process migrates.",
         type=SECONDS,
-        default=600.0,
+        default="10m",
         show_default=True,
-        metavar="SECONDS",
+        metavar="DURATION",
     ),
     flag(
         "--log-format",
@@ -116,20 +151,20 @@ _LIMIT_FLAGS = (
         "How long a statement may wait for a lock, while others queue behind it; then the migration is rolled back and "
         "tried again. 0 is no limit. `-- migrate:up lock-timeout:2s` sets it for one migration.",
         type=SECONDS,
-        default=5.0,
+        default="5s",
         show_default=True,
-        metavar="SECONDS",
+        metavar="DURATION",
     ),
     flag(
         "--ddl-retry-timeout",
         "For how long to try a migration again that got no lock, or ran into a deadlock. 0 is one try.",
         type=SECONDS,
-        default=300.0,
+        default="5m",
         show_default=True,
-        metavar="SECONDS",
+        metavar="DURATION",
     ),
 )
-_OPTIONS = ("database_url", "schema", "table", "connect_timeout", "lock_timeout")
+_OPTIONS = ("database_url", "schema", "table", "connect_timeout", "lock_timeout", "role")
 
 
 def common_options(body: Callable[..., int]) -> Callable[..., None]:

@@ -114,7 +114,11 @@ def _compare(migrations: Sequence[Migration], found: LedgerStatus) -> tuple[Comp
     """Compare files and ledger; nothing where the tool records only where the ledger is, and not how it came there."""
     if found.ledger.history in {History.HEADS, History.NUMBER}:
         return ()
-    return compare(migrations, found.ledger)
+    dialect = found.location.dialect
+    if dialect.name == "ledgergate":
+        return compare(migrations, found.ledger)
+    known = [migration.revision for migration in migrations]
+    return compare(migrations, found.ledger, is_elsewhere=dialect.find_elsewhere(known))
 
 
 def _document(migrations: Sequence[Migration], found: LedgerStatus, *, at_expected: bool) -> str:

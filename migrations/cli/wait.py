@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 @flag("--revision", "Revision to wait for, as NAME or NAME+COUNT.DIGEST. Without it: all of --dir.", metavar="REV")
 @flag("--dialect", "Tool whose ledger and directory these are, such as knex. Without it: ledgergate.", metavar="NAME")
-@flag("--timeout", "How long to wait.", type=SECONDS, default=600.0, show_default=True, metavar="SECONDS")
+@flag("--timeout", "How long to wait.", type=SECONDS, default="10m", show_default=True, metavar="DURATION")
 @extension_flag
 @common_options
 def wait(

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 DIGEST_LENGTH = 12
-_LONGEST_NAME = 512
+LEAF_SEPARATOR = ","
+"""Between the newest migrations of several applications, all of which an image expects (Django)."""
+_LONGEST_NAME = 2048
 _SHOWN = 80
 
-_LONGEST_TEXT = 1024
+_LONGEST_TEXT = 2560
 """Characters of a revision as it is declared: the longest name, its extensions and `+COUNT.DIGEST`. What is longer is
 refused before anything looks at it: an annotation may have 256 KiB."""
 

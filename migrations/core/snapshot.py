@@ -17,6 +17,8 @@ class Fault(StrEnum):
 
     UNREAD = "Unread"
     """No reading was tried yet."""
+    PENDING = "Pending"
+    """The one who reads it, another process, has not reported a reading yet."""
     UNREACHABLE = "Unreachable"
     """The server does not answer in time, or accepts no session."""
     AUTHENTICATION = "AuthenticationFailed"

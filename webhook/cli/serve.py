@@ -1,6 +1,5 @@
 """The commands ``ledgergate webhook`` and ``ledgergate controller``."""
 
-import math
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
-from migrations.cli.conventions import flag, format_examples
+from migrations.cli.conventions import Seconds, flag, format_examples
 from webhook.app import run_controller, run_webhook
 from webhook.kube.kubeconfig import KubeconfigError
 from webhook.settings import ControllerSettings, Endpoint, Settings, SettingsError, WebhookSettings, read_namespace
@@ -29,14 +28,6 @@ class _EndpointType(click.ParamType[Endpoint]):
             return value if isinstance(value, Endpoint) else Endpoint.parse(value)
         except SettingsError as error:
             self.fail(str(error), param, ctx)
-
-
-class _Seconds(click.FloatRange):
-    """A finite number of seconds: click's own range accepts `nan`."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds = float(super().convert(value, param, ctx))
-        return seconds if math.isfinite(seconds) else self.fail(f"{value} is no number of seconds", param, ctx)
 
 
 def _fill_in(shared: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +51,13 @@ def _common_flags(command: Function) -> Function:
         flag(
             "--webhook-url",
             "Where the API server calls the webhook, https://HOST:PORT. Without it: the Service ledgergate-webhook.",
+        ),
+        flag(
+            "--gates-per-namespace",
+            "LedgerGates of a namespace that count, the oldest first; the same for webhook and controller.",
+            type=click.IntRange(min=1),
+            default=100,
+            show_default=True,
         ),
         flag(
             "--metrics-bind",
@@ -103,10 +101,11 @@ def _common_flags(command: Function) -> Function:
 @flag("--tls-key-file", "Private key of that certificate (PEM).", type=click.Path(path_type=Path))
 @flag(
     "--drain",
-    "Seconds to go on answering after SIGTERM.",
-    type=_Seconds(min=0, max=600),
-    default=10.0,
+    "How long to go on answering after SIGTERM, 10m at most.",
+    type=Seconds(maximum=600),
+    default="10s",
     show_default=True,
+    metavar="DURATION",
 )
 def webhook(
     bind: Endpoint,
@@ -118,8 +117,8 @@ def webhook(
 ) -> None:
     """Run the admission server.
 
-    It answers the API server's requests from what it knows of every LedgerGate and its ledger, signs its own
-    certificate with the CA Secret that the controller keeps, and writes nothing to the cluster. Runs until SIGTERM;
+    It answers the API server's requests from the LedgerGates and their status alone: it opens no database. It signs its
+    own certificate with the CA Secret that the controller keeps, and writes nothing to the cluster. Runs until SIGTERM;
     exits 2 when a setting is wrong.
     """
     settings = WebhookSettings(
@@ -149,12 +148,13 @@ def webhook(
 )
 @flag(
     "--lease-duration",
-    "Seconds until a dead leader is replaced.",
-    type=click.IntRange(min=3),
-    default=5,
+    "How long until a dead leader is replaced, at least 3s.",
+    type=Seconds(minimum=3),
+    default="5s",
     show_default=True,
+    metavar="DURATION",
 )
-def controller(lease_duration: int, certificates: str, log_format: str, **shared: Any) -> None:
+def controller(lease_duration: float, certificates: str, log_format: str, **shared: Any) -> None:
     """Run the controller.
 
     The replica that holds the Lease releases held pods as soon as their ledger is where they need it, writes the status
@@ -162,7 +162,9 @@ def controller(lease_duration: int, certificates: str, log_format: str, **shared
     SIGTERM; exits 2 when a setting is wrong.
     """
     settings = ControllerSettings(
-        lease_duration=timedelta(seconds=lease_duration), own_certificates=certificates == "own", **_fill_in(shared)
+        lease_duration=timedelta(seconds=round(lease_duration)),
+        own_certificates=certificates == "own",
+        **_fill_in(shared),
     )
     _run(settings, log_format, run_controller)
 
