@@ -12,7 +12,7 @@ Figures = Mapping[str, Any]
 
 def of(name: str, results: Figures) -> Iterator[Table]:
     """Yield the tables of one benchmark's results."""
-    yield from {"release": _release, "scale": _release, "migrate": _migrate}[name](results)
+    yield from {"release": _release, "scale": _release, "tenants": _tenants, "migrate": _migrate}[name](results)
 
 
 def _release(results: Figures) -> Iterator[Table]:
@@ -20,6 +20,24 @@ def _release(results: Figures) -> Iterator[Table]:
     for what, found in results.items():
         times = (f"{found[key]:.0f} ms" for key in ("median_ms", "p95_ms", "max_ms"))
         table.add_row(what, *times, str(found["count"]))
+    yield table
+
+
+def _tenants(results: Figures) -> Iterator[Table]:
+    table = Table("what", "measured", title=f"{results['gates']:,} LedgerGates on one server")
+    rest, release = results["rest"], results["release"]
+    for what, found in (
+        ("every status after a cold start", f"{results['cold_start_s']} s"),
+        ("after the leader's restart", f"{results['restart_s']} s"),
+        ("sessions while starting, at most", results["most_sessions_while_starting"]),
+        ("sessions at rest, on average", rest["mean_sessions"]),
+        ("CPU of the leader at rest", f"{rest['leader_cpu_share']:.1%} of a core"),
+        ("CPU of its workers at rest", f"{rest['workers_cpu_share']:.1%} of a core"),
+        ("memory of all", f"{rest['leader_mb'] + sum(rest['workers_mb'])} MB"),
+        ("a release after its commit, median", f"{release['median_ms']:.0f} ms"),
+        ("connections of others refused", results["refused_connections"]),
+    ):
+        table.add_row(what, str(found))
     yield table
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import asyncpg
 
 from migrations.postgres.driver_errors import PROTOCOL_VIOLATION, decode, describe, translate
+from migrations.postgres.driver_limits import bound_key_derivation
 from migrations.postgres.errors import (
     DatabaseError,
     Misconfigured,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from asyncpg.connect_utils import SessionAttribute
 
     from migrations.postgres.address import Address, Server, Tls
+
+bound_key_derivation()
 
 
 async def connect(

@@ -143,3 +143,7 @@ exists (
         and (held.classid::bigint << 32 | held.objid::bigint) = any(array[{keys}]::bigint[])
         and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
 )
+
+-- name: recovery
+-- Whether the server replays another one's changes: a standby, or a primary that was demoted.
+select pg_is_in_recovery()

@@ -154,7 +154,16 @@ def webhook(
     show_default=True,
     metavar="DURATION",
 )
-def controller(lease_duration: float, certificates: str, log_format: str, **shared: Any) -> None:
+@flag(
+    "--sessions-per-server",
+    "Sessions on one database server at a time, however many ledgers are there.",
+    type=click.IntRange(min=1, max=1000),
+    default=10,
+    show_default=True,
+)
+def controller(
+    lease_duration: float, certificates: str, sessions_per_server: int, log_format: str, **shared: Any
+) -> None:
     """Run the controller.
 
     The replica that holds the Lease releases held pods as soon as their ledger is where they need it, writes the status
@@ -163,6 +172,7 @@ def controller(lease_duration: float, certificates: str, log_format: str, **shar
     """
     settings = ControllerSettings(
         lease_duration=timedelta(seconds=round(lease_duration)),
+        sessions_per_server=sessions_per_server,
         own_certificates=certificates == "own",
         **_fill_in(shared),
     )
