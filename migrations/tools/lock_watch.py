@@ -13,7 +13,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from migrations.postgres.errors import ConnectionLost, StatementFailed
+from migrations.postgres.errors import ConnectionLost, PermissionMissing, StatementFailed
 from migrations.sql.statements import bind, load
 from migrations.tools import lock_table
 from migrations.tools.child_sessions import ChildSessions
@@ -75,6 +75,7 @@ class LockWatch:
         self._version: str | None = None
         self._followed_at = self._noted_at = 0.0
         self._noted: object = None
+        self._is_blind = False  # a right is missing; trying again and again would fill the server's log
 
     @property
     def interval(self) -> float:
@@ -102,7 +103,7 @@ class LockWatch:
         Raises:
             DatabaseError: The connection was lost.
         """
-        if self._children is None:
+        if self._children is None or self._is_blind:
             return
         try:
             sessions = () if self._row is _Row.FOLLOWED else await self._children.fetch()
@@ -112,9 +113,10 @@ class LockWatch:
             await self._look_at_row(sessions)
             if not self._session.in_transaction:
                 await self._note()
-        except StatementFailed:  # a right was taken away, a table dropped: nothing is proven any more
+        except StatementFailed as error:  # a right was taken away, a table dropped: nothing is proven any more
             await self._end_transaction()
             self._row, self._version = _Row.UNKNOWN, None
+            self._is_blind = isinstance(error, PermissionMissing)
 
     async def finish(self) -> None:
         """Take the mark away; keep it where the command has left the row behind, which the next run then may free.
@@ -182,8 +184,8 @@ class LockWatch:
             if await self._marks.lock_row_version() is None:
                 self._row = _Row.GUARDED
                 return
-        except StatementFailed:  # it is locked now, or our role may not lock it
-            pass
+        except StatementFailed as error:  # it is locked now, or our role may not lock it
+            self._is_blind = isinstance(error, PermissionMissing)
         await self._end_transaction()
 
     async def _is_busy(self) -> bool:

@@ -270,7 +270,8 @@ async def test_an_owner_beside_a_killed_run(runs: Runs, connection: Connection, 
     await runs.waits()
     if when == "meanwhile":
         async with owner(database, runs.lock.take, name="billing"):
-            await until(connection, "select count(*) from ledgergate_exec")
+            await connection.execute("create table taken as select clock_timestamp() as at")
+            await until(connection, "select seen_at > at from ledgergate_exec, taken")  # the run has looked
             await runs.kill(run, connection)
             assert "was not seen to take the row" in await runs.robs_nobody(connection)
     else:
@@ -420,6 +421,23 @@ async def test_a_role_that_may_not_create_a_table(runs: Runs, connection: Connec
         await runs.waits()
         run.kill()
         await asyncio.to_thread(run.communicate)
+        await runs.robs_nobody(connection)
+    finally:
+        await connection.execute(f"drop owned by {role}; drop role {role}")
+
+
+@knex_only
+async def test_a_role_that_may_not_lock_the_table(runs: Runs, connection: Connection, database: str) -> None:
+    """A tool of another role may; the run tries once, and frees nothing that it could not watch."""
+    role = f"{database.rpartition('/')[2]}_mere"
+    await connection.execute(f"create role {role} login password 'x'; grant create on schema public to {role}")
+    await connection.execute(f"grant select on knex_migrations, knex_migrations_lock to {role}")
+    try:
+        url = f"postgresql://{role}:x@{database.rpartition('@')[2]}"
+        run = runs.start(runs.lock.take, "wait", DATABASE_URL=url, TOOL_URL=database)
+        await runs.waits()
+        await until(connection, "select clock_timestamp() > began_at + interval '2 seconds' from ledgergate_exec")
+        await runs.kill(run, connection)
         await runs.robs_nobody(connection)
     finally:
         await connection.execute(f"drop owned by {role}; drop role {role}")
