@@ -69,7 +69,14 @@ def _parse(file: Path) -> Keyring:
     type=click.Path(path_type=Path),
     twins=("DOCKER_CONFIG",),
 )
-@flag("--timeout", "How long to try the registry.", type=SECONDS, default="20s", show_default=True, metavar="DURATION")
+@flag(
+    "--timeout",
+    "How long until the registry is given up.",
+    type=SECONDS,
+    default="20s",
+    show_default=True,
+    metavar="DURATION",
+)
 def image(
     reference: str,
     platform: tuple[str, ...],
