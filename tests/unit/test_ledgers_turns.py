@@ -63,6 +63,28 @@ async def test_who_waits_gets_a_place_after_a_slice(monkeypatch: pytest.MonkeyPa
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def test_pods_go_before_what_merely_follows() -> None:
+    """Sessions for which no pod waits give way at once, without a slice; and who waits for pods goes to the front."""
+    turns = Turns(5)
+    idle = [turn(f"n{number}", lasting=True) for number in range(20)]
+    tasks = [asyncio.create_task(hold(turns, each)) for each in idle]
+    await settle()
+    assert turns.held("server") == 4
+    assert not turns.has_room("server")
+    reached = asyncio.Event()
+    tasks.append(asyncio.create_task(hold(turns, turn("late", lasting=True, urgent=True), reached.set)))
+    async with asyncio.timeout(1):
+        await reached.wait()
+    assert sum(each.over for each in idle) == 1
+    waiting = idle[-1]
+    waiting.set_urgent(True)
+    await settle()
+    assert waiting in turns._servers["server"].held
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_a_session_is_kept_while_no_other_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice ends only where it helps somebody."""
     monkeypatch.setattr(module, "SLICE_SECONDS", 0.0)

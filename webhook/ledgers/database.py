@@ -34,8 +34,8 @@ PARALLEL_SECRETS = 8
 SECRET_SECONDS = 60.0
 URGENT_SECRET_SECONDS = 5.0
 """Between two reads of the Secret while a session lasts; the second while pods wait, as an edit may be what helps."""
-SUSPECT_LOOK_SECONDS = 5.0
-"""Between two looks at a database that is read alone, while pods wait for it."""
+SUBSTITUTE_SECONDS = 10.0
+"""Between two looks at a database that would be followed, but is read alone, or has no pod waiting and no room."""
 SESSIONS_PER_NAMESPACE = 32
 """Sessions that the databases of one namespace have at a time, on whatever servers."""
 
@@ -82,6 +82,7 @@ class TenantDatabase:
         self._edited = False
         self._failure: wire.FaultFound | None = None
         self._ledgers: list[list[LedgerBinding]] = []
+        self._turns: list[Turn] = []
         self._read: dict[int, Ledger] = {}
 
     def put(self, binding: LedgerBinding, *, edited: bool) -> None:
@@ -105,6 +106,8 @@ class TenantDatabase:
         urgent = any(binding.urgent for binding in self.bindings.values())
         if urgent is not self._schedule.urgent:
             self._schedule.urgent = urgent
+            for turn in self._turns:
+                turn.set_urgent(urgent)
             if urgent:
                 self._schedule.hurry(_now())
             self._wake.set()
@@ -187,34 +190,39 @@ class TenantDatabase:
             self._schedule.rest(_now())  # no gate has a dialect that is known; an edit of one is a visit at once
             return
         self._ledgers, self._read = list(by_name.values()), {}
-        wanted = self._schedule.follows(_now())
-        follow = wanted and self._readers.pool.may_follow(self.key)
-        turns = [Turn(self.key[0], follow, self._schedule.urgent, self._wake) for _ in range(2)]
         server = _server(address)
-        request = wire.Visit(
-            0, self.key[0], address, tuple(by_name), self._readers.application_name, follow, self._schedule.urgent
-        )
+        wanted, urgent = self._schedule.follows(_now()), self._schedule.urgent
+        room = urgent or self._readers.servers.has_room(server)
+        follow = wanted and room and self._readers.pool.may_follow(self.key)
+        self._turns = turns = [Turn(self.key[0], follow, urgent, self._wake) for _ in range(2)]
+        request = wire.Visit(0, self.key[0], address, tuple(by_name), self._readers.application_name, follow, urgent)
         async with (
             self._readers.namespaces.take(self.key[0], turns[0]),
             self._readers.servers.take(server, turns[1]),
             self._readers.pool.visit(self.key, request, self._answered) as job,
         ):
-            await self._attend(job, turns, address, follow=follow)
+            polled = urgent if follow else None
+            await self._attend(job, turns, address, polled)
             self._conclude(job, server)
-        if wanted and not follow and not self._readers.pool.may_follow(self.key):
-            self._schedule.due = max(self._schedule.due, _now() + SUSPECT_LOOK_SECONDS)
+        if wanted and not follow and self._failure is None:
+            alone = not self._readers.pool.may_follow(self.key)
+            if alone or not (room or self._schedule.urgent):
+                self._schedule.due = max(self._schedule.due, _now() + SUBSTITUTE_SECONDS)
 
-    async def _attend(self, job: Job, turns: list[Turn], address: Address, *, follow: bool) -> None:
-        """Let a visit go on until it has ended, or has to."""
+    async def _attend(self, job: Job, turns: list[Turn], address: Address, polled: bool | None) -> None:
+        """Let a visit go on until it has ended, or has to.
+
+        Args:
+            polled: of one that lasts, whether it was begun as urgent; None for a look.
+        """
         job.ended.add_done_callback(lambda _: self._wake.set())
-        secret_read = _now()
+        secret_read, follow = _now(), polled is not None
         while not job.ended.done() and not self._edited and not any(turn.over for turn in turns):
             if follow and not self._schedule.follows(_now()):
                 return
-            if follow and self._schedule.urgent is not turns[1].urgent:
-                for turn in turns:
-                    turn.urgent = self._schedule.urgent
-                job.poll(urgent=self._schedule.urgent)
+            if follow and self._schedule.urgent is not polled:
+                polled = self._schedule.urgent
+                job.poll(urgent=polled)
             self._wake.clear()
             pause = URGENT_SECRET_SECONDS if self._schedule.urgent else SECRET_SECONDS
             with suppress(TimeoutError):

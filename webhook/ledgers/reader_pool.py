@@ -144,6 +144,9 @@ class ReaderPool:
         Args:
             database: the namespace and the Secret's name.
             request: what to read; its number is set here.
+
+        Raises:
+            FrameTooLarge: the request exceeds the limit.
         """
         if self._place(database) is not self._suspects:
             async with self._visiting(database, request, on_answer) as job:
@@ -160,9 +163,9 @@ class ReaderPool:
         process = await self._started(worker)
         self._numbers += 1
         job = Job(self._numbers, database, on_answer, process, asyncio.get_running_loop().create_future())
+        process.send(_numbered(request, job.number))
         worker.jobs[job.number] = job
         try:
-            process.send(_numbered(request, job.number))
             yield job
         finally:
             if not job.ended.done():
@@ -259,9 +262,9 @@ class ReaderPool:
             for worker in (self._newcomers, self._suspects):
                 if worker.process is not None and not worker.jobs and _now() - worker.idle_since > IDLE_SECONDS:
                     worker.process.stop()
-            for record in self._records.values():
+            for database, record in tuple(self._records.items()):
                 if record.strikes and _now() - record.struck_at > 2 * SUSPECT_SECONDS:
-                    record.strikes = 0
+                    del self._records[database]  # a newcomer once more
 
 
 def _numbered(request: wire.Visit, number: int) -> wire.Visit:

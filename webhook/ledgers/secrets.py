@@ -10,8 +10,12 @@ from webhook.kube.errors import ClusterError, Forbidden, NotFound
 from webhook.kube.reflector import Key
 from webhook.telemetry import log_event
 
-MAX_VALUE_BYTES = 256 * 1024
-"""Bytes of one value. The longest are certificates; a Secret may have a megabyte."""
+MAX_VALUE_BYTES = 16 * 1024
+MAX_CERTIFICATES_BYTES = 256 * 1024
+"""Bytes of a value that is read, and of one that holds certificates: the bundle of a cloud has 160 KiB. A Secret may
+have a megabyte; what is longer is for another program, and as good as absent."""
+MAX_SERVERS = 32
+"""Servers of one address."""
 
 
 class SecretApi(Protocol):
@@ -47,13 +51,9 @@ async def read_address(api: SecretApi, key: Key) -> Address | Problem:
 
 def _parse(key: Key, secret: Secret) -> Address | Problem:
     namespace, name = key
-    data = secret.data or {}
-    long = sorted(field for field, value in data.items() if len(value) > MAX_VALUE_BYTES)
-    if long:
-        limit = MAX_VALUE_BYTES // 1024
-        return Problem(f"Secret {name}: {', '.join(long)[:200]} is longer than {limit} KiB; name another Secret")
+    data = {field: value for field, value in (secret.data or {}).items() if len(value) <= _limit(value)}
     try:
-        return Address.from_secret({field: value.decode() for field, value in data.items()})
+        address = Address.from_secret({field: value.decode() for field, value in data.items()})
     except UnicodeDecodeError:
         return Problem(f"Secret {name}: a value is not UTF-8 text")
     except AddressError as error:
@@ -61,3 +61,10 @@ def _parse(key: Key, secret: Secret) -> Address | Problem:
     except Exception:  # noqa: BLE001 - whatever a Secret holds keeps one gate from working, and no other
         log_event("secret.failed", level=logging.ERROR, trace=True, namespace=namespace, secret=name)
         return Problem(f"Secret {name}: the address of the database cannot be read; correct it")
+    if len(address.servers) > MAX_SERVERS:
+        return Problem(f"Secret {name} names {len(address.servers)} servers, expected at most {MAX_SERVERS}")
+    return address
+
+
+def _limit(value: bytes) -> int:
+    return MAX_CERTIFICATES_BYTES if b"-----BEGIN CERTIFICATE-----" in value else MAX_VALUE_BYTES

@@ -6,7 +6,7 @@ who wants one waits in line, and who holds one for long gives it up when others 
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -35,6 +35,14 @@ class Turn:
     wake: asyncio.Event
     since: float = 0.0
     over: bool = False
+    moved: Callable[[], None] = lambda: None
+    """Called when its place in the line may be another one; set by `Turns.take`."""
+
+    def set_urgent(self, urgent: bool) -> None:
+        """Note that pods have begun to wait, or have ended to, while this waits for a place or holds one."""
+        if urgent is not self.urgent:
+            self.urgent = urgent
+            self.moved()
 
     def end(self) -> None:
         """Ask the holder to give the place up."""
@@ -70,11 +78,13 @@ class Turns:
         place = self._servers[server]
         waiter = asyncio.get_running_loop().create_future()
         place.waiting.append((turn, waiter))
+        turn.moved = lambda: self._serve(server)
         self._serve(server)
         try:
             await waiter
             yield
         finally:
+            turn.moved = lambda: None
             place.waiting = [entry for entry in place.waiting if entry[0] is not turn]
             if turn in place.held:
                 place.held.remove(turn)
@@ -96,12 +106,17 @@ class Turns:
         place = self._servers[server]
         place.refusals = 0
 
+    def has_room(self, server: str) -> bool:
+        """Return whether a session could last at a server without taking another one's place."""
+        place = self._servers.get(server)
+        return place is None or (not place.waiting and sum(turn.lasting for turn in place.held) < self._lasting)
+
     def held(self, server: str) -> int:
         """Return how many places are held at a server."""
         return len(self._servers[server].held) if server in self._servers else 0
 
     def _serve(self, server: str) -> None:
-        """Give free places to those who wait: first to the tenants that have the fewest, then in order of arrival."""
+        """Give free places to those who wait: first where pods wait, then to the tenants that have the fewest."""
         place = self._servers[server]
         now = _now()
         if place.timer is not None:
@@ -117,7 +132,7 @@ class Turns:
         if place.waiting:
             again = place.closed_until if now < place.closed_until else self._make_room(place, now)
             place.timer = asyncio.get_running_loop().call_at(max(again, now + 0.01), self._serve, server)
-        elif not place.held and now >= place.closed_until and not place.refusals:
+        elif not place.held and now >= place.closed_until:
             del self._servers[server]
 
     def _next(self, place: _Server) -> int | None:
@@ -126,17 +141,19 @@ class Turns:
         held = Counter(turn.namespace for turn in place.held)
         lasting = sum(turn.lasting for turn in place.held)
         admitted = [
-            (held[turn.namespace], index)
+            (not turn.urgent, held[turn.namespace], index)
             for index, (turn, _) in enumerate(place.waiting)
             if not turn.lasting or lasting < self._lasting
         ]
-        return min(admitted)[1] if admitted else None
+        return min(admitted)[-1] if admitted else None
 
     def _make_room(self, place: _Server, now: float) -> float:
-        """Ask those who have had their slice to give up, as many as wait; return when to look again."""
+        """Ask as many as wait to give up: who has had a slice, and for pods who has none waiting, at once."""
         lasting = sorted((turn for turn in place.held if turn.lasting), key=lambda turn: (turn.urgent, turn.since))
+        urgent = sum(turn.urgent for turn, _ in place.waiting)
+        idle = [turn for turn in lasting if not turn.urgent]
         over = [turn for turn in lasting if now - turn.since >= SLICE_SECONDS]
-        for turn in over[: len(place.waiting)]:
+        for turn in {*idle[:urgent], *over[: len(place.waiting)]}:
             turn.end()
         coming = [turn.since + SLICE_SECONDS for turn in lasting if now - turn.since < SLICE_SECONDS]
         return min(coming, default=now + SLICE_SECONDS)
