@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from migrations.core.migration import FilesError
 from migrations.core.plan import UpPlan
 from migrations.files.native import parse
-from migrations.lint.linter import File, lint
+from migrations.lint.linter import lint
+from migrations.lint.scripts.native import native_script
 from migrations.runner.ledger_writer import LedgerWriter
 from migrations.runner.psql_script import render
 from migrations.runner.section import Section
@@ -148,17 +149,17 @@ def _read(path: Path, content: bytes) -> Migration | None:
 @given(_CONTENTS, _CONTENTS)
 def test_any_sql_is_read_or_refused(first: bytes, second: bytes) -> None:
     """No traceback and no hang; every refusal and every finding has its file and its line."""
-    files = []
+    migrations, files = [], []
     for number, content in enumerate((first, second)):
         path = Path(f"{20250101000000 + number}_it's.sql")
         migration = _read(path, content)
         if migration is not None:
-            files.append(File(migration, content.decode("utf-8-sig")))
-    lines = {str(file.migration.path): file.text.count("\n") + 1 for file in files}
+            migrations.append(migration)
+            files.append(native_script(migration, content.decode("utf-8-sig")))
+    lines = {file.path: file.text.count("\n") + 1 for file in files}
     for finding in lint(files):
         assert 1 <= finding.line <= lines[finding.path], finding
-    migrations = tuple(file.migration for file in files)
-    script = render(UpPlan(migrations, batch=1), _WRITER, '"odd schema"."it\'s"')
+    script = render(UpPlan(tuple(migrations), batch=1), _WRITER, '"odd schema"."it\'s"')
     for migration in migrations:
         assert (migration.up.sql or "").strip().rstrip(";") in script
         _split(migration)
@@ -185,7 +186,7 @@ def test_any_python_is_read_or_refused(text: str) -> None:
     """As for SQL; nothing of it runs."""
     migration = _read(Path("20250101000000_x.py"), text.encode())
     if migration is not None:
-        files = [File(migration, text.removeprefix("\ufeff"))]
+        files = [native_script(migration, text.removeprefix("\ufeff"))]
         assert all(finding.line >= 1 for finding in lint(files))
         assert "is Python" in render(UpPlan((migration,), batch=1), _WRITER, "x")
 
@@ -197,7 +198,7 @@ def test_deep_nesting_is_refused() -> None:
             content = f"-- migrate:up\nselect {text};\n-- migrate:down\nselect 1;\n"
             migration = _read(Path("20250101000000_x.sql"), content.encode())
             if migration is not None:
-                lint([File(migration, content)])
+                lint([native_script(migration, content)])
                 _split(migration)
         _read(Path("20250101000000_x.py"), ("(" * depth).encode())
         _read(Path("20250101000000_x.py"), f"x = {'-' * depth}1".encode())
