@@ -21,7 +21,7 @@ def read_goose(tree: FileTree) -> list[Script]:
     Source: https://pressly.github.io/goose/documentation/annotations/
     """
     own = "-- in a migration of its own: -- +goose NO TRANSACTION"
-    return [_annotated(tree, file, GOOSE, own) for file in tree.top() if GOOSE.search(tree.text(file))]
+    return [_annotated(tree, file, GOOSE, own) for file in _files(tree, GOOSE)]
 
 
 def read_sql_migrate(tree: FileTree) -> list[Script]:
@@ -30,7 +30,7 @@ def read_sql_migrate(tree: FileTree) -> list[Script]:
     Source: https://github.com/rubenv/sql-migrate#writing-migrations
     """
     own = "-- in a migration of its own: -- +migrate Up notransaction"
-    return [_annotated(tree, file, SQL_MIGRATE, own) for file in tree.top() if SQL_MIGRATE.search(tree.text(file))]
+    return [_annotated(tree, file, SQL_MIGRATE, own) for file in _files(tree, SQL_MIGRATE)]
 
 
 def read_node_pg_migrate(tree: FileTree) -> list[Script]:
@@ -39,7 +39,13 @@ def read_node_pg_migrate(tree: FileTree) -> list[Script]:
     Source: https://salsita.github.io/node-pg-migrate/cli, "SQL migrations"
     """
     own = "-- in a migration in JavaScript, with pgm.noTransaction():"
-    return [_annotated(tree, file, NODE_PG_MIGRATE, own) for file in tree.top() if file[0].isdigit()]
+    return [_annotated(tree, file, NODE_PG_MIGRATE, own) for file in _files(tree, NODE_PG_MIGRATE)]
+
+
+def _files(tree: FileTree, annotation: re.Pattern[str]) -> list[str]:
+    """Return the files with a number or an annotation, and standard input."""
+    candidates = tree.top() or [file for file in tree.files if file.startswith("<")]
+    return [file for file in candidates if file[0].isdigit() or annotation.search(tree.text(file))]
 
 
 def _annotated(tree: FileTree, file: str, annotation: re.Pattern[str], own_migration: str) -> Script:
@@ -52,7 +58,7 @@ def _annotated(tree: FileTree, file: str, annotation: re.Pattern[str], own_migra
     for number, (match, word) in enumerate(borders):
         end = borders[number + 1][0].start() if number + 1 < len(borders) else len(text)
         sections.append(ScriptSection(text[match.end() : end], match.end(), mode, word == "down"))
-    if not borders:
+    if not borders and text:
         sections = [ScriptSection(text, 0, mode)]
     return Script(
         tree.shown(file),
