@@ -54,7 +54,8 @@ def test_every_mistake_in_the_settings_is_named_at_once(home: Path) -> None:
     write(
         home,
         {
-            "ledgergate.toml": '[lint]\ndialect = "mysql"\nfail-on = "all"\npg-version = "15"\nother = 1\nexclude = "x"\n'
+            "ledgergate.toml": '[lint]\ndialect = "mysql"\nfail-on = "all"\npg-version = "15"\nother = 1\n'
+            'exclude = "x"\n'
             '[lint.rules]\nnope = "off"\ntruncate = "loud"\n'
         },
     )
@@ -166,7 +167,8 @@ def git(home: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=home, env=environment, check=True, capture_output=True, timeout=60)
 
 
-def test_only_what_is_new_since_a_revision_is_judged(repository: Path) -> None:
+@pytest.mark.usefixtures("repository")
+def test_only_what_is_new_since_a_revision_is_judged() -> None:
     """One finding in text, SARIF and GitHub's form, and exit code 2, among 500 old findings."""
     assert run("sql").document["counts"]["error"] == 501
     result = run("sql", since="main")
