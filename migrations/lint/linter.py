@@ -109,6 +109,7 @@ _FAMILIES = (
     versions,
     advice,
 )
+_FAMILIES_OF_DOWN = tuple(family for family in _FAMILIES if any(rule.down for rule in family.RULES))
 _FAMILIES_OF_SNAPSHOTS = tuple(family for family in _FAMILIES if family is not transactions)
 RULES: tuple[Rule, ...] = (
     *(rule for family in (*_FAMILIES[:-1], short_locks, advice) for rule in family.RULES),
@@ -252,7 +253,7 @@ class _ScriptLinter:
         for outer, context in self._contexts(section, parsed, schema):
             for statement in (outer, *parse_do_block(outer).statements):
                 span = offset + statement.position, offset + statement.end
-                for violation in _judge(statement, context, snapshot=self._script.snapshot):
+                for violation in _judge(statement, context, self._families(section)):
                     if violation.rule.down or not section.is_down:
                         yield span, violation
                 if context.transaction is not None:
@@ -260,6 +261,12 @@ class _ScriptLinter:
                         if not context.is_new(table):
                             schema.lock(table, context.transaction)
                 schema.apply(statement.node, context.file, context.transaction)
+
+    def _families(self, section: ScriptSection) -> Sequence[Any]:
+        """Return the families of rules to judge a section by."""
+        if section.is_down:
+            return _FAMILIES_OF_DOWN
+        return _FAMILIES_OF_SNAPSHOTS if self._script.snapshot else _FAMILIES
 
     def _contexts(
         self, section: ScriptSection, parsed: Sequence[ParsedStatement], schema: Schema
@@ -292,14 +299,14 @@ class _ScriptLinter:
                 transaction = None if mode is TransactionMode.NONE else next(self._transaction_numbers)
 
 
-def _judge(statement: ParsedStatement, context: StatementContext, *, snapshot: bool) -> Iterator[Violation]:
-    found = [
-        violation
-        for family in (_FAMILIES if not snapshot else _FAMILIES_OF_SNAPSHOTS)
-        for violation in family.check(statement, context)
-    ]
+def _judge(statement: ParsedStatement, context: StatementContext, families: Sequence[Any]) -> Iterator[Violation]:
+    found = [violation for family in families for violation in family.check(statement, context)]
     yield from found
-    if not any(violation.mode for violation in found) and (short := short_lock(statement, context)):
+    if (
+        families is _FAMILIES
+        and not any(violation.mode for violation in found)
+        and (short := short_lock(statement, context))
+    ):
         yield short
 
 

@@ -132,6 +132,10 @@ class Schema:
         """Return the number of the transaction that adds a value to an enum of an earlier file."""
         return self._enum_values.get(value)
 
+    def adds_values_in(self, transaction: int) -> bool:
+        """Return whether a transaction has added a value to an enum of an earlier file."""
+        return transaction in self._enum_values.values()
+
     def volatility(self, function: str) -> str | None:
         """Return `immutable`, `stable` or `volatile`, as CREATE FUNCTION declares it; None where no file does."""
         known = self._functions.find(Name(None, function))

@@ -88,8 +88,8 @@ def test_githubs_commands_are_escaped() -> None:
     """A line each; a comma in a file's name would begin another property."""
     first, second, summary = run("sql", output="github").output.splitlines()
     assert first.startswith(
-        "::error file=sql/V1__a b%2Cc.sql,title=index-not-concurrent (error),line=2,endLine=3::CREATE INDEX blocks every "
-        "write to users until it is built%0A%0AThe safe way:%0A"
+        "::error file=sql/V1__a b%2Cc.sql,title=index-not-concurrent (error),line=2,endLine=3::CREATE INDEX blocks "
+        "every write to users until it is built%0A%0AThe safe way:%0A"
     )
     assert second.startswith("::error file=sql/V2__b.sql,title=syntax (error),line=1,col=8::syntax error at or near")
     assert summary == "2 errors, 0 warnings in 2 files"
@@ -102,7 +102,7 @@ def test_gitlabs_report_has_what_gitlab_needs() -> None:
     report = run("sql", output="gitlab").document
     assert len({entry["fingerprint"] for entry in report}) == len(report) == 4  # type: ignore[index]
     names = {"description", "check_name", "fingerprint", "severity", "location"}
-    assert all(entry.keys() == names for entry in report)  # type: ignore[attr-defined]
+    assert all(entry.keys() == names for entry in report)
     assert report[0]["location"] == {"path": "sql/V1__a b,c.sql", "lines": {"begin": 2}}  # type: ignore[index]
 
 

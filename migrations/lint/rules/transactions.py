@@ -155,6 +155,8 @@ def _releases_all_locks(statement: ParsedStatement) -> str | None:
         return "DISCARD ALL"
     if isinstance(node, ast.DoStmt) and "pg_advisory_unlock_all" in statement.text.lower():
         return "pg_advisory_unlock_all()"
+    if "pg_advisory_unlock_all" not in statement.text.lower():
+        return None
     for part in walk(node):
         if isinstance(part, ast.FuncCall) and part.funcname and part.funcname[-1].sval == "pg_advisory_unlock_all":
             return "pg_advisory_unlock_all()"
@@ -260,7 +262,7 @@ def _resets(node: Any, name: str) -> bool:
 
 
 def _check_enum_value(statement: ParsedStatement, transaction: int, schema: Schema) -> Iterator[Violation]:
-    for node in walk(statement.node):
+    for node in walk(statement.node) if schema.adds_values_in(transaction) else ():
         match node:
             case ast.A_Const(val=ast.String(sval=str(value))) if schema.value_added_in(value) == transaction:
                 text = f"the enum value {value!r} is new in this transaction and cannot be used before it is committed"

@@ -27,7 +27,7 @@ def read_native(tree: FileTree) -> list[Script]:
     except FilesError as error:
         migrations, problems = _loadable(tree), error.problems
     scripts = [
-        native_script(migration, tree.text(migration.path.name))
+        native_script(migration, migration.content.decode("utf-8-sig"))
         for migration in migrations
         if migration.path.name in chosen
     ]
