@@ -1,7 +1,7 @@
 """What the API server does with a new pod: its policy, the mutating webhook, then one of the validating webhooks."""
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,15 +24,11 @@ class Ledgers:
 
     Args:
         cached: the snapshot of each gate that `known` does not name.
-        fresh: what a refresh of a gate would read, by its name.
-        refreshes: the refreshes so far: the gates' names, and the seconds allowed.
         known: the snapshots by gate name.
     """
 
     gates: list[Gate]
     cached: LedgerSnapshot
-    fresh: dict[str, LedgerSnapshot] = field(default_factory=dict)
-    refreshes: list[tuple[list[str], float]] = field(default_factory=list)
     known: dict[str, LedgerSnapshot] = field(default_factory=dict)
     synced: bool = True
 
@@ -43,12 +39,6 @@ class Ledgers:
     def snapshot(self, gate: Gate) -> LedgerSnapshot:
         """Return what is cached."""
         return self.known.get(gate.name, self.cached)
-
-    async def refresh(self, gates: Iterable[Gate], within: float) -> None:
-        """Replace the snapshots by the fresh ones."""
-        names = [found.name for found in gates]
-        self.refreshes.append((names, within))
-        self.known.update({name: self.fresh[name] for name in names if name in self.fresh})
 
 
 @dataclass(frozen=True)
@@ -68,7 +58,7 @@ class Created:
         return any(gate["name"] == SCHEDULING_GATE for gate in self.pod["spec"].get("schedulingGates") or ())
 
 
-async def create(
+def create(
     view: Ledgers, pod: dict[str, Any], *, policy: bool = True, mutating: bool = True, namespace: str = "ns"
 ) -> Created:
     """Create a pod.
@@ -77,11 +67,11 @@ async def create(
         policy: the API server has the in-process hold (Kubernetes 1.36 and newer).
         mutating: the mutating webhook answers; its failurePolicy is Ignore.
     """
-    admission = Admission(view, view, lambda: NOW, refresh_timeout=0.25)
+    admission = Admission(view, view, lambda: NOW)
     stored = _held(pod) if policy and not pod["spec"].get("nodeName") else copy.deepcopy(pod)
     if mutating:
-        stored = apply(stored, (await admission.mutate(_request(stored, namespace))).patch)
-    return Created(stored, await admission.validate(_request(stored, namespace)))
+        stored = apply(stored, admission.mutate(_request(stored, namespace)).patch)
+    return Created(stored, admission.validate(_request(stored, namespace)))
 
 
 def _held(pod: dict[str, Any]) -> dict[str, Any]:

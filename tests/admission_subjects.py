@@ -52,4 +52,4 @@ def update(old: Pod, new: Pod) -> Request[Pod]:
 
 def admission(view: Ledgers) -> Admission:
     """Return admission over these gates and ledgers, at one instant."""
-    return Admission(view, view, lambda: NOW, refresh_timeout=0.25)
+    return Admission(view, view, lambda: NOW)

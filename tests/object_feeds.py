@@ -75,11 +75,13 @@ def a_gate(
     name: str = "app",
     secret: str = "pg",  # noqa: S107 - its name
     status: dict[str, Any] | None = None,
+    created: str = "2026-01-01T00:00:00Z",
     **spec: Any,
 ) -> LedgerGate:
     """Return a LedgerGate that selects every pod of its namespace."""
     whole = {"selector": {}, "database": {"secretRef": {"name": secret}}, "ledger": {"dialect": "ledgergate"}, **spec}
     metadata = {"namespace": "ns", "name": name, "uid": name, "resourceVersion": str(next(_versions))}
+    metadata["creationTimestamp"] = created
     return msgspec.convert({"metadata": metadata, "spec": whole, "status": status or {}}, LedgerGate)
 
 

@@ -16,12 +16,12 @@ from certs.serving import ServingCertificate
 from webhook.admission.handlers import Admission
 from webhook.admission.server import AdmissionServer, drain, probes, serving
 from webhook.cache.gates import GateCache
+from webhook.cache.leader import LeaderWatch
+from webhook.cache.recorded_ledgers import RecordedLedgers
 from webhook.certificates import CaSecretStore, WebhookConfigurations
-from webhook.controller.controller import Controller
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect
 from webhook.kube.leader_election import LeaderElector
-from webhook.ledgers.registry import LedgerRegistry
 from webhook.settings import CA_SECRET, LEASE, ControllerSettings, WebhookSettings
 from webhook.telemetry import Telemetry, log_event
 
@@ -35,11 +35,12 @@ async def run_webhook(settings: WebhookSettings) -> None:
     """
     stop, telemetry = _stop_signal(), Telemetry()
     async with await connect(settings.kubeconfig, "ledgergate-webhook") as cluster:
-        gates = GateCache(cluster)
-        ledgers = LedgerRegistry(gates, cluster, settings.identity, on_read=telemetry.read_duration.observe)
+        gates = GateCache(cluster, settings.gates_per_namespace)
+        leader = LeaderWatch(cluster, (settings.namespace, LEASE), time.monotonic)
+        ledgers = RecordedLedgers(gates, leader)
         certificate = _certificate_source(settings, cluster, telemetry)
         server = AdmissionServer(Admission(gates, ledgers, _now), gates, telemetry)
-        readiness = _Readiness(server, certificate, gates, ledgers)
+        readiness = _Readiness(server, certificate, gates)
         async with (
             serving(
                 (server.application, settings.bind, certificate.context),
@@ -47,7 +48,7 @@ async def run_webhook(settings: WebhookSettings) -> None:
             ),
             asyncio.TaskGroup() as group,
         ):
-            tasks = [group.create_task(part.run()) for part in (ledgers, gates, certificate)]
+            tasks = [group.create_task(part.run()) for part in (gates, leader, certificate)]
             log_event("webhook.started", bind=f"{settings.bind.host}:{settings.bind.port}", identity=settings.identity)
             await stop.wait()
             await drain(server, settings.drain.total_seconds())
@@ -61,24 +62,36 @@ async def run_controller(settings: ControllerSettings) -> None:
         webhook.kube.kubeconfig.KubeconfigError: no API server is configured.
         OSError: the address to listen on is in use.
     """
+    # Here, because the webhook, which is the same program, must not load a database driver.
+    from webhook.controller.controller import Controller  # noqa: PLC0415
+
     stop, telemetry = _stop_signal(), Telemetry()
     async with await connect(settings.kubeconfig, "ledgergate-controller") as cluster:
         elector = LeaderElector(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
         telemetry.leader.set_function(lambda: float(elector.is_leader))
 
+        leading: list[Controller] = []
+
         async def term() -> None:
             # A new controller each term: what an earlier one knew may have been changed by another leader since.
-            controller = Controller(cluster, settings.identity, telemetry, _now, time.monotonic)
+            controller = Controller(
+                cluster, settings.identity, telemetry, _now, time.monotonic, settings.gates_per_namespace
+            )
+            leading.append(controller)
             try:
                 async with asyncio.TaskGroup() as parts:
                     if settings.own_certificates:
                         parts.create_task(_authority_keeper(settings, cluster, telemetry).run())
                     parts.create_task(controller.run())
             finally:
+                leading.remove(controller)
                 telemetry.clear_leader_gauges()
 
+        def unready() -> str:
+            return elector.problem or next((each.unready for each in leading), "")
+
         async with (
-            serving((probes(lambda: True, lambda: "", telemetry), settings.metrics_bind, None)),
+            serving((probes(lambda: True, unready, telemetry), settings.metrics_bind, None)),
             asyncio.TaskGroup() as group,
         ):
             tasks = [group.create_task(elector.run(term))]
@@ -110,17 +123,11 @@ def _authority_keeper(settings: ControllerSettings, cluster: KubeClient, telemet
 
 @dataclass(slots=True)
 class _Readiness:
-    """The webhook's readiness: called, it returns why it cannot answer now, empty where it can.
-
-    Ledgers count only after the start, so that no request goes to a replica that holds every pod because it has read
-    nothing yet. A gate that is created later concerns its own namespace alone.
-    """
+    """The webhook's readiness: called, it returns why it cannot answer now, empty where it can."""
 
     server: AdmissionServer
     certificate: ServingCertificate
     gates: GateCache
-    ledgers: LedgerRegistry
-    was_ready: bool = False
 
     def __call__(self) -> str:
         if self.server.draining:
@@ -129,9 +136,6 @@ class _Readiness:
             return f"no certificate: waiting for {self.certificate.waits_for}"
         if not self.gates.synced:
             return "the LedgerGates are not known yet"
-        if not self.was_ready and (unread := self.ledgers.unread):
-            return f"ledgers not read yet: {', '.join('/'.join(key) for key in unread)}"
-        self.was_ready = True
         return ""
 
 

@@ -55,6 +55,10 @@ class Settings:
     webhook_url: str | None = None
     """Address at which the API server calls the webhook, ``https://HOST:PORT``; None for the Service."""
 
+    gates_per_namespace: int = 100
+    """LedgerGates of one namespace that count, the oldest first. What a pod costs grows with their number, and one
+    namespace must not use up the time of all."""
+
     def problems(self) -> list[str]:
         """Return every problem, each with its flag."""
         found = []

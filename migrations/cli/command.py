@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from migrations.cli.conventions import Exit
@@ -14,7 +15,7 @@ from migrations.core.migration import FilesError
 from migrations.core.revision import Revision, RevisionError
 from migrations.files.native import load_directory
 from migrations.postgres.address import Address, AddressError
-from migrations.sql.statements import IdentifierError
+from migrations.sql.statements import IdentifierError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -67,11 +68,19 @@ def run_command(
     """
     # `new`, `revision` and `lint` do without the driver, which these modules import.
     from migrations.dialects.dialect import LedgerUnreadable  # noqa: PLC0415
-    from migrations.postgres.errors import AnswerUnreadable, DatabaseError, Misconfigured, PermissionMissing  # noqa: PLC0415
+    from migrations.postgres.errors import (  # noqa: PLC0415
+        AnswerUnreadable,
+        DatabaseError,
+        Misconfigured,
+        PermissionMissing,
+        ServerReadOnly,
+        StatementFailed,
+        TimedOut,
+    )
 
     try:
         run = _run_options(options, Revision.parse(to).name if to else None, files=files)
-        return asyncio.run(_interruptible(reporter, work(run)))
+        return asyncio.run(_interruptible(reporter, _explain_rights(run, work(run))))
     except (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError) as error:
         # Signals arrive as a cancellation, which is handled. So a task that a Python migration started has raised it.
         reporter.error("failed", f"a Python migration ended the run: {_describe_exit(error)}")
@@ -82,10 +91,35 @@ def run_command(
         reporter.error("unusable", f"the ledger's table cannot be read: {error}; correct that row of it")
         return Exit.USAGE
     except PermissionMissing as error:
-        reporter.error("permission_missing", f"{error}; grant the role of the database address what it lacks")
+        reporter.error("permission_missing", str(error))
+    except StatementFailed as error:
+        reporter.error("failed", str(error))
+        # A lock that was not granted in time, and a server that takes no writes now, may pass.
+        return Exit.UNREACHABLE if isinstance(error, ServerReadOnly | TimedOut) else Exit.FAILED
     except DatabaseError as error:
         reporter.error("unreachable", str(error))
     return Exit.UNREACHABLE
+
+
+async def _explain_rights(run: RunOptions, work: Coroutine[Any, Any, int]) -> int:
+    """Do the work; where the role lacks a right outside a migration, say which, and how it is granted."""
+    from migrations.postgres.errors import DatabaseError, PermissionMissing, RowsHidden  # noqa: PLC0415 - as above
+
+    try:
+        return await work
+    except RowsHidden:
+        raise  # it says what to do
+    except PermissionMissing as error:
+        from migrations.reader.rights import describe_missing  # noqa: PLC0415 - rare
+        from migrations.runner.locked_session import open_session  # noqa: PLC0415
+
+        ledger = run.source.table or run.source.dialect.table
+        user, database = quoted(run.source.address.user), quoted(run.source.address.database)
+        remedy = f"; the owner of the database, or a superuser, runs `grant connect on database {database} to {user}`"
+        with suppress(DatabaseError):  # of a session that cannot be opened: then that is the right
+            async with open_session(run) as session:
+                remedy = await describe_missing(session, str(error), ledger=ledger)
+        raise PermissionMissing(f"{error}{remedy}", error.sqlstate) from error
 
 
 def _describe_exit(error: BaseException) -> str:

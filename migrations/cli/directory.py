@@ -11,6 +11,7 @@ from migrations.files import native
 from migrations.files.external import ExternalFilesError
 
 if TYPE_CHECKING:
+    from migrations.core.declaration import Declaration
     from migrations.dialects.dialect import Dialect
 
 
@@ -54,3 +55,28 @@ def list_migrations(dialect: Dialect, directory: Path, *, required: bool = True)
         return native.load_directory(directory)
     names = list_revisions(dialect, directory, required=required)
     return tuple(Migration(canonical(name), Path(name), "", SectionBody(None)) for name in names)
+
+
+def declare_directory(directory: Path, dialect: str | None) -> tuple[Declaration, tuple[str, ...]]:
+    """Return what an image with a directory declares, and the names of the migrations before the one that it needs.
+
+    Args:
+        directory: Where the tool looks for migrations.
+        dialect: Name of the tool's dialect; None for the native one.
+
+    Raises:
+        DialectError: There is no dialect of this name.
+        FilesError: A native directory has problems.
+        ExternalFilesError: Another tool's directory has problems.
+        RevisionError: There is no migration.
+        ContractError: The name of a contract migration cannot be written in a label.
+    """
+    from migrations.core.contract import needed, newest_contracts  # noqa: PLC0415 - `up` does without
+    from migrations.core.declaration import Declaration  # noqa: PLC0415
+    from migrations.core.ledger import History  # noqa: PLC0415
+
+    selected = select_dialect(dialect)
+    migrations = list_migrations(selected, directory)
+    names = tuple(migration.revision for migration in needed(migrations))
+    ancestors = names[:-1] if selected.history is History.HEADS else None
+    return Declaration(selected.declare(names), newest_contracts(migrations), ancestors), names[:-1]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
 
 from migrations.cli.command import CommonOptions, report_unusable
 from migrations.cli.conventions import Exit, flag, format_examples
-from migrations.cli.directory import list_revisions, select_dialect
+from migrations.cli.directory import declare_directory
 from migrations.cli.options import common_options
+from migrations.core.contract import ContractError
+from migrations.core.declaration import DeclarationError
 from migrations.core.migration import FilesError
 from migrations.core.revision import RevisionError
 from migrations.files.external import ExternalFilesError
@@ -18,34 +21,77 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from migrations.cli.report import CommandReporter
+    from migrations.core.declaration import Declaration
+
+OUTPUTS = ("plain", "labels", "annotations", "json")
 
 
 @click.command(
     epilog=format_examples(
-        'docker build --label dev.ledgergate.revision="$(ledgergate migrate revision)" .',
+        "docker build $(ledgergate migrate revision --output labels) .",
         "ledgergate migrate revision --dialect alembic --dir alembic/versions",
+        'helm upgrade shop ./chart --set-json podAnnotations="$(ledgergate migrate revision --output annotations)"',
     )
 )
 @flag("--dialect", "Tool whose directory it is, such as knex. Without it: ledgergate.", metavar="NAME")
 @flag("--ancestors", "Print the revisions before it, for tools that record heads alone (Alembic).", is_flag=True)
+@flag(
+    "--output",
+    "plain: the revision alone. labels: --label arguments of a build. annotations: a pod's annotations as one line of "
+    "JSON, which is YAML too. json: everything.",
+    "-o",
+    type=click.Choice(OUTPUTS),
+    default="plain",
+    show_default=True,
+)
 @common_options
-def revision(options: CommonOptions, reporter: CommandReporter, *, dialect: str | None, ancestors: bool) -> int:
-    """Print the revision that an image with this directory expects.
+def revision(
+    options: CommonOptions, reporter: CommandReporter, *, dialect: str | None, ancestors: bool, output: str
+) -> int:
+    """Print the revision that an image with this directory needs.
 
-    It is NAME+COUNT.DIGEST where the ledger can confirm this form, else NAME. Needs the directory and no database.
-    Exits 2 when the directory holds no migration or has problems.
+    It is NAME+COUNT.DIGEST where the ledger can confirm this form, else NAME. Contract migrations at the end of the
+    directory are not needed: the image runs before and after them. The other outputs print them too, since they say
+    which older images cannot run any more. Needs the directory and no database. Exits 2 when the directory holds no
+    migration or has problems.
     """
-    return print_revision(options.directory, reporter, dialect=dialect, ancestors=ancestors)
+    return print_revision(options.directory, reporter, dialect=dialect, ancestors=ancestors, output=output)
 
 
 def print_revision(
-    directory: Path, reporter: CommandReporter, *, dialect: str | None = None, ancestors: bool = False
+    directory: Path,
+    reporter: CommandReporter,
+    *,
+    dialect: str | None = None,
+    ancestors: bool = False,
+    output: str = "plain",
 ) -> int:
-    """Print the expected revision of a directory, or those before it; nothing else goes to standard output."""
+    """Print what a directory declares, or the revisions before it; nothing else goes to standard output."""
+    if ancestors and output != "plain":
+        return report_unusable(reporter, DeclarationError(f"expected --ancestors or --output {output}, got both"))
     try:
-        selected = select_dialect(dialect)
-        names = list_revisions(selected, directory)
-        click.echo(",".join(names[:-1]) if ancestors else selected.declare(names))
-    except (FilesError, ExternalFilesError, RevisionError, LookupError) as error:
+        declaration, before = declare_directory(directory, dialect)
+        click.echo(",".join(before) if ancestors else _format(declaration, output))
+        if declaration.left_out and output != "plain":
+            click.echo("ledgergate: the ancestors are too many for a label or annotation, and are left out", err=True)
+    except (FilesError, ExternalFilesError, RevisionError, ContractError, DeclarationError, LookupError) as error:
         return report_unusable(reporter, error)
     return Exit.DONE
+
+
+def _format(declaration: Declaration, output: str) -> str:
+    match output:
+        case "labels":
+            return declaration.build_arguments()
+        case "annotations":
+            return json.dumps(declaration.annotations(), ensure_ascii=False)
+        case "json":
+            document = {
+                "revision": str(declaration.revision),
+                "contracts": [contract._asdict() for contract in declaration.contracts],
+                "labels": declaration.labels(),
+                "annotations": declaration.annotations(),
+            }
+            return json.dumps(document, ensure_ascii=False)
+        case _:
+            return str(declaration.revision)

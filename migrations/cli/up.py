@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from migrations.cli.report import CommandReporter
     from migrations.core.plan import UpPlan
-    from migrations.runner.run import MigrationLimits, RunOptions
+    from migrations.runner.run import Done, MigrationLimits, RunOptions
 
 
 @click.command(
@@ -61,8 +61,7 @@ def up(
             return report_outcome(reporter, run, outcome)
         plan = outcome.plan
         if dry_run:
-            _print_script(run, plan)
-            return Exit.DONE
+            return _print_script(run, outcome, reporter)
         if plan.steps:
             reporter.info("done", f"done: the ledger is at {plan.steps[-1].revision}", applied=len(plan.steps))
         for event, text, revisions in _remarks(run, plan):
@@ -72,15 +71,23 @@ def up(
     return run_command(options, reporter, work, to=to)
 
 
-def _print_script(run: RunOptions, plan: UpPlan) -> None:
+def _print_script(run: RunOptions, done: Done, reporter: CommandReporter) -> int:
     """Write the script to standard output, and remarks to standard error."""
     from migrations.runner import psql_script  # noqa: PLC0415 - only --dry-run needs it
     from migrations.runner.ledger_writer import LedgerWriter  # noqa: PLC0415
+    from migrations.runner.section import MigrationFailed  # noqa: PLC0415
 
-    if plan.steps:
-        click.echo(psql_script.render(plan, LedgerWriter.for_run(run, plan.batch), run.relation))
-    for _, text, _ in _remarks(run, plan):
+    try:
+        script = psql_script.render(done.plan, LedgerWriter.for_run(run, done.plan.batch), done.preparation)
+    except MigrationFailed as error:
+        reporter.error("failed", f"up would fail, so there is no script. {error}")
+        return Exit.FAILED
+    if script:
+        # In UTF-8, as the script says, whatever the locale. A path may have bytes that are not.
+        click.echo(script.encode(errors="backslashreplace"))
+    for _, text, _ in _remarks(run, done.plan):
         click.echo(text, err=True)
+    return Exit.DONE
 
 
 def _remarks(run: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence[str]]]:

@@ -39,18 +39,19 @@ def verify(options: CommonOptions, reporter: CommandReporter, *, as_json: bool) 
         from migrations.runner.locked_session import open_session  # noqa: PLC0415
 
         async with open_session(run) as session:
-            ledger = (await read_status(session, run.source)).ledger
+            found = await read_status(session, run.source)
+        ledger = found.ledger
         verification = drift.verify(run.migrations, ledger)
         if as_json:
             click.echo(_document(verification, ledger))
         else:
-            _report(reporter, verification)
+            _report(reporter, verification, found.location.missing_table)
         return Exit.DONE if verification.ok else Exit.BEHIND
 
     return run_command(options, reporter, work)
 
 
-def _report(reporter: CommandReporter, verification: Verification) -> None:
+def _report(reporter: CommandReporter, verification: Verification, missing_table: str) -> None:
     for drift in verification.drifts:
         report = reporter.error if drift.is_problem else reporter.info
         report("found", drift.message, kind=drift.kind, revision=drift.revision)
@@ -62,6 +63,7 @@ def _report(reporter: CommandReporter, verification: Verification) -> None:
         reporter.info("without_down", text, files=verification.without_down)
     wrong = sum(drift.is_problem for drift in verification.drifts)
     text = f"{wrong} wrong" if wrong else "files and ledger agree"
+    text += f"; the table {missing_table} does not exist yet" if missing_table else ""
     text += f"; {len(verification.pending)} pending" if verification.pending else ""
     text += f"; the ledger is ahead by {len(verification.ahead)}" if verification.ahead else ""
     reporter.info("verified", text, wrong=wrong, pending=verification.pending, ahead=verification.ahead)

@@ -247,13 +247,35 @@ class Ledger:
             return self.contains(revision.name)
         if revision.count is None or self.history in {History.NUMBER, History.HEADS} or self._baseline:
             return True
-        # What comes before NAME is not known from the order of execution: then all that is applied is compared, as a
-        # set, by its size and the digest over its sorted names.
-        executed = self.history is History.EXECUTION
-        known = len(self._index) if executed else index + 1
+        known = self._count_up_to(index)
         if known != revision.count or self.versioning.key(revision.name) != revision.name:
             return known >= revision.count
-        return (self._set_digest if executed else self._digests[index]) == revision.digest
+        return self._digest_up_to(index) == revision.digest
+
+    def extent(self, name: str) -> tuple[int, str] | None:
+        """Return how many revisions are applied up to this one and the digest over them, as COUNT.DIGEST declares them.
+
+        None where the revision is not recorded as applied, or the tool's ledger could confirm neither.
+        """
+        index = self._index.get(self.versioning.key(name))
+        if index is None or self.history in {History.NUMBER, History.HEADS}:
+            return None
+        return self._count_up_to(index), self._digest_up_to(index)
+
+    def can_tell(self, _revision: Revision) -> bool:
+        """Return whether it is known of this revision if it is applied, and complete.
+
+        A ledger that was read can always tell; one of which only the newest part is known overrides this.
+        """
+        return True
+
+    # What comes before a revision is not known from the order of execution: then all that is applied counts, as a set.
+
+    def _count_up_to(self, index: int) -> int:
+        return len(self._index) if self.history is History.EXECUTION else index + 1
+
+    def _digest_up_to(self, index: int) -> str:
+        return self._set_digest if self.history is History.EXECUTION else self._digests[index]
 
     def incompatible_contract_for(self, name: str) -> Record | None:
         """Return the applied contract migration with which an image that expects this revision cannot run, if any.

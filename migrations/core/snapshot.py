@@ -17,6 +17,8 @@ class Fault(StrEnum):
 
     UNREAD = "Unread"
     """No reading was tried yet."""
+    PENDING = "Pending"
+    """The one who reads it, another process, has not reported a reading yet."""
     UNREACHABLE = "Unreachable"
     """The server does not answer in time, or accepts no session."""
     AUTHENTICATION = "AuthenticationFailed"
@@ -27,6 +29,8 @@ class Fault(StrEnum):
     """The address, or a certificate that it names, cannot be used."""
     PERMISSION = "PermissionMissing"
     """The role may not read the table."""
+    ROWS_HIDDEN = "RowsHidden"
+    """Row-level security hides rows of the table from the role."""
     LEDGER = "LedgerUnreadable"
     """The table is not a ledger of the dialect: columns are missing, or hold what the dialect never writes. Or its
     content is too large, or cannot be decoded."""
@@ -70,7 +74,8 @@ class LedgerSnapshot:
         ledger: As last read; None when it was never read.
         observed_at: When it was last read, UTC.
         fault: Why it cannot be read now; None when it can.
-        detail: What is wrong with the table, without a host name; only where `fault` is LEDGER.
+        detail: What is wrong with the table, without a host name; only where `fault` is LEDGER or ROWS_HIDDEN.
+        missing_table: Schema and name of the table where it does not exist, so that the ledger is empty.
         run: The run that is migrating now; looked up only while a pod waits for the ledger or the ledger is dirty.
     """
 
@@ -78,4 +83,5 @@ class LedgerSnapshot:
     observed_at: datetime | None = None
     fault: Fault | None = None
     detail: str = ""
+    missing_table: str = ""
     run: ActiveMigration | None = None

@@ -23,6 +23,8 @@ class Relation:
         name: Its own name.
         columns: Names of its columns.
         has_system_columns: Whether its system columns can be read: it is a table, and our role may read every column.
+        has_row_security: Whether row-level security may hide rows of it from our role.
+        partial_kind: What it is where it may hold only a part of the ledger, such as `a view`; empty for a table.
     """
 
     requested_schema: str | None
@@ -30,6 +32,8 @@ class Relation:
     name: str
     columns: frozenset[str]
     has_system_columns: bool
+    has_row_security: bool = False
+    partial_kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,21 @@ class Location:
         table: Its table.
         exists: Whether the table exists; if not, `table` is where the tool would create it.
         has_system_columns: Whether system columns alone show a change, without reading the rows; see `Relation`.
+        has_row_security: See `Relation`.
+        partial_kind: See `Relation`.
     """
 
     dialect: Dialect
     table: LedgerTable
     exists: bool = True
     has_system_columns: bool = False
+    has_row_security: bool = False
+    partial_kind: str = ""
+
+    @property
+    def missing_table(self) -> str:
+        """Schema and name of the table where it does not exist; empty where it does, or where no table is meant."""
+        return "" if self.exists or not self.table.name else f"{self.table.schema}.{self.table.name}"
 
 
 def tables_to_look_up(dialect: Dialect, schema: str | None, table: str | None) -> list[tuple[str | None, str]]:
@@ -101,7 +114,13 @@ def locate(
     if found:
         one, relation = found[0]
         table_found = LedgerTable(database, relation.schema, relation.name)
-        return Location(one, table_found, has_system_columns=relation.has_system_columns)
+        return Location(
+            one,
+            table_found,
+            has_system_columns=relation.has_system_columns,
+            has_row_security=relation.has_row_security,
+            partial_kind=relation.partial_kind,
+        )
     default = LedgerTable(database, schema or dialect.schema or current_schema, table or dialect.table)
     return Location(dialect, default, exists=False)
 

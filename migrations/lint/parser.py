@@ -14,7 +14,7 @@ from pglast import Error, ast, parse_sql, scan
 from pglast.keywords import RESERVED_KEYWORDS, TYPE_FUNC_NAME_KEYWORDS
 from pglast.stream import RawStream
 
-from migrations.files.lexer import RegionKind, regions
+from migrations.files.psql_syntax import blank_rows
 from migrations.sql.statements import quoted
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def parse_statements(sql: str) -> tuple[ParsedStatement, ...]:
         ScriptError: PostgreSQL cannot parse the script.
     """
     try:
-        parsed = parse_sql(sql)
+        parsed = parse_sql(blank_rows(sql))
     except Error as error:
         message, position = (*error.args, None)[:2]  # without a position, the script ends too early
         raise ScriptError(message, len(sql.rstrip()) if position is None else position) from error
@@ -106,7 +106,7 @@ def parse(sql: str, *, strict: bool = False) -> tuple[ParsedStatement, ...]:
 
     Args:
         sql: The script.
-        strict: Whether templates and commands of psql are no part of it, so that only data of COPY is passed over.
+        strict: Whether templates and commands of psql are no part of it.
 
     Raises:
         ScriptError: PostgreSQL cannot parse the script.
@@ -114,13 +114,13 @@ def parse(sql: str, *, strict: bool = False) -> tuple[ParsedStatement, ...]:
     try:
         return parse_statements(sql)
     except ScriptError as error:
-        readable = _without_data(sql) if strict else fill_in(sql)
+        readable = sql if strict else fill_in(sql)
         if readable == sql:
             raise
         try:
             return parse_statements(readable)
         except ScriptError as second:
-            if not strict and _VARIABLE.search(sql):
+            if _VARIABLE.search(sql):
                 text = f"{second}, with names in the place of the template's variables"
                 raise ScriptError(text, second.position, is_template=True) from error
             raise ScriptError(str(second), second.position) from error
@@ -132,16 +132,8 @@ def fill_in(sql: str) -> str:
     A template's variable becomes a name. A template's directive, the data of COPY … FROM STDIN and a command of psql
     that fills its line become blanks.
     """
-    sql = _DIRECTIVE.sub(lambda match: _blank(match[0]), _without_data(sql))
+    sql = _DIRECTIVE.sub(lambda match: _blank(match[0]), blank_rows(sql))
     return _VARIABLE.sub(lambda match: "v" * len(match[0]), sql)
-
-
-def _without_data(sql: str) -> str:
-    if "\n\\." in sql:
-        for region in regions(sql):
-            if region.kind is RegionKind.COPY_DATA:
-                sql = sql[: region.begin] + _blank(sql[region.begin : region.end]) + sql[region.end :]
-    return sql
 
 
 def _blank(text: str) -> str:
@@ -151,7 +143,7 @@ def _blank(text: str) -> str:
 def parse_comments(sql: str) -> tuple[Comment, ...]:
     """Return the comments of a script; none where PostgreSQL's scanner rejects it."""
     try:
-        tokens = scan(sql)
+        tokens = scan(blank_rows(sql))
     except Error:
         return ()
     found = ((sql[token.start : token.end + 1], token.start) for token in tokens if token.name in _COMMENTS)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import asyncpg
 
-from migrations.postgres.driver_errors import PROTOCOL_VIOLATION, describe, translate
+from migrations.postgres.driver_errors import PROTOCOL_VIOLATION, decode, describe, translate
 from migrations.postgres.errors import (
     DatabaseError,
     Misconfigured,
@@ -78,15 +78,16 @@ def _failure(error: Exception, address: Address) -> DatabaseError:
     match error:
         case asyncpg.PostgresError():
             failure = translate(error, f"{address}: ")
-            if type(failure) is StatementFailed or error.sqlstate == PROTOCOL_VIOLATION:
-                # A run-time parameter of the address that the server, or a pooler before it, refuses.
-                return Misconfigured(str(failure))
-            return failure
+            # A run-time parameter of the address that the server, or a pooler before it, refuses.
+            is_refused = type(failure) is StatementFailed or error.sqlstate == PROTOCOL_VIOLATION
+            return Misconfigured(str(failure)) if is_refused else failure
+        case UnicodeDecodeError():  # before it is asked for UTF-8, the server writes in an encoding of its own
+            return NotReady(f"{address} refuses the session: {decode(error)}")
         case asyncpg.InterfaceError() | ValueError():  # a refused certificate is a ValueError too
             return Misconfigured(f"{address} cannot be used: {describe(error)}")
-        case OSError() if "rejected SSL upgrade" in str(error):
-            return Misconfigured(f"{address} takes no TLS, which sslmode={address.tls.mode} demands")
         case OSError():
+            if "rejected SSL upgrade" in str(error):
+                return Misconfigured(f"{address} takes no TLS, which sslmode={address.tls.mode} demands")
             return Unreachable(f"{address} cannot be reached: {describe(error)}")
         case _:  # what else the driver raises at an answer that breaks the protocol
             return Unreachable(f"{address} does not answer as PostgreSQL does: {type(error).__name__}: {error}")

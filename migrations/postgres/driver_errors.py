@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from migrations.postgres.errors import (
+    INSUFFICIENT_PRIVILEGE,
     AnswerUnreadable,
     AuthenticationFailed,
     ColumnMissing,
@@ -15,6 +16,7 @@ from migrations.postgres.errors import (
     DatabaseMissing,
     NotReady,
     PermissionMissing,
+    RowsHidden,
     ServerReadOnly,
     StatementFailed,
     TableMissing,
@@ -31,7 +33,7 @@ _ERROR_BY_SQLSTATE: Mapping[str, type[StatementFailed]] = {
     "22021": AnswerUnreadable,  # a SQL_ASCII database stores any byte, but sends only what the client can read
     "22P05": AnswerUnreadable,
     "25006": ServerReadOnly,
-    "42501": PermissionMissing,
+    INSUFFICIENT_PRIVILEGE: PermissionMissing,
     "42703": ColumnMissing,
     "42P01": TableMissing,
     "55P03": TimedOut,
@@ -56,8 +58,25 @@ def translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:
         return DatabaseMissing(message)
     position = str(error.position or "")
     kind = _ERROR_BY_SQLSTATE.get(state, StatementFailed)
+    # The SQLSTATE is that of any missing privilege, and the message is in the server's language.
+    if kind is PermissionMissing and getattr(error, "server_source_function", None) == "check_enable_rls":
+        kind = RowsHidden
     table, column = getattr(error, "table_name", None), getattr(error, "column_name", None)
     return kind(message, state, int(position) if position.isdigit() else None, column and f"{table}.{column}")
+
+
+def decode(error: UnicodeDecodeError, encoding: str = "") -> str:
+    """Return the text that asyncpg could not decode, as well as possible.
+
+    Args:
+        error: What asyncpg has raised.
+        encoding: The encoding in which the server may write; empty where it is not known.
+    """
+    try:
+        text = error.object.decode(encoding)
+    except (LookupError, UnicodeDecodeError):
+        text = error.object.decode("cp1252", errors="replace")
+    return f"{text} (a message in another encoding than UTF-8)"
 
 
 def describe(error: Exception) -> str:

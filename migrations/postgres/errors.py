@@ -8,7 +8,9 @@ DatabaseError
 ├── DatabaseMissing          the server has no database of this name
 ├── Misconfigured            the address, or a file that it names, is invalid
 └── StatementFailed          the server refused a statement
+    ├── MessageUnreadable    the server's message is in another encoding; it may have been a notice only
     ├── PermissionMissing    the role lacks a privilege
+    │   └── RowsHidden       row-level security would hide rows from the role
     ├── TableMissing
     ├── ColumnMissing
     ├── ServerReadOnly       a standby, or a read-only transaction
@@ -17,6 +19,11 @@ DatabaseError
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+INSUFFICIENT_PRIVILEGE = "42501"
+"""SQLSTATE of a right that is missing. Source: PostgreSQL, Appendix A"""
 
 
 class DatabaseError(Exception):
@@ -65,8 +72,24 @@ class StatementFailed(DatabaseError):  # noqa: N818 - says what happened
         self.column = column
 
 
+class MessageUnreadable(StatementFailed):
+    """The server sent a message in another encoding than UTF-8; the statement may have succeeded."""
+
+
 class PermissionMissing(StatementFailed):
     """The role lacks a privilege."""
+
+
+class RowsHidden(PermissionMissing):
+    """Row-level security would hide rows from the role, so what it reads may be only a part.
+
+    Attributes:
+        cause: The table and its policies, without the role; empty where they are not known.
+    """
+
+    def __init__(self, message: str, *args: Any, cause: str = "") -> None:
+        super().__init__(message, *args)
+        self.cause = cause
 
 
 class TableMissing(StatementFailed):

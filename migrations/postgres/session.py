@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from migrations.postgres.driver_errors import DRIVER_ERRORS, describe, translate
+from migrations.postgres.driver_errors import DRIVER_ERRORS, decode, describe, translate
 from migrations.postgres.errors import (
     AnswerUnreadable,
     ConnectionLost,
+    MessageUnreadable,
     StatementFailed,
 )
 from migrations.sql.statements import bind, literal, load
@@ -37,17 +38,27 @@ back."""
 class Connection(_Base):
     """The connection that Python migrations get.
 
+    It refuses COPY between server and client as a query: asyncpg would wait for ever.
+
     Attributes:
         reset_query: What `reset` sends; None for asyncpg's own statements, which release every advisory lock.
         closed_at: The calls that closed it, innermost first, as file and line; empty where the other side ended it.
+        log_listener: A listener for notices that outlives a reset.
     """
 
     reset_query: str | None = None
     closed_at: Sequence[tuple[str, int]] = ()
+    log_listener: Callable[[Any, asyncpg.PostgresLogMessage], None] | None = None
 
     def get_reset_query(self) -> str:
         """Return the statements that `reset` sends."""
         return self.reset_query or super().get_reset_query()
+
+    async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in asyncpg
+        """Make the session like new, and forget every listener but `log_listener`, which is not called meanwhile."""
+        await super().reset(timeout=timeout)
+        if self.log_listener is not None and not self.is_closed():
+            self.add_log_listener(self.log_listener)
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in asyncpg
         """Close the connection, and note who does."""
@@ -58,6 +69,25 @@ class Connection(_Base):
         """Close the socket, and note who does."""
         self.closed_at = self.closed_at or _calls()
         super().terminate()
+
+    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:  # noqa: ASYNC109 - as in asyncpg
+        """Run a query, or several without arguments."""
+        _refuse_copy(query)
+        return await super().execute(query, *args, timeout=timeout)
+
+    async def _get_statement(self, query: str, *args: Any, **options: Any) -> Any:  # of all methods but `execute`
+        _refuse_copy(query)
+        return await super()._get_statement(query, *args, **options)  # type: ignore[misc]
+
+
+def _refuse_copy(query: str) -> None:
+    words = query.lower()
+    if "copy" not in words or "std" not in words:
+        return
+    from migrations.files.psql_syntax import find_client_copy  # noqa: PLC0415 - few queries need it
+
+    if find_client_copy(query):
+        raise asyncpg.InterfaceError("COPY between server and client: call copy_to_table, copy_from_query or the like")
 
 
 def _calls() -> Sequence[tuple[str, int]]:
@@ -76,6 +106,7 @@ class Session:
         """The advisory lock that the session has acquired; None before that."""
         self.lock_pid: int | None = None
         """The backend that acquired the advisory lock; None while it is not held."""
+        self._rolls_back = False
 
     @property
     def closed(self) -> bool:
@@ -101,6 +132,30 @@ class Session:
         """Run one statement with arguments, or any number of statements without arguments as one message."""
         with self._translate_errors():
             await self.raw.execute(sql, *arguments)
+
+    async def copy_in(self, statement: str, rows: str) -> None:
+        """Run COPY ... FROM STDIN as it is written, with its rows in the format that it names."""
+        with self._translate_errors():
+            # The public copy_to_table writes the statement itself, and knows fewer options than PostgreSQL.
+            # A buffer, since bytes would be taken for a path.
+            await self.raw._copy_in(statement, memoryview(rows.encode()), None)  # type: ignore[attr-defined]  # noqa: SLF001
+
+    @contextmanager
+    def show_notices(self, on_notice: Callable[[str, str], None]) -> Iterator[None]:
+        """Call `on_notice` with severity and text of every message that the server sends beside results."""
+
+        def listen(_: object, message: asyncpg.PostgresLogMessage) -> None:
+            if not self._rolls_back:  # outside a transaction, our ROLLBACK causes a warning
+                parts = (message.message, message.detail, message.hint)
+                on_notice(message.severity_en or message.severity or "", " ".join(filter(None, parts)))
+
+        self.raw.log_listener = listen
+        self.raw.add_log_listener(listen)
+        try:
+            yield
+        finally:
+            self.raw.log_listener = None
+            self.raw.remove_log_listener(listen)
 
     async def fetch(self, sql: str, *arguments: object) -> Sequence[Mapping[str, Any]]:
         """Run one statement and return its rows."""
@@ -148,10 +203,18 @@ class Session:
         return f"{_SQL['reset']}{settings}{unlock}"
 
     async def reset(self) -> None:
-        """Make the session like new, in one round trip, except for our parameters and our advisory lock."""
+        """Make the session like new, in one round trip, except for our parameters and our advisory lock.
+
+        Raises:
+            ConnectionLost: It could not be reset, so it is closed.
+        """
         self.raw.reset_query = self.reset_statements(lock_is_held=False)
-        with self._translate_errors():
-            await self.raw.reset()  # forgets the callbacks of listeners as well
+        try:
+            with self._translate_errors():
+                await self.raw.reset()  # forgets the callbacks of listeners as well
+        except StatementFailed as error:
+            self.terminate()
+            raise ConnectionLost(f"the session could not be reset: {error}") from error
 
     async def table_exists(self, relation: str) -> bool:
         """Return whether there is a table of this quoted name, without locking it."""
@@ -216,6 +279,7 @@ class Session:
 
     async def rollback(self) -> None:
         """Roll back what is open; close the connection when that fails or takes longer than a second."""
+        self._rolls_back = True
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 if not self.closed:
@@ -224,6 +288,8 @@ class Session:
                     await self.raw.execute("rollback")
         except (*DRIVER_ERRORS, TimeoutError):
             self.terminate()
+        finally:
+            self._rolls_back = False
 
     async def _rollback_transaction(self, transaction: Transaction) -> None:
         if self.closed or not self.in_transaction:
@@ -251,6 +317,9 @@ class Session:
             yield
         except asyncpg.PostgresError as error:
             raise translate(error) from error
+        except UnicodeDecodeError as error:
+            # asyncpg reads messages as UTF-8 whatever `client_encoding` is, and has the rest of the answer skipped.
+            raise MessageUnreadable(decode(error, self.raw.get_settings().client_encoding)) from error
         except asyncpg.InterfaceError as error:
             if not self.closed:
                 raise  # a mistake of this program in using the driver

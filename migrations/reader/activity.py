@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from migrations.core.snapshot import ActiveMigration, RowLock
 from migrations.postgres import advisory_lock
+from migrations.reader.reader import READ_TIMEOUT
 
 if TYPE_CHECKING:
     from migrations.dialects.detection import Location
@@ -34,7 +35,10 @@ async def read_row_lock(session: Session, location: Location) -> RowLock | None:
     """
     table = location.dialect.lock_relation(location.table)
     statement = location.dialect.read_lock_statement(location.table)
-    if table is None or statement is None or not await session.table_exists(table):
+    if table is None or statement is None:
         return None
-    rows = await session.fetch(statement)
+    async with session.read_only(READ_TIMEOUT):  # with it, a policy that hides the row is an error
+        if not await session.table_exists(table):
+            return None
+        rows = await session.fetch(statement)
     return RowLock(rows[0]["holder"], rows[0]["since"]) if rows else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from migrations.dialects import detection
 from migrations.dialects.detection import Location, Relation, tables_to_look_up
 from migrations.dialects.dialect import LedgerUnreadable
-from migrations.postgres.errors import TableMissing
+from migrations.postgres.errors import RowsHidden, TableMissing
 from migrations.sql.statements import bind, load
 
 if TYPE_CHECKING:
@@ -84,25 +84,58 @@ class LedgerReader:
 
         Raises:
             DatabaseError: The connection was lost, or a query failed.
-            LedgerUnreadable: The table is not a ledger of the dialect, a row holds what the dialect never writes, or
-                the table is too large for a ledger.
+            RowsHidden: Row-level security hides rows of the table from our role.
+            LedgerUnreadable: The table is not a ledger of the dialect, a row holds what the dialect never writes, the
+                table is too large for a ledger, or no row was found in what may be a part of the ledger only: a view,
+                or a table of the wrong schema.
         """
-        async with self._session.read_only(limit):
-            try:
+        try:
+            async with self._session.read_only(limit):
                 if self._location is None or not self._location.exists:
                     return await self._read_first()
                 return await self._read_again(self._location)
-            except TableMissing:  # dropped between two queries
-                self._location = self._fingerprint = None
-                self._ledger = self._source.dialect.parse_ledger([])
-                return self._ledger
+        except (TableMissing, RowsHidden) as error:
+            # The table was dropped, or has got row-level security, between two queries; or another relation that it
+            # reads was (it is a view). Look once more: this raises with the cause, or finds that there is no table.
+            self._location = self._fingerprint = None
+            async with self._session.read_only(limit):
+                location = await _locate(self._session, self._source)
+                if not location.exists:
+                    return await self._read_missing(location)
+                await _refuse_hidden_rows(self._session, location)
+            if isinstance(error, RowsHidden):
+                raise RowsHidden(
+                    f"row-level security hides rows of what {location.table.relation} reads: {error}; "
+                    "give the role BYPASSRLS, or the owner of a view"
+                ) from error
+            raise
 
     async def _read_first(self) -> Ledger:
-        location = self._location = await _locate(self._session, self._source)
+        location = await _locate(self._session, self._source)
         if not location.exists:
-            self._ledger = location.dialect.parse_ledger([])
-            return self._ledger
+            return await self._read_missing(location)
+        await _refuse_hidden_rows(self._session, location)
+        self._location = location
         return await self._read_rows(location)
+
+    async def _read_missing(self, location: Location) -> Ledger:
+        """Return an empty ledger for a table that does not exist.
+
+        Raises:
+            LedgerUnreadable: The search path has no such table, but another schema has one: the path may be wrong.
+        """
+        if self._source.schema is None and location.dialect.schema is None and location.table.name:
+            columns = sorted(location.dialect.columns)
+            rows = await self._session.fetch(_SQL["elsewhere"], location.table.name, columns)
+            if rows:
+                found = ", ".join(row["schema"] for row in rows)
+                raise LedgerUnreadable(
+                    f"expected {location.table.name} in a schema of the search path, found it only in {found}; "
+                    f"name the schema of the ledger, also where it is {location.table.schema} and has no table yet"
+                )
+        self._location = location
+        self._ledger = location.dialect.parse_ledger([])
+        return self._ledger
 
     async def _read_again(self, location: Location) -> Ledger:
         if location.has_system_columns:
@@ -124,7 +157,10 @@ class LedgerReader:
             )
         )
         _check_size(location, rows[0])
-        ledger = location.dialect.parse_ledger(row for row in rows if row["mark_place"] is not None)
+        records = [row for row in rows if row["mark_place"] is not None]
+        if not records:
+            await _refuse_partial(self._session, location)
+        ledger = location.dialect.parse_ledger(records)
         if self._ledger is None or ledger != self._ledger:
             self._ledger = ledger
         # Not before the rows were parsed: a failed read must be repeated.
@@ -153,11 +189,47 @@ async def locate_ledger(session: Session, source: LedgerSource, *, limit: float 
         return await _locate(session, source)
 
 
+async def _refuse_hidden_rows(session: Session, location: Location) -> None:
+    """Raise RowsHidden where row-level security would hide rows of the ledger: they would seem not to be applied."""
+    if not location.has_row_security:
+        return
+    from migrations.dialects.row_security import RowSecurity  # noqa: PLC0415 - few ledgers have it, and starts are timed
+
+    table = location.table
+    row = (await session.fetch(_SQL["row_security"], table.relation))[0]
+    security = RowSecurity(row["role"], tuple(row["policies"]), row["is_owner"])
+    cause = security.describe_cause(table)
+    raise RowsHidden(
+        f"{cause} hides rows of the ledger from the role {security.role}: {security.describe_remedy(table)}",
+        cause=cause,
+    )
+
+
+async def _refuse_partial(session: Session, location: Location) -> None:
+    """Raise LedgerUnreadable where a relation without rows may be a part of the ledger only."""
+    kind = location.partial_kind
+    if not kind and await session.fetch_value(_SQL["is_child"], location.table.relation):
+        kind = "an inheritance child"
+    if kind:
+        raise LedgerUnreadable(
+            f"{location.table.schema}.{location.table.name} is {kind} and shows no row, which "
+            "does not prove that the ledger is empty; name the table itself as the ledger"
+        )
+
+
 async def _locate(session: Session, source: LedgerSource) -> Location:
     tables = tables_to_look_up(source.dialect, source.schema, source.table)
     rows = await session.fetch(_SQL["locate"], [schema for schema, _ in tables], [name for _, name in tables])
     relations = [
-        Relation(row["asked"], row["schema"], row["name"], frozenset(row["columns"]), row["markable"])
+        Relation(
+            row["asked"],
+            row["schema"],
+            row["name"],
+            frozenset(row["columns"]),
+            row["markable"],
+            row["has_row_security"],
+            row["partial_kind"] or "",
+        )
         for row in rows
         if row["name"] is not None
     ]

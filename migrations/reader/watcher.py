@@ -25,6 +25,7 @@ from migrations.postgres.errors import (
     DatabaseMissing,
     Misconfigured,
     PermissionMissing,
+    RowsHidden,
     ServerReadOnly,
     StatementFailed,
     TimedOut,
@@ -34,7 +35,7 @@ from migrations.reader.activity import find_active_migration
 from migrations.reader.reader import LedgerReader, LedgerSource, LedgerTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from migrations.core.ledger import Ledger
     from migrations.postgres.session import Session
@@ -218,7 +219,8 @@ class LedgerWatcher:
         self._backoff.reset()
         self._unreadable_backoff.reset()
         self._on_read(clock() - began)
-        self._update(LedgerSnapshot(ledger, self._now(), run=self._snapshot.run))
+        missing_table = reader.location.missing_table if reader.location else ""
+        self._update(LedgerSnapshot(ledger, self._now(), missing_table=missing_table, run=self._snapshot.run))
         _release(waiters)
         # Only after the waiters were released: who migrates is shown to users, and no decision waits for it.
         run = await self._with_timeout(session, self._find_active_migration(session, reader, ledger))
@@ -257,6 +259,8 @@ class LedgerWatcher:
         detail = str(error) if isinstance(error, LedgerUnreadable) else ""
         if isinstance(error, AnswerUnreadable):
             detail = f"the ledger's table cannot be read: {error}"
+        if isinstance(error, RowsHidden):
+            detail = error.cause
         self._update(replace(self._snapshot, fault=fault, detail=detail, run=None))
         waiters, self._waiters = self._waiters, []
         _release(waiters)
@@ -284,17 +288,17 @@ def _unforeseen(error: BaseException) -> AnswerUnreadable:
     return failure
 
 
+_FAULTS: Sequence[tuple[type[Exception], Fault]] = (  # the first class that an error is an instance of counts
+    (AuthenticationFailed, Fault.AUTHENTICATION),
+    (DatabaseMissing, Fault.DATABASE),
+    (Misconfigured, Fault.ADDRESS),
+    (RowsHidden, Fault.ROWS_HIDDEN),
+    (PermissionMissing, Fault.PERMISSION),
+    (TimedOut, Fault.UNREACHABLE),
+    (StatementFailed, Fault.LEDGER),
+    (LedgerUnreadable, Fault.LEDGER),
+)
+
+
 def _classify(error: DatabaseError | LedgerUnreadable) -> Fault:
-    match error:
-        case AuthenticationFailed():
-            return Fault.AUTHENTICATION
-        case DatabaseMissing():
-            return Fault.DATABASE
-        case Misconfigured():
-            return Fault.ADDRESS
-        case PermissionMissing():
-            return Fault.PERMISSION
-        case StatementFailed() | LedgerUnreadable() if not isinstance(error, TimedOut):
-            return Fault.LEDGER
-        case _:
-            return Fault.UNREACHABLE
+    return next((fault for kind, fault in _FAULTS if isinstance(error, kind)), Fault.UNREACHABLE)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from migrations.core.down_plan import DownPlan, plan_down
 from migrations.core.plan import Refusal
+from migrations.postgres.errors import StatementFailed
 from migrations.reader.reader import read_ledger
 from migrations.runner import executor
 from migrations.runner.ledger_writer import LedgerWriter
 from migrations.runner.locked_session import run_under_lock
+from migrations.runner.reporter import report_notices
 from migrations.runner.run import Failed, LockNotAcquired
-from migrations.runner.section import MigrationFailed
+from migrations.runner.section import MigrationFailed, Section
 
 if TYPE_CHECKING:
     from migrations.postgres.session import Session
@@ -58,9 +60,12 @@ async def _undo(run: RunOptions, session: Session, plan: DownPlan, reporter: Rep
     for number, (migration, body) in enumerate(plan.steps, start=1):
         reporter.starting(migration, number, total)
         try:
-            milliseconds = await executor.undo_migration(session, writer, migration, body, reporter)
+            with report_notices(session, migration.revision, reporter):
+                milliseconds = await executor.undo_migration(session, writer, migration, body, reporter)
         except MigrationFailed as error:
-            return Failed(migration, str(error))
+            return Failed(migration, await executor.describe_failure(session, writer, error, body))
+        except StatementFailed as error:
+            return Failed(migration, str(Section(migration, body, "down").ledger_error(error, writer.name)))
         text = f"undid {migration.revision} in {milliseconds} ms ({number} of {total})"
         fields = {"revision": migration.revision, "duration_ms": milliseconds, "number": number, "total": total}
         reporter.info("undone", text, **fields)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from migrations.core.ledger import DOWN_ERROR, Ledger, State
 from migrations.core.plan import Refusal, UpPlan
 from migrations.core.revision import spellings
-from migrations.postgres.errors import DatabaseError, StatementFailed
+from migrations.postgres.errors import INSUFFICIENT_PRIVILEGE, DatabaseError, StatementFailed
 from migrations.reader.reader import READ_TIMEOUT, read_ledger
 from migrations.runner import blockers, non_transactional, transactional
 from migrations.runner.ledger_writer import LedgerWriter, prepare_table
+from migrations.runner.reporter import report_notices
 from migrations.runner.resume import find_lost_state, find_resume_point
 from migrations.runner.run import Done, Failed, plan_run
 from migrations.runner.section import MigrationFailed, Section
@@ -71,8 +72,26 @@ async def apply_pending(run: RunOptions, reporter: Reporter, session: Session, p
             try:
                 await _apply_step(reporter, session, writer, migration, start, progress)
             except MigrationFailed as error:
-                return Failed(migration, str(error), session_ended=session.closed)
+                reason = await describe_failure(session, writer, error, migration.up)
+                return Failed(migration, reason, session_ended=session.closed)
+            except StatementFailed as error:  # a statement of our own, about the ledger or the session
+                section = Section(migration, migration.up, "up")
+                return Failed(migration, str(section.ledger_error(error, writer.name)), session_ended=session.closed)
     return Done(replace(plan, steps=tuple(progress.applied)))
+
+
+async def describe_failure(session: Session, writer: LedgerWriter, error: MigrationFailed, body: SectionBody) -> str:
+    """Return why a section failed; where the role lacks a right, with the statement that grants it."""
+    if error.sqlstate != INSUFFICIENT_PRIVILEGE or session.closed:
+        return str(error)
+    from migrations.reader.rights import describe_missing  # noqa: PLC0415 - rare
+
+    cause: BaseException = error
+    while isinstance(cause, MigrationFailed) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    with suppress(DatabaseError):
+        return f"{error}{await describe_missing(session, str(cause), body.sql or '', writer.table)}"
+    return str(error)
 
 
 async def _plan_with_resume(
@@ -113,7 +132,8 @@ async def _apply_step(
     number = len(progress.applied) + 1
     progress.running = migration
     reporter.starting(migration, number, progress.total)
-    milliseconds = await _apply_migration(session, writer, migration, reporter, resume_point)
+    with report_notices(session, migration.revision, reporter):
+        milliseconds = await _apply_migration(session, writer, migration, reporter, resume_point)
     progress.running = None
     progress.applied.append(migration)
     reporter.applied(migration, milliseconds, number, progress.total)
@@ -160,7 +180,7 @@ async def _apply_migration(
                 await _write_end(session, writer, section, "finish", spellings(migration.revision), State.APPLIED, None)
         except MigrationFailed as error:
             hint = await _resume_hint(session, writer, section, statements)
-            raise MigrationFailed(f"{error}{hint}") from error
+            raise MigrationFailed(f"{error}{hint}", error.sqlstate) from error
     return _milliseconds_since(started)
 
 
@@ -243,7 +263,10 @@ async def _resume_hint(
     revision = section.migration.revision
     reason = None
     if not session.closed:
-        rows = await session.fetch(writer.statement("stopped"), spellings(revision))
+        try:
+            rows = await session.fetch(writer.statement("stopped"), spellings(revision))
+        except StatementFailed:
+            return ""  # it is the ledger that failed, so what can be done is unknown
         reason = find_lost_state(section, statements, rows[0]["statements_done"] or 0) if rows else None
     if reason is not None:
         return _NOT_RESUMABLE_HINT.format(reason=reason, revision=revision)

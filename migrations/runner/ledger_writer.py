@@ -23,6 +23,19 @@ privilege on the ledger's table, or that would own it. LOCAL ends with the trans
 statement has its role again."""
 _NOT_NULL_VIOLATION = "23502"
 
+ENTRY_BEGINS = "prepare ledgergate_entry as select;"
+"""Precedes a write to the ledger in a message that also has statements of the migration. Most errors have no position,
+and a prepared statement outlives a rollback: it shows that the migration's own statements had succeeded."""
+ENTRY_ENDS = "deallocate ledgergate_entry;"
+
+
+async def failed_in_entry(session: Session) -> bool:
+    """Return whether a message that has failed, and is rolled back, had reached the write to the ledger."""
+    if not await session.fetch_value(_SQL["has_entry_begun"]):
+        return False
+    await session.execute(ENTRY_ENDS)
+    return True
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerWriter:
@@ -93,6 +106,11 @@ class LedgerWriter:
         """Return whether a statement was refused because the session no longer holds the lock."""
         return error.sqlstate == _NOT_NULL_VIOLATION and error.column == f"{self.table}.applied_by"
 
+    @property
+    def name(self) -> str:
+        """The table's name, for messages."""
+        return f"{self.schema}.{self.table}"
+
 
 async def prepare_table(session: Session, writer: LedgerWriter) -> None:
     """Create the ledger's table where it is missing, and add the columns that an older version did not have.
@@ -100,10 +118,13 @@ async def prepare_table(session: Session, writer: LedgerWriter) -> None:
     To be called under the lock. Looks before it writes, since CREATE ... IF NOT EXISTS needs the privilege to create
     even where there is nothing to create.
     """
+    for name in await find_preparation(session, writer):
+        await session.execute(writer.statement(name))
+
+
+async def find_preparation(session: Session, writer: LedgerWriter) -> tuple[str, ...]:
+    """Return the names of the statements that create the ledger's table or bring it up to date, in order."""
     name = quoted(writer.schema, writer.table)
     if not await session.table_exists(name):
-        if not await session.schema_exists(quoted(writer.schema)):
-            await session.execute(writer.statement("create_schema"))
-        await session.execute(writer.statement("create"))
-    elif not await session.fetch_value(writer.statement("extended"), name):
-        await session.execute(writer.statement("extend"))
+        return ("create",) if await session.schema_exists(quoted(writer.schema)) else ("create_schema", "create")
+    return () if await session.fetch_value(writer.statement("extended"), name) else ("extend",)

@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrations.postgres.errors import ConnectionLost, StatementFailed
+from migrations.core.revision import spellings
+from migrations.files.psql_syntax import blank_rows, find_copy_blocks
+from migrations.postgres.errors import ConnectionLost, MessageUnreadable, StatementFailed
 from migrations.runner import invalid_indexes
-from migrations.runner.ledger_writer import RESET_ROLE
+from migrations.runner.ledger_writer import ENTRY_BEGINS, ENTRY_ENDS, RESET_ROLE, failed_in_entry
 from migrations.runner.retry import is_transient, retry_attempts
 from migrations.runner.section import MigrationFailed
 from migrations.runner.splitter import SplitError, TransactionUse, split_statements
@@ -20,8 +22,9 @@ from migrations.runner.transactional import set_application_name
 from migrations.sql.statements import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from migrations.files.psql_syntax import CopyBlock
     from migrations.postgres.session import Session
     from migrations.runner.ledger_writer import LedgerWriter
     from migrations.runner.reporter import Reporter
@@ -39,7 +42,7 @@ def split_section(section: Section) -> tuple[Statement, ...]:
         MigrationFailed: PostgreSQL's grammar rejects the section.
     """
     try:
-        return split_statements(section.body.sql or "")
+        return split_statements(blank_rows(section.body.sql or ""))
     except SplitError as error:
         raise MigrationFailed(f"{section.migration.path}:{section.line(error.position)}: {error}") from error
 
@@ -70,7 +73,13 @@ async def run_statements(
         MigrationFailed: A statement failed. With recorded progress a later run can continue at an `atomic` statement.
         DatabaseError: The connection was lost, or the ledger cannot be written.
     """
-    runner = _StatementRunner(session, writer, section, statements, reporter, recorded)
+    copies = {
+        index: block
+        for block in find_copy_blocks(section.body.sql or "")
+        for index, statement in enumerate(statements)
+        if statement.offset <= block.begin < statement.offset + len(statement.text)
+    }
+    runner = _StatementRunner(session, writer, section, statements, copies, reporter, recorded)
     await runner.set_parameters()
     try:
         discarded = max((number for number, at in enumerate(statements[:done], 1) if at.discards_all), default=0)
@@ -93,6 +102,7 @@ class _StatementRunner:
     writer: LedgerWriter
     section: Section
     statements: Sequence[Statement]
+    copies: Mapping[int, CopyBlock]  # by index of the statement
     reporter: Reporter
     recorded: bool
 
@@ -143,7 +153,7 @@ class _StatementRunner:
             await self._run_with_progress(statement, index)
         elif statement.transaction_use is TransactionUse.COMMIT and self.session.in_transaction and self.recorded:
             # The progress of the file's own transaction is written in it, immediately before its COMMIT.
-            await self.execute(statement, before=f"{self._progress_statement(index + 1)};")
+            await self.execute(statement, before=self._progress_statement(index + 1))
         else:
             await self.execute(statement)
 
@@ -153,7 +163,7 @@ class _StatementRunner:
             await self.execute(statement)
             return
         try:
-            await self.execute(statement, before="begin;", after=f"\n;{self._progress_statement(index + 1)};commit")
+            await self.execute(statement, before="begin;", after=f"\n;{self._progress_statement(index + 1)}commit")
         except MigrationFailed as error:
             await self.session.rollback()
             if error.sqlstate not in {_IN_TRANSACTION, _ENDS_TRANSACTION} or self.session.closed:
@@ -179,10 +189,10 @@ class _StatementRunner:
             # server refused in a transaction is unknown to the splitter: it may not be atomic.
             is_known = statement.transaction_use is TransactionUse.NON_TRANSACTIONAL
             if self.recorded and statement.atomic and is_known and not self.session.closed:
-                await self._write_ledger(self._progress_statement(index), statement)
+                await self._write_ledger(self._progress_statement(index).removesuffix(";"), statement)
             raise
         if self.recorded:
-            await self._write_ledger(self._progress_statement(index + 1), statement)
+            await self._write_ledger(self._progress_statement(index + 1).removesuffix(";"), statement)
 
     async def _drop_invalid_indexes(self, statement: Statement) -> None:
         if statement.index is None:
@@ -219,21 +229,66 @@ class _StatementRunner:
         await self.session.execute(f"set lock_timeout = {literal(self.writer.limits.parameters['lock_timeout'])}")
 
     async def execute(self, statement: Statement, before: str = "", after: str = "") -> None:
-        """Execute a statement, in one message with the SQL before and after it."""
+        """Execute a statement, in one message with the SQL before and after it, which writes its progress."""
+        block = self.copies.get(self.statements.index(statement)) if self.copies else None
         try:
-            await self.session.execute(f"{before}{statement.text}{after}")
+            if block is not None:
+                await self._copy(block, before, after)
+            else:
+                await self.session.execute(f"{before}{statement.text}{after}")
         except StatementFailed as error:
             if self.writer.is_lock_lost(error):
                 raise self.section.lost_lock_error(statement.offset) from error
-            raise self.section.statement_error(error, statement.offset - len(before)) from error
+            if isinstance(error, MessageUnreadable) and after and await self._is_recorded(statement):
+                return  # it was a notice
+            raise await self._statement_error(error, statement, before, after) from error
+
+    async def _copy(self, block: CopyBlock, before: str, after: str) -> None:
+        """Run COPY ... FROM STDIN, with the SQL before and after it in messages of their own."""
+        sql = self.section.body.sql or ""
+        if before:
+            await self.session.execute(before)
+        try:
+            await self.session.copy_in(sql[block.begin : block.end], sql[block.rows_begin : block.rows_end])
+        except StatementFailed as error:
+            error.position = error.position and error.position + len(before)  # as in one message
+            raise
+        if after:
+            await self.session.execute(after.removeprefix("\n;"))
+
+    async def _is_recorded(self, statement: Statement) -> bool:
+        """Return whether the ledger has a statement that was sent with its progress."""
+        if self.session.in_transaction:
+            return False
+        async with self.session.transaction():
+            await self.session.execute(RESET_ROLE)
+            revision = self.section.migration.revision
+            rows = await self.session.fetch(self.writer.statement("stopped"), spellings(revision))
+        return bool(rows) and (rows[0]["statements_done"] or 0) > self.statements.index(statement)
+
+    async def _statement_error(
+        self, error: StatementFailed, statement: Statement, before: str, after: str
+    ) -> MigrationFailed:
+        position = None if error.position is None else error.position - 1 - len(before)
+        if before or after:
+            await self.session.rollback()
+            if self.session.closed:
+                return MigrationFailed(f"{self.section.migration.path}: {error}", error.sqlstate)
+            is_entry = not -1 < position < len(statement.text) if position is not None else None
+            if is_entry or (is_entry is None and await failed_in_entry(self.session)):
+                return self.section.entry_error(error, self.writer.name, "so that statement is rolled back")
+        return self.section.statement_error(error, statement.offset + max(0, position or 0))
 
     def _progress_statement(self, done: int) -> str:
-        return RESET_ROLE + self.writer.statement("advance", done=done, revision=self.section.migration.revision)
+        statement = self.writer.statement("advance", done=done, revision=self.section.migration.revision)
+        return f"{ENTRY_BEGINS}{RESET_ROLE}{statement};{ENTRY_ENDS}"
 
     async def _write_ledger(self, sql: str, statement: Statement) -> None:
         try:
             await self.session.execute(f"begin;{RESET_ROLE}{sql};commit")
         except StatementFailed as error:
+            await self.session.rollback()
             if self.writer.is_lock_lost(error):
                 raise self.section.lost_lock_error(statement.offset) from error
-            raise
+            outcome = "so the ledger does not show how far it came"
+            raise self.section.entry_error(error, self.writer.name, outcome) from error

@@ -87,9 +87,11 @@ class Done:
 
     Attributes:
         plan: The last plan; its steps are the migrations that this run applied.
+        preparation: Of a preview: names of the statements that create or extend the ledger's table first.
     """
 
     plan: UpPlan
+    preparation: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,17 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from migrations.files.lexer import find_code
+from migrations.files.psql_syntax import count_statements
+
 if TYPE_CHECKING:
     from migrations.core.migration import Migration, SectionBody
     from migrations.postgres.errors import StatementFailed
 
 _IN_TRANSACTION = "25001"  # active_sql_transaction
 _LETS_GO = re.compile(r"\bpg_advisory_unlock(_all)?\b|\bdiscard\s+all\b|\.reset\(\)", re.IGNORECASE)
+_UNIQUE_VIOLATION = "23505"
+_RESTART_SEQUENCE = "`select setval(pg_get_serial_sequence('{table}', 'id'), max(id)) from {table}`"
 
 
 class MigrationFailed(Exception):  # noqa: N818 - says what happened
@@ -49,19 +54,47 @@ class Section:
         """Return the line of the file that has a character of the section."""
         return self.body.line + (self.body.sql or "").count("\n", 0, position)
 
-    def statement_error(self, error: StatementFailed, offset: int = 0) -> MigrationFailed:
-        """Return the error of a statement with its file and line.
+    def only_statement(self, begin: int = 0, end: int | None = None) -> int | None:
+        """Return the offset of the only statement of the section, or of a part of it; None where there are several."""
+        sql = (self.body.sql or "")[begin:end]
+        return begin + find_code(sql) if count_statements(sql) == 1 else None
 
-        Args:
-            error: Its position, where the server reports one, refers to the message that was sent.
-            offset: Where the message begins in the section, in characters; negative where other statements precede the
-                section in the message.
-        """
-        position = max(0, offset + (error.position or 1) - 1)
+    def statement_error(self, error: StatementFailed, position: int | None) -> MigrationFailed:
+        """Return the error of a statement with its file, and with its line where the position is known."""
         hint = ""
         if error.sqlstate == _IN_TRANSACTION and self.body.transactional:
             hint = f"; write `-- migrate:{self.direction} transaction:false`, and nothing else into this file"
-        return MigrationFailed(f"{self.migration.path}:{self.line(position)}: {error}{hint}", error.sqlstate)
+        line = "" if position is None else f":{self.line(position)}"
+        return MigrationFailed(f"{self.migration.path}{line}: {error}{hint}", error.sqlstate)
+
+    def incomplete_error(self, sqlstate: str) -> MigrationFailed:
+        """Return the error of a section whose last statement is not complete."""
+        line = self.line(len((self.body.sql or "").rstrip()))
+        return MigrationFailed(
+            f"{self.migration.path}:{line}: syntax error at the end of the section: the last statement is not complete",
+            sqlstate,
+        )
+
+    def entry_error(
+        self, error: StatementFailed, table: str, outcome: str = "so all of it is rolled back"
+    ) -> MigrationFailed:
+        """Return the error of a write to the ledger, which is none of the section's own."""
+        hint = ""
+        if error.sqlstate == _UNIQUE_VIOLATION:
+            hint = f"\nHINT:  If the sequence of the column id is behind, as after a replication: {_RESTART_SEQUENCE}"
+        return MigrationFailed(
+            f"{self.migration.path}: its statements succeeded, but its row in the ledger {table} could not be written, "
+            f"{outcome}: {error}{hint.format(table=table)}",
+            error.sqlstate,
+        )
+
+    def ledger_error(self, error: StatementFailed, table: str) -> MigrationFailed:
+        """Return the error of a statement about the ledger that is not sent with the section."""
+        return MigrationFailed(
+            f"{self.migration.path}: its row in the ledger {table} could not be written: {error}; `ledgergate migrate "
+            "status` shows what the ledger has",
+            error.sqlstate,
+        )
 
     def open_transaction_error(self) -> MigrationFailed:
         """Return the error of a section that began a transaction and did not end it."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
+from migrations.files.psql_syntax import blank_rows
+
 
 class SplitError(ValueError):
     """A script that the grammar rejects.
@@ -127,6 +129,8 @@ def split_statements(sql: str) -> tuple[Statement, ...]:
     except Error as error:
         message, position = (*error.args, None)[:2]  # without a position, the script ends too early
         raise SplitError(str(message), len(sql.rstrip()) if position is None else int(position)) from error
+    except RecursionError as error:
+        raise SplitError("nested too deeply to be parsed", 0) from error
 
 
 _MAY_END_TRANSACTION = re.compile(
@@ -144,6 +148,7 @@ def find_transaction_end(sql: str) -> tuple[int, str] | None:
     """
     if _MAY_END_TRANSACTION.search(sql) is None:
         return None  # nearly always, so the parser need not be imported
+    sql = blank_rows(sql)
     from pglast import Error, parse_sql, split  # noqa: PLC0415 - as above
 
     try:
@@ -152,7 +157,7 @@ def find_transaction_end(sql: str) -> tuple[int, str] | None:
             kind = getattr(getattr(statement, "kind", None), "name", "")
             if type(statement).__name__ == "TransactionStmt" and kind.removeprefix("TRANS_STMT_") in _END_KINDS:
                 return at.start, " ".join(sql[at].split())
-    except Error:
+    except (Error, RecursionError):
         pass
     return None
 

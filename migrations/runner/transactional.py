@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from migrations.core.revision import spellings
+from migrations.files.psql_syntax import count_statements, find_copy_blocks, is_closed
 from migrations.postgres.advisory_lock import application_name
-from migrations.postgres.errors import ConnectionLost, StatementFailed
+from migrations.postgres.errors import ConnectionLost, MessageUnreadable, StatementFailed
 from migrations.runner import python_module
-from migrations.runner.ledger_writer import RESET_ROLE
+from migrations.runner.ledger_writer import ENTRY_BEGINS, ENTRY_ENDS, RESET_ROLE, failed_in_entry
 from migrations.runner.retry import is_transient, retry_attempts
 from migrations.runner.section import MigrationFailed
 from migrations.runner.splitter import find_transaction_end
@@ -18,11 +20,14 @@ from migrations.sql.statements import literal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from migrations.files.psql_syntax import CopyBlock
     from migrations.postgres.session import Session
     from migrations.runner.ledger_writer import LedgerWriter
     from migrations.runner.reporter import Reporter
     from migrations.runner.run import MigrationLimits
     from migrations.runner.section import Section
+
+_SYNTAX_ERROR = "42601"
 
 
 async def run_section(
@@ -61,32 +66,88 @@ def _sql_attempt(
     One message is one round trip, and the server skips the rest of it after an error. So no failure of the section, and
     no death of this process, can separate the section from its row.
     Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
+
+    There are two exceptions, in the same transaction. Rows of COPY are sent between two messages. And a section that
+    seems to end in a string or a comment would swallow what follows it, so it is sent alone: the server reports the
+    error, with its own position, and where there is none, the ledger statement follows.
     """
     sql = section.body.sql or ""
-    prefix = f"{set_application_name(writer, section)}; begin deferrable; {set_limits}"
-    # The newline ends a `--` comment in the section's last line.
+    blocks = find_copy_blocks(sql)
+    begin = f"{set_application_name(writer, section)}; begin deferrable; {set_limits}"
     # Each migration begins in a session like new. What precedes it needs no answer, so the reset costs no round trip.
-    message = f"{prefix}{sql}\n;{ledger_statement};\ncommit;\n{session.reset_statements(lock_is_held=True)}"
+    reset = session.reset_statements(lock_is_held=True)
+    end = f"{ENTRY_BEGINS}{ledger_statement};{ENTRY_ENDS}commit;\n{reset}"
+    sender = _Sender(session, writer, section)
 
     async def attempt() -> None:
-        try:
-            await session.execute(message)
-        except StatementFailed as error:
-            was_open = session.in_transaction
-            await _end_attempt(session, error)
-            if not was_open and await _is_recorded(session, writer, section):
-                # The reset failed, after COMMIT: the next connection finds the migration as it is recorded.
-                session.terminate()
-                raise ConnectionLost(f"the session could not be reset after a migration: {error}") from error
-            if writer.is_failed_guard(error):
-                raise section.ended_transaction_error() from error
-            if writer.is_lock_lost(error):
-                raise section.lost_lock_error() from error
-            if error.position is not None and error.position > len(prefix) + len(sql):
-                raise  # an error of the ledger statement, not of the section
-            raise section.statement_error(error, -len(prefix)) from error
+        position, prefix = 0, begin
+        for block in blocks:
+            await sender.send(prefix, position, block.begin)
+            await sender.copy(block)
+            position, prefix = block.next, ""
+        if is_closed(sql):
+            # The newline ends a `--` comment in the section's last line.
+            await sender.send(prefix, position, len(sql), f"\n;{end}")
+        else:
+            await sender.send(prefix, position, len(sql))
+            await sender.send("", len(sql), len(sql), end)
 
     return attempt
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """Sends parts of a section, and finds out what an error is about."""
+
+    session: Session
+    writer: LedgerWriter
+    section: Section
+
+    async def send(self, prefix: str, begin: int, end: int, suffix: str = "") -> None:
+        """Send the part of the section from `begin` to `end`, with our own statements around it, as one message."""
+        part = (self.section.body.sql or "")[begin:end]
+        try:
+            # Between two COPY there may be comments only, and asyncpg raises an AttributeError at an empty message.
+            if prefix or suffix or count_statements(part) or not is_closed(part):
+                await self.session.execute(f"{prefix}{part}{suffix}")
+        except StatementFailed as error:
+            was_open = self.session.in_transaction
+            is_entry = await self._end_attempt(error)
+            if suffix and not was_open and await _is_recorded(self.session, self.writer, self.section):
+                if isinstance(error, MessageUnreadable):
+                    return  # it was a notice
+                # The reset failed, after COMMIT: the next connection finds the migration as it is recorded.
+                self.session.terminate()
+                raise ConnectionLost(f"the session could not be reset after a migration: {error}") from error
+            if error.position is None:
+                if is_entry:
+                    raise self.section.entry_error(error, self.writer.name) from error
+                raise self.section.statement_error(error, self.section.only_statement(begin, end)) from error
+            position = error.position - 1 - len(prefix)
+            if position < len(part) or not suffix:
+                position = min(max(0, position), len(part.rstrip()))
+                raise self.section.statement_error(error, begin + position) from error
+            if error.sqlstate == _SYNTAX_ERROR:  # our statements are correct, so it is what they follow that is not
+                raise self.section.incomplete_error(error.sqlstate) from error
+            raise self.section.entry_error(error, self.writer.name) from error
+
+    async def copy(self, block: CopyBlock) -> None:
+        """Run COPY ... FROM STDIN with its rows."""
+        sql = self.section.body.sql or ""
+        try:
+            await self.session.copy_in(sql[block.begin : block.end], sql[block.rows_begin : block.rows_end])
+        except StatementFailed as error:
+            await self._end_attempt(error)
+            raise self.section.statement_error(error, block.begin) from error
+
+    async def _end_attempt(self, error: StatementFailed) -> bool:
+        """End the attempt, and return whether its last message had reached the write to the ledger."""
+        is_entry = await _end_attempt(self.session, error)
+        if self.writer.is_failed_guard(error):
+            raise self.section.ended_transaction_error() from error
+        if self.writer.is_lock_lost(error):
+            raise self.section.lost_lock_error() from error
+        return is_entry
 
 
 def _python_attempt(
@@ -96,21 +157,14 @@ def _python_attempt(
 
     async def attempt() -> None:
         await session.execute(set_application_name(writer, section))
-        async with session.transaction():
-            if set_limits:
-                await session.execute(set_limits)
-            await call_function(session, section, function)
-            if not session.in_transaction:
-                raise section.ended_transaction_error()
-            try:
-                await session.execute(ledger_statement)
-            except StatementFailed as error:
-                # The function ended our transaction and began another one.
-                if writer.is_failed_guard(error):
-                    raise section.ended_transaction_error() from error
-                if writer.is_lock_lost(error):
-                    raise section.lost_lock_error() from error
-                raise
+        try:
+            async with session.transaction():
+                if set_limits:
+                    await session.execute(set_limits)
+                await call_function(session, section, function)
+                await _write_row(session, writer, section, ledger_statement)
+        except StatementFailed as error:  # of COMMIT, which checks the deferred constraints
+            raise section.statement_error(error, None) from error
         await session.reset()
 
     async def attempt_anew() -> None:
@@ -124,12 +178,33 @@ def _python_attempt(
     return attempt_anew
 
 
-async def _end_attempt(session: Session, error: Exception) -> None:
-    """Roll back, and make the session like new for another attempt: ROLLBACK keeps what PREPARE made, and locks."""
+async def _write_row(session: Session, writer: LedgerWriter, section: Section, ledger_statement: str) -> None:
+    """Write to the ledger what a function has done."""
+    if not session.in_transaction:
+        raise section.ended_transaction_error()
+    try:
+        await session.execute(ledger_statement)
+    except StatementFailed as error:
+        # The function ended our transaction and began another one.
+        if writer.is_failed_guard(error):
+            raise section.ended_transaction_error() from error
+        if writer.is_lock_lost(error):
+            raise section.lost_lock_error() from error
+        raise section.entry_error(error, writer.name) from error
+
+
+async def _end_attempt(session: Session, error: Exception) -> bool:
+    """Roll back, and make the session like new for another attempt: ROLLBACK keeps what PREPARE made, and locks.
+
+    Returns:
+        Whether a message had reached the write to the ledger, which the session does not show after its reset.
+    """
     await session.rollback()
     if session.closed:
         raise ConnectionLost("the connection to the database was lost after a migration had failed") from error
+    is_entry = await failed_in_entry(session)
     await session.reset()
+    return is_entry
 
 
 async def _is_recorded(session: Session, writer: LedgerWriter, section: Section) -> bool:

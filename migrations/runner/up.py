@@ -110,7 +110,11 @@ async def preview(run: RunOptions) -> Outcome:
     """
     async with open_session(run) as session:
         plan = await _plan(run, session)
-    return Done(plan) if isinstance(plan, UpPlan) else plan
+        if not isinstance(plan, UpPlan):
+            return plan
+        from migrations.runner.ledger_writer import LedgerWriter, find_preparation  # noqa: PLC0415 - as above
+
+        return Done(plan, await find_preparation(session, LedgerWriter.for_run(run, plan.batch)))
 
 
 async def _plan(run: RunOptions, session: Session) -> UpPlan | Refusal:

@@ -137,11 +137,27 @@ async def _describe_wait(
 ) -> WaitTimedOut:
     if snapshot.fault is not None or snapshot.ledger is None:
         text = f"the ledger cannot be read: {error or snapshot.fault or Fault.UNREAD}"
+        if snapshot.fault is Fault.PERMISSION:
+            text += await _describe_right(run, error)
         return WaitTimedOut(text, unreachable=True, no_ledger=snapshot.fault is Fault.LEDGER)
     text = describe_missing(expected, snapshot.ledger, names)
+    if snapshot.missing_table:
+        text += f" (the table {snapshot.missing_table} does not exist)"
     with suppress(DatabaseError, LedgerUnreadable, TimeoutError):
         async with asyncio.timeout(_HOLDER_TIMEOUT):
             async with open_session(replace(run, connect_timeout=_HOLDER_TIMEOUT)) as session:
                 holder = (await read_status(session, run.source)).holder
             text += f"; the lock is held by {holder}" if holder else "; no migration runs now"
     return WaitTimedOut(text, unreachable=False)
+
+
+async def _describe_right(run: RunOptions, error: str) -> str:
+    from migrations.reader.rights import describe_missing  # noqa: PLC0415 - rare
+
+    with suppress(DatabaseError, TimeoutError):
+        async with (
+            asyncio.timeout(_HOLDER_TIMEOUT),
+            open_session(replace(run, connect_timeout=_HOLDER_TIMEOUT)) as session,
+        ):
+            return await describe_missing(session, error, ledger=run.source.table or run.source.dialect.table)
+    return ""

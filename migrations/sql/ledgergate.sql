@@ -112,6 +112,7 @@ with recorded as (
     set state = $2,
         applied_by = case when {lock_is_held} then applied_by end,
         error = $3,
+        statements_done = case when $2 = 'applied' then statements_total else statements_done end, -- also of settings
         finished_at = clock_timestamp(),
         duration_ms = extract(epoch from clock_timestamp() - started_at) * 1000
     where revision = any($1) and state = 'running'
@@ -178,6 +179,10 @@ with settled as (
     returning revision
 )
 select pg_notify('ledgergate', revision) from settled
+
+-- name: has_entry_begun
+-- Whether a message that failed had reached its write to the ledger, see `ENTRY_BEGINS`.
+select exists (select from pg_catalog.pg_prepared_statements where name = 'ledgergate_entry')
 
 -- name: create_schema
 create schema if not exists {schema}

@@ -23,7 +23,14 @@ present as (
             select attribute.attname::text from pg_catalog.pg_attribute as attribute
             where attribute.attrelid = class.oid and attribute.attnum > 0 and not attribute.attisdropped
         ) as columns,
-        class.relkind in ('r', 'p', 'm') and coalesce(has_table_privilege(class.oid, 'select'), false) as markable
+        class.relkind in ('r', 'p', 'm') and coalesce(has_table_privilege(class.oid, 'select'), false) as markable,
+        case
+            when class.relkind = 'v' then 'a view'
+            when class.relkind = 'm' then 'a materialized view'
+            when class.relkind = 'f' then 'a foreign table'
+            when class.relispartition then 'a partition'
+        end as partial_kind,
+        class.relrowsecurity and row_security_active(class.oid) as has_row_security
     from unnest($1::text[], $2::text[]) with ordinality as wanted (schema, name, number)
     join pg_catalog.pg_class as class on class.relname = wanted.name and class.relkind in ('r', 'p', 'm', 'v', 'f')
     join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
@@ -38,9 +45,48 @@ select
     present.schema,
     present.name,
     present.columns,
-    present.markable
+    present.markable,
+    present.partial_kind,
+    present.has_row_security
 from (select) as one
 left join present on true
+
+-- name: row_security
+-- The policies of the table $1 for queries of our role, and whether our role owns the table.
+select
+    current_user::text as role,
+    pg_has_role(class.relowner, 'usage') as is_owner,
+    array(
+        select policy.polname::text from pg_catalog.pg_policy as policy
+        where policy.polrelid = class.oid
+            and policy.polcmd in ('*', 'r')
+            and exists (
+                select from unnest(policy.polroles) as given (role)
+                where case given.role when 0 then true else pg_has_role(given.role, 'usage') end
+            )
+        order by 1
+    ) as policies
+from pg_catalog.pg_class as class
+where class.oid = to_regclass($1)
+
+-- name: is_child
+-- Whether the table $1 inherits from another.
+select exists (select from pg_catalog.pg_inherits where inhrelid = to_regclass($1))
+
+-- name: elsewhere
+-- Tables with the name $1 and all the columns $2 in any schema, for a table that the search path does not have.
+select namespace.nspname::text as schema
+from pg_catalog.pg_class as class
+join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
+where class.relname = $1
+    and class.relkind in ('r', 'p', 'm', 'v', 'f')
+    and namespace.nspname !~ '^pg_'
+    and $2::text[] <@ array(
+        select attribute.attname::text from pg_catalog.pg_attribute as attribute
+        where attribute.attrelid = class.oid and attribute.attnum > 0 and not attribute.attisdropped
+    )
+order by 1
+limit 4
 
 -- name: mark
 -- A fingerprint that changes with every commit that changes the table: an insert or update leaves its transaction's

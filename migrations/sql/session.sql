@@ -2,8 +2,9 @@
 
 -- name: read_only
 -- The settings are local to the transaction: behind a transaction pooler, none leaks to the next client. {limit} is in
--- milliseconds.
+-- milliseconds. With row_security off, PostgreSQL raises an error where a policy would leave out rows.
 begin transaction isolation level repeatable read read only;
+set local row_security = off;
 set local statement_timeout = {limit};
 set local lock_timeout = {limit}
 

@@ -79,6 +79,15 @@ class Installation:
         """Kill `webhook` or `controller` by SIGKILL."""
         self._processes.kill(name)
 
+    def pid(self, name: str) -> int:
+        """Return the process id of `webhook` or `controller`."""
+        return self._processes.pid(name)
+
+    @property
+    def webhook_ports(self) -> set[int]:
+        """The ports on which the webhook listens."""
+        return {self.webhook_port, self._webhook_metrics}
+
     def ensure(self) -> None:
         """Start the processes that a test has killed."""
         if not self._processes.running("controller"):

@@ -125,6 +125,11 @@ class ControlPlane:
             raise ControlPlaneError(f"kubectl {' '.join(args)}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
+    @property
+    def api_port(self) -> int:
+        """The API server's port."""
+        return self._layout.api_port
+
     def apply(self, manifest: str) -> None:
         """Apply YAML, server-side."""
         self.api.apply(manifest)

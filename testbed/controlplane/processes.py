@@ -115,6 +115,10 @@ class Processes:
         """Return whether a program was started and not killed since."""
         return name in self._running
 
+    def pid(self, name: str) -> int:
+        """Return the process id of a program that runs."""
+        return self._running[name].pid
+
     def stop(self, order: Sequence[Sequence[str]], *, grace: float) -> None:
         """End all programs, then the reaper, which removes the directory.
 

@@ -1,4 +1,4 @@
-"""Programs from Debian's packages, unpacked into the cache instead of installed: ActiveRecord, PgBouncer, Prometheus.
+"""Programs from Debian's packages, unpacked into the cache: ActiveRecord, PgBouncer, Prometheus, a registry.
 
 apt checks their signatures. The versions are the current ones of Debian.
 """
@@ -38,6 +38,7 @@ RAILS = (
 
 PROGRAMS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
     {
+        "docker-registry": ("usr/bin", ("docker-registry",)),
         "pgbouncer": ("usr/sbin", ("pgbouncer", "libc-ares2", "libevent-2.1-7")),
         "prometheus": ("usr/bin", ("prometheus",)),
         "promtool": ("usr/bin", ("prometheus",)),

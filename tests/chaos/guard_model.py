@@ -5,8 +5,9 @@ some time after it began, so for a while it may follow the world before or the o
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from itertools import pairwise
 
 
 class Claim(Enum):
@@ -110,12 +111,25 @@ class Chronicle:
         self._periods.append(_Period(began, settled, world))
 
     def possible(self, at: float, lag: float) -> Sequence[World]:
-        """Return the worlds that the product may follow at a moment if it is up to `lag` seconds behind."""
-        found = []
+        """Return the worlds that the product may follow at a moment if it is up to `lag` seconds behind.
+
+        While no controller runs, admission knows of ledgers and Secrets what the last one has written.
+        """
+        found: list[World] = []
+        written: list[World] = []
         for index, period in enumerate(self._periods):
             following = self._periods[index + 1] if index + 1 < len(self._periods) else None
+            dead = "controller" in period.world.down
+            if dead and "controller" not in self._periods[index - 1].world.down:
+                written = [
+                    known.world
+                    for known, after in pairwise(self._periods[: index + 1])
+                    if period.began <= after.settled + lag
+                ]
             if period.began <= at and (following is None or at <= following.settled + lag):
                 found.append(period.world)
+                if dead:
+                    found += [replace(period.world, levels=each.levels, secrets=each.secrets) for each in written]
         return found
 
     def since(self, group: str, expects: int, claims: frozenset[Claim]) -> float | None:

@@ -223,7 +223,8 @@ class Walk:
             self.installation.ensure()
         recovery = {"webhook": 0.0, "controller": NEW_LEADER, FRAGILE: RECONNECTED}[victim]
         self.recovered = time.time() + recovery
-        self.turn(replace(self.world, down=frozenset()), began)
+        # Until a controller leads and has read the ledgers, admission goes on with what it knew.
+        self.chronicle.turn(replace(self.world, down=frozenset()), began, self.recovered)
         return f"{victim} is back"
 
     # What must hold.

@@ -116,7 +116,9 @@ def test_what_the_controller_remembers_is_kept(installed: ControlPlane, namespac
         "migration": {"revision": "c", "holder": "job-1", "since": moment},
     }
     patch = ("patch", "lgate", "app", "-n", namespace, "--subresource=status", "--type=merge", "-o", "json", "-p")
-    assert json.loads(installed.kubectl(*patch, json.dumps({"status": seen})))["status"] == seen
+    kept = json.loads(installed.kubectl(*patch, json.dumps({"status": seen})))["status"]
+    # A controller that another test has started may have written other fields by now.
+    assert {field: kept.get(field) for field in seen} == seen
 
 
 def test_every_field_is_explained(installed: ControlPlane) -> None:

@@ -1,6 +1,7 @@
 """A LedgerGate and its namespace change while pods are held: what is held follows, and nothing else moves."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 
 from testbed.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
 from testbed.cluster.installation import Installation
+from testbed.cluster.pod_watch import PodWatch
 from testbed.postgres import create_database, drop_database
 from testbed.waiting import until
 from tests.cluster.events import events
+from webhook.controller.release import LATE_GATE_SECONDS
 
 LABEL = "ledgergate.dev/admission"
 SOON = 5.0
@@ -42,14 +45,31 @@ def metric(installation: Installation, name: str, application: Application) -> f
 def test_the_end_of_a_gate_is_the_end_of_its_hold(
     application: Application, installation: Installation, database: str
 ) -> None:
-    """Deleting the LedgerGate lets its pods go at once, and takes its metrics away."""
+    """Deleting the LedgerGate lets its pods go, after the wait for another gate, and takes its metrics away."""
     application.opt_in(database)
     application.deploy("gateway", THIRD)
     application.await_held("gateway")
     until("the metric", lambda: metric(installation, "ledgergate_held_pods", application) == 3)
     delete(application, "ledgergate", "app")
-    application.await_running("gateway", timeout=SOON)
     until("no metric", lambda: metric(installation, "ledgergate_held_pods", application) is None)
+    application.await_running("gateway", timeout=LATE_GATE_SECONDS + SOON)
+
+
+def test_a_gate_that_is_replaced_keeps_its_pods(application: Application, database: str, migrations: Path) -> None:
+    """`kubectl replace --force`, as Argo CD's Replace does it, deletes the gate and creates it: its pods stay held."""
+    application.opt_in(database)
+    application.deploy("gateway", THIRD)
+    application.await_held("gateway")
+    with PodWatch(application.plane, application.namespace) as watch:
+        began = time.monotonic()
+        delete(application, "ledgergate", "app")
+        until("pods without a gate", lambda: not application.objects("ledgergate.dev/v1alpha1", "ledgergates"))
+        application.gate()
+        until("the new gate's status", lambda: application.status().get("heldPods") == 3, timeout=LATE_GATE_SECONDS - 2)
+        until("the end of the wait", lambda: time.monotonic() > began + LATE_GATE_SECONDS + 2)
+        assert all(sight.gated for sight in watch.sights)
+    migrate(migrations, database)
+    application.await_running("gateway")
 
 
 def test_selector_policy_and_secret_take_effect_at_once(
@@ -73,8 +93,9 @@ def test_selector_policy_and_secret_take_effect_at_once(
     migrate(migrations, migrated)
     application.secret(migrated)
     application.await_running("three", timeout=SOON)
-    # What the other database had is not believed of this one.
+    # What the other database had is not believed of this one, once the controller has seen the Secret.
     application.secret(database)
+    until("the other database", lambda: application.status().get("head") == "")
     application.deploy("four", FIRST)
     application.await_held("four")
     drop_database(migrated)

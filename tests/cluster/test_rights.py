@@ -27,6 +27,10 @@ RESOURCE = re.compile(r"(?P<resource>[a-z]+)(/(?P<subresource>[a-z]+))?(\.(?P<gr
 GRANTED: list[Right] = [
     *((WEBHOOK, verb, "ledgergates.ledgergate.dev", "default", "") for verb in ("get", "list", "watch")),
     *((WEBHOOK, verb, "secrets", "ledgergate", "ledgergate-ca") for verb in ("get", "watch")),
+    *(
+        (WEBHOOK, verb, "leases.coordination.k8s.io", "ledgergate", "ledgergate-controller")
+        for verb in ("get", "list", "watch")
+    ),
     *((CONTROLLER, verb, "ledgergates.ledgergate.dev", "default", "") for verb in ("get", "list", "watch")),
     *((CONTROLLER, verb, "ledgergates/status.ledgergate.dev", "default", "app") for verb in ("get", "patch")),
     *((CONTROLLER, verb, "pods", "default", "") for verb in ("get", "list", "watch", "patch")),
@@ -53,6 +57,8 @@ GRANTED: list[Right] = [
     *((CONTROLLER, verb, "secrets", "ledgergate", "ledgergate-ca") for verb in ("get", "update", "watch")),
 ]
 
+WRITING = ("create", "update", "patch", "delete")
+
 REFUSED_RIGHTS: list[Right] = [
     *((who, "get", "secrets", "default", "pg") for who in (WEBHOOK, CONTROLLER)),
     *((who, verb, "secrets", "ledgergate", "") for who in (WEBHOOK, CONTROLLER) for verb in ("list", "watch")),
@@ -63,7 +69,9 @@ REFUSED_RIGHTS: list[Right] = [
     (WEBHOOK, "create", "secrets", "ledgergate", ""),
     (WEBHOOK, "patch", "ledgergates/status.ledgergate.dev", "default", "app"),
     (WEBHOOK, "create", "events", "default", ""),
-    (WEBHOOK, "get", "leases.coordination.k8s.io", "ledgergate", "ledgergate-controller"),
+    (WEBHOOK, "list", "leases.coordination.k8s.io", "ledgergate", ""),
+    (WEBHOOK, "get", "leases.coordination.k8s.io", "ledgergate", "another"),
+    *((WEBHOOK, verb, "leases.coordination.k8s.io", "ledgergate", "ledgergate-controller") for verb in WRITING),
     *((CONTROLLER, verb, "pods", "default", "") for verb in ("create", "update", "delete")),
     (CONTROLLER, "create", "pods/exec", "default", "app"),
     *((CONTROLLER, verb, "ledgergates.ledgergate.dev", "default", "app") for verb in ("patch", "update", "delete")),
@@ -110,7 +118,7 @@ def test_each_account_may_do_nothing_else(roles: ControlPlane) -> None:
 
 
 def test_a_namespace_grants_its_one_secret(roles: ControlPlane, namespace: str) -> None:
-    """The Role of manifests/namespace opens Secret `pg` of its namespace to both accounts, and no other."""
+    """The Role of manifests/namespace opens Secret `pg` of its namespace, and no other, to the controller alone."""
     roles.kubectl("apply", "-n", namespace, "-k", str(MANIFESTS / "namespace"))
     asked = [
         (who, verb, "secrets", namespace, name)
@@ -118,7 +126,7 @@ def test_a_namespace_grants_its_one_secret(roles: ControlPlane, namespace: str) 
         for name in ("pg", "another")
         for verb in ("get", "watch")
     ]
-    assert rights(roles, *asked) == [True, True, False, False] * 2
+    assert rights(roles, *asked) == [False] * 4 + [True, True, False, False]
 
 
 def test_people_have_the_rights_of_their_cluster_roles(roles: ControlPlane, namespace: str) -> None:

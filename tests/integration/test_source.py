@@ -90,7 +90,9 @@ async def test_ten_thousand_rows_are_read_once() -> None:
         ]
         for change in changes:
             await connection.execute(change)
-            assert await queries() == ["mark", "rows"], change
+            # Without a row, one more query excludes that the table is the child of another.
+            more = ["place"] if change.startswith("truncate") else []
+            assert await queries() == ["mark", "rows", *more], change
             assert await queries() == ["mark"], change
         await session.close()
         await connection.close()

@@ -53,15 +53,14 @@ ANY_MODE = st.sampled_from(Mode)
 
 @st.composite
 def views(draw: st.DrawFn, modes: st.SearchStrategy[Mode] = ANY_MODE) -> Ledgers:
-    """Up to three gates, some of which select the pod, each with a ledger that a refresh may find changed."""
+    """Up to three gates, some of which select the pod, each with a ledger."""
     gates = []
     for name in draw(st.permutations(draw(st.lists(st.sampled_from(GATES), unique=True)))):
         terms = draw(st.sampled_from([(), (("app", "In", frozenset({"x"})),), (("app", "In", frozenset({"y"})),)]))
         policy = replace(draw(policies), mode=draw(modes))
         gates.append(Gate("ns", name, Selector(terms), "pg", "ledgergate", policy=policy))
     known = {gate.name: draw(snapshots()) for gate in gates}
-    fresh = {gate.name: draw(snapshots()) for gate in gates if draw(st.booleans())}
-    return Ledgers(gates, LedgerSnapshot(fault=Fault.UNREAD), fresh=fresh, known=known)
+    return Ledgers(gates, LedgerSnapshot(fault=Fault.UNREAD), known=known)
 
 
 @st.composite
@@ -85,11 +84,11 @@ def pods(draw: st.DrawFn) -> dict[str, Any]:
 
 @unhurried
 @given(views(), pods(), st.booleans(), st.booleans())
-async def test_no_pod_with_a_bad_verdict_is_stored_without_the_gate(
+def test_no_pod_with_a_bad_verdict_is_stored_without_the_gate(
     view: Ledgers, pod: dict[str, Any], in_process: bool, mutating: bool
 ) -> None:
     """With or without the policy, mutation or not: only a good verdict lets a pod in without the gate."""
-    created = await create(view, pod, policy=in_process, mutating=mutating)
+    created = create(view, pod, policy=in_process, mutating=mutating)
     if not created.final.allowed or created.gated:
         return
     subject = msgspec.convert(created.pod, Pod)
@@ -99,25 +98,12 @@ async def test_no_pod_with_a_bad_verdict_is_stored_without_the_gate(
 
 
 @unhurried
-@given(views(), pods(), st.booleans())
-async def test_a_pod_is_held_by_the_newest_reading_only(view: Ledgers, pod: dict[str, Any], in_process: bool) -> None:
-    """A pod is held or denied by the newest possible reading, not by a cache that a refresh would have corrected."""
-    created = await create(view, pod, policy=in_process)
-    subject = msgspec.convert(created.pod, Pod)
-    gates = view.selecting("ns", subject.labels)
-    newest = [(gate, view.fresh.get(gate.name, view.known[gate.name])) for gate in gates]
-    bad = created.gated or not created.final.allowed
-    reason = created.final.verdict.reason
-    assert not (bad and gates and decide_pod(subject, newest, NOW).final.outcome.good), reason
-
-
-@unhurried
 @given(views(modes=st.just(Mode.AUDIT)), pods(), st.booleans())
-async def test_audit_never_changes_admission(view: Ledgers, pod: dict[str, Any], in_process: bool) -> None:
+def test_audit_never_changes_admission(view: Ledgers, pod: dict[str, Any], in_process: bool) -> None:
     """Where every gate audits, a pod is stored as if no gate were there."""
     gates, view.gates = view.gates, [*view.gates]
-    created = await create(view, pod, policy=in_process)
-    without = await create(replace(view, gates=[]), pod, policy=in_process)
+    created = create(view, pod, policy=in_process)
+    without = create(replace(view, gates=[]), pod, policy=in_process)
     selected = any(gate.selector.matches({"app": "x"}) for gate in gates)
     assert created.final.allowed
     if selected:
@@ -128,32 +114,32 @@ async def test_audit_never_changes_admission(view: Ledgers, pod: dict[str, Any],
 
 @unhurried
 @given(views(), pods())
-async def test_a_namespace_in_audit_never_refuses(view: Ledgers, pod: dict[str, Any]) -> None:
+def test_a_namespace_in_audit_never_refuses(view: Ledgers, pod: dict[str, Any]) -> None:
     """Whatever the gates say, the audit's answers allow and change nothing: of pods and of workloads."""
     admission = Admission(view, view, lambda: NOW)
     subject = msgspec.convert(pod, Pod)
-    answer = await admission.audit(Request(uid="u", operation="CREATE", namespace="ns", object=subject))
+    answer = admission.audit(Request(uid="u", operation="CREATE", namespace="ns", object=subject))
     assert (answer.allowed, answer.patch) == (True, [])
     whole = {"kind": "StatefulSet", "metadata": {"name": "x"}, "spec": {"template": pod}}
     workload = msgspec.convert(whole, Workload)
     request = Request(uid="u", operation="UPDATE", namespace="ns", object=workload)
-    assert (await admission.preview(request, audit=True)).allowed
+    assert admission.preview(request, audit=True).allowed
 
 
 @unhurried
 @given(views(), pods(), st.booleans(), st.randoms(use_true_random=False))
-async def test_the_order_of_gates_does_not_matter(
+def test_the_order_of_gates_does_not_matter(
     view: Ledgers, pod: dict[str, Any], in_process: bool, random: Random
 ) -> None:
     """The same gates in another order: the same pod, the same verdict, the same messages."""
-    other = replace(view, gates=random.sample(view.gates, len(view.gates)), known=dict(view.known), refreshes=[])
-    one, two = await create(view, pod, policy=in_process), await create(other, pod, policy=in_process)
+    other = replace(view, gates=random.sample(view.gates, len(view.gates)))
+    one, two = create(view, pod, policy=in_process), create(other, pod, policy=in_process)
     assert one == two
 
 
 @unhurried
 @given(pods(), policies, st.sampled_from(NAMES), st.booleans())
-async def test_an_old_image_is_never_held_for_being_old(
+def test_an_old_image_is_never_held_for_being_old(
     pod: dict[str, Any], policy: Policy, name: str, in_process: bool
 ) -> None:
     """A pod whose revision the ledger holds, complete, starts, unless `onAhead` says otherwise."""
@@ -162,7 +148,6 @@ async def test_an_old_image_is_never_held_for_being_old(
     }
     gate = Gate("ns", "app", Selector(), "pg", "ledgergate", policy=replace(policy, on_ahead=Action.ALLOW))
     view = Ledgers([gate], LedgerSnapshot(Ledger.of(Record(known, State.APPLIED) for known in NAMES), NOW))
-    created = await create(view, pod, policy=in_process)
+    created = create(view, pod, policy=in_process)
     assert created.final.allowed
     assert not created.gated
-    assert view.refreshes == [], "the good path makes no I/O"

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -53,9 +53,6 @@ class Known:
         """Return the one ledger."""
         del gate
         return LedgerSnapshot(Ledger.of([Record("a", State.APPLIED)]), NOW)
-
-    async def refresh(self, gates: Iterable[Gate], within: float) -> None:
-        """Find nothing new."""
 
 
 @dataclass

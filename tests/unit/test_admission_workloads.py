@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from migrations.core.snapshot import LedgerSnapshot
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from tests.admission_chain import Ledgers
 from tests.admission_subjects import BEHIND, THERE, B, admission, gate
 from webhook.admission.handlers import Result
@@ -25,21 +25,22 @@ def deployment(revision: str | None = B, *, guarded: bool = True, operation: str
     return Request(uid="u", operation=operation, namespace="ns", object=subject)
 
 
-async def test_a_workload_is_previewed_by_the_newest_reading() -> None:
-    """A stale cache neither warns of a workload nor refuses it."""
+def test_a_workload_is_previewed() -> None:
+    """It is warned of what its pods wait for, and refused where a gate says so; not where its pods may run."""
     refusing = gate(on_behind_workload=Action.DENY)
-    stale = Ledgers([refusing], BEHIND, fresh={"app": THERE})
-    assert (await admission(stale).preview(deployment())).result is Result.ADMITTED
-    behind = await admission(Ledgers([gate()], BEHIND)).preview(deployment())
+    assert admission(Ledgers([refusing], THERE)).preview(deployment()).result is Result.ADMITTED
+    unread = admission(Ledgers([refusing], LedgerSnapshot(fault=Fault.PENDING))).preview(deployment())
+    assert (unread.result, unread.verdict.reason) == (Result.WARNED, Reason.UNDECIDED)
+    behind = admission(Ledgers([gate()], BEHIND)).preview(deployment())
     assert (behind.result, behind.verdict.reason) == (Result.WARNED, Reason.BEHIND)
     assert behind.warnings[0].startswith("pods of deployment/web will be held: ledger app is at")
-    refused = await admission(Ledgers([gate("other"), refusing], BEHIND)).preview(deployment())
+    refused = admission(Ledgers([gate("other"), refusing], BEHIND)).preview(deployment())
     assert refused.result is Result.DENIED
     assert len(refused.warnings) == 2
     assert len(behind.warnings) == 1, "at a creation nothing runs yet"
-    recreated = await admission(Ledgers([gate()], BEHIND)).preview(deployment(operation="UPDATE"))
+    recreated = admission(Ledgers([gate()], BEHIND)).preview(deployment(operation="UPDATE"))
     assert "takes running pods of deployment/web away" in recreated.warnings[1]
-    audited = await admission(Ledgers([refusing], BEHIND)).preview(deployment(), audit=True)
+    audited = admission(Ledgers([refusing], BEHIND)).preview(deployment(), audit=True)
     assert (audited.result, audited.verdict.reason) == (Result.WARNED, Reason.BEHIND)
     assert audited.warnings[0].startswith("audit: pods of deployment/web would be held")
 
@@ -56,10 +57,10 @@ class CountedLedgers(Ledgers):
 
 
 @pytest.mark.parametrize("mode", Mode)
-async def test_a_workload_is_judged_once(mode: Mode) -> None:
+def test_a_workload_is_judged_once(mode: Mode) -> None:
     """The verdict and the warnings follow from the same decision about the same snapshot."""
     view = CountedLedgers([gate("app", mode=mode), gate("other", mode=mode)], THERE)
-    assert (await admission(view).preview(deployment())).result is Result.ADMITTED
+    assert admission(view).preview(deployment()).result is Result.ADMITTED
     assert view.decided == 2
 
 
@@ -73,8 +74,8 @@ async def test_a_workload_is_judged_once(mode: Mode) -> None:
         ),
     ],
 )
-async def test_some_workloads_get_no_forecast(request_: Request[Workload]) -> None:
+def test_some_workloads_get_no_forecast(request_: Request[Workload]) -> None:
     """Neither a warning nor a refusal."""
     view = Ledgers([gate(on_behind_workload=Action.DENY)], BEHIND)
-    answer = await admission(view).preview(request_)
+    answer = admission(view).preview(request_)
     assert (answer.result, answer.warnings) == (Result.PASSED, ())

@@ -10,7 +10,7 @@ import webhook.cache.gates
 from tests.object_feeds import Objects, a_gate, until
 from webhook.api.objects import LedgerGate, Metadata
 from webhook.cache.gates import GateCache
-from webhook.core.gate import Gate, parse_gate
+from webhook.core.gate import Gate, Mode, parse_gate
 from webhook.kube.reflector import Key, Unreadable
 
 KEY = ("ns", "app")
@@ -127,3 +127,37 @@ async def test_a_listener_that_fails_ends_nothing() -> None:
         await until(lambda: changed == [KEY])
         objects.gates.put(a_gate(mode="Audit"))
         await until(lambda: changed == [KEY, KEY])
+
+
+async def test_the_surplus_of_a_namespace_selects_no_pod() -> None:
+    """The oldest count, as many as are allowed; where one goes, the next moves up, and listeners learn of it."""
+    objects = Objects()
+    for name, created in (("new", "2026-03-01T00:00:00Z"), ("old", "2026-01-01T00:00:00Z")):
+        objects.gates.put(a_gate(name, created=created))
+    gates, changed = GateCache(objects, per_namespace=2), list[Key]()
+    gates.subscribe(changed.append)
+    task = asyncio.create_task(gates.run())
+    try:
+        await asyncio.wait_for(gates.wait_synced(), 10)
+        changed.clear()
+        objects.gates.put(a_gate("middle", created="2026-02-01T00:00:00Z"))
+        await until(lambda: gates.is_surplus(("ns", "new")))
+        assert {gate.name for gate in gates.selecting("ns", {})} == {"old", "middle"}
+        assert changed == [("ns", "new"), ("ns", "middle")]
+        assert {key[1] for key in gates.keys} == {"old", "middle", "new"}
+        objects.gates.put(a_gate("newest", created="2026-04-01T00:00:00Z"))
+        objects.gates.put(a_gate("new", created="2026-03-01T00:00:00Z", mode="Audit"))
+        await until(lambda: (gate := gates.gate(("ns", "new"))) and gate.policy.mode is Mode.AUDIT)
+        assert gates.is_surplus(("ns", "new"))
+        assert gates.is_surplus(("ns", "newest"))
+        objects.gates.remove(("ns", "old"))
+        await until(lambda: gates.gate(("ns", "old")) is None)
+        assert {gate.name for gate in gates.selecting("ns", {})} == {"middle", "new"}
+        assert not gates.is_surplus(("ns", "new"))
+        for name in ("newest", "middle", "new"):
+            objects.gates.remove(("ns", name))
+        await until(lambda: not gates.keys)
+        assert not gates.namespaces
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -144,7 +144,7 @@ async def test_a_condition_that_is_right_is_not_written_again() -> None:
 
 async def test_a_write_that_fails_is_retried(monkeypatch: Any) -> None:
     """After a busy API server or a replaced pod, the retry writes what holds by then."""
-    monkeypatch.setattr("webhook.controller.readiness.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("webhook.controller.readiness.FIRST_RETRY_SECONDS", 0.01)
     world = World(a_pod("p", uid="old"))
     world.failures = [Unavailable("503: busy"), Conflict("409: another uid")]
     async with reconciling(world):

@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from migrations.dialects.catalogue import DIALECTS
 from migrations.postgres.address import Address
 from migrations.reader.reader import LedgerSource
-from tests.object_feeds import Collection, Objects, a_gate, a_secret
+from tests.object_feeds import Collection, Objects, a_gate, a_secret, until
 from webhook.cache.gates import GateCache
 from webhook.controller.held_pods import HeldCount
 from webhook.controller.status import StatusReconciler
@@ -50,15 +51,29 @@ class StatusObjects(Objects):
         self.wrote.set()
 
 
+def reconciler(
+    objects: StatusObjects, gates: GateCache, ledgers: LedgerRegistry, telemetry: Telemetry
+) -> StatusReconciler:
+    return StatusReconciler(
+        objects,
+        gates,
+        ledgers,
+        telemetry,
+        count=lambda _: HeldCount(0, 0),
+        awaited=lambda _: False,
+        on_written=lambda _: None,
+        emit=lambda _: None,
+        now=lambda: NOW,
+    )
+
+
 @asynccontextmanager
 async def reconciling(objects: StatusObjects) -> AsyncIterator[tuple[Telemetry, LedgerRegistry]]:
     """A status reconciler over one gate and its ledger, as a controller runs them."""
     telemetry = Telemetry()
     gates = GateCache(objects)
     ledgers = LedgerRegistry(gates, objects, "test", lambda key: status.enqueue(key))  # noqa: PLW0108 - it is made below
-    status = StatusReconciler(
-        objects, gates, ledgers, telemetry, count=lambda _: HeldCount(0, 0), emit=lambda _: None, now=lambda: NOW
-    )
+    status = reconciler(objects, gates, ledgers, telemetry)
     tasks = [asyncio.create_task(part.run()) for part in (ledgers, gates, status)]
     try:
         yield telemetry, ledgers
@@ -103,11 +118,11 @@ async def test_a_secret_that_cannot_be_used_is_reported_at_once(url: str) -> Non
 
 
 async def test_an_unknown_dialect_is_reported_and_waited_for_by_no_replica(database: str) -> None:
-    """Any tenant may write such a gate: it concerns that gate alone, and readiness does not wait for its ledger."""
+    """Any tenant may write such a gate: it concerns that gate alone, and nothing waits for its ledger."""
     objects = StatusObjects(database, dialect="nosuch")
     async with reconciling(objects) as (_, ledgers):
         await asyncio.wait_for(objects.wrote.wait(), 20)
-        assert ledgers.unread == []
+        assert ledgers.first_read_done(("ns", "app"))
     assert objects.written[0]["state"] == "Misconfigured"
     assert "'nosuch' is not one of" in objects.written[0]["conditions"][0]["message"]
 
@@ -130,3 +145,55 @@ async def test_a_status_that_fails_is_tried_ever_more_seldom(monkeypatch: pytest
         await asyncio.wait_for(objects.wrote.wait(), 30)
     assert len(attempts) == 5
     assert attempts[-1] - attempts[-2] >= 2  # the fourth pause is 4 s, of which jitter may take half
+
+
+async def test_a_refused_status_is_not_tried_at_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the API server refuses it would refuse again: neither a ledger nor a pod of a tenant makes it a hot loop."""
+    objects = StatusObjects(NO_SERVER, dialect="nonsense")
+    attempts: list[float] = []
+
+    async def refuse(namespace: str, name: str, status: Mapping[str, Any]) -> None:
+        del namespace, name, status
+        attempts.append(asyncio.get_running_loop().time())
+        raise Rejected("422: invalid")
+
+    monkeypatch.setattr(objects, "patch_gate_status", refuse)
+    gates = GateCache(objects)
+    ledgers = LedgerRegistry(gates, objects, "test", lambda key: status.enqueue(key, changed=True))
+    status = reconciler(objects, gates, ledgers, Telemetry())
+    tasks = [asyncio.create_task(part.run()) for part in (ledgers, gates, status)]
+    try:
+        await until(lambda: attempts)
+        end = asyncio.get_running_loop().time() + 2
+        while asyncio.get_running_loop().time() < end:
+            status.enqueue(("ns", "app"), changed=True)
+            await asyncio.sleep(0.01)
+        assert len(attempts) <= 4, "more often than its back-off allows"
+        before = len(attempts)
+        edited = a_gate(ledger={"dialect": "another"})
+        objects.gates.put(
+            msgspec.structs.replace(edited, metadata=msgspec.structs.replace(edited.metadata, generation=2))
+        )
+        await until(lambda: len(attempts) > before)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_gate_beyond_the_limit_says_so(database: str) -> None:
+    """It is Misconfigured, its ledger is not read, and the condition says what to do."""
+    objects = StatusObjects(database)
+    gates = GateCache(objects, per_namespace=0)
+    ledgers = LedgerRegistry(gates, objects, "test", lambda key: status.enqueue(key, changed=True))
+    status = reconciler(objects, gates, ledgers, Telemetry())
+    tasks = [asyncio.create_task(part.run()) for part in (ledgers, gates, status)]
+    try:
+        await asyncio.wait_for(objects.wrote.wait(), 20)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert objects.asked == []
+    assert objects.written[0]["state"] == "Misconfigured"
+    assert "selects no pod; delete some" in objects.written[0]["conditions"][0]["message"]

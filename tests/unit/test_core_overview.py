@@ -86,10 +86,10 @@ def test_the_status_takes_precedence_over_an_older_event() -> None:
     "status",
     [
         {**LIVE, "state": "Dirty"},
-        {**LIVE, "applied": 200},
+        {**LIVE, "applied": 200, "history": [{"revision": "20260104000000_later"}]},
         {**LIVE, "history": [{"revision": FIRST}, {"revision": SECOND}, {"revision": THIRD}], "applied": 3},
     ],
-    ids=["a failed migration is not in the status", "the history is not whole", "nothing there explains it"],
+    ids=["an older version wrote no failed migration", "the history is not whole", "nothing there explains it"],
 )
 def test_the_event_takes_precedence_where_the_status_knows_less(status: dict[str, Any]) -> None:
     """The newest Event about this pod is shown."""

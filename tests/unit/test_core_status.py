@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from migrations.core.ledger import Ledger, Record, State
+from migrations.core.revision import declare
 from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
 from webhook.core.gate import Gate, RecordedRevision
 from webhook.core.selector import Selector
 from webhook.core.status import (
     HISTORY,
+    LONGEST_NAME,
+    UNSETTLED,
     GateObservation,
     GateState,
     PreviousStatus,
@@ -37,6 +40,12 @@ def written(observation: GateObservation, known: Gate, now: datetime) -> dict[st
     return build_status(observation, known, PreviousStatus.from_gate(known), now)
 
 
+def extent(*names: str) -> dict[str, Any]:
+    """Return the count and the digest of what an image with these migrations expects."""
+    declared = declare(names)
+    return {"count": declared.count, "digest": declared.digest}
+
+
 def conditions(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {found["type"]: found for found in status["conditions"]}
 
@@ -58,6 +67,9 @@ REFUSED = GateObservation(LedgerSnapshot(ledger(A), THEN, Fault.AUTHENTICATION))
 STRANGE = GateObservation(
     LedgerSnapshot(fault=Fault.LEDGER, detail="public.t is no knex ledger: it has no column batch")
 )
+HIDDEN = GateObservation(
+    LedgerSnapshot(fault=Fault.ROWS_HIDDEN, detail="row-level security of public.knex_migrations (policy own)")
+)
 
 
 def test_a_live_gate() -> None:
@@ -68,15 +80,18 @@ def test_a_live_gate() -> None:
         "observedGeneration": 4,
         "state": "Live",
         "heldPods": 2,
+        "fault": None,
         "migration": None,
         "place": "here",
+        "source": gate().source,
         "head": B,
         "applied": 2,
         "observedAt": "2026-01-26T12:00:00Z",
         "history": [
-            {"revision": A, "observedAt": "2026-01-26T13:00:00Z"},
-            {"revision": B, "observedAt": "2026-01-26T13:00:00Z"},
+            {"revision": A, "observedAt": "2026-01-26T13:00:00Z", **extent(A)},
+            {"revision": B, "observedAt": "2026-01-26T13:00:00Z", **extent(A, B)},
         ],
+        "unsettled": None,
     }
 
 
@@ -91,6 +106,7 @@ def test_a_live_gate() -> None:
         (PASSING, GateState.UNREACHABLE, "Reconciling"),
         (REFUSED, GateState.MISCONFIGURED, "Stalled"),
         (STRANGE, GateState.MISCONFIGURED, "Stalled"),
+        (HIDDEN, GateState.MISCONFIGURED, "Stalled"),
     ],
 )
 def test_exactly_one_condition_is_true(observation: GateObservation, state: GateState, true: str) -> None:
@@ -110,6 +126,17 @@ def test_exactly_one_condition_is_true(observation: GateObservation, state: Gate
     [
         (LIVE, f"the ledger is at {B}"),
         (GateObservation(LedgerSnapshot(Ledger(), THEN)), "the ledger is empty"),
+        (
+            GateObservation(LedgerSnapshot(Ledger(), THEN, missing_table="public.knex_migrations")),
+            "the ledger is empty: the table public.knex_migrations does not exist",
+        ),
+        (
+            HIDDEN,
+            (
+                "row-level security of public.knex_migrations (policy own) hides rows of the ledger from the login of "
+                f"Secret pg: give its role BYPASSRLS, or disable row level security on the table; {FOLLOW}"
+            ),
+        ),
         (DIRTY, f"migration {B} is recorded as failed"),
         (LOST, f"the ledger cannot be read now; {FOLLOW}"),
         (PASSING, "Secret pg cannot be read now"),
@@ -151,9 +178,9 @@ def test_history_times_are_kept() -> None:
         NOW,
     )["history"]
     assert history == [
-        {"revision": A, "observedAt": "2026-01-01T00:00:00Z"},
-        {"revision": B, "observedAt": "2026-01-26T13:00:00Z"},
-        {"revision": C, "observedAt": "2026-01-26T13:00:00Z"},
+        {"revision": A, "observedAt": "2026-01-01T00:00:00Z", **extent(A)},
+        {"revision": B, "observedAt": "2026-01-26T13:00:00Z", **extent(A, B)},
+        {"revision": C, "observedAt": "2026-01-26T13:00:00Z", **extent(A, B, C)},
     ]
 
 
@@ -186,7 +213,12 @@ def test_the_strictest_contract_migration_is_kept() -> None:
     records = [Record(names[0], APPLIED), Record(names[1], APPLIED, compatible_from=names[1])]
     records += [Record(name, APPLIED) for name in names[2:]]
     history = written(GateObservation(LedgerSnapshot(Ledger.of(records), THEN)), gate(), NOW)["history"]
-    assert history[0] == {"revision": names[1], "observedAt": "2026-01-26T13:00:00Z", "compatibleFrom": names[1]}
+    assert history[0] == {
+        "revision": names[1],
+        "observedAt": "2026-01-26T13:00:00Z",
+        "compatibleFrom": names[1],
+        **extent(*names[:2]),
+    }
     assert [entry["revision"] for entry in history[1:]] == names[-HISTORY:]
 
 
@@ -212,7 +244,7 @@ def test_a_ledger_restored_from_the_status_is_not_written_back() -> None:
         gate(history=dict.fromkeys(names, RecordedRevision("t"))),
         NOW,
     )
-    assert not {"head", "applied", "place", "history", "observedAt"} & status.keys()
+    assert not {"head", "applied", "place", "source", "history", "unsettled", "observedAt"} & status.keys()
 
 
 def test_another_database_starts_from_nothing() -> None:
@@ -220,7 +252,7 @@ def test_another_database_starts_from_nothing() -> None:
     status = written(
         GateObservation(LedgerSnapshot(fault=Fault.UNREACHABLE)), gate(history={A: RecordedRevision("t")}), NOW
     )
-    gone = {"head", "applied", "place", "history", "observedAt"}
+    gone = {"head", "applied", "place", "history", "unsettled", "observedAt"}
     assert {key: status[key] for key in gone} == dict.fromkeys(gone)
 
 
@@ -233,3 +265,30 @@ def test_another_observation_is_no_change() -> None:
     assert is_same_status(one, written(later, known, NOW + timedelta(hours=1)))
     assert not is_same_status(one, written(GateObservation(later.snapshot, held=3), known, NOW))
     assert not is_same_status(one, {})
+
+
+def test_what_is_not_settled_is_written_with_its_place() -> None:
+    """The first few migrations that run or have failed, each with the number of those applied before it."""
+    records = [Record(A, APPLIED), Record(B, State.FAILED), Record(C, APPLIED)]
+    records += [Record(f"2027010100000{number}_x", State.RUNNING) for number in range(9)]
+    unsettled = written(GateObservation(LedgerSnapshot(Ledger.of(records), THEN)), gate(), NOW)["unsettled"]
+    assert unsettled[0] == {"revision": B, "state": "failed", "after": 1}
+    assert unsettled[1] == {"revision": "20270101000000_x", "state": "running", "after": 2}
+    assert len(unsettled) == UNSETTLED
+
+
+def test_a_name_that_no_image_can_declare_is_cut() -> None:
+    """Whatever a ledger holds, the status stays small, and a name that was cut matches no declared one."""
+    names = [f"{number:04}_{'x' * 100_000}" for number in range(HISTORY)]
+    status = written(GateObservation(LedgerSnapshot(ledger(*names), THEN)), gate(), NOW)
+    assert len(str(status)) < 100_000
+    assert {len(entry["revision"]) for entry in status["history"]} == {LONGEST_NAME + 1}
+
+
+@pytest.mark.parametrize(
+    ("observation", "fault"),
+    [(LIVE, None), (DIRTY, None), (LOST, "Unreachable"), (BROKEN, "Unreachable"), (REFUSED, "AuthenticationFailed")],
+)
+def test_the_fault_is_written(observation: GateObservation, fault: str | None) -> None:
+    """Admission follows `onUnreachable` while there is one; a null removes it."""
+    assert written(observation, gate(), NOW)["fault"] == fault

@@ -12,6 +12,7 @@ from migrations.core.revision import Revision, declare
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from tests.policies import decided
 from webhook.core.gate import Action, Mode, Policy
+from webhook.core.history import RecalledLedger
 from webhook.core.requirement import Requirement
 from webhook.core.verdict import Outcome, Reason
 
@@ -36,9 +37,14 @@ def read(found: Ledger) -> LedgerSnapshot:
     return LedgerSnapshot(found, NOW)
 
 
-def lost(found: Ledger | None, *, seeded: bool = False) -> LedgerSnapshot:
-    """Return a snapshot of a ledger that cannot be read now; `seeded` if it comes from the gate's status only."""
-    return LedgerSnapshot(found, None if found is None or seeded else NOW, Fault.UNREACHABLE)
+def lost(found: Ledger | None) -> LedgerSnapshot:
+    """Return a snapshot of a ledger that cannot be read now."""
+    return LedgerSnapshot(found, None if found is None else NOW, Fault.UNREACHABLE)
+
+
+def recalled(found: Ledger, oldest: str | None = None) -> RecalledLedger:
+    """Return a ledger as a status keeps it, without counts and digests unless they are given."""
+    return RecalledLedger(found.records, oldest=oldest)
 
 
 def expects(name: str, *known: str) -> Requirement:
@@ -85,7 +91,12 @@ ROWS = {
     "was dirty": Row(expects(B), lost(ledger(A, b=FAILED)), UNREACHABLE, "unseen"),
     "had a gap": Row(expects(C, A, B, C), lost(ledger(A, C)), UNREACHABLE, "unseen"),
     "had it": Row(expects(B), lost(ledger(A, B)), UNREACHABLE, "seen"),
-    "had it, from status": Row(expects(C, A, B, C), lost(ledger(A, C), seeded=True), UNREACHABLE, "seen"),
+    "had it, from status": Row(expects(C, A, B, C), lost(recalled(ledger(A, C))), UNREACHABLE, "seen"),
+    "had it, too old for the status": Row(expects(A), lost(recalled(ledger(B, C), oldest=B)), UNREACHABLE, "unseen"),
+    "too old for the status": Row(expects(A), read(recalled(ledger(B, C), oldest=B)), Reason.UNDECIDED, "undecided"),
+    "too new for the status": Row(expects(C), read(recalled(ledger(A, B), oldest=A)), Reason.BEHIND, "on_behind"),
+    "unknown digest": Row(expects(B, A, B), read(recalled(ledger(A, B))), Reason.UNDECIDED, "undecided"),
+    "not read yet": Row(expects(A), LedgerSnapshot(fault=Fault.PENDING), Reason.UNDECIDED, "undecided"),
     "was ahead": Row(expects(A), lost(ledger(A, B)), UNREACHABLE, "seen ahead"),
     "was incompatible": Row(expects(A), lost(contract(B)), UNREACHABLE, "seen bad"),
     "migrates": Row(Requirement(migrates=True), lost(None), Reason.SELF_MIGRATING, Outcome.ADMIT),
@@ -123,6 +134,9 @@ def wanted(by: Outcome | str, policy: Policy) -> Outcome:
 def _by_policy(by: str, policy: Policy) -> Outcome:
     if by.startswith("on_"):
         return OUTCOME[getattr(policy, by)]
+    if by == "undecided":
+        either_way = max(OUTCOME[policy.on_behind], OUTCOME[policy.on_ahead])
+        return Outcome.WARN if either_way.good else Outcome.HOLD
     if policy.on_unreachable is not Action.LAST_KNOWN:
         return OUTCOME[policy.on_unreachable]
     if by == "seen" or (by == "seen ahead" and policy.on_ahead is not Action.DENY):

@@ -14,6 +14,7 @@ from migrations.dialects.dialect import Dialect
 from tests.admission_chain import NOW
 from tests.policies import decided, policies
 from webhook.core.gate import Action, Mode, Policy
+from webhook.core.history import RecalledLedger
 from webhook.core.requirement import Requirement
 from webhook.core.verdict import Reason
 
@@ -181,11 +182,11 @@ def test_last_known_opens_nothing(requirement: Requirement, ledger: Ledger, poli
 
 @given(st.lists(names, min_size=1, unique=True).map(sorted), names, policies)
 def test_a_seeded_ledger_answers_without_the_gap_check(known: list[str], extra: str, policy: Policy) -> None:
-    """The status keeps only the newest revisions, so of a long form only the name is compared."""
+    """Where a status has no counts and digests, only the name of a long form is compared in an outage."""
     if policy.on_unreachable is not Action.LAST_KNOWN or policy.on_ahead is Action.DENY:
         return
     image = declare(sorted({extra, *known}))
-    newest = Ledger.of([Record(image.name, State.APPLIED)])
+    newest = RecalledLedger((Record(image.name, State.APPLIED),))
     verdict = decided(Requirement(image), LedgerSnapshot(newest, None, Fault.UNREAD), policy, NOW)
     assert verdict.outcome.good
 

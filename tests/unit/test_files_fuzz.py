@@ -6,26 +6,30 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from migrations.core.migration import FilesError
 from migrations.core.plan import UpPlan
 from migrations.files.native import parse
+from migrations.files.psql_syntax import blank_rows
 from migrations.lint.linter import lint
 from migrations.lint.scripts.native import native_script
 from migrations.runner.ledger_writer import LedgerWriter
 from migrations.runner.psql_script import render
-from migrations.runner.section import Section
+from migrations.runner.section import MigrationFailed, Section
 from migrations.runner.splitter import SplitError, find_transaction_end, split_statements
 
 if TYPE_CHECKING:
     from migrations.core.migration import Migration
 
 _EXAMPLES = int(os.environ.get("LEDGERGATE_FUZZ", "150"))
+pytestmark = pytest.mark.timeout(300 + _EXAMPLES)
 _WRITER = LedgerWriter("odd schema", "it's", 1, "pod'\\1")
 
 _MARKERS = st.sampled_from(
@@ -99,6 +103,54 @@ _ENCODINGS = st.sampled_from(["utf-8", "utf-8", "utf-8", "utf-8", "utf-8-sig", "
 _CONTENTS = st.builds(lambda text, encoding: text.encode(encoding, "replace"), _FILES, _ENCODINGS) | st.builds(
     lambda text, cut: text.encode()[:cut], _FILES, st.integers(0, 200)
 )
+# Nothing that is refused when a file is read: markers, commands of psql, NUL.
+_MILD = st.sampled_from(
+    [
+        *(
+            "'",
+            "''",
+            '"',
+            "$$",
+            "$a$",
+            "$é$",
+            "E'",
+            "U&'",
+            "/*",
+            "*/",
+            "--",
+            "-- x\n",
+            "\n",
+            "\r\n",
+            "\u2028",
+            "😀",
+            "e\u0301",
+        ),
+        *(
+            ";",
+            ";;",
+            " ",
+            "(",
+            ")",
+            "[",
+            "$1",
+            ":a",
+            ":'a'",
+            "::",
+            "'it''s'",
+            "$$ ' $$",
+            "/* /* */ */",
+            '"a""b"',
+            "$a$ \\ $a$",
+        ),
+        *("set client_encoding = 'latin1';", "set standard_conforming_strings = off;", "lock table a;", "discard all;"),
+    ]
+)
+_SCRIPTS = st.builds(
+    "-- migrate:up {}\n{}\n{}".format,
+    st.sampled_from(["", "transaction:false"]),
+    st.lists(st.one_of(_STATEMENTS, _STATEMENTS, _STATEMENTS, _MILD), min_size=1, max_size=12).map("\n".join),
+    st.just("") | _STATEMENTS.map("-- migrate:down\n{}".format),
+)
 _PYTHON = st.lists(
     st.sampled_from(
         [
@@ -149,20 +201,49 @@ def _read(path: Path, content: bytes) -> Migration | None:
 @given(_CONTENTS, _CONTENTS)
 def test_any_sql_is_read_or_refused(first: bytes, second: bytes) -> None:
     """No traceback and no hang; every refusal and every finding has its file and its line."""
+    _go_through(first, second)
+
+
+@_SETTINGS
+@given(_SCRIPTS, _SCRIPTS)
+def test_any_script_is_linted_and_rendered(first: str, second: str) -> None:
+    """The same for files that are rarely refused when they are read, so that lint and --dry-run get them."""
+    _go_through(first.encode(), second.encode())
+
+
+def _go_through(*contents: bytes) -> None:
     migrations, files = [], []
-    for number, content in enumerate((first, second)):
+    for number, content in enumerate(contents):
         path = Path(f"{20250101000000 + number}_it's.sql")
         migration = _read(path, content)
+        event("refused" if migration is None else "read")
         if migration is not None:
             migrations.append(migration)
             files.append(native_script(migration, content.decode("utf-8-sig")))
     lines = {file.path: file.text.count("\n") + 1 for file in files}
     for finding in lint(files):
         assert 1 <= finding.line <= lines[finding.path], finding
-    script = render(UpPlan(tuple(migrations), batch=1), _WRITER, '"odd schema"."it\'s"')
     for migration in migrations:
-        assert (migration.up.sql or "").strip().rstrip(";") in script
+        _render(migration)
         _split(migration)
+
+
+def _render(migration: Migration) -> None:
+    """Make the script for psql; where that is refused, the message has file and line."""
+    path = re.escape(str(migration.path))
+    try:
+        script = render(UpPlan((migration,), batch=1), _WRITER, ("create_schema", "create"))
+    except MigrationFailed as error:
+        found = re.match(rf"{path}:([0-9]+): ", str(error))
+        event("no script")
+        assert found
+        assert 1 <= int(found[1]) <= migration.up.line + (migration.up.sql or "").count("\n")
+        return
+    assert _unescape(migration.up.sql or "is Python") in _unescape(script)
+
+
+def _unescape(text: str) -> str:
+    return text.replace("\\;", ";").replace("\\:", ":")
 
 
 def _split(migration: Migration) -> None:
@@ -174,8 +255,8 @@ def _split(migration: Migration) -> None:
         assert end is None or 0 <= end[0] <= len(body.sql)
         section = Section(migration, body, direction)
         try:
-            for statement in split_statements(body.sql):
-                assert body.sql[statement.offset :].startswith(statement.text)
+            for statement in split_statements(blank_rows(body.sql)):
+                assert blank_rows(body.sql)[statement.offset :].startswith(statement.text)
         except SplitError as error:
             assert 1 <= section.line(error.position) <= body.line + body.sql.count("\n")  # noqa: PT017 - as above
 
@@ -188,7 +269,7 @@ def test_any_python_is_read_or_refused(text: str) -> None:
     if migration is not None:
         files = [native_script(migration, text.removeprefix("\ufeff"))]
         assert all(finding.line >= 1 for finding in lint(files))
-        assert "is Python" in render(UpPlan((migration,), batch=1), _WRITER, "x")
+        _render(migration)
 
 
 def test_deep_nesting_is_refused() -> None:

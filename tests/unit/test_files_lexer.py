@@ -71,10 +71,12 @@ def test_a_marker_is_accepted_outside_quotes_only(sql: str) -> None:
     quoted = any(region.begin < len(up) < region.end for region in regions(text))
     try:
         parse(Path("20250101000000_x.sql"), text.encode())
-    except FilesError:
-        assert quoted
+    except FilesError as error:
+        texts = [problem.text for problem in error.problems]
     else:
-        assert not quoted
+        texts = []
+    # A backslash outside quotes is refused too, as a command of psql.
+    assert quoted == any(not text.startswith("expected SQL, found \\") for text in texts)
 
 
 @given(_SCRIPTS)

@@ -1,6 +1,7 @@
 """A watch on a peer that goes silent ends in bounded time and is started again."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -11,8 +12,8 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 
 from webhook.api.objects import Secret
 from webhook.kube.client import KubeClient
-from webhook.kube.collection import Collection
-from webhook.kube.errors import Unavailable
+from webhook.kube.collection import PAGE, Collection, Query
+from webhook.kube.errors import Expired, Unavailable, cluster_error
 from webhook.kube.reflector import Reflector
 
 LIST = '{"metadata": {"resourceVersion": "7"}, "items": []}'
@@ -111,3 +112,45 @@ async def test_a_silent_watch_is_started_again(monkeypatch: pytest.MonkeyPatch) 
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         assert any(isinstance(failure, Unavailable) for failure in failures)
+
+
+class Paged:
+    """An API server that answers a list in pages of one object, whatever is asked for."""
+
+    def __init__(self, *answers: str | int) -> None:
+        self.answers = list(answers)
+        self.asked: list[dict[str, str]] = []
+
+    async def read_collection(self, path: str, query: Query) -> bytes:
+        """Answer with the next page, or fail with the next status."""
+        del path
+        self.asked.append(dict(query))
+        answer = self.answers.pop(0)
+        if isinstance(answer, int):
+            raise cluster_error(answer, "gone")
+        return answer.encode()
+
+    def stream(self, path: str, query: Query, silence: float) -> AsyncIterator[bytes]:
+        """Watch nothing."""
+        raise NotImplementedError
+
+
+def page(name: str, more: str = "") -> str:
+    item = {"metadata": {"namespace": "ns", "name": name}}
+    return json.dumps({"metadata": {"resourceVersion": "7", "continue": more}, "items": [item]})
+
+
+async def test_a_list_has_every_page() -> None:
+    """Each page is asked for with the token of the one before; the version to watch from is that of the first."""
+    server = Paged(page("a", "t1"), page("b", "t2"), page("c"))
+    found, version = await Collection(server, "/x", Secret, (("labelSelector", "x"),)).list_objects()
+    assert [each.metadata.name for each in found] == ["a", "b", "c"]
+    assert version == "7"
+    limited = {"labelSelector": "x", "limit": str(PAGE)}
+    assert server.asked == [limited, limited | {"continue": "t1"}, limited | {"continue": "t2"}]
+
+
+async def test_a_list_that_expires_on_the_way_fails_as_a_whole() -> None:
+    """Half a collection would look like deletions."""
+    with pytest.raises(Expired):
+        await Collection(Paged(page("a", "t1"), 410), "/x", Secret).list_objects()

@@ -376,3 +376,21 @@ async def test_an_unreadable_object_keeps_its_last_state() -> None:
         store.delete("a")
         await eventually(lambda: follower.told[-1] == ("a@15", None))
         assert follower.copy == {}
+
+
+async def test_a_problem_is_told_when_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first list there is one; a failure becomes one after a while, and is over when a watch works."""
+    monkeypatch.setattr("webhook.kube.reflector.SHORT_FAILURE", 0.2)
+    store = Store()
+    async with following(store) as follower:
+        await eventually(lambda: follower.reflector.synced)
+        assert follower.reflector.problem == ""
+        store.refusals = [Unavailable("503: busy")] * 10_000
+        store.cut(Unavailable("cut"))
+        await eventually(lambda: follower.reflector.problem == "503: busy")
+        store.refusals = []
+        store.put("a")
+        await eventually(lambda: "a" in follower.copy)
+        store.put("b")
+        await eventually(lambda: follower.reflector.problem == "")
+    assert Reflector(store, lambda _old, _new: None).problem == "not listed yet"

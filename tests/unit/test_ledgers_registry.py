@@ -68,7 +68,7 @@ async def test_gates_that_were_cached_before_are_found() -> None:
         await asyncio.wait_for(gates.wait_synced(), 10)
         gate = gates.gate(KEY)
         assert gate is not None
-        assert ledgers.unread == [KEY]
+        assert not ledgers.first_read_done(KEY)
         assert ledgers.snapshot(gate).fault is Fault.UNREAD
         assert (ledgers.fingerprint(KEY), ledgers.problems(KEY)) == ("", ())
         assert changed == []
@@ -125,7 +125,7 @@ async def test_a_secret_is_followed_while_a_gate_names_it() -> None:
 
 
 async def test_a_database_that_is_down_counts_as_read() -> None:
-    """That the ledger cannot be read is known: readiness does not wait for it."""
+    """That the ledger cannot be read is known: a status is written."""
     objects = Objects()
     objects.gates.put(a_gate())
     objects.secret("ns", "pg")
@@ -135,4 +135,3 @@ async def test_a_database_that_is_down_counts_as_read() -> None:
         gate = gates.gate(KEY)
         assert gate is not None
         assert ledgers.snapshot(gate).fault is Fault.UNREACHABLE
-        assert ledgers.unread == []

@@ -38,6 +38,9 @@ def preview(workload: Workload, decisions: Iterable[Decision], *, updated: bool)
     return tuple(_preview(workload, decision, updated=updated) for decision in decisions)
 
 
+_PASSING = {Reason.UNREACHABLE, Reason.UNDECIDED}
+"""Reasons that say nothing against the workload: it is not refused for them."""
+
 _Sentence = tuple[str, dict[str, str]]
 """A format string, and the names that are filled in, which are cut where the whole is too long."""
 
@@ -56,7 +59,7 @@ def _preview(workload: Workload, decision: Decision, *, updated: bool) -> Foreca
     if updated and workload.removes_first:
         text = f"this update takes running pods of {{title}} away, and their successors will be {fate}"
         warnings.append(_format(text, workload, ("", {})))
-    if gate.policy.on_behind_workload is Action.DENY and decision.verdict.reason is not Reason.UNREACHABLE:
+    if gate.policy.on_behind_workload is Action.DENY and decision.verdict.reason not in _PASSING:
         remedy = "; apply it again when they may start (onBehindWorkload of LedgerGate {gate} is Deny)"
         refusal = _format(f"pods of {{title}} would be {fate}: ", workload, (why[0] + remedy, why[1]), REFUSAL_LIMIT)
         return Forecast(decision, tuple(warnings), refusal)
@@ -84,6 +87,7 @@ _WHY = {
     Reason.DIRTY: "migration {dirty} of ledger {gate} is unfinished",
     Reason.INCOMPATIBLE: "a contract migration in ledger {gate} shuts out images of {expected}",
     Reason.UNREACHABLE: "ledger {gate} cannot be read now",
+    Reason.UNDECIDED: "the controller decides whether ledger {gate} has {expected}",
     Reason.UNDECLARED: "no annotation ledgergate.dev/revision for gate {gate}",
     Reason.INVALID: "{declared} is no revision",
     Reason.BYPASSED: "gate {gate} is bypassed",

@@ -23,7 +23,7 @@ from webhook.api.workload import Workload
 from webhook.core.gate import Gate, Mode, Readiness
 from webhook.core.patches import Patch, condition_type, creation_patch
 from webhook.core.pod_verdict import UNSELECTED, PodVerdict, decide_pod
-from webhook.core.verdict import Outcome, Reason, Verdict, may_be_stale
+from webhook.core.verdict import Outcome, Reason, Verdict
 
 
 class GateView(Protocol):
@@ -42,9 +42,6 @@ class LedgerView(Protocol):
 
     def snapshot(self, gate: Gate) -> LedgerSnapshot:
         """Return what is known of a gate's ledger now, without I/O."""
-
-    async def refresh(self, gates: Iterable[Gate], within: float) -> None:
-        """Read the ledgers of these gates again, for at most ``within`` seconds."""
 
 
 class Result(StrEnum):
@@ -82,44 +79,38 @@ class Answer:
 
 
 class Admission:
-    """Answers from what is known; reads a database, once, only where a newer reading could spare a pod hold or refusal.
+    """Answers from what the LedgerGates say, without any I/O.
+
+    What they do not tell is held; the controller, which has the whole ledger, releases it.
 
     Args:
         now: the clock, aware.
-        refresh_timeout: seconds for that read. So a stale cache does not hold a pod wrongly, and a database that does
-            not answer does not make the API server wait: its own timeout for the webhooks is 1 s or 2 s.
     """
 
-    def __init__(
-        self, gates: GateView, ledgers: LedgerView, now: Callable[[], datetime], refresh_timeout: float = 0.3
-    ) -> None:
+    def __init__(self, gates: GateView, ledgers: LedgerView, now: Callable[[], datetime]) -> None:
         self._gates = gates
         self._ledgers = ledgers
         self._now = now
-        self._refresh_timeout = refresh_timeout
 
-    async def mutate(self, request: Request[Pod]) -> Answer:
+    def mutate(self, request: Request[Pod]) -> Answer:
         """Add or remove a new pod's scheduling gate, as the verdict says, and add the readiness gates.
 
         A bad verdict holds the pod also where validation will deny it: should that call fail, the pod is at least held.
         """
         pod = _subject(request)
-        decided = await self._decide(request.namespace, pod, doubt=lambda verdict: not verdict.outcome.good)
+        decided = self._decide(request.namespace, pod)
         verdict, good = decided.final, decided.final.outcome.good
         patch = creation_patch(pod, hold=not good, conditions=_conditions(each.gate for each in decided.by_gate))
         result = _RESULT[verdict.outcome] if good else Result.HELD
         return Answer(verdict, Result.PASSED if pod.spec.node_name and not good else result, patch=patch)
 
-    async def validate(self, request: Request[Pod]) -> Answer:
+    def validate(self, request: Request[Pod]) -> Answer:
         """Decide last on a pod's creation, and on the removal of the scheduling gate."""
         if request.operation == "UPDATE":
-            return await self._validate_removal(request)
+            return self._validate_removal(request)
         pod = _subject(request)
         carries = pod.gate_index is not None
-        # Where the pod carries the scheduling gate, mutation has refreshed the ledger a moment ago.
-        decided = await self._decide(
-            request.namespace, pod, doubt=lambda cached: not (carries and cached.outcome is Outcome.HOLD)
-        )
+        decided = self._decide(request.namespace, pod)
         verdict = decided.final
         if verdict.outcome is Outcome.DENY:
             return Answer(verdict, Result.DENIED, verdict.message, _messages(decided, Outcome.WARN))
@@ -130,21 +121,21 @@ class Admission:
             return Answer(verdict, Result.DENIED, f"{verdict.message} (refused, not held, since {how})")
         return Answer(verdict, _RESULT[verdict.outcome], warnings=_messages(decided, Outcome.WARN, Outcome.HOLD))
 
-    async def audit(self, request: Request[Pod]) -> Answer:
+    def audit(self, request: Request[Pod]) -> Answer:
         """Warn of what would happen to a new pod, and admit it, whatever the gates say."""
-        decided = await self._decide(request.namespace, _subject(request), audit=True)
+        decided = self._decide(request.namespace, _subject(request), audit=True)
         verdict = decided.final
         if verdict.reason is Reason.UNSELECTED:
             return Answer(verdict, Result.PASSED)
         return Answer(verdict, _RESULT[verdict.outcome], warnings=_messages(decided, Outcome.WARN))
 
-    async def preview(self, request: Request[Workload], *, audit: bool = False) -> Answer:
+    def preview(self, request: Request[Workload], *, audit: bool = False) -> Answer:
         """Warn of what will happen to a workload's pods; refuse it only where a gate has ``onBehindWorkload: Deny``."""
         workload = _subject(request)
         pod = workload.pod
         if pod is None or workload.metadata.deletion_timestamp is not None:
             return Answer(UNSELECTED, Result.PASSED)
-        decided = await self._decide(request.namespace, pod, audit=audit)
+        decided = self._decide(request.namespace, pod, audit=audit)
         forecasts = preview(workload, decided.by_gate, updated=request.operation == "UPDATE")
         warnings = tuple(warning for forecast in forecasts for warning in forecast.warnings)
         refusals = [forecast for forecast in forecasts if forecast.refusal]
@@ -155,36 +146,20 @@ class Admission:
             return Answer(decided.final, Result.PASSED)
         return Answer(decided.final, Result.WARNED if warnings else Result.ADMITTED, warnings=warnings)
 
-    async def _validate_removal(self, request: Request[Pod]) -> Answer:
+    def _validate_removal(self, request: Request[Pod]) -> Answer:
         """Decide by the pod as it was: the request that removes the gate must not change what the pod declares too."""
         old, new = request.old_object, _subject(request)
         if old is None or not old.held or new.gate_index is not None or new.metadata.deletion_timestamp is not None:
             return Answer(UNSELECTED, Result.PASSED)
-        verdict = (await self._decide(request.namespace, old)).final
+        verdict = self._decide(request.namespace, old).final
         if verdict.outcome.good or verdict.reason is Reason.UNSELECTED:
             return Answer(verdict, Result.ADMITTED)
         return Answer(verdict, Result.DENIED, f"scheduling gate {SCHEDULING_GATE} stays: {verdict.message}")
 
-    async def _decide(
-        self,
-        namespace: str,
-        pod: Pod,
-        *,
-        doubt: Callable[[Verdict], bool] = lambda _: True,
-        audit: bool = False,
-    ) -> PodVerdict:
-        """Decide by the cache; read the database once where that may change a verdict that is in doubt."""
+    def _decide(self, namespace: str, pod: Pod, *, audit: bool = False) -> PodVerdict:
         gates = sorted(self._gates.selecting(namespace, pod.labels), key=lambda gate: gate.name)
         if audit:
             gates = [replace(gate, policy=replace(gate.policy, mode=Mode.AUDIT)) for gate in gates]
-        decided = self._decide_by_cache(pod, gates)
-        doubtful = [each.gate for each in decided.by_gate if may_be_stale(each.verdict) and doubt(each.verdict)]
-        if not doubtful:
-            return decided
-        await self._ledgers.refresh(doubtful, self._refresh_timeout)
-        return self._decide_by_cache(pod, gates)
-
-    def _decide_by_cache(self, pod: Pod, gates: Sequence[Gate]) -> PodVerdict:
         return decide_pod(pod, [(gate, self._ledgers.snapshot(gate)) for gate in gates], self._now())
 
 

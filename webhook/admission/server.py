@@ -16,7 +16,7 @@ request goes on without an answer, with Fail it is refused.
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -40,7 +40,7 @@ SHUTDOWN_SECONDS = 5.0
 
 O = TypeVar("O", Pod, Workload)  # noqa: E741 - the object of a review
 
-Handler = Callable[[Request[O]], Awaitable[Answer]]
+Handler = Callable[[Request[O]], Answer]
 
 
 class AdmissionServer:
@@ -87,7 +87,7 @@ class AdmissionServer:
         if not self._gates.synced:
             return self._refuse(webhook, 503, "the gates are not known yet; ask again")
         try:
-            answer = await handler(review)
+            answer = handler(review)
         except Exception:  # noqa: BLE001 - whatever fails, the API server gets an answer with the review's uid
             log_event("admission.failed", level=logging.ERROR, trace=True, webhook=webhook)
             self._telemetry.requests.labels(webhook, "error", "Internal").inc()

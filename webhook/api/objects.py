@@ -211,6 +211,18 @@ class StatusHistoryEntry(Struct, frozen=True):
     revision: str
     observed_at: str = ""
     compatible_from: str | None = None
+    count: int | None = None
+    digest: str | None = None
+    baseline: bool = False
+    head: bool = False
+
+
+class UnsettledEntry(Struct, frozen=True):
+    """An entry of ``status.unsettled``: a migration that is running or has failed."""
+
+    revision: str
+    state: str = ""
+    after: int = 0
 
 
 class RunningMigration(Struct, frozen=True):
@@ -222,11 +234,17 @@ class RunningMigration(Struct, frozen=True):
 
 
 class LedgerGateStatus(Struct, frozen=True):
-    """Part of a LedgerGate's status: what ledgergate reads back after a restart."""
+    """Part of a LedgerGate's status: what admission decides from, and the controller reads back after a restart."""
 
+    state: str = ""
+    applied: int | None = None
+    fault: str | None = None
+    source: str | None = None
+    observed_at: str | None = None
     ledger_fingerprint: str | None = msgspec.field(default=None, name="place")
     migration: RunningMigration | None = None
     history: list[StatusHistoryEntry] | None = None
+    unsettled: list[UnsettledEntry] | None = None
     conditions: list[Condition] | None = None
 
 

@@ -13,6 +13,9 @@ from webhook.kube.errors import ClusterError
 from webhook.kube.reflector import Feed, Key, Reflector, Unreadable
 from webhook.telemetry import isolated, log_event
 
+GATES_PER_NAMESPACE = 100
+"""LedgerGates of one namespace that count, unless a flag says otherwise."""
+
 
 class GateApi(Protocol):
     """Where LedgerGates are listed and watched."""
@@ -22,13 +25,22 @@ class GateApi(Protocol):
 
 
 class GateCache:
-    """A local copy of every LedgerGate, parsed."""
+    """A local copy of every LedgerGate, parsed.
 
-    def __init__(self, api: GateApi) -> None:
+    Of each namespace as many count as are allowed, the oldest first: every pod is judged under each gate that selects
+    it, and one namespace must not use up the time of all. The surplus selects no pod.
+
+    Args:
+        per_namespace: how many gates of a namespace count.
+    """
+
+    def __init__(self, api: GateApi, per_namespace: int = GATES_PER_NAMESPACE) -> None:
         self._reflector = Reflector(
             api.ledger_gates(), self._object_changed, on_failure=_log_failure, on_unreadable=self._notify
         )
+        self._per_namespace = per_namespace
         self._by_namespace: dict[str, dict[Key, Gate]] = {}
+        self._surplus: dict[str, dict[Key, Gate]] = {}
         self._unparsable: dict[Key, Unreadable] = {}
         self._listeners: list[Callable[[Key], None]] = []
 
@@ -54,9 +66,14 @@ class GateCache:
         await self._reflector.wait_synced()
 
     @property
+    def watch_problem(self) -> str:
+        """Why they are not seen as they are now; empty where they are."""
+        return self._reflector.problem
+
+    @property
     def keys(self) -> Sequence[Key]:
         """The keys of all gates, also of those that cannot be decoded."""
-        decoded = (key for gates in self._by_namespace.values() for key in gates)
+        decoded = (key for part in (self._by_namespace, self._surplus) for gates in part.values() for key in gates)
         return tuple(dict.fromkeys((*decoded, *self._reflector.unreadable, *self._unparsable)))
 
     @property
@@ -66,7 +83,11 @@ class GateCache:
 
     def gate(self, key: Key) -> Gate | None:
         """Return one gate; None where there is none of that name, or it was never decoded."""
-        return self._by_namespace.get(key[0], {}).get(key)
+        return self._by_namespace.get(key[0], {}).get(key) or self._surplus.get(key[0], {}).get(key)
+
+    def is_surplus(self, key: Key) -> bool:
+        """Return whether a gate does not count, because its namespace has too many that are older."""
+        return key in self._surplus.get(key[0], {})
 
     def metadata(self, key: Key) -> Metadata | None:
         """Return the metadata of a gate's object, also of one that cannot be decoded."""
@@ -109,19 +130,38 @@ class GateCache:
     def _put(self, gate: Gate) -> bool:
         """Store a gate and return whether more than its status has changed (Gate's equality leaves the status out)."""
         before = self.gate(gate.key)
-        self._by_namespace.setdefault(gate.namespace, {})[gate.key] = gate
+        surplus = self._surplus.get(gate.namespace, {})
+        if gate.key in surplus:
+            surplus[gate.key] = gate
+            return gate != before
+        counting = self._by_namespace.setdefault(gate.namespace, {})
+        counting[gate.key] = gate
+        if len(counting) > self._per_namespace:
+            newest = max(counting.values(), key=_age)
+            self._surplus.setdefault(gate.namespace, {})[newest.key] = counting.pop(newest.key)
+            if newest.key != gate.key:
+                self._notify(newest.key)
         return gate != before
 
     def _remove(self, key: Key) -> None:
-        gates = self._by_namespace.get(key[0], {})
-        gates.pop(key, None)  # there is none where the object could never be parsed
-        if not gates:
-            self._by_namespace.pop(key[0], None)
+        counting, surplus = self._by_namespace.get(key[0], {}), self._surplus.get(key[0], {})
+        surplus.pop(key, None)
+        if counting.pop(key, None) is not None and surplus:
+            oldest = min(surplus.values(), key=_age)
+            counting[oldest.key] = surplus.pop(oldest.key)
+            self._notify(oldest.key)
+        for part in (self._by_namespace, self._surplus):
+            if not part.get(key[0], True):
+                del part[key[0]]
 
     def _notify(self, key: Key) -> None:
         for listener in self._listeners:
             with isolated("gate.failed", gate="/".join(key)):
                 listener(key)
+
+
+def _age(gate: Gate) -> tuple[str, str]:
+    return gate.created, gate.name
 
 
 def _log_failure(failure: ClusterError | None) -> None:

@@ -48,6 +48,11 @@ class NamespaceCache:
         async with asyncio.TaskGroup() as self._group:
             await self._reflector.run()
 
+    @property
+    def watch_problem(self) -> str:
+        """Why they are not seen as they are now; empty where they are."""
+        return self._reflector.problem
+
     def label(self, name: str) -> OptIn:
         """Return what the label says, as far as the watch has shown; ENABLED before the first list."""
         if not self._reflector.synced:

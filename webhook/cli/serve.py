@@ -62,6 +62,13 @@ def _common_flags(command: Function) -> Function:
             "Where the API server calls the webhook, https://HOST:PORT. Without it: the Service ledgergate-webhook.",
         ),
         flag(
+            "--gates-per-namespace",
+            "LedgerGates of a namespace that count, the oldest first; the same for webhook and controller.",
+            type=click.IntRange(min=1),
+            default=100,
+            show_default=True,
+        ),
+        flag(
             "--metrics-bind",
             "HOST:PORT of /livez, /readyz and /metrics, without TLS.",
             type=_EndpointType(),
@@ -118,8 +125,8 @@ def webhook(
 ) -> None:
     """Run the admission server.
 
-    It answers the API server's requests from what it knows of every LedgerGate and its ledger, signs its own
-    certificate with the CA Secret that the controller keeps, and writes nothing to the cluster. Runs until SIGTERM;
+    It answers the API server's requests from the LedgerGates and their status alone: it opens no database. It signs its
+    own certificate with the CA Secret that the controller keeps, and writes nothing to the cluster. Runs until SIGTERM;
     exits 2 when a setting is wrong.
     """
     settings = WebhookSettings(

@@ -1,6 +1,8 @@
 """Events on pods that run where verdicts do not count: what Enforce would have done."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,8 +16,10 @@ from webhook.core.pod_verdict import decide_pod
 from webhook.core.verdict import Verdict
 from webhook.ledgers.registry import LedgerRegistry
 
-REFRESH_TIMEOUT_SECONDS = 1.0
-"""For the read before an Event says that a ledger is behind; no request waits for it."""
+READING_TIMEOUT_SECONDS = 5.0
+"""For a newer reading before an Event says that a ledger is behind; no request waits for it."""
+
+READING_POLL_SECONDS = 0.1
 
 
 class AuditEvents:
@@ -51,11 +55,27 @@ class AuditEvents:
         """Emit an Event if Enforce would not have let the pod start, by a fresh reading of its ledgers too."""
         if self._bad_verdict(pod) is None:
             return
-        await self._ledgers.refresh(self._auditing(pod), REFRESH_TIMEOUT_SECONDS)
+        await self._await_reading(self._auditing(pod))
         verdict = self._bad_verdict(pod)
         if verdict is not None:
             note = f"audit only, under Enforce it would not start: {verdict.message}"
             self._emit(Event(Reference.pod(pod.metadata), "Audit", "Audit", note, warning=True))
+
+    async def _await_reading(self, gates: list[Gate]) -> None:
+        """Wait until the ledgers of these gates were read again, for some seconds at most."""
+        since, keys = self._now(), [gate.key for gate in gates]
+        for key in keys:
+            self._ledgers.set_urgent(key, urgent=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READING_TIMEOUT_SECONDS):
+                while not all(self._was_read(gate, since) for gate in gates):  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(READING_POLL_SECONDS)
+        for key in keys:
+            self._ledgers.set_urgent(key, urgent=False)  # no pod waits for a gate that only audits
+
+    def _was_read(self, gate: Gate, since: datetime) -> bool:
+        read = self._ledgers.snapshot(gate).observed_at
+        return read is not None and read > since
 
     def _bad_verdict(self, pod: Pod) -> Verdict | None:
         """Return the verdict under Enforce if it is bad; None where it is good, or a ledger was not read yet."""

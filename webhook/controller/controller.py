@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from webhook.cache.gates import GateApi, GateCache
+from webhook.cache.gates import GATES_PER_NAMESPACE, GateApi, GateCache
 from webhook.cache.namespaces import NamespaceApi, NamespaceCache
 from webhook.controller.events import EventApi, EventRecorder
 from webhook.controller.owner_wakeup import OwnerApi, OwnerWakeup
@@ -40,6 +40,7 @@ class Controller:
         identity: this replica, in Events and in the databases' lists of sessions.
         now: the clock, aware.
         monotonic: seconds of the monotonic clock, for durations.
+        gates_per_namespace: how many LedgerGates of a namespace count.
     """
 
     def __init__(
@@ -49,8 +50,9 @@ class Controller:
         telemetry: Telemetry,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
+        gates_per_namespace: int = GATES_PER_NAMESPACE,
     ) -> None:
-        self._gates = gates = GateCache(api)
+        self._gates = gates = GateCache(api, gates_per_namespace)
         self._ledgers = ledgers = LedgerRegistry(
             gates, api, identity, self._gate_changed, telemetry.read_duration.observe
         )
@@ -70,7 +72,27 @@ class Controller:
         )
         self._wakeup = OwnerWakeup(api, gates, ledgers, telemetry, admission=namespaces.label, now=now)
         self._readiness = ReadinessReconciler(api, gates, ledgers, namespaces, now=now, monotonic=monotonic)
-        self._status = StatusReconciler(api, gates, ledgers, telemetry, count=self._release.count, emit=emit, now=now)
+        self._status = StatusReconciler(
+            api,
+            gates,
+            ledgers,
+            telemetry,
+            count=self._release.count,
+            awaited=self._wakeup.awaits,
+            on_written=self._status_written,
+            emit=emit,
+            now=now,
+        )
+
+    @property
+    def unready(self) -> str:
+        """Why not everything that this replica has to see was listed yet, or is seen no more; empty where it is."""
+        problems = {
+            "LedgerGates": self._gates.watch_problem,
+            "pods": self._release.watch_problem,
+            "namespaces": self._namespaces.watch_problem,
+        }
+        return "; ".join(f"{what}: {problem}" for what, problem in problems.items() if problem)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -89,11 +111,16 @@ class Controller:
                 group.create_task(part.run())
 
     def _gate_changed(self, gate: Key) -> None:
-        self._status.enqueue(gate)
-        self._reconcile_namespace(gate[0])
+        # Releases first: a pod waits for them, and at once. The others only enqueue, or write in the background.
+        self._release.reconcile_namespace(gate[0])
+        self._readiness.reconcile_namespace(gate[0])
+        self._status.enqueue(gate, changed=True)
+
+    def _status_written(self, gate: Key) -> None:
+        # Not before: admission would refuse the pods of an owner that was woken once more.
+        self._wakeup.enqueue(gate[0])
 
     def _reconcile_namespace(self, namespace: str) -> None:
-        # Releases first: a pod waits for them, and at once. The other two only enqueue, or write in the background.
         self._release.reconcile_namespace(namespace)
         self._readiness.reconcile_namespace(namespace)
         self._wakeup.enqueue(namespace)

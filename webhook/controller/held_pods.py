@@ -1,18 +1,13 @@
-"""The held pods of the cluster: since when, for which gates, and what was reported of each."""
+"""The held pods of the cluster: since when, for which gates, and what was reported of each. Counted as they change."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
 from webhook.api.objects import Pod
-from webhook.cache.gates import GateCache
-from webhook.core.gate import Gate
-from webhook.core.pod_verdict import decide_pod
-from webhook.core.verdict import Verdict
 from webhook.kube.reflector import Key
-from webhook.ledgers.registry import LedgerRegistry
 
 
 @dataclass(slots=True)
@@ -23,18 +18,24 @@ class HeldPod:
         first_seen: seconds of the monotonic clock.
         created: by the API server's clock.
         reported: the gates and reasons that had an Event; each once, however often they alternate.
-        was_selected: a gate was seen to select it.
+        claimed_by: the gates that selected it, when any did last.
+        unclaimed_since: since when none selects it, although one did; seconds of the monotonic clock.
         timer_set: it is reconciled again when the grace for a late gate has passed.
+        waits_for: the names of the gates that it waits for.
         overdue: the names of the gates that have held it for longer than their ``maxHold``.
+        next_overdue: when the next of the gates has held it for too long; None where none will.
     """
 
     pod: Pod
     first_seen: float
     created: datetime
     reported: set[tuple[str, str]] = field(default_factory=set)
-    was_selected: bool = False
+    claimed_by: frozenset[Key] = frozenset()
+    unclaimed_since: float | None = None
     timer_set: bool = False
+    waits_for: frozenset[str] = frozenset()
     overdue: set[str] = field(default_factory=set)
+    next_overdue: datetime | None = None
 
 
 class HeldCount(NamedTuple):
@@ -45,12 +46,12 @@ class HeldCount(NamedTuple):
 
 
 class HeldPods:
-    """Every held pod, by namespace and name."""
+    """Every held pod, by namespace and name, and how many wait for each gate."""
 
-    def __init__(self, gates: GateCache, ledgers: LedgerRegistry) -> None:
-        self._gates = gates
-        self._ledgers = ledgers
+    def __init__(self) -> None:
         self._pods: defaultdict[str, dict[Key, HeldPod]] = defaultdict(dict)
+        self._waiting: Counter[Key] = Counter()
+        self._overdue: Counter[Key] = Counter()
 
     @property
     def namespaces(self) -> tuple[str, ...]:
@@ -72,51 +73,52 @@ class HeldPods:
 
     def remove(self, held: HeldPod) -> None:
         """Remove a pod that is gone, or held no more."""
+        self.set_waits(held, frozenset())
         key = held.pod.metadata.key
         del self._pods[key[0]][key]
         if not self._pods[key[0]]:
             del self._pods[key[0]]
 
-    def count(self, gate: Gate, now: datetime) -> HeldCount:
-        """Count the pods that wait for a gate.
+    def set_waits(self, held: HeldPod, gates: frozenset[str]) -> frozenset[str]:
+        """Note the names of the gates that a pod waits for, and return those whose count has changed."""
+        namespace, before = held.pod.metadata.namespace, held.waits_for
+        for counter, old, new in (
+            (self._waiting, before, gates),
+            (self._overdue, before & held.overdue, gates & held.overdue),
+        ):
+            counter.update((namespace, name) for name in new - old)
+            for name in old - new:
+                _decrease(counter, (namespace, name))
+        held.waits_for = gates
+        return before ^ gates
 
-        Args:
-            now: aware.
-        """
-        held = overdue = 0
-        for found in self._in(gate.namespace).values():
-            if gate.selector.matches(found.pod.labels) and self._waits_for(gate, found.pod, now):
-                held += 1
-                overdue += gate.name in found.overdue
-        return HeldCount(held, overdue)
+    def set_overdue(self, held: HeldPod, gate: str) -> None:
+        """Note that a gate has held a pod for too long."""
+        if gate not in held.overdue:
+            held.overdue.add(gate)
+            if gate in held.waits_for:
+                self._overdue[held.pod.metadata.namespace, gate] += 1
 
-    def newly_overdue(self, now: datetime) -> Iterator[tuple[HeldPod, Gate, Verdict]]:
-        """Yield, once each, the pods that a gate has held for longer than its ``maxHold``, with the verdict.
+    def count(self, gate: Key) -> HeldCount:
+        """Return how many pods wait for a gate."""
+        return HeldCount(self._waiting[gate], self._overdue[gate])
+
+    def due(self, now: datetime) -> Iterator[HeldPod]:
+        """Yield the pods that a gate may have held for too long, and that were not reported for it yet.
 
         Args:
             now: aware.
         """
         for namespace in self.namespaces:
-            for found in self.of(namespace):
-                for gate in self._gates.selecting(namespace, found.pod.labels):
-                    if gate.name in found.overdue or now - found.created < gate.policy.max_hold:
-                        continue
-                    verdict = decide_pod(found.pod, [(gate, self._ledgers.snapshot(gate))], now).final
-                    if not verdict.outcome.good:
-                        found.overdue.add(gate.name)
-                        yield found, gate, verdict
+            for held in self.of(namespace):
+                if held.next_overdue is not None and held.next_overdue <= now:
+                    yield held
 
     def _in(self, namespace: str) -> Mapping[Key, HeldPod]:
         return self._pods.get(namespace, {})
 
-    def _waits_for(self, gate: Gate, pod: Pod, now: datetime) -> bool:
-        """Return whether it is this gate that a pod waits for, and not another one that selects it too.
 
-        A pod that no gate holds any longer is about to be released; until then it counts for each of its gates.
-        """
-        selecting = self._ledgers.gates_with_snapshots(gate.namespace, pod.labels)
-        if len(selecting) == 1:
-            return True  # the usual case, and no reason to judge every held pod
-        decided = decide_pod(pod, selecting, now)
-        own = [decision.verdict for decision in decided.by_gate if decision.gate.key == gate.key]
-        return decided.final.outcome.good or not all(verdict.outcome.good for verdict in own)
+def _decrease(counter: Counter[Key], key: Key) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

@@ -17,19 +17,23 @@ from webhook.api.namespace import OptIn
 from webhook.api.objects import Metadata
 from webhook.api.owners import Owner, OwnerKind, lacks_pods, waits_for_retry, was_refused_by_ledgergate
 from webhook.cache.gates import GateCache
+from webhook.controller.work_queue import WorkQueue
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.requirement import declares_revision
 from webhook.core.verdict import Outcome
-from webhook.kube.errors import ClusterError, Forbidden, NotFound
+from webhook.kube.errors import ClusterError, NotFound, Unavailable
+from webhook.kube.reflector import Key
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import Telemetry, isolated, log_event
 
-ROUND_SECONDS = 0.5
-"""Between two rounds: a run of fifty migrations is a few rounds, not fifty."""
+INTERVAL_SECONDS = 0.5
+"""Between two checks of one namespace: a run of fifty migrations is a few of them, not fifty."""
+
+PARALLEL_CHECKS = 16
 
 RECHECK_SECONDS = 1.0
 """From a change until owners are checked once more. Each webhook replica has a watch of its own: one may have learned
-of the change later than the controller, and have refused the pods of an owner that was woken at once."""
+of the new status late, and have refused the pods of an owner that was woken at once."""
 
 SWEEP_SECONDS = 15.0
 """Between two sweeps for owners that no change has woken: those that were refused because no webhook answered (before
@@ -86,36 +90,46 @@ class OwnerWakeup:
         self._telemetry = telemetry
         self._admission = admission
         self._now = now
-        self._queue: set[str] = set()
-        self._enqueued = asyncio.Event()
+        self._queue = WorkQueue(self._check, interval=INTERVAL_SECONDS, soon=INTERVAL_SECONDS, workers=PARALLEL_CHECKS)
+        self._denied: dict[tuple[str, OwnerKind], set[Key]] = {}
+        self._rechecks: dict[str, asyncio.Task[None]] = {}
         self._backoffs: dict[tuple[str, OwnerKind], dict[str, _WakeBackoff]] = {}
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
 
     def enqueue(self, namespace: str) -> None:
-        """Have a namespace reconciled in the next round: a change may have let its pods in."""
+        """Have a namespace reconciled: a change may have let its pods in."""
         self._queue.add(namespace)
-        self._enqueued.set()
+
+    def awaits(self, gate: Key) -> bool:
+        """Return whether owners lack pods that a gate denies, as far as was seen."""
+        return any(gate in self._denied.get((gate[0], kind), ()) for kind in OwnerKind)
 
     async def run(self) -> None:
         """Wake owners until cancelled."""
         async with asyncio.TaskGroup() as self._group:
             self._group.create_task(self._sweep())
-            while True:
-                await self._enqueued.wait()
-                self._enqueued.clear()
-                namespaces, self._queue = self._queue, set()
-                await asyncio.gather(*(self._reconcile(namespace, WakeTrigger.CHANGE) for namespace in namespaces))
-                self._group.create_task(self._recheck(namespaces))
-                await asyncio.sleep(ROUND_SECONDS)
+            self._group.create_task(self._queue.run())
 
-    async def _recheck(self, namespaces: set[str]) -> None:
+    async def _check(self, namespace: str) -> None:
+        await self._reconcile(namespace, WakeTrigger.CHANGE)
+        pending = self._rechecks.pop(namespace, None)
+        if pending is not None:
+            pending.cancel()  # one check after the last of several changes is enough
+        self._rechecks[namespace] = self._group.create_task(self._recheck(namespace))
+
+    async def _recheck(self, namespace: str) -> None:
         await asyncio.sleep(RECHECK_SECONDS)
-        await asyncio.gather(*(self._reconcile(namespace, WakeTrigger.RECHECK) for namespace in namespaces))
+        del self._rechecks[namespace]
+        await self._reconcile(namespace, WakeTrigger.RECHECK)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            for namespace in self._gates.namespaces:
+            namespaces = self._gates.namespaces
+            for gone in [key for key in (*self._denied, *self._backoffs) if key[0] not in namespaces]:
+                self._denied.pop(gone, None)
+                self._backoffs.pop(gone, None)
+            for namespace in namespaces:
                 await self._reconcile(namespace, WakeTrigger.SWEEP)
 
     async def _reconcile(self, namespace: str, trigger: WakeTrigger) -> None:
@@ -133,10 +147,15 @@ class OwnerWakeup:
             found = await self._api.owners(kind, namespace, cached=trigger is WakeTrigger.SWEEP)
         except ClusterError as error:
             log_event("owners.unreadable", level=logging.WARNING, namespace=namespace, kind=kind, error=str(error))
-            if trigger is WakeTrigger.CHANGE and not isinstance(error, Forbidden):
+            if trigger is WakeTrigger.CHANGE and isinstance(error, Unavailable):
                 self.enqueue(namespace)
             return
-        ready = [owner for owner in found if self._would_be_admitted(kind, namespace, owner)]
+        self._denied[namespace, kind] = denied = set[Key]()
+        ready = [owner for owner in found if self._would_be_admitted(kind, namespace, owner, denied)]
+        for gate in denied:
+            self._ledgers.set_urgent(gate, urgent=True)  # nobody waits visibly: a denied pod does not exist
+        if not denied:
+            del self._denied[namespace, kind]
         before = self._backoffs.get((namespace, kind), {})
         # An owner that is gone, or short of pods no more, is forgotten: the next time, it is woken without back-off.
         backoffs = self._backoffs[namespace, kind] = {
@@ -145,8 +164,12 @@ class OwnerWakeup:
         chosen = [owner for owner in ready if _should_wake(kind, owner, trigger, backoffs)]
         await asyncio.gather(*(self._wake(kind, owner, backoffs) for owner in chosen))
 
-    def _would_be_admitted(self, kind: OwnerKind, namespace: str, owner: Owner) -> bool:
-        """Return whether an owner lacks pods that ledgergate decides about and would not deny now."""
+    def _would_be_admitted(self, kind: OwnerKind, namespace: str, owner: Owner, denied: set[Key]) -> bool:
+        """Return whether an owner lacks pods that ledgergate decides about and would not deny now.
+
+        Args:
+            denied: the gates that would deny them are added to it.
+        """
         if not lacks_pods(kind, owner):
             return False
         pod = owner.spec.template
@@ -154,7 +177,9 @@ class OwnerWakeup:
         if any(snapshot.fault is Fault.UNREAD for _, snapshot in selecting):
             return False  # the first reading will be a change
         concerned = bool(selecting) or declares_revision(pod) or was_refused_by_ledgergate(owner)
-        return concerned and decide_pod(pod, selecting, self._now()).final.outcome is not Outcome.DENY
+        decided = decide_pod(pod, selecting, self._now())
+        denied.update(each.gate.key for each in decided.by_gate if each.verdict.outcome is Outcome.DENY)
+        return concerned and decided.final.outcome is not Outcome.DENY
 
     async def _wake(self, kind: OwnerKind, owner: Owner, backoffs: "dict[str, _WakeBackoff]") -> None:
         namespace, name = owner.metadata.key

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import random
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,20 +11,30 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from migrations.core.backoff import Backoff
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Condition, Metadata, Pod
 from webhook.cache.gates import GateCache
 from webhook.cache.namespaces import NamespaceCache
+from webhook.controller.work_queue import WorkQueue
 from webhook.core.gate import Readiness
 from webhook.core.patches import condition_type
 from webhook.core.readiness import ReadinessVerdict, assess, requested_gates, unguarded_verdict
-from webhook.kube.errors import ClusterError, Conflict, NotFound
+from webhook.kube.errors import ClusterError, Conflict, Forbidden, NotFound, Rejected
 from webhook.kube.reflector import Feed, Key, Reflector
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import isolated, log_event
 
 PARALLEL_PATCHES = 8
-RETRY_SECONDS = 1.0
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 4.0
+LONGEST_REFUSED_SECONDS = 120.0
+"""Longest pause where the API server refuses the condition: one tenant's pods must not use up the requests of all."""
+
+PODS_AT_A_TIME = 50
+"""Pods of a namespace that are assessed before other work gets a turn."""
+
+PAUSE_FACTOR = 4
+"""A namespace is assessed again after this many times the CPU time that it took."""
 
 GRACE_SECONDS = 10.0
 """How long a pod must have been seen before its gate counts as gone, or as not selecting it. The webhook, which put the
@@ -101,18 +113,31 @@ class ReadinessReconciler:
         self._pods = Reflector(api.gated_pods(), self._pod_changed)
         self._tracked: defaultdict[str, dict[Key, _TrackedPod]] = defaultdict(dict)
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
+        self._queue = WorkQueue(self._reconcile_pods, interval=0.0, soon=0.0, workers=2)
 
     async def run(self) -> None:
         """Write conditions until cancelled."""
         async with asyncio.TaskGroup() as self._group:
             # Gates before pods: a pod whose gate is not listed yet would look unguarded, and so ready.
             await self._gates.wait_synced()
+            self._group.create_task(self._queue.run())
             await self._pods.run()
 
     def reconcile_namespace(self, namespace: str) -> None:
-        """Assess every tracked pod of a namespace anew."""
-        for tracked in tuple(self._tracked.get(namespace, {}).values()):
-            self._reconcile(tracked)
+        """Have every tracked pod of a namespace assessed anew: at once, unless that was done a moment ago."""
+        if self._tracked.get(namespace):
+            self._queue.add(namespace)
+
+    async def _reconcile_pods(self, namespace: str) -> float:
+        """Assess the tracked pods of a namespace, and return the seconds until it may be done again."""
+        spent, pods = 0.0, tuple(self._tracked.get(namespace, {}).values())
+        for start in range(0, len(pods), PODS_AT_A_TIME):
+            began = time.thread_time()
+            for tracked in pods[start : start + PODS_AT_A_TIME]:
+                self._reconcile(tracked)
+            spent += time.thread_time() - began
+            await asyncio.sleep(0)
+        return spent * PAUSE_FACTOR
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
@@ -189,6 +214,7 @@ class ReadinessReconciler:
 
     async def _write(self, tracked: _TrackedPod) -> None:
         """Write what has changed, until nothing has, or the pod is gone."""
+        backoff = Backoff(FIRST_RETRY_SECONDS, LONGEST_REFUSED_SECONDS, jitter=random.random)
         with isolated("pod.condition_failed", pod="/".join(tracked.pod.metadata.key)), _writing(tracked):
             while self._is_tracked(tracked):
                 async with self._slots:
@@ -196,12 +222,15 @@ class ReadinessReconciler:
                     changed = self._changed_conditions(tracked)
                     if not changed:
                         return
-                    done = await self._patch(tracked, changed)
-                if not done:
-                    await asyncio.sleep(RETRY_SECONDS)
+                    error = await self._patch(tracked, changed)
+                if error is None:
+                    backoff.reset()
+                    continue
+                longest = LONGEST_REFUSED_SECONDS if isinstance(error, Rejected | Forbidden) else LONGEST_RETRY_SECONDS
+                await asyncio.sleep(backoff.next(at_most=longest))
 
-    async def _patch(self, tracked: _TrackedPod, changed: list[Condition]) -> bool:
-        """Write conditions, and return whether that worked."""
+    async def _patch(self, tracked: _TrackedPod, changed: list[Condition]) -> ClusterError | None:
+        """Write conditions, and return why that failed; None where it did not."""
         pod = tracked.pod.metadata
         wire = [
             {
@@ -215,17 +244,17 @@ class ReadinessReconciler:
         ]
         try:
             await self._api.patch_pod_conditions(pod, wire)
-        except (NotFound, Conflict):
+        except (NotFound, Conflict) as error:
             # Gone, or (the patch names the uid) replaced by another pod of its name. The watch shows either, and ends
             # the loop in `_write`; until then it retries.
-            return False
+            return error
         except ClusterError as error:
             log_event("pod.condition_failed", level=logging.WARNING, pod="/".join(pod.key), error=str(error))
-            return False
+            return error
         tracked.written.update({condition.type: condition for condition in changed})
         for new in changed:
             log_event("pod.condition", pod="/".join(pod.key), condition=new.type, status=new.status, reason=new.reason)
-        return True
+        return None
 
     def _is_tracked(self, tracked: _TrackedPod) -> bool:
         """Return whether this is still the pod of its name."""

@@ -7,7 +7,8 @@ the pod itself, a gate, a ledger, and the label by which the namespace opted in.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Protocol
 
@@ -20,12 +21,13 @@ from webhook.controller.audit_events import AuditEvents
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.controller.held_pods import HeldCount, HeldPod, HeldPods
 from webhook.controller.rollout_events import RolloutApi, RolloutEvents
+from webhook.controller.work_queue import WorkQueue
 from webhook.core.duration import format_duration
 from webhook.core.gate import Gate
 from webhook.core.patches import Patch, release_patch
-from webhook.core.pod_verdict import decide_pod
+from webhook.core.pod_verdict import PodVerdict, decide_pod
 from webhook.core.verdict import Outcome, Reason, Verdict
-from webhook.kube.errors import NotFound
+from webhook.kube.errors import NotFound, Unavailable
 from webhook.kube.reflector import Feed, Reflector
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import Telemetry, isolated, log_event
@@ -34,17 +36,28 @@ PARALLEL_PATCHES = 32
 """Requests to the API server at a time; more of them only queue in its fair queuing, fewer keep a rollout waiting."""
 
 LATE_GATE_SECONDS = 10.0
-"""How long a pod waits that declares a revision and that no LedgerGate ever selected. Helm creates Deployments
-before custom resources, seconds apart. A pod that a gate did select is released at once when that gate is deleted: the
-watch shows that the deletion was meant. A finalizer would show it even where no controller runs; but then a namespace
-with a LedgerGate could not be deleted while ledgergate is down or uninstalled, which is worse than these seconds."""
+"""How long a pod waits that declares a revision and that no LedgerGate selects. Helm creates Deployments before custom
+resources, seconds apart; `kubectl replace --force` deletes a gate and creates it again. A pod that its gate, which is
+still there, does not select any more is released at once: that was meant. A finalizer would show what was meant by a
+deletion; but then a namespace with a LedgerGate could not be deleted while ledgergate is down or uninstalled, which is
+worse than these seconds."""
 
 OVERDUE_CHECK_SECONDS = 1.0
 """Between two checks for pods that are held for longer than ``maxHold``."""
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.05, 2.0
+LONGEST_REFUSED_SECONDS = 120.0
+"""Longest pause where the API server refuses the patch: one tenant's pods must not use up the requests of all."""
+
 FAILED_RETRY_SECONDS = 30.0
 """Until a pod is judged again that could not be judged. A change of the pod, a gate or a ledger does it at once."""
+
+
+PODS_AT_A_TIME = 50
+"""Pods of a namespace that are judged before other work gets a turn."""
+
+PAUSE_FACTOR = 4
+"""A namespace is judged again after this many times the CPU time that it took: it gets a fifth of the CPU at most."""
 
 
 class PodApi(RolloutApi, Protocol):
@@ -93,16 +106,18 @@ class ReleaseReconciler:
         self._now = now
         self._monotonic = monotonic
         self._pods = Reflector(api.unbound_pods(), self._pod_changed)
-        self._held = HeldPods(gates, ledgers)
+        self._held = HeldPods()
         self._audit = AuditEvents(gates, ledgers, emit, admission=namespaces.label, now=now)
         self._rollouts = RolloutEvents(api, emit)
         self._releasing: set[str] = set()
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
+        self._namespaces_to_judge = WorkQueue(self._judge_namespace, interval=0.0, soon=0.0, workers=4)
 
     async def run(self) -> None:
         """Release pods until cancelled."""
         async with asyncio.TaskGroup() as self._group:
             self._group.create_task(self._pods.run())
+            self._group.create_task(self._namespaces_to_judge.run())
             # Pods may be listed before gates. Until every gate is known, "no gate selects it" is not a reason to act.
             await self._gates.wait_synced()
             for namespace in self._held.namespaces:
@@ -113,18 +128,35 @@ class ReleaseReconciler:
                     self._report_overdue()
 
     @property
+    def watch_problem(self) -> str:
+        """Why they are not seen as they are now; empty where they are."""
+        return self._pods.problem
+
+    @property
     def at_capacity(self) -> bool:
         """Whether as many pods are being released at once as allowed, so that less urgent requests should wait."""
         return self._slots.locked()
 
     def count(self, gate: Gate) -> HeldCount:
         """Return how many pods wait for a gate, and how many of them for longer than its ``maxHold``."""
-        return self._held.count(gate, self._now())
+        return self._held.count(gate.key)
 
     def reconcile_namespace(self, namespace: str) -> None:
-        """Judge every held pod of a namespace anew."""
-        for held in self._held.of(namespace):
-            self._reconcile(held)
+        """Have every held pod of a namespace judged anew: at once, unless that was done a moment ago."""
+        if self._held.of(namespace):
+            self._namespaces_to_judge.add(namespace)
+
+    async def _judge_namespace(self, namespace: str) -> float:
+        """Judge the held pods of a namespace, and return the seconds until it may be done again."""
+        spent, pods = 0.0, self._held.of(namespace)
+        for start in range(0, len(pods), PODS_AT_A_TIME):
+            began = time.thread_time()
+            for held in pods[start : start + PODS_AT_A_TIME]:
+                if self._held.get(held.pod.metadata.key) is held:
+                    self._reconcile(held)
+            spent += time.thread_time() - began
+            await asyncio.sleep(0)
+        return spent * PAUSE_FACTOR
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
@@ -133,9 +165,10 @@ class ReleaseReconciler:
         held = self._held.get(pod.metadata.key)
         # Another uid is another pod: a StatefulSet's comes back under its name, and a list may skip what was between.
         if held is not None and (new is None or not new.held or new.metadata.uid != held.pod.metadata.uid):
+            waited_for = held.waits_for
             self._held.remove(held)
             self._releasing.discard(held.pod.metadata.uid)
-            self._recount(held.pod)
+            self._report_counts(held.pod.metadata.namespace, waited_for)
             held = None
         if new is None:
             return
@@ -146,14 +179,15 @@ class ReleaseReconciler:
         if held is None:
             held = HeldPod(new, self._monotonic(), _created(new, self._now()))
             self._held.add(held)
-            self._recount(new)
         else:
             held.pod = new
         self._reconcile(held)
 
-    def _recount(self, pod: Pod) -> None:
-        for gate in self._gates.selecting(pod.metadata.namespace, pod.labels):
-            self._on_count(gate)
+    def _report_counts(self, namespace: str, gates: Iterable[str]) -> None:
+        for name in gates:
+            gate = self._gates.gate((namespace, name))
+            if gate is not None:
+                self._on_count(gate)
 
     def _reconcile(self, held: HeldPod) -> None:
         """Release a pod, or report why it is held; where that fails in an unforeseen way, try again later."""
@@ -169,8 +203,7 @@ class ReleaseReconciler:
         uid = held.pod.metadata.uid
         if uid in self._releasing or not self._gates.synced:
             return
-        verdict = self._verdict(held)
-        held.was_selected = held.was_selected or verdict.reason is not Reason.UNSELECTED
+        verdict = self._judge(held).final
         if self._may_start(held, verdict):
             self._releasing.add(uid)
             self._group.create_task(self._release_isolated(held))
@@ -187,13 +220,26 @@ class ReleaseReconciler:
         with isolated("audit.failed", pod="/".join(pod.metadata.key)):
             await self._audit.check(pod)
 
-    def _verdict(self, held: HeldPod) -> Verdict:
+    def _judge(self, held: HeldPod) -> PodVerdict:
+        """Return the verdict on a pod, and note which gates it waits for."""
         namespace = held.pod.metadata.namespace
         if self._namespaces.admission(namespace, held.first_seen) is not OptIn.ENABLED:
             text = f"namespace {namespace} has opted out of enforcement: the pod starts"
-            return Verdict(Reason.UNSELECTED, Outcome.ADMIT, text)
+            return PodVerdict(Verdict(Reason.UNSELECTED, Outcome.ADMIT, text))
         selecting = self._ledgers.gates_with_snapshots(namespace, held.pod.labels)
-        return decide_pod(held.pod, selecting, self._now()).final
+        if selecting:
+            held.claimed_by = frozenset(gate.key for gate, _ in selecting)
+            held.unclaimed_since = None
+        elif held.claimed_by and held.unclaimed_since is None:
+            held.unclaimed_since = self._monotonic()
+        decided = decide_pod(held.pod, selecting, self._now())
+        # A pod that no gate holds any longer is about to be released; until then it counts for each of its gates.
+        waits_for = [each for each in decided.by_gate if decided.final.outcome.good or not each.verdict.outcome.good]
+        changed = self._held.set_waits(held, frozenset(each.gate.name for each in waits_for))
+        self._report_counts(namespace, changed)
+        limits = [each.gate.policy.max_hold for each in waits_for if each.gate.name not in held.overdue]
+        held.next_overdue = held.created + min(limits) if limits else None
+        return decided
 
     def _may_start(self, held: HeldPod, verdict: Verdict) -> bool:
         """Return whether a pod may start; set a timer for one whose gate may still be created."""
@@ -201,11 +247,19 @@ class ReleaseReconciler:
             return verdict.outcome.good
         if self._gates.has_unknown_selector(held.pod.metadata.namespace):
             return False  # a gate that cannot be decoded may select the pod
-        left = 0.0 if held.was_selected else held.first_seen + LATE_GATE_SECONDS - self._monotonic()
+        left = 0.0 if self._is_given_up(held) else self._grace_left(held)
         if left > 0 and not held.timer_set:
             held.timer_set = True
             asyncio.get_running_loop().call_later(left, self._timer_fired, held)
         return left <= 0
+
+    def _is_given_up(self, held: HeldPod) -> bool:
+        """Return whether every gate that selected a pod is still there, and so was changed not to select it."""
+        return bool(held.claimed_by) and all(self._gates.gate(key) is not None for key in held.claimed_by)
+
+    def _grace_left(self, held: HeldPod) -> float:
+        since = held.first_seen if held.unclaimed_since is None else held.unclaimed_since
+        return since + LATE_GATE_SECONDS - self._monotonic()
 
     def _timer_fired(self, held: HeldPod) -> None:
         held.timer_set = False  # it may fire a moment early (uvloop rounds); then `_may_start` sets it again
@@ -223,11 +277,12 @@ class ReleaseReconciler:
     async def _release(self, held: HeldPod) -> None:
         """Remove the scheduling gate from a pod, retrying while it is held and its verdict stays good."""
         uid = held.pod.metadata.uid
-        backoff = Backoff(FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, jitter=random.random)
+        backoff = Backoff(FIRST_RETRY_SECONDS, LONGEST_REFUSED_SECONDS, jitter=random.random)
         while True:
+            longest = LONGEST_RETRY_SECONDS
             async with self._slots:
                 # Judged again, with the slot: a long queue may have passed, and a ledger can be rolled back meanwhile.
-                verdict = self._verdict(held)
+                verdict = self._judge(held).final
                 if uid not in self._releasing or not self._may_start(held, verdict):
                     break
                 try:
@@ -239,10 +294,11 @@ class ReleaseReconciler:
                     # watch brings the pod as it is now, and so another index, before the next attempt.
                     name = "/".join(held.pod.metadata.key)
                     log_event("pod.release_failed", level=logging.WARNING, pod=name, error=str(error))
+                    longest = LONGEST_RETRY_SECONDS if isinstance(error, Unavailable) else LONGEST_REFUSED_SECONDS
                 else:
                     self._report_release(held, verdict)
                     return  # it stays in `_releasing` until the watch shows it without the gate: one patch is enough
-            await asyncio.sleep(backoff.next())
+            await asyncio.sleep(backoff.next(at_most=longest))
         self._releasing.discard(uid)
 
     def _report_release(self, held: HeldPod, verdict: Verdict) -> None:
@@ -262,19 +318,26 @@ class ReleaseReconciler:
             self._emit(Event(Reference.pod(held.pod.metadata), "Release", "Released", _release_note(held, verdict)))
 
     def _report_overdue(self) -> None:
-        for held, gate, verdict in self._held.newly_overdue(self._now()):
-            limit = format_duration(gate.policy.max_hold)
-            note = f"held by LedgerGate {gate.name} for longer than {limit}: {verdict.message}"
-            pod = Reference.pod(held.pod.metadata)
-            self._emit(Event(pod, "Hold", "HeldTooLong", note, warning=True, dedup_key=gate.name))
-            self._on_count(gate)
+        now = self._now()
+        for held in tuple(self._held.due(now)):
+            for each in self._judge(held).by_gate:
+                gate, verdict = each.gate, each.verdict
+                if verdict.outcome.good or gate.name in held.overdue or now - held.created < gate.policy.max_hold:
+                    continue
+                self._held.set_overdue(held, gate.name)
+                limit = format_duration(gate.policy.max_hold)
+                note = f"held by LedgerGate {gate.name} for longer than {limit}: {verdict.message}"
+                pod = Reference.pod(held.pod.metadata)
+                self._emit(Event(pod, "Hold", "HeldTooLong", note, warning=True, dedup_key=gate.name))
+                self._on_count(gate)
+            self._judge(held)
 
 
 def _release_note(held: HeldPod, verdict: Verdict) -> str:
     """Return why a pod starts; not the verdict's message of a pod that no gate selects, which says that it waits."""
     if verdict.outcome.good:
         return verdict.message
-    return f"no LedgerGate {'selects it any more' if held.was_selected else 'has come to select it'}: the pod starts"
+    return f"no LedgerGate {'selects it any more' if held.claimed_by else 'has come to select it'}: the pod starts"
 
 
 def _created(pod: Pod, now: datetime) -> datetime:

@@ -12,18 +12,30 @@ from webhook.cache.gates import GateCache
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.controller.gate_events import GateEvent, gate_events, unreadable_event
 from webhook.controller.held_pods import HeldCount
+from webhook.controller.work_queue import WorkQueue
 from webhook.core.gate import Gate
-from webhook.core.status import GateObservation, GateState, PreviousStatus, build_status, is_same_status
-from webhook.kube.errors import ClusterError, NotFound
+from webhook.core.status import GateObservation, GateState, PreviousStatus, Problem, build_status, is_same_status
+from webhook.kube.errors import ClusterError, NotFound, Rejected
 from webhook.kube.reflector import Key
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import Telemetry, isolated, log_event
 
-ROUND_SECONDS = 0.5
-"""Between two rounds of writing: a thousand pods released at once are two writes, not a thousand."""
+INTERVAL_SECONDS = 0.5
+"""Between two writes of one gate's status: a thousand pods released at once are two writes, not a thousand."""
+
+CHANGE_INTERVAL_SECONDS = 0.1
+"""The same where the gate or its ledger has changed: admission decides by what is written."""
+
+PARALLEL_WRITES = 8
 
 LONGEST_RETRY_SECONDS = 120.0
 """Pause that failed writes of one gate's status grow to. A change of the gate or its ledger tries again at once."""
+
+
+SURPLUS = Problem(
+    "the namespace has more LedgerGates than the controller's --gates-per-namespace allows, and this one is among the "
+    "newest: it selects no pod; delete some of them"
+)
 
 
 class StatusApi(Protocol):
@@ -41,6 +53,9 @@ class StatusReconciler:
 
     Args:
         count: how many pods a gate holds.
+        awaited: whether pods wait for a gate that do not exist, because they were denied.
+        on_written: called with a gate that has changed, or whose ledger has, after its status was written as far as it
+            can be; admission now knows of the change, or will in a moment.
         now: the clock, aware.
     """
 
@@ -52,6 +67,8 @@ class StatusReconciler:
         telemetry: Telemetry,
         *,
         count: Callable[[Gate], HeldCount],
+        awaited: Callable[[Key], bool],
+        on_written: Callable[[Key], None],
         emit: EventSink,
         now: Callable[[], datetime],
     ) -> None:
@@ -62,51 +79,63 @@ class StatusReconciler:
         self._count = count
         self._emit = emit
         self._now = now
-        self._queue: set[Key] = set()
-        self._enqueued = asyncio.Event()
+        self._awaited = awaited
+        self._on_written = on_written
+        self._queue = WorkQueue(
+            self._reconcile_isolated, interval=INTERVAL_SECONDS, soon=CHANGE_INTERVAL_SECONDS, workers=PARALLEL_WRITES
+        )
+        self._changed: set[Key] = set()
         self._written: dict[Key, dict[str, Any]] = {}
         self._current_events: dict[Key, frozenset[GateEvent]] = {}
         self._bypass_timers: dict[Key, asyncio.TimerHandle] = {}
         self._retry_timers: dict[Key, asyncio.TimerHandle] = {}
         self._backoffs: dict[Key, Backoff] = {}
+        self._refused: dict[Key, int] = {}
+        """By gate, the generation at which the API server refused its status, until that is tried again."""
 
-    def enqueue(self, gate: Key) -> None:
-        """Have a gate reconciled in the next round."""
-        self._queue.add(gate)
-        self._enqueued.set()
+    def enqueue(self, gate: Key, *, changed: bool = False) -> None:
+        """Have a gate reconciled.
+
+        Args:
+            changed: the gate or its ledger has changed, not only how many pods wait for it.
+        """
+        if changed:
+            self._changed.add(gate)
+        known = self._gates.gate(gate)
+        if known is not None and self._refused.get(gate) == known.generation:
+            return  # the API server would refuse it once more: the timer tries again, or the next edit of the gate
+        self._queue.add(gate, soon=changed)
 
     async def run(self) -> None:
         """Reconcile what is enqueued until cancelled."""
         try:
-            while True:
-                await self._enqueued.wait()
-                self._enqueued.clear()
-                keys, self._queue = self._queue, set()
-                for key in keys:
-                    await self._reconcile_isolated(key)
-                await asyncio.sleep(ROUND_SECONDS)
+            await self._queue.run()
         finally:
             for timer in (*self._bypass_timers.values(), *self._retry_timers.values()):
                 timer.cancel()
 
     async def _reconcile_isolated(self, key: Key) -> None:
         """Reconcile one gate; where that fails in a way that nothing foresees, log it and try again later."""
-        done = False
+        changed, done = key in self._changed, False
+        self._changed.discard(key)
         with isolated("gate.status_failed", gate="/".join(key)):
             await self._reconcile(key)
             done = True
         if not done:
             self._enqueue_later(key)
+        if changed:
+            self._on_written(key)
 
     def _enqueue_later(self, key: Key) -> None:
         """Enqueue a gate after a pause that grows with each failure: one gate must not use up the requests of all."""
-        backoff = self._backoffs.setdefault(key, Backoff(ROUND_SECONDS, LONGEST_RETRY_SECONDS, jitter=random.random))
+        backoff = self._backoffs.setdefault(key, Backoff(INTERVAL_SECONDS, LONGEST_RETRY_SECONDS, jitter=random.random))
         if key not in self._retry_timers:
             timer = asyncio.get_running_loop().call_later(backoff.next(), self._retry, key)
             self._retry_timers[key] = timer
 
     def _retry(self, key: Key) -> None:
         self._retry_timers.pop(key, None)
+        self._refused.pop(key, None)
         self.enqueue(key)
 
     async def _reconcile(self, key: Key) -> None:
@@ -116,17 +145,20 @@ class StatusReconciler:
         if gate is None:
             self._written.pop(key, None)
             self._backoffs.pop(key, None)
+            self._refused.pop(key, None)
             self._telemetry.forget_gate(*key)
             self._emit_new(key, unreadable_event(unreadable.error) if unreadable else frozenset())
             return
-        if not self._ledgers.first_read_done(key):
+        surplus = self._gates.is_surplus(key)
+        if not surplus and not self._ledgers.first_read_done(key):
             # Just started: an earlier leader's status says more than is known here. The first read enqueues it again.
             return
         count = self._count(gate)
+        problems = (SURPLUS,) if surplus else self._ledgers.problems(key)
         observation = GateObservation(
-            self._ledgers.snapshot(gate), self._ledgers.problems(key), count.held, self._ledgers.fingerprint(key)
+            self._ledgers.snapshot(gate), problems, count.held, self._ledgers.fingerprint(key)
         )
-        self._ledgers.set_urgent(key, urgent=observation.held > 0)
+        self._ledgers.set_urgent(key, urgent=observation.held > 0 or self._awaited(key))
         self._set_metrics(gate, observation, count)
         status = build_status(observation, gate, self._previous(gate), self._now())
         if not is_same_status(status, self._written.get(key, {})) and not await self._write(key, status):
@@ -147,8 +179,12 @@ class StatusReconciler:
         except ClusterError as error:
             log_event("gate.status_failed", level=logging.WARNING, gate="/".join(key), error=str(error))
             self._enqueue_later(key)
+            gate = self._gates.gate(key)
+            if isinstance(error, Rejected) and gate is not None:
+                self._refused[key] = gate.generation
             return False
         self._backoffs.pop(key, None)
+        self._refused.pop(key, None)
         if self._written.get(key, {}).get("state") != status["state"]:
             message = status["conditions"][0]["message"]
             log_event("gate.state", gate="/".join(key), state=status["state"], message=message)

@@ -1,5 +1,6 @@
 """A LedgerGate object as the values that decisions are made from, with everything that is wrong with it."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -69,10 +70,52 @@ class RecordedRevision:
     Args:
         observed_at: when the revision was first seen in the ledger (RFC 3339); empty where that is not known.
         compatible_from: for a contract migration, the oldest revision whose images can still run.
+        count: how many revisions were applied up to this one; None where the status does not say.
+        digest: the digest over their names; None exactly where `count` is.
+        baseline: everything older counts as applied too.
+        is_head: a current head, where the tool records heads only.
     """
 
     observed_at: str = ""
     compatible_from: str | None = None
+    count: int | None = None
+    digest: str | None = None
+    baseline: bool = False
+    is_head: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedMigration:
+    """One entry of ``status.unsettled``: a migration that was running or had failed.
+
+    Args:
+        after: how many applied revisions come before it in the ledger.
+    """
+
+    revision: str
+    state: str
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedReading:
+    """What a status says of the reading that it was written after, beside the history.
+
+    Args:
+        state: the gate's state; empty where no status was written yet.
+        applied: how many revisions were applied; None where the ledger was never read.
+        fault: why the ledger could not be read; empty where it could.
+        source: :attr:`Gate.source` of the spec whose ledger was read; empty in a status of an older version.
+        observed_at: when the ledger was read (RFC 3339).
+        unsettled: the first migrations that were running or had failed.
+    """
+
+    state: str = ""
+    applied: int | None = None
+    fault: str = ""
+    source: str = ""
+    observed_at: str = ""
+    unsettled: tuple[RecordedMigration, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +127,10 @@ class Gate:
         expect_env: the environment variable that declares a pod's revision; None where only annotations do.
         problems: what keeps the gate from working, each with its field; its pods then follow ``onUnreachable``.
         generation: generation of the spec.
+        created: when the object was created (RFC 3339, UTC, so that it sorts as text).
         history: the newest revisions that the ledger was seen to hold, in the ledger's order.
         ledger_fingerprint: identifies the ledger that ``history`` is about (``status.place``); empty where unknown.
+        reading: what else the status says of the ledger.
         migration: the migration that was running when the status was written.
         transitions: status and time of the last transition of each condition, by its type.
     """
@@ -101,10 +146,12 @@ class Gate:
     policy: Policy = field(default_factory=Policy)
     problems: tuple[str, ...] = ()
     generation: int = 0
+    created: str = ""
     # The status is written by ledgergate itself: two gates that differ in it alone are equal, or each status that is
     # written would count as a change of the gate.
     history: Mapping[str, RecordedRevision] = field(default_factory=dict, compare=False)
     ledger_fingerprint: str = field(default="", compare=False)
+    reading: RecordedReading = field(default=RecordedReading(), compare=False)
     migration: RunningMigration | None = field(default=None, compare=False)
     transitions: Mapping[str, tuple[str, str]] = field(default_factory=dict, compare=False)
 
@@ -112,6 +159,12 @@ class Gate:
     def key(self) -> tuple[str, str]:
         """Namespace and name."""
         return self.namespace, self.name
+
+    @property
+    def source(self) -> str:
+        """A hash of what the spec says of where the ledger is: a status that was written for another one is void."""
+        where = self.secret, self.dialect, self.schema, self.table
+        return hashlib.sha256(repr(where).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 _ALLOWED: dict[str, tuple[Action, ...]] = {
@@ -146,10 +199,24 @@ def parse_gate(resource: LedgerGate) -> Gate:
         policy=_policy(spec, problems),
         problems=tuple(problems),
         generation=resource.metadata.generation,
+        created=resource.metadata.creation_timestamp or "",
         history={
-            entry.revision: RecordedRevision(entry.observed_at, entry.compatible_from) for entry in status.history or ()
+            entry.revision: RecordedRevision(
+                entry.observed_at, entry.compatible_from, entry.count, entry.digest, entry.baseline, entry.head
+            )
+            for entry in status.history or ()
         },
         ledger_fingerprint=status.ledger_fingerprint or "",
+        reading=RecordedReading(
+            state=status.state,
+            applied=status.applied,
+            fault=status.fault or "",
+            source=status.source or "",
+            observed_at=status.observed_at or "",
+            unsettled=tuple(
+                RecordedMigration(entry.revision, entry.state, entry.after) for entry in status.unsettled or ()
+            ),
+        ),
         migration=status.migration,
         transitions={each.type: (each.status, each.last_transition_time or "") for each in status.conditions or ()},
     )

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.api.namespace import ADMISSION_LABEL, Namespace
 from webhook.api.objects import LedgerGate, LedgerGateStatus, Metadata, Pod, Struct
 from webhook.core.gate import Gate, Mode, parse_gate
-from webhook.core.history import recall_ledger
+from webhook.core.history import recall_snapshot
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.status import GateState
+from webhook.core.verdict import Reason
 
 _OPT_IN = f"kubectl label namespace {{}} {ADMISSION_LABEL}=enabled"
 
@@ -22,9 +22,7 @@ _OPT_IN = f"kubectl label namespace {{}} {ADMISSION_LABEL}=enabled"
 class ShownStatus(LedgerGateStatus, frozen=True):
     """The fields of a LedgerGate's status that are shown."""
 
-    state: str = ""
     head: str | None = None
-    applied: int | None = None
     held_pods: int = 0
 
 
@@ -190,33 +188,18 @@ def _explain(
 ) -> tuple[tuple[str, ...], str, str]:
     """Return the names of the gates that hold a pod, the reason, and the message.
 
-    The verdict by the gates' statuses is newer than the Event. But a status names no failed migration and only the
-    newest revisions; where that matters, the controller's Event is the better source.
+    The verdict by the gates' statuses is newer than the Event. But a status keeps the newest revisions only; where that
+    matters, the controller's Event is the better source.
     """
-    snapshots = [(gate, _snapshot(found, gate)) for found, gate in selecting]
-    verdicts = decide_pod(pod, snapshots, now)
+    verdicts = decide_pod(pod, [(gate, recall_snapshot(gate)) for _, gate in selecting], now)
     verdict = verdicts.final
     bad = tuple(decision.gate.name for decision in verdicts.by_gate if not decision.verdict.outcome.good)
-    partly_known = any(found.status.state == GateState.DIRTY or _is_truncated(found) for found, _ in selecting)
-    if not verdict.outcome.good and not (event and partly_known):
+    if not verdict.outcome.good and not (event and verdict.reason is Reason.UNDECIDED):
         return bad, verdict.reason, verdict.message
     names = bad or tuple(gate.name for _, gate in selecting)
     if event:
         return names, "Held", event.message
     return names, "Held", "nothing holds it any more: a running controller releases it now"
-
-
-def _snapshot(found: ShownGate, gate: Gate) -> LedgerSnapshot:
-    """Return what was known of the ledger when the status was written."""
-    ledger = None if found.status.applied is None else recall_ledger(gate)
-    if ledger is None:
-        return LedgerSnapshot(fault=Fault.UNREAD)
-    known = found.status.state in {GateState.LIVE, GateState.DIRTY}
-    return LedgerSnapshot(ledger.with_former_heads(gate.history), None, None if known else Fault.UNREACHABLE)
-
-
-def _is_truncated(found: ShownGate) -> bool:
-    return (found.status.applied or 0) > len(found.status.history or ())
 
 
 def parse_time(text: str | None) -> datetime | None:

@@ -18,6 +18,8 @@ MAX_ANCESTORS = 64 * 1024
 declared: with a part of the ancestors, an older ledger could be taken for a newer one."""
 MAX_MIGRATES = 16 * 1024
 """Characters of the annotation with the gates whose migrations the pod brings: 60 of the longest names."""
+_LONGEST = 2048
+"""Characters of a declared revision that are looked at: twice as many as any may have, with space around it."""
 _SHOWN = 200  # characters of an invalid revision that are kept for a message
 
 
@@ -52,13 +54,12 @@ def read_requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requ
         expect_env: the environment variable that the gate names. It counts in any container, but with a literal value
             only: a value from a ConfigMap or Secret is not known at admission.
     """
-    migrates = gate in _split(pod.annotations.get(MIGRATES, "")[:MAX_MIGRATES])
+    migrates = gate in _names(pod.annotations.get(MIGRATES, "")[:MAX_MIGRATES])
     declared = _declared_revision(pod, gate, expect_env)
     if declared is None:
         return Requirement(migrates=migrates)
-    try:
-        expected = Revision.parse(declared)
-    except RevisionError:
+    expected = _parse(declared[:_LONGEST])
+    if expected is None:
         return Requirement(invalid=declared[:_SHOWN], migrates=migrates)
     return Requirement(expected=expected, migrates=migrates, ancestors=_ancestors(pod, gate))
 
@@ -71,10 +72,26 @@ def _ancestors(pod: Pod, gate: str) -> frozenset[str] | None:
     return None
 
 
-# Every gate that selects a pod asks for the same annotation, and so does every pod of a Deployment.
+# Every gate that selects a pod asks for the same annotations, and so does every pod of a Deployment: each is cut to
+# what it may have, and parsed once.
+
+
 @lru_cache(maxsize=16)
 def _canonical_names(text: str) -> frozenset[str]:
     return frozenset(map(canonical, _split(text)))
+
+
+@lru_cache(maxsize=64)
+def _names(text: str) -> frozenset[str]:
+    return frozenset(_split(text))
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> Revision | None:
+    try:
+        return Revision.parse(text)
+    except RevisionError:
+        return None
 
 
 def _split(text: str) -> list[str]:

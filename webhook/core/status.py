@@ -6,13 +6,18 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from migrations.core.ledger import Ledger
+from migrations.core.ledger import History, Ledger, State
 from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
 from webhook.core.gate import Gate
 
 HISTORY = 50
-"""Revisions kept in ``status.history``. ``LastKnown`` decides by them when the database is down and every replica of
-ledgergate has restarted."""
+"""Revisions kept in ``status.history``: what admission decides by, which reads no database."""
+
+UNSETTLED = 5
+"""Migrations kept in ``status.unsettled``. Verdicts depend on the first of them alone."""
+
+LONGEST_NAME = 512
+"""Characters of a revision that are kept: no longer one can be declared, and a ledger may hold anything."""
 
 
 class GateState(StrEnum):
@@ -61,6 +66,12 @@ class GateObservation:
             return GateState.UNREACHABLE
         return GateState.DIRTY if self.snapshot.ledger.dirty is not None else GateState.LIVE
 
+    @property
+    def fault(self) -> str | None:
+        """Why the ledger cannot be read now, for admission, which then follows ``onUnreachable``; None where it can."""
+        fault = self.snapshot.fault
+        return Fault.UNREACHABLE.value if fault is Fault.UNREAD else fault and fault.value
+
 
 @dataclass(frozen=True, slots=True)
 class PreviousStatus:
@@ -102,10 +113,11 @@ def build_status(observation: GateObservation, gate: Gate, previous: PreviousSta
         "observedGeneration": gate.generation,
         "state": observation.state.value,
         "heldPods": observation.held,
+        "fault": observation.fault,
         "migration": _migration(observation.snapshot.run),
         "conditions": _conditions(observation, gate, previous, now),
     }
-    return status | _ledger_fields(observation, previous, now)
+    return status | _ledger_fields(observation, gate, previous, now)
 
 
 def is_same_status(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -113,44 +125,77 @@ def is_same_status(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return {**one, "observedAt": ""} == {**other, "observedAt": ""}
 
 
-def _ledger_fields(observation: GateObservation, previous: PreviousStatus, now: datetime) -> dict[str, Any]:
+def _ledger_fields(observation: GateObservation, gate: Gate, previous: PreviousStatus, now: datetime) -> dict[str, Any]:
     snapshot = observation.snapshot
     if snapshot.ledger is None:
         # Nothing is known of this ledger, so the status that exists may describe another one. A null removes a field
         # in a merge patch (RFC 7396).
-        return dict.fromkeys(("head", "applied", "place", "history", "observedAt"))
+        fields = ("head", "applied", "place", "history", "unsettled", "observedAt")
+        return dict.fromkeys(fields) | {"source": gate.source}
     if snapshot.observed_at is None:
         # The ledger was not read by this process: it was restored from this status, which is left as it is.
         return {}
     return {
-        "head": snapshot.ledger.head or "",
+        "head": _cut(snapshot.ledger.head or ""),
         "applied": len(snapshot.ledger.applied),
         "place": observation.ledger_fingerprint,
+        "source": gate.source,
         "history": _history(snapshot.ledger, previous, now),
+        "unsettled": _unsettled(snapshot.ledger) or None,
         "observedAt": _timestamp(snapshot.observed_at),
     }
 
 
-def _history(ledger: Ledger, previous: PreviousStatus, now: datetime) -> list[dict[str, str]]:
-    """Return the newest revisions, and the contract migration that excludes most images, however old it is."""
-    names = ledger.applied[-HISTORY:]
+def _history(ledger: Ledger, previous: PreviousStatus, now: datetime) -> list[dict[str, Any]]:
+    """Return the newest revisions and, however old they are, what decides about images that are older than these.
+
+    That is the contract migration that excludes most images, and the baseline before which nothing is recorded.
+    """
+    newest = ledger.applied[-HISTORY:]
+    records = {record.revision: record for record in ledger.records if record.state is State.APPLIED}
+    baselines = [name for name, record in records.items() if record.baseline]
     contract = ledger.strictest_contract
-    if contract is not None and contract.revision not in names:
-        names = (contract.revision, *names)
-    boundaries = {record.revision: record.compatible_from for record in ledger.records if record.compatible_from}
+    kept = {*baselines[-1:], *([contract.revision] if contract else [])} - set(newest)
     entries = []
-    for name in names:
-        entry = {"revision": name, "observedAt": previous.history.get(name) or _timestamp(now)}
-        boundary = boundaries.get(name)
-        entries.append(entry | ({"compatibleFrom": boundary} if boundary else {}))
+    for name in (*(name for name in ledger.applied if name in kept), *newest):
+        shown, record, extent = _cut(name), records.get(name), ledger.extent(name)
+        entry: dict[str, Any] = {"revision": shown, "observedAt": previous.history.get(shown) or _timestamp(now)}
+        if extent is not None:
+            entry |= {"count": extent[0], "digest": extent[1]}
+        if record is not None and record.compatible_from:
+            entry["compatibleFrom"] = _cut(record.compatible_from)
+        if record is not None and record.baseline:
+            entry["baseline"] = True
+        if record is not None and ledger.history is History.HEADS:
+            entry["head"] = True
+        entries.append(entry)
     return entries
+
+
+def _unsettled(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return the first migrations that are running or have failed, each with the number of those applied before it."""
+    entries: list[dict[str, Any]] = []
+    applied: set[str] = set()
+    for record in ledger.records:
+        if record.state is State.APPLIED:
+            applied.add(ledger.versioning.key(record.revision))
+            continue
+        entries.append({"revision": _cut(record.revision), "state": record.state.value, "after": len(applied)})
+        if len(entries) == UNSETTLED:
+            break
+    return entries
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
 
 
 def _migration(run: ActiveMigration | None) -> dict[str, Any] | None:
     """Return ``status.migration``, with every field: a merge patch would keep the previous run's value of another."""
     if run is None:
         return None
-    return {"revision": run.revision, "holder": run.holder, "since": run.since and _timestamp(run.since)}
+    revision = run.revision and _cut(run.revision)
+    return {"revision": revision, "holder": _cut(run.holder), "since": run.since and _timestamp(run.since)}
 
 
 def _conditions(
@@ -184,6 +229,8 @@ _REMEDIES: Mapping[Fault, str] = {
     Fault.ADDRESS: "the address or the certificates in Secret {secret} cannot be used: correct them",
     Fault.PERMISSION: "the login of Secret {secret} may not read the ledger: grant it usage on the ledger's schema "
     "and select on its table",
+    Fault.ROWS_HIDDEN: "{detail} hides rows of the ledger from the login of Secret {secret}: give its role BYPASSRLS, "
+    "or disable row level security on the table",
     Fault.LEDGER: "{detail}: correct spec.ledger of this LedgerGate, or the database in Secret {secret}",
 }
 """Faults that last until someone corrects them, and how. Each makes the gate Misconfigured."""
@@ -199,11 +246,16 @@ def status_message(observation: GateObservation, gate: Gate) -> str:
         return "; ".join(problem.text for problem in observation.problems)
     if snapshot.fault is not None or ledger is None:
         remedy = _REMEDIES.get(snapshot.fault or Fault.UNREAD, "the ledger cannot be read now")
-        detail = snapshot.detail or f"the table is no {gate.dialect} ledger"
+        unnamed = (
+            "row-level security" if snapshot.fault is Fault.ROWS_HIDDEN else f"the table is no {gate.dialect} ledger"
+        )
+        detail = _cut(snapshot.detail) or unnamed
         return f"{remedy.format(secret=gate.secret, detail=detail)}; pods follow onUnreachable until then"
     if ledger.dirty is not None:
-        return f"migration {ledger.dirty.revision} is recorded as {ledger.dirty.state}"
-    return f"the ledger is at {ledger.head}" if ledger.head else "the ledger is empty"
+        return f"migration {_cut(ledger.dirty.revision)} is recorded as {ledger.dirty.state}"
+    if snapshot.missing_table:
+        return f"the ledger is empty: the table {_cut(snapshot.missing_table)} does not exist"
+    return f"the ledger is at {_cut(ledger.head)}" if ledger.head else "the ledger is empty"
 
 
 def _timestamp(moment: datetime) -> str:

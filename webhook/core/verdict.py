@@ -6,7 +6,7 @@ from enum import IntEnum, StrEnum
 
 from migrations.core.ledger import Ledger, Position
 from migrations.core.revision import Revision
-from migrations.core.snapshot import LedgerSnapshot
+from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.core.gate import Action, Gate, Mode
 from webhook.core.requirement import Requirement
 
@@ -23,6 +23,8 @@ class Reason(StrEnum):
     UNDECLARED = "Undeclared"
     INVALID = "Invalid"
     UNREACHABLE = "Unreachable"
+    UNDECIDED = "Undecided"
+    """Only in admission, which knows the newest part of the ledger: the controller, which has all of it, decides."""
     SELF_MIGRATING = "SelfMigrating"
     BYPASSED = "Bypassed"
     UNSELECTED = "Unselected"  # of a pod that no gate selects; never of one gate
@@ -78,19 +80,6 @@ def decide(gate: Gate, required: Requirement, snapshot: LedgerSnapshot, now: dat
     return replace(verdict, outcome=Outcome.WARN, message=f"audit only: {verdict.message}", audited=verdict.outcome)
 
 
-_STALE_REASONS = {Reason.BEHIND, Reason.INCOMPLETE, Reason.DIRTY, Reason.INCOMPATIBLE, Reason.UNREACHABLE}
-
-
-def may_be_stale(verdict: Verdict) -> bool:
-    """Decide whether a newer snapshot of the ledger could give a better verdict.
-
-    A pod that is admitted because the ledger is ahead gains nothing from it, and would cost a query for each old pod.
-    """
-    if verdict.reason is Reason.AHEAD:
-        return not verdict.outcome.good
-    return verdict.outcome is not Outcome.ADMIT and verdict.reason in _STALE_REASONS
-
-
 _OUTCOMES = {
     Action.ALLOW: Outcome.ADMIT,
     Action.WARN: Outcome.WARN,
@@ -119,7 +108,14 @@ def _decide_enforced(gate: Gate, required: Requirement, snapshot: LedgerSnapshot
 
 
 def _compare(gate: Gate, expected: Revision, ancestors: frozenset[str] | None, ledger: Ledger) -> Verdict:
-    """Compare an expected revision with a ledger that was read."""
+    """Compare an expected revision with a ledger that was read, as far as it is known."""
+    if not ledger.can_tell(expected):
+        why = f"has a long history, and its newest part does not tell whether {_shown(expected.name)} is in it"
+        return _leave_to_controller(gate, expected, ledger, why)
+    return _compare_known(gate, expected, ancestors, ledger)
+
+
+def _compare_known(gate: Gate, expected: Revision, ancestors: frozenset[str] | None, ledger: Ledger) -> Verdict:
     behind, ahead = _OUTCOMES[gate.policy.on_behind], _OUTCOMES[gate.policy.on_ahead]
     shown, name = _shown_gate(gate), _shown(expected.name)
     head = _shown(ledger.head or "its beginning (nothing is applied)")
@@ -148,6 +144,18 @@ def _compare(gate: Gate, expected: Revision, ancestors: frozenset[str] | None, l
     return Verdict(Reason.AHEAD, ahead, text, gate.name)
 
 
+def _leave_to_controller(gate: Gate, expected: Revision, ledger: Ledger | None, why: str) -> Verdict:
+    """Hold a pod that cannot be judged by the gate's status. The controller releases it at once, if it may run.
+
+    A gate whose policy lets the pod start, whether its revision is applied or not, does not hold it.
+    """
+    excluded = ledger is not None and ledger.incompatible_contract_for(expected.name) is not None
+    either_way = max(_OUTCOMES[gate.policy.on_behind], _OUTCOMES[gate.policy.on_ahead])
+    outcome = Outcome.HOLD if excluded or not either_way.good else Outcome.WARN
+    what_next = _NEXT[outcome] if outcome.good else "the pod is held until the controller has decided"
+    return Verdict(Reason.UNDECIDED, outcome, f"ledger {_shown_gate(gate)} {why}: {what_next}", gate.name)
+
+
 _APPLIED = {Reason.MATCHES, Reason.AHEAD, Reason.INCOMPATIBLE}
 """The ledger has the expected revision, complete, or is past it; that alone does not let the pod run."""
 
@@ -157,9 +165,10 @@ def _decide_unreachable(
 ) -> Verdict:
     """Follow ``onUnreachable``; under LastKnown, admit what the last snapshot satisfied and hold the rest."""
     policy, ledger, name = gate.policy, snapshot.ledger, _shown(expected.name)
-    # A ledger that was never read here comes from the gate's status, which keeps the newest revisions only: it shows
-    # what was applied, but not whether something older is missing.
-    asked = expected if snapshot.observed_at is not None else Revision(expected.name)
+    if snapshot.fault is Fault.PENDING:
+        return _leave_to_controller(gate, expected, ledger, f"has not been read yet, the pod expects {name}")
+    # A status of an older version shows what was applied, but not whether something older is missing.
+    asked = expected if ledger is not None and ledger.can_tell(expected) else Revision(expected.name)
     last = None if ledger is None else _compare(gate, asked, ancestors, ledger)
     text = f"ledger {_shown_gate(gate)} cannot be read now"
     if policy.on_unreachable is not Action.LAST_KNOWN:

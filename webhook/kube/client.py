@@ -11,11 +11,12 @@ import msgspec
 from aiohttp.http_exceptions import LineTooLong
 from kubernetes_asyncio.client import ApiClient
 
+from webhook.api.lease import Lease
 from webhook.api.namespace import ADMISSION_LABEL, Namespace
 from webhook.api.objects import API_GROUP, API_VERSION, GATED_LABEL, LedgerGate, Metadata, Pod, Struct
 from webhook.api.owners import Owner, OwnerKind
 from webhook.core.patches import Patch
-from webhook.kube.collection import Collection, Query, SingleSecret, Status
+from webhook.kube.collection import PAGE, Collection, ListMetadata, Query, SingleSecret, Status
 from webhook.kube.errors import Unavailable, cluster_error
 
 WAKING_ANNOTATION = "ledgergate.dev/released-at"
@@ -29,6 +30,7 @@ PARALLEL_LISTS = 32
 
 class _OwnerList(Struct, frozen=True):
     items: list[Owner]
+    metadata: ListMetadata = ListMetadata()
 
 
 class KubeClient:
@@ -36,9 +38,9 @@ class KubeClient:
 
     Args:
         client: an authenticated client, which is closed with this object.
-        watches: another one for watches and lists, without a limit of connections, closed too; None to use `client`.
-            aiohttp gives a client 100 connections, and each watch keeps one: with a watch for each gate's Secret, the
-            Lease and the releases would wait for a free one.
+        watches: another one for watches and reads, without a limit of connections, closed too; None to use `client`.
+            aiohttp gives a client 100 connections. `client` writes: the Lease, releases, statuses, conditions, wake-ups
+            and Events are at most 70 requests at a time, so none of them waits for a connection.
     """
 
     def __init__(self, client: ApiClient, watches: ApiClient | None = None) -> None:
@@ -70,9 +72,14 @@ class KubeClient:
         """Every namespace with the opt-in label, whatever its value."""
         return Collection(self, "/api/v1/namespaces", Namespace, (("labelSelector", ADMISSION_LABEL),))
 
+    def lease(self, namespace: str, name: str) -> Collection[Lease]:
+        """One Lease; RBAC accepts the field selector for a right on that name alone."""
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        return Collection(self, path, Lease, (("fieldSelector", f"metadata.name={name}"),))
+
     async def namespace(self, name: str) -> Namespace:
         """Read one namespace."""
-        return msgspec.json.decode(await self.request("GET", f"/api/v1/namespaces/{name}"), type=Namespace)
+        return msgspec.json.decode(await self.read_collection(f"/api/v1/namespaces/{name}", {}), type=Namespace)
 
     def secret(self, namespace: str, name: str) -> SingleSecret:
         """One Secret."""
@@ -96,12 +103,21 @@ class KubeClient:
             cached: whether the API server may answer from its watch cache, which can be a moment old but costs etcd
                 nothing (`resourceVersion=0`).
         """
-        path, query = _workloads(kind, namespace), {"resourceVersion": "0"} if cached else {}
-        return msgspec.json.decode(await self.read_collection(path, query), type=_OwnerList).items
+        # The API server ignores a limit where it answers from its cache, and then sends everything.
+        query = {"limit": str(PAGE), **({"resourceVersion": "0"} if cached else {})}
+        found: list[Owner] = []
+        while True:
+            answer = await self.read_collection(_workloads(kind, namespace), query)
+            page = msgspec.json.decode(answer, type=_OwnerList)
+            found.extend(page.items)
+            if not page.metadata.continue_token:
+                return found
+            query = {"limit": str(PAGE), "continue": page.metadata.continue_token}
 
     async def owner(self, kind: OwnerKind, namespace: str, name: str) -> Owner:
         """Read one owner of pods."""
-        return msgspec.json.decode(await self.request("GET", f"{_workloads(kind, namespace)}/{name}"), type=Owner)
+        path = f"{_workloads(kind, namespace)}/{name}"
+        return msgspec.json.decode(await self.read_collection(path, {}), type=Owner)
 
     async def wake(self, kind: OwnerKind, owner: Metadata, at: datetime) -> None:
         """Annotate an owner of pods with a time, so that its controller reconciles it now, whatever its back-off."""

@@ -25,6 +25,9 @@ WATCH_SECONDS = (30, 45)
 """Shortest and longest duration of one watch. It is short, so that a connection that died silently is noticed within a
 minute."""
 
+PAGE = 500
+"""Objects of one answer: a list of ten thousand pods is no single answer of 100 MB, and none waits for it."""
+
 SILENCE = 15
 """Seconds after a watch's planned end at which one that has not ended counts as dead."""
 
@@ -53,10 +56,20 @@ class Collection(Generic[T]):
     query: tuple[tuple[str, str], ...] = ()
 
     async def list_objects(self) -> Listing[T]:
-        """List the objects, with the resource version to watch from."""
-        body = await self.transport.read_collection(self.path, dict(self.query))
-        found = msgspec.json.decode(body, type=_ObjectList)
-        return [_decode(item, self.kind) for item in found.items], found.metadata.resource_version
+        """List the objects, page by page, with the resource version to watch from.
+
+        Every page shows the collection as it was at the first one. Where the API server does not keep that long enough,
+        it answers 410 (Expired), and the list begins anew.
+        https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
+        """
+        listed: list[T | Unreadable] = []
+        query = {**dict(self.query), "limit": str(PAGE)}
+        while True:
+            page = msgspec.json.decode(await self.transport.read_collection(self.path, query), type=_ObjectList)
+            listed.extend(_decode(item, self.kind) for item in page.items)
+            if not page.metadata.continue_token:
+                return listed, page.metadata.resource_version
+            query["continue"] = page.metadata.continue_token
 
     async def watch(self, resource_version: str) -> AsyncIterator[Change[T]]:
         """Yield the changes since a resource version, until the API server ends the watch."""
@@ -106,8 +119,15 @@ class Status(Struct, frozen=True):
     code: int = 0
 
 
+class ListMetadata(Struct, frozen=True):
+    """Part of ListMeta."""
+
+    resource_version: str = ""
+    continue_token: str = msgspec.field(default="", name="continue")
+
+
 class _ObjectList(Struct, frozen=True):
-    metadata: Metadata
+    metadata: ListMetadata
     items: list[msgspec.Raw]
 
 

@@ -28,6 +28,10 @@ RETRY_SECONDS = 1.0
 """Time between two tries to take or renew the Lease, and the longest that one try may take."""
 
 
+SILENCE_SECONDS = 10.0
+"""Without an answer about the Lease until a replica says that it is not ready."""
+
+
 class _TolerantLeaseLock(LeaseLock):
     """A LeaseLock for which an API server that does not answer is a failed try.
 
@@ -35,9 +39,12 @@ class _TolerantLeaseLock(LeaseLock):
     when it changes; otherwise a missing right would keep every replica waiting without a sign.
     """
 
-    def __init__(self, name: str, namespace: str, identity: str, client: ApiClient) -> None:
+    def __init__(
+        self, name: str, namespace: str, identity: str, client: ApiClient, on_answer: Callable[[], None]
+    ) -> None:
         super().__init__(name, namespace, identity, client)
         self._failures: dict[str, str] = {}
+        self._on_answer = on_answer
 
     async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
         try:
@@ -45,6 +52,8 @@ class _TolerantLeaseLock(LeaseLock):
                 found, answer = await super().get(name, namespace)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             found, answer = False, ApiException(HTTPStatus.SERVICE_UNAVAILABLE, str(error) or type(error).__name__)
+        if not isinstance(answer, ApiException) or answer.status == HTTPStatus.NOT_FOUND:
+            self._on_answer()
         if not isinstance(answer, ApiException):
             self._log_change("read", "")
             return found, answer
@@ -109,6 +118,7 @@ class LeaderElector:
         self._identity = identity
         self._duration = round(duration.total_seconds())  # a Lease counts whole seconds
         self.is_leader = False
+        self._answered_at: float | None = None
         # The library logs once a second that it is a follower; what matters is logged here.
         logging.getLogger("kubernetes_asyncio.leaderelection").setLevel(logging.CRITICAL)
 
@@ -125,9 +135,20 @@ class LeaderElector:
             if self.is_leader:
                 await asyncio.shield(self._release_lease())
 
+    @property
+    def problem(self) -> str:
+        """Why this replica can neither lead nor take over; empty where it can."""
+        if self._answered_at is None:
+            return "the Lease has not been read yet"
+        silent = asyncio.get_running_loop().time() - self._answered_at
+        return f"the Lease cannot be read, for {silent:.0f} s" if silent > SILENCE_SECONDS else ""
+
+    def _note_answer(self) -> None:
+        self._answered_at = asyncio.get_running_loop().time()
+
     async def _term(self, work: Callable[[], Awaitable[None]]) -> None:
         namespace, name = self._lease
-        lock = _TolerantLeaseLock(name, namespace, self._identity, self._cluster.client)
+        lock = _TolerantLeaseLock(name, namespace, self._identity, self._cluster.client, self._note_answer)
         worker: asyncio.Task[None] | None = None
 
         async def lead() -> None:

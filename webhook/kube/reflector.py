@@ -49,6 +49,10 @@ SHORTEST_WATCH = 1.0
 """Seconds. A watch that ends sooner, without an event, counts as failed whatever its status was: a proxy may cut it."""
 
 
+SHORT_FAILURE = 30.0
+"""Seconds for which a list or watch may fail before it counts as a problem: an API server restarts in less."""
+
+
 class ChangeKind(StrEnum):
     """The type of a watch event."""
 
@@ -114,6 +118,14 @@ class Reflector(Generic[T]):
         self._objects: dict[Key, T] = {}
         self._unreadable: dict[Key, Unreadable] = {}
         self._synced = asyncio.Event()
+        self._failing: tuple[float, str] | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why the copy is not up to date; empty where it is, or has failed to be for a short time only."""
+        if self._failing is not None and self._clock() - self._failing[0] >= SHORT_FAILURE:
+            return self._failing[1]
+        return "" if self.synced else "not listed yet"
 
     @property
     def objects(self) -> Mapping[Key, T]:
@@ -145,9 +157,11 @@ class Reflector(Generic[T]):
             except Expired:
                 pass  # the resource version is too old, which is no failure: list again
             except ClusterError as error:
+                self._note_failure(str(error))
                 self._on_failure(error)
             except Exception as error:  # noqa: BLE001 - one collection of many; the others go on
                 log_event("watch.failed", level=logging.ERROR, trace=True, error=f"{type(error).__name__}: {error}")
+                self._note_failure(f"the answer cannot be read ({type(error).__name__})")
                 with isolated("watch.failed"):
                     self._on_failure(Unavailable(f"the answer cannot be read ({type(error).__name__})"))
             await asyncio.sleep(self._backoff.next())
@@ -165,21 +179,32 @@ class Reflector(Generic[T]):
 
     async def _watch(self, version: str) -> str:
         """Follow one watch to its end and return the resource version to go on from."""
-        clock = asyncio.get_running_loop().time
+        clock = self._clock
         # Only a watch that works resets the pause. A list alone proves nothing: where the right to watch is missing, or
         # a proxy cuts every watch, each list would succeed and the API server would be asked without pause.
         works_at = clock() + SHORTEST_WATCH
         async for change in self._feed.watch(version):
             works_at = clock()
-            self._backoff.reset()
+            self._note_success()
             version = change.resource_version
             if change.object is not None and change.kind is not ChangeKind.BOOKMARK:
                 deleted = change.kind is ChangeKind.DELETED
                 self._put(change.object.metadata.key, None if deleted else change.object)
         if clock() < works_at:
             raise Unavailable("the watch ended at once, without an event")
-        self._backoff.reset()
+        self._note_success()
         return version
+
+    def _note_failure(self, problem: str) -> None:
+        self._failing = (self._failing[0] if self._failing else self._clock()), problem
+
+    def _note_success(self) -> None:
+        self._backoff.reset()
+        self._failing = None
+
+    @staticmethod
+    def _clock() -> float:
+        return asyncio.get_running_loop().time()
 
     def _put(self, key: Key, new: T | Unreadable | None) -> None:
         if isinstance(new, Unreadable):

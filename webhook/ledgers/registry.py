@@ -4,7 +4,7 @@ gate -> Secret -> address -> watcher. Each of them can change at any moment; the
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.cache.gates import GateCache
@@ -60,11 +60,6 @@ class LedgerRegistry:
             finally:
                 self._running = False
 
-    @property
-    def unread(self) -> Sequence[Key]:
-        """The gates whose ledger was neither read yet nor found to be unreadable."""
-        return [key for key in self._gates.keys if not self.first_read_done(key)]
-
     def first_read_done(self, key: Key) -> bool:
         """Return whether a gate's ledger was read or found to be unreadable; True where there is no such gate."""
         binding = self._bindings.get(key)
@@ -93,12 +88,6 @@ class LedgerRegistry:
             return ()
         return (*map(Problem, binding.gate.problems), *((binding.problem,) if binding.problem else ()))
 
-    async def refresh(self, gates: Iterable[Gate], within: float) -> None:
-        """Read the ledgers of these gates again, all at once, for at most ``within`` seconds."""
-        bindings = (self._bindings.get(gate.key) for gate in gates)
-        watchers = {found.source: found.watcher for found in bindings if found and found.watcher}
-        await asyncio.gather(*(watcher.refresh(within) for watcher in watchers.values()))
-
     def set_urgent(self, key: Key, *, urgent: bool) -> None:
         """Poll a gate's ledger often, because pods wait for it, or seldom."""
         binding = self._bindings.get(key)
@@ -109,6 +98,8 @@ class LedgerRegistry:
         if not self._running:
             return
         gate, binding = self._gates.gate(key), self._bindings.get(key)
+        if self._gates.is_surplus(key):
+            gate = None  # it counts for nothing, so its ledger is not read
         if gate is None:
             self._unbind(key)
         elif binding is None or binding.gate != gate:  # equal where it has only become undecodable, or decodable again

@@ -1,0 +1,1 @@
+"""A real registry server, images without a builder, and a token server."""

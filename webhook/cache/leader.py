@@ -1,0 +1,55 @@
+"""Whether a controller leads, as the renewals of its Lease show: without one, no status is kept up to date."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from webhook.api.lease import Lease
+from webhook.kube.errors import ClusterError
+from webhook.kube.reflector import Feed, Reflector
+from webhook.telemetry import log_event
+
+DEAD_AFTER_SECONDS = 15.0
+"""Since the last renewal that was seen. A leader renews once a second, and its successor takes over within 5 s."""
+
+
+class LeaseApi(Protocol):
+    """Where the Lease is watched."""
+
+    def lease(self, namespace: str, name: str) -> Feed[Lease]:
+        """Return the feed of one Lease."""
+
+
+class LeaderWatch:
+    """The controllers' Lease, followed.
+
+    The time in the Lease is by another machine's clock, so it is only compared with itself: what counts is when this
+    process saw it change, as in client-go's leader election. A process that has just started counts from there.
+
+    Args:
+        lease: namespace and name.
+        clock: seconds of a clock that never jumps.
+    """
+
+    def __init__(self, api: LeaseApi, lease: tuple[str, str], clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._renewed_at = clock()
+        self._reflector = Reflector(api.lease(*lease), self._changed, on_failure=_log_failure)
+
+    async def run(self) -> None:
+        """Follow the Lease until cancelled."""
+        await self._reflector.run()
+
+    def __call__(self) -> bool:
+        """Return whether a controller leads, and so keeps every status up to date."""
+        return self._clock() - self._renewed_at < DEAD_AFTER_SECONDS
+
+    def _changed(self, old: Lease | None, new: Lease | None) -> None:
+        if new is None or not new.spec.holder_identity:
+            return  # given up, not renewed: the next leader has as long to come
+        if old is None or old.spec != new.spec:
+            self._renewed_at = self._clock()
+
+
+def _log_failure(failure: ClusterError | None) -> None:
+    if failure is not None:
+        log_event("lease.unreadable", error=str(failure))
