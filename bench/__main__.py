@@ -1,6 +1,6 @@
 """`make bench`: run benchmarks, print their tables and write bench/results.json.
 
-python -m bench [release|scale|migrate|lint]…      # without a name: every benchmark that can run on this machine
+python -m bench [release|scale|tenants|migrate|lint]…   # without a name: every benchmark that can run on this machine
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import lint, migrate, release, tables
+from bench import lint, migrate, release, tables, tenants
 from testbed import peers
 from testbed.controlplane import ControlPlane, Unavailable, provision
 from testbed.postgres import Postgres
@@ -71,6 +71,12 @@ def _scale(console: Console) -> Mapping[str, Any]:
         return release.scale(plane, postgres)
 
 
+def _tenants(console: Console) -> Mapping[str, Any]:
+    programs = provision(progress=console.print)
+    with ControlPlane(programs) as plane, Postgres(max_connections=tenants.MAX_CONNECTIONS) as postgres:
+        return tenants.measure(plane, postgres, console.print)
+
+
 def _migrate(console: Console) -> Mapping[str, Any]:
     with console.status("installing the peers") as status:
         progress = status.update if console.is_terminal else print
@@ -87,6 +93,7 @@ def _lint(console: Console) -> Mapping[str, Any]:
 BENCHES: Mapping[str, Callable[[Console], Mapping[str, Any]]] = {
     "release": _release,
     "scale": _scale,
+    "tenants": _tenants,
     "migrate": _migrate,
     "lint": _lint,
 }

@@ -12,7 +12,8 @@ Figures = Mapping[str, Any]
 
 def of(name: str, results: Figures) -> Iterator[Table]:
     """Yield the tables of one benchmark's results."""
-    yield from {"release": _release, "scale": _release, "migrate": _migrate, "lint": _lint}[name](results)
+    makers = {"release": _release, "scale": _release, "tenants": _tenants, "migrate": _migrate, "lint": _lint}
+    yield from makers[name](results)
 
 
 def _release(results: Figures) -> Iterator[Table]:
@@ -35,6 +36,24 @@ def _lint(results: Figures) -> Iterator[Table]:
     table = Table("files", "wall", "CPU", title="ledgergate migrate lint")
     for count, found in results["seconds"].items():
         table.add_row(count, f"{found['wall_s']} s", f"{found['cpu_s']} s")
+    yield table
+
+
+def _tenants(results: Figures) -> Iterator[Table]:
+    table = Table("what", "measured", title=f"{results['gates']:,} LedgerGates on one server")
+    rest, release = results["rest"], results["release"]
+    for what, found in (
+        ("every status after a cold start", f"{results['cold_start_s']} s"),
+        ("after the leader's restart", f"{results['restart_s']} s"),
+        ("sessions while starting, at most", results["most_sessions_while_starting"]),
+        ("sessions at rest, on average", rest["mean_sessions"]),
+        ("CPU of the leader at rest", f"{rest['leader_cpu_share']:.1%} of a core"),
+        ("CPU of its workers at rest", f"{rest['workers_cpu_share']:.1%} of a core"),
+        ("memory of all", f"{rest['leader_mb'] + sum(rest['workers_mb'])} MB"),
+        ("a release after its commit, median", f"{release['median_ms']:.0f} ms"),
+        ("connections of others refused", results["refused_connections"]),
+    ):
+        table.add_row(what, str(found))
     yield table
 
 

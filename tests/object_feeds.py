@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from webhook.api.objects import LedgerGate, Metadata, Secret
-from webhook.kube.errors import Unavailable
+from webhook.kube.errors import NotFound, Unavailable
 from webhook.kube.reflector import Change, ChangeKind, Feed, Key
 
 _versions = iter(range(10, 100_000))
@@ -54,21 +54,26 @@ class Collection:
 
 
 class Objects:
-    """Gates and Secrets; `asked` shows which Secrets are followed."""
+    """Gates and Secrets; `asked` shows which Secrets were read."""
 
     def __init__(self) -> None:
         self.gates = Collection()
-        self.secrets: dict[Key, Collection] = {}
+        self.secrets: dict[Key, Secret] = {}
+        self.refusal: Exception | None = None
         self.asked: list[Key] = []
 
     def ledger_gates(self) -> Feed[LedgerGate]:
         """Return the feed of every gate."""
         return self.gates
 
-    def secret(self, namespace: str, name: str) -> Feed[Secret]:
-        """Return the feed of one Secret."""
+    async def read_secret(self, namespace: str, name: str) -> Secret:
+        """Read one Secret, unless a refusal is set."""
         self.asked.append((namespace, name))
-        return self.secrets.setdefault((namespace, name), Collection())
+        if self.refusal is not None:
+            raise self.refusal
+        if (namespace, name) not in self.secrets:
+            raise NotFound("404: not found")
+        return self.secrets[namespace, name]
 
 
 def a_gate(

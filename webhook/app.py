@@ -75,7 +75,13 @@ async def run_controller(settings: ControllerSettings) -> None:
         async def term() -> None:
             # A new controller each term: what an earlier one knew may have been changed by another leader since.
             controller = Controller(
-                cluster, settings.identity, telemetry, _now, time.monotonic, settings.gates_per_namespace
+                cluster,
+                settings.identity,
+                telemetry,
+                _now,
+                time.monotonic,
+                settings.gates_per_namespace,
+                sessions_per_server=settings.sessions_per_server,
             )
             leading.append(controller)
             try:

@@ -117,6 +117,10 @@ class ControllerSettings(Settings):
     """How long pods may wait for a new leader after one has died. It is short, since two leaders at once do no harm (a
     release is idempotent); the price is one small request a second."""
 
+    sessions_per_server: int = 10
+    """Sessions that the controller has on one database server at a time, however many ledgers are there. A server has
+    100 by default, for all its applications."""
+
     own_certificates: bool = True
     """Whether the controller maintains the CA Secret and the ``caBundle``; not where cert-manager does."""
 

@@ -10,6 +10,8 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
+import click
+
 from migrations.cli.conventions import Exit
 from migrations.core.migration import FilesError
 from migrations.core.revision import Revision, RevisionError
@@ -33,20 +35,36 @@ class CommonOptions(NamedTuple):
     A named tuple, because its class is made in a quarter of a dataclass's time, which every start of a pod waits for.
 
     Attributes:
-        directory: Directory of the migrations.
+        directories: Directories of the migrations; the native ones are in one.
         database_url: Address of the database; None for that of the environment.
         schema: Schema of the ledger's table; None for the default.
         table: Name of the ledger's table; None for the default.
         connect_timeout: Seconds until a server that does not answer is given up.
         lock_timeout: Seconds to wait for the advisory lock.
+        role: Role to act as; None for that of the address.
     """
 
-    directory: Path
+    directories: tuple[Path, ...]
     database_url: str | None
     schema: str | None
     table: str | None
     connect_timeout: float
     lock_timeout: float
+    role: str | None
+
+    @property
+    def directory(self) -> Path:
+        """The only directory.
+
+        Raises:
+            UsageError: There are several.
+        """
+        if len(self.directories) > 1:
+            raise click.UsageError(
+                f"expected --dir once, got it {len(self.directories)} times: migrations of ledgergate are in one "
+                "directory, --dialect names a tool whose migrations are in several"
+            )
+        return self.directories[0]
 
 
 def run_command(
@@ -169,6 +187,8 @@ def _run_options(options: CommonOptions, target: str | None, *, files: bool) -> 
 
     migrations = load_directory(options.directory) if files else ()
     address = Address.from_environment(os.environ, options.database_url, ClientFiles())
+    if options.role:
+        address = address.acting_as(options.role)
     schema = options.schema or address.schema
     NATIVE.relation(schema, options.table)  # raises IdentifierError before a connection is made
     return RunOptions(

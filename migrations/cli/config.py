@@ -72,6 +72,8 @@ def _problems(title: str, table: object, flags: Collection[str]) -> Iterator[str
     for key, value in table.items():
         if key not in flags:
             yield f"expected settings of [{title}] among {', '.join(sorted(flags))}, got {key!r}"
+        elif key == "dir" and isinstance(value, list) and all(isinstance(item, str) for item in value):
+            continue
         elif not isinstance(value, str | int | float):
             yield f"expected {key} of [{title}] to be a string, a number or a boolean, got a {type(value).__name__}"
         elif isinstance(value, str) and "${" in value:

@@ -18,7 +18,7 @@ from migrations.cli.conventions import SECONDS, flag
 from migrations.cli.report import open_reporter, write_termination_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 SETTINGS_FILE = "ledgergate.toml"
 DEFAULT_ENVIRONMENT = "development"
@@ -30,11 +30,29 @@ SETTINGS = (
     "connect-timeout",
     "lock-timeout",
     "log-format",
+    "role",
     "allow-out-of-order",
     "ddl-lock-timeout",
     "ddl-retry-timeout",
 )
 """Flags that the settings file may set; the others belong to one call."""
+
+
+def _load_env_files(context: click.Context, _: click.Parameter, paths: Sequence[str]) -> None:
+    """Set the variables of files, except those that the environment has; of several files, the first one counts."""
+    if not paths:
+        return
+    from migrations.cli.env_file import EnvFileError, read_env_file  # noqa: PLC0415 - few runs have such a file
+
+    problems: list[str] = []
+    for path in paths:
+        try:
+            for name, value in read_env_file(Path(path), os.environ).items():
+                os.environ.setdefault(name, value)
+        except EnvFileError as error:
+            problems += error.problems
+    if problems:
+        raise click.UsageError("\n".join(problems), context)
 
 
 def _apply_settings(context: click.Context, _: click.Parameter, environment: str) -> None:
@@ -49,19 +67,42 @@ def _apply_settings(context: click.Context, _: click.Parameter, environment: str
 
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
-        context.default_map = select_environment(document, environment, SETTINGS, default=DEFAULT_ENVIRONMENT)
+        settings = select_environment(document, environment, SETTINGS, default=DEFAULT_ENVIRONMENT)
     except (ConfigError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise click.UsageError(f"{SETTINGS_FILE}: {error}") from error
+    if isinstance(settings.get("dir"), str):
+        settings["dir"] = [settings["dir"]]
+    context.default_map = settings
 
 
 _COMMON_FLAGS = (
-    flag("--dir", "Directory of the migrations.", default="migrations", show_default="./migrations", metavar="PATH"),
+    flag(
+        "--dir",
+        "Directory of the migrations. May be given several times for a tool that has several, such as knex; in the "
+        "environment, separate them by colons.",
+        multiple=True,
+        type=click.Path(),
+        default=("migrations",),
+        show_default="./migrations",
+        metavar="PATH",
+    ),
     flag(
         "--database-url",
         "postgresql://USER:PASSWORD@HOST:PORT/NAME. Without it: libpq's PG* variables, else DB_HOST DB_PORT DB_NAME "
         "DB_USER DB_PASSWORD. `ps` shows a flag, so put a password into the environment.",
         twins=("DATABASE_URL",),
         metavar="URL",
+    ),
+    flag(
+        "--env-file",
+        "File of NAME=VALUE lines, such as .env: each variable is set that is not set already. May be given several "
+        "times.",
+        multiple=True,
+        type=click.Path(),
+        is_eager=True,  # the other flags look at their variables afterwards
+        expose_value=False,
+        callback=_load_env_files,
+        metavar="PATH",
     ),
     flag(
         "--env",
@@ -75,22 +116,28 @@ _COMMON_FLAGS = (
         metavar="NAME",
     ),
     flag("--schema", "Schema of the ledger's table.", show_default="public", metavar="NAME"),
+    flag(
+        "--role",
+        "Role to act as (SET ROLE), such as the schema's owner; what is created belongs to it. Without it: that which "
+        "connects.",
+        metavar="NAME",
+    ),
     flag("--table", "Table of the ledger.", show_default="ledgergate_migrations", metavar="NAME"),
     flag(
         "--connect-timeout",
         "How long to try to connect; a proxy in the same pod may start later than this command.",
         type=SECONDS,
-        default=30.0,
+        default="30s",
         show_default=True,
-        metavar="SECONDS",
+        metavar="DURATION",
     ),
     flag(
         "--lock-timeout",
         "How long to wait for the lock while another process migrates.",
         type=SECONDS,
-        default=600.0,
+        default="10m",
         show_default=True,
-        metavar="SECONDS",
+        metavar="DURATION",
     ),
     flag(
         "--log-format",
@@ -104,20 +151,20 @@ _LIMIT_FLAGS = (
         "How long a statement may wait for a lock, while others queue behind it; then the migration is rolled back and "
         "tried again. 0 is no limit. `-- migrate:up lock-timeout:2s` sets it for one migration.",
         type=SECONDS,
-        default=5.0,
+        default="5s",
         show_default=True,
-        metavar="SECONDS",
+        metavar="DURATION",
     ),
     flag(
         "--ddl-retry-timeout",
         "For how long to try a migration again that got no lock, or ran into a deadlock. 0 is one try.",
         type=SECONDS,
-        default=300.0,
+        default="5m",
         show_default=True,
-        metavar="SECONDS",
+        metavar="DURATION",
     ),
 )
-_OPTIONS = ("database_url", "schema", "table", "connect_timeout", "lock_timeout")
+_OPTIONS = ("database_url", "schema", "table", "connect_timeout", "lock_timeout", "role")
 
 
 def common_options(body: Callable[..., int]) -> Callable[..., None]:
@@ -126,7 +173,7 @@ def common_options(body: Callable[..., int]) -> Callable[..., None]:
     @wraps(body)
     def call(**flags: Any) -> None:
         log_format = flags.pop("log_format")
-        shared = {"directory": Path(flags.pop("dir"))} | {name: flags.pop(name) for name in _OPTIONS}
+        shared = {"directories": tuple(map(Path, flags.pop("dir")))} | {name: flags.pop(name) for name in _OPTIONS}
         context = click.get_current_context()
         with open_reporter(log_format) as reporter:
             code = body(CommonOptions(**shared), reporter, **flags)

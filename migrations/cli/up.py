@@ -71,6 +71,13 @@ def up(
     return run_command(options, reporter, work, to=to)
 
 
+def _print_role(role: str) -> None:
+    """Write psql's command that connects once more, with the role as a parameter, so that a reset keeps it."""
+    value = role.replace("\\", r"\\").replace(" ", "\\ ")
+    options = f"-c role={value}".replace("\\", r"\\").replace("'", r"\'")
+    click.echo("\\connect -reuse-previous=on \"options='{}'\"".format(options.replace('"', '""')))
+
+
 def _print_script(run: RunOptions, done: Done, reporter: CommandReporter) -> int:
     """Write the script to standard output, and remarks to standard error."""
     from migrations.runner import psql_script  # noqa: PLC0415 - only --dry-run needs it
@@ -82,6 +89,8 @@ def _print_script(run: RunOptions, done: Done, reporter: CommandReporter) -> int
     except MigrationFailed as error:
         reporter.error("failed", f"up would fail, so there is no script. {error}")
         return Exit.FAILED
+    if script and run.source.address.role:
+        _print_role(run.source.address.role)
     if script:
         # In UTF-8, as the script says, whatever the locale. A path may have bytes that are not.
         click.echo(script.encode(errors="backslashreplace"))
@@ -98,6 +107,10 @@ def _remarks(run: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence
         files = ", ".join(plan.line_ends)
         text = f"accepted, although their line ends (LF or CRLF) are not those that were applied: {files}"
         yield "line_ends", text, plan.line_ends
+    for migration in plan.steps:
+        if unknown := [*migration.up.unknown, *(migration.down.unknown if migration.down else ())]:
+            text = f"{migration.path}: left out are the options {', '.join(unknown)}, which ledgergate does not have"
+            yield "unknown_options", text, (migration.revision,)
     if plan.steps:
         return
     if plan.ahead:

@@ -11,7 +11,7 @@ from migrations.core.migration import Undo
 from migrations.core.plan import describe_dirty, describe_edit, edited_files, other_line_ends
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from migrations.core.ledger import Ledger, Record
     from migrations.core.migration import Migration
@@ -121,8 +121,16 @@ class Verification:
         return not any(drift.is_problem for drift in self.drifts)
 
 
-def compare(migrations: Sequence[Migration], ledger: Ledger) -> tuple[Comparison, ...]:
-    """Return every revision of the directory and of the ledger, oldest first."""
+def compare(
+    migrations: Sequence[Migration], ledger: Ledger, *, is_elsewhere: Callable[[str], bool] = lambda _revision: False
+) -> tuple[Comparison, ...]:
+    """Return every revision of the directory and of the ledger, oldest first.
+
+    Args:
+        migrations: The files.
+        ledger: The ledger.
+        is_elsewhere: Whether a recorded revision is one that the directory need not have.
+    """
     key = ledger.versioning.key
     files = {key(migration.revision): migration for migration in migrations}
     records = {key(record.revision): record for record in ledger.records}
@@ -130,12 +138,13 @@ def compare(migrations: Sequence[Migration], ledger: Ledger) -> tuple[Comparison
 
     def status(identity: str) -> RevisionStatus:
         record = records.get(identity)
-        if record is None:
-            return RevisionStatus.PENDING
+        if record is None:  # a tool does not record what is older than its baseline
+            return RevisionStatus.APPLIED if ledger.contains(files[identity].revision) else RevisionStatus.PENDING
         if record.state is not State.APPLIED:
             return RevisionStatus(record.state)
         if identity not in files:
-            return RevisionStatus.MISSING
+            without_file = record.baseline or is_elsewhere(record.revision)
+            return RevisionStatus.APPLIED if without_file else RevisionStatus.MISSING
         return RevisionStatus.CHANGED if identity in edited else RevisionStatus.APPLIED
 
     def row(identity: str) -> Comparison:

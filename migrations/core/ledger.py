@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING, Self
 
-from migrations.core.revision import digest_of, digests
+from migrations.core.revision import LEAF_SEPARATOR, digest_of, digests
 from migrations.core.versioning import Versioning
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Ledger:
         """Return whether the revision with this canonical name is applied."""
         if self.history is History.NUMBER:
             return self._reaches(name)
-        return self.versioning.key(name) in self._index or self._precedes_baseline(name)
+        return self._place(name) is not None or self._precedes_baseline(name)
 
     def is_ahead_of(self, name: str) -> bool:
         """Return whether the revision is applied and newer ones are too."""
@@ -186,7 +186,7 @@ class Ledger:
 
     def count_newer(self, name: str) -> int:
         """Count the applied revisions that come after this one, as far as they are known; 0 when it is not applied."""
-        index = self._index.get(self.versioning.key(name))
+        index = self._place(name)
         if index is None:
             return int(self.contains(name))  # below a number or a baseline: at least that one is newer
         if self.history is History.HEADS and index >= len(self.former_heads):
@@ -221,7 +221,8 @@ class Ledger:
         if self.history is History.NUMBER:
             return None  # `contains` is true only for revisions below a dirty number
         key = self.versioning.key
-        index = self._index.get(key(name), -1)  # not recorded, so older than a baseline
+        place = self._place(name)
+        index = -1 if place is None else place  # not recorded, so older than a baseline
         return dirty if key(dirty.revision) == key(name) or index >= self._applied_before_dirty else None
 
     @cached_property
@@ -242,7 +243,7 @@ class Ledger:
         and with a baseline. Digests are compared only where NAME is written as the ledger identifies it: a digest over
         file names never equals one over versions.
         """
-        index = self._index.get(self.versioning.key(revision.name))
+        index = self._place(revision.name)
         if index is None:
             return self.contains(revision.name)
         if revision.count is None or self.history in {History.NUMBER, History.HEADS} or self._baseline:
@@ -294,6 +295,19 @@ class Ledger:
         """The newest applied baseline."""
         baselines = [record for record in self.records if record.baseline and record.state is State.APPLIED]
         return max(baselines, key=lambda record: self.versioning.sort_key(record.revision), default=None)
+
+    def _place(self, name: str) -> int | None:
+        """Return the place of an applied revision; None where it is not recorded as applied.
+
+        Of several names, which Django's projects declare for several applications, all must be applied.
+        """
+        key = self.versioning.key
+        index = self._index.get(key(name))
+        if index is None and self.history is History.EXECUTION and LEAF_SEPARATOR in name:
+            places = [self._index.get(key(part)) for part in name.split(LEAF_SEPARATOR)]
+            known = [place for place in places if place is not None]
+            return max(known) if len(known) == len(places) else None
+        return index
 
     def _precedes_baseline(self, name: str) -> bool:
         baseline, sort_key = self._baseline, self.versioning.sort_key

@@ -56,6 +56,7 @@ class SectionBody:
         transactional: Whether it runs inside a transaction.
         lock_timeout: Seconds to wait for each lock, 0 for no limit; None for the limit of the run.
         statement_timeout: Seconds for each statement, 0 for no limit; None for the limit of the run.
+        unknown: Options behind the marker that mean nothing here, such as those of another tool.
     """
 
     sql: str | None
@@ -63,6 +64,7 @@ class SectionBody:
     transactional: bool = True
     lock_timeout: float | None = None
     statement_timeout: float | None = None
+    unknown: tuple[str, ...] = ()
 
 
 class Undo(Enum):
@@ -83,7 +85,7 @@ class Migration:
     Attributes:
         revision: Canonical name.
         path: The file.
-        checksum: SHA-256 of its bytes, in hex.
+        checksum: SHA-256 of its bytes, in hex; empty for another tool's file, of which the name alone is known.
         up: How to apply it.
         down: How to undo it; None where the file has no down section, or an empty one.
         compatible_from: For a contract migration, the oldest revision whose images can still run.

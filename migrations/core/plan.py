@@ -121,7 +121,7 @@ def _other_checksums(migrations: Sequence[Migration], ledger: Ledger) -> Iterato
     records = {record.revision: record for record in ledger.records if record.state is State.APPLIED}
     for migration in migrations:
         record = records.get(migration.revision)
-        if record is not None and record.checksum not in {None, migration.checksum}:
+        if record is not None and migration.checksum and record.checksum not in {None, migration.checksum}:
             yield migration, record
 
 

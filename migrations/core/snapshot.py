@@ -77,6 +77,7 @@ class LedgerSnapshot:
         detail: What is wrong with the table, without a host name; only where `fault` is LEDGER or ROWS_HIDDEN.
         missing_table: Schema and name of the table where it does not exist, so that the ledger is empty.
         run: The run that is migrating now; looked up only while a pod waits for the ledger or the ledger is dirty.
+        standby: Whether it was read from a server in recovery, which may be behind its primary.
     """
 
     ledger: Ledger | None = None
@@ -85,3 +86,4 @@ class LedgerSnapshot:
     detail: str = ""
     missing_table: str = ""
     run: ActiveMigration | None = None
+    standby: bool = False

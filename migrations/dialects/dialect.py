@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from migrations.core.ledger import History, Ledger, Record
-from migrations.core.revision import Revision, canonical, composed, declare, digest_of
+from migrations.core.revision import LEAF_SEPARATOR, Revision, canonical, composed, declare, digest_of
 from migrations.core.versioning import Versioning
 from migrations.sql.statements import bind, literal, load, quoted
 
@@ -88,10 +88,15 @@ class Dialect:
         parse: Makes a record of one row that `read` selected.
         history: How much the tool keeps of what it has applied, and in which order `read` returns it.
         versioning: What makes a declared revision and a recorded one the same.
+        branch: What the names of one branch have in common, such as an application, where no single name can be the
+            newest of all: then the newest of each branch is declared. None where one name can.
         lock_keys: Every key that the tool's advisory lock on this ledger may have; empty where the tool takes no
             advisory lock, or one with a key that cannot be known.
         row_lock: The lock that a killed process leaves behind; None where there is no such lock.
         directory: Lists the migrations of a directory, oldest first; raises where the files do not name them.
+        by_extensions: Makes a `directory` for the extensions that the tool is configured to load; None where they are
+            fixed.
+        optional_extensions: Extensions that the tool loads only if it is configured to.
         programs: Names of the programs that start the tool.
     """
 
@@ -106,10 +111,13 @@ class Dialect:
     parse: Callable[[Mapping[str, Any]], Record]
     history: History = History.NAMES
     versioning: Versioning = Versioning.NAME
+    branch: Callable[[str], str] | None = None
     lock_keys: Callable[[LedgerTable], Sequence[int]] = lambda _table: ()
     row_lock: LockTable | None = None
     # No defaults: the description of a tool without a directory or a program has to state that.
     directory: DirectoryLister
+    by_extensions: Callable[[Sequence[str]], DirectoryLister] | None = None
+    optional_extensions: tuple[str, ...] = ()
     programs: tuple[str, ...]
 
     def candidates(self) -> Sequence[Dialect]:
@@ -166,16 +174,38 @@ class Dialect:
                 ledger's history is one of names; the last one is the newest.
 
         Raises:
-            RevisionError: There are none.
+            RevisionError: There are none, or so many branches that their names are too long.
         """
         keys = list(dict.fromkeys(self.versioning.key(canonical(name)) for name in names))
         match self.history:
             case History.NAMES:
                 return declare(sorted(keys, key=self.versioning.sort_key))
             case History.EXECUTION:  # the database may have run them in another order: the digest is over the set
-                return Revision(declare(keys).name, len(keys), digest_of(sorted(keys)))
+                return Revision(self._newest(keys), len(keys), digest_of(sorted(keys)))
             case History.NUMBER | History.HEADS:  # the ledger could confirm neither a count nor a digest
                 return Revision(declare(keys).name)
+
+    def find_elsewhere(self, known: Sequence[str]) -> Callable[[str], bool]:
+        """Return the function that decides whether a recorded revision may have its file in another directory.
+
+        Without a directory every revision may; in Django, those of applications that are installed as packages.
+
+        Args:
+            known: Every migration of the directory.
+        """
+        if self.branch is None or not known:
+            return lambda _revision: not known
+        branch = self.branch
+        branches = set(map(branch, known))
+        return lambda revision: branch(revision) not in branches
+
+    def _newest(self, keys: Sequence[str]) -> str:
+        """Return the newest name, of several branches that of each."""
+        newest = declare(keys).name
+        if self.branch is None:
+            return newest
+        leaves = {self.branch(key): key for key in keys}
+        return Revision.parse(LEAF_SEPARATOR.join(sorted(leaves.values()))).name
 
     def _lock_statement(self, block: str, table: LedgerTable) -> str | None:
         relation = self.lock_relation(table)

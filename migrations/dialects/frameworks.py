@@ -35,7 +35,14 @@ RAILS = Dialect(
     parse=_parse_rails,
     versioning=Versioning.LEADING_NUMBER,
     lock_keys=lambda table: _salted_hash(_RAILS_SALT, table),  # ActiveRecord::Migrator::MIGRATOR_SALT
-    directory=external.files_matching(rf"{external.NUMBERED}\.rb", example="20250126120000_add_users.rb"),
+    # `MigrationContext.migration_files` and `MigrationFilenameRegexp` of ActiveRecord
+    directory=external.files_matching(
+        r"(?P<name>[0-9]+_[_a-z0-9]*\.?[_a-z0-9]*)\.rb",
+        example="20250126120000_add_users.rb",
+        nested=True,
+        refused=r"[0-9].*_.*\.rb",
+        unique=Versioning.LEADING_NUMBER,
+    ),
     programs=("rails", "rake"),
 )
 
@@ -50,7 +57,13 @@ ECTO = Dialect(
     columns=frozenset({"version", "inserted_at"}),
     parse=_parse_ecto,
     versioning=Versioning.LEADING_NUMBER,
-    directory=external.files_matching(rf"{external.NUMBERED}\.exs", example="20250126120000_add_users.exs"),
+    # `Ecto.Migrator.migrations_for`: an integer, an underscore, anything, in any subdirectory
+    directory=external.files_matching(
+        r"(?P<name>[0-9]+_.*)\.exs",
+        example="20250126120000_add_users.exs",
+        nested=True,
+        unique=Versioning.LEADING_NUMBER,
+    ),
     programs=("ecto.migrate",),  # a task of `mix`
 )
 
@@ -71,8 +84,13 @@ SQLX = Dialect(
     parse=_parse_sqlx,
     versioning=Versioning.LEADING_NUMBER,
     lock_keys=lambda table: _salted_hash(_SQLX_SALT, table),  # taken by its library, not by its command line
+    # `resolve_blocking` of sqlx: a file that undoes is none that is applied
     directory=external.files_matching(
-        r"(?P<name>[0-9]+_.+?)(?<!\.down)(?:\.up)?\.sql", example="20250126120000_add_users.sql"
+        r"(?P<name>[0-9]+_.*?)(?<!\.down)(?:\.up)?\.sql",
+        example="20250126120000_add_users.sql",
+        hidden=True,
+        refused=r"(?![0-9]+_)[^_]*_.*\.sql",
+        unique=Versioning.LEADING_NUMBER,
     ),
     programs=("sqlx",),
 )

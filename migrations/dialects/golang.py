@@ -10,6 +10,7 @@ from migrations.core.revision import canonical
 from migrations.core.versioning import Versioning
 from migrations.dialects.dialect import Dialect, LedgerTable
 from migrations.files import external
+from migrations.files.atlas_directory import list_atlas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,12 @@ GOLANG_MIGRATE = Dialect(
     history=History.NUMBER,
     versioning=Versioning.LEADING_NUMBER,
     lock_keys=_golang_migrate_keys,
-    directory=external.files_matching(rf"{external.NUMBERED}\.up\.[a-z]+", example="000001_add_users.up.sql"),
+    # `source.Regex` of golang-migrate. A number that has a file to undo it alone is one to apply, too: nothing is run.
+    directory=external.files_matching(
+        r"(?P<name>[0-9]+_.*)\.(?P<part>up|down)\..*",
+        example="000001_add_users.up.sql",
+        unique=Versioning.LEADING_NUMBER,
+    ),
     programs=("migrate",),
 )
 
@@ -55,7 +61,12 @@ GOOSE = Dialect(
     parse=_parse_goose,
     versioning=Versioning.LEADING_NUMBER,
     lock_keys=lambda _table: (4097083626,),  # goose's lock.DefaultLockID; goose locks only on request
-    directory=external.files_matching(rf"{external.NUMBERED}(?<!_test)\.(?:sql|go)", example="00001_add_users.sql"),
+    # `collectFilesystemSources` and `NumericComponent` of goose: a number above zero, an underscore, anything
+    directory=external.files_matching(
+        r"(?P<name>0*[1-9][0-9]*_.*)(?<!_test(?=\.go))\.(?:sql|go)",
+        example="00001_add_users.sql",
+        unique=Versioning.LEADING_NUMBER,
+    ),
     programs=("goose",),
 )
 
@@ -72,7 +83,7 @@ DBMATE = Dialect(
     absent_tables=frozenset({"ar_internal_metadata"}),
     parse=_parse_dbmate,
     versioning=Versioning.LEADING_NUMBER,
-    directory=external.files_matching(rf"{external.NUMBERED}\.sql", example="20250126120000_add_users.sql"),
+    directory=external.files_matching(r"(?P<name>[0-9].*)\.sql", example="20250126120000_add_users.sql"),
     programs=("dbmate",),
 )
 
@@ -96,7 +107,7 @@ ATLAS = Dialect(
     parse=_parse_atlas,
     versioning=Versioning.PREFIX,
     lock_keys=lambda _table: (0xA02049D8,),  # FNV-1 over `atlas_migrate_execute`
-    directory=external.files_matching(r"(?P<name>.+)\.sql", example="20250126120000_add_users.sql"),
+    directory=list_atlas,
     programs=("atlas",),
 )
 
@@ -117,7 +128,10 @@ PGROLL = Dialect(
     columns=frozenset({"schema", "name", "migration", "created_at", "parent", "done", "migration_type"}),
     parse=_parse_pgroll,
     history=History.EXECUTION,
-    directory=external.files_matching(r"(?P<name>.+)\.(?:json|ya?ml)", example="01_add_users.yaml"),
+    # `CollectFilesFromDir` of pgroll
+    directory=external.files_matching(
+        r"(?P<name>.+)\.(?:json|ya?ml)", example="01_add_users.yaml", hidden=True, unique=Versioning.NAME
+    ),
     programs=("pgroll",),
 )
 

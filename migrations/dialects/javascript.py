@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from migrations.core.ledger import Record, State
@@ -9,13 +11,40 @@ from migrations.core.revision import canonical
 from migrations.core.versioning import Versioning
 from migrations.dialects.dialect import Dialect, LockTable
 from migrations.files import external
+from migrations.files.drizzle_journal import list_drizzle
+from migrations.files.typeorm_classes import list_typeorm
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from migrations.files.external import DirectoryLister
 
 
 def _parse_knex(row: Mapping[str, Any]) -> Record:
     return Record(canonical(row["name"]), State.APPLIED, batch=row["batch"], finished_at=row["migration_time"])
+
+
+# https://knexjs.org/guide/migrations.html, `loadExtensions`
+_KNEX_EXTENSIONS = ("co", "coffee", "eg", "iced", "js", "cjs", "litcoffee", "ls", "ts")
+_MODULE_EXTENSIONS = ("mjs", "mts", "cts")
+
+
+def _knex_directory(extensions: Sequence[str]) -> DirectoryLister:
+    alternatives = "|".join(re.escape(extension) for extension in extensions)
+    # Knex stops at TypeScript's declarations; projects that have them let it load fewer extensions.
+    pattern = rf"(?!.*\.d\.[cm]?ts\Z)(?P<name>.+)\.(?:{alternatives})"
+    return external.files_matching(pattern, example="20250126120000_add_users.js")
+
+
+def _list_knex(directory: Path) -> tuple[str, ...]:
+    """List what Knex loads by default; in a directory without such files, what its guide to modules configures."""
+    try:
+        return _knex_directory(_KNEX_EXTENSIONS)(directory)
+    except external.ExternalFilesError:
+        with suppress(external.ExternalFilesError):
+            return _knex_directory(_MODULE_EXTENSIONS)(directory)
+        raise
 
 
 KNEX = Dialect(
@@ -24,10 +53,9 @@ KNEX = Dialect(
     columns=frozenset({"id", "name", "batch", "migration_time"}),
     parse=_parse_knex,
     row_lock=LockTable("{table}_lock", unlock_command="npx knex migrate:unlock"),
-    # https://knexjs.org/guide/migrations.html, `loadExtensions`
-    directory=external.files_matching(
-        r"(?P<name>.+)\.(?:co|coffee|eg|iced|js|cjs|litcoffee|ls|ts)", example="20250126120000_add_users.js"
-    ),
+    directory=_list_knex,
+    by_extensions=_knex_directory,
+    optional_extensions=_MODULE_EXTENSIONS,
     programs=("knex",),
 )
 
@@ -42,8 +70,9 @@ NODE_PG_MIGRATE = Dialect(
     columns=frozenset({"id", "name", "run_on"}),
     parse=_parse_node_pg_migrate,
     lock_keys=lambda _table: (7241865325823964,),  # `PG_MIGRATE_LOCK_ID`, one for all ledgers of a database
+    # `getMigrationFilePaths` and `getNumericPrefix` of version 9: all files, whose names have to begin with a number
     directory=external.files_matching(
-        r"(?P<name>[0-9]+[_-].+)\.(?:sql|js|cjs|mjs|ts|cts|mts)", example="1700000000000_add-users.js"
+        r"(?!.*\.d\.[cm]?ts\Z)(?P<name>[0-9].*)\.(?:sql|js|cjs|mjs|ts|cts|mts)", example="1700000000000_add-users.js"
     ),
     programs=("node-pg-migrate",),
 )
@@ -59,8 +88,11 @@ UMZUG = Dialect(
     table="SequelizeMeta",
     columns=frozenset({"name"}),
     parse=_parse_name,
+    # Umzug's pattern is the program's, mostly `*.js`, or `*.up.sql` beside files that undo them; sequelize-cli's is
+    # /^(?!.*\.d\.ts$).*\.(cjs|js|cts|ts)$/.
     directory=external.files_matching(
-        r"(?P<name>.+)\.(?:sql|js|cjs|mjs|ts|cts|mts)", example="20250126120000-add-users.js"
+        r"(?!.*\.d\.[cm]?ts\Z)(?P<name>.+(?<!\.down))\.(?:sql|js|cjs|mjs|ts|cts|mts)",
+        example="20250126120000-add-users.js",
     ),
     programs=("sequelize", "sequelize-cli"),
 )
@@ -70,9 +102,7 @@ TYPEORM = Dialect(
     columns=frozenset({"id", "timestamp", "name"}),
     parse=_parse_name,
     versioning=Versioning.TIMESTAMP,
-    directory=external.files_matching(
-        r"(?P<name>[0-9]{10,}-.+)\.(?:js|cjs|mjs|ts|cts|mts)", example="1700000000000-AddUsers.ts"
-    ),
+    directory=list_typeorm,
     programs=("typeorm", "typeorm-ts-node-commonjs", "typeorm-ts-node-esm"),
 )
 
@@ -88,7 +118,7 @@ DRIZZLE = Dialect(
     columns=frozenset({"hash", "created_at"}),
     parse=_parse_drizzle,
     versioning=Versioning.LEADING_NUMBER,
-    directory=external.drizzle,
+    directory=list_drizzle,
     programs=("drizzle-kit",),
 )
 

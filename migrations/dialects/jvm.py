@@ -28,6 +28,11 @@ def _parse_flyway(row: Mapping[str, Any]) -> Record:
     )
 
 
+def _flyway_name(name: str) -> str:
+    """Return the name by which the ledger's reading calls a file, see `_parse_flyway`."""
+    return name.replace(" ", "_") if name.startswith("R") else name
+
+
 def _flyway_keys(table: LedgerTable) -> tuple[int, ...]:
     """Return the key that Flyway's `PostgreSQLAdvisoryLockTemplate` makes from the table's quoted name."""
     return (_FLYWAY_SALT + _java_hash(table.relation),)
@@ -50,7 +55,14 @@ FLYWAY = Dialect(
     versioning=Versioning.DOTTED,
     lock_keys=_flyway_keys,
     # https://documentation.red-gate.com/fd/migrations-184127470.html: V is a version, U undoes it, R is repeated
-    directory=external.files_matching(r"(?P<name>V.+__.*)\.(?:sql|java)", example="V1__add_users.sql", nested=True),
+    directory=external.files_matching(
+        r"(?P<name>V[0-9]+(?:[._][0-9]+)*(?:__.*)?|R__.*)\.(?:(?i:sql)|java|class)",
+        example="V1__add_users.sql",
+        nested=True,
+        links=True,
+        unique=Versioning.DOTTED,
+        rename=_flyway_name,
+    ),
     programs=("flyway",),
 )
 

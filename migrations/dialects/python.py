@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from migrations.core.ledger import History, Record, State
 from migrations.core.revision import canonical
+from migrations.core.versioning import Versioning
 from migrations.dialects.dialect import Dialect, LockTable
 from migrations.files import external
+from migrations.files.alembic_scripts import list_alembic
+from migrations.files.django_apps import list_django
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +27,7 @@ ALEMBIC = Dialect(
     columns=frozenset({"version_num"}),
     parse=_parse_alembic,
     history=History.HEADS,
-    directory=external.alembic,
+    directory=list_alembic,
     programs=("alembic",),
 )
 
@@ -38,7 +42,8 @@ DJANGO = Dialect(
     columns=frozenset({"id", "app", "name", "applied"}),
     parse=_parse_django,
     history=History.EXECUTION,
-    directory=external.django,
+    branch=lambda name: name.partition(".")[0],
+    directory=list_django,
     programs=("manage.py", "django-admin"),
 )
 
@@ -54,7 +59,14 @@ YOYO = Dialect(
     parse=_parse_yoyo,
     history=History.EXECUTION,
     row_lock=LockTable("yoyo_lock", unlock_command="yoyo break-lock"),
-    directory=external.files_matching(r"(?P<name>(?!__).+(?<!\.rollback))\.(?:py|sql)", example="0001.add-users.py"),
+    # `read_migrations` of yoyo: a file whose name begins with `post-apply` runs after each apply, and is not recorded
+    directory=external.files_matching(
+        r"(?!_tmp_yoyonew|post-apply)(?P<name>.+?)(?<!\.rollback(?=\.sql))\.(?:py|sql)",
+        example="0001.add-users.py",
+        hidden=True,
+        unique=Versioning.NAME,
+        accepts=Path.is_file,
+    ),
     programs=("yoyo", "yoyo-migrate"),
 )
 

@@ -1,6 +1,8 @@
 """Functions that list the migrations of another tool's directory: their names, oldest first, in the tool's own order.
 
-A dialect describes its tool's directory with one of them, see `Dialect.directory`.
+A dialect describes its tool's directory with one of them, see `Dialect.directory`. What counts is what the tool itself
+would find there, by its own documentation or source: a migration that is left out lets pods start too early, and one
+that the tool never runs holds them for ever. What the tool refuses is a problem here, too.
 
 ValueError
 └── ExternalFilesError   every problem of the directory at once
@@ -8,19 +10,20 @@ ValueError
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
+
+    from migrations.core.versioning import Versioning
 
     DirectoryLister = Callable[[Path], tuple[str, ...]]
 
-NUMBERED = r"(?P<name>[0-9]+_.+)"
-"""A name that begins with a number, as most tools generate it."""
-_NO_MIGRATION = re.compile(r"\..*|.*\.d\.[cm]?ts")  # hidden files, and TypeScript's declarations
+_FOREIGN = frozenset({"node_modules", "site-packages", "dist-packages", "__pycache__"})
 
 
 class ExternalFilesError(ValueError):
@@ -35,34 +38,108 @@ class ExternalFilesError(ValueError):
         self.problems = problems
 
 
-def files_matching(pattern: str, *, example: str, nested: bool = False) -> DirectoryLister:
+def is_no_directory(path: Path) -> bool:
+    """Return whether a tool that asks for no directories takes this path: a link to nothing is one of them."""
+    return not path.is_dir()
+
+
+def files_matching(
+    pattern: str,
+    *,
+    example: str,
+    nested: bool = False,
+    links: bool = False,
+    hidden: bool = False,
+    refused: str | None = None,
+    unique: Versioning | None = None,
+    accepts: Callable[[Path], bool] = is_no_directory,
+    rename: Callable[[str], str] = str,
+) -> DirectoryLister:
     """Describe a directory with one file for each migration.
 
     Args:
-        pattern: Matches the whole name of a migration's file. Its group `name` is what the ledger can know of it.
+        pattern: Matches the whole name of a migration's file. Its group `name` is what the ledger can know of it. Files
+            with the same name and different groups `part` (up and down) are one migration.
         example: Name of such a file, for the message about a directory that has none.
-        nested: Whether the tool searches subdirectories too.
+        nested: Whether the tool searches subdirectories too, as far as they are not hidden.
+        links: Whether it searches links to directories then.
+        hidden: Whether the tool takes files whose names begin with a dot.
+        refused: Matches names that are no migration's, at which the tool stops.
+        unique: What two files must not have in common, or the tool stops.
+        accepts: Whether the tool takes a path whose name matches.
+        rename: Makes what the ledger records of the name.
     """
 
     def names(directory: Path) -> Iterable[str]:
-        paths = directory.rglob("*") if nested else directory.iterdir()
-        matches = ((path, re.fullmatch(pattern, path.name)) for path in paths)
-        return sorted(
-            match["name"]
-            for path, match in matches
-            if match and not _NO_MIGRATION.fullmatch(path.name) and path.is_file()
-        )
+        problems: list[str] = []
+        found: list[str] = []
+        first: dict[tuple[str, str | None], Path] = {}
+        for path in sorted(walk(directory, links=links) if nested else directory.iterdir()):
+            if path.name.startswith(".") and not hidden:
+                continue
+            match = re.fullmatch(pattern, path.name, re.DOTALL)
+            if match is None:
+                if refused and re.fullmatch(refused, path.name, re.DOTALL) and accepts(path):
+                    problems.append(f"{path}: expected a name like {example}; the tool stops at any other")
+            elif accepts(path):
+                name = rename(match["name"])
+                found.append(name)
+                if unique is not None:
+                    identity = unique.key(name), match.groupdict().get("part")
+                    other = first.setdefault(identity, path)
+                    if other is not path:
+                        problems.append(f"{other} and {path} are one version, {identity[0]}: the tool stops at that")
+        if problems:
+            raise ExternalFilesError(*problems)
+        return sorted(found)
 
-    return partial(_list, names, example)
+    return partial(list_names, names, example)
+
+
+def walk(directory: Path, *, links: bool = False, foreign: bool = True) -> Iterator[Path]:
+    """Yield every file below a directory, but not those below hidden directories.
+
+    Args:
+        directory: Where to begin.
+        links: Whether to follow links to directories.
+        foreign: Whether to look into installed packages and virtual environments, too, and at directories that may
+            not be read.
+
+    Raises:
+        OSError: A directory cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        if foreign or not isinstance(error, PermissionError):  # a project may have a database's files beside its own
+            raise error
+
+    seen: set[str] = set()
+    for root, directories, files in os.walk(directory, onerror=fail, followlinks=links):
+        if links:
+            real = os.path.realpath(root)
+            if real in seen:  # a link to where we are, for example
+                directories.clear()
+                continue
+            seen.add(real)
+        if not foreign and "pyvenv.cfg" in files:  # a virtual environment
+            directories.clear()
+            continue
+        left_out = () if foreign else _FOREIGN
+        directories[:] = sorted(name for name in directories if not name.startswith(".") and name not in left_out)
+        yield from (Path(root, name) for name in sorted(files))
 
 
 def directories_containing(file: str, *, example: str) -> DirectoryLister:
-    """Describe a directory with one subdirectory for each migration, in which there is this file."""
+    """Describe a directory with one subdirectory for each migration, all of which have this file."""
 
     def names(directory: Path) -> Iterable[str]:
-        return sorted(path.name for path in directory.iterdir() if (path / file).is_file())
+        paths = sorted(path for path in directory.iterdir() if path.is_dir() and not path.is_symlink())
+        empty = [path for path in paths if not (path / file).is_file()]
+        if empty:
+            raise ExternalFilesError(*(f"{path}: expected a {file} in it; the tool stops at that" for path in empty))
+        return [path.name for path in paths]
 
-    return partial(_list, names, f"{example}/{file}")
+    return partial(list_names, names, f"{example}/{file}")
 
 
 def unlistable(problem: str) -> DirectoryLister:
@@ -75,116 +152,35 @@ def unlistable(problem: str) -> DirectoryLister:
     def refuse(_directory: Path) -> Iterable[str]:
         raise ExternalFilesError(problem)
 
-    return partial(_list, refuse, "")
+    return partial(list_names, refuse, "")
 
 
-def drizzle(directory: Path) -> tuple[str, ...]:
-    """List Drizzle's migrations by what its ledger keeps: when each was generated, in milliseconds since 1970."""
-    return _list(_drizzle, "meta/_journal.json", directory)
-
-
-def django(directory: Path) -> tuple[str, ...]:
-    """List a Django project's migrations as APP.NAME.
-
-    The order between applications is a graph of dependencies, which names do not show and a comparison does not need.
-
-    Source: https://docs.djangoproject.com/en/stable/topics/migrations/, "Migration files"
-    """
-    return _list(_django, "APP/migrations/0001_initial.py", directory)
-
-
-def alembic(directory: Path) -> tuple[str, ...]:
-    """List Alembic's revision identifiers so that each comes after all that it is based on.
-
-    Source: https://alembic.sqlalchemy.org/en/latest/tutorial.html, "Create a Migration Script"
-    """
-    return _list(_alembic, "1975ea83b712_add_users.py", directory)
-
-
-def _list(names: Callable[[Path], Iterable[str]], example: str, directory: Path) -> tuple[str, ...]:
+def list_names(names: Callable[[Path], Iterable[str]], example: str, directory: Path) -> tuple[str, ...]:
     """Return each name once.
+
+    Args:
+        names: Finds the names in a directory that is there.
+        example: The path of a migration, for the message about a directory that has none.
+        directory: The directory.
 
     Raises:
         ExternalFilesError: The directory is missing, has no migrations, or cannot be listed; with every problem.
     """
     if not directory.is_dir():
         raise ExternalFilesError(f"expected a directory of migrations, found no {directory}; name it with --dir")
-    found = tuple(dict.fromkeys(names(directory)))
+    try:
+        found = tuple(dict.fromkeys(names(directory)))
+    except OSError as error:
+        raise ExternalFilesError(f"{error.filename}: expected to read it: {error.strerror}") from error
     if not found:
         raise ExternalFilesError(
             f"expected migrations like {example} in {directory}, found none; name the directory with --dir"
         )
+    if strange := [name for name in found if not _is_text(name)]:
+        raise ExternalFilesError(*(f"{directory}: expected names in UTF-8, got {name!r}" for name in strange))
     return found
 
 
-def _drizzle(directory: Path) -> Iterator[str]:
-    import json  # noqa: PLC0415 - most commands list no such directory
-
-    journal = directory / "meta" / "_journal.json"
-    try:
-        entries = json.loads(journal.read_text(encoding="utf-8"))["entries"]
-        yield from (str(int(entry["when"])) for entry in sorted(entries, key=lambda entry: entry["idx"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExternalFilesError(f"expected {journal} as drizzle-kit writes it: {error}") from error
-
-
-def _django(directory: Path) -> Iterator[str]:
-    for path in sorted(directory.rglob("migrations/[0-9]*_*.py"), key=lambda path: (path.stem[:4], path)):
-        yield f"{path.parent.parent.name}.{path.stem}"
-
-
-def _alembic(directory: Path) -> Iterator[str]:
-    parents, problems = _parents(directory)
-    problems += [
-        f"{revision} builds on {parent}, which has no file in {directory}"
-        for revision, needed in parents.items()
-        for parent in needed
-        if parent not in parents
-    ]
-    heads = parents.keys() - {parent for needed in parents.values() for parent in needed}
-    if len(heads) > 1:
-        problems.append(f"expected one head, found {' and '.join(sorted(heads))}; `alembic merge heads` joins them")
-    if problems:
-        raise ExternalFilesError(*problems)
-    # A topological sort. Those that could come next are sorted, so that the result depends on the files alone.
-    done: dict[str, None] = {}
-    while len(done) < len(parents):
-        ready = sorted(name for name, needed in parents.items() if name not in done and done.keys() >= set(needed))
-        if not ready:
-            raise ExternalFilesError(f"expected revisions that build on each other, found a cycle in {directory}")
-        done |= dict.fromkeys(ready)
-    return iter(done)
-
-
-def _parents(directory: Path) -> tuple[dict[str, Sequence[str]], list[str]]:
-    """Read `revision` and `down_revision` from every file without running it; also return what is wrong with files."""
-    parents: dict[str, Sequence[str]] = {}
-    problems = []
-    for path in sorted(directory.glob("[!_]*.py")):
-        try:
-            constants = _constants(path.read_text(encoding="utf-8"))
-        except (SyntaxError, ValueError) as error:
-            problems.append(f"{path}: expected Python: {error}")
-            continue
-        revision, down = constants.get("revision"), constants.get("down_revision")
-        if isinstance(revision, str):
-            parents[revision] = () if down is None else (down,) if isinstance(down, str) else tuple(down)
-    return parents, problems
-
-
-def _constants(text: str) -> dict[str, Any]:
-    """Return what the module assigns at its top level, as far as it is literal."""
-    import ast  # noqa: PLC0415 - most commands list no such directory
-
-    found = {}
-    for node in ast.parse(text).body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        for target in targets:
-            if isinstance(target, ast.Name) and isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-                try:
-                    found[target.id] = ast.literal_eval(node.value)
-                except ValueError:
-                    continue  # an expression; `revision` and `down_revision` are literals
-    return found
+def _is_text(name: str) -> bool:
+    """Return whether a file's name is text: bytes that are none come as lone surrogates."""
+    return name.isascii() or not re.search("[\ud800-\udfff]", name)

@@ -57,6 +57,17 @@ def check_markers(text: str, markers: Sequence[re.Match[str]], add_problem: AddP
     return [*found, *waiting]
 
 
+def resembles(name: str, options: str) -> bool:
+    """Return whether the name of an option is one of these options, or may be one with a mistake.
+
+    dbmate ignores every other one.
+    """
+    from difflib import get_close_matches  # noqa: PLC0415 - few files have such an option
+
+    known = [option.partition(":")[0].rstrip(",") for option in options.split()]
+    return bool(get_close_matches(name.lower().replace("_", "-"), known, cutoff=0.7))
+
+
 def _describe_quoted(marker: re.Match[str], region: Region, region_line: int) -> str:
     what = f"the {region.kind.value} that begins on line {region_line}"
     end = "take it out of the comment" if region.kind.is_comment else "end that above the marker, or indent this line"

@@ -188,7 +188,7 @@ def _sql(text: str, add_problem: AddProblem) -> Parsed:
             compatible_from = compatible_from or compatible
             sql = text[marker.end() : end]  # `replace` takes five times as long, for every file of every start
             sections[name] = SectionBody(
-                sql, line, options.transactional, options.lock_timeout, options.statement_timeout
+                sql, line, options.transactional, options.lock_timeout, options.statement_timeout, options.unknown
             )
             _find_psql_syntax(sql, line, add_problem)
     if markers and (code := _find_code(text)) < markers[0].start():
@@ -273,11 +273,19 @@ def _options(marker: re.Match[str], line: int, add_problem: AddProblem) -> tuple
             contract = True
         elif name == "compatible-from" and value and marker["section"] == "up":
             compatible_from = canonical(value)
+        elif _is_of_another_tool(name):
+            section = replace(section, unknown=(*section.unknown, option))
         else:
             add_problem(line, f"expected one of the options {_OPTIONS[marker['section']]}, got {option!r}")
     if contract is (compatible_from is None):
         add_problem(line, "expected `contract` and `compatible-from:REVISION` together, found one of them")
     return section, compatible_from
+
+
+def _is_of_another_tool(name: str) -> bool:
+    from migrations.files.markers import resembles  # noqa: PLC0415 - few files have such an option
+
+    return not resembles(name, " ".join(_OPTIONS.values()))
 
 
 def _with_timeout(section: SectionBody, option: str, seconds: float) -> SectionBody:

@@ -51,6 +51,15 @@ class Address(ConnectionPlan):
     def __str__(self) -> str:
         return self.label
 
+    @property
+    def role(self) -> str | None:
+        """The role that the session acts as, where it is not the one that connects."""
+        return dict(self.settings).get("role")
+
+    def acting_as(self, role: str) -> Self:
+        """Return the address whose sessions begin with SET ROLE, and return to it at each RESET ROLE."""
+        return self._replace(settings=tuple(sorted({**dict(self.settings), "role": role}.items())))
+
     @classmethod
     def from_url(
         cls,

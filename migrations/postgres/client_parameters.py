@@ -33,6 +33,9 @@ _ALIASES = {
 _SETTINGS = words(
     "bytea_output client_min_messages datestyle default_tablespace default_transaction_isolation "
     "default_transaction_read_only extra_float_digits geqo idle_in_transaction_session_timeout idle_session_timeout "
+    "default_toast_compression default_transaction_deferrable default_text_search_config effective_cache_size "
+    "enable_seqscan escape_string_warning gin_fuzzy_search_limit lc_messages lc_monetary lc_numeric lc_time "
+    "log_min_duration_statement log_statement plan_cache_mode random_page_cost xmlbinary xmloption "
     "intervalstyle jit lock_timeout maintenance_work_mem max_parallel_maintenance_workers role row_security "
     "search_path session_replication_role standard_conforming_strings statement_timeout synchronous_commit "
     "temp_tablespaces timezone transaction_timeout work_mem"
@@ -60,12 +63,21 @@ _OF_OTHER_CLIENTS = words(
     "cleanupsavepoints preferquerymode allowencodingchanges logunclosedconnections loggerlevel loggerfile "
     "disablecolumnsanitiser escapesyntaxcallmode maxresultbuffer adaptivefetch groupstartupparameters readonlymode "
     "sslresponsetimeout sendbuffersize receivebuffersize quotereturningidentifiers hideunprivilegedobjects "
+    # Doctrine
+    "charset driver serverversion persistent "
     # pgx and lib/pq; sqlx; Ecto
     "pool_max_conns pool_min_conns pool_max_conn_lifetime pool_max_conn_lifetime_jitter pool_max_conn_idle_time "
     "pool_health_check_period default_query_exec_mode statement_cache_capacity description_cache_capacity "
     "statement-cache-capacity binary_parameters disable_prepared_binary_result queue_target "
     "queue_interval"
 )
+_UNUSABLE = {
+    "sslidentity": "a PKCS #12 file, which ledgergate cannot read: let `openssl pkcs12` make sslcert and sslkey of it",
+    "sslinline": "certificates in the URL, which ledgergate cannot use: name files by sslrootcert, sslcert and sslkey",
+    "rejectunauthorized": "which belongs to an object of node-postgres, not to a URL: write sslmode=no-verify",
+    "socketfactory": "a class of Java, which ledgergate cannot run: name the host by which the database is reached",
+}
+"""Parameters of other clients that decide how a connection is made, and cannot be honoured."""
 _JDBC_TARGETS = {
     "any": "any",
     "primary": "primary",
@@ -124,6 +136,8 @@ def _take_jdbc(url: UrlParser, keyword: str, value: str) -> bool:
 def _take_other(url: UrlParser, keyword: str, key: str, value: str) -> None:
     if keyword in _SETTINGS or "." in keyword or keyword.startswith("options["):
         url.settings[keyword.removeprefix("options[").rstrip("]")] = value
+    elif keyword in _UNUSABLE:
+        url.problems.append(f"{url.name} has {key}, {_UNUSABLE[keyword]}")
     elif keyword not in LEFT_OUT | _OF_OTHER_CLIENTS and not keyword.startswith("x-"):
         url.problems.append(
             f"{url.name} has the parameter {_shown(key)}, which is none of libpq's and is not known of another "

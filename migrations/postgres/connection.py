@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import asyncpg
 
 from migrations.postgres.driver_errors import PROTOCOL_VIOLATION, decode, describe, translate
+from migrations.postgres.driver_limits import bound_key_derivation
 from migrations.postgres.errors import (
     DatabaseError,
     Misconfigured,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from asyncpg.connect_utils import SessionAttribute
 
     from migrations.postgres.address import Address, Server, Tls
+
+bound_key_derivation()
 
 
 async def connect(
@@ -60,6 +63,8 @@ async def connect(
                 await _connect_first(address, timeout, application_name, "read-write" if writable else wish)
             )
             _enable_keepalives(session.raw)
+            if address.role is not None:
+                await _check_role(session, address)
             return session
     except DatabaseError:
         raise
@@ -70,7 +75,29 @@ async def connect(
             raise NotReady(f"{address}: no server is {wish}, as target_session_attrs demands") from error
         raise NotReady(f"{address} takes no writes: it is a standby, or read-only") from error
     except Exception as error:
-        raise _failure(error, address) from error
+        raise _role_failure(error, address) or _failure(error, address) from error
+
+
+async def _check_role(session: Session, address: Address) -> None:
+    """Raise Misconfigured where a pooler has left out the run-time parameter `role`."""
+    role = await session.fetch_value("select current_user::text")
+    if role != address.role:
+        await session.close()
+        raise Misconfigured(
+            f"{address}: expected to act as the role {address.role}, got {role}: a pooler before the server ignores "
+            "the parameter; connect to the server itself"
+        )
+
+
+def _role_failure(error: Exception, address: Address) -> Misconfigured | None:
+    """Return the error for a role that the session cannot act as; None for another error."""
+    refused = isinstance(error, asyncpg.InvalidParameterValueError | asyncpg.InsufficientPrivilegeError)
+    if not refused or not address.role or "role" not in str(error):
+        return None
+    return Misconfigured(
+        f"{address}: {address.user} cannot act as the role {address.role}: {describe(error)}; name one that exists "
+        f'and that {address.user} is a member of (GRANT "{address.role}" TO "{address.user}")'
+    )
 
 
 def _failure(error: Exception, address: Address) -> DatabaseError:

@@ -49,8 +49,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
 }
 """Keywords of libpq that the driver cannot honour, each with the values that ask for nothing it cannot do."""
 
-_SCHEMES = words("postgresql postgres postgis pgsql pgx pgx5")
-_HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>.*))?\Z", re.DOTALL)
+_SCHEMES = words("postgresql postgres postgis pgsql psql pgx pgx5 ecto")
+_HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?\Z", re.DOTALL)
 _HIGHEST_PORT = 65535
 
 
@@ -91,9 +91,11 @@ def parse_url(url: str, name: str = "the database URL") -> ConnectionUrl:
         AddressError: The URL is invalid; every problem is listed, and none shows a part that may be a password.
     """
     url = url.strip()
+    parser = UrlParser(name)
+    if "=" in url and url.partition("=")[0].replace(" ", "").replace("_", "").isalnum():
+        return parser.parse_keywords(url)
     if url[:1] in {'"', "'", "`"} or url[-1:] in {'"', "'", "`"}:
         raise AddressError(f"{name} has quotes around it, which are part of its value: remove them")
-    parser = UrlParser(name)
     scheme, _, rest = url.partition(":")
     if scheme.lower() == "jdbc":
         parser.jdbc = True
@@ -102,9 +104,7 @@ def parse_url(url: str, name: str = "the database URL") -> ConnectionUrl:
     if product not in _SCHEMES or not (parser.jdbc or rest.startswith("//")):
         parser.problems.append(f"{name} must begin with postgresql:// or postgres://")
     parser.parse(rest[2:] if rest.startswith("//") else f"/{rest.lstrip('/')}")
-    if parser.problems:
-        raise AddressError(*parser.problems)
-    return ConnectionUrl(parser.keywords, parser.settings, parser.schema)
+    return parser.result()
 
 
 def port_problems(ports: str, name: str) -> list[str]:
@@ -132,6 +132,29 @@ class UrlParser:
         self.schema: str | None = None
         self.foreign: list[tuple[str, str]] = []
 
+    def result(self) -> ConnectionUrl:
+        """Return what was parsed.
+
+        Raises:
+            AddressError: There are problems.
+        """
+        if self.problems:
+            raise AddressError(*self.problems)
+        return ConnectionUrl(self.keywords, self.settings, self.schema)
+
+    def parse_keywords(self, text: str) -> ConnectionUrl:
+        """Parse libpq's form with keywords instead of a URL.
+
+        Raises:
+            AddressError: It is invalid; every problem is listed.
+        """
+        from migrations.postgres.conninfo import parse_conninfo  # noqa: PLC0415 - most addresses are URLs
+
+        for key, value in parse_conninfo(text, self.name):
+            self._take(key, value)
+        self._apply_foreign()
+        return self.result()
+
     def parse(self, rest: str) -> None:
         """Parse what follows the two slashes."""
         located, _, query = rest.partition("?")
@@ -156,6 +179,9 @@ class UrlParser:
                 value = value.replace("+", " ")
             key = self._decode(key, "a parameter's name")
             self._take(key, self._decode(value, key))
+        self._apply_foreign()
+
+    def _apply_foreign(self) -> None:
         if self.foreign:
             from migrations.postgres.client_parameters import apply_parameters  # noqa: PLC0415 - most URLs have none
 

@@ -21,6 +21,7 @@ from migrations.postgres.errors import (
     StatementFailed,
     TableMissing,
     TimedOut,
+    TooCrowded,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ _ERROR_BY_SQLSTATE: Mapping[str, type[StatementFailed]] = {
     "55P03": TimedOut,
     "57014": TimedOut,
 }
-_NOT_READY = {"53300", "57P03"}  # too many connections; starting up, shutting down or in recovery
+MAX_MESSAGE = 10_000
+"""Characters of a server's message that are shown: one has sent 50 MB. A long query in it has some thousands."""
+
+_TOO_CROWDED = "53300"
+_NOT_READY = {"57P03"}  # starting up, shutting down or in recovery
 _SESSION_ENDED = {"57P01", "57P02", "57P05"}  # by an administrator, by a crash of another backend, as idle
 _DATABASE_MISSING = "3D000"
 PROTOCOL_VIOLATION = "08P01"
@@ -48,6 +53,8 @@ PROTOCOL_VIOLATION = "08P01"
 def translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:
     """Return the error of `postgres.errors` for a SQLSTATE (PostgreSQL, Appendix A)."""
     state, message = str(error.sqlstate), prefix + describe(error)
+    if state == _TOO_CROWDED:
+        return TooCrowded(message)
     if state in _NOT_READY:
         return NotReady(message)
     if state in _SESSION_ENDED or state.startswith("08"):
@@ -85,4 +92,5 @@ def describe(error: Exception) -> str:
         return "connection refused"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}… ({len(text):,} characters)"

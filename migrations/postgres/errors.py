@@ -2,7 +2,8 @@
 
 DatabaseError
 ├── Unreachable              no server answers: refused, unknown host, TLS, timeout
-│   ├── NotReady             the server accepts no session now: starting, stopping, too many connections
+│   ├── NotReady             the server accepts no session now: starting or stopping
+│   │   └── TooCrowded       it has as many as it may have (SQLSTATE 53300)
 │   └── ConnectionLost       an open session ended
 ├── AuthenticationFailed     the server refuses the role or its password
 ├── DatabaseMissing          the server has no database of this name
@@ -36,6 +37,10 @@ class Unreachable(DatabaseError):  # noqa: N818 - says what happened
 
 class NotReady(Unreachable):
     """The server answers, but accepts no session now."""
+
+
+class TooCrowded(NotReady):
+    """The server has as many sessions as it may have."""
 
 
 class ConnectionLost(Unreachable):

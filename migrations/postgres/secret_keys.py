@@ -1,12 +1,13 @@
 """The keys in which operators and people write a database's address into a Secret.
 
 Known are ledgergate's own keys, those of CloudNativePG, Crunchy's and Percona's PGO, Zalando's operator, the Service
-Binding specification, AWS Secrets Manager (JSON in one key), and the usual environment variables.
+Binding specification, AWS Secrets Manager (JSON in one key), Crossplane, Aiven, and the usual environment variables.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from migrations.postgres.connection_url import AddressError, ConnectionUrl, parse_url
@@ -14,20 +15,34 @@ from migrations.postgres.connection_url import AddressError, ConnectionUrl, pars
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_KEYS = {
-    "url": ("url", "uri", "database_url", "database_uri", "connection_string", "dsn", "jdbc_url", "jdbc_uri"),
-    "host": ("host", "hostname", "pghost", "pg_host", "db_host", "postgres_host", "database_host"),
-    "port": ("port", "pgport", "pg_port", "db_port", "postgres_port", "database_port"),
-    "dbname": (
-        *("database", "dbname", "db_name", "pgdatabase", "pg_database", "postgres_db", "postgres_database"),
-        *("database_name", "db"),
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_KEYS: dict[str, tuple[str, ...]] = {
+    # CloudNativePG's `fqdn-uri` names the host so that another namespace finds it
+    "url": _words(
+        "url fqdnuri uri databaseurl databaseuri postgresurl postgresuri postgresqluri postgresqldatabaseuri pguri "
+        "connectionstring connectionuri dsn fqdnjdbcuri jdbcurl jdbcuri"
     ),
-    "user": ("username", "user", "pguser", "pg_user", "db_user", "postgres_user", "database_user", "db_username"),
-    "password": ("password", "pgpassword", "pg_password", "db_password", "postgres_password", "database_password"),
-    "sslmode": ("sslmode", "pgsslmode", "pg_sslmode"),
+    "host": _words("host hostname pghost dbhost postgreshost postgresqlhost databasehost endpoint"),
+    "port": _words("port pgport dbport postgresport postgresqlport databaseport"),
+    "dbname": _words(
+        "database dbname pgdatabase postgresdb postgresdatabase postgresqldatabase databasename postgresdbname db"
+    ),
+    "user": _words(
+        "username user pguser dbuser postgresuser postgresqluser postgresqlusername databaseuser dbusername "
+        "databaseusername"
+    ),
+    "password": _words(
+        "password pgpassword dbpassword postgrespassword postgresqlpassword databasepassword dbpass postgrespass"
+    ),
+    "sslmode": _words("sslmode pgsslmode dbsslmode postgressslmode postgresqlsslmode"),
     "sslrootcert": ("sslrootcert",),
 }
-"""libpq's keyword to the keys that hold it, the first that is set counts; a dash is an underscore, any case."""
+"""libpq's keyword to the keys that hold it, the first that is set counts; neither case nor dashes, dots and
+underscores count in a key."""
 _OWN = {"dbname": "database", "user": "username"}
 _FILES = frozenset(
     ("sslcert", "sslkey", "sslrootcert", "sslcrl", "passfile", "service", "servicefile", "krbsrvname", "gsslib")
@@ -76,7 +91,7 @@ def _expand_json(secret: Mapping[str, str]) -> Mapping[str, str]:
 
 def _normalize(secret: Mapping[str, str]) -> dict[str, str]:
     """Return libpq's keywords (and `url`) of the keys; blanks around a value, which files bring along, do not count."""
-    names = {key.lower().replace("-", "_"): key for key in secret}
+    names = {re.sub("[-_.]", "", key.lower()): key for key in sorted(secret, reverse=True)}
     values = {}
     for keyword, keys in _KEYS.items():
         for key in keys:

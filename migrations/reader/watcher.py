@@ -174,9 +174,9 @@ class LedgerWatcher:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
-                pause = self._pause_after(_unforeseen(error))  # a future of the driver was cancelled, not this task
+                pause = self._pause_after(unforeseen(error))  # a future of the driver was cancelled, not this task
             except Exception as error:  # noqa: BLE001 - see above
-                pause = self._pause_after(_unforeseen(error))
+                pause = self._pause_after(unforeseen(error))
             await asyncio.sleep(pause)
 
     def _pause_after(self, error: DatabaseError | LedgerUnreadable) -> float:
@@ -252,16 +252,10 @@ class LedgerWatcher:
                 await self._wake.wait()
 
     def _record_failure(self, error: DatabaseError | LedgerUnreadable) -> None:
-        fault = _classify(error)
+        fault = classify(error)
         if fault is not self._snapshot.fault:
             self._on_fault(fault, str(error))
-        # Only our own words about the table: the detail is shown to users who may not know the database's host.
-        detail = str(error) if isinstance(error, LedgerUnreadable) else ""
-        if isinstance(error, AnswerUnreadable):
-            detail = f"the ledger's table cannot be read: {error}"
-        if isinstance(error, RowsHidden):
-            detail = error.cause
-        self._update(replace(self._snapshot, fault=fault, detail=detail, run=None))
+        self._update(replace(self._snapshot, fault=fault, detail=describe_fault(error), run=None))
         waiters, self._waiters = self._waiters, []
         _release(waiters)
 
@@ -281,11 +275,23 @@ def _release(waiters: Iterable[asyncio.Future[None]]) -> None:
             waiter.set_result(None)
 
 
-def _unforeseen(error: BaseException) -> AnswerUnreadable:
+def unforeseen(error: BaseException) -> AnswerUnreadable:
     """Return the failure for an exception that neither the session nor the dialect has translated."""
     failure = AnswerUnreadable(f"the answer cannot be decoded ({type(error).__name__})")
     failure.__cause__ = error
     return failure
+
+
+def describe_fault(error: DatabaseError | LedgerUnreadable) -> str:
+    """Return what is wrong with the table, in our own words; empty for any other fault.
+
+    It is shown to users who may not know the database's host.
+    """
+    if isinstance(error, RowsHidden):
+        return error.cause
+    if isinstance(error, AnswerUnreadable):
+        return f"the ledger's table cannot be read: {error}"
+    return str(error) if isinstance(error, LedgerUnreadable) else ""
 
 
 _FAULTS: Sequence[tuple[type[Exception], Fault]] = (  # the first class that an error is an instance of counts
@@ -300,5 +306,6 @@ _FAULTS: Sequence[tuple[type[Exception], Fault]] = (  # the first class that an 
 )
 
 
-def _classify(error: DatabaseError | LedgerUnreadable) -> Fault:
+def classify(error: DatabaseError | LedgerUnreadable) -> Fault:
+    """Return the fault that an error is."""
     return next((fault for kind, fault in _FAULTS if isinstance(error, kind)), Fault.UNREACHABLE)

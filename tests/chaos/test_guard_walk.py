@@ -41,8 +41,8 @@ PROMISED = 2.0
 
 ROUND_TRIPS = 5
 """Allowed on top, and alone for a pod that must not run any more; each may take as long as the slowest of the walk's
-latest requests. A change reaches a pod by as many: a watch, a Secret's watch, a session with the database, the patch,
-the watch that shows it; all of them queue behind the same API server on the same two cores."""
+latest requests. A change reaches a pod by as many: a watch, the read of a Secret, a session with the database, the
+patch, the watch that shows it; all of them queue behind the same API server on the same two cores."""
 
 GRACE = 10.0
 """Seconds that a pod which no gate selects waits for one."""
@@ -190,11 +190,14 @@ class Walk:
         return f"delete gate {name}"
 
     def edit_secret(self) -> str:
-        """Point a Secret at another database."""
+        """Point a Secret at another database, and edit the gates that name it: then it is read at once."""
         name = self.chance.choice(SECRETS)
         database = FRAGILE if self.world.secrets[name] == STABLE else STABLE
         began = time.time()
         self.write_secret(name, database)
+        patch = json.dumps({"spec": {"maxHold": f"{self.chance.randrange(600, 60_000)}s"}})
+        for gate in (gate for gate, each in self.world.gates.items() if each.secret == name):
+            self.kubectl("patch", "ledgergate", gate, "--type=merge", "-p", patch)
         self.turn(replace(self.world, secrets={**self.world.secrets, name: database}), began)
         return f"Secret {name} leads to {database}"
 

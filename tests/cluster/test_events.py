@@ -115,11 +115,15 @@ def test_a_gate_that_cannot_work_says_what_to_do(application: Application, datab
     says("Misconfigured", "kubectl create role ledgergate-database")
     application.gate()
     until("the gate to work again", lambda: application.status()["state"] == "Live")
+    # An edit of the Secret alone would be noticed within a minute.
     application.secret("mysql://nowhere")
+    application.gate(maxHold="1m")
     says("Misconfigured", "Secret pg: ")
     application.secret(with_login(database, role, "known"))
+    application.gate(maxHold="2m")
     says("Misconfigured", "may not read the ledger: grant it usage")
     application.secret(urlunsplit(urlsplit(database)._replace(path="/nosuch")))
+    application.gate(maxHold="3m")
     says("Misconfigured", "does not have the database that Secret pg names")
     execute(database, f"drop role {role}")
 

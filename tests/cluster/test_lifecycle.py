@@ -92,10 +92,11 @@ def test_selector_policy_and_secret_take_effect_at_once(
     migrated = create_database(postgres)
     migrate(migrations, migrated)
     application.secret(migrated)
-    application.await_running("three", timeout=SOON)
-    # What the other database had is not believed of this one, once the controller has seen the Secret.
+    application.await_running("three", timeout=3 * SOON)  # while pods wait, the Secret is read every 5 s
+    # What the other database had is not believed of this one. While no pod waits, an edit of the gate reads the Secret.
     application.secret(database)
-    until("the other database", lambda: application.status().get("head") == "")
+    application.gate(maxHold="7m")
+    until("the other ledger", lambda: application.status().get("applied") == 0)
     application.deploy("four", FIRST)
     application.await_held("four")
     drop_database(migrated)

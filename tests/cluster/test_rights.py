@@ -118,7 +118,7 @@ def test_each_account_may_do_nothing_else(roles: ControlPlane) -> None:
 
 
 def test_a_namespace_grants_its_one_secret(roles: ControlPlane, namespace: str) -> None:
-    """The Role of manifests/namespace opens Secret `pg` of its namespace, and no other, to the controller alone."""
+    """The Role of manifests/namespace lets the controller alone read Secret `pg`, watch none, and read no other."""
     roles.kubectl("apply", "-n", namespace, "-k", str(MANIFESTS / "namespace"))
     asked = [
         (who, verb, "secrets", namespace, name)
@@ -126,7 +126,7 @@ def test_a_namespace_grants_its_one_secret(roles: ControlPlane, namespace: str) 
         for name in ("pg", "another")
         for verb in ("get", "watch")
     ]
-    assert rights(roles, *asked) == [False] * 4 + [True, True, False, False]
+    assert rights(roles, *asked) == [False] * 4 + [True, False, False, False]
 
 
 def test_people_have_the_rights_of_their_cluster_roles(roles: ControlPlane, namespace: str) -> None:

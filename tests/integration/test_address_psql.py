@@ -182,6 +182,12 @@ SAME = [
     {"DATABASE_URL": "postgresql://bob:b:o%5Cb@127.0.0.1:{one}/one?options=-c%20search_path%3Dp&sslmode=disable"},
     {"DATABASE_URL": "postgresql://alice@127.0.0.1:{one}/one?passfile={home}/pass"},
     {"DATABASE_URL": "postgresql://alice:al%25ce@127.0.0.1:{one}/one?sslmode=allow&gssencmode=prefer&keepalives=1"},
+    {"DATABASE_URL": "host=127.0.0.1 port={one} user=alice password=al%ce dbname=one"},
+    {"DATABASE_URL": "host = 127.0.0.1 port= {one} user =alice password='al%ce' dbname='two %25 ?&='"},
+    {"DATABASE_URL": r"host=127.0.0.1 port={one} user=bob password='b:o\\b' dbname=one options='-c search_path=p\'q'"},
+    {"DATABASE_URL": "host='' port={one} host={sockets} user=bob password=b:o\\\\b dbname=one keepalives=1"},
+    {**OTHER, "DATABASE_URL": "service=shop dbname=alice"},
+    {**OTHER, "DATABASE_URL": "port={one}"},
 ]
 REFUSED = [
     ({**PG, "PGSERVICE": "nosuch"}, "PGSERVICE"),

@@ -118,3 +118,12 @@ async def test_what_is_nearly_a_marker_runs_nothing(
     path.write_text(path.read_text().replace(marker, "-- migrate:down"))
     assert ledgergate("up").returncode == 0
     assert await connection.fetchval("select to_regclass('a') is not null")
+
+
+async def test_an_option_that_dbmate_ignores_is_named(ledgergate: Ledgergate) -> None:
+    """It stops nothing; `up` says which file has it."""
+    path = ledgergate.directory / "20250101000000_a.sql"
+    path.write_text("-- migrate:up foo:bar fast\nselect 1;\n-- migrate:down env:prod\nselect 1;\n")
+    done = ledgergate("up")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{path.name}: left out are the options foo:bar, fast, env:prod" in done.stdout

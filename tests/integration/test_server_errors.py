@@ -37,6 +37,8 @@ async def test_a_section_that_ends_too_early(
     ledgergate: Ledgergate, connection: Connection, sql: str, line: int, options: str
 ) -> None:
     """Exit 1 with file and line, nothing of our own SQL in the message, and nothing applied."""
+    if "begin atomic" in sql and connection.get_server_version().major < 14:
+        pytest.skip("BEGIN ATOMIC is known since PostgreSQL 14")
     path = ledgergate.directory / "20250101000000_a.sql"
     path.write_text(f"-- migrate:up {options}\n{sql}")
     done = ledgergate("up")

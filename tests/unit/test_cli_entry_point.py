@@ -1,5 +1,6 @@
 """The console script ends at once, and loses nothing."""
 
+import os
 import subprocess
 import sys
 
@@ -50,6 +51,24 @@ def test_output_that_cannot_be_written_is_a_failure() -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
         done = run("sys.stdout.write('lost'); sys.exit(0)", stdout=full.fileno())
     assert done.returncode != 0
+
+
+@pytest.mark.parametrize("write", ["sys.stdout.write('x' * 300_000)", "click.echo('x')", "click.echo(b'x' * 300_000)"])
+def test_a_reader_that_is_gone_changes_nothing(write: str) -> None:
+    """As in `ledgergate ... | head -1`: what follows is done, and the exit code is the command's."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run(f"import click; {write}; {write}; sys.stderr.write('done'); sys.exit(3)", stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (3, "done")
+
+
+def test_a_process_without_standard_output_runs() -> None:
+    """As with `>&-`."""
+    code = "import webhook.cli.entry_point as e; e.main()"
+    command = f"exec {sys.executable} -c '{code}' migrate new --help >&-"
+    done = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_message_given_to_exit_is_shown() -> None:

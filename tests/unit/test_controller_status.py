@@ -40,7 +40,7 @@ class StatusObjects(Objects):
             ],
         }
         self.gates = Collection(a_gate(status=status, ledger={"dialect": dialect}))
-        self.secrets["ns", "pg"] = Collection(a_secret(url))
+        self.secrets["ns", "pg"] = a_secret(url)
         self.written: list[Mapping[str, Any]] = []
         self.wrote = asyncio.Event()
 
@@ -110,7 +110,7 @@ async def test_a_start_in_an_outage_says_so_and_keeps_what_was_read() -> None:
 async def test_a_secret_that_cannot_be_used_is_reported_at_once(url: str) -> None:
     """What a person has to correct is written without waiting for a database."""
     objects = StatusObjects(NO_SERVER)
-    objects.secrets["ns", "pg"] = Collection(a_secret(url))
+    objects.secrets["ns", "pg"] = a_secret(url)
     async with reconciling(objects):
         await asyncio.wait_for(objects.wrote.wait(), 20)
     assert objects.written[0]["state"] == "Misconfigured"

@@ -26,9 +26,12 @@ FILES = {
     ),
     "sequelize": (["20250101000000-a.js", "20250102000000-b.cjs"], ["20250101000000-a", "20250102000000-b"]),
     "typeorm": (["1700000000000-Add.ts", "index.ts"], ["1700000000000"]),
-    "prisma": (["20250101000000_a/migration.sql", "migration_lock.toml", "empty/x"], ["20250101000000_a"]),
-    "yoyo": (["0001.a.py", "0001.a.rollback.sql", "0002.b.sql", "__init__.py"], ["0001.a", "0002.b"]),
-    "flyway": (["V10__c.sql", "V2__b.sql", "old/V1_1__a.sql", "U2__b.sql", "R__view.sql"], ["1.1", "2", "10"]),
+    "prisma": (["20250101000000_a/migration.sql", "migration_lock.toml"], ["20250101000000_a"]),
+    "yoyo": (["0001.a.py", "0001.a.rollback.sql", "0002.b.sql", "post-apply.sql"], ["0001.a", "0002.b"]),
+    "flyway": (
+        ["V10__c.sql", "V2__b.sql", "old/V1_1__a.sql", "U2__b.sql", "R__view.sql"],
+        ["R__view", "1.1", "2", "10"],
+    ),
     "golang-migrate": (["1_a.up.sql", "1_a.down.sql", "2_b.up.sql"], ["2"]),
     "goose": (["00001_a.sql", "00002_b.go", "00002_b_test.go"], ["1", "2"]),
     "dbmate": (["20250101000000_a.sql"], ["20250101000000"]),
@@ -38,8 +41,8 @@ FILES = {
     "atlas": (["20250101000000_a.sql", "20250102000000.sql", "atlas.sum"], ["20250101000000", "20250102000000"]),
     "pgroll": (["01_a.json", "02_b.yaml"], ["01_a", "02_b"]),
     "django": (
-        ["shop/migrations/0001_initial.py", "shop/migrations/__init__.py", "users/migrations/0001_initial.py"],
-        ["shop.0001_initial", "users.0001_initial"],
+        ["shop/migrations/0001_initial.py", "shop/migrations/0002_more.py", "shop/migrations/__init__.py"],
+        ["shop.0001_initial", "shop.0002_more"],
     ),
 }
 """For each tool: files of its directory, and what its ledger records when all of them are applied."""
@@ -49,7 +52,9 @@ def fill(directory: Path, files: list[str]) -> Path:
     for name in files:
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_text("class Migration: ..." if "/migrations/" in name and path.suffix == ".py" else "")
+        if "/migrations/" in name:
+            (path.parent / "__init__.py").touch()
     return directory
 
 
@@ -83,7 +88,7 @@ def test_the_example_in_the_message_is_a_migration(tmp_path: Path, dialect: str)
 
 def test_drizzle_is_listed_from_its_journal(tmp_path: Path) -> None:
     """The ledger records the time of each entry."""
-    (tmp_path / "meta").mkdir()
+    fill(tmp_path, ["meta/_journal.json", "a.sql", "b.sql"])
     journal = {
         "entries": [{"idx": 1, "when": 1700000000001, "tag": "b"}, {"idx": 0, "when": 1700000000000, "tag": "a"}]
     }

@@ -243,7 +243,10 @@ def _render(migration: Migration) -> None:
 
 
 def _unescape(text: str) -> str:
-    return text.replace("\\;", ";").replace("\\:", ":")
+    """Return a text without what the script adds to a section: escapes, and transactions of single statements."""
+    for added, written in (("\\;", ";"), ("\\:", ":"), ("begin; ", ""), ("\n; commit", "")):
+        text = text.replace(added, written)
+    return text
 
 
 def _split(migration: Migration) -> None:

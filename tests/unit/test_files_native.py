@@ -81,7 +81,7 @@ def test_a_contract_migration_names_the_oldest_compatible_revision() -> None:
         ("-- migrate:down\nselect 1;\n-- migrate:up\nselect 2;", 1, "before the down section"),
         ("-- migrate:up\nselect 1;\n-- migrate:dwn\ndrop table x;", 3, "got `migrate:dwn`"),
         ("-- migrate:up transaction:maybe\nselect 1;", 1, "got 'transaction:maybe'"),
-        ("-- migrate:up fast\nselect 1;", 1, "got 'fast'"),
+        ("-- migrate:up transction:false\nselect 1;", 1, "got 'transction:false'"),
         ("-- migrate:up contract\nselect 1;", 1, "together"),
         ("-- migrate:up compatible-from:20240101000000_x\nselect 1;", 1, "together"),
         ("-- migrate:up contract compatible-from:20260101000000_x\nselect 1;", 1, "this revision or an older one"),
@@ -97,13 +97,32 @@ def test_a_problem_of_sql_has_its_line(text: str, line: int, words: str) -> None
 
 def test_every_problem_is_reported_at_once() -> None:
     """A file with several mistakes has a problem for each."""
-    assert [line for line, _ in problems("select 0;\n-- migrate:up quick\n-- migrate:dwn\n", Path("one.sql"))] == [
+    assert [line for line, _ in problems("select 0;\n-- migrate:up contrakt\n-- migrate:dwn\n", Path("one.sql"))] == [
         0,
         1,
         2,
         2,
         3,
     ]
+
+
+@pytest.mark.parametrize("option", ["foo:bar", "fast", "env:prod", "splitStatements:false", "x=y"])
+def test_an_option_of_another_tool_is_left_out_and_kept_for_a_remark(option: str) -> None:
+    """As dbmate does; the options beside it count."""
+    migration = of(f"-- migrate:up {option} transaction:false\nselect 1;\n-- migrate:down {option}\nselect 2;")
+    assert migration.down is not None
+    assert migration.up.unknown == migration.down.unknown == (option,)
+    assert not migration.up.transactional
+
+
+@pytest.mark.parametrize(
+    "option", ["transaction=false", "--transaction:false", "Transaction:false", "no-transaction", "locktimeout:2s"]
+)
+def test_an_option_with_a_mistake_is_a_problem(option: str) -> None:
+    """It was meant for ledgergate, and would not count."""
+    ((line, message),) = problems(f"-- migrate:up {option}\nselect 1;")
+    assert line == 1
+    assert repr(option) in message
 
 
 def test_a_file_that_is_not_utf8() -> None:
@@ -178,7 +197,7 @@ def test_every_problem_of_every_file_is_reported_at_once(tmp_path: Path) -> None
     """Problems are sorted by file and line; two files with one revision are a problem."""
     (tmp_path / "20250101000001_a.sql").write_text("-- migrate:up\nselect 1;")
     (tmp_path / "20250101000001_a.py").write_text("async def up(connection): ...")
-    (tmp_path / "20250101000002_b.sql").write_text("-- migrate:up nonsense\n-- migrate:upp\nselect 1;")
+    (tmp_path / "20250101000002_b.sql").write_text("-- migrate:up transaction=false\n-- migrate:upp\nselect 1;")
     (tmp_path / "c.sql").write_text("-- migrate:up\nselect 1;")
     with pytest.raises(FilesError) as refused:
         load_directory(tmp_path)

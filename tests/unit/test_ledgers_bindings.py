@@ -1,10 +1,10 @@
 """A gate's binding to its ledger: what it goes on knowing, and of which ledger."""
 
-import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from migrations.core.ledger import History, Ledger, Record, State
-from migrations.core.snapshot import LedgerSnapshot
+from migrations.core.snapshot import Fault
 from migrations.dialects.catalogue import DIALECTS
 from migrations.postgres.address import Address
 from migrations.reader.reader import LedgerSource
@@ -12,8 +12,8 @@ from webhook.core.gate import Gate, RecordedRevision
 from webhook.core.selector import Selector
 from webhook.core.status import Problem
 from webhook.ledgers.bindings import LedgerBinding, ledger_fingerprint
-from webhook.ledgers.watchers import LedgerWatchers
 
+NOW = datetime(2026, 1, 26, tzinfo=UTC)
 NO_SERVER = "postgresql://u:p@127.0.0.1:1/app"
 OTHER_SERVER = "postgresql://u:p@127.0.0.1:2/app"
 
@@ -29,31 +29,48 @@ def applied(binding: LedgerBinding) -> tuple[str, ...] | None:
     return ledger.applied if ledger is not None else None
 
 
-async def test_a_recorded_history_counts_for_its_own_ledger_only() -> None:
+def test_a_recorded_history_counts_for_its_own_ledger_only() -> None:
     """After a restart in an outage the status says what was applied, contract migrations too; not of another ledger."""
-    here, there = (LedgerSource(Address.from_url(url), DIALECTS["ledgergate"]) for url in (NO_SERVER, OTHER_SERVER))
-    async with asyncio.TaskGroup() as group:
-        watchers = LedgerWatchers(group, lambda _: None, lambda _: None, "test")
-        binding = LedgerBinding(remembered(ledger_fingerprint(here)))
-        assert applied(binding) == ("a", "b"), "before its Secret could be read"
-        binding.rebind(here, None, watchers)
-        assert applied(binding) == ("a", "b")
-        assert (binding.snapshot(binding.gate).ledger or Ledger()).incompatible_contract_for("a") is not None
-        binding.rebind(there, None, watchers)
-        assert applied(binding) is None
-        binding.rebind(None, Problem("gone"), watchers)
-        for place in (ledger_fingerprint(there), ""):
-            other = LedgerBinding(remembered(place))
-            other.rebind(here, None, watchers)
-            assert applied(other) is None
-            other.rebind(None, None, watchers)
+    here, there = Address.from_url(NO_SERVER), Address.from_url(OTHER_SERVER)
+    places = [ledger_fingerprint(LedgerSource(address, DIALECTS["ledgergate"])) for address in (here, there)]
+    binding = LedgerBinding(remembered(places[0]))
+    assert applied(binding) == ("a", "b"), "before its Secret could be read"
+    assert binding.rebind(here, None)
+    assert not binding.rebind(here, None)
+    assert applied(binding) == ("a", "b")
+    assert (binding.snapshot(binding.gate).ledger or Ledger()).incompatible_contract_for("a") is not None
+    assert binding.rebind(there, None)
+    assert applied(binding) is None
+    for place in (places[1], ""):
+        other = LedgerBinding(remembered(place))
+        other.rebind(here, None)
+        assert applied(other) is None
+
+
+def test_what_was_read_stays_known_while_it_is_not_current() -> None:
+    """A fault, a vanished Secret and a new password keep the ledger; the time of a reading alone is no news."""
+    address = Address.from_url(NO_SERVER)
+    binding = LedgerBinding(remembered(""))
+    binding.rebind(address, None)
+    ledger = Ledger.of([Record("a", State.APPLIED)])
+    assert binding.read(ledger, NOW, standby=False)
+    assert not binding.read(Ledger.of([Record("a", State.APPLIED)]), NOW + timedelta(seconds=1), standby=False)
+    assert binding.snapshot(binding.gate).ledger is ledger
+    assert binding.read(ledger, NOW, standby=True), "from where it was read is news"
+    assert binding.failed(Fault.UNREACHABLE, "")
+    assert not binding.failed(Fault.UNREACHABLE, "")
+    assert applied(binding) == ("a",)
+    assert binding.rebind(None, Problem("gone"))
+    assert (applied(binding), binding.fault) == (("a",), Fault.UNREAD)
+    assert binding.rebind(Address.from_url(NO_SERVER.replace("u:p", "u:q")), None)
+    assert (applied(binding), binding.fault) == (("a",), Fault.UNREAD)
 
 
 def heads(*names: str) -> Ledger:
     return Ledger.of([Record(name, State.APPLIED) for name in names], History.HEADS)
 
 
-async def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
+def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
     """A head that was left behind stays applied; the status that the controller wrote adds what was missed here."""
     binding = LedgerBinding(
         Gate(
@@ -62,7 +79,7 @@ async def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
     )
 
     def at(ledger: Ledger) -> tuple[str, ...]:
-        binding._last_known = LedgerSnapshot(ledger)
+        binding.read(ledger, NOW, standby=False)
         found = binding.snapshot(binding.gate).ledger
         assert found is not None
         assert binding.snapshot(binding.gate).ledger is found, "a new ledger for each call"

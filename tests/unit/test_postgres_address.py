@@ -231,12 +231,35 @@ def test_the_urls_of_other_clients_are_read(url: str, mode: str, settings: dict[
         ("hostaddr=db", "hostaddr"),
         ("port=1,2", "port"),
         ("host=db:5432", "host"),
+        ("sslidentity=client.p12", "sslidentity.*PKCS"),
+        ("sslinline=true", "sslinline"),
+        ("ssl=true&rejectUnauthorized=false", "rejectUnauthorized.*no-verify"),
+        ("socketFactory=com.google.cloud.sql.postgres.SocketFactory", "socketFactory"),
     ],
 )
 def test_a_parameter_that_cannot_be_used_is_named(parameter: str, name: str) -> None:
     """Whether it is unknown, impossible or incomplete."""
     with pytest.raises(AddressError, match=name) as refused:
         Address.from_url(f"{BASE}?{parameter}")
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("host=db user", "KEYWORD=VALUE"),
+        ("host=db password='s3cret", "KEYWORD=VALUE"),
+        ("host=db password='s3'cret", "KEYWORD=VALUE"),
+        ("host=db user=me hsot=x", "hsot"),
+        ("Host=db;Port=5432;Username=me;Password=s3cret", "NET"),
+        ("Data Source=db;User Id=me;Password=s3cret", "NET"),
+        ("db/app?sslmode=require", "must begin with postgresql://"),
+    ],
+)
+def test_keywords_that_cannot_be_read_are_refused(text: str, problem: str) -> None:
+    """The form with keywords, and that of another client; nothing of it is shown."""
+    with pytest.raises(AddressError, match=problem) as refused:
+        Address.from_url(text)
     assert "s3cret" not in str(refused.value)
 
 
@@ -275,11 +298,28 @@ def test_each_variable_is_named_by_its_problem() -> None:
         {"x": '{"username":"me","password":"s3cret","engine":"postgres","host":"db","port":5432,"dbname":"app"}'},
         {"PGHOST": "db", "PGPORT": "5432", "PGDATABASE": "app", "PGUSER": "me", "PGPASSWORD": "s3cret"},
         {"DB_HOST": "db", "DB_NAME": "app", "DB_USER": "me", "DB_PASSWORD": "s3cret"},
+        {"uri": "postgresql://x@y/z", "fqdn-uri": BASE, "dbname": "app"},
+        {"endpoint": "db", "port": "5432", "username": "me", "password": "s3cret", "dbName": "app"},
+        {"databaseUrl": BASE},
+        {"connectionString": BASE},
+        {"PG_HOST": "db", "PG_DATABASE": "app", "PG_USER": "me", "PG_PASSWORD": "s3cret"},
+        {
+            "POSTGRESQL_HOST": "db",
+            "POSTGRESQL_PORT": "5432",
+            "POSTGRESQL_DATABASE": "app",
+            "POSTGRESQL_USER": "me",
+            "POSTGRESQL_PASSWORD": "s3cret",
+            "POSTGRESQL_SSLMODE": "prefer",
+        },
+        {
+            "x": '{"username":"me","password":"s3cret","engine":"aurora-postgresql","host":"db","dbname":"app",'
+            '"dbClusterIdentifier":"c","masterarn":null}'
+        },
         {"POSTGRES_HOST": "db", "POSTGRES_DB": "app", "POSTGRES_USER": "me", "POSTGRES_PASSWORD": "s3cret"},
     ],
 )
 def test_the_secrets_of_operators_are_read_as_they_are(secret: dict[str, str]) -> None:
-    """CloudNativePG, PGO, Service Binding, AWS, Aiven, and those that people make of their environment."""
+    """CloudNativePG, PGO, Service Binding, AWS, Crossplane, Aiven, and those that people make of their environment."""
     assert Address.from_secret(secret) == Address.from_url(BASE)
 
 

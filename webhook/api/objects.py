@@ -157,6 +157,7 @@ class LedgerReference(Struct, frozen=True):
     dialect: str
     schema: str | None = None
     table: str | None = None
+    interval: str = "1m"
 
 
 class Expect(Struct, frozen=True):

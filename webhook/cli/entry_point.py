@@ -6,16 +6,18 @@ end.
 
 import atexit
 import gc
+import io
 import os
 import sys
 import threading
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 def main() -> NoReturn:
     """Run the command line, and end the process with its exit code."""
     # Imports allocate much and free little, so collecting meanwhile is wasted; `webhook.cli.main` enables it again.
     gc.disable()
+    _outlive_readers()
     from webhook.cli.main import main as command_line  # noqa: PLC0415 - after gc.disable()
 
     try:
@@ -25,6 +27,36 @@ def main() -> NoReturn:
             _exit_at_once(ended.code)
         raise
     sys.exit()
+
+
+class _LastingFile(io.FileIO):
+    """A standard stream that discards what nothing reads any more, as in `up | head -1`.
+
+    An error would end a run between two migrations, and click ends with 1 and without a message.
+    """
+
+    def write(self, data: Any, /) -> int:
+        """Write to the reader, or to nothing once it is gone."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self.fileno())
+            os.close(nothing)
+            return len(memoryview(data).cast("B"))
+
+
+def _outlive_readers() -> None:
+    """Let the standard streams outlive their readers, and be there where the process was started without them."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open as long as we run
+        elif isinstance(stream, io.TextIOWrapper):  # and not what a program has put there that runs this one
+            file = io.BufferedWriter(_LastingFile(stream.fileno(), "w", closefd=False))
+            lasting = io.TextIOWrapper(file, stream.encoding, stream.errors, None, stream.line_buffering)
+            lasting.reconfigure(write_through=stream.write_through)  # PYTHONUNBUFFERED
+            setattr(sys, name, lasting)
 
 
 def _exit_at_once(code: int) -> None:

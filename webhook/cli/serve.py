@@ -1,6 +1,5 @@
 """The commands ``ledgergate webhook`` and ``ledgergate controller``."""
 
-import math
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
-from migrations.cli.conventions import flag, format_examples
+from migrations.cli.conventions import Seconds, flag, format_examples
 from webhook.app import run_controller, run_webhook
 from webhook.kube.kubeconfig import KubeconfigError
 from webhook.settings import ControllerSettings, Endpoint, Settings, SettingsError, WebhookSettings, read_namespace
@@ -29,14 +28,6 @@ class _EndpointType(click.ParamType[Endpoint]):
             return value if isinstance(value, Endpoint) else Endpoint.parse(value)
         except SettingsError as error:
             self.fail(str(error), param, ctx)
-
-
-class _Seconds(click.FloatRange):
-    """A finite number of seconds: click's own range accepts `nan`."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds = float(super().convert(value, param, ctx))
-        return seconds if math.isfinite(seconds) else self.fail(f"{value} is no number of seconds", param, ctx)
 
 
 def _fill_in(shared: dict[str, Any]) -> dict[str, Any]:
@@ -110,10 +101,11 @@ def _common_flags(command: Function) -> Function:
 @flag("--tls-key-file", "Private key of that certificate (PEM).", type=click.Path(path_type=Path))
 @flag(
     "--drain",
-    "Seconds to go on answering after SIGTERM.",
-    type=_Seconds(min=0, max=600),
-    default=10.0,
+    "How long to go on answering after SIGTERM, 10m at most.",
+    type=Seconds(maximum=600),
+    default="10s",
     show_default=True,
+    metavar="DURATION",
 )
 def webhook(
     bind: Endpoint,
@@ -156,12 +148,22 @@ def webhook(
 )
 @flag(
     "--lease-duration",
-    "Seconds until a dead leader is replaced.",
-    type=click.IntRange(min=3),
-    default=5,
+    "How long until a dead leader is replaced, at least 3s.",
+    type=Seconds(minimum=3),
+    default="5s",
+    show_default=True,
+    metavar="DURATION",
+)
+@flag(
+    "--sessions-per-server",
+    "Sessions on one database server at a time, however many ledgers are there.",
+    type=click.IntRange(min=1, max=1000),
+    default=10,
     show_default=True,
 )
-def controller(lease_duration: int, certificates: str, log_format: str, **shared: Any) -> None:
+def controller(
+    lease_duration: float, certificates: str, sessions_per_server: int, log_format: str, **shared: Any
+) -> None:
     """Run the controller.
 
     The replica that holds the Lease releases held pods as soon as their ledger is where they need it, writes the status
@@ -169,7 +171,10 @@ def controller(lease_duration: int, certificates: str, log_format: str, **shared
     SIGTERM; exits 2 when a setting is wrong.
     """
     settings = ControllerSettings(
-        lease_duration=timedelta(seconds=lease_duration), own_certificates=certificates == "own", **_fill_in(shared)
+        lease_duration=timedelta(seconds=round(lease_duration)),
+        sessions_per_server=sessions_per_server,
+        own_certificates=certificates == "own",
+        **_fill_in(shared),
     )
     _run(settings, log_format, run_controller)
 

@@ -16,6 +16,7 @@ from webhook.core.gate import Gate
 from webhook.kube.reflector import Key
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.ledgers.secrets import SecretApi
+from webhook.ledgers.turns import SESSIONS_PER_SERVER
 from webhook.telemetry import Telemetry
 
 
@@ -41,6 +42,7 @@ class Controller:
         now: the clock, aware.
         monotonic: seconds of the monotonic clock, for durations.
         gates_per_namespace: how many LedgerGates of a namespace count.
+        sessions_per_server: how many sessions a database server has at a time.
     """
 
     def __init__(
@@ -51,10 +53,17 @@ class Controller:
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         gates_per_namespace: int = GATES_PER_NAMESPACE,
+        *,
+        sessions_per_server: int = SESSIONS_PER_SERVER,
     ) -> None:
         self._gates = gates = GateCache(api, gates_per_namespace)
         self._ledgers = ledgers = LedgerRegistry(
-            gates, api, identity, self._gate_changed, telemetry.read_duration.observe
+            gates,
+            api,
+            identity,
+            self._gate_changed,
+            telemetry.read_duration.observe,
+            sessions_per_server=sessions_per_server,
         )
         self._namespaces = namespaces = NamespaceCache(api, self._reconcile_namespace, monotonic)
         self._recorder = EventRecorder(api, identity, now, busy=lambda: self._release.at_capacity)

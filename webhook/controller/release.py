@@ -172,6 +172,8 @@ class ReleaseReconciler:
             held = None
         if new is None:
             return
+        if old is None:
+            self._follow_ledgers(new)
         if not new.held:
             if old is None and self._gates.synced and self._audit.applies_to(new):
                 self._group.create_task(self._check_audit(new))
@@ -182,6 +184,12 @@ class ReleaseReconciler:
         else:
             held.pod = new
         self._reconcile(held)
+
+    def _follow_ledgers(self, pod: Pod) -> None:
+        """Have the ledgers of a pod that was created followed: more pods may come, and a migration with them."""
+        age = (self._now() - _created(pod, self._now())).total_seconds()
+        for gate in self._gates.selecting(pod.metadata.namespace, pod.labels):
+            self._ledgers.pod_created(gate.key, max(age, 0.0))
 
     def _report_counts(self, namespace: str, gates: Iterable[str]) -> None:
         for name in gates:

@@ -12,6 +12,10 @@ from webhook.api.objects import Bypass, LedgerGate, LedgerGateSpec, RunningMigra
 from webhook.core.duration import parse_duration
 from webhook.core.selector import Selector, compile_selector
 
+DEFAULT_INTERVAL = 60.0
+SHORTEST_INTERVAL, LONGEST_INTERVAL = 10.0, 86400.0
+"""Seconds between two looks at a ledger at rest."""
+
 
 class Mode(StrEnum):
     """Whether verdicts take effect, or are only reported."""
@@ -126,6 +130,7 @@ class Gate:
         secret: name of the Secret with the database's address, in the gate's own namespace.
         expect_env: the environment variable that declares a pod's revision; None where only annotations do.
         problems: what keeps the gate from working, each with its field; its pods then follow ``onUnreachable``.
+        look_interval: seconds between two looks at the ledger at rest.
         generation: generation of the spec.
         created: when the object was created (RFC 3339, UTC, so that it sorts as text).
         history: the newest revisions that the ledger was seen to hold, in the ledger's order.
@@ -145,6 +150,7 @@ class Gate:
     expect_env: str | None = None
     policy: Policy = field(default_factory=Policy)
     problems: tuple[str, ...] = ()
+    look_interval: float = DEFAULT_INTERVAL
     generation: int = 0
     created: str = ""
     # The status is written by ledgergate itself: two gates that differ in it alone are equal, or each status that is
@@ -197,6 +203,7 @@ def parse_gate(resource: LedgerGate) -> Gate:
         table=spec.ledger.table,
         expect_env=spec.expect.env if spec.expect else None,
         policy=_policy(spec, problems),
+        look_interval=_look_interval(spec.ledger.interval, problems),
         problems=tuple(problems),
         generation=resource.metadata.generation,
         created=resource.metadata.creation_timestamp or "",
@@ -261,6 +268,18 @@ def _max_hold(text: str, problems: list[str]) -> timedelta:
     except ValueError:
         problems.append(f"spec.maxHold: {text!r} is not a duration such as 90s, 15m or 1h30m")
         return Policy().max_hold
+
+
+def _look_interval(text: str, problems: list[str]) -> float:
+    """Read the duration between two looks, in seconds; on anything else note a problem and return the default."""
+    try:
+        interval = parse_duration(text).total_seconds()
+    except ValueError:
+        interval = 0.0
+    if SHORTEST_INTERVAL <= interval <= LONGEST_INTERVAL:
+        return interval
+    problems.append(f"spec.ledger.interval: {text!r} is not a duration from 10s to 24h")
+    return DEFAULT_INTERVAL
 
 
 def _bypass_until(bypass: Bypass | None, problems: list[str]) -> datetime | None:

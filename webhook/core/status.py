@@ -17,7 +17,7 @@ UNSETTLED = 5
 """Migrations kept in ``status.unsettled``. Verdicts depend on the first of them alone."""
 
 LONGEST_NAME = 512
-"""Characters of a revision that are kept: no longer one can be declared, and a ledger may hold anything."""
+"""Characters of a recorded name that are kept: no file system has longer ones, and a ledger may hold anything."""
 
 
 class GateState(StrEnum):
@@ -251,11 +251,12 @@ def status_message(observation: GateObservation, gate: Gate) -> str:
         )
         detail = _cut(snapshot.detail) or unnamed
         return f"{remedy.format(secret=gate.secret, detail=detail)}; pods follow onUnreachable until then"
+    where = ", read from a standby" if snapshot.standby else ""
     if ledger.dirty is not None:
-        return f"migration {_cut(ledger.dirty.revision)} is recorded as {ledger.dirty.state}"
+        return f"migration {_cut(ledger.dirty.revision)} is recorded as {ledger.dirty.state}{where}"
     if snapshot.missing_table:
-        return f"the ledger is empty: the table {_cut(snapshot.missing_table)} does not exist"
-    return f"the ledger is at {_cut(ledger.head)}" if ledger.head else "the ledger is empty"
+        return f"the ledger is empty: the table {_cut(snapshot.missing_table)} does not exist{where}"
+    return (f"the ledger is at {_cut(ledger.head)}" if ledger.head else "the ledger is empty") + where
 
 
 def _timestamp(moment: datetime) -> str:

@@ -13,11 +13,11 @@ from kubernetes_asyncio.client import ApiClient
 
 from webhook.api.lease import Lease
 from webhook.api.namespace import ADMISSION_LABEL, Namespace
-from webhook.api.objects import API_GROUP, API_VERSION, GATED_LABEL, LedgerGate, Metadata, Pod, Struct
+from webhook.api.objects import API_GROUP, API_VERSION, GATED_LABEL, LedgerGate, Metadata, Pod, Secret, Struct
 from webhook.api.owners import Owner, OwnerKind
 from webhook.core.patches import Patch
-from webhook.kube.collection import PAGE, Collection, ListMetadata, Query, SingleSecret, Status
-from webhook.kube.errors import Unavailable, cluster_error
+from webhook.kube.collection import PAGE, Collection, ListMetadata, Query, Status
+from webhook.kube.errors import ClusterError, Unavailable, cluster_error
 
 WAKING_ANNOTATION = "ledgergate.dev/released-at"
 
@@ -81,9 +81,17 @@ class KubeClient:
         """Read one namespace."""
         return msgspec.json.decode(await self.read_collection(f"/api/v1/namespaces/{name}", {}), type=Namespace)
 
-    def secret(self, namespace: str, name: str) -> SingleSecret:
-        """One Secret."""
-        return SingleSecret(self, namespace, name)
+    async def read_secret(self, namespace: str, name: str) -> Secret:
+        """Read one Secret.
+
+        Raises:
+            ClusterError: it cannot be read.
+        """
+        body = await self.read_collection(f"{_core(namespace, 'secrets')}/{name}", {})
+        try:
+            return msgspec.json.decode(body, type=Secret)
+        except msgspec.DecodeError as error:
+            raise ClusterError(f"Secret {namespace}/{name} cannot be decoded: {error}") from error
 
     async def patch_pod(self, pod: Metadata, patch: Patch) -> None:
         """Apply a JSON patch to a pod."""

@@ -12,8 +12,8 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from webhook.api.objects import Metadata, Secret, Struct
-from webhook.kube.errors import ClusterError, NotFound, cluster_error
+from webhook.api.objects import Metadata, Struct
+from webhook.kube.errors import ClusterError, cluster_error
 from webhook.kube.reflector import Change, ChangeKind, Listing, Object, Unreadable
 from webhook.telemetry import log_event
 
@@ -86,30 +86,6 @@ class Collection(Generic[T]):
             query["resourceVersion"] = resource_version
         async for line in self.transport.stream(self.path, query, seconds + SILENCE):
             yield _decode_change(line, self.kind)
-
-
-@dataclass(frozen=True, slots=True)
-class SingleSecret:
-    """One Secret as a feed, with no other right than ``get`` and ``watch`` on it."""
-
-    transport: Transport
-    namespace: str
-    name: str
-
-    async def list_objects(self) -> tuple[list[Secret], str]:
-        """Return the Secret; an empty list where it does not exist."""
-        try:
-            body = await self.transport.read_collection(f"/api/v1/namespaces/{self.namespace}/secrets/{self.name}", {})
-        except NotFound:
-            return [], ""
-        found = msgspec.json.decode(body, type=Secret)
-        return [found], found.metadata.resource_version
-
-    def watch(self, resource_version: str) -> AsyncIterator[Change[Secret]]:
-        """Watch the Secret: RBAC accepts a field selector for its name (Kubernetes docs, RBAC, resourceNames)."""
-        query = (("fieldSelector", f"metadata.name={self.name}"),)
-        secrets = Collection(self.transport, f"/api/v1/namespaces/{self.namespace}/secrets", Secret, query)
-        return secrets.watch(resource_version)
 
 
 class Status(Struct, frozen=True):

@@ -3,18 +3,16 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 from migrations.core.ledger import History, Ledger
-from migrations.core.snapshot import Fault, LedgerSnapshot
+from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
+from migrations.dialects.catalogue import DIALECTS
+from migrations.postgres.address import Address
 from migrations.reader.reader import LedgerSource
 from webhook.core.gate import Gate, RecordedRevision
 from webhook.core.history import recall_ledger
 from webhook.core.status import Problem
-from webhook.ledgers.watchers import LedgerWatchers
-
-if TYPE_CHECKING:
-    from migrations.reader.watcher import LedgerWatcher
 
 
 class LedgerBinding:
@@ -27,7 +25,7 @@ class LedgerBinding:
         gate: the gate's spec; its status may be older than the cache's.
         problem: why the source is not known.
         source: where the ledger is; None where that is not known.
-        watcher: what reads it; None without a source.
+        urgent: pods wait for the ledger.
         fingerprint: of the ledger that the snapshot is of.
     """
 
@@ -35,9 +33,9 @@ class LedgerBinding:
         self.gate = gate
         self.problem: Problem | None = None
         self.source: LedgerSource | None = None
-        self.watcher: LedgerWatcher | None = None
+        self.urgent = False
         self.fingerprint = gate.ledger_fingerprint
-        self._last_known = LedgerSnapshot(recall_ledger(gate) if gate.history else None, fault=Fault.UNREAD)
+        self._known = LedgerSnapshot(recall_ledger(gate) if gate.history else None, fault=Fault.UNREAD)
         self._heads = _HeadHistory(tuple(gate.history))
 
     def snapshot(self, gate: Gate) -> LedgerSnapshot:
@@ -46,39 +44,78 @@ class LedgerBinding:
         Args:
             gate: the gate, with its newest status.
         """
-        snapshot = self.watcher.snapshot if self.watcher is not None else self._last_known
+        snapshot = self._known
         if snapshot.ledger is None or snapshot.ledger.history is not History.HEADS:
             return snapshot
         recorded = gate.history if gate.ledger_fingerprint == self.fingerprint else _NOTHING
         return replace(snapshot, ledger=self._heads.extend(snapshot.ledger, recorded))
 
     @property
+    def fault(self) -> Fault | None:
+        """Why the ledger cannot be read now; None where it can."""
+        return self._known.fault
+
+    @property
     def first_read_done(self) -> bool:
         """Whether the ledger was read, or the reason why it cannot be read is known."""
-        if self.watcher is None:
-            return bool(self.problem or self.gate.problems)
-        return self.watcher.snapshot.fault is not Fault.UNREAD
+        return bool(self.problem or self.gate.problems) or self._known.fault is not Fault.UNREAD
 
-    def rebind(self, source: LedgerSource | None, problem: Problem | None, watchers: LedgerWatchers) -> None:
-        """Follow another source; none while a problem keeps it unknown."""
+    def rebind(self, address: Address | None, problem: Problem | None) -> bool:
+        """Follow the gate and its Secret to another ledger; none while a problem keeps it unknown.
+
+        Args:
+            address: what the Secret holds.
+
+        Returns:
+            Whether anything has changed.
+        """
+        source = None
+        if address is not None and self.gate.dialect in DIALECTS:  # else parse_gate has put it among its problems
+            gate = self.gate
+            source = LedgerSource(address, DIALECTS[gate.dialect], gate.schema or address.schema, gate.table)
+        changed = problem != self.problem or source != self.source
         self.problem = problem
         if source == self.source:
-            return
-        before = self.watcher.snapshot if self.watcher is not None else self._last_known
+            return changed
         # The reading stays, but is not current: until the new source answers, `onUnreachable` decides.
-        self._last_known = LedgerSnapshot(before.ledger, before.observed_at, Fault.UNREAD)
-        old, self.source, self.watcher = self.source, source, None
+        self._known = LedgerSnapshot(self._known.ledger, self._known.observed_at, Fault.UNREAD)
+        self.source = source
         if source is not None:
             fingerprint = ledger_fingerprint(source)
             if self.fingerprint != fingerprint:
-                self._last_known = LedgerSnapshot(fault=Fault.UNREAD)
+                self._known = LedgerSnapshot(fault=Fault.UNREAD)
                 self._heads = _HeadHistory()
             self.fingerprint = fingerprint
-            self.watcher = watchers.join(source, self.gate.key)
-            if self._last_known.ledger is not None:
-                self.watcher.seed(self._last_known.ledger, self._last_known.observed_at)
-        if old is not None:
-            watchers.leave(old, self.gate.key)
+        return True
+
+    def read(self, ledger: Ledger, at: datetime, *, standby: bool = False, missing_table: str = "") -> bool:
+        """Note what the ledger holds, and of what; return whether that is news."""
+        known = self._known.ledger
+        return self._update(
+            LedgerSnapshot(
+                known if known == ledger else ledger,
+                at,
+                run=self._known.run,
+                missing_table=missing_table,
+                standby=standby,
+            )
+        )
+
+    def confirm(self, at: datetime) -> None:
+        """Note that the ledger still holds what it held."""
+        self._update(replace(self._known, observed_at=at))
+
+    def migrating(self, run: ActiveMigration | None) -> bool:
+        """Note who migrates; return whether that is news."""
+        return self._update(replace(self._known, run=run))
+
+    def failed(self, fault: Fault, detail: str) -> bool:
+        """Note that the ledger cannot be read; return whether that is news."""
+        return self._update(replace(self._known, fault=fault, detail=detail, run=None))
+
+    def _update(self, snapshot: LedgerSnapshot) -> bool:
+        before, self._known = self._known, snapshot
+        return replace(snapshot, observed_at=before.observed_at) != before
 
 
 _NOTHING: Mapping[str, RecordedRevision] = {}

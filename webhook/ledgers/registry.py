@@ -1,6 +1,6 @@
 """What is known of each gate's ledger, now.
 
-gate -> Secret -> address -> watcher. Each of them can change at any moment; the gate is then bound anew at once.
+gate -> Secret -> database -> ledger. Each of them can change at any moment; the gate is then bound anew.
 """
 
 import asyncio
@@ -12,8 +12,10 @@ from webhook.core.gate import Gate
 from webhook.core.status import Problem
 from webhook.kube.reflector import Key
 from webhook.ledgers.bindings import LedgerBinding
-from webhook.ledgers.secrets import SecretApi, SecretFollower
-from webhook.ledgers.watchers import LedgerWatchers
+from webhook.ledgers.database import PARALLEL_SECRETS, SESSIONS_PER_NAMESPACE, Readers, TenantDatabase
+from webhook.ledgers.reader_pool import WORKERS, ReaderPool
+from webhook.ledgers.secrets import SecretApi
+from webhook.ledgers.turns import SESSIONS_PER_SERVER, Turns
 from webhook.telemetry import isolated
 
 
@@ -26,6 +28,8 @@ class LedgerRegistry:
         identity: shown in the databases' lists of sessions.
         on_change: called with a gate's key after the gate, or what is known of its ledger, has changed.
         on_read: called with the seconds that each read of a ledger took.
+        workers: how many processes read.
+        sessions_per_server: how many sessions a database server has at a time.
     """
 
     def __init__(
@@ -35,30 +39,46 @@ class LedgerRegistry:
         identity: str,
         on_change: Callable[[Key], None] = lambda _: None,
         on_read: Callable[[float], None] = lambda _: None,
+        *,
+        workers: int = WORKERS,
+        sessions_per_server: int = SESSIONS_PER_SERVER,
     ) -> None:
         self._gates = gates
-        self._secret_api = secrets
-        self._identity = identity
         self._on_change = on_change
-        self._on_read = on_read
+        self._pool = ReaderPool(workers)
+        self._readers = Readers(
+            secrets,
+            self._pool,
+            Turns(sessions_per_server),
+            Turns(SESSIONS_PER_NAMESPACE),
+            f"ledgergate {identity}",
+            on_change,
+            on_read,
+            asyncio.Semaphore(PARALLEL_SECRETS),
+        )
         self._bindings: dict[Key, LedgerBinding] = {}
+        self._databases: dict[Key, tuple[TenantDatabase, asyncio.Task[None]]] = {}
         self._running = False
         gates.subscribe(self._gate_changed)
 
     async def run(self) -> None:
         """Follow the ledgers of the gates until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            self._watchers = LedgerWatchers(group, self._on_change, self._on_read, f"ledgergate {self._identity}")
-            self._secrets = SecretFollower(self._secret_api, group, self._secret_changed)
+        async with self._pool, asyncio.TaskGroup() as self._group:
             self._running = True
             try:
-                # The cache may have run before: its changes were ignored until now, without a group for watchers.
+                # The cache may have run before: its changes were ignored until now, without a group for the visits.
                 for key in self._gates.keys:
                     with isolated("gate.failed", gate="/".join(key)):
                         self._gate_changed(key)
                 await asyncio.get_running_loop().create_future()  # the group's tasks do the work
             finally:
                 self._running = False
+                self._pool.kill()  # a worker that hangs must not delay the end of the term
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The process ids of the workers."""
+        return self._pool.pids
 
     def first_read_done(self, key: Key) -> bool:
         """Return whether a gate's ledger was read or found to be unreadable; True where there is no such gate."""
@@ -89,10 +109,21 @@ class LedgerRegistry:
         return (*map(Problem, binding.gate.problems), *((binding.problem,) if binding.problem else ()))
 
     def set_urgent(self, key: Key, *, urgent: bool) -> None:
-        """Poll a gate's ledger often, because pods wait for it, or seldom."""
+        """Follow a gate's ledger closely, because pods wait for it, or no more."""
         binding = self._bindings.get(key)
-        if binding is not None and binding.watcher is not None and binding.watcher.urgent is not urgent:
-            binding.watcher.urgent = urgent
+        if binding is not None and binding.urgent is not urgent:
+            binding.urgent = urgent
+            self._databases[binding.gate.namespace, binding.gate.secret][0].set_urgent()
+
+    def pod_created(self, key: Key, age: float) -> None:
+        """Follow a gate's ledger for a while, because a pod was created that it selects.
+
+        Args:
+            age: seconds since the pod's creation.
+        """
+        binding = self._bindings.get(key)
+        if binding is not None:
+            self._databases[binding.gate.namespace, binding.gate.secret][0].pod_created(age)
 
     def _gate_changed(self, key: Key) -> None:
         if not self._running:
@@ -108,29 +139,26 @@ class LedgerRegistry:
 
     def _bind(self, gate: Gate) -> None:
         binding = self._bindings.get(gate.key)
-        before = binding.gate if binding else None
+        secret = gate.namespace, gate.secret
         if binding is None:
             binding = self._bindings[gate.key] = LedgerBinding(gate)
+        elif binding.gate.secret != gate.secret:
+            self._leave((gate.namespace, binding.gate.secret), gate.key)
         binding.gate = gate
-        # The new Secret first: where it is the same as before, its watch must not end in between.
-        self._secrets.follow((gate.namespace, gate.secret))
-        if before is not None:
-            self._unfollow_unused((before.namespace, before.secret))
-        binding.rebind(*self._secrets.source(gate), self._watchers)
+        if secret not in self._databases:
+            database = TenantDatabase(secret, self._readers)
+            self._databases[secret] = database, self._group.create_task(database.run())
+        self._databases[secret][0].put(binding, edited=self._gates.synced)
 
     def _unbind(self, key: Key) -> None:
         binding = self._bindings.pop(key, None)
         if binding is not None:
-            binding.rebind(None, None, self._watchers)
-            self._unfollow_unused((binding.gate.namespace, binding.gate.secret))
+            self._leave((binding.gate.namespace, binding.gate.secret), key)
 
-    def _unfollow_unused(self, secret: Key) -> None:
-        if not any((found.gate.namespace, found.gate.secret) == secret for found in self._bindings.values()):
-            self._secrets.unfollow(secret)
-
-    def _secret_changed(self, secret: Key) -> None:
-        for key, binding in tuple(self._bindings.items()):
-            if (binding.gate.namespace, binding.gate.secret) == secret:
-                with isolated("gate.failed", gate="/".join(key)):
-                    binding.rebind(*self._secrets.source(binding.gate), self._watchers)
-                    self._on_change(key)
+    def _leave(self, secret: Key, gate: Key) -> None:
+        database, task = self._databases[secret]
+        database.remove(gate)
+        if not database.bindings:
+            del self._databases[secret]
+            task.cancel()
+            self._pool.forget(secret)

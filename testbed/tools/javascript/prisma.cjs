@@ -46,9 +46,10 @@ function run(command) {
 // Which migrations there are to see: it has no command that applies some of them.
 function show(count = Infinity) {
   rmSync("some", { recursive: true, force: true });
-  mkdirSync("some");
+  if (count === Infinity) cpSync("migrations", "some", { recursive: true, verbatimSymlinks: true });
+  else mkdirSync("some");
   writeFileSync("some/migration_lock.toml", 'provider = "postgresql"\n');
-  for (const name of names().slice(0, count)) cpSync(`migrations/${name}`, `some/${name}`, { recursive: true });
+  for (const name of names().slice(0, count === Infinity ? 0 : count)) cpSync(`migrations/${name}`, `some/${name}`, { recursive: true });
 }
 
 const names = (directory = "migrations") =>

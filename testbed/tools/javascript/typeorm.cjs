@@ -1,10 +1,11 @@
 const { readdirSync } = require("node:fs");
-const { resolve } = require("node:path");
+const { join, resolve } = require("node:path");
 const { DataSource, MigrationExecutor } = require("typeorm");
 
 // How many there are to see: it has no command that applies some of them.
 async function connected(work, count = Infinity) {
-  const files = readdirSync("migrations").sort().slice(0, count);
+  // All of them as the documentation has it, by a pattern.
+  const files = count === Infinity ? [join("**", "*.js")] : readdirSync("migrations").sort().slice(0, count);
   const source = new DataSource({
     type: "postgres",
     url: process.env.DATABASE_URL,

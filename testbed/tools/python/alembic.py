@@ -1,4 +1,4 @@
-"""Alembic, with one script directory `migrations`."""
+"""Alembic, with one script directory `migrations`, and the settings of `alembic.ini` if there is one."""
 
 import os
 from io import StringIO
@@ -7,7 +7,7 @@ from alembic import command  # type: ignore[import-not-found]
 from alembic.config import Config  # type: ignore[import-not-found]
 from drive_serve import serve  # type: ignore[import-not-found]
 
-config = Config(output_buffer=StringIO())
+config = Config("alembic.ini", output_buffer=StringIO())  # which need not be there
 config.set_main_option("script_location", "migrations")
 config.set_main_option("path_separator", "os")
 os.environ["SQLALCHEMY_URL"] = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:", 1)

@@ -1,7 +1,9 @@
-"""Django, with one app `shop`."""
+"""Django, with the apps that the file `installed` lists, or one app `shop`, and MIGRATION_MODULES of `settings.py`."""
 
 import os
+import runpy
 from io import StringIO
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import django  # type: ignore[import-not-found]
@@ -9,9 +11,12 @@ from django.conf import settings  # type: ignore[import-not-found]
 from django.core.management import call_command  # type: ignore[import-not-found]
 from drive_serve import serve  # type: ignore[import-not-found]
 
+installed = Path("installed")
+elsewhere = runpy.run_path("settings.py") if Path("settings.py").exists() else {}
 url = urlsplit(os.environ["DATABASE_URL"])
 settings.configure(
-    INSTALLED_APPS=["shop"],
+    INSTALLED_APPS=installed.read_text().split() if installed.exists() else ["shop"],
+    MIGRATION_MODULES=elsewhere.get("MIGRATION_MODULES", {}),
     USE_TZ=True,
     DATABASES={
         "default": {

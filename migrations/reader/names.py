@@ -1,0 +1,117 @@
+"""Resolution of host names in which slow names of one tenant do not delay those of others.
+
+`getaddrinfo` blocks a thread, and nothing can end it: a name whose servers do not answer keeps a thread for as long as
+the resolver tries. So each name is resolved once at a time, and a tenant has few threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections import Counter
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TENANT: ContextVar[str] = ContextVar("TENANT", default="")
+"""Whose name is resolved."""
+
+THREADS = 48
+"""Threads of one worker; each takes a stack of `STACK_BYTES` while it resolves, and none at rest."""
+THREADS_PER_TENANT = 2
+STACK_BYTES = 256 * 1024
+
+
+class Names:
+    """Resolves names in threads.
+
+    Args:
+        lookup: What resolves; blocks.
+    """
+
+    def __init__(self, lookup: Callable[..., list[Any]] = socket.getaddrinfo) -> None:
+        self._lookup = lookup
+        self._pending: dict[tuple[object, ...], asyncio.Future[list[Any]]] = {}
+        self._busy: Counter[str] = Counter()
+        self._freed = asyncio.Condition()
+
+    async def resolve(self, *question: Any) -> list[Any]:
+        """Return what `getaddrinfo` returns; who is cancelled leaves the thread behind.
+
+        Args:
+            question: The arguments of `getaddrinfo`.
+
+        Raises:
+            OSError: The name cannot be resolved.
+        """
+        if question not in self._pending:
+            tenant = TENANT.get()
+            async with self._freed:
+                await self._freed.wait_for(
+                    lambda: self._busy[tenant] < THREADS_PER_TENANT and self._busy.total() < THREADS
+                )
+                if question not in self._pending:
+                    self._start(tenant, question)
+        return await asyncio.shield(self._pending[question])
+
+    def _start(self, tenant: str, question: tuple[Any, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Any]] = loop.create_future()
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait for it any more
+        self._pending[question] = answer
+        self._busy[tenant] += 1
+
+        def finish(found: list[Any] | None, error: Exception | None) -> None:
+            self._busy[tenant] -= 1
+            if not self._busy[tenant]:
+                del self._busy[tenant]
+            del self._pending[question]
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(found or [])
+            self._waking = loop.create_task(self._wake())
+
+        def work() -> None:
+            found, failure = None, None
+            try:
+                found = self._lookup(*question)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+                failure = error
+            try:
+                loop.call_soon_threadsafe(finish, found, failure)
+            except RuntimeError:
+                return  # the loop has ended meanwhile
+
+        # Daemons: the process must be able to end while a name is being resolved.
+        threading.Thread(target=work, daemon=True).start()
+
+    async def _wake(self) -> None:
+        async with self._freed:
+            self._freed.notify_all()
+
+
+class ResolvingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose connections resolve names by `Names`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Names | None = None
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - as in asyncio
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """Resolve a name, as `socket.getaddrinfo` does."""
+        if self.names is None:
+            self.names = Names()
+        return await self.names.resolve(host, port, family, type, proto, flags)

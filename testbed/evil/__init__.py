@@ -1,0 +1,1 @@
+"""Database servers of tenants who mean no good, or whose server is none."""

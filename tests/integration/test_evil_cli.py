@@ -1,0 +1,78 @@
+"""The commands against servers that misbehave: an error in one line, in time; where not, a signal ends the command."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from testbed.evil.server import evil_servers
+from testbed.waiting import until
+
+LEDGERGATE = Path(sys.executable).with_name("ledgergate")
+CONNECT_SECONDS = 2
+SLACK = 30.0
+"""Seconds beyond the time to connect, on a machine that has other things to do."""
+
+
+@pytest.fixture(scope="module")
+def evil() -> Iterator[Mapping[str, int]]:
+    """Port of a server for each behaviour."""
+    with evil_servers() as ports:
+        yield ports
+
+
+def status(port: int) -> list[str]:
+    """Return a command that reads a ledger."""
+    url = f"postgresql://u:p@127.0.0.1:{port}/evil"
+    return [str(LEDGERGATE), "migrate", "status", "--connect-timeout", str(CONNECT_SECONDS), "--database-url", url]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ("asks_for_a_billion_iterations", "1,000,000,000 SCRAM iterations, expected at most 1,000,000"),
+        ("announces_2_gb", "did not answer within"),
+        ("announces_2_gb_and_sends_nothing", "did not answer within"),
+        ("notices_without_end", "did not answer within"),
+        ("sends_a_byte_a_second", "did not answer within"),
+        ("closes_at_once", "cannot be reached"),
+        ("has_no_room", "too many clients already"),
+        ("fails_with_50_mb", "characters)"),
+    ],
+)
+def test_an_evil_server_is_an_error_in_time(evil: Mapping[str, int], behaviour: str, words: str) -> None:
+    """It says what happened, at no more length than a person reads, within the time to connect."""
+    began = time.monotonic()
+    done = subprocess.run(status(evil[behaviour]), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode in {2, 4}
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr) < 50_000
+    assert time.monotonic() - began < CONNECT_SECONDS + SLACK
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("behaviour", ["answers_no_query", "notices_without_end_once_open"])
+def test_a_server_that_falls_silent_or_floods_leaves_the_command_killable(
+    evil: Mapping[str, int], behaviour: str, number: signal.Signals
+) -> None:
+    """Once a session is open, a command waits for its server; a signal ends it at once."""
+    with subprocess.Popen(status(evil[behaviour]), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        try:
+            until("a connection", lambda: _has_connection(run.pid), timeout=SLACK)
+            run.send_signal(number)
+            assert run.wait(SLACK) != 0
+        finally:
+            run.kill()
+
+
+def _has_connection(pid: int) -> bool:
+    """Return whether a process has an event loop, and so has installed what handles its signals."""
+    with suppress(OSError):  # a file that was closed meanwhile
+        return any("socket:" in str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
+    return False

@@ -1,0 +1,283 @@
+"""The worker processes: which one visits which database, and what is left of the visits of one that has died.
+
+A tenant (a namespace) is always read in the same worker, once its database has answered. A database that was never read
+is visited by a worker for newcomers. One whose visit has ended a worker is read alone, by a worker for suspects, one at
+a time and seldom; all the others go on at once.
+"""
+
+import asyncio
+import logging
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Self
+
+from migrations.reader import wire
+from webhook.kube.reflector import Key
+from webhook.ledgers.reader_process import ReaderProcess, WorkerEnd
+from webhook.telemetry import isolated, log_event
+
+WORKERS = 2
+SUSPECT_SECONDS = 900.0
+"""How long a database is read alone after its visit has ended a worker; more than the longest penalty."""
+FIRST_PENALTY, LONGEST_PENALTY = 5.0, 600.0
+"""Seconds until a database is visited again whose visit has ended a worker; doubled with each time."""
+LEAVE_SECONDS = 5.0
+"""How long a visit may take to end; then the worker hangs because of it."""
+RESTART_SECONDS = 0.5
+"""Between two starts of the same worker, at least."""
+IDLE_SECONDS = 30.0
+"""How long the workers for newcomers and suspects stay without a visit."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One visit.
+
+    Args:
+        database: the namespace and the Secret's name.
+        on_answer: called with each answer.
+        ended: done when the visit has ended; its result is the end of the worker, if that ended the visit.
+    """
+
+    number: int
+    database: Key
+    on_answer: Callable[[wire.Answer], None]
+    process: ReaderProcess
+    ended: asyncio.Future[WorkerEnd | None]
+
+    def poll(self, *, urgent: bool) -> None:
+        """Have the ledgers read now, and from now on as often as ``urgent`` says."""
+        if not self.ended.done():
+            self.process.send(wire.Poll(self.number, urgent))
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is remembered of one database.
+
+    Args:
+        answered: it was read.
+        suspected: it was being read when a worker died, and which of the visits did it is not known.
+        strikes: how many workers its visits have ended.
+    """
+
+    answered: bool = False
+    suspected: bool = False
+    strikes: int = 0
+    struck_at: float = float("-inf")
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One place in the pool; its process starts with the first visit."""
+
+    name: str
+    process: ReaderProcess | None = None
+    task: asyncio.Task[None] | None = None
+    started_at: float = float("-inf")
+    idle_since: float = 0.0
+    jobs: dict[int, Job] = field(default_factory=dict)
+
+
+class ReaderPool:
+    """The worker processes of the leader, from ``async with`` to its end.
+
+    Args:
+        size: how many workers the tenants share.
+    """
+
+    def __init__(self, size: int = WORKERS) -> None:
+        self._shared = [_Worker(f"shared-{number}") for number in range(size)]
+        self._newcomers = _Worker("newcomers")
+        self._suspects = _Worker("suspects")
+        self._alone = asyncio.Lock()
+        self._records: dict[Key, _Record] = {}
+        self._numbers = 0
+
+    async def __aenter__(self) -> Self:
+        self._reaper = asyncio.create_task(self._reap())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = [self._reaper, *(worker.task for worker in self._workers if worker.task is not None)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def kill(self) -> None:
+        """End every worker, and with it every visit, at once."""
+        for worker in self._workers:
+            if worker.process is not None:
+                worker.process.stop()
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the workers."""
+        return [worker.process.pid for worker in self._workers if worker.process is not None]
+
+    def may_follow(self, database: Key) -> bool:
+        """Return whether a visit to a database may last: it was read before, and is no suspect."""
+        return self._place(database) in self._shared
+
+    def penalty(self, database: Key) -> float:
+        """Return the seconds until a database may be visited again; 0 unless its visits have ended workers."""
+        record = self._records.get(database)
+        if record is None or not record.strikes:
+            return 0.0
+        pause = min(FIRST_PENALTY * 2.0 ** (record.strikes - 1), LONGEST_PENALTY)
+        return max(0.0, record.struck_at + pause - _now())
+
+    def forget(self, database: Key) -> None:
+        """Forget a database that no gate names any more; but not one that has ended a worker, as it may come back."""
+        record = self._records.get(database)
+        if record is not None and not record.strikes:
+            del self._records[database]
+
+    @asynccontextmanager
+    async def visit(
+        self, database: Key, request: wire.Visit, on_answer: Callable[[wire.Answer], None]
+    ) -> AsyncIterator[Job]:
+        """Begin a visit, and end it with the block.
+
+        Args:
+            database: the namespace and the Secret's name.
+            request: what to read; its number is set here.
+
+        Raises:
+            FrameTooLarge: the request exceeds the limit.
+        """
+        if self._place(database) is not self._suspects:
+            async with self._visiting(database, request, on_answer) as job:
+                yield job
+            return
+        async with self._alone, self._visiting(database, request, on_answer) as job:
+            yield job
+
+    @asynccontextmanager
+    async def _visiting(
+        self, database: Key, request: wire.Visit, on_answer: Callable[[wire.Answer], None]
+    ) -> AsyncIterator[Job]:
+        worker = self._place(database)
+        process = await self._started(worker)
+        self._numbers += 1
+        job = Job(self._numbers, database, on_answer, process, asyncio.get_running_loop().create_future())
+        process.send(_numbered(request, job.number))
+        worker.jobs[job.number] = job
+        try:
+            yield job
+        finally:
+            if not job.ended.done():
+                process.send(wire.Leave(job.number))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LEAVE_SECONDS):
+                        await asyncio.shield(job.ended)
+            if not job.ended.done():
+                process.kill("a visit did not end", job.number)
+            worker.jobs.pop(job.number, None)
+            worker.idle_since = _now()
+
+    def _place(self, database: Key) -> _Worker:
+        record = self._records.get(database)
+        if record is None:
+            return self._newcomers
+        if record.suspected or _now() - record.struck_at < SUSPECT_SECONDS:
+            return self._suspects
+        if not record.answered:
+            return self._newcomers
+        return self._shared[zlib.crc32(database[0].encode()) % len(self._shared)]
+
+    @property
+    def _workers(self) -> list[_Worker]:
+        return [*self._shared, self._newcomers, self._suspects]
+
+    async def _started(self, worker: _Worker) -> ReaderProcess:
+        """Return the process of a worker, started now if there is none."""
+        while worker.process is None:
+            pause = worker.started_at + RESTART_SECONDS - _now()
+            if pause <= 0:
+                worker.started_at = _now()
+                worker.process = process = ReaderProcess(lambda answer: self._pass_on(worker, answer))
+                worker.task = asyncio.create_task(self._tend(worker, process))
+            else:
+                await asyncio.sleep(pause)
+        return worker.process
+
+    async def _tend(self, worker: _Worker, process: ReaderProcess) -> None:
+        end = await process.run()
+        worker.process = None
+        jobs, worker.jobs = worker.jobs, {}
+        if not process.stopped:
+            self._blame(worker, end, jobs)
+        for job in jobs.values():
+            if not job.ended.done():
+                job.ended.set_result(end)
+
+    def _blame(self, worker: _Worker, end: WorkerEnd, jobs: Mapping[int, Job]) -> None:
+        """Note which visit has ended a worker; where that is not known, each of them is made alone once."""
+        culprit = jobs.get(end.job)
+        log_event(
+            "reader.ended",
+            level=logging.WARNING,
+            worker=worker.name,
+            reason=end.reason,
+            secret="/".join(culprit.database) if culprit else "",
+            visits=len(jobs),
+        )
+        if culprit is not None:
+            self._strike(culprit.database)
+            return
+        for job in jobs.values():
+            if worker is self._suspects:
+                self._strike(job.database)
+            else:
+                self._records.setdefault(job.database, _Record()).suspected = True
+
+    def _strike(self, database: Key) -> None:
+        record = self._records.setdefault(database, _Record())
+        record.strikes += 1
+        record.struck_at = _now()
+        record.suspected = False
+
+    def _pass_on(self, worker: _Worker, answer: wire.Answer) -> None:
+        job = None if isinstance(answer, wire.Pong) else worker.jobs.get(answer.job)
+        if job is None:
+            return
+        if isinstance(answer, wire.Left):
+            if not job.ended.done():
+                job.ended.set_result(None)
+            return
+        if isinstance(answer, wire.Reading):
+            record = self._records.setdefault(job.database, _Record())
+            record.answered = True
+            record.suspected = False
+        with isolated("answer.failed", secret="/".join(job.database)):
+            job.on_answer(answer)
+
+    async def _reap(self) -> None:
+        """Stop the workers for newcomers and suspects while there are none; forget old strikes."""
+        while True:
+            await asyncio.sleep(IDLE_SECONDS)
+            for worker in (self._newcomers, self._suspects):
+                if worker.process is not None and not worker.jobs and _now() - worker.idle_since > IDLE_SECONDS:
+                    worker.process.stop()
+            for database, record in tuple(self._records.items()):
+                if record.strikes and _now() - record.struck_at > 2 * SUSPECT_SECONDS:
+                    del self._records[database]  # a newcomer once more
+
+
+def _numbered(request: wire.Visit, number: int) -> wire.Visit:
+    return wire.Visit(
+        number,
+        request.tenant,
+        request.plan,
+        request.ledgers,
+        request.application_name,
+        request.follow,
+        request.urgent,
+    )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
