@@ -41,9 +41,9 @@ def select_environment(
         ConfigError: With every problem.
     """
     problems = [
-        f"expected the tables [defaults] and [environments.NAME], got {key!r}"
+        f"expected the tables [defaults], [environments.NAME] and [lint], got {key!r}"
         for key in document
-        if key not in {"defaults", "environments"}
+        if key not in {"defaults", "environments", "lint"}  # `ledgergate migrate lint` reads the last one
     ]
     environments = document.get("environments", {})
     if not isinstance(environments, dict):
