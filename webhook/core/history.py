@@ -33,8 +33,10 @@ class RecalledLedger(Ledger):
         if key in self._index:
             short = revision.count is None or self.history in {History.NUMBER, History.HEADS}
             return short or self._baseline is not None or key in self.extents
-        if self.oldest is None or self.contains(revision.name):
+        if self.oldest is None:
             return True
+        if self.contains(revision.name):  # by a baseline: whether it stands before or after a dirty one is not known
+            return self.dirty is None
         # In the order of names a newer one would be among those that are known. No other order tells that.
         sort_key = self.versioning.sort_key
         return self.history is History.NAMES and sort_key(revision.name) > sort_key(self.oldest)
