@@ -1,6 +1,6 @@
 """`make bench`: run benchmarks, print their tables and write bench/results.json.
 
-python -m bench [release|scale|tenants|migrate]…      # without a name: every benchmark that can run on this machine
+python -m bench [release|scale|tenants|migrate|lint]…   # without a name: every benchmark that can run on this machine
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import migrate, release, tables, tenants
+from bench import lint, migrate, release, tables, tenants
 from testbed import peers
 from testbed.controlplane import ControlPlane, Unavailable, provision
 from testbed.postgres import Postgres
@@ -86,11 +86,16 @@ def _migrate(console: Console) -> Mapping[str, Any]:
         return migrate.measure(found, progress=progress)
 
 
+def _lint(console: Console) -> Mapping[str, Any]:
+    return lint.measure(progress=console.print)
+
+
 BENCHES: Mapping[str, Callable[[Console], Mapping[str, Any]]] = {
     "release": _release,
     "scale": _scale,
     "tenants": _tenants,
     "migrate": _migrate,
+    "lint": _lint,
 }
 
 

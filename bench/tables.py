@@ -12,7 +12,8 @@ Figures = Mapping[str, Any]
 
 def of(name: str, results: Figures) -> Iterator[Table]:
     """Yield the tables of one benchmark's results."""
-    yield from {"release": _release, "scale": _release, "tenants": _tenants, "migrate": _migrate}[name](results)
+    makers = {"release": _release, "scale": _release, "tenants": _tenants, "migrate": _migrate, "lint": _lint}
+    yield from makers[name](results)
 
 
 def _release(results: Figures) -> Iterator[Table]:
@@ -20,6 +21,21 @@ def _release(results: Figures) -> Iterator[Table]:
     for what, found in results.items():
         times = (f"{found[key]:.0f} ms" for key in ("median_ms", "p95_ms", "max_ms"))
         table.add_row(what, *times, str(found["count"]))
+    yield table
+
+
+def _lint(results: Figures) -> Iterator[Table]:
+    title = f"{results['histories']} histories, against what PostgreSQL did"
+    table = Table("PostgreSQL", "linter", "class", "of", "recall", "precision", title=title)
+    for version, linters in results["versions"].items():
+        for linter, classes in linters.items():
+            for name, found in classes.items():
+                shares = (f"{found[share]:.1f} %" for share in ("recall", "precision"))
+                table.add_row(version, linter, name, str(found["real"]), *shares)
+    yield table
+    table = Table("files", "wall", "CPU", title="ledgergate migrate lint")
+    for count, found in results["seconds"].items():
+        table.add_row(count, f"{found['wall_s']} s", f"{found['cpu_s']} s")
     yield table
 
 

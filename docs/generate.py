@@ -25,11 +25,14 @@ _SECTION = re.compile(r"(<!-- generated: (\w+), by `make docs` -->\n).*?(<!-- en
 _TITLES = {
     "index-not-concurrent": "Indexes",
     "check-not-valid": "Constraints",
-    "type-change": "Columns",
+    "type-change": "Types",
+    "volatile-default": "Columns",
     "drop-without-contract": "What older images use",
     "table-rewrite": "Whole tables",
+    "partition": "Partitions",
     "mixed-ddl-dml": "Rows",
     "cannot-run-in-transaction": "Transactions",
+    "short-lock": "Short locks",
     "if-not-exists": "Advice",
     "file": "Files and comments",
 }

@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrations.files.native import parse
-from migrations.lint.linter import File, lint
+from migrations.lint.linter import lint
+from migrations.lint.scripts.native import native_script
 
 if TYPE_CHECKING:
-    from migrations.lint.finding import Finding
+    from migrations.lint.finding import Finding, Reason
+    from migrations.lint.script import Script
 
 DOWN = "\n-- migrate:down\nselect 1;\n"
 
 
-def parse_files(*texts: str) -> list[File]:
+def parse_files(*texts: str) -> list[Script]:
     """Parse the texts of whole files, in order."""
     numbered = ((Path(f"{20250101000000 + number}_x.sql"), text) for number, text in enumerate(texts))
-    return [File(parse(path, text.encode()), text) for path, text in numbered]
+    return [native_script(parse(path, text.encode()), text.removeprefix("\ufeff")) for path, text in numbered]
 
 
 def up(sql: str, options: str = "") -> str:
@@ -25,12 +27,17 @@ def up(sql: str, options: str = "") -> str:
     return f"-- migrate:up {options}\n{sql}{DOWN}"
 
 
-def findings(*texts: str) -> list[Finding]:
+def findings(*texts: str, version: int | None = None) -> list[Finding]:
     """Lint the texts of whole files; return the findings in the last one."""
     files = parse_files(*texts)
-    return [finding for finding in lint(files) if finding.path == str(files[-1].migration.path)]
+    return [finding for finding in lint(files, version=version) if finding.path == files[-1].path]
 
 
-def rules(*texts: str) -> list[str]:
-    """Return the names of the rules that the last file breaks."""
-    return [finding.rule for finding in findings(*texts)]
+def reasons(*texts: str, version: int | None = None) -> list[Reason]:
+    """Return the rules that the last file breaks, with what they say."""
+    return [reason for finding in findings(*texts, version=version) for reason in finding.reasons]
+
+
+def rules(*texts: str, version: int | None = None) -> list[str]:
+    """Return the names of the rules that the last file breaks, without short locks, which most statements take."""
+    return [reason.rule for reason in reasons(*texts, version=version) if reason.rule != "short-lock"]

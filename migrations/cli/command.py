@@ -10,6 +10,8 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
+import click
+
 from migrations.cli.conventions import Exit
 from migrations.core.migration import FilesError
 from migrations.core.revision import Revision, RevisionError
@@ -33,7 +35,7 @@ class CommonOptions(NamedTuple):
     A named tuple, because its class is made in a quarter of a dataclass's time, which every start of a pod waits for.
 
     Attributes:
-        directory: Directory of the migrations.
+        directories: Directories of the migrations; the native ones are in one.
         database_url: Address of the database; None for that of the environment.
         schema: Schema of the ledger's table; None for the default.
         table: Name of the ledger's table; None for the default.
@@ -42,13 +44,27 @@ class CommonOptions(NamedTuple):
         role: Role to act as; None for that of the address.
     """
 
-    directory: Path
+    directories: tuple[Path, ...]
     database_url: str | None
     schema: str | None
     table: str | None
     connect_timeout: float
     lock_timeout: float
     role: str | None
+
+    @property
+    def directory(self) -> Path:
+        """The only directory.
+
+        Raises:
+            UsageError: There are several.
+        """
+        if len(self.directories) > 1:
+            raise click.UsageError(
+                f"expected --dir once, got it {len(self.directories)} times: migrations of ledgergate are in one "
+                "directory, --dialect names a tool whose migrations are in several"
+            )
+        return self.directories[0]
 
 
 def run_command(

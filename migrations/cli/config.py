@@ -41,9 +41,9 @@ def select_environment(
         ConfigError: With every problem.
     """
     problems = [
-        f"expected the tables [defaults] and [environments.NAME], got {key!r}"
+        f"expected the tables [defaults], [environments.NAME] and [lint], got {key!r}"
         for key in document
-        if key not in {"defaults", "environments"}
+        if key not in {"defaults", "environments", "lint"}  # `ledgergate migrate lint` reads the last one
     ]
     environments = document.get("environments", {})
     if not isinstance(environments, dict):
@@ -72,6 +72,8 @@ def _problems(title: str, table: object, flags: Collection[str]) -> Iterator[str
     for key, value in table.items():
         if key not in flags:
             yield f"expected settings of [{title}] among {', '.join(sorted(flags))}, got {key!r}"
+        elif key == "dir" and isinstance(value, list) and all(isinstance(item, str) for item in value):
+            continue
         elif not isinstance(value, str | int | float):
             yield f"expected {key} of [{title}] to be a string, a number or a boolean, got a {type(value).__name__}"
         elif isinstance(value, str) and "${" in value:

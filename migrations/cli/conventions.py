@@ -13,6 +13,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from click.parser import _OptionParser
+
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -85,6 +87,28 @@ class Exit(IntEnum):
     """The database, the lock or the API server could not be reached in time."""
 
 
+class _Flag(click.Option):
+    """A flag that refuses to be given twice where it takes one value: the last one would win in silence."""
+
+    def add_to_parser(self, parser: _OptionParser, ctx: click.Context) -> None:
+        """Let the parser collect every value, for `handle_parse_result`."""
+        if self.is_flag or self.multiple or self.count:
+            super().add_to_parser(parser, ctx)
+        else:
+            parser.add_option(obj=self, opts=self.opts, dest=self.name, action="append", nargs=self.nargs)
+
+    def handle_parse_result(
+        self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
+    ) -> tuple[Any, list[str]]:
+        """Take the only value, or refuse several."""
+        values = opts.get(self.name) if self.name else None
+        if isinstance(values, list) and not self.multiple:
+            if len(values) > 1:
+                raise click.UsageError(f"expected {self.opts[0]} once, got it {len(values)} times", ctx)
+            opts = {**opts, str(self.name): values[0]}
+        return super().handle_parse_result(ctx, opts, args)
+
+
 def flag(
     name: str, help_text: str, *declarations: str, twins: tuple[str, ...] = (), **attributes: Any
 ) -> Callable[[Command], Command]:
@@ -98,7 +122,9 @@ def flag(
         attributes: Passed on to `click.option`.
     """
     twin = "LEDGERGATE_" + name.removeprefix("--").upper().replace("-", "_")
-    return click.option(name, *declarations, help=help_text, envvar=[twin, *twins], show_envvar=True, **attributes)
+    return click.option(
+        name, *declarations, cls=_Flag, help=help_text, envvar=[twin, *twins], show_envvar=True, **attributes
+    )
 
 
 def format_examples(*lines: str) -> str:

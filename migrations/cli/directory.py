@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
+from migrations.cli.conventions import flag
+from migrations.core.ledger import History
 from migrations.core.migration import FilesError, Migration, SectionBody
 from migrations.core.revision import canonical
 from migrations.files import native
 from migrations.files.external import ExternalFilesError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from migrations.core.declaration import Declaration
     from migrations.dialects.dialect import Dialect
 
@@ -27,42 +35,115 @@ def select_dialect(name: str | None) -> Dialect:
     return find_dialect(name) if name else NATIVE
 
 
-def list_revisions(dialect: Dialect, directory: Path, *, required: bool = True) -> tuple[str, ...]:
-    """Return the names of a directory's migrations, in the dialect's order.
+extension_flag = flag(
+    "--extension",
+    "Extension of the migrations' files, such as .mjs, where the tool is configured to load others than by default "
+    "(Knex: loadExtensions). Give it once for each.",
+    "extensions",
+    multiple=True,
+    metavar="EXT",
+)
+
+
+def list_revisions(
+    dialect: Dialect, directories: Sequence[Path], extensions: Sequence[str] = (), *, required: bool = True
+) -> tuple[str, ...]:
+    """Return the names of the migrations of one or more directories, in the dialect's order.
 
     Args:
         dialect: The tool's dialect.
-        directory: Where the tool looks for migrations.
+        directories: Where the tool looks for migrations.
+        extensions: Those that the tool is configured to load; none for its default.
         required: Whether a directory that is missing, or does not name its migrations, is an error; otherwise it
             counts as empty.
 
     Raises:
         FilesError: A native directory has problems.
-        ExternalFilesError: Another tool's directory has problems.
+        ExternalFilesError: Another tool's directory has problems, or the tool cannot have several.
     """
     try:
-        return tuple(dialect.directory(directory))
+        names = _list_several(_configured(dialect, extensions), directories)
+        if not extensions and dialect.by_extensions is not None:
+            _name_unloaded(dialect, directories, names)
+        return names  # noqa: TRY300 - what is above raises too
     except (FilesError, ExternalFilesError):
         # A native directory that is there has to be right; other tools' files may be missing from this image.
-        if required or (dialect.name == "ledgergate" and directory.is_dir()):
+        if required or (dialect.name == "ledgergate" and directories[0].is_dir()):
             raise
         return ()
 
 
-def list_migrations(dialect: Dialect, directory: Path, *, required: bool = True) -> tuple[Migration, ...]:
-    """Return a directory's migrations; those of another tool have a name and nothing else. As `list_revisions`."""
-    if dialect.name == "ledgergate" and directory.is_dir():
-        return native.load_directory(directory)
-    names = list_revisions(dialect, directory, required=required)
+def _configured(dialect: Dialect, extensions: Sequence[str]) -> Dialect:
+    """Return the dialect with a directory of these extensions."""
+    if not extensions:
+        return dialect
+    if dialect.by_extensions is None:
+        raise ExternalFilesError(
+            f"--extension is for a tool that can be configured to load other files, as knex can; {dialect.name} cannot"
+        )
+    return replace(dialect, directory=dialect.by_extensions([extension.lstrip(".") for extension in extensions]))
+
+
+def _name_unloaded(dialect: Dialect, directories: Sequence[Path], names: Sequence[str]) -> None:
+    """Name files that the tool loads only if it is configured to: a newer migration among them would be missed."""
+    for directory in directories:
+        with suppress(ExternalFilesError):
+            other = _configured(dialect, dialect.optional_extensions).directory(directory)
+            if missed := sorted(set(other) - set(names)):
+                extensions = ", ".join(f".{extension}" for extension in dialect.optional_extensions)
+                text = f"{directory}: left out {', '.join(missed)}, since {dialect.name} has to be configured to load"
+                click.echo(f"{text} {extensions}; if it is, name each of its extensions with --extension", err=True)
+
+
+def _list_several(dialect: Dialect, directories: Sequence[Path]) -> tuple[str, ...]:
+    """Return the names of several directories as one list, as Knex's `directory: [...]` and Flyway's `locations` do."""
+    if len(directories) == 1:
+        return tuple(dialect.directory(directories[0]))
+    if dialect.name == "ledgergate" or dialect.history in {History.HEADS, History.NUMBER}:
+        raise ExternalFilesError(
+            f"expected one --dir for {dialect.name}, got {len(directories)}: the order of its migrations does not show "
+            "in several directories"
+        )
+    problems: list[str] = []
+    found: dict[str, Path] = {}
+    for directory in directories:
+        try:
+            names = dialect.directory(directory)
+        except ExternalFilesError as error:
+            problems += error.problems
+            continue
+        problems += [
+            f"expected each migration in one directory, found {name} in {found[name]} and {directory}"
+            for name in names
+            if name in found
+        ]
+        found |= dict.fromkeys(names, directory)
+    if problems:
+        raise ExternalFilesError(*problems)
+    if dialect.history is History.NAMES:
+        return tuple(sorted(found, key=lambda name: dialect.versioning.sort_key(canonical(name))))
+    return tuple(found)
+
+
+def list_migrations(
+    dialect: Dialect, directories: Sequence[Path], extensions: Sequence[str] = (), *, required: bool = True
+) -> tuple[Migration, ...]:
+    """Return the migrations of directories; those of another tool have a name and nothing else. As `list_revisions`."""
+    if dialect.name == "ledgergate" and len(directories) == 1 and directories[0].is_dir():
+        return native.load_directory(directories[0])
+    names = list_revisions(dialect, directories, extensions, required=required)
     return tuple(Migration(canonical(name), Path(name), "", SectionBody(None)) for name in names)
 
 
-def declare_directory(directory: Path, dialect: str | None) -> tuple[Declaration, tuple[str, ...]]:
-    """Return what an image with a directory declares, and the names of the migrations before the one that it needs.
+def declare_directory(
+    directories: Sequence[Path], dialect: str | None, extensions: Sequence[str] = ()
+) -> tuple[Declaration, tuple[str, ...]]:
+    """Return what an image with directories declares, and the names of the migrations before the one that it needs.
 
     Args:
-        directory: Where the tool looks for migrations.
+        directories: Where the tool looks for migrations.
         dialect: Name of the tool's dialect; None for the native one.
+        extensions: Those that the tool is configured to load; none for its default.
 
     Raises:
         DialectError: There is no dialect of this name.
@@ -73,10 +154,9 @@ def declare_directory(directory: Path, dialect: str | None) -> tuple[Declaration
     """
     from migrations.core.contract import needed, newest_contracts  # noqa: PLC0415 - `up` does without
     from migrations.core.declaration import Declaration  # noqa: PLC0415
-    from migrations.core.ledger import History  # noqa: PLC0415
 
     selected = select_dialect(dialect)
-    migrations = list_migrations(selected, directory)
+    migrations = list_migrations(selected, directories, extensions)
     names = tuple(migration.revision for migration in needed(migrations))
     ancestors = names[:-1] if selected.history is History.HEADS else None
     return Declaration(selected.declare(names), newest_contracts(migrations), ancestors), names[:-1]

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from migrations.cli.command import CommonOptions, report_outcome, report_unusable, run_command
 from migrations.cli.conventions import SECONDS, Exit, flag, format_examples
-from migrations.cli.directory import list_revisions
+from migrations.cli.directory import extension_flag, list_revisions
 from migrations.cli.options import common_options
 from migrations.core.migration import FilesError
 from migrations.core.revision import Revision, RevisionError
@@ -46,7 +47,7 @@ _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 @flag(
     "--expect",
     "Revision that the ledger must hold afterwards, as NAME or NAME+COUNT.DIGEST, or `all` of --dir. When the ledger "
-    "holds it already, CMD is not run.",
+    "holds it already, CMD is not run, unless it goes back (such as migrate:rollback).",
     metavar="REV",
 )
 @flag(
@@ -54,7 +55,7 @@ _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 )
 @flag(
     "--clear-stale-lock",
-    "Free the tool's lock row (Knex, Liquibase, yoyo) when it is taken and no living session can own it.",
+    "Free the tool's lock row (Knex, Liquibase, yoyo) when a run of `exec` has left it and is proven to be dead.",
     is_flag=True,
 )
 @flag(
@@ -65,6 +66,7 @@ _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
     show_default=True,
     metavar="DURATION",
 )
+@extension_flag
 @common_options
 def execute(
     options: CommonOptions,
@@ -73,6 +75,7 @@ def execute(
     command: Sequence[str],
     expect: str | None,
     dialect: str | None,
+    extensions: Sequence[str],
     clear_stale_lock: bool,
     timeout: float,
 ) -> int:
@@ -89,15 +92,21 @@ def execute(
 
     try:
         selected = find_dialect(dialect or recognize.recognize_dialect(command, _package_script) or "auto")
-        names = list_revisions(selected, options.directory) if expect == ALL else ()
+        names = list_revisions(selected, options.directories, extensions) if expect == ALL else ()
         expected = selected.declare(names) if names else Revision.parse(expect) if expect else None
+        back = expected is not None and recognize.goes_back(command, _package_script)
     except (DialectError, FilesError, ExternalFilesError, RevisionError) as error:
         return report_unusable(reporter, error)
+
+    if back and click.get_current_context().get_parameter_source("expect") is not ParameterSource.COMMANDLINE:
+        # A pod's variable says what its image needs, and not where a rollback leads.
+        reporter.info("not_expected", f"CMD goes back, so that LEDGERGATE_EXPECT ({expected}) does not count")
+        expected = None
 
     async def work(run: RunOptions) -> int:
         from migrations.tools.execution import ExecOptions, Execution  # noqa: PLC0415 - imports the driver
 
-        exec_options = ExecOptions(command, expected, names, clear_stale_lock, timeout or None)
+        exec_options = ExecOptions(command, expected, not back, names, clear_stale_lock, timeout or None)
         run = replace(run, source=replace(run.source, dialect=selected))
         execution = Execution(run, exec_options, reporter)
         with _forwarding(execution.forward) as received:
@@ -118,16 +127,21 @@ def _report(reporter: CommandReporter, run: RunOptions, outcome: Outcome | LockN
     from migrations.tools.execution import ExecFailure, ExecFailureReason, ExecSuccess  # noqa: PLC0415 - imports the driver
 
     if isinstance(outcome, ExecSuccess):
-        head = outcome.head or "its beginning"
-        if outcome.ran:
-            reporter.info("done", f"done: the ledger is at {head}", head=outcome.head)
+        head, table = outcome.head or "its beginning", outcome.table
+        if not outcome.exists:
+            text = f"done: there is no ledger {table}; if CMD keeps it elsewhere, name it by --schema and --table"
+            reporter.info("done", text, head=None, table=table)
+        elif outcome.ran:
+            reporter.info("done", f"done: the ledger is at {head} ({table})", head=outcome.head, table=table)
         else:
-            reporter.info("nothing_to_do", f"nothing to do: the ledger is at {head}", head=outcome.head)
+            text = f"nothing to do: the ledger is at {head} ({table})"
+            reporter.info("nothing_to_do", text, head=outcome.head, table=table)
         return Exit.DONE
     if isinstance(outcome, ExecFailure):
         reporter.error(outcome.reason, outcome.text, exit_code=outcome.code)
         exits = {
             ExecFailureReason.BEHIND: Exit.BEHIND,
+            ExecFailureReason.WRITTEN_ELSEWHERE: Exit.BEHIND,
             ExecFailureReason.OCCUPIED: Exit.UNREACHABLE,
             ExecFailureReason.DIALECT_UNKNOWN: Exit.USAGE,
         }

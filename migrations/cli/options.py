@@ -67,13 +67,25 @@ def _apply_settings(context: click.Context, _: click.Parameter, environment: str
 
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
-        context.default_map = select_environment(document, environment, SETTINGS, default=DEFAULT_ENVIRONMENT)
+        settings = select_environment(document, environment, SETTINGS, default=DEFAULT_ENVIRONMENT)
     except (ConfigError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise click.UsageError(f"{SETTINGS_FILE}: {error}") from error
+    if isinstance(settings.get("dir"), str):
+        settings["dir"] = [settings["dir"]]
+    context.default_map = settings
 
 
 _COMMON_FLAGS = (
-    flag("--dir", "Directory of the migrations.", default="migrations", show_default="./migrations", metavar="PATH"),
+    flag(
+        "--dir",
+        "Directory of the migrations. May be given several times for a tool that has several, such as knex; in the "
+        "environment, separate them by colons.",
+        multiple=True,
+        type=click.Path(),
+        default=("migrations",),
+        show_default="./migrations",
+        metavar="PATH",
+    ),
     flag(
         "--database-url",
         "postgresql://USER:PASSWORD@HOST:PORT/NAME. Without it: libpq's PG* variables, else DB_HOST DB_PORT DB_NAME "
@@ -161,7 +173,7 @@ def common_options(body: Callable[..., int]) -> Callable[..., None]:
     @wraps(body)
     def call(**flags: Any) -> None:
         log_format = flags.pop("log_format")
-        shared = {"directory": Path(flags.pop("dir"))} | {name: flags.pop(name) for name in _OPTIONS}
+        shared = {"directories": tuple(map(Path, flags.pop("dir")))} | {name: flags.pop(name) for name in _OPTIONS}
         context = click.get_current_context()
         with open_reporter(log_format) as reporter:
             code = body(CommonOptions(**shared), reporter, **flags)

@@ -9,7 +9,7 @@ import click
 
 from migrations.cli.command import CommonOptions, report_unusable
 from migrations.cli.conventions import Exit, flag, format_examples
-from migrations.cli.directory import declare_directory
+from migrations.cli.directory import declare_directory, extension_flag
 from migrations.cli.options import common_options
 from migrations.core.contract import ContractError
 from migrations.core.declaration import DeclarationError
@@ -18,6 +18,7 @@ from migrations.core.revision import RevisionError
 from migrations.files.external import ExternalFilesError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from migrations.cli.report import CommandReporter
@@ -44,9 +45,16 @@ OUTPUTS = ("plain", "labels", "annotations", "json")
     default="plain",
     show_default=True,
 )
+@extension_flag
 @common_options
 def revision(
-    options: CommonOptions, reporter: CommandReporter, *, dialect: str | None, ancestors: bool, output: str
+    options: CommonOptions,
+    reporter: CommandReporter,
+    *,
+    dialect: str | None,
+    extensions: Sequence[str],
+    ancestors: bool,
+    output: str,
 ) -> int:
     """Print the revision that an image with this directory needs.
 
@@ -55,22 +63,25 @@ def revision(
     which older images cannot run any more. Needs the directory and no database. Exits 2 when the directory holds no
     migration or has problems.
     """
-    return print_revision(options.directory, reporter, dialect=dialect, ancestors=ancestors, output=output)
+    return print_revision(
+        options.directories, reporter, extensions, dialect=dialect, ancestors=ancestors, output=output
+    )
 
 
 def print_revision(
-    directory: Path,
+    directories: Sequence[Path],
     reporter: CommandReporter,
+    extensions: Sequence[str] = (),
     *,
     dialect: str | None = None,
     ancestors: bool = False,
     output: str = "plain",
 ) -> int:
-    """Print what a directory declares, or the revisions before it; nothing else goes to standard output."""
+    """Print what directories declare, or the revisions before it; nothing else goes to standard output."""
     if ancestors and output != "plain":
         return report_unusable(reporter, DeclarationError(f"expected --ancestors or --output {output}, got both"))
     try:
-        declaration, before = declare_directory(directory, dialect)
+        declaration, before = declare_directory(directories, dialect, extensions)
         click.echo(",".join(before) if ancestors else _format(declaration, output))
         if declaration.left_out and output != "plain":
             click.echo("ledgergate: the ancestors are too many for a label or annotation, and are left out", err=True)

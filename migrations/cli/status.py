@@ -11,7 +11,7 @@ import click
 
 from migrations.cli.command import CommonOptions, report_unusable, run_command
 from migrations.cli.conventions import Exit, flag, format_examples
-from migrations.cli.directory import list_migrations, select_dialect
+from migrations.cli.directory import extension_flag, list_migrations, select_dialect
 from migrations.cli.options import common_options
 from migrations.cli.table import print_table
 from migrations.core.drift import RevisionStatus, compare
@@ -55,9 +55,16 @@ _TIME = "%Y-%m-%d %H:%M:%S%z"
     "Tool whose ledger and directory these are, such as knex; `auto` finds it by the tables. Without it: ledgergate.",
     metavar="NAME",
 )
+@extension_flag
 @common_options
 def status(
-    options: CommonOptions, reporter: CommandReporter, *, dialect: str | None, as_json: bool, check: bool
+    options: CommonOptions,
+    reporter: CommandReporter,
+    *,
+    dialect: str | None,
+    extensions: Sequence[str],
+    as_json: bool,
+    check: bool,
 ) -> int:
     """Show what is applied, pending, missing, changed or dirty, and who holds the lock. Writes nothing.
 
@@ -78,7 +85,7 @@ def status(
         migrations = run.migrations
         if dialect is not None:
             try:
-                migrations = list_migrations(found.location.dialect, options.directory, required=check)
+                migrations = list_migrations(found.location.dialect, options.directories, extensions, required=check)
             except (FilesError, ExternalFilesError) as error:
                 return report_unusable(reporter, error)
         at_expected = _is_at_expected(migrations, found)
@@ -195,6 +202,8 @@ def _summary(
     yield f"lock: {f'held by {found.holder}' if found.holder else 'free'}"
     if found.row_lock:
         yield f"row lock: taken{f' by {found.row_lock.holder}' if found.row_lock.holder else ''}"
+    if found.hidden_row_lock:
+        yield f"row lock: unknown, since the role may not read {found.hidden_row_lock}"
     contract, dirty = ledger.strictest_contract, ledger.dirty
     if contract is not None:
         yield f"contract: images older than {contract.compatible_from} cannot run, since {contract.revision} is applied"

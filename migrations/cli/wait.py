@@ -9,13 +9,15 @@ import click
 
 from migrations.cli.command import CommonOptions, report_unusable, run_command
 from migrations.cli.conventions import SECONDS, Exit, flag, format_examples
-from migrations.cli.directory import list_revisions, select_dialect
+from migrations.cli.directory import extension_flag, list_revisions, select_dialect
 from migrations.cli.options import common_options
 from migrations.core.migration import FilesError
 from migrations.core.revision import Revision, RevisionError
 from migrations.files.external import ExternalFilesError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from migrations.cli.report import CommandReporter
     from migrations.runner.run import RunOptions
 
@@ -30,9 +32,16 @@ if TYPE_CHECKING:
 @flag("--revision", "Revision to wait for, as NAME or NAME+COUNT.DIGEST. Without it: all of --dir.", metavar="REV")
 @flag("--dialect", "Tool whose ledger and directory these are, such as knex. Without it: ledgergate.", metavar="NAME")
 @flag("--timeout", "How long to wait.", type=SECONDS, default="10m", show_default=True, metavar="DURATION")
+@extension_flag
 @common_options
 def wait(
-    options: CommonOptions, reporter: CommandReporter, *, revision: str | None, dialect: str | None, timeout: float
+    options: CommonOptions,
+    reporter: CommandReporter,
+    *,
+    revision: str | None,
+    dialect: str | None,
+    extensions: Sequence[str],
+    timeout: float,
 ) -> int:
     """Wait until the ledger holds a revision and all that must come before it. Writes nothing.
 
@@ -41,7 +50,7 @@ def wait(
     """
     try:
         selected = select_dialect(dialect)
-        names = list_revisions(selected, options.directory, required=revision is None)
+        names = list_revisions(selected, options.directories, extensions, required=revision is None)
         expected = Revision.parse(revision) if revision else selected.declare(names)
     except (FilesError, ExternalFilesError, RevisionError, LookupError) as error:
         return report_unusable(reporter, error)

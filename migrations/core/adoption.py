@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,8 @@ def plan_adoption(
     """Decide which files are applied already according to another tool's ledger.
 
     A file matches a record when both are one revision to that tool: extensions never count, and some tools compare
-    numbers only. Each record must have a file, since a record without one may be a migration that the directory lost.
+    numbers only. `001_init` there is `00000000000001_init` here. Each record must have a file, since a record without
+    one may be a migration that the directory lost.
 
     Args:
         migrations: The files for ledgergate, in order.
@@ -61,14 +63,28 @@ def plan_adoption(
         problems += _target_problems(migrations, foreign, target)
     if problems:
         return Mismatch(tuple(problems))
-    key = foreign.versioning.key
-    records = {key(record.revision): record for record in foreign.records}
-    found = [m for m in wanted if foreign.contains(m.revision) and not native.contains(m.revision)]
+    records = {_key(foreign, record.revision): record for record in foreign.records}
+    found = [m for m in wanted if _is_applied(m.revision, foreign) and not native.contains(m.revision)]
     taken = {migration.revision for migration in found}
     return AdoptionPlan(
-        tuple((migration, records.get(key(migration.revision))) for migration in found),
+        tuple((migration, records.get(_key(foreign, migration.revision))) for migration in found),
         tuple(m.revision for m in migrations if m.revision not in taken and not native.contains(m.revision)),
     )
+
+
+def _key(foreign: Ledger, name: str) -> str:
+    """Return what identifies a revision here and there: a short number in front of a name counts as its 14 digits."""
+    return foreign.versioning.key(_padded(name) or name)
+
+
+def _padded(name: str) -> str | None:
+    """Return the name that a file for ledgergate has for `001_init`: 00000000000001_init; None for any other name."""
+    match = re.fullmatch(r"([0-9]{1,13})[_-](.+)", name, re.DOTALL)
+    return match and f"{match[1]:0>14}_{match[2]}"
+
+
+def _is_applied(name: str, foreign: Ledger) -> bool:
+    return foreign.contains(name) or _key(foreign, name) in {_key(foreign, applied) for applied in foreign.applied}
 
 
 def _foreign_problems(foreign: Ledger) -> Iterator[str]:
@@ -91,18 +107,19 @@ def _native_problems(wanted: Sequence[Migration], native: Ledger) -> Iterator[st
 
 def _records_without_file(migrations: Sequence[Migration], foreign: Ledger, target: str | None) -> Iterator[str]:
     versioning = foreign.versioning
-    known = {versioning.key(migration.revision) for migration in migrations}
+    known = {_key(foreign, migration.revision) for migration in migrations}
     for name in foreign.applied:
         beyond = target is not None and versioning.sort_key(name) > versioning.sort_key(target)
-        if versioning.key(name) not in known and not beyond:
-            yield f"{name} is recorded there, but has no file here: expected <14 digits>_<name>.sql or .py for it"
+        if _key(foreign, name) not in known and not beyond:
+            file = _padded(name) or "<14 digits>_<name>"
+            yield f"{name} is recorded there, but has no file here: expected {file}.sql or .py for it"
 
 
 def _ambiguous_files(wanted: Sequence[Migration], foreign: Ledger) -> Iterator[str]:
     first: dict[str, Migration] = {}
     for migration in wanted:
-        other = first.setdefault(foreign.versioning.key(migration.revision), migration)
-        if other is not migration and foreign.contains(migration.revision):
+        other = first.setdefault(_key(foreign, migration.revision), migration)
+        if other is not migration and _is_applied(migration.revision, foreign):
             yield f"{other.path} and {migration.path} are one revision there: which of the two was applied?"
 
 
@@ -111,6 +128,6 @@ def _target_problems(migrations: Sequence[Migration], foreign: Ledger, target: s
         return
     if all(migration.revision != target for migration in migrations):
         yield f"expected --to to name one of the migrations, got {target!r}"
-    elif not foreign.contains(target):
+    elif not _is_applied(target, foreign):
         head = foreign.head or "none"
         yield f"expected --to to name a revision that is applied there, got {target}; its head is {head}"

@@ -19,7 +19,7 @@ LEAF_SEPARATOR = ","
 _LONGEST_NAME = 2048
 _SHOWN = 80
 
-_LONGEST_TEXT = 2560
+LONGEST_TEXT = 2560
 """Characters of a revision as it is declared: the longest name, its extensions and `+COUNT.DIGEST`. What is longer is
 refused before anything looks at it: an annotation may have 256 KiB."""
 
@@ -56,7 +56,7 @@ class Revision:
             RevisionError: The text is empty or too long, or has unprintable characters or a malformed `+COUNT.DIGEST`.
         """
         stripped = text.strip()
-        if len(stripped) > _LONGEST_TEXT:
+        if len(stripped) > LONGEST_TEXT:
             raise _malformed(text)
         name, plus, suffix = stripped.partition("+")
         name = canonical(name)

@@ -94,6 +94,9 @@ class Dialect:
             advisory lock, or one with a key that cannot be known.
         row_lock: The lock that a killed process leaves behind; None where there is no such lock.
         directory: Lists the migrations of a directory, oldest first; raises where the files do not name them.
+        by_extensions: Makes a `directory` for the extensions that the tool is configured to load; None where they are
+            fixed.
+        optional_extensions: Extensions that the tool loads only if it is configured to.
         programs: Names of the programs that start the tool.
     """
 
@@ -113,6 +116,8 @@ class Dialect:
     row_lock: LockTable | None = None
     # No defaults: the description of a tool without a directory or a program has to state that.
     directory: DirectoryLister
+    by_extensions: Callable[[Sequence[str]], DirectoryLister] | None = None
+    optional_extensions: tuple[str, ...] = ()
     programs: tuple[str, ...]
 
     def candidates(self) -> Sequence[Dialect]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from migrations.core.ledger import Record, State
@@ -13,11 +15,36 @@ from migrations.files.drizzle_journal import list_drizzle
 from migrations.files.typeorm_classes import list_typeorm
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from migrations.files.external import DirectoryLister
 
 
 def _parse_knex(row: Mapping[str, Any]) -> Record:
     return Record(canonical(row["name"]), State.APPLIED, batch=row["batch"], finished_at=row["migration_time"])
+
+
+# https://knexjs.org/guide/migrations.html, `loadExtensions`
+_KNEX_EXTENSIONS = ("co", "coffee", "eg", "iced", "js", "cjs", "litcoffee", "ls", "ts")
+_MODULE_EXTENSIONS = ("mjs", "mts", "cts")
+
+
+def _knex_directory(extensions: Sequence[str]) -> DirectoryLister:
+    alternatives = "|".join(re.escape(extension) for extension in extensions)
+    # Knex stops at TypeScript's declarations; projects that have them let it load fewer extensions.
+    pattern = rf"(?!.*\.d\.[cm]?ts\Z)(?P<name>.+)\.(?:{alternatives})"
+    return external.files_matching(pattern, example="20250126120000_add_users.js")
+
+
+def _list_knex(directory: Path) -> tuple[str, ...]:
+    """List what Knex loads by default; in a directory without such files, what its guide to modules configures."""
+    try:
+        return _knex_directory(_KNEX_EXTENSIONS)(directory)
+    except external.ExternalFilesError:
+        with suppress(external.ExternalFilesError):
+            return _knex_directory(_MODULE_EXTENSIONS)(directory)
+        raise
 
 
 KNEX = Dialect(
@@ -26,12 +53,9 @@ KNEX = Dialect(
     columns=frozenset({"id", "name", "batch", "migration_time"}),
     parse=_parse_knex,
     row_lock=LockTable("{table}_lock", unlock_command="npx knex migrate:unlock"),
-    # https://knexjs.org/guide/migrations.html, `loadExtensions`. Knex stops at TypeScript's declarations; projects that
-    # have them let it load fewer extensions.
-    directory=external.files_matching(
-        r"(?!.*\.d\.ts\Z)(?P<name>.+)\.(?:co|coffee|eg|iced|js|cjs|litcoffee|ls|ts)",
-        example="20250126120000_add_users.js",
-    ),
+    directory=_list_knex,
+    by_extensions=_knex_directory,
+    optional_extensions=_MODULE_EXTENSIONS,
     programs=("knex",),
 )
 

@@ -22,6 +22,8 @@ class StatementContext:
         contract: Whether the migration is marked `contract`, so that it may break older images.
         previous_revision: The revision before this migration; its own where it is the first.
         section_nodes: Parse trees of all statements of the section.
+        version: Major version of the oldest PostgreSQL that runs it; None for any that is supported.
+        native: Whether `ledgergate migrate` runs the file.
     """
 
     schema: Schema
@@ -31,6 +33,20 @@ class StatementContext:
     contract: bool
     previous_revision: str
     section_nodes: tuple[Any, ...]
+    version: int | None = None
+    native: bool = True
+
+    def proves_not_null(self, table: Name, column: str) -> bool:
+        """Whether it is known that a column contains no NULL, so that PostgreSQL does not look."""
+        return self.schema.proves_not_null(table, column, by_check=not self.is_before(12))
+
+    def is_before(self, version: int) -> bool:
+        """Whether a PostgreSQL runs the statement that is known to be older than a major version."""
+        return self.version is not None and self.version < version
+
+    def adds_nothing(self, table: Name, command: Any) -> bool:
+        """Whether ADD COLUMN IF NOT EXISTS names a column that is there, so that it does nothing."""
+        return bool(command.missing_ok) and self.schema.column(table, command.def_.colname) is not None
 
     def is_new(self, table: Name) -> bool:
         """Whether this file creates the table: no older image uses it, so a lock on it blocks no one."""

@@ -1,22 +1,26 @@
-"""Findings: violations of rules with their place in a file."""
+"""Findings: a statement with the rules that it breaks, and its place in a file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from migrations.lint.rule import Level
+
 if TYPE_CHECKING:
-    from migrations.lint.rule import Level, Lock, Violation
+    from collections.abc import Iterable, Sequence
+
+    from migrations.lint.rule import Lock, Violation
+
+_ORDER = list(Level)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Finding:
-    """A violation with its place in a file. Findings sort by path, line and column.
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A rule that a statement breaks.
 
     Attributes:
-        path: The file.
-        line: Line of the statement, from 1; 0 for the whole file.
-        column: Column of the statement, from 1; 0 for the whole line.
         rule: Name of the rule.
         level: How much it matters.
         message: What the statement does, with the statement's own names.
@@ -25,9 +29,6 @@ class Finding:
         tables: The tables that it locks.
     """
 
-    path: str
-    line: int
-    column: int
     rule: str
     level: Level
     message: str
@@ -36,21 +37,77 @@ class Finding:
     tables: tuple[str, ...] = ()
 
 
-def locate(path: str, text: str, position: int, violation: Violation) -> Finding:
-    """Return a violation as a finding.
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """A statement, a comment or a file with what is wrong with it. Findings sort by path, line and column.
+
+    Attributes:
+        path: The file.
+        line: Line of the statement, from 1; 0 for the whole file.
+        column: Column of the statement, from 1; 0 for the whole line.
+        reasons: The rules that it breaks, at least one, the gravest first.
+        fingerprint: Twelve hexadecimal digits that stay the same when the statement is moved or indented.
+        end_line: Line of the statement's last character; 0 where that is not known.
+    """
+
+    path: str
+    line: int
+    column: int
+    reasons: tuple[Reason, ...] = field(compare=False)
+    fingerprint: str = field(default="", compare=False)
+    end_line: int = field(default=0, compare=False)
+
+    @property
+    def gravest(self) -> Reason:
+        """The reason that the others stand behind."""
+        return self.reasons[0]
+
+    @property
+    def rule(self) -> str:
+        """Name of the gravest reason's rule."""
+        return self.reasons[0].rule
+
+    @property
+    def level(self) -> Level:
+        """Level of the gravest reason."""
+        return self.reasons[0].level
+
+    @property
+    def message(self) -> str:
+        """Message of the gravest reason."""
+        return self.reasons[0].message
+
+
+def locate(path: str, text: str, span: tuple[int, int], violations: Sequence[Violation]) -> Finding:
+    """Return the violations of one statement as a finding.
 
     Args:
         path: The file.
         text: The whole text of the file.
-        position: Offset of the statement in the text, in characters.
-        violation: What the statement does.
+        span: Offsets of the statement in the text, in characters: of the first one, and of the one behind it.
+        violations: What the statement does, at least one.
     """
-    line, column = _line_and_column(text, position)
-    rule = violation.rule
+    begin, end = span
+    line = text.count("\n", 0, begin) + 1
+    statement = text[begin:end]
     return Finding(
-        path, line, column, rule.name, rule.level, violation.message, violation.safe, violation.mode, violation.locks
+        path,
+        line,
+        begin - text.rfind("\n", 0, begin),
+        arrange(
+            Reason(found.rule.name, found.rule.level, found.message, found.safe, found.mode, found.locks)
+            for found in violations
+        ),
+        fingerprint(statement),
+        line + statement.count("\n"),
     )
 
 
-def _line_and_column(text: str, position: int) -> tuple[int, int]:
-    return text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+def arrange(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """Return each reason once, the gravest first, else in their order."""
+    return tuple(sorted(dict.fromkeys(reasons), key=lambda reason: _ORDER.index(reason.level)))
+
+
+def fingerprint(statement: str) -> str:
+    """Return twelve hexadecimal digits for a statement, whatever blanks are between its words."""
+    return sha256(" ".join(statement.split()).encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -5,27 +5,46 @@ Pure: the same files give the same findings. A file is judged on top of the sche
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import count, pairwise
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pglast import ast
 
-from migrations.core.migration import Undo
-from migrations.lint import advice, columns, constraints, drops, indexes, suppression, tables, transactions, writes
+from migrations.lint import suppression
 from migrations.lint.context import StatementContext
-from migrations.lint.finding import Finding, locate
-from migrations.lint.parser import ScriptError, parse_comments, parse_statements
+from migrations.lint.finding import Finding, Reason, fingerprint, locate
+from migrations.lint.locks import locks
+from migrations.lint.parser import ScriptError, parse, parse_comments
 from migrations.lint.plpgsql import parse_do_block
-from migrations.lint.rule import Level, Rule, Violation
+from migrations.lint.rule import OWN_MIGRATION, Level, Rule, Violation
+from migrations.lint.rules import (
+    advice,
+    columns,
+    constraints,
+    drops,
+    indexes,
+    partitions,
+    short_locks,
+    tables,
+    transactions,
+    type_changes,
+    versions,
+    writes,
+)
+from migrations.lint.rules.short_locks import short_lock
+from migrations.lint.rules.transactions import BEGINS, ENDS, is_neutral, refused_in_transaction
 from migrations.lint.schema import Schema
-from migrations.lint.transactions import BEGINS, ENDS
+from migrations.lint.script import TransactionMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from migrations.core.migration import Migration, Problem, SectionBody
+    from migrations.core.migration import Problem
     from migrations.lint.parser import ParsedStatement
+    from migrations.lint.script import Script, ScriptSection
+
+    _Located = tuple[tuple[int, int], Violation]  # the statement's begin and end in the text
 
 FILE = Rule(
     "file",
@@ -51,6 +70,18 @@ SYNTAX = Rule(
     ),
     safe=("-- as the message says",),
 )
+TEMPLATE = Rule(
+    "template",
+    Level.ADVICE,
+    "A template makes the SQL, and lint cannot parse what is left without it.",
+    "docs/lint.md",
+    down=True,
+    details=(
+        "Lint puts a name in the place of `${name}`, `{{ name }}` and `<%= name %>`, and nothing in that of `{% … %}`. "
+        "Where the rest is no SQL, nothing of the section is checked."
+    ),
+    safe=("-- write the SQL that varies so that it can be parsed with a name in the place of the variable",),
+)
 MISSING_DOWN = Rule(
     "missing-down",
     Level.WARNING,
@@ -65,155 +96,237 @@ MISSING_DOWN = Rule(
         "DROP TABLE users;",
     ),
 )
-_FAMILIES = (indexes, constraints, columns, drops, tables, writes, transactions, advice)
+_FAMILIES = (
+    indexes,
+    constraints,
+    type_changes,
+    columns,
+    drops,
+    tables,
+    partitions,
+    writes,
+    transactions,
+    versions,
+    advice,
+)
+_FAMILIES_OF_DOWN = tuple(family for family in _FAMILIES if any(rule.down for rule in family.RULES))
+_FAMILIES_OF_SNAPSHOTS = tuple(family for family in _FAMILIES if family is not transactions)
 RULES: tuple[Rule, ...] = (
-    *(rule for family in _FAMILIES for rule in family.RULES),
-    *(FILE, SYNTAX, MISSING_DOWN),
+    *(rule for family in (*_FAMILIES[:-1], short_locks, advice) for rule in family.RULES),
+    *(FILE, SYNTAX, TEMPLATE, MISSING_DOWN),
     *suppression.RULES,
 )
 NAMES = frozenset(rule.name for rule in RULES)
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """A migration and the whole text of its file, including the comments above the first section."""
-
-    migration: Migration
-    text: str
-
-
-def lint(files: Sequence[File]) -> list[Finding]:
-    """Return every finding, by file and line.
+def lint(scripts: Iterable[Script], *, version: int | None = None) -> list[Finding]:
+    """Return every finding in the scripts that are judged, by file and line.
 
     Args:
-        files: The migrations of a directory, in order.
+        scripts: The files of a history, in the order in which they are applied.
+        version: Major version of the oldest PostgreSQL that runs them; None for any that is supported.
     """
     schema, transaction_numbers = Schema(), count(1)
-    revisions = [file.migration.revision for file in files]
-    previous = {new: old for old, new in pairwise(revisions)}
+    previous = None
     findings: list[Finding] = []
-    for index, file in enumerate(files):
-        revision = file.migration.revision
-        linter = _FileLinter(file, index, previous.get(revision, revision), schema, transaction_numbers)
-        findings += linter.findings()
+    for index, script in enumerate(scripts):
+        place = _Place(index, previous or script.revision, version)
+        findings += _ScriptLinter(script, place, schema, transaction_numbers).findings()
+        previous = script.revision
     return sorted(findings)
 
 
 def problem_findings(problems: Iterable[Problem]) -> list[Finding]:
     """Return the problems that keep files from being loaded as findings."""
-    return sorted(Finding(problem.path, problem.line, 0, FILE.name, FILE.level, problem.text) for problem in problems)
+    return sorted(
+        Finding(
+            problem.path, problem.line, 0, (Reason(FILE.name, FILE.level, problem.text),), fingerprint(problem.text)
+        )
+        for problem in problems
+    )
 
 
-class _FileLinter:
-    """Judges the statements of one file and applies those of its up section to the schema."""
+class _Place(NamedTuple):
+    """Where a script stands in its history.
 
-    def __init__(
-        self, file: File, index: int, previous_revision: str, schema: Schema, transaction_numbers: Iterator[int]
-    ) -> None:
-        self._file = file
-        self._index = index
-        self._previous_revision = previous_revision
+    Attributes:
+        file: Its index.
+        previous_revision: The revision before it; its own where it is the first.
+        version: Major version of PostgreSQL; None for any.
+    """
+
+    file: int
+    previous_revision: str
+    version: int | None
+
+
+class _ScriptLinter:
+    """Judges the statements of one script and applies those that are not of a down section to the schema."""
+
+    def __init__(self, script: Script, place: _Place, schema: Schema, transaction_numbers: Iterator[int]) -> None:
+        self._script = script
+        self._place = place
         self._schema = schema
         self._transaction_numbers = transaction_numbers
         self._spans: list[tuple[int, int]] = []  # begin and end of each statement in the text
 
     def findings(self) -> Iterator[Finding]:
-        """Yield the violations that no comment allows."""
-        migration, text = self._file.migration, self._file.text
-        if migration.up.sql is None:  # Python: lint reads SQL only
-            violations = [] if _may_lack_down(migration) else [(_line_start(text, migration.up.line), _missing_down())]
-        else:
-            violations = self._without_allowed(list(self._violations()))
-        yield from (locate(str(migration.path), text, *violation) for violation in violations)
+        """Yield a finding for each statement with violations that no comment allows."""
+        script = self._script
+        if not script.is_judged:
+            for section in script.sections:
+                if not section.is_down:
+                    self._apply(section)
+            return
+        yield from problem_findings(script.problems)
+        violations = self._without_allowed(list(self._violations()))
+        by_span: dict[tuple[int, int], list[Violation]] = {}
+        for span, violation in violations:
+            by_span.setdefault(span, []).append(self._in_words_of_the_tool(violation))
+        for span, found in by_span.items():
+            yield locate(script.path, script.text, span, found)
 
-    def _without_allowed(self, violations: list[tuple[int, Violation]]) -> list[tuple[int, Violation]]:
+    def _in_words_of_the_tool(self, violation: Violation) -> Violation:
+        if self._script.own_migration == OWN_MIGRATION or OWN_MIGRATION not in violation.safe:
+            return violation
+        own = self._script.own_migration
+        return replace(violation, safe=tuple(own if line == OWN_MIGRATION else line for line in violation.safe))
+
+    def _without_allowed(self, violations: list[_Located]) -> list[_Located]:
         """Drop the violations that a comment allows, and add those of the comments themselves."""
-        text = self._file.text
-        head = _line_start(text, self._file.migration.up.line)
+        script = self._script
+        if "lint:" not in script.text:
+            return violations
+        comments = parse_comments(script.text)
         allows = []
-        for entry in suppression.parse_allows(parse_comments(text), head, len(text), self._spans, NAMES):
+        for entry in suppression.parse_allows(comments, script.head, len(script.text), self._spans, NAMES):
             if isinstance(entry, suppression.Allow):
                 allows.append(entry)
             else:
-                violations.append(entry)
+                violations.append(((entry[0], entry[0]), entry[1]))
         for allow in allows:
-            kept = [entry for entry in violations if not allow.covers(entry[1].rule.name, entry[0])]
+            kept = [entry for entry in violations if not allow.covers(entry[1].rule.name, entry[0][0])]
             if len(kept) == len(violations):
-                violations.append(suppression.unused_allow(allow))
+                position, violation = suppression.unused_allow(allow)
+                violations.append(((position, position), violation))
             else:
                 violations = kept
         return violations
 
-    def _violations(self) -> Iterator[tuple[int, Violation]]:
-        migration = self._file.migration
-        yield from self._section(migration.up, is_down=False)
-        spans = len(self._spans)
-        if migration.down is not None:
-            yield from self._section(migration.down, is_down=True)
+    def _violations(self) -> Iterator[_Located]:
+        script = self._script
+        has_down = False
+        for section in script.sections:
+            spans = len(self._spans)
+            yield from self._section(section)
+            has_down = has_down or (section.is_down and spans < len(self._spans))
         # A down section of nothing but comments has added no span.
-        if not _may_lack_down(migration) or (migration.down and spans == len(self._spans)):
-            yield _line_start(self._file.text, migration.up.line), _missing_down()
+        down = next((section for section in script.sections if section.is_down), None)
+        if script.lacks_down is not None or (down is not None and not has_down):
+            offset = script.head if script.lacks_down is None else script.lacks_down
+            yield (offset, offset), _missing_down()
 
-    def _section(self, section: SectionBody, *, is_down: bool) -> Iterator[tuple[int, Violation]]:
-        """Yield the violations of a section with their offsets in the file."""
-        sql = section.sql or ""
-        offset = self._file.text.find(sql, _line_start(self._file.text, section.line))
+    def _apply(self, section: ScriptSection) -> None:
+        """Change the schema as a section does, without judging it."""
         try:
-            parsed = parse_statements(sql)
+            parsed = parse(section.sql, strict=self._script.native)
+        except ScriptError:
+            return
+        for outer, context in self._contexts(section, parsed, self._schema):
+            for statement in (outer, *parse_do_block(outer).statements):
+                self._schema.apply(statement.node, context.file, context.transaction)
+
+    def _section(self, section: ScriptSection) -> Iterator[_Located]:
+        """Yield the violations of a section with their offsets in the file."""
+        offset = section.offset
+        try:
+            parsed = parse(section.sql, strict=self._script.native)
         except ScriptError as error:
-            self._spans.append((offset, offset + len(sql)))
-            yield offset + error.position, Violation(SYNTAX, str(error), ())
+            self._spans.append((offset, offset + len(section.sql)))
+            at = offset + error.position
+            rule = TEMPLATE if error.is_template else SYNTAX
+            yield (at, at), Violation(rule, str(error), ())
             return
         self._spans += [(offset + statement.position, offset + statement.end) for statement in parsed]
         # A down section has not run when later files do: what it drops must not be missing from their schema.
-        schema = Schema() if is_down else self._schema
+        schema = Schema() if section.is_down else self._schema
         for outer, context in self._contexts(section, parsed, schema):
             for statement in (outer, *parse_do_block(outer).statements):
-                for family in _FAMILIES:
-                    for violation in family.check(statement, context):
-                        if violation.rule.down or not is_down:
-                            yield offset + statement.position, violation
-                table = writes.locked_table(statement.node, context)
-                if table is not None and context.transaction is not None:
-                    schema.locked_table = context.transaction, table
+                span = offset + statement.position, offset + statement.end
+                for violation in _judge(statement, context, self._families(section)):
+                    if violation.rule.down or not section.is_down:
+                        yield span, violation
+                if context.transaction is not None:
+                    for table, _ in locks(statement.node, schema):
+                        if not context.is_new(table):
+                            schema.lock(table, context.transaction)
                 schema.apply(statement.node, context.file, context.transaction)
 
+    def _families(self, section: ScriptSection) -> Sequence[Any]:
+        """Return the families of rules to judge a section by."""
+        if section.is_down:
+            return _FAMILIES_OF_DOWN
+        return _FAMILIES_OF_SNAPSHOTS if self._script.snapshot else _FAMILIES
+
     def _contexts(
-        self, section: SectionBody, parsed: Sequence[ParsedStatement], schema: Schema
+        self, section: ScriptSection, parsed: Sequence[ParsedStatement], schema: Schema
     ) -> Iterator[tuple[ParsedStatement, StatementContext]]:
         """Yield each statement with its context; BEGIN and COMMIT change the transaction of those after them."""
-        transaction = next(self._transaction_numbers) if section.transactional else None
-        section_nodes = tuple(statement.node for statement in parsed)
+        nodes = tuple(statement.node for statement in parsed)
+        mode = resolve_mode(section.mode, nodes)
+        transaction = None if mode is TransactionMode.NONE else next(self._transaction_numbers)
         for statement in parsed:
             yield (
                 statement,
                 StatementContext(
                     schema=schema,
-                    file=self._index,
+                    file=self._place.file,
                     transaction=transaction,
-                    transactional=section.transactional,
-                    contract=self._file.migration.compatible_from is not None,
-                    previous_revision=self._previous_revision,
-                    section_nodes=section_nodes,
+                    transactional=mode is TransactionMode.OWN,
+                    contract=self._script.contract,
+                    previous_revision=self._place.previous_revision,
+                    section_nodes=nodes,
+                    version=self._place.version,
+                    native=self._script.native,
                 ),
             )
             control = statement.node.kind if isinstance(statement.node, ast.TransactionStmt) else None
-            if not section.transactional and control in BEGINS | ENDS:
-                transaction = next(self._transaction_numbers) if control in BEGINS else None
+            if control is None or mode is TransactionMode.OWN:
+                continue
+            if control in BEGINS and mode is TransactionMode.NONE:
+                transaction = next(self._transaction_numbers)
+            elif control in ENDS:
+                transaction = None if mode is TransactionMode.NONE else next(self._transaction_numbers)
 
 
-def _may_lack_down(migration: Migration) -> bool:
-    return migration.down is not None or migration.undo is Undo.NONE
+def _judge(statement: ParsedStatement, context: StatementContext, families: Sequence[Any]) -> Iterator[Violation]:
+    found = [violation for family in families for violation in family.check(statement, context)]
+    yield from found
+    if (
+        families is _FAMILIES
+        and not any(violation.mode for violation in found)
+        and (short := short_lock(statement, context))
+    ):
+        yield short
+
+
+def resolve_mode(mode: TransactionMode, nodes: Sequence[Any]) -> TransactionMode:
+    """Return whether the statements run in a transaction of the tool (OWN), one of the query (QUERY), or none."""
+    match mode:
+        case TransactionMode.QUERY if len(nodes) <= 1:
+            return TransactionMode.NONE
+        case TransactionMode.FITTING:
+            refusing = [node for node in nodes if refused_in_transaction(node)]
+            others = [node for node in nodes if not (refused_in_transaction(node) or is_neutral(node))]
+            return TransactionMode.NONE if refusing and not others else TransactionMode.OWN
+        case TransactionMode.UNKNOWN:
+            explicit = any(isinstance(node, ast.TransactionStmt) and node.kind in BEGINS | ENDS for node in nodes)
+            explicit = explicit or any(refused_in_transaction(node) for node in nodes)
+            return TransactionMode.NONE if explicit else TransactionMode.OWN
+        case _:
+            return mode
 
 
 def _missing_down() -> Violation:
     safe = ("-- migrate:down", "-- and below it the statements that undo the ones above")
     return Violation(MISSING_DOWN, "the migration cannot be undone", safe)
-
-
-def _line_start(text: str, line: int) -> int:
-    """Return the offset at which a line begins."""
-    position = 0
-    for _ in range(line - 1):
-        position = text.find("\n", position) + 1
-    return position

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
 _KEYWORDS = RESERVED_KEYWORDS | TYPE_FUNC_NAME_KEYWORDS
+_VARIABLE = re.compile(r"\$\{[^{}\n]*\}|\{\{[^{}\n]*\}\}|<%=[^%\n]*%>|(?<![:\w]):'\w+'|(?<![:\w\]]):\"\w+\"")
+_DIRECTIVE = re.compile(r"\{%.*?%\}|\{#.*?#\}|<%[^=].*?%>|^\\[A-Za-z!?][^\n]*$", re.DOTALL | re.MULTILINE)
+_VISIBLE = re.compile(r"[^\n\r]")
 _COMMENTS = frozenset(("SQL_COMMENT", "C_COMMENT"))
 
 
@@ -30,11 +33,13 @@ class ScriptError(ValueError):
 
     Attributes:
         position: Offset of the first token that PostgreSQL did not accept, in characters.
+        is_template: Whether the script has the variables of a template, so that something else is run.
     """
 
-    def __init__(self, message: str, position: int) -> None:
+    def __init__(self, message: str, position: int, *, is_template: bool = False) -> None:
         super().__init__(message)
         self.position = position
+        self.is_template = is_template
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,45 @@ def parse_statements(sql: str) -> tuple[ParsedStatement, ...]:
     return tuple(_statement(sql, raw) for raw in parsed)
 
 
+def parse(sql: str, *, strict: bool = False) -> tuple[ParsedStatement, ...]:
+    """Parse a script into statements, with names in the place of a template's variables where it has any.
+
+    Args:
+        sql: The script.
+        strict: Whether templates and commands of psql are no part of it.
+
+    Raises:
+        ScriptError: PostgreSQL cannot parse the script.
+    """
+    try:
+        return parse_statements(sql)
+    except ScriptError as error:
+        readable = sql if strict else fill_in(sql)
+        if readable == sql:
+            raise
+        try:
+            return parse_statements(readable)
+        except ScriptError as second:
+            if _VARIABLE.search(sql):
+                text = f"{second}, with names in the place of the template's variables"
+                raise ScriptError(text, second.position, is_template=True) from error
+            raise ScriptError(str(second), second.position) from error
+
+
+def fill_in(sql: str) -> str:
+    """Return a script of the same length without what PostgreSQL's grammar does not know.
+
+    A template's variable becomes a name. A template's directive, the data of COPY … FROM STDIN and a command of psql
+    that fills its line become blanks.
+    """
+    sql = _DIRECTIVE.sub(lambda match: _blank(match[0]), blank_rows(sql))
+    return _VARIABLE.sub(lambda match: "v" * len(match[0]), sql)
+
+
+def _blank(text: str) -> str:
+    return _VISIBLE.sub(" ", text)
+
+
 def parse_comments(sql: str) -> tuple[Comment, ...]:
     """Return the comments of a script; none where PostgreSQL's scanner rejects it."""
     try:
@@ -148,6 +192,16 @@ def walk(node: Any) -> Iterator[Any]:
             stack += [getattr(current, name) for name in reversed(tuple(current))]
         elif isinstance(current, tuple | list):
             stack += reversed(current)
+
+
+def columns_of(node: Any) -> set[str]:
+    """Return the names of the columns that an expression refers to, without those of its tables."""
+    found: set[str] = set()
+    for part in walk(node):
+        match part:
+            case ast.ColumnRef(fields=(*_, ast.String(sval=str(name)))):
+                found.add(name)
+    return found
 
 
 def _statement(sql: str, raw: Any) -> ParsedStatement:

@@ -5,116 +5,154 @@ The linter applies one statement after another; the rules only read. What no fil
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
-from migrations.lint.parser import Name, qualified_name, relation_name
+from migrations.lint.objects import Constraint, Index, Objects, Table, UserType
+from migrations.lint.parser import Name, columns_of, qualified_name, relation_name
+from migrations.lint.table_changes import alter, define
+from migrations.lint.types import SqlType, sql_type
+
+if TYPE_CHECKING:
+    from migrations.lint.objects import Column
 
 _AT = enums.AlterTableType
-_CONSTRAINT = enums.ConstrType
+_KIND = enums.ConstrType
 _OBJECT = enums.ObjectType
 _UTC = frozenset(("UTC", "ETC/UTC", "GMT"))
-
-
-@dataclass(slots=True)
-class Constraint:
-    """A constraint of a kind that VALIDATE CONSTRAINT takes: CHECK, NOT NULL or FOREIGN KEY.
-
-    Attributes:
-        transaction: Number of the transaction that added it; None where the statement committed by itself.
-        valid: Whether every row satisfies it: it was added without NOT VALID, or has been validated.
-        not_null: Columns that contain no NULL in a row that satisfies it.
-        foreign: Whether it is a foreign key.
-    """
-
-    transaction: int | None
-    valid: bool
-    not_null: frozenset[str]
-    foreign: bool = False
-
-
-@dataclass(slots=True)
-class Table:
-    """A table, a view or a materialized view.
-
-    Attributes:
-        file: Index of the file that creates it; None where no file does.
-        partitioned: Whether its rows are stored in partitions.
-        columns: TypeName of each column that a file adds.
-        constraints: Constraints by name.
-    """
-
-    file: int | None = None
-    partitioned: bool = False
-    columns: dict[str, Any] = field(default_factory=dict)
-    constraints: dict[str, Constraint] = field(default_factory=dict)
+RELATIONS = {_OBJECT.OBJECT_TABLE, _OBJECT.OBJECT_VIEW, _OBJECT.OBJECT_MATVIEW, _OBJECT.OBJECT_FOREIGN_TABLE}
+TYPES = {_OBJECT.OBJECT_TYPE, _OBJECT.OBJECT_DOMAIN, _OBJECT.OBJECT_SCHEMA}
 
 
 class Schema:
     """The schema after the statements that were applied.
 
     Attributes:
-        locked_table: Number of the last transaction that locked an existing table, and the table.
         utc_file: Index of the file that last set the session's time zone to UTC; None after any other zone.
     """
 
     def __init__(self) -> None:
-        self._tables: dict[Name, Table] = {}
-        self._indexes: dict[Name, Name] = {}  # index to table
-        self._types: dict[Name, int] = {}  # type, domain or schema to the file that creates it
+        self._tables: Objects[Table] = Objects()
+        self._indexes: Objects[Table] = Objects()  # the table of each index
+        self._types: Objects[UserType] = Objects()
+        self._functions: Objects[tuple[int, str]] = Objects()  # the file that creates each, and its volatility
+        self._triggers: Objects[int] = Objects()  # the file that creates each, by the name of its table and its own
         self._enum_values: dict[str, int] = {}  # value to the transaction that adds it to an existing enum
-        self._volatility: dict[str, str] = {}  # by function
-        self.locked_table: tuple[int, Name] | None = None
+        self._gone: set[tuple[Any, str]] = set()  # kind and name of what a statement has dropped
+        self._locks: dict[Name, None] = {}
+        self._locks_transaction: int | None = None
+        self._renamed: dict[tuple[int, str], str] = {}  # file and present name to the name before the file
         self.utc_file: int | None = None
 
     def table(self, name: Name) -> Table | None:
         """Return a table that a file creates or alters."""
-        matching = (table for key, table in self._tables.items() if key.matches(name))
-        return self._tables.get(name) or next(matching, None)
+        return self._tables.find(name)
 
     def is_new(self, name: Name, file: int) -> bool:
         """Whether a file creates the table."""
-        table = self.table(name)
+        table = self._tables.find(name)
         return table is not None and table.file == file
 
     def type_is_new(self, name: Name, file: int) -> bool:
         """Whether a file creates the type, domain or schema."""
-        return any(creator == file and key.matches(name) for key, creator in self._types.items())
+        known = self._types.find(name)
+        return known is not None and known.file == file
 
-    def column_type(self, table: Name, column: str) -> Any:
-        """Return the TypeName of a column; None where no file adds it."""
-        known = self.table(table)
+    def function_is_new(self, name: Name, file: int) -> bool:
+        """Whether a file creates the function."""
+        known = self._functions.find(name)
+        return known is not None and known[0] == file
+
+    def trigger_is_new(self, name: Name, file: int) -> bool:
+        """Whether a file creates the trigger, named `table.trigger`."""
+        return self._triggers.find(name) == file
+
+    def type(self, name: Name) -> UserType | None:
+        """Return a type that a file creates."""
+        return self._types.find(name)
+
+    def column(self, table: Name, column: str) -> Column | None:
+        """Return a column that a file adds or changes."""
+        known = self._tables.find(table)
         return known.columns.get(column) if known else None
 
-    def proves_not_null(self, table: Name, column: str) -> bool:
-        """Whether a valid constraint proves that the column contains no NULL."""
-        known = self.table(table)
-        constraints = known.constraints.values() if known else ()
+    def column_type(self, table: Name, column: str) -> SqlType | None:
+        """Return the type of a column; None where no file shows it."""
+        known = self.column(table, column)
+        return known.type if known else None
+
+    def base_type(self, kind: SqlType) -> SqlType:
+        """Return the type that a domain is over, or the type itself."""
+        known = None if kind.array else self._types.find(kind.name)
+        return known.base if known and known.base else kind
+
+    def proves_not_null(self, table: Name, column: str, *, by_check: bool = True) -> bool:
+        """Return whether the column is NOT NULL, or a valid CHECK proves that it contains no NULL.
+
+        Args:
+            table: Its table.
+            column: Its name.
+            by_check: Whether a CHECK counts: from PostgreSQL 12 on.
+        """
+        known = self._tables.find(table)
+        if known is None:
+            return False
+        if column in known.columns and known.columns[column].not_null:
+            return True
+        constraints = known.constraints.values() if by_check else ()
         return any(constraint.valid and column in constraint.not_null for constraint in constraints)
 
     def unvalidated(self, table: Name, constraint: str) -> Constraint | None:
         """Return a constraint that is not validated yet."""
-        known = self.table(table)
+        known = self._tables.find(table)
         found = known.constraints.get(constraint) if known else None
         return found if found and not found.valid else None
 
     def table_of_index(self, index: Name) -> Name | None:
         """Return the table of an index; None where no file creates the index."""
-        return self._indexes.get(index) or next(
-            (table for key, table in self._indexes.items() if key.matches(index)), None
-        )
+        table = self._indexes.find(index)
+        return table.name if table else None
+
+    def index(self, index: Name) -> Index | None:
+        """Return an index that a file creates."""
+        table = self._indexes.find(index)
+        return table.indexes.get(index.name) if table else None
+
+    def is_gone(self, kind: Any, name: Name) -> bool:
+        """Return whether a statement has dropped the object, and none has created it again."""
+        return (_group(kind), name.name) in self._gone
+
+    def name_before(self, name: Name, file: int) -> str:
+        """Return the name that a type or table had before a file renamed it."""
+        return self._renamed.get((file, name.name), name.name)
 
     def value_added_in(self, value: str) -> int | None:
         """Return the number of the transaction that adds a value to an enum of an earlier file."""
         return self._enum_values.get(value)
 
+    def adds_values_in(self, transaction: int) -> bool:
+        """Return whether a transaction has added a value to an enum of an earlier file."""
+        return transaction in self._enum_values.values()
+
     def volatility(self, function: str) -> str | None:
         """Return `immutable`, `stable` or `volatile`, as CREATE FUNCTION declares it; None where no file does."""
-        return self._volatility.get(function)
+        known = self._functions.find(Name(None, function))
+        return known[1] if known else None
 
-    def apply(self, node: Any, file: int, transaction: int | None) -> None:
+    def lock(self, table: Name, transaction: int) -> None:
+        """Note that a transaction has locked an existing table against reads or writes."""
+        if self._locks_transaction != transaction:
+            self._locks, self._locks_transaction = {}, transaction
+        self._locks[table] = None
+
+    def locked(self, transaction: int | None) -> Name | None:
+        """Return the first existing table that the transaction has locked."""
+        held = self._locks if transaction is not None and transaction == self._locks_transaction else {}
+        return next(iter(held), None)
+
+    def apply(self, node: Any, file: int, transaction: int | None) -> None:  # noqa: C901, PLR0912 - a table of statements, as patterns
         """Change the schema as a statement does.
 
         Args:
@@ -129,18 +167,20 @@ class Schema:
                 ast.CreateTableAsStmt(into=ast.IntoClause(rel=created))
                 | ast.SelectStmt(intoClause=ast.IntoClause(rel=created))
             ):
-                self._tables[relation_name(created)] = Table(file)
+                if not (getattr(node, "if_not_exists", False) and self.table(relation_name(created))):
+                    self._add_table(Table(relation_name(created), file, filled=True))
+            case ast.InsertStmt(selectStmt=ast.SelectStmt(fromClause=(_, *_))):
+                if (filled := self.table(relation_name(node.relation))) and filled.file == file:
+                    filled.filled = True
             case ast.ViewStmt():
-                self._tables.setdefault(relation_name(node.view), Table(file))
+                if self.table(relation_name(node.view)) is None:
+                    self._add_table(Table(relation_name(node.view), file))
             case ast.AlterTableStmt():
-                table = self._table_or_new(relation_name(node.relation))
-                for command in node.cmds or ():
-                    _alter_table(table, command, transaction)
-            case ast.IndexStmt(idxname=str(index)):
-                table_name = relation_name(node.relation)
-                self._indexes[Name(table_name.schema, index)] = table_name
-            case ast.RenameStmt(relation=ast.RangeVar()):
-                self._rename(node)
+                self._alter_table(node, transaction)
+            case ast.IndexStmt():
+                self._create_index(node)
+            case ast.RenameStmt():
+                self._rename(node, file)
             case ast.DropStmt():
                 self._drop(node)
             case ast.VariableSetStmt(name=str(variable)) if variable.lower() == "timezone":
@@ -153,106 +193,204 @@ class Schema:
     def _apply_to_types(self, node: Any, file: int, transaction: int | None) -> None:
         match node:
             case ast.CreateEnumStmt():
-                self._types[qualified_name(node.typeName)] = file
+                self._add_type(qualified_name(node.typeName), UserType(file))
             case ast.CompositeTypeStmt():
-                self._types[relation_name(node.typevar)] = file
+                self._add_type(relation_name(node.typevar), UserType(file))
             case ast.CreateDomainStmt():
-                self._types[qualified_name(node.domainname)] = file
+                self._add_type(qualified_name(node.domainname), self._domain(node, file))
+            case ast.AlterDomainStmt(subtype="C" | "O") if known := self._types.find(qualified_name(node.typeName)):
+                known.constrained = True
             case ast.CreateSchemaStmt(schemaname=str(schema)):
-                self._types[Name(None, schema)] = file
+                self._add_type(Name(None, schema), UserType(file))
             case ast.AlterEnumStmt(oldVal=None, newVal=str(value)) if transaction is not None:
                 if not self.type_is_new(qualified_name(node.typeName), file):
                     self._enum_values[value] = transaction
             case ast.CreateFunctionStmt():
-                declared = [option.arg.sval for option in node.options or () if option.defname == "volatility"]
-                self._volatility[qualified_name(node.funcname).name] = declared[0] if declared else "volatile"
+                self._create_function(node, file)
+            case ast.CreateTrigStmt(relation=ast.RangeVar(relname=str(table)), trigname=str(trigger)):
+                self._triggers[Name(table, trigger)] = file
+                self._gone.discard((_OBJECT.OBJECT_TRIGGER, trigger))
 
-    def _table_or_new(self, name: Name) -> Table:
-        return self.table(name) or self._tables.setdefault(name, Table())
+    def _create_function(self, node: Any, file: int) -> None:
+        declared = [option.arg.sval for option in node.options or () if option.defname == "volatility"]
+        name = qualified_name(node.funcname)
+        known = self._functions.find(name)
+        # OR REPLACE keeps the function of an earlier file, which older images use.
+        created_in = known[0] if known and node.replace else file
+        self._functions[name] = (created_in, declared[0] if declared else "volatile")
+        self._gone.discard((_OBJECT.OBJECT_FUNCTION, name.name))
+
+    def _domain(self, node: Any, file: int) -> UserType:
+        over = sql_type(node.typeName)
+        below = self._types.find(over.name)
+        constraints = {constraint.contype: constraint for constraint in node.constraints or ()}
+        own_default = constraints.get(_KIND.CONSTR_DEFAULT)
+        return UserType(
+            file,
+            self.base_type(over),
+            constrained=bool({_KIND.CONSTR_CHECK, _KIND.CONSTR_NOTNULL} & constraints.keys())
+            or (below is not None and below.constrained),
+            default=own_default.raw_expr if own_default else below.default if below else None,
+        )
+
+    def _add_type(self, name: Name, kind: UserType) -> None:
+        self._types[name] = kind
+        self._gone.discard((_OBJECT.OBJECT_TYPE, name.name))
+
+    def _add_table(self, table: Table) -> Table:
+        self._tables[table.name] = table
+        self._gone.discard((_OBJECT.OBJECT_TABLE, table.name.name))
+        return table
 
     def _create_table(self, node: Any, file: int, transaction: int | None) -> None:
         name = relation_name(node.relation)
         if node.if_not_exists and self.table(name):
             return
-        table = Table(file, partitioned=node.partspec is not None)
-        self._tables[name] = table
-        for element in node.tableElts or ():
-            match element:
-                case ast.ColumnDef(colname=str(column)):
-                    table.columns[column] = element.typeName
-                case ast.Constraint():
-                    _add_constraint(table, element, transaction)
+        elements = node.tableElts or ()
+        table = self._add_table(Table(name, file))
+        table.complete = not (
+            node.inhRelations or node.ofTypename or any(isinstance(e, ast.TableLikeClause) for e in elements)
+        )
+        if node.partspec is not None:
+            table.partition_key = tuple(part.name for part in node.partspec.partParams or () if part.name)
+        if node.partbound is not None:
+            for parent in filter(None, map(self.table, map(relation_name, node.inhRelations or ()))):
+                table.columns |= {column: replace(known) for column, known in parent.columns.items()}
+        define(table, elements, transaction)
+        for index in table.indexes:
+            self._indexes[Name(name.schema, index)] = table
+        if node.partbound is not None and node.partbound.is_default:
+            for parent in node.inhRelations or ():
+                self._table_or_new(relation_name(parent)).default_partition = name
 
-    def _rename(self, node: Any) -> None:
+    def _alter_table(self, node: Any, transaction: int | None) -> None:
         name = relation_name(node.relation)
+        if node.objtype == _OBJECT.OBJECT_INDEX:
+            return
+        table = self._table_or_new(name)
+        before = set(table.indexes)
+        for command in node.cmds or ():
+            alter(table, command, transaction)
+            partition = command.def_ if isinstance(command.def_, ast.PartitionCmd) else None
+            if partition is None:
+                continue
+            other = relation_name(partition.name)
+            if command.subtype == _AT.AT_AttachPartition and partition.bound and partition.bound.is_default:
+                table.default_partition = other
+            elif command.subtype == _AT.AT_DetachPartition and table.default_partition == other:
+                table.default_partition = None
+        for index in table.indexes.keys() - before:
+            self._indexes[Name(name.schema, index)] = table
+        for index in before - table.indexes.keys():
+            self._indexes.remove(Name(name.schema, index))
+
+    def _create_index(self, node: Any) -> None:
+        table = self._table_or_new(relation_name(node.relation))
+        keys = tuple(param.name for param in node.indexParams or () if param.name)
+        expressions = [param.expr for param in node.indexParams or () if param.expr is not None]
+        included = {param.name for param in node.indexIncludingParams or () if param.name}
+        index = Index(
+            keys if not expressions else (),
+            bool(expressions) or node.whereClause is not None,
+            frozenset(keys) | included | columns_of(expressions) | columns_of(node.whereClause),
+            bool(node.unique) and node.whereClause is None and not expressions,
+        )
+        name = node.idxname or "_".join((table.name.name, *keys, "idx"))
+        if node.if_not_exists and name in table.indexes:
+            return
+        table.indexes[name] = index
+        self._indexes[Name(relation_name(node.relation).schema, name)] = table
+        self._gone.discard((_OBJECT.OBJECT_INDEX, name))
+
+    def _table_or_new(self, name: Name) -> Table:
+        return self.table(name) or self._add_table(Table(name))
+
+    def _rename(self, node: Any, file: int) -> None:
         match node.renameType:
-            case _OBJECT.OBJECT_TABLE | _OBJECT.OBJECT_VIEW | _OBJECT.OBJECT_MATVIEW:
-                known = next((key for key in self._tables if key.matches(name)), None)
-                if known:
-                    self._tables[Name(known.schema, node.newname)] = self._tables.pop(known)
-            case _OBJECT.OBJECT_COLUMN:
-                columns = self._table_or_new(name).columns
-                if node.subname in columns:
-                    columns[node.newname] = columns.pop(node.subname)
+            case kind if kind in RELATIONS:
+                self._rename_table(relation_name(node.relation), node.newname, file)
+            case _OBJECT.OBJECT_COLUMN if node.relation:
+                _rename_column(self._table_or_new(relation_name(node.relation)), node.subname, node.newname)
+            case _OBJECT.OBJECT_TABCONSTRAINT:
+                table = self._table_or_new(relation_name(node.relation))
+                for objects in (table.constraints, table.indexes):
+                    if node.subname in objects:
+                        objects[node.newname] = objects.pop(node.subname)  # type: ignore[assignment]
             case _OBJECT.OBJECT_INDEX:
-                index = next((key for key in self._indexes if key.matches(name)), None)
-                if index:
-                    self._indexes[Name(index.schema, node.newname)] = self._indexes.pop(index)
+                old = relation_name(node.relation)
+                renamed = self._indexes.rename(old, node.newname)
+                if renamed and old.name in renamed[1].indexes:
+                    renamed[1].indexes[node.newname] = renamed[1].indexes.pop(old.name)
+            case _OBJECT.OBJECT_TYPE | _OBJECT.OBJECT_DOMAIN if node.object is not None:
+                self._rename_type(qualified_name(node.object), node.newname, file)
+
+    def _rename_table(self, old: Name, new: str, file: int) -> None:
+        self._table_or_new(old)
+        renamed = self._tables.rename(old, new)
+        if renamed:
+            renamed[1].name = renamed[0]
+        self._note_renamed(old.name, new, file)
+
+    def _rename_type(self, old: Name, new: str, file: int) -> None:
+        if self._types.find(old) is None:
+            self._types[old] = UserType(None)
+        self._types.rename(old, new)
+        self._note_renamed(old.name, new, file)
+        for table in self._tables:
+            for column in table.columns.values():
+                if column.type and column.type.name.matches(old):
+                    column.type = replace(column.type, name=Name(column.type.name.schema, new), node=None)
+
+    def _note_renamed(self, old: str, new: str, file: int) -> None:
+        self._renamed[file, new] = self._renamed.pop((file, old), old)
 
     def _drop(self, node: Any) -> None:
-        known: dict[Name, Any]
-        match node.removeType:
-            case _OBJECT.OBJECT_TABLE | _OBJECT.OBJECT_VIEW | _OBJECT.OBJECT_MATVIEW:
-                known = self._tables
-            case _OBJECT.OBJECT_INDEX:
-                known = self._indexes
-            case _:
-                return
-        for name in map(qualified_name, node.objects):
-            for key in [key for key in known if key.matches(name)]:
-                del known[key]
+        kind = node.removeType
+        for parts in node.objects or ():
+            if kind == _OBJECT.OBJECT_TRIGGER:
+                self._triggers.remove(Name(parts[-2].sval, parts[-1].sval))
+                self._gone.add((kind, parts[-1].sval))
+                continue
+            if isinstance(parts, ast.ObjectWithArgs):
+                name = qualified_name(parts.objname)
+            elif isinstance(parts, ast.TypeName | ast.String | tuple):
+                name = qualified_name(parts)
+            else:
+                continue
+            self._gone.add((_group(kind), name.name))
+            if kind in RELATIONS:
+                self._tables.remove(name)
+            elif kind == _OBJECT.OBJECT_INDEX:
+                if (table := self._indexes.find(name)) is not None:
+                    table.indexes.pop(name.name, None)
+                self._indexes.remove(name)
+            elif kind in TYPES:
+                self._types.remove(name)
+            else:
+                self._functions.remove(name)
 
 
-def _columns_not_null(expression: Any) -> frozenset[str]:
-    """Return the columns that an expression requires not to be NULL."""
-    match expression:
-        case ast.NullTest(
-            nulltesttype=enums.NullTestType.IS_NOT_NULL, arg=ast.ColumnRef(fields=(ast.String(sval=str(name)),))
-        ):
-            return frozenset((name,))
-        case ast.BoolExpr(boolop=enums.BoolExprType.AND_EXPR, args=(_, *_) as parts):
-            return frozenset[str]().union(*map(_columns_not_null, parts))
-        case _:
-            return frozenset()
+def _group(kind: Any) -> Any:
+    """Return one kind for all those that share their names."""
+    if kind in RELATIONS:
+        return _OBJECT.OBJECT_TABLE
+    if kind in TYPES:
+        return _OBJECT.OBJECT_TYPE
+    if kind in {_OBJECT.OBJECT_PROCEDURE, _OBJECT.OBJECT_ROUTINE, _OBJECT.OBJECT_AGGREGATE}:
+        return _OBJECT.OBJECT_FUNCTION
+    return kind
 
 
-def _alter_table(table: Table, command: Any, transaction: int | None) -> None:
-    match command.subtype:
-        case _AT.AT_AddColumn:
-            table.columns[command.def_.colname] = command.def_.typeName
-        case _AT.AT_DropColumn:
-            table.columns.pop(command.name, None)
-        case _AT.AT_AlterColumnType:
-            table.columns[command.name] = command.def_.typeName
-        case _AT.AT_AddConstraint:
-            _add_constraint(table, command.def_, transaction)
-        case _AT.AT_DropConstraint:
-            table.constraints.pop(command.name, None)
-        case _AT.AT_ValidateConstraint if command.name in table.constraints:
-            table.constraints[command.name].valid = True
+def _rename_column(table: Table, old: str, new: str) -> None:
+    if old in table.columns:
+        table.columns[new] = table.columns.pop(old)
+    for index in table.indexes.values():
+        index.keys = tuple(new if key == old else key for key in index.keys)
+        index.columns = _renamed(index.columns, old, new)
+    for constraint in table.constraints.values():
+        constraint.columns = _renamed(constraint.columns, old, new)
+        constraint.not_null = _renamed(constraint.not_null, old, new)
 
 
-def _add_constraint(table: Table, constraint: Any, transaction: int | None) -> None:
-    match constraint.contype:
-        case _CONSTRAINT.CONSTR_CHECK:
-            not_null = _columns_not_null(constraint.raw_expr)
-        case _CONSTRAINT.CONSTR_NOTNULL:
-            not_null = frozenset(key.sval for key in constraint.keys or ())
-        case _CONSTRAINT.CONSTR_FOREIGN:
-            not_null = frozenset()
-        case _:
-            return
-    # VALIDATE needs a name; under any key of its own, an unnamed constraint still proves that a column has no NULL.
-    name = constraint.conname or f"unnamed constraint {len(table.constraints)}"
-    foreign = constraint.contype == _CONSTRAINT.CONSTR_FOREIGN
-    table.constraints[name] = Constraint(transaction, not constraint.skip_validation, not_null, foreign)
+def _renamed(columns: frozenset[str], old: str, new: str) -> frozenset[str]:
+    return columns - {old} | {new} if old in columns else columns

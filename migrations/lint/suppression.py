@@ -1,4 +1,4 @@
-"""`-- lint:allow RULE because REASON`: allows a finding in the next statement, or in the whole file from its head."""
+"""`-- lint:allow RULE, … because REASON`: allows findings of the next statement, or of the whole file from its head."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from migrations.lint.rule import Level, Rule, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from migrations.lint.parser import Comment
 
@@ -33,8 +33,10 @@ UNUSED_ALLOW = Rule(
 )
 RULES = (BAD_ALLOW, UNUSED_ALLOW)
 
-_ALLOW = re.compile(r"lint:\s*(?P<verb>\w*)\s*(?P<rule>[^\s,]*)\s*(?P<rest>.*)", re.DOTALL)
+_ALLOW = re.compile(r"lint:\s*(?P<verb>\w*)\s*(?P<rules>[^\s,]*(?:\s*,\s*[^\s,]+)*)\s*(?P<rest>.*)", re.DOTALL)
 _REASON = re.compile(r"because\b[\s:]*(?P<reason>.*\S)", re.DOTALL)
+RENAMED = {"trigger": "short-lock"}
+"""Former names of rules, which comments may still have."""
 _EXAMPLE = ("-- lint:allow RULE because REASON",)
 
 
@@ -60,7 +62,7 @@ class Allow:
 
 
 def parse_allows(
-    comments: Sequence[Comment], head: int, length: int, spans: Sequence[tuple[int, int]], known: Collection[str]
+    comments: Sequence[Comment], head: int, length: int, spans: Sequence[tuple[int, int]], known: frozenset[str]
 ) -> Iterator[Allow | tuple[int, Violation]]:
     """Yield what the comments allow, and a violation with its offset for each comment that allows nothing.
 
@@ -75,8 +77,8 @@ def parse_allows(
         allow = _ALLOW.match(comment.text)
         if allow is None:
             continue
-        rule = allow["rule"]
-        if allow["verb"] != "allow" or rule not in known:
+        rules = [RENAMED.get(rule, rule) for rule in re.split(r"\s*,\s*", allow["rules"])]
+        if allow["verb"] != "allow" or not known.issuperset(rules):
             first_line = comment.text.partition("\n")[0]
             text = f"expected `lint:allow` and the name of a rule, got {first_line!r}"
             yield (
@@ -86,14 +88,18 @@ def parse_allows(
         elif _REASON.match(allow["rest"]) is None:
             yield (
                 comment.position,
-                Violation(BAD_ALLOW, f"expected `because` and the reason why {rule} does no harm here", _EXAMPLE),
+                Violation(
+                    BAD_ALLOW,
+                    f"expected `because` and the reason why {' and '.join(rules)} does no harm here",
+                    _EXAMPLE,
+                ),
             )
         elif comment.position < head:
-            yield Allow(rule, comment.position, 0, length + 1)
+            yield from (Allow(rule, comment.position, 0, length + 1) for rule in rules)
         else:
             # The comment stands before its statement or inside it; behind the last one it covers the end of the file.
             begin, end = next((span for span in spans if span[1] > comment.position), (length, length + 1))
-            yield Allow(rule, comment.position, begin, end)
+            yield from (Allow(rule, comment.position, begin, end) for rule in rules)
 
 
 def unused_allow(allow: Allow) -> tuple[int, Violation]:

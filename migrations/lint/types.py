@@ -1,13 +1,16 @@
-"""Changes of a column's type that need no rewrite of the table.
+"""Types of columns, and the changes of a type that need no rewrite of the table.
 
 Source: https://www.postgresql.org/docs/current/sql-altertable.html#SQL-ALTERTABLE-NOTES ("binary coercible")
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from pglast import ast
+
+from migrations.lint.parser import Name, to_sql
 
 _TEXT = frozenset(("text", "varchar"))
 _TIMESTAMPS = {"timestamp", "timestamptz"}
@@ -20,6 +23,29 @@ SERIAL = {
     "bigserial": "bigint",
     "serial8": "bigint",
 }
+_INTEGERS = {"smallint": "int2", "integer": "int4", "bigint": "int8"}
+
+
+@dataclass(frozen=True, slots=True)
+class SqlType:
+    """The type of a column.
+
+    Attributes:
+        name: Its name without modifiers, as pg_type spells it; a serial column has the type of its numbers.
+        limits: Its modifiers: (10,) for `varchar(10)`, () for `varchar`, None where one is not a constant.
+        array: Whether it is an array of that type.
+        node: The TypeName of a statement; None after the type was renamed.
+    """
+
+    name: Name
+    limits: tuple[int, ...] | None = ()
+    array: bool = False
+    node: Any = field(default=None, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        if self.node is not None:
+            return to_sql(self.node)
+        return f"{self.name}[]" if self.array else str(self.name)
 
 
 def base_name(type_name: Any) -> str:
@@ -39,27 +65,44 @@ def modifiers(type_name: Any) -> tuple[int, ...] | None:
     return tuple(numbers)
 
 
-def keeps_rows(old: Any, new: Any, *, in_utc: bool = False) -> bool:
-    """Whether PostgreSQL changes the type without rewriting a row.
+def sql_type(type_name: Any) -> SqlType:
+    """Return the type that a TypeName means."""
+    names = [part.sval for part in type_name.names]
+    schema = names[-2] if len(names) > 1 and names[-2] != "pg_catalog" else None
+    plain = _INTEGERS[SERIAL[names[-1]]] if names[-1] in SERIAL else names[-1]
+    return SqlType(Name(schema, plain), modifiers(type_name), bool(type_name.arrayBounds), type_name)
+
+
+def keeps_rows(old: SqlType, new: SqlType, *, in_utc: bool = False) -> bool:
+    """Return whether PostgreSQL changes the type without rewriting a row.
 
     Args:
-        old: TypeName of the column.
-        new: TypeName that the statement gives it.
+        old: Type of the column; for a domain, the type that it is over.
+        new: Type that the statement gives it, likewise.
         in_utc: Whether the session's time zone is UTC, in which `timestamp` and `timestamptz` store the same value.
     """
-    old_limits, new_limits = modifiers(old), modifiers(new)
-    if old_limits is None or new_limits is None or bool(old.arrayBounds) != bool(new.arrayBounds):
+    if old.limits is None or new.limits is None or old.array != new.array:
         return False
-    old_name, new_name = base_name(old), base_name(new)
-    if (old_name == new_name and old_limits == new_limits) or (old_name, new_name) == ("cidr", "inet"):
+    old_name, new_name = old.name.name, new.name.name
+    if (old.name.matches(new.name) and old.limits == new.limits) or (old_name, new_name) == ("cidr", "inet"):
         return True
     if {old_name, new_name} == _TIMESTAMPS:
-        return in_utc and old_limits == new_limits
+        return in_utc and old.limits == new.limits
     if old_name == new_name == "numeric":
-        return _wider_numeric(old_limits, new_limits)
+        return _wider_numeric(old.limits, new.limits)
     if {old_name, new_name} <= _TEXT or (old_name == new_name and old_name in _WIDENABLE):
-        return not new_limits or bool(old_limits and new_limits[0] >= old_limits[0])
+        return not new.limits or bool(old.limits and new.limits[0] >= old.limits[0])
     return False
+
+
+def keeps_indexes(old: SqlType, new: SqlType) -> bool:
+    """Return whether an index on the plain column stays as it is where no row is rewritten.
+
+    `timestamp` and `timestamptz` have operator classes of their own; text and varchar, cidr and inet share theirs.
+
+    Source: PostgreSQL's `CheckIndexCompatible` (indexcmds.c)
+    """
+    return {old.name.name, new.name.name} != _TIMESTAMPS
 
 
 def _wider_numeric(old: tuple[int, ...], new: tuple[int, ...]) -> bool:

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 from migrations.core.snapshot import ActiveMigration, RowLock
 from migrations.postgres import advisory_lock
 from migrations.reader.reader import READ_TIMEOUT
+from migrations.sql.statements import load
 
 if TYPE_CHECKING:
     from migrations.dialects.detection import Location
     from migrations.postgres.session import Session
+
+
+_SQL = load("reading")
 
 
 async def find_active_migration(session: Session, location: Location) -> ActiveMigration | None:
@@ -27,8 +31,18 @@ async def find_active_migration(session: Session, location: Location) -> ActiveM
     return None
 
 
+async def find_hidden_row_lock(session: Session, location: Location) -> str | None:
+    """Return the quoted name of the lock row's table where our role may not read it.
+
+    Raises:
+        DatabaseError: The connection was lost, or a query failed.
+    """
+    table = location.dialect.lock_relation(location.table)
+    return table if table and await session.fetch_value(_SQL["readable"], table) is False else None
+
+
 async def read_row_lock(session: Session, location: Location) -> RowLock | None:
-    """Return the tool's lock row while it is taken; None while it is free, or where the tool has none.
+    """Return the tool's lock row while it is taken; None while it is free, cannot be read, or where the tool has none.
 
     Raises:
         DatabaseError: The connection was lost, or a query failed.
@@ -38,7 +52,7 @@ async def read_row_lock(session: Session, location: Location) -> RowLock | None:
     if table is None or statement is None:
         return None
     async with session.read_only(READ_TIMEOUT):  # with it, a policy that hides the row is an error
-        if not await session.table_exists(table):
+        if not await session.fetch_value(_SQL["readable"], table):
             return None
         rows = await session.fetch(statement)
     return RowLock(rows[0]["holder"], rows[0]["since"]) if rows else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.postgres import advisory_lock
-from migrations.reader.activity import read_row_lock
+from migrations.reader.activity import find_hidden_row_lock, read_row_lock
 from migrations.reader.reader import READ_TIMEOUT, LedgerReader
 
 if TYPE_CHECKING:
@@ -27,13 +27,15 @@ class LedgerStatus:
         location: Where it is, and in which dialect.
         ledger: What it holds.
         holder: The session that holds our lock of it; None while the lock is free.
-        row_lock: The tool's own lock row; None while it is free, or where the tool has none.
+        row_lock: The tool's own lock row; None while it is free, cannot be read, or where the tool has none.
+        hidden_row_lock: Quoted name of the lock row's table where the role may not read it.
     """
 
     location: Location
     ledger: Ledger
     holder: LockHolder | None
     row_lock: RowLock | None
+    hidden_row_lock: str | None = None
 
 
 async def read_status(session: Session, source: LedgerSource) -> LedgerStatus:
@@ -49,4 +51,5 @@ async def read_status(session: Session, source: LedgerSource) -> LedgerStatus:
     if location is None or not location.table.name:
         raise LedgerUnreadable("expected the ledger of a known tool, found none; name the tool with --dialect")
     holder = await advisory_lock.find_holder(session, advisory_lock.lock_key(location.table.relation))
-    return LedgerStatus(location, ledger, holder, await read_row_lock(session, location))
+    row_lock = await read_row_lock(session, location)
+    return LedgerStatus(location, ledger, holder, row_lock, await find_hidden_row_lock(session, location))

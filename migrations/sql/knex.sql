@@ -8,7 +8,7 @@ where name is not null
 
 -- name: lock
 -- Knex records neither who took the lock nor when.
-select null::text as holder, null::timestamptz as since
+select null::text as holder, null::timestamptz as since, xmin::text as version
 from {lock}
 where is_locked = 1
 limit 1

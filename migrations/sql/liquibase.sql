@@ -9,7 +9,7 @@ order by exectype <> 'RERAN', orderexecuted, dateexecuted
 
 -- name: lock
 -- The time is in the time zone of the Liquibase process, which is not recorded; UTC is assumed, as in most containers.
-select left(lockedby, 200) as holder, {time lockgranted at time zone 'UTC'} as since
+select left(lockedby, 200) as holder, {time lockgranted at time zone 'UTC'} as since, xmin::text as version
 from {lock}
 where locked
 limit 1

@@ -9,7 +9,8 @@ lock table {lock} in share row exclusive mode
 -- Sessions that may be working under the row lock. $1 and $2 are the quoted names of the ledger and of the lock's
 -- table, $3 and $4 the same without schema and quotes, $5 is the dialect and $6 the keys of the tool's advisory lock.
 -- Every role sees all locks (PostgreSQL, chapter "pg_locks"), but only the statements of its own sessions
--- ("pg_stat_activity"). So a session of another role that may update the lock's table counts as a possible owner.
+-- ("pg_stat_activity"). So a session of another role that may update the lock's table counts as a possible owner. With $7,
+-- so does every session that may update it, whatever it does.
 with locked as (
     select held.pid, string_agg(distinct held.relation::regclass::text || ' (' || held.mode || ')', ', ') as what
     from pg_catalog.pg_locks as held
@@ -48,6 +49,8 @@ from (
             when session.query ~* '^\s*(create|alter|drop|truncate|reindex|refresh|vacuum|cluster)\M'
                 and (session.state <> 'idle' or session.state_change > clock_timestamp() - interval '10 minutes')
                 then 'has changed the schema, last by: ' || left(session.query, 60)
+            when $7 and has_table_privilege(role.oid, to_regclass($2), 'update')
+                then 'may write the lock, and was last at: ' || left(session.query, 60)
         end as reason
     from pg_catalog.pg_stat_activity as session
     join pg_catalog.pg_roles as role on role.oid = session.usesysid

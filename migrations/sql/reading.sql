@@ -128,6 +128,10 @@ cross join size
 left join ledger on size.mark_widest <= {max_row_bytes} and size.mark_bytes <= {max_bytes}
 order by ledger.mark_place
 
+-- name: readable
+-- Whether our role may read the table of this quoted name; null where there is none.
+select has_table_privilege(to_regclass($1), 'select')
+
 -- name: held
 -- Whether an advisory lock with one of these keys is held in this database. PostgreSQL, chapter "pg_locks": a bigint
 -- key is shown as its halves.

@@ -9,7 +9,7 @@ order by applied_at_utc, migration_id collate "C"
 
 -- name: lock
 -- The number is a process id; the machine is not recorded.
-select 'process ' || pid as holder, {time ctime at time zone 'UTC'} as since
+select 'process ' || pid as holder, {time ctime at time zone 'UTC'} as since, xmin::text as version
 from {lock}
 limit 1
 

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 
 from migrations.dialects.catalogue import AUTO
 from migrations.postgres import advisory_lock
-from migrations.postgres.errors import ConnectionLost, DatabaseError
-from migrations.reader.activity import read_row_lock
-from migrations.reader.reader import READ_TIMEOUT, locate_ledger, read_ledger
+from migrations.postgres.errors import ConnectionLost, DatabaseError, StatementFailed
+from migrations.reader.reader import READ_TIMEOUT, LedgerReader, locate_ledger, read_ledger
 from migrations.runner.locked_session import MAX_LOST_CONNECTIONS, open_session, run_under_lock
-from migrations.runner.wait import REPORT_INTERVAL, describe_missing
-from migrations.tools import lock_table, orphans, process
+from migrations.runner.wait import describe_missing
+from migrations.tools import orphans, process
+from migrations.tools.lock_watch import LockWatch, finish_quietly
+from migrations.tools.other_ledgers import changed_elsewhere, read_fingerprints
 from migrations.tools.process import ChildProcess
+from migrations.tools.row_lock import RowLockKeeper, wait_until_empty
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from migrations.core.ledger import Ledger
     from migrations.core.revision import Revision
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from migrations.postgres.session import Session
     from migrations.runner.reporter import Reporter
     from migrations.runner.run import LockNotAcquired, RunOptions
+    from migrations.tools.exec_mark import MarkTable
+    from migrations.tools.other_ledgers import Fingerprints
 
 HEARTBEAT_INTERVAL = 3.0
 """Seconds between two checks that the session which holds the lock is alive."""
@@ -39,7 +43,6 @@ After the last answered check the command lives for 3 + 10 + 8 s at most: interv
 keeps a client that has vanished for 25 s (`SESSION_PARAMETERS`: 10 s idle and 3 keepalives of 5 s). So the command is
 dead before another run can acquire the lock."""
 _CHILD_GRACE_PERIOD = 8.0
-_POLL_INTERVAL = 0.2  # seconds between two queries for sessions whose end is waited for
 
 _ORPHAN_HINT = "Our role may not end it: wait, or end it as its own role, by pg_terminate_backend"
 _DIALECT_UNKNOWN = (
@@ -54,15 +57,16 @@ class ExecOptions:
 
     Attributes:
         command: The program and its arguments.
-        expected: What the ledger must hold afterwards; when it holds it already, the command is not run. None: run the
-            command in any case, and rely on its exit code.
+        expected: What the ledger must hold afterwards. None: rely on the command's exit code.
+        skip_when_complete: Whether not to run the command where the ledger holds `expected` already.
         names: Every migration of the image in order, for naming what is missing; they may be none.
-        clear_stale_lock: Whether to free a row lock that no living session can own.
+        clear_stale_lock: Whether to free a row lock that a run of `exec` has left, once it is proven to be dead.
         limit: Seconds that the command may run; None for no limit.
     """
 
     command: Sequence[str]
     expected: Revision | None = None
+    skip_when_complete: bool = True
     names: Sequence[str] = ()
     clear_stale_lock: bool = False
     limit: float | None = None
@@ -75,10 +79,14 @@ class ExecSuccess:
     Attributes:
         head: Head of the ledger.
         ran: Whether the command was run.
+        table: The ledger's table, as SCHEMA.NAME.
+        exists: Whether there is such a table.
     """
 
     head: str | None
     ran: bool
+    table: str
+    exists: bool = True
 
 
 class ExecFailureReason(StrEnum):
@@ -88,6 +96,8 @@ class ExecFailureReason(StrEnum):
     """The command failed, or took too long."""
     BEHIND = "behind"
     """The command succeeded, but the ledger lacks something."""
+    WRITTEN_ELSEWHERE = "written_elsewhere"
+    """The command succeeded, but it wrote another ledger than the one that was read."""
     OCCUPIED = "occupied"
     """A session that our lock does not exclude may be migrating."""
     DIALECT_UNKNOWN = "nameless"
@@ -164,7 +174,7 @@ class Execution:
             source = replace(self._run.source, dialect=location.dialect, schema=table.schema, table=table.name)
             run = replace(self._run, source=source)
             if self._succeeded:  # the connection was lost after the command had ended
-                return self._check_result(await read_ledger(session, source, limit=READ_TIMEOUT))
+                return await self._check_result(run, location, session, None)
             # In this session, so that the pods of a finished rollout open one connection each.
             if (success := await self._check_first(run, session)) is not None:
                 return success
@@ -179,87 +189,81 @@ class Execution:
 
     async def _check_first(self, run: RunOptions, session: Session) -> ExecSuccess | None:
         """Return success where the ledger already holds what is expected; reads without the lock."""
-        if self._options.expected is None:
+        if self._options.expected is None or not self._options.skip_when_complete:
             return None
-        return self._already_complete(await read_ledger(session, run.source, limit=READ_TIMEOUT))
+        return self._already_complete(run, await read_ledger(session, run.source, limit=READ_TIMEOUT))
 
-    def _already_complete(self, ledger: Ledger) -> ExecSuccess | None:
-        expected = self._options.expected
-        return ExecSuccess(ledger.head, ran=False) if expected and ledger.is_complete_for(expected) else None
+    def _already_complete(self, run: RunOptions, ledger: Ledger) -> ExecSuccess | None:
+        expected = self._options.expected if self._options.skip_when_complete else None
+        if expected is None or not ledger.is_complete_for(expected):
+            return None
+        return ExecSuccess(ledger.head, ran=False, table=_table(run))
 
     async def _run_under_lock(self, run: RunOptions, location: Location, session: Session) -> Outcome:
         """End what earlier runs left, read the ledger again, run the command, and check the result."""
         key = advisory_lock.lock_key(location.table.relation)
-        orphans_left = await self._wait_until_empty(lambda: orphans.terminate_orphans(session, key), run)
+        keeper = None if location.dialect.row_lock is None else RowLockKeeper(session, location, self._reporter)
+
+        async def end_orphans() -> Sequence[str]:
+            named = await orphans.terminate_orphans(session, key)
+            return named if named or keeper is None else await keeper.marks.end_sessions()
+
+        orphans_left = await wait_until_empty(end_orphans, self._reporter, limit=run.lock_wait_timeout)
         if orphans_left:
-            text = f"still there: {_join(orphans_left)}. {_ORPHAN_HINT}"
+            text = f"waited in vain for {'; '.join(map(str, orphans_left))}. {_ORPHAN_HINT}"
             return ExecFailure(ExecFailureReason.OCCUPIED, text)
+        taken = keeper is not None and await keeper.report(clear=self._options.clear_stale_lock)
+        if keeper is not None and taken and self._options.clear_stale_lock:
+            occupied = await keeper.settle(end_orphans, limit=run.lock_wait_timeout)
+            if occupied is not None:
+                return ExecFailure(ExecFailureReason.OCCUPIED, occupied)
+            taken = False
         ledger = await read_ledger(session, run.source, limit=READ_TIMEOUT)
-        if (success := self._already_complete(ledger)) is not None:
+        if (success := self._already_complete(run, ledger)) is not None:
             return success
         if ledger.dirty is not None:
             text = f"{ledger.dirty.revision} is {ledger.dirty.state} in the ledger, but no run holds our lock"
             self._reporter.info("dirty", text, revision=ledger.dirty.revision)
-        if (occupied := await self._clear_row_lock(run, location, session)) is not None:
-            return occupied
         environment = orphans.marked_environment(os.environ, key, location.dialect.name)
-        failure = await self._run_child(session, environment)
+        watch = None if keeper is None or taken else await self._begin_watch(run, location, session, keeper.marks)
+        # Where this ledger is empty, the tool may keep it under another name.
+        others = None if ledger.records else await read_fingerprints(session, location)
+        failure = await self._run_child(session, environment, watch)
         self._child = None
+        if watch is not None:
+            await finish_quietly(watch)
         if failure is not None:
-            with suppress(DatabaseError):
-                await self._report_row_lock(session, location)
+            if keeper is not None:
+                with suppress(DatabaseError):
+                    await keeper.report(clear=False)
             return failure
         self._succeeded = True
-        return self._check_result(await read_ledger(session, run.source, limit=READ_TIMEOUT))
+        return await self._check_result(run, location, session, others)
 
-    async def _clear_row_lock(self, run: RunOptions, location: Location, session: Session) -> ExecFailure | None:
-        """Report a taken row lock and, with --clear-stale-lock, free it once no living session can own it."""
-        if not await self._report_row_lock(session, location) or not self._options.clear_stale_lock:
+    async def _begin_watch(
+        self, run: RunOptions, location: Location, session: Session, marks: MarkTable
+    ) -> LockWatch | None:
+        """Begin to watch the lock row; return None where no mark can be left, which --clear-stale-lock needs."""
+        mark = orphans.session_mark(advisory_lock.lock_key(location.table.relation))
+        watch = LockWatch(session, location, marks, mark, asyncio.get_running_loop().time)
+        try:
+            await watch.begin(run.applied_by)
+        except StatementFailed as error:
+            if self._options.clear_stale_lock:
+                text = f"no mark of this run can be left in {marks}, so that --clear-stale-lock could not free its lock"
+                self._reporter.info("mark_missing", f"{text}: {error}")
             return None
-        owners = await self._wait_until_empty(lambda: lock_table.clear_row_lock(session, location), run)
-        if owners:
-            text = f"the row lock may have an owner who is alive: {_join(owners)}. If it is not, {_by_hand(location)}"
-            return ExecFailure(ExecFailureReason.OCCUPIED, f"{text} frees it")
-        self._reporter.info("row_lock_freed", "freed the row lock: no living session can own it")
-        return None
+        return watch
 
-    async def _wait_until_empty(
-        self, find: Callable[[], Awaitable[Sequence[object]]], run: RunOptions
-    ) -> Sequence[object]:
-        """Call `find` until it finds nothing; return what is left when `lock_wait_timeout` has passed."""
-        clock = asyncio.get_running_loop().time
-        began, reported = clock(), -REPORT_INTERVAL
-        while found := await find():
-            waited = clock() - began
-            if waited >= run.lock_wait_timeout:
-                return found
-            if waited - reported >= REPORT_INTERVAL:
-                reported = waited
-                self._reporter.info("outwaiting", f"waiting for the end of {found[0]}; {waited:.0f} s so far")
-            await asyncio.sleep(_POLL_INTERVAL)
-        return ()
-
-    async def _report_row_lock(self, session: Session, location: Location) -> bool:
-        """Report the tool's row lock where it is taken, and return whether it is."""
-        row_lock = await read_row_lock(session, location)
-        if row_lock is None:
-            return False
-        holder = f" by {row_lock.holder}" if row_lock.holder else ""
-        since = f" since {row_lock.since:%Y-%m-%d %H:%M:%S%z}" if row_lock.since else ""
-        text = f"the row lock of {location.dialect.name} is taken{holder}{since}, but no run under our lock holds it"
-        if not self._options.clear_stale_lock:
-            command = _by_hand(location)
-            text += f"; --clear-stale-lock frees it where no living session can own it, {command} in any case"
-        self._reporter.info("row_lock_taken", text, holder=row_lock.holder)
-        return True
-
-    async def _run_child(self, session: Session, environment: Mapping[str, str]) -> ExecFailure | None:
+    async def _run_child(
+        self, session: Session, environment: Mapping[str, str], watch: LockWatch | None
+    ) -> ExecFailure | None:
         """Run the command for as long as the session holds the lock, and no longer."""
         options = self._options
         self._child = ChildProcess(options.command, environment, grace_period=_CHILD_GRACE_PERIOD)
         child_ended = asyncio.Event()
         child = asyncio.ensure_future(self._child.run())
-        heartbeat = asyncio.ensure_future(_is_session_lost(session, child_ended))
+        heartbeat = asyncio.ensure_future(_is_session_lost(session, child_ended, watch))
         try:
             await asyncio.wait({child, heartbeat}, timeout=options.limit, return_when=asyncio.FIRST_COMPLETED)
             in_time = child.done() or heartbeat.done()
@@ -280,39 +284,63 @@ class Execution:
             raise ConnectionLost(f"{text}: the session that holds the lock was lost, and another run could begin")
         return ExecFailure(ExecFailureReason.COMMAND_FAILED, text, code) if code else None
 
-    def _check_result(self, ledger: Ledger) -> Outcome:
-        expected = self._options.expected
-        if expected is None or ledger.is_complete_for(expected):
-            return ExecSuccess(ledger.head, ran=True)
+    async def _check_result(
+        self, run: RunOptions, location: Location, session: Session, others: Fingerprints | None
+    ) -> Outcome:
+        """Read the ledger and compare it with what is expected.
+
+        Args:
+            run: The ledger.
+            location: Where it was before the command.
+            session: Any session.
+            others: The tool's ledgers before the command, where this one was empty; else None.
+        """
+        reader, expected = LedgerReader(session, run.source), self._options.expected
+        ledger = await reader.read(limit=READ_TIMEOUT)
+        if expected is not None and ledger.is_complete_for(expected):
+            return ExecSuccess(ledger.head, ran=True, table=_table(run))
+        if others is not None and not ledger.records:
+            written = changed_elsewhere(location, others, await read_fingerprints(session, location))
+            if written is not None:
+                text = (
+                    f"the command wrote the ledger {written}, but {_table(run)} was read; --schema and --table name it"
+                )
+                return ExecFailure(ExecFailureReason.WRITTEN_ELSEWHERE, text)
+        if expected is None:
+            exists = reader.location is not None and reader.location.exists
+            return ExecSuccess(ledger.head, ran=True, table=_table(run), exists=exists)
         missing = describe_missing(expected, ledger, self._options.names)
-        text = f"the command succeeded, but the ledger does not hold what was expected: {missing}"
+        text = f"the command succeeded, but the ledger {_table(run)} does not hold what was expected: {missing}"
         return ExecFailure(ExecFailureReason.BEHIND, text)
 
 
-def _by_hand(location: Location) -> str:
-    return f"`{location.dialect.row_lock.unlock_command}`" if location.dialect.row_lock else "the tool itself"
+def _table(run: RunOptions) -> str:
+    return f"{run.source.schema}.{run.source.table}"
 
 
-def _join(items: Sequence[object]) -> str:
-    return "; ".join(map(str, items))
-
-
-async def _is_session_lost(session: Session, ended: asyncio.Event) -> bool:
+async def _is_session_lost(session: Session, ended: asyncio.Event, watch: LockWatch | None) -> bool:
     """Check the session until the command has ended or the session is lost, and return whether it is lost.
 
     Lost is a session that is closed or does not answer; or that another backend answers, because a pooler has replaced
-    the server connection: then the lock is gone, although the session seems to live.
+    the server connection: then the lock is gone, although the session seems to live. Meanwhile the session serves the
+    watch over the command.
     """
     session.on_close(ended.set)
+    clock = asyncio.get_running_loop().time
+    checked_at = -HEARTBEAT_INTERVAL
     while True:
         with suppress(TimeoutError):
-            async with asyncio.timeout(HEARTBEAT_INTERVAL):
+            async with asyncio.timeout(watch.interval if watch else HEARTBEAT_INTERVAL):
                 await ended.wait()
         if ended.is_set():
             return session.closed
         try:
             async with asyncio.timeout(HEARTBEAT_TIMEOUT):
-                if await session.fetch_value("select pg_backend_pid()") != session.lock_pid:
-                    return True
+                if clock() - checked_at >= HEARTBEAT_INTERVAL:
+                    if await session.fetch_value("select pg_backend_pid()") != session.lock_pid:
+                        return True
+                    checked_at = clock()
+                if watch is not None:
+                    await watch.look()
         except (DatabaseError, TimeoutError):
             return True

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from migrations.dialects.detection import Location
     from migrations.postgres.session import Session
+    from migrations.tools.exec_mark import MarkTable
 
 _SQL = load("lock_table")
 
@@ -35,30 +36,49 @@ class LockOwner:
         return f"backend {self.pid}{f' ({self.application})' if self.application else ''} {self.reason}"
 
 
-async def clear_row_lock(session: Session, location: Location) -> Sequence[LockOwner]:
-    """Free the row lock unless a session may own it; return those that may, none when it is free now.
+async def find_owners(session: Session, location: Location, *, unlikely: bool = False) -> Sequence[LockOwner]:
+    """Return the sessions that may own the row lock, as far as the server shows; it can never show that there is none.
 
-    To be called under our lock of the ledger, which proves that no run of `exec` owns the row. What remains is a run of
-    the tool outside `exec`. Sessions that hold a lock which only migrations take, or the tool's own advisory lock, or
-    that have used the ledger or changed the schema recently, may belong to one; see sql/lock_table.sql. Everything
-    happens in one transaction with a lock on the table, so that no session can take the row meanwhile.
+    Sessions that hold a lock which only migrations take, or the tool's own advisory lock, or that have used the ledger
+    or changed the schema recently; see sql/lock_table.sql.
+
+    Args:
+        session: A session with the ledger's database.
+        location: The ledger.
+        unlikely: Whether to return also those of which nothing is known but that they may write the lock.
 
     Raises:
         DatabaseError: The connection was lost, or a statement failed.
     """
     dialect, ledger = location.dialect, location.table
-    table, statement = dialect.lock_relation(ledger), dialect.unlock_statement(ledger)
-    if table is None or statement is None:
+    table = dialect.lock_relation(ledger)
+    if table is None:
         return ()
     lock_name = table.rpartition(".")[2].strip('"')
-    keys = list(dialect.lock_keys(ledger))
+    names = (ledger.relation, table, ledger.name, lock_name)
+    rows = await session.fetch(_SQL["owners"], *names, dialect.name, list(dialect.lock_keys(ledger)), unlikely)
+    return tuple(LockOwner(row["pid"], row["application_name"] or "", row["reason"]) for row in rows)
+
+
+async def free_row_lock(session: Session, location: Location, marks: MarkTable, version: str) -> bool:
+    """Free the row lock in this version, whose owner is proven to be dead, and take the mark away.
+
+    Everything happens in one transaction with a lock on the table, so that no session can take the row meanwhile.
+
+    Returns:
+        Whether it is free now. It is not where another session has locked the table, or has written the row since.
+
+    Raises:
+        DatabaseError: The connection was lost, or a statement failed.
+    """
+    statement = location.dialect.unlock_statement(location.table)
     try:
         async with session.transaction():
-            await session.execute(bind(_SQL["seize"], lock=table))
-            names = (ledger.relation, table, ledger.name, lock_name)
-            rows = await session.fetch(_SQL["owners"], *names, dialect.name, keys)
-            if not rows:
-                await session.execute(statement)
-            return tuple(LockOwner(row["pid"], row["application_name"] or "", row["reason"]) for row in rows)
+            await session.execute(bind(_SQL["seize"], lock=marks.lock_relation))
+            if statement is None or await marks.lock_row_version() != version:
+                return False
+            await session.execute(statement)
+            await marks.remove()
+            return True
     except TimedOut:  # the lock on the table was not granted within lock_timeout
-        return (LockOwner(0, "", f"has locked {table}"),)
+        return False

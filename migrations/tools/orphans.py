@@ -48,6 +48,6 @@ async def terminate_orphans(session: Session, key: int) -> Sequence[str]:
         DatabaseError: The connection was lost, or the query failed.
     """
     return [
-        f"backend {row['pid']}, which a killed run has left"
+        f"the end of backend {row['pid']}, which a killed run has left"
         for row in await session.fetch(_SQL["end"], session_mark(key))
     ]

@@ -105,7 +105,7 @@ def test_an_older_image_is_rolled_back_to(
     (project / "migrations" / f"{ORDERS}.js").unlink()
     application.plane.kubectl("apply", "-n", application.namespace, "-f", "-", stdin=controller(USERS))
     said = kubelet.await_run("migrate", count=4).output
-    assert said == f"nothing to do: the ledger is at {ORDERS}\n"
+    assert said == f"nothing to do: the ledger is at {ORDERS} (public.knex_migrations)\n"
     application.deploy("gateway", USERS)
     until("three pods", lambda: len(application.pods("gateway")) == 3)
     assert application.held("gateway") == []

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
-from migrations.lint.columns import NOT_VOLATILE
 from migrations.lint.linter import RULES
 from migrations.lint.rule import Lock
+from migrations.lint.rules.columns import NOT_VOLATILE
 from testbed.postgres_versions import since
-from tests.lint_files import findings, up
+from tests.lint_files import reasons, up
+from tests.lint_server import STRONG, LintSession, watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from migrations.lint.finding import Finding
+    from migrations.lint.finding import Reason
 
 # The tables exist before the statement under test: lint reads this as an earlier file.
 SCHEMA = """
     create table q (id bigint primary key);
     create table t (
-        id bigint primary key, a int, v varchar(10), s text, n numeric(8, 2), at timestamp, j timestamptz(3), g box
+        id bigint primary key, a int, v varchar(10), s text, n numeric(8, 2), at timestamp, j timestamptz(3), g box,
+        w varchar(10)
     );
     create index old on t (a);
+    create index lowered on t (lower(w));
     create table parts (id bigint) partition by range (id);
     create table p1 partition of parts for values from (0) to (1);
+    create table p9 (id bigint);
     create domain positive as int;
     create table uses (c positive);
     create view w as select 1 as one;
@@ -39,10 +41,6 @@ SCHEMA = """
     insert into q values (1);
     insert into t (id, a, v, s, n, at, j) values (1, 1, 'v', 's', 1, '2025-01-01 10:00', '2025-01-01 10:00Z');
 """
-# PostgreSQL logs at DEBUG1 when it scans or rewrites a table or builds an index.
-SCAN_OR_BUILD = re.compile(r'(rewriting|verifying) table|validating foreign key|building index "(?!pg_toast)')
-STRONG = {"ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"}
-
 LOCKS = [
     ("index-not-concurrent", "create index i on t (s)"),
     ("drop-index-not-concurrent", "drop index old"),
@@ -84,7 +82,18 @@ LOCKS = [
     ("lock-table", "lock table t in share mode"),
     ("lock-table", "lock table t in share row exclusive mode"),
     ("lock-table", "lock table t in exclusive mode"),
-    ("trigger", "create trigger h before insert on t for each row execute function f()"),
+    ("type-change-dependents", "alter table t alter w type text"),
+    ("domain-column", "create domain checked as int check (value > 0); alter table t add column c checked"),
+    (
+        "partition-scan",
+        "alter table parts attach partition p9 for values from (9) to (10)",
+    ),
+    ("short-lock", "create trigger h before insert on t for each row execute function f()"),
+    ("short-lock", "alter table t add column c int"),
+    ("short-lock", "alter table t add constraint c check (a > 0) not valid"),
+    ("short-lock", "create table fresh (q bigint references q)"),
+    ("short-lock", "create policy p on t"),
+    ("short-lock", "alter trigger g on t rename to h"),
     ("disable-trigger", "alter table t disable trigger g"),
     ("disable-trigger", "alter table t disable trigger all"),
     ("partition", "alter table parts detach partition p1"),
@@ -145,52 +154,17 @@ KEEPS = [
 ]
 
 
-@dataclass(slots=True)
-class Session:
-    """A connection to a database with the schema, and the messages that the server sends."""
-
-    connection: asyncpg.Connection[asyncpg.Record]
-    messages: list[str]
-
-    async def locks(self) -> set[tuple[str, str]]:
-        """Return the locks that the open transaction holds, as relation and mode."""
-        rows = await self.connection.fetch(
-            "select relation::regclass::text as name, mode from pg_locks "
-            "where pid = pg_backend_pid() and locktype = 'relation'"
-        )
-        return {(row["name"], row["mode"]) for row in rows}
-
-    async def filenode(self) -> int:
-        """Return the number of the file that stores the rows of t."""
-        number: int = await self.connection.fetchval("select pg_relation_filenode('t')")
-        return number
-
-    def scans_and_builds(self) -> list[str]:
-        """Return the messages about scans and index builds since the last call."""
-        found = [text for text in self.messages if SCAN_OR_BUILD.search(text)]
-        self.messages.clear()
-        return found
-
-
 @pytest.fixture
-async def session(connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[Session]:
+async def session(connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[LintSession]:
     """Yield a session whose time zone is not UTC, on a database with the schema."""
-    messages: list[str] = []
-
-    def record(_: object, message: object) -> None:
-        messages.append(str(message))
-
     await connection.execute(SCHEMA)
-    await connection.execute("set client_min_messages = debug1; set timezone = 'Asia/Tokyo'")
-    connection.add_log_listener(record)
-    messages.clear()
-    yield Session(connection, messages)
-    connection.remove_log_listener(record)
+    async with watched(connection) as session:
+        yield session
 
 
-def lint(sql: str) -> list[Finding]:
-    """Lint a statement on top of the schema, without findings of level advice."""
-    return [finding for finding in findings(up(SCHEMA), up(sql)) if finding.level != "advice"]
+def lint(sql: str, *, advice: bool = False) -> list[Reason]:
+    """Lint a statement on top of the schema; without what is of level advice, unless that is asked for."""
+    return [reason for reason in reasons(up(SCHEMA), up(sql)) if advice or reason.level != "advice"]
 
 
 def mode(lock: Lock) -> str:
@@ -199,9 +173,9 @@ def mode(lock: Lock) -> str:
 
 
 @pytest.mark.parametrize(("rule", "sql"), LOCKS)
-async def test_a_statement_takes_the_lock_that_lint_claims(session: Session, rule: str, sql: str) -> None:
+async def test_a_statement_takes_the_lock_that_lint_claims(session: LintSession, rule: str, sql: str) -> None:
     """pg_locks shows it on the tables of the finding; PostgreSQL scans or builds where the rule says so."""
-    finding = next(finding for finding in lint(sql) if finding.rule == rule)
+    finding = next(finding for finding in lint(sql, advice=True) if finding.rule == rule)
     assert finding.lock is not None
     oids = {
         name: await session.connection.fetchval("select to_regclass($1)::oid", name)
@@ -225,7 +199,7 @@ def test_every_rule_with_a_lock_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("held", [Lock.SHARE, Lock.SHARE_ROW_EXCLUSIVE, Lock.EXCLUSIVE, Lock.ACCESS_EXCLUSIVE])
-async def test_a_lock_blocks_what_lint_says(session: Session, database: str, held: Lock) -> None:
+async def test_a_lock_blocks_what_lint_says(session: LintSession, database: str, held: Lock) -> None:
     """Another session that reads or writes meanwhile waits exactly where lint says so."""
     other = await asyncpg.connect(database)
     await other.execute("set lock_timeout = '50ms'")
@@ -241,7 +215,7 @@ async def test_a_lock_blocks_what_lint_says(session: Session, database: str, hel
 
 
 @pytest.mark.parametrize("sql", REWRITES)
-async def test_a_rewrite_that_lint_claims_happens(session: Session, sql: str) -> None:
+async def test_a_rewrite_that_lint_claims_happens(session: LintSession, sql: str) -> None:
     """The rows are in another file afterwards."""
     assert {finding.rule for finding in lint(sql)} & WORKS
     before = await session.filenode()
@@ -250,7 +224,7 @@ async def test_a_rewrite_that_lint_claims_happens(session: Session, sql: str) ->
 
 
 @pytest.mark.parametrize("sql", KEEPS)
-async def test_a_statement_without_findings_scans_no_row(session: Session, sql: str) -> None:
+async def test_a_statement_without_findings_scans_no_row(session: LintSession, sql: str) -> None:
     """The rows stay in their file, and no constraint is checked and no index built."""
     assert lint(sql) == []
     before = await session.filenode()
@@ -286,9 +260,9 @@ async def test_a_statement_without_findings_scans_no_row(session: Session, sql: 
         "create table p2 partition of parts for values from (1) to (2)",
     ],
 )
-async def test_the_safe_way_works_without_a_scan_under_a_blocking_lock(session: Session, sql: str) -> None:
+async def test_the_safe_way_works_without_a_scan_under_a_blocking_lock(session: LintSession, sql: str) -> None:
     """No statement of it scans a table under a lock that blocks reads or writes."""
-    (finding,) = lint(sql)
+    (finding,) = [reason for reason in lint(sql, advice=True) if reason.rule != "short-lock"]
     if "add column c int check" in sql:
         await session.connection.execute("alter table t add column c int")
     for line in _statements(finding.safe):
@@ -311,7 +285,7 @@ def _statements(safe: tuple[str, ...]) -> list[str]:
     return [line for line in lines if line]
 
 
-def _utc(finding: Finding, line: str) -> str:
+def _utc(finding: Reason, line: str) -> str:
     """Return both statements of a safe way that sets the time zone, to run in one transaction as a file does."""
     return " ".join(_statements(finding.safe)) if "timezone" in finding.safe[0] else line
 
@@ -338,7 +312,7 @@ async def test_no_function_that_lint_accepts_as_default_is_volatile(
         ("alter table t add column c int not null", asyncpg.NotNullViolationError),
     ],
 )
-async def test_a_statement_fails_where_lint_says_so(session: Session, sql: str, refused: type[Exception]) -> None:
+async def test_a_statement_fails_where_lint_says_so(session: LintSession, sql: str, refused: type[Exception]) -> None:
     """In the transaction that a migration runs in."""
     assert [finding.level for finding in lint(sql)] == ["error"]
     await session.connection.execute("create type mood as enum ('calm')")

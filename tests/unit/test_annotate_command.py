@@ -38,7 +38,8 @@ def directory(tmp_path: Path) -> Path:
 
 
 def run(directory: Path, documents: list[str], *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["annotate", "--dir", str(directory), *arguments], input="---\n".join(documents))
+    named = () if "--dir" in arguments else ("--dir", str(directory))
+    return CliRunner().invoke(main, ["annotate", *named, *arguments], input="---\n".join(documents))
 
 
 def annotations(done: Result) -> dict[str, dict[str, str]]:

@@ -92,7 +92,7 @@ ROWS = {
     "had a gap": Row(expects(C, A, B, C), lost(ledger(A, C)), UNREACHABLE, "unseen"),
     "had it": Row(expects(B), lost(ledger(A, B)), UNREACHABLE, "seen"),
     "had it, from status": Row(expects(C, A, B, C), lost(recalled(ledger(A, C))), UNREACHABLE, "seen"),
-    "had it, too old for the status": Row(expects(A), lost(recalled(ledger(B, C), oldest=B)), UNREACHABLE, "unseen"),
+    "had it, too old for the status": Row(expects(A), lost(recalled(ledger(B, C), oldest=B)), UNREACHABLE, "unknown"),
     "too old for the status": Row(expects(A), read(recalled(ledger(B, C), oldest=B)), Reason.UNDECIDED, "undecided"),
     "too new for the status": Row(expects(C), read(recalled(ledger(A, B), oldest=A)), Reason.BEHIND, "on_behind"),
     "unknown digest": Row(expects(B, A, B), read(recalled(ledger(A, B))), Reason.UNDECIDED, "undecided"),
@@ -141,7 +141,7 @@ def _by_policy(by: str, policy: Policy) -> Outcome:
         return OUTCOME[policy.on_unreachable]
     if by == "seen" or (by == "seen ahead" and policy.on_ahead is not Action.DENY):
         return Outcome.ADMIT
-    if by == "unseen" and policy.on_behind is Action.WARN:
+    if policy.on_behind is Action.WARN and (by == "unseen" or (by == "unknown" and policy.on_ahead is not Action.DENY)):
         return Outcome.WARN
     return Outcome.HOLD
 

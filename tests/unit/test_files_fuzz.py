@@ -18,7 +18,8 @@ from migrations.core.migration import FilesError
 from migrations.core.plan import UpPlan
 from migrations.files.native import parse
 from migrations.files.psql_syntax import blank_rows
-from migrations.lint.linter import File, lint
+from migrations.lint.linter import lint
+from migrations.lint.scripts.native import native_script
 from migrations.runner.ledger_writer import LedgerWriter
 from migrations.runner.psql_script import render
 from migrations.runner.section import MigrationFailed, Section
@@ -211,17 +212,17 @@ def test_any_script_is_linted_and_rendered(first: str, second: str) -> None:
 
 
 def _go_through(*contents: bytes) -> None:
-    files = []
+    migrations, files = [], []
     for number, content in enumerate(contents):
         path = Path(f"{20250101000000 + number}_it's.sql")
         migration = _read(path, content)
         event("refused" if migration is None else "read")
         if migration is not None:
-            files.append(File(migration, content.decode("utf-8-sig")))
-    lines = {str(file.migration.path): file.text.count("\n") + 1 for file in files}
+            migrations.append(migration)
+            files.append(native_script(migration, content.decode("utf-8-sig")))
+    lines = {file.path: file.text.count("\n") + 1 for file in files}
     for finding in lint(files):
         assert 1 <= finding.line <= lines[finding.path], finding
-    migrations = tuple(file.migration for file in files)
     for migration in migrations:
         _render(migration)
         _split(migration)
@@ -269,7 +270,7 @@ def test_any_python_is_read_or_refused(text: str) -> None:
     """As for SQL; nothing of it runs."""
     migration = _read(Path("20250101000000_x.py"), text.encode())
     if migration is not None:
-        files = [File(migration, text.removeprefix("\ufeff"))]
+        files = [native_script(migration, text.removeprefix("\ufeff"))]
         assert all(finding.line >= 1 for finding in lint(files))
         _render(migration)
 
@@ -281,7 +282,7 @@ def test_deep_nesting_is_refused() -> None:
             content = f"-- migrate:up\nselect {text};\n-- migrate:down\nselect 1;\n"
             migration = _read(Path("20250101000000_x.sql"), content.encode())
             if migration is not None:
-                lint([File(migration, content)])
+                lint([native_script(migration, content)])
                 _split(migration)
         _read(Path("20250101000000_x.py"), ("(" * depth).encode())
         _read(Path("20250101000000_x.py"), f"x = {'-' * depth}1".encode())

@@ -102,10 +102,10 @@ def test_a_name_needs_a_letter_or_a_digit(tmp_path: Path) -> None:
 
 def test_a_directory_declares_its_revision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The long form goes to standard output and nothing else; an empty directory has none."""
-    assert print_revision(tmp_path, LineReporter()) == 2
+    assert print_revision([tmp_path], LineReporter()) == 2
     assert capsys.readouterr().out == ""
     (tmp_path / "20250101000000_a.sql").write_text("-- migrate:up\nselect 1;")
-    assert print_revision(tmp_path, LineReporter()) == 0
+    assert print_revision([tmp_path], LineReporter()) == 0
     assert capsys.readouterr().out == "20250101000000_a+1.5234a921d098\n"
 
 

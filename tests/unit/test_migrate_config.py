@@ -55,7 +55,8 @@ def test_an_environment_comes_on_top_of_the_defaults() -> None:
         (FILE, "production", "[environments.production] may be empty"),
         (FILE + "[environments.production]\ndri = 'x'", "staging", "'dri'"),
         ("[defaults]\ndri = 'x'", "development", "database-url, dir, lock-timeout"),
-        ("[defaults]\ndir = ['x']", "development", "got a list"),
+        ("[defaults]\nlock-timeout = ['x']", "development", "got a list"),
+        ("[defaults]\ndir = ['x', 1]", "development", "got a list"),
         ("[defaults]\ndatabase-url = '${URL}'", "development", "LEDGERGATE_DATABASE_URL"),
     ],
 )

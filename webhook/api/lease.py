@@ -4,9 +4,10 @@ from webhook.api.objects import Metadata, Struct
 
 
 class LeaseSpec(Struct, frozen=True):
-    """Who leads, and when that was last renewed, by the leader's clock."""
+    """Who leads, since when, and when that was last renewed, by the leader's clock."""
 
     holder_identity: str | None = None
+    acquire_time: str | None = None
     renew_time: str | None = None
 
 

@@ -1,6 +1,7 @@
 """Whether a controller leads, as the renewals of its Lease show: without one, no status is kept up to date."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol
 
 from webhook.api.lease import Lease
@@ -25,6 +26,9 @@ class LeaderWatch:
     The time in the Lease is by another machine's clock, so it is only compared with itself: what counts is when this
     process saw it change, as in client-go's leader election. A process that has just started counts from there.
 
+    After a time without a leader, what an earlier one has read is not current, until the new one has read it again: it
+    says when, by its own clock, in the Lease and in the status.
+
     Args:
         lease: namespace and name.
         clock: seconds of a clock that never jumps.
@@ -33,21 +37,46 @@ class LeaderWatch:
     def __init__(self, api: LeaseApi, lease: tuple[str, str], clock: Callable[[], float]) -> None:
         self._clock = clock
         self._renewed_at = clock()
+        self._acquired: str | None = None
+        self._valid_since: datetime | None = None
         self._reflector = Reflector(api.lease(*lease), self._changed, on_failure=_log_failure)
 
     async def run(self) -> None:
         """Follow the Lease until cancelled."""
         await self._reflector.run()
 
-    def __call__(self) -> bool:
-        """Return whether a controller leads, and so keeps every status up to date."""
+    @property
+    def leads(self) -> bool:
+        """Whether a controller leads, and so keeps every status up to date."""
         return self._clock() - self._renewed_at < DEAD_AFTER_SECONDS
+
+    def vouches_for(self, read_at: datetime | None) -> bool:
+        """Return whether a reading is current.
+
+        Args:
+            read_at: when the ledger was read, to the second; None where that is not known.
+        """
+        if not self.leads:
+            return False
+        return self._valid_since is None or (read_at is not None and read_at >= self._valid_since)
 
     def _changed(self, old: Lease | None, new: Lease | None) -> None:
         if new is None or not new.spec.holder_identity:
             return  # given up, not renewed: the next leader has as long to come
-        if old is None or old.spec != new.spec:
-            self._renewed_at = self._clock()
+        if old is not None and old.spec == new.spec:
+            return
+        # The same leader that was not seen for a while has gone on reading.
+        if not self.leads and self._acquired not in {None, new.spec.acquire_time}:
+            self._valid_since = _time(new.spec.acquire_time)
+        self._acquired = new.spec.acquire_time
+        self._renewed_at = self._clock()
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text).replace(microsecond=0) if text else None
+    except ValueError:
+        return None
 
 
 def _log_failure(failure: ClusterError | None) -> None:

@@ -1,7 +1,8 @@
 """What the gates' statuses say of their ledgers: admission's view, without a database."""
 
-from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
 
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.cache.gates import GateCache
@@ -10,16 +11,27 @@ from webhook.core.history import recall_snapshot
 from webhook.kube.reflector import Key
 
 
+class Leader(Protocol):
+    """The controller that leads, if any."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether there is one."""
+
+    def vouches_for(self, read_at: datetime | None) -> bool:
+        """Return whether a reading is current."""
+
+
 class RecordedLedgers:
     """The snapshot in the status of each gate of a cache, rebuilt once for each status.
 
     Args:
-        leads: whether a controller keeps the statuses up to date; while none does, every ledger is unreachable.
+        leader: tells whether a controller keeps the statuses up to date; what it does not is unreachable.
     """
 
-    def __init__(self, gates: GateCache, leads: Callable[[], bool]) -> None:
+    def __init__(self, gates: GateCache, leader: Leader) -> None:
         self._gates = gates
-        self._leads = leads
+        self._leader = leader
         self._rebuilt: dict[Key, tuple[Gate, LedgerSnapshot]] = {}
         gates.subscribe(self._gate_changed)
 
@@ -29,7 +41,10 @@ class RecordedLedgers:
         found = self._rebuilt.get(gate.key)
         if found is None or found[0] is not newest:
             found = self._rebuilt[gate.key] = newest, recall_snapshot(newest)
-        return found[1] if self._leads() else replace(found[1], fault=Fault.UNREACHABLE)
+        snapshot = found[1]
+        if self._leader.vouches_for(snapshot.observed_at) or (snapshot.fault is Fault.PENDING and self._leader.leads):
+            return snapshot
+        return replace(snapshot, fault=Fault.UNREACHABLE)
 
     def _gate_changed(self, key: Key) -> None:
         self._rebuilt.pop(key, None)

@@ -115,7 +115,7 @@ def _annotate(text: str, flags: _Options) -> tuple[str, list[str]]:
         there = ", ".join(sorted({each.title for each in templates})) or "no pod template"
         raise ManifestError(f"expected pods of {', '.join(sorted(absent)) or _describe(choice)}; found {there}")
     dialect = options.dialect or (gate.dialect if gate else None)
-    declaration, _ = declare_directory(Path(options.dir or "migrations"), dialect or None)
+    declaration, _ = declare_directory([Path(options.dir or "migrations")], dialect or None)
     annotations = _for_gate(declaration.annotations(), options.gate)
     annotated = set_annotations(
         text, [each.node for each in chosen], annotations, shared(roots), emptied=(CONTRACT_ANNOTATION,)

@@ -69,7 +69,7 @@ def _parse(file: Path) -> Keyring:
     type=click.Path(path_type=Path),
     twins=("DOCKER_CONFIG",),
 )
-@flag("--timeout", "Seconds until the registry is given up.", type=SECONDS, default=20.0, show_default=True)
+@flag("--timeout", "How long to try the registry.", type=SECONDS, default="20s", show_default=True, metavar="DURATION")
 def image(
     reference: str,
     platform: tuple[str, ...],

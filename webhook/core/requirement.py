@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from migrations.core.revision import Revision, RevisionError, canonical
+from migrations.core.revision import LONGEST_TEXT, Revision, RevisionError, canonical
 from webhook.api.objects import Pod
 
 REVISION = "ledgergate.dev/revision"
@@ -18,8 +18,6 @@ MAX_ANCESTORS = 64 * 1024
 declared: with a part of the ancestors, an older ledger could be taken for a newer one."""
 MAX_MIGRATES = 16 * 1024
 """Characters of the annotation with the gates whose migrations the pod brings: 60 of the longest names."""
-_LONGEST = 2048
-"""Characters of a declared revision that are looked at: twice as many as any may have, with space around it."""
 _SHOWN = 200  # characters of an invalid revision that are kept for a message
 
 
@@ -58,7 +56,7 @@ def read_requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requ
     declared = _declared_revision(pod, gate, expect_env)
     if declared is None:
         return Requirement(migrates=migrates)
-    expected = _parse(declared[:_LONGEST])
+    expected = _parse(declared[: LONGEST_TEXT + 1])
     if expected is None:
         return Requirement(invalid=declared[:_SHOWN], migrates=migrates)
     return Requirement(expected=expected, migrates=migrates, ancestors=_ancestors(pod, gate))

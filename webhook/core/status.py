@@ -17,7 +17,7 @@ UNSETTLED = 5
 """Migrations kept in ``status.unsettled``. Verdicts depend on the first of them alone."""
 
 LONGEST_NAME = 512
-"""Characters of a revision that are kept: no longer one can be declared, and a ledger may hold anything."""
+"""Characters of a recorded name that are kept: no file system has longer ones, and a ledger may hold anything."""
 
 
 class GateState(StrEnum):

@@ -174,8 +174,10 @@ def _decide_unreachable(
     if policy.on_unreachable is not Action.LAST_KNOWN:
         outcome = _OUTCOMES[policy.on_unreachable]
     elif ledger is None or last is None or last.reason not in _APPLIED:
-        # A gate that only warns about a ledger that is behind must not hold for one that cannot be read.
-        outcome = Outcome.WARN if policy.on_behind is Action.WARN else Outcome.HOLD
+        # A gate that only warns about a ledger that is behind must not hold for one that cannot be read. But a status
+        # that is cut short may leave out that the ledger is ahead, which another policy decides.
+        undecided = last is not None and last.reason is Reason.UNDECIDED and not last.outcome.good
+        outcome = Outcome.WARN if policy.on_behind is Action.WARN and not undecided else Outcome.HOLD
         text += f" and is not known to contain {name}"
     elif last.outcome.good:
         outcome = Outcome.ADMIT

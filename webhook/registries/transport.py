@@ -33,6 +33,7 @@ class RegistryAnswer:
     Args:
         status: HTTP status.
         headers: its headers.
+        challenges: its headers ``WWW-Authenticate``.
         body: its body; empty unless the status is 200.
     """
 

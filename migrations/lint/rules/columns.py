@@ -1,4 +1,4 @@
-"""Added columns and changed types that rewrite the table, or that fail."""
+"""Added columns that rewrite the table, or that fail."""
 
 from __future__ import annotations
 
@@ -6,39 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
+from migrations.lint.batches import backfill
 from migrations.lint.parser import quote_ident, relation_name, to_sql, walk
 from migrations.lint.rule import ALTER_TABLE, Level, Lock, Rule, Violation
-from migrations.lint.types import SERIAL, base_name, keeps_rows
-from migrations.lint.writes import backfill
+from migrations.lint.types import SERIAL, base_name, sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from migrations.lint.context import StatementContext
+    from migrations.lint.objects import UserType
     from migrations.lint.parser import Name, ParsedStatement
     from migrations.lint.schema import Schema
 
-TYPE_CHANGE = Rule(
-    "type-change",
-    Level.ERROR,
-    "Changing the type of a column blocks reads and writes while the table and its indexes are rewritten.",
-    f"{ALTER_TABLE}#SQL-ALTERTABLE-NOTES",
-    Lock.ACCESS_EXCLUSIVE,
-    ("changing-column-type", "change_column"),
-    details=(
-        "These changes need no scan and pass, where an earlier file shows the old type: a longer "
-        "`varchar`, `varchar` to `text` and back without a limit, a higher precision of `numeric` with "
-        "the same scale, of `timestamp`, `timestamptz`, `time` or `varbit`, `cidr` to `inet`, and "
-        "`timestamp` to `timestamptz` after `SET LOCAL timezone = 'UTC'`. Where no file shows the old "
-        "type, lint cannot know: allow it with a reason."
-    ),
-    safe=(
-        "ALTER TABLE users ADD COLUMN id_new bigint;",
-        "-- write both from the application (or a trigger), and fill it in batches:",
-        "UPDATE users SET id_new = id WHERE id_new IS NULL AND ...;",
-        "-- read id_new, then drop id in a contract migration",
-    ),
-)
 VOLATILE_DEFAULT = Rule(
     "volatile-default",
     Level.ERROR,
@@ -101,7 +81,24 @@ NOT_NULL_WITHOUT_DEFAULT = Rule(
     ),
     safe=("ALTER TABLE users ADD COLUMN age integer NOT NULL DEFAULT 0;  -- a constant takes no time",),
 )
-RULES = (TYPE_CHANGE, VOLATILE_DEFAULT, GENERATED_STORED, SERIAL_COLUMN, NOT_NULL_WITHOUT_DEFAULT)
+DOMAIN_COLUMN = Rule(
+    "domain-column",
+    Level.ERROR,
+    "A new column of a domain with a CHECK or NOT NULL blocks reads and writes while the table is rewritten.",
+    "https://www.postgresql.org/docs/current/sql-createdomain.html",
+    Lock.ACCESS_EXCLUSIVE,
+    details=(
+        "PostgreSQL checks the domain for every row, also where the column has no default. A domain without a "
+        "constraint passes, and so does an array of a domain. Lint knows the domains that files create."
+    ),
+    safe=(
+        "ALTER TABLE users ADD COLUMN age integer;",
+        "ALTER TABLE users ADD CONSTRAINT users_age_check CHECK (age > 0) NOT VALID;",
+        "-- in a later migration:",
+        "ALTER TABLE users VALIDATE CONSTRAINT users_age_check;",
+    ),
+)
+RULES = (VOLATILE_DEFAULT, GENERATED_STORED, SERIAL_COLUMN, DOMAIN_COLUMN, NOT_NULL_WITHOUT_DEFAULT)
 
 _AT = enums.AlterTableType
 _KIND = enums.ConstrType
@@ -128,25 +125,33 @@ def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Vio
     if context.is_new(table):
         return
     for command in node.cmds or ():
-        if command.subtype == _AT.AT_AddColumn:
-            yield from _check_added_column(table, command.def_, context.schema)
-        elif command.subtype == _AT.AT_AlterColumnType:
-            yield from _check_type_change(table, command, context)
+        if command.subtype == _AT.AT_AddColumn and not context.adds_nothing(table, command):
+            yield from _check_added_column(table, command.def_, context)
 
 
-def _check_added_column(table: Name, column: Any, schema: Schema) -> Iterator[Violation]:
+def _check_added_column(table: Name, column: Any, context: StatementContext) -> Iterator[Violation]:
+    schema = context.schema
     name, kind = quote_ident(column.colname), base_name(column.typeName) if column.typeName else ""
     constraints = {constraint.contype: constraint for constraint in column.constraints or ()}
     default_clause = constraints.get(_KIND.CONSTR_DEFAULT)
     default = default_clause.raw_expr if default_clause else None
     generated = constraints.get(_KIND.CONSTR_GENERATED)
+    domain = (
+        schema.type(sql_type(column.typeName).name) if column.typeName and not column.typeName.arrayBounds else None
+    )
+    if default is None and domain is not None:
+        default = domain.default
     if generated is not None:
         if generated.generated_kind != "v":  # VIRTUAL (PostgreSQL 18) stores nothing
             yield _generated_violation(table, name, column)
     elif kind in SERIAL or _KIND.CONSTR_IDENTITY in constraints:
         yield _serial_violation(table, name, SERIAL.get(kind) or to_sql(column.typeName))
+    elif domain is not None and domain.constrained:
+        yield _domain_violation(table, name, column, domain)
     elif default is not None and (function := _volatile_function(default, schema)):
         yield _volatile_default_violation(table, name, column, to_sql(default), function)
+    elif default is not None and not _is_null(default) and context.is_before(11):
+        yield _old_default_violation(table, name, column, to_sql(default), context.version)
     elif _is_null(default) and {_KIND.CONSTR_NOTNULL, _KIND.CONSTR_PRIMARY} & constraints.keys():
         yield _not_null_violation(table, name, column)
 
@@ -160,6 +165,20 @@ def _volatile_function(expression: Any, schema: Schema) -> str | None:
             if declared == "volatile" or (declared is None and function not in NOT_VOLATILE):
                 return str(function)
     return None
+
+
+def _domain_violation(table: Name, name: str, column: Any, domain: UserType) -> Violation:
+    base = domain.base or to_sql(column.typeName)
+    return Violation(
+        DOMAIN_COLUMN,
+        f"the domain {to_sql(column.typeName)} of {name} is checked for every row, which rewrites {table} and blocks "
+        "reads and writes meanwhile",
+        (
+            f"ALTER TABLE {table} ADD COLUMN {name} {base};",
+            "-- with the default and the CHECK of the domain: the CHECK as check-not-valid says",
+        ),
+        (str(table),),
+    )
 
 
 def _is_null(default: Any) -> bool:
@@ -212,6 +231,21 @@ def _volatile_default_violation(table: Name, name: str, column: Any, default: st
     )
 
 
+def _old_default_violation(table: Name, name: str, column: Any, default: str, version: int | None) -> Violation:
+    text = f"PostgreSQL {version} writes the default into every row, which rewrites {table} and blocks reads and writes"
+    return Violation(
+        VOLATILE_DEFAULT,
+        text,
+        (
+            f"ALTER TABLE {table} ADD COLUMN {name} {to_sql(column.typeName)};",
+            f"ALTER TABLE {table} ALTER COLUMN {name} SET DEFAULT {default};  -- for new rows",
+            "-- then in batches, each in a transaction of its own:",
+            backfill(table, name, default),
+        ),
+        (str(table),),
+    )
+
+
 def _not_null_violation(table: Name, name: str, column: Any) -> Violation:
     kind = to_sql(column.typeName) if column.typeName else "..."
     return Violation(
@@ -222,48 +256,3 @@ def _not_null_violation(table: Name, name: str, column: Any) -> Violation:
             "-- or add it without NOT NULL, fill it in batches, and then proceed as not-null-scan says",
         ),
     )
-
-
-def _check_type_change(table: Name, command: Any, context: StatementContext) -> Iterator[Violation]:
-    new = command.def_
-    old = context.schema.column_type(table, command.name)
-    using = new.raw_default
-    default_cast = using is None or _is_default_cast(using, command.name, new.typeName)
-    if old is not None and default_cast and new.collClause is None:
-        if keeps_rows(old, new.typeName, in_utc=context.schema.utc_file == context.file):
-            return
-        in_utc = keeps_rows(old, new.typeName, in_utc=True)
-    else:
-        in_utc = False
-    name, kind = quote_ident(command.name), to_sql(new.typeName)
-    copy = quote_ident(f"{command.name}_new")
-    value = to_sql(using) if using is not None else f"{name}::{kind}"
-    unknown = "" if old is not None else "; no file shows its present type, so lint cannot rule that out"
-    from_old = f" from {to_sql(old)}" if old is not None else ""
-    if in_utc:
-        safe: tuple[str, ...] = (
-            "SET LOCAL timezone = 'UTC';  -- if the values are in UTC: rewrites no row (PostgreSQL 12 or newer)",
-            f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {kind};",
-        )
-    else:
-        safe = (
-            f"ALTER TABLE {table} ADD COLUMN {copy} {kind};",
-            f"-- write both columns from the application (or a trigger), and fill {copy} in batches:",
-            backfill(table, copy, value),
-            f"-- let the application read {copy}, then drop {name} in a contract migration",
-        )
-    text = f"the type of {name}{from_old} to {kind} rewrites {table} and blocks reads and writes meanwhile{unknown}"
-    if new.collClause is not None and old is not None and default_cast and keeps_rows(old, new.typeName):
-        text = f"the new collation of {name} rebuilds its indexes and blocks reads and writes of {table} meanwhile"
-    yield Violation(TYPE_CHANGE, text, safe, (str(table),))
-
-
-def _is_default_cast(using: Any, column: str, kind: Any) -> bool:
-    """Whether USING is the cast that PostgreSQL does without it: `column` or `column::type`."""
-    if isinstance(using, ast.TypeCast) and to_sql(using.typeName) == to_sql(kind):
-        using = using.arg
-    match using:
-        case ast.ColumnRef(fields=(*_, ast.String(sval=name))):
-            return bool(name == column)
-        case _:
-            return False

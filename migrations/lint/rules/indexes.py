@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pglast import ast, enums
 
 from migrations.lint.parser import Name, qualified_name, relation_name, to_sql
-from migrations.lint.rule import LOCKING, Level, Lock, Rule, Violation
+from migrations.lint.rule import LOCKING, OWN_MIGRATION, Level, Lock, Rule, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,6 @@ _VERBS = re.compile(
     r"|refresh\s+materialized\s+view)(?=\s)",
     re.IGNORECASE,
 )
-OWN_MIGRATION = "-- in a migration of its own: -- migrate:up transaction:false"
 
 INDEX_NOT_CONCURRENT = Rule(
     "index-not-concurrent",
@@ -42,14 +41,14 @@ INDEX_NOT_CONCURRENT = Rule(
 )
 DROP_INDEX_NOT_CONCURRENT = Rule(
     "drop-index-not-concurrent",
-    Level.ERROR,
+    Level.ADVICE,
     "DROP INDEX without CONCURRENTLY blocks reads and writes of the table, and waits behind every query on it.",
     "https://www.postgresql.org/docs/current/sql-dropindex.html",
     Lock.ACCESS_EXCLUSIVE,
     ("require-concurrent-index-deletion", "remove_index"),
     details=(
         "The drop itself takes no time, but it waits behind every query that runs on the table, and "
-        "every later query waits behind it."
+        "every later query waits behind it, as with short-lock, which has the same level."
     ),
     safe=(
         "-- migrate:up transaction:false",
@@ -125,10 +124,10 @@ def is_concurrent(node: Any) -> bool:
 def _check_create(statement: ParsedStatement, context: StatementContext) -> Iterator[Violation]:
     node = statement.node
     name = relation_name(node.relation)
-    if context.is_new(name):
-        return
     known = context.schema.table(name)
-    if known and known.partitioned:
+    if context.is_new(name) or (node.if_not_exists and known and node.idxname in known.indexes):
+        return
+    if known and known.partition_key is not None:
         index = node.idxname or f"{name.name}_idx"
         safe: tuple[str, ...] = (
             f"CREATE INDEX {index} ON ONLY {name} ...;  -- empty, so it takes no time",
@@ -148,6 +147,8 @@ def _check_drop(statement: ParsedStatement, context: StatementContext) -> Iterat
     tables: list[str] = []
     for index in map(qualified_name, statement.node.objects):
         table = context.schema.table_of_index(index)
+        if statement.node.missing_ok and context.schema.is_gone(statement.node.removeType, index):
+            continue
         if table is None or not context.is_new(table):
             existing.append(index)
             tables.append(str(table) if table else f"the table of {index}")

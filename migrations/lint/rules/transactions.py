@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
-from migrations.lint.indexes import OWN_MIGRATION, REINDEX_MANY, is_concurrent
-from migrations.lint.parser import walk
-from migrations.lint.rule import Level, Rule, Violation
+from migrations.lint.parser import qualified_name, walk
+from migrations.lint.rule import OWN_MIGRATION, Level, Rule, Violation
+from migrations.lint.rules.indexes import REINDEX_MANY, is_concurrent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,11 @@ _RESETS = {enums.VariableSetKind.VAR_RESET, enums.VariableSetKind.VAR_SET_DEFAUL
 def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Violation]:
     """Yield what is wrong with a statement in its transaction, or without one."""
     node = statement.node
-    if context.transaction is not None and (what := _refused_in_transaction(node)):
+    what = refused_in_transaction(node)
+    if isinstance(node, ast.AlterEnumStmt) and not node.oldVal and context.is_before(12):
+        what = "ALTER TYPE ... ADD VALUE"  # before PostgreSQL 12, and not for a type of the same transaction
+        what = None if context.type_is_new(qualified_name(node.typeName)) else what
+    if context.transaction is not None and what is not None:
         yield Violation(
             CANNOT_RUN_IN_TRANSACTION,
             f"PostgreSQL refuses {what} inside a transaction, so the migration fails",
@@ -151,13 +155,16 @@ def _releases_all_locks(statement: ParsedStatement) -> str | None:
         return "DISCARD ALL"
     if isinstance(node, ast.DoStmt) and "pg_advisory_unlock_all" in statement.text.lower():
         return "pg_advisory_unlock_all()"
+    if "pg_advisory_unlock_all" not in statement.text.lower():
+        return None
     for part in walk(node):
         if isinstance(part, ast.FuncCall) and part.funcname and part.funcname[-1].sval == "pg_advisory_unlock_all":
             return "pg_advisory_unlock_all()"
     return None
 
 
-def _refused_in_transaction(node: Any) -> str | None:  # noqa: PLR0911 - a table of statements, as patterns
+def refused_in_transaction(node: Any) -> str | None:  # noqa: PLR0911 - a table of statements, as patterns
+    """Return the words of a statement that PostgreSQL refuses in a transaction block; None for any other."""
     if is_concurrent(node):
         return "CONCURRENTLY"
     match node:
@@ -175,6 +182,11 @@ def _refused_in_transaction(node: Any) -> str | None:  # noqa: PLR0911 - a table
             return "ALTER SYSTEM"
         case _:
             return None
+
+
+def is_neutral(node: Any) -> bool:
+    """Whether Flyway runs a statement with or without a transaction, so that it does not mix a file."""
+    return isinstance(node, ast.VariableSetStmt | ast.CommentStmt)
 
 
 def _repeatable(node: Any) -> bool:
@@ -250,7 +262,7 @@ def _resets(node: Any, name: str) -> bool:
 
 
 def _check_enum_value(statement: ParsedStatement, transaction: int, schema: Schema) -> Iterator[Violation]:
-    for node in walk(statement.node):
+    for node in walk(statement.node) if schema.adds_values_in(transaction) else ():
         match node:
             case ast.A_Const(val=ast.String(sval=str(value))) if schema.value_added_in(value) == transaction:
                 text = f"the enum value {value!r} is new in this transaction and cannot be used before it is committed"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
+from migrations.lint.locks import MODES
 from migrations.lint.parser import quote_ident, relation_name
 from migrations.lint.rule import ALTER_TABLE, LOCKING, Level, Lock, Rule, Violation
 
@@ -51,15 +52,6 @@ LOCK_TABLE = Rule(
     details="The lock is the mode that the statement names; modes that let reads and writes pass are not reported.",
     safe=("-- leave it out: each statement takes the lock that it needs; keep transactions short",),
 )
-TRIGGER = Rule(
-    "trigger",
-    Level.WARNING,
-    "CREATE TRIGGER blocks writes until the transaction ends, and later writes run the trigger.",
-    LOCKING,
-    Lock.SHARE_ROW_EXCLUSIVE,
-    details="The lock is short when the file contains nothing else.",
-    safe=("-- in a migration of its own; there is no other way",),
-)
 DISABLE_TRIGGER = Rule(
     "disable-trigger",
     Level.WARNING,
@@ -69,26 +61,7 @@ DISABLE_TRIGGER = Rule(
     details="Rows that are written while foreign keys are off are never checked.",
     safe=("SET LOCAL session_replication_role = replica;  -- this transaction only; needs the privilege for it",),
 )
-PARTITION = Rule(
-    "partition",
-    Level.WARNING,
-    "Creating or detaching a partition in place blocks reads and writes of the whole partitioned table.",
-    f"{ALTER_TABLE}#SQL-ALTERTABLE-ATTACH-PARTITION",
-    Lock.ACCESS_EXCLUSIVE,
-    ("require-concurrent-partition-detach",),
-    details=(
-        "ATTACH PARTITION takes SHARE UPDATE EXCLUSIVE, which lets reads and writes pass; with a CHECK "
-        "on the new partition that implies its bounds, it needs no scan. DETACH … CONCURRENTLY exists "
-        "from PostgreSQL 14 on."
-    ),
-    safe=(
-        "CREATE TABLE logs_2025 (LIKE logs INCLUDING DEFAULTS INCLUDING CONSTRAINTS);",
-        "ALTER TABLE logs ATTACH PARTITION logs_2025 FOR VALUES FROM (2025) TO (2026);",
-        "-- or, with -- migrate:up transaction:false",
-        "ALTER TABLE logs DETACH PARTITION logs_2024 CONCURRENTLY;",
-    ),
-)
-RULES = (TABLE_REWRITE, TRUNCATE, LOCK_TABLE, TRIGGER, DISABLE_TRIGGER, PARTITION)
+RULES = (TABLE_REWRITE, TRUNCATE, LOCK_TABLE, DISABLE_TRIGGER)
 
 _AT = enums.AlterTableType
 _COPIES = {
@@ -98,14 +71,6 @@ _COPIES = {
     _AT.AT_SetAccessMethod: "SET ACCESS METHOD",
 }
 _DISABLES = {_AT.AT_DisableTrig, _AT.AT_DisableTrigAll, _AT.AT_DisableTrigUser}
-# LockStmt.mode numbers the modes from the weakest, 1, to the strongest, 8 (PostgreSQL's lockdefs.h). Those below 5 let
-# reads and writes pass.
-_MODES = {
-    5: Lock.SHARE,
-    6: Lock.SHARE_ROW_EXCLUSIVE,
-    7: Lock.EXCLUSIVE,
-    8: Lock.ACCESS_EXCLUSIVE,
-}
 
 
 def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Violation]:
@@ -122,16 +87,8 @@ def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Vio
                     _delete_in_batches(table),
                     (table,),
                 )
-        case ast.LockStmt() if node.mode in _MODES:
+        case ast.LockStmt() if node.mode in MODES:
             yield from _check_lock(node, context)
-        case ast.CreateTrigStmt():
-            for table in _existing([node.relation], context):
-                safe = ("-- in a migration of its own, so that the lock is short; there is no other way",)
-                yield Violation(
-                    TRIGGER, f"CREATE TRIGGER blocks writes to {table} until the transaction ends", safe, (table,)
-                )
-        case ast.CreateStmt(partbound=ast.PartitionBoundSpec()):
-            yield from _check_partition(node, context)
         case ast.AlterTableStmt():
             name = relation_name(node.relation)
             if not context.is_new(name):
@@ -143,7 +100,7 @@ def _existing(relations: Any, context: StatementContext) -> list[str]:
 
 
 def _check_lock(node: Any, context: StatementContext) -> Iterator[Violation]:
-    mode = _MODES[node.mode]
+    mode = MODES[node.mode]
     safe = ("-- leave it out: each statement takes the lock that it needs; keep transactions short",)
     for table in _existing(node.relations, context):
         yield Violation(
@@ -191,29 +148,4 @@ def _check_command(table: Name, command: Any) -> Iterator[Violation]:
             f"{triggers} off in every session, and writes are blocked until the transaction ends",
             ("SET LOCAL session_replication_role = replica;  -- this transaction only; needs the privilege for it",),
             (str(table),),
-        )
-    elif command.subtype == _AT.AT_DetachPartition and not command.def_.concurrent:
-        partition = relation_name(command.def_.name)
-        yield Violation(
-            PARTITION,
-            f"DETACH PARTITION blocks reads and writes of {table}",
-            (
-                "-- in a migration of its own: -- migrate:up transaction:false (PostgreSQL 14 or newer)",
-                f"ALTER TABLE {table} DETACH PARTITION {partition} CONCURRENTLY;",
-            ),
-            (str(table),),
-        )
-
-
-def _check_partition(node: Any, context: StatementContext) -> Iterator[Violation]:
-    for parent in _existing(node.inhRelations, context):
-        partition = relation_name(node.relation)
-        yield Violation(
-            PARTITION,
-            f"CREATE TABLE ... PARTITION OF blocks reads and writes of {parent}",
-            (
-                f"CREATE TABLE {partition} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS);",
-                f"ALTER TABLE {parent} ATTACH PARTITION {partition} ...;  -- lets reads and writes pass",
-            ),
-            (parent,),
         )

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from pglast import ast, enums
 
-from migrations.lint.indexes import OWN_MIGRATION
-from migrations.lint.parser import column_list, qualified_name, quote_ident, relation_name, to_sql
-from migrations.lint.rule import ALTER_TABLE, Level, Lock, Rule, Violation
+from migrations.lint.parser import Name, column_list, qualified_name, quote_ident, relation_name, to_sql
+from migrations.lint.rule import ALTER_TABLE, OWN_MIGRATION, Level, Lock, Rule, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from migrations.lint.context import StatementContext
-    from migrations.lint.parser import Name, ParsedStatement
+    from migrations.lint.parser import ParsedStatement
     from migrations.lint.schema import Schema
 
 CHECK_NOT_VALID = Rule(
@@ -61,8 +60,9 @@ NOT_NULL_SCAN = Rule(
     ("adding-not-nullable-field", "change_column_null"),
     details=(
         "From PostgreSQL 12 on, SET NOT NULL skips the scan when a valid CHECK already proves that there "
-        "is no NULL. Lint knows the CHECKs of earlier files. SET NOT NULL and DROP CONSTRAINT must be "
-        "two statements: in one, PostgreSQL drops first."
+        "is no NULL. Lint knows the CHECKs of earlier files, and the columns that are NOT NULL already. SET NOT "
+        "NULL and DROP CONSTRAINT must be two statements: in one, PostgreSQL drops first. PRIMARY KEY USING INDEX "
+        "makes its columns NOT NULL, and scans the table where one is not."
     ),
     safe=(
         "ALTER TABLE users ADD CONSTRAINT users_name_is_not_null CHECK (name IS NOT NULL) NOT VALID;",
@@ -163,10 +163,10 @@ def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Vio
 def _check_command(table: Name, command: Any, commands: Any, context: StatementContext) -> Iterator[Violation]:
     match command.subtype:
         case _AT.AT_AddConstraint:
-            yield from _check_added_constraint(table, command.def_, context.schema)
-        case _AT.AT_SetNotNull if not context.schema.proves_not_null(table, command.name):
+            yield from _check_added_constraint(table, command.def_, context)
+        case _AT.AT_SetNotNull if not context.proves_not_null(table, command.name):
             yield _not_null_violation(table, command.name)
-        case _AT.AT_AddColumn:
+        case _AT.AT_AddColumn if not context.adds_nothing(table, command):
             column = command.def_
             for constraint in column.constraints or ():
                 yield from _check_column_constraint(table, column, constraint)
@@ -180,7 +180,7 @@ def _check_validate(table: Name, name: str, commands: Any, context: StatementCon
     if added:  # by the same ALTER TABLE
         foreign = added[0].contype == _KIND.CONSTR_FOREIGN
     elif earlier and earlier.transaction is not None and earlier.transaction == context.transaction:
-        foreign = earlier.foreign
+        foreign = earlier.references is not None
     else:
         return
     yield Violation(
@@ -192,7 +192,7 @@ def _check_validate(table: Name, name: str, commands: Any, context: StatementCon
     )
 
 
-def _check_added_constraint(table: Name, constraint: Any, schema: Schema) -> Iterator[Violation]:
+def _check_added_constraint(table: Name, constraint: Any, context: StatementContext) -> Iterator[Violation]:
     if constraint.skip_validation or (
         constraint.contype in {_KIND.CONSTR_CHECK, _KIND.CONSTR_FOREIGN} and _is_not_enforced(constraint)
     ):
@@ -202,10 +202,13 @@ def _check_added_constraint(table: Name, constraint: Any, schema: Schema) -> Ite
             name = constraint.conname or f"{table.name}_check"
             yield _check_violation(table, name, to_sql(constraint.raw_expr))
         case _KIND.CONSTR_FOREIGN:
-            yield _foreign_key_violation(table, constraint, to_sql(constraint), schema)
+            yield _foreign_key_violation(table, constraint, to_sql(constraint), context.schema)
         case _KIND.CONSTR_NOTNULL:
             for key in constraint.keys or ():
-                yield _not_null_violation(table, key.sval)
+                if not context.proves_not_null(table, key.sval):
+                    yield _not_null_violation(table, key.sval)
+        case _KIND.CONSTR_PRIMARY if constraint.indexname:
+            yield from _check_primary_key_using_index(table, constraint.indexname, context)
         case _KIND.CONSTR_UNIQUE | _KIND.CONSTR_PRIMARY if not constraint.indexname:
             yield _unique_violation(table, constraint, column_list(constraint.keys))
         case _KIND.CONSTR_EXCLUSION:
@@ -215,6 +218,13 @@ def _check_added_constraint(table: Name, constraint: Any, schema: Schema) -> Ite
                 (f"-- there is no online way: add it while {table} is small, or in a maintenance window",),
                 (str(table),),
             )
+
+
+def _check_primary_key_using_index(table: Name, index: str, context: StatementContext) -> Iterator[Violation]:
+    known = context.schema.index(Name(table.schema, index))
+    for column in known.keys if known else ():
+        if not context.proves_not_null(table, column):
+            yield _not_null_violation(table, column, by="PRIMARY KEY USING INDEX")
 
 
 def _is_not_enforced(constraint: Any) -> bool:
@@ -264,6 +274,7 @@ def _check_violation(table: Name, constraint: str, expression: str) -> Violation
 
 def _foreign_key_violation(table: Name, constraint: Any, definition: str, schema: Schema | None = None) -> Violation:
     other = relation_name(constraint.pktable)
+    both = f"{table}" if other.matches(table) else f"{table} and {other}"
     columns = "_".join(key.sval for key in constraint.fk_attrs or ())
     named = quote_ident(constraint.conname or (f"{table.name}_{columns}_fkey" if columns else "NAME"))
     if not definition.startswith("CONSTRAINT"):
@@ -272,22 +283,22 @@ def _foreign_key_violation(table: Name, constraint: Any, definition: str, schema
     hint = (f"-- {table} is partitioned: NOT VALID works from PostgreSQL 18 on; before 18, add it to each partition",)
     return Violation(
         FOREIGN_KEY_NOT_VALID,
-        f"FOREIGN KEY blocks writes to {table} and {other} while every row is checked",
+        f"FOREIGN KEY blocks writes to {both} while every row is checked",
         (
-            *(hint if known and known.partitioned else ()),
+            *(hint if known and known.partition_key is not None else ()),
             f"ALTER TABLE {table} ADD {definition} NOT VALID;",
             _LATER_MIGRATION,
             f"ALTER TABLE {table} VALIDATE CONSTRAINT {named};",
         ),
-        (str(table), str(other)),
+        (str(table),) if other.matches(table) else (str(table), str(other)),
     )
 
 
-def _not_null_violation(table: Name, column: str) -> Violation:
+def _not_null_violation(table: Name, column: str, by: str = "SET NOT NULL") -> Violation:
     name, constraint = quote_ident(column), quote_ident(f"{table.name}_{column}_is_not_null")
     return Violation(
         NOT_NULL_SCAN,
-        f"SET NOT NULL on {name} blocks reads and writes of {table} while every row is checked",
+        f"{by} on {name} blocks reads and writes of {table} while every row is checked",
         (
             f"ALTER TABLE {table} ADD CONSTRAINT {constraint} CHECK ({name} IS NOT NULL) NOT VALID;",
             _LATER_MIGRATION,

@@ -1,0 +1,81 @@
+"""A file of SQL as lint reads it, whichever tool runs it: its sections, and the transaction that each runs in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from migrations.lint.rule import OWN_MIGRATION
+
+if TYPE_CHECKING:
+    from migrations.core.migration import Problem
+
+
+class TransactionMode(Enum):
+    """Which transaction a tool runs the statements of a section in."""
+
+    OWN = auto()
+    """One that the tool begins and commits; BEGIN and COMMIT in the section break it."""
+    NONE = auto()
+    """None: each statement commits by itself, except between BEGIN and COMMIT."""
+    QUERY = auto()
+    """The section is sent as one query. PostgreSQL runs several statements of it in one transaction, up to a COMMIT;
+    a single one commits by itself.
+
+    Source: https://www.postgresql.org/docs/current/protocol-flow.html, "Multiple Statements in a Simple Query"
+    """
+    FITTING = auto()
+    """One of the tool, except for a section of only such statements as PostgreSQL refuses in a transaction (Flyway)."""
+    UNKNOWN = auto()
+    """The tool is not known: one of its own, except where the section has BEGIN or a statement that refuses one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptSection:
+    """A part of a script that is run as a whole.
+
+    Attributes:
+        sql: Its text.
+        offset: Where it begins in the text of the file, in characters.
+        mode: The transaction that it runs in.
+        is_down: Whether it undoes the migration.
+    """
+
+    sql: str
+    offset: int = 0
+    mode: TransactionMode = TransactionMode.OWN
+    is_down: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A file of SQL.
+
+    Attributes:
+        path: The file, as findings name it.
+        revision: What the tool's ledger calls the migration.
+        text: The whole text.
+        sections: What is run, in order; empty for a Python migration.
+        head: Length of the head: a comment before the first section that allows a rule is for the whole file.
+        contract: Whether the migration is marked `contract`, so that it may break older images.
+        lacks_down: Offset of the section that should have a down section and has none; None where that is no fault.
+        own_migration: The comment in safe ways on how the tool runs a statement outside a transaction.
+        native: Whether `ledgergate migrate` runs it, so that `-- migrate:up contract` can be used.
+        snapshot: Whether the file is a dump of the whole schema, which is loaded into an empty database.
+        is_judged: Whether its findings are wanted; if not, it only changes the schema.
+        problems: What is wrong with the file besides its SQL.
+    """
+
+    path: str
+    revision: str
+    text: str
+    sections: tuple[ScriptSection, ...] = ()
+    head: int = 0
+    contract: bool = False
+    lacks_down: int | None = None
+    own_migration: str = OWN_MIGRATION
+    native: bool = False
+    snapshot: bool = False
+    is_judged: bool = True
+    problems: tuple[Problem, ...] = ()

@@ -1,0 +1,160 @@
+"""Findings in the forms that other programs read, and the ways into a pipeline that this repository offers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from migrations.lint.linter import RULES
+from tests.lint_command import run, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+# The properties that SARIF 2.1.0 allows (its schema forbids all others) and requires, as far as they are written here.
+# https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json
+SARIF: dict[str, tuple[set[str], set[str]]] = {
+    "log": ({"$schema", "version", "runs"}, {"version", "runs"}),
+    "run": ({"tool", "columnKind", "results"}, {"tool"}),
+    "driver": ({"name", "version", "rules"}, {"name"}),
+    "rule": (
+        {"id", "shortDescription", "fullDescription", "help", "helpUri", "defaultConfiguration"},
+        {"id"},
+    ),
+    "result": (
+        {"ruleId", "ruleIndex", "level", "message", "locations", "partialFingerprints"},
+        {"message"},
+    ),
+    "physicalLocation": ({"artifactLocation", "region"}, set()),
+    "region": ({"startLine", "startColumn", "endLine"}, set()),
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with findings: of several lines, and with characters that GitHub's commands escape."""
+    monkeypatch.chdir(tmp_path)
+    files = {"sql/V1__a b,c.sql": "select '%';\n  create index i\n    on users (email);\n", "sql/V2__b.sql": "create ;"}
+    return write(tmp_path, files)
+
+
+def is_allowed(kind: str, found: dict[str, Any]) -> None:
+    """Assert that an object of SARIF has the properties that it may and must have."""
+    allowed, required = SARIF[kind]
+    assert required <= found.keys() <= allowed, kind
+
+
+def test_sarif_is_what_its_schema_allows(home: Path) -> None:
+    """Every object has known properties, every reference leads somewhere, lines and columns count from 1."""
+    document = run("sql", home / "none", output="sarif", advice=True).document
+    is_allowed("log", document)
+    assert document["version"] == "2.1.0"
+    (found,) = document["runs"]
+    is_allowed("run", found)
+    assert found["columnKind"] == "unicodeCodePoints"
+    driver = found["tool"]["driver"]
+    is_allowed("driver", driver)
+    assert [rule["id"] for rule in driver["rules"]] == [rule.name for rule in RULES]
+    for rule in driver["rules"]:
+        is_allowed("rule", rule)
+        assert rule["defaultConfiguration"]["level"] in {"error", "warning", "note"}
+        assert rule["help"].keys() == {"text", "markdown"}
+    assert [result["ruleId"] for result in found["results"]] == ["file", "index-not-concurrent", "syntax"]
+    for result in found["results"]:
+        is_allowed("result", result)
+        assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+        assert result["message"]["text"]
+        (location,) = result["locations"]
+        is_allowed("physicalLocation", location["physicalLocation"])
+        region = location["physicalLocation"].get("region")
+        if region is not None:
+            is_allowed("region", region)
+            assert min(region.values()) >= 1
+    location = found["results"][1]["locations"][0]["physicalLocation"]
+    assert location["artifactLocation"]["uri"] == "sql/V1__a%20b%2Cc.sql"
+    assert location["region"] == {"startLine": 2, "startColumn": 3, "endLine": 3}
+
+
+@pytest.mark.usefixtures("home")
+def test_githubs_commands_are_escaped() -> None:
+    """A line each; a comma in a file's name would begin another property."""
+    first, second, summary = run("sql", output="github").output.splitlines()
+    assert first.startswith(
+        "::error file=sql/V1__a b%2Cc.sql,title=index-not-concurrent (error),line=2,endLine=3::CREATE INDEX blocks "
+        "every write to users until it is built%0A%0AThe safe way:%0A"
+    )
+    assert second.startswith("::error file=sql/V2__b.sql,title=syntax (error),line=1,col=8::syntax error at or near")
+    assert summary == "2 errors, 0 warnings in 2 files"
+
+
+@pytest.mark.usefixtures("home")
+def test_gitlabs_report_has_what_gitlab_needs() -> None:
+    """Each entry has a fingerprint of its own, also where a file has a statement twice."""
+    write(Path(), {"sql/V3__c.sql": "truncate users;\ntruncate users;\n"})
+    report = run("sql", output="gitlab").document
+    assert len({entry["fingerprint"] for entry in report}) == len(report) == 4  # type: ignore[index]
+    names = {"description", "check_name", "fingerprint", "severity", "location"}
+    assert all(set(entry) == names for entry in report)
+    assert report[0]["location"] == {"path": "sql/V1__a b,c.sql", "lines": {"begin": 2}}  # type: ignore[index]
+
+
+@pytest.mark.usefixtures("home")
+def test_the_text_lists_the_reasons_of_one_statement() -> None:
+    """The gravest first, with its safe way; the others below it."""
+    write(Path(), {"one.sql": "alter table users drop email, add unique (id), add column at timestamp;\n"})
+    lines = run("one.sql", output="text", advice=True).output.splitlines()
+    assert lines[0].startswith("one.sql:1: unique-without-index: ")
+    assert [line.strip().split(":")[0] for line in lines if line.startswith("    and ")] == [
+        "and drop-without-contract",
+        "and timestamp-without-time-zone (advice)",
+    ]
+    assert "    3 reasons for one statement" in lines
+    assert run("one.sql", output="text").output.splitlines()[-2] == "    2 reasons for one statement"
+
+
+def test_pre_commit_finds_the_hook() -> None:
+    """It has what pre-commit requires, and its command is one of this program."""
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert {"id", "name", "entry", "language"} <= hook.keys()
+    assert hook["entry"] == "ledgergate migrate lint"
+
+
+def steps() -> Iterator[dict[str, Any]]:
+    """Yield the steps of the action."""
+    yield from yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
+
+
+def test_the_action_runs_no_input_as_a_script() -> None:
+    """A branch's name is anybody's: inputs and contexts come by the environment."""
+    for step in steps():
+        assert "${{" not in step["run"]
+        assert step["shell"] == "bash"
+
+
+@pytest.mark.usefixtures("home")
+def test_the_action_annotates_and_fails() -> None:
+    """Its last step, run as GitHub runs it, with two paths and a flag."""
+    *_, lint = steps()
+    write(Path(), {"other/V1__a.sql": "truncate users;\n"})
+    environment = {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "LINT_PATH": "sql other",
+        "LINT_SINCE": "",
+        "LINT_OUTPUT": "github",
+        "LINT_ARGS": "--exclude V2__*",
+    }
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", lint["run"]]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert [line.partition(",")[0] for line in done.stdout.splitlines()[:-1]] == [
+        "::error file=other/V1__a.sql",
+        "::error file=sql/V1__a b%2Cc.sql",
+    ]
