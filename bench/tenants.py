@@ -69,7 +69,7 @@ def measure(plane: ControlPlane, postgres: Postgres, progress: Callable[[str], N
             "leader_cpu_share": round((_cpu_seconds([leader]) - used[0]) / REST_SECONDS, 4),
             "workers_cpu_share": round((_cpu_seconds(workers) - used[1]) / REST_SECONDS, 4),
             "leader_mb": round(_proportional_mb([leader])),
-            "workers_mb": [round(_proportional_mb([each])) for each in workers],
+            "workers_mb": [round(_proportional_mb([each])) for each in workers if each.exists()],
             "most_sessions": watch.most,
             "mean_sessions": round(watch.mean, 2),
         }
