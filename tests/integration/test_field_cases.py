@@ -60,8 +60,78 @@ WANTED: dict[str, list[tuple[str, int]]] = {  # text and how often it is there
         ("done: the ledger is at 20250101000000_a", 1),
         ("[exit 0]", 1),
     ],
+    "address-refused": [
+        ("?schema=public: lock: free", 1),
+        ("?hostaddr=127.0.0.1: lock: free", 1),
+        ("takes no TLS, which sslmode=verify-full demands", 1),
+        ("PGHOST=::1: error: [::1]:", 1),
+        (
+            "DB_HOST=/cloudsql/p:r:i: error: /cloudsql/p:r:i:5432/case_address_refused cannot be reached: No such file",
+            1,
+        ),
+        ("error: DB_PORT is tcp://10.96.0.10:5432, a variable that Kubernetes sets for a Service of this name", 1),
+        ('/case_address_refused: password authentication failed for user "postgres"', 1),
+    ],
+    "directory-misread": [
+        ("rails in folders (want 20250101000000+2): 20250101000000+2.", 1),
+        ("alembic, recursive_version_locations (want bbb): bbb\n", 1),
+        ("yoyo with a post-apply hook (want 20250101_01_a+1): 20250101_01_a+1.", 1),
+    ],
+    "lock-let-go": [
+        ("lock: held by pod-1", 1),
+        ("running: 20250101000000_a since", 1),
+        ("applied 20250101000000_a in", 1),
+        ("waiting for the lock, held by pod-1", 1),
+        ("nothing to do: the ledger holds every migration up to 20250101000000_a", 1),
+        ("[exit 0]\n1\n", 1),
+    ],
+    "marker-not-seen": [
+        ("error: migrations/20250101000000_a.sql:3: expected `-- migrate:up` or `-- migrate:down` in small letters", 2),
+        ("[exit 2]", 2),
+        ("rows left of 1: 1", 2),
+    ],
+    "names-and-files": [
+        ("nothing to do: the ledger holds every migration up to", 2),
+        ("[exit 0]\n1\n", 1),
+        ("accepted, although their line ends (LF or CRLF) are not those that were applied", 1),
+        ("error: migrations/20250105000000_caf\\xe9.sql: expected a name in UTF-8", 1),
+        ("[exit 0]", 3),
+        ("[exit 2]", 1),
+    ],
+    "pgservice-ignored": [
+        ("psql goes to: case_pgservice_ignored", 1),
+        ("done: the ledger is at 20250101000000_a", 1),
+        ("ledger in the service's database: ledgergate_migrations; in the other: \n", 1),
+    ],
+    "python-exits": [
+        ("error: 20250101000000_a failed. migrations/20250101000000_a.py:10: SystemExit: 0", 1),
+        ("[exit 1]", 1),
+        ("20250101000000_a  pending", 1),
+    ],
+    "session-authorization": [
+        ("applied 20250102000000_b", 1),
+        ("[exit 0]", 1),
+        ("a|case_owner\nb|postgres\n", 1),
+    ],
+    "status-says-changed": [
+        ("state: 20250101000000_a applied", 1),
+        ("state: 1700000000000 applied", 1),
+        ("R__views  applied", 1),
+        ("V1__a     applied", 1),
+        ("head: 1; 2 applied", 1),
+    ],
+    "temp-table-leak": [
+        ("applied 20250102000000_b", 1),
+        ("[exit 0]\n1|done|\n2|done|\n1\n", 1),
+    ],
+    "temp-table-resume": [
+        ('20250101000000_a failed. migrations/20250101000000_a.sql:3: could not create unique index "users_email"', 1),
+        ("It cannot be resumed: what follows may need the temporary table users that", 1),
+        ("[exit 1]", 2),
+        ("[exit 1]\n2\n", 1),
+    ],
 }
-NEVER = ("Traceback", "files and ledger agree", "ERROR:", "transaction_deferrable")
+NEVER = ("Traceback", "files and ledger agree", "ERROR:", "transaction_deferrable", "waited in vain")
 
 
 def run_case(case: str, ledgergate: Ledgergate, server: str) -> str:

@@ -1,0 +1,9 @@
+. "$(dirname "$0")/../lib.sh"
+states() { ledgergate migrate status "$@" | sed -n '2,/^ledger:/p' | awk '/^ledger:/ { exit } { print "state: " $1, $2 }'; }
+sum=$(sha256sum prisma/20250101000000_a/migration.sql | cut -d' ' -f1)
+q "create table _prisma_migrations (id varchar(36) primary key, checksum varchar(64) not null, finished_at timestamptz, migration_name varchar(255) not null, logs text, rolled_back_at timestamptz, started_at timestamptz not null default now(), applied_steps_count int not null default 0); insert into _prisma_migrations values ('1','$sum',now(),'20250101000000_a',null,null,now(),1)" >/dev/null
+echo "the file is as it was applied; want applied, got:"; states --dialect prisma --dir prisma
+mkdir -p drizzle/meta; echo '{"entries":[{"idx":0,"when":1700000000000,"tag":"0000_a"}]}' > drizzle/meta/_journal.json; echo 'create table a (id int);' > drizzle/0000_a.sql
+q "create schema drizzle; create table drizzle.__drizzle_migrations (id serial primary key, hash text not null, created_at bigint); insert into drizzle.__drizzle_migrations (hash, created_at) values ('$sum', 1700000000000)" >/dev/null; states --dialect drizzle --dir drizzle
+mkdir -p sql; touch sql/V1__a.sql sql/R__views.sql; q "create table flyway_schema_history (installed_rank int primary key, version varchar(50), description varchar(200) not null, type varchar(20) not null, script varchar(1000) not null, checksum int, installed_by varchar(100) not null, installed_on timestamp not null default now(), execution_time int not null, success boolean not null); insert into flyway_schema_history values (1,'1','a','SQL','V1__a.sql',1,'p',now(),1,true),(2,null,'views','SQL','R__views.sql',1,'p',now(),1,true)" >/dev/null
+echo "R__views.sql is there; want applied, got:"; ledgergate migrate status --dialect flyway --dir sql
