@@ -146,8 +146,8 @@ def describe_dirty(record: Record) -> str:
     if resolve in text:  # the recorded error of a failure from which `up` can resume names all remedies itself
         return text
     return (
-        f"{text}. It ran outside a transaction, so part of it may be in place. Complete it by hand and run "
-        f"{resolve} --applied`, or undo it by hand and run {resolve} --rolled-back`"
+        f"{text.removesuffix('.')}. It ran outside a transaction, so part of it may be in place. Complete it by "
+        f"hand and run {resolve} --applied`, or undo it by hand and run {resolve} --rolled-back`"
     )
 
 

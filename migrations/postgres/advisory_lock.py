@@ -150,7 +150,9 @@ async def find_holder(session: Session, key: int) -> LockHolder | None:
     parts = (application or "").split(" ")
     is_ledgergate = parts[0] == _PROGRAM
     pod, revision = (parts[index] if is_ledgergate and len(parts) > index else None for index in (1, 2))
-    return LockHolder(rows[0]["pid"], application, rows[0]["seconds"], pod, revision, rows[0]["since"])
+    seconds = rows[0]["seconds"]  # `since` is rounded, so that it may be ahead of the clock
+    seconds = None if seconds is None else max(0.0, seconds)
+    return LockHolder(rows[0]["pid"], application, seconds, pod, revision, rows[0]["since"])
 
 
 def _companion_key(key: int) -> int:

@@ -180,7 +180,7 @@ async def _apply_migration(
                 await _write_end(session, writer, section, "finish", spellings(migration.revision), State.APPLIED, None)
         except MigrationFailed as error:
             hint = await _resume_hint(session, writer, section, statements)
-            raise MigrationFailed(f"{error}{hint}", error.sqlstate) from error
+            raise MigrationFailed(f"{str(error).removesuffix('.') if hint else error}{hint}", error.sqlstate) from error
     return _milliseconds_since(started)
 
 
