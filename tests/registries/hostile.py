@@ -9,7 +9,7 @@ from dataclasses import replace
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from testbed.registries.images import REVISION, Image, digest
+from testbed.registries.images import REVISION, RegistryImage, digest
 from tests.registries.conftest import LOCAL, QUICK
 from webhook.registries.addresses import AddressPolicy
 from webhook.registries.client import RegistryClient
@@ -17,7 +17,7 @@ from webhook.registries.credentials import NO_CREDENTIALS, Keyring
 from webhook.registries.result import ImageLabels, Unresolved, UnresolvedReason
 from webhook.registries.settings import RegistrySettings
 
-IMAGE = Image({REVISION: "1_a"})
+IMAGE = RegistryImage({REVISION: "1_a"})
 HURRIED = replace(QUICK, total=1.2, request=0.5)
 SECRET = base64.b64encode(b"puller:s3cret").decode()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from testbed.registries.images import OCI_CONFIG, REVISION, Image, digest
+from testbed.registries.images import OCI_CONFIG, REVISION, RegistryImage, digest
 from tests.registries.conftest import QUICK
 from tests.registries.hostile import (
     HURRIED,
@@ -114,7 +114,7 @@ async def test_a_wrong_digest_is_found() -> None:
 
     async def blob(request: web.Request) -> web.StreamResponse:
         if "/blobs/" in request.path:
-            return web.Response(body=Image({REVISION: "2_b"}).config)
+            return web.Response(body=RegistryImage({REVISION: "2_b"}).config)
         return await honest(request)
 
     for handler in (header, blob):
