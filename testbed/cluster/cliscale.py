@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -79,6 +80,16 @@ async def ledger(database: str) -> list[str]:
         if await connection.fetchval("select to_regclass('knex_migrations')") is None:
             return []
         return [row["name"] for row in await connection.fetch("select name from knex_migrations order by id")]
+    finally:
+        await connection.close()
+
+
+async def last_applied_at(database: str) -> datetime:
+    """Return when Knex recorded its newest migration, a moment before the commit."""
+    connection = await asyncpg.connect(database)
+    try:
+        at: datetime = await connection.fetchval("select max(migration_time) from knex_migrations")
+        return at
     finally:
         await connection.close()
 

@@ -1,6 +1,6 @@
 """The migration tools that ledgergate is compared with: pinned here, installed into a cache outside the checkout."""
 
-from testbed.peers.install import Found, find
-from testbed.peers.tools import Step, Tool
+from testbed.peers.install import InstalledPeers, find
+from testbed.peers.tools import Peer, Step
 
-__all__ = ["Found", "Step", "Tool", "find"]
+__all__ = ["InstalledPeers", "Peer", "Step", "find"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from testbed.controlplane.cache import cache_directory
 from testbed.controlplane.pins import read_pins
 from testbed.peers import tools
-from testbed.peers.tools import Tool
+from testbed.peers.tools import Peer
 from testbed.tools import install
 from testbed.tools.install import InstallError, Progress
 
@@ -24,7 +24,7 @@ TAGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class InstalledPeers:
     """The peers on this machine.
 
     Attributes:
@@ -32,7 +32,7 @@ class Found:
         absent: Names of the others, with the reason.
     """
 
-    tools: Sequence[Tool]
+    tools: Sequence[Peer]
     absent: Mapping[str, str]
 
 
@@ -46,12 +46,12 @@ class Source:
     """
 
     peers: Sequence[str]
-    install: Callable[[Path, Progress], Sequence[Tool]]
+    install: Callable[[Path, Progress], Sequence[Peer]]
 
 
 def find(
     *, progress: Progress, environment: Mapping[str, str] = os.environ, sources: Sequence[Source] | None = None
-) -> Found:
+) -> InstalledPeers:
     """Return the peers that are in the cache or can be installed into it.
 
     Args:
@@ -60,7 +60,7 @@ def find(
         sources: Sources to install from; all of them unless given.
     """
     cache = cache_directory(environment) / "peers"
-    found: list[Tool] = []
+    found: list[Peer] = []
     absent: dict[str, str] = {}
     for source in SOURCES if sources is None else sources:
         try:
@@ -71,10 +71,10 @@ def find(
             names = {tool.name for tool in installed}
             absent |= {name: "not available for this machine" for name in source.peers if name not in names}
             found += installed
-    return Found(found, absent)
+    return InstalledPeers(found, absent)
 
 
-def _npm(cache: Path, progress: Progress) -> list[Tool]:
+def _npm(cache: Path, progress: Progress) -> list[Peer]:
     packages = json.loads((PINS / "package-lock.json").read_text())["packages"]
     return tools.npm(
         install.npm(PINS, cache, progress),
@@ -82,12 +82,12 @@ def _npm(cache: Path, progress: Progress) -> list[Tool]:
     )
 
 
-def _python(cache: Path, progress: Progress) -> list[Tool]:
+def _python(cache: Path, progress: Progress) -> list[Peer]:
     pinned = re.findall(r"^([\w.-]+)==(\S+)", (PINS / "requirements.txt").read_text(), re.MULTILINE)
     return tools.python(install.python(PINS, cache, progress), dict(pinned))
 
 
-def _go(cache: Path, progress: Progress) -> list[Tool]:
+def _go(cache: Path, progress: Progress) -> list[Peer]:
     programs = read_pins((PINS / "go.mod").read_text()).programs
     built = install.go(PINS, cache, progress, TAGS)
     return tools.go(built, {name: program.version for name, program in programs.items()})

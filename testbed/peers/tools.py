@@ -53,7 +53,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class Peer:
     """An installed migration tool.
 
     Attributes:
@@ -69,46 +69,46 @@ class Tool:
     command: Callable[[Path, str], Command]
 
 
-def ledgergate(program: Path, version: str) -> Tool:
+def ledgergate(program: Path, version: str) -> Peer:
     """Return ledgergate itself."""
-    return Tool("ledgergate", version, _write_marked, _command_with_url(program, "migrate", "up"))
+    return Peer("ledgergate", version, _write_marked, _command_with_url(program, "migrate", "up"))
 
 
-def least(interpreter: Path, version: str) -> Tool:
+def least(interpreter: Path, version: str) -> Peer:
     """Return the smallest runner on this version of asyncpg: see least.py."""
     program = Path(__file__).with_name("least.py")
-    return Tool("asyncpg alone", version, _write_plain, _command_with_url(interpreter, program))
+    return Peer("asyncpg alone", version, _write_plain, _command_with_url(interpreter, program))
 
 
-def psql(program: Path, version: str) -> Tool:
+def psql(program: Path, version: str) -> Peer:
     """Return one psql session that does the same work: per migration BEGIN, the statement, its ledger row, COMMIT."""
 
     def command(project: Path, url: str) -> Command:
         flags = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=all.sql"]
         return Command([program, *flags, f"--dbname={url}"], project, {})
 
-    return Tool("psql", version, _write_script, command)
+    return Peer("psql", version, _write_script, command)
 
 
-def npm(modules: Path, versions: Mapping[str, str]) -> list[Tool]:
+def npm(modules: Path, versions: Mapping[str, str]) -> list[Peer]:
     """Return the tools in a `node_modules` directory."""
     scripts = modules / ".bin"
     knex = _command_with_url(scripts / "knex", "migrate:latest")
     node_pg, version = scripts / "node-pg-migrate", versions["node-pg-migrate"]
     tools = [
-        Tool("knex", versions["knex"], partial(_write_knex, modules, separately=True), knex),
-        Tool("knex, 1 transaction", versions["knex"], partial(_write_knex, modules, separately=False), knex),
-        Tool("node-pg-migrate", version, _write_node_pg, _command_with_url(node_pg, "up", "--no-single-transaction")),
-        Tool("node-pg-migrate, 1 transaction", version, _write_node_pg, _command_with_url(node_pg, "up")),
+        Peer("knex", versions["knex"], partial(_write_knex, modules, separately=True), knex),
+        Peer("knex, 1 transaction", versions["knex"], partial(_write_knex, modules, separately=False), knex),
+        Peer("node-pg-migrate", version, _write_node_pg, _command_with_url(node_pg, "up", "--no-single-transaction")),
+        Peer("node-pg-migrate, 1 transaction", version, _write_node_pg, _command_with_url(node_pg, "up")),
     ]
     if (dbmate := modules / "@dbmate" / "linux-x64" / "bin" / "dbmate").exists():
         # `up` would first check that the database exists, and dump the schema with pg_dump afterwards.
         command = _command_with_url(dbmate, "--migrations-dir", "migrations", "--no-dump-schema", "migrate")
-        tools.append(Tool("dbmate", versions["@dbmate/linux-x64"], _write_marked, command))
+        tools.append(Peer("dbmate", versions["@dbmate/linux-x64"], _write_marked, command))
     return tools
 
 
-def go(directory: Path, versions: Mapping[str, str]) -> list[Tool]:
+def go(directory: Path, versions: Mapping[str, str]) -> list[Peer]:
     """Return the programs that were built into a directory."""
 
     def goose(project: Path, url: str) -> Command:
@@ -119,17 +119,17 @@ def go(directory: Path, versions: Mapping[str, str]) -> list[Tool]:
         return Command([directory / "migrate", "-path", "migrations", "-database", url, "up"], project, {})
 
     return [
-        Tool("goose", versions["goose"], _write_goose, goose),
-        Tool("golang-migrate", versions["migrate"], _write_golang, migrate),
+        Peer("goose", versions["goose"], _write_goose, goose),
+        Peer("golang-migrate", versions["migrate"], _write_golang, migrate),
     ]
 
 
-def python(interpreter: Path, versions: Mapping[str, str]) -> list[Tool]:
+def python(interpreter: Path, versions: Mapping[str, str]) -> list[Peer]:
     """Return the tools in a virtual environment."""
     upgrade = (interpreter, "-m", "alembic", "upgrade", "head")
     return [
-        Tool("alembic", versions["alembic"], _write_alembic, _command_with_url(*upgrade, PER_MIGRATION="1")),
-        Tool("alembic, 1 transaction", versions["alembic"], _write_alembic, _command_with_url(*upgrade)),
+        Peer("alembic", versions["alembic"], _write_alembic, _command_with_url(*upgrade, PER_MIGRATION="1")),
+        Peer("alembic, 1 transaction", versions["alembic"], _write_alembic, _command_with_url(*upgrade)),
     ]
 
 

@@ -25,7 +25,7 @@ def digest(content: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class RegistryImage:
     """One platform's image.
 
     Args:
@@ -77,11 +77,11 @@ class Image:
         }
 
 
-ATTESTATION = Image({REVISION: "of an attestation"}, "unknown")
+ATTESTATION = RegistryImage({REVISION: "of an attestation"}, "unknown")
 """What buildx puts beside an image, with the platform unknown/unknown."""
 
 
-def index(*images: Image, docker: bool = False) -> bytes:
+def index(*images: RegistryImage, docker: bool = False) -> bytes:
     """Return an index of images."""
     descriptors = [image.descriptor() for image in images]
     kind = DOCKER_INDEX if docker else OCI_INDEX
@@ -105,13 +105,13 @@ class Pusher:
         self._trust = trust
         self._headers = {"Authorization": authorization} if authorization else {}
 
-    async def image(self, image: Image, tag: str | None = None) -> str:
+    async def image(self, image: RegistryImage, tag: str | None = None) -> str:
         """Push an image and return its digest."""
         async with self._session() as session:
             await self._blob(session, image.config)
             return await self._manifest(session, image.manifest, image.media_type, tag)
 
-    async def index(self, content: bytes, tag: str, *images: Image) -> str:
+    async def index(self, content: bytes, tag: str, *images: RegistryImage) -> str:
         """Push an index after its images, and return its digest."""
         for image in images:
             await self.image(image)

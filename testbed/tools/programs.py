@@ -90,7 +90,7 @@ COMMAND_LINES = {
 """The command line of each program, by the name of its dialect."""
 
 
-class Program:
+class ProgramTool:
     """A program with a project directory, whose migrations are in `migrations/`."""
 
     def __init__(self, path: Path, command_line: CommandLine, project: Path, url: str) -> None:
@@ -152,14 +152,14 @@ class Program:
 
 
 @contextmanager
-def program(name: str, project: Path, url: str) -> Iterator[Program]:
+def program(name: str, project: Path, url: str) -> Iterator[ProgramTool]:
     """Yield the tool of this name, with a project directory."""
     command_line = COMMAND_LINES[name]
     try:
         path = command_line.get()
     except InstallError as reason:
         pytest.skip(str(reason))
-    yield Program(path, command_line, project, url)
+    yield ProgramTool(path, command_line, project, url)
 
 
 def _output(done: subprocess.CompletedProcess[str]) -> str:

@@ -32,6 +32,7 @@ PAGES = [
     "failure-modes.md",
     *(f"how-to/{path.name}" for path in sorted((DOCS / "how-to").iterdir())),
 ]
+DJANGO = "class Migration: ...\n"
 HEAD = "revision = {!r}\ndown_revision = {!r}\n"
 PROJECTS: dict[str, tuple[dict[str, str], str]] = {
     "knex": (
@@ -46,14 +47,19 @@ PROJECTS: dict[str, tuple[dict[str, str], str]] = {
         "ae1027a6acf5\n1975ea83b712\n",
     ),
     "django": (
-        {"users/migrations/0001_initial.py": "", "orders/migrations/0002_order_total.py": ""},
-        "orders.0002_order_total+2.",
+        {
+            "users/migrations/__init__.py": "",
+            "users/migrations/0001_initial.py": DJANGO,
+            "orders/migrations/__init__.py": "",
+            "orders/migrations/0002_order_total.py": DJANGO,
+        },
+        "orders.0002_order_total,users.0001_initial+2.",
     ),
     "prisma": (
         {f"prisma/migrations/2025010{day}000000_step/migration.sql": "" for day in (1, 2)},
         "20250102000000_step+2.",
     ),
-    "flyway": ({"sql/V1_2__users.sql": "", "sql/V1_3__orders.sql": "", "sql/R__views.sql": ""}, "1.3+2."),
+    "flyway": ({"sql/V1_2__users.sql": "", "sql/V1_3__orders.sql": "", "sql/R__views.sql": ""}, "1.3+3."),
 }
 """By tool: the files of a small project, and how what its page prints begins."""
 

@@ -11,7 +11,8 @@ from migrations.lint.locks import locks
 from migrations.lint.parser import parse_statements
 from migrations.lint.schema import Schema
 from testbed.postgres_versions import since
-from tests.lint_histories import HARMLESS, HAZARDS, LOCKS, MANY_REASONS
+from tests.lint_harmless import HARMLESS
+from tests.lint_histories import HAZARDS, LOCKS, MANY_REASONS
 from tests.lint_server import STRONG, watched
 
 if TYPE_CHECKING:

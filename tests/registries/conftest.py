@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from testbed.controlplane.certificates import Authority
-from testbed.registries.images import REVISION, Image, Pusher
+from testbed.registries.images import REVISION, Pusher, RegistryImage
 from testbed.registries.server import PASSWORD, USER, Registry
 from testbed.tools.debian import program
 from testbed.tools.install import InstallError
@@ -96,5 +96,5 @@ async def private_image(private: Registry, trust: ssl.SSLContext, repository: st
     """The registry with a password, and an image in it."""
     login = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     pusher = Pusher(private.url, repository, trust=trust, authorization=login)
-    await pusher.image(Image({REVISION: "1_a"}), "1")
+    await pusher.image(RegistryImage({REVISION: "1_a"}), "1")
     return private, f"{private.authority}/{repository}:1"

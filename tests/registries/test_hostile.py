@@ -1,11 +1,8 @@
 """Servers that are slow, broken or hostile: each has its outcome, in bounded time, and no credential leaves."""
 
 import asyncio
-import base64
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import ip_network
 from socket import AF_INET, AddressFamily
@@ -13,63 +10,23 @@ from socket import AF_INET, AddressFamily
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.test_utils import TestServer
 
-from testbed.registries.images import OCI_CONFIG, REVISION, Image, digest
-from tests.registries.conftest import LOCAL, QUICK
+from testbed.registries.images import OCI_CONFIG, REVISION, RegistryImage, digest
+from tests.registries.conftest import QUICK
+from tests.registries.hostile import (
+    HURRIED,
+    IMAGE,
+    ask,
+    config_manifest,
+    honest,
+    refused,
+    server,
+    settings_for,
+)
 from webhook.registries.addresses import AddressPolicy
 from webhook.registries.client import RegistryClient
-from webhook.registries.credentials import NO_CREDENTIALS, Keyring
 from webhook.registries.result import ImageLabels, Unresolved, UnresolvedReason
 from webhook.registries.settings import RegistrySettings
-
-IMAGE = Image({REVISION: "1_a"})
-HURRIED = replace(QUICK, total=1.2, request=0.5)
-SECRET = base64.b64encode(b"puller:s3cret").decode()
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-async def honest(request: web.Request) -> web.StreamResponse:
-    """Answer as a registry does that has IMAGE under every name."""
-    if "/blobs/" in request.path:
-        return web.Response(body=IMAGE.config)
-    return web.Response(body=IMAGE.manifest, content_type=IMAGE.media_type)
-
-
-@asynccontextmanager
-async def server(handler: Handler) -> AsyncIterator[str]:
-    """Run a server on 127.0.0.1 and yield its HOST:PORT; a handler that still runs at the end is cancelled."""
-    app = web.Application(handler_args={"handler_cancellation": True})
-    app.router.add_route("*", "/{path:.*}", handler)
-    async with TestServer(app) as running:
-        yield f"localhost:{running.port}"
-
-
-def config_manifest(kind: str, name: str = digest(b""), size: int = 1) -> bytes:
-    """A manifest that names a config blob."""
-    return json.dumps({"schemaVersion": 2, "config": {"mediaType": kind, "digest": name, "size": size}}).encode()
-
-
-def settings_for(*authorities: str, addresses: AddressPolicy = LOCAL) -> RegistrySettings:
-    return RegistrySettings(addresses=addresses, plain_http=frozenset(authorities), limits=QUICK)
-
-
-async def ask(
-    handler: Handler, keyring: Keyring = NO_CREDENTIALS, *, settings: RegistrySettings | None = None
-) -> ImageLabels | Unresolved:
-    async with server(handler) as authority, RegistryClient(settings or settings_for(authority)) as client:
-        if settings is not None:
-            client._settings = replace(settings, plain_http=settings.plain_http | {authority})
-        return await client.read(f"{authority}/shop/gateway:1", keyring)
-
-
-async def refused(handler: Handler, reason: UnresolvedReason, keyring: Keyring = NO_CREDENTIALS) -> Unresolved:
-    found = await ask(handler, keyring)
-    assert isinstance(found, Unresolved), found
-    assert found.reason is reason, str(found)
-    assert len(str(found)) < 500
-    assert str(found).isprintable()
-    return found
 
 
 async def test_the_honest_server_is_read() -> None:
@@ -157,7 +114,7 @@ async def test_a_wrong_digest_is_found() -> None:
 
     async def blob(request: web.Request) -> web.StreamResponse:
         if "/blobs/" in request.path:
-            return web.Response(body=Image({REVISION: "2_b"}).config)
+            return web.Response(body=RegistryImage({REVISION: "2_b"}).config)
         return await honest(request)
 
     for handler in (header, blob):
@@ -166,137 +123,6 @@ async def test_a_wrong_digest_is_found() -> None:
         found = await client.read(f"{authority}/shop/gateway@{digest(b'another')}")
         assert isinstance(found, Unresolved)
         assert found.reason is UnresolvedReason.WRONG_DIGEST
-
-
-@pytest.mark.parametrize(
-    ("target", "reason"),
-    [
-        ("https://169.254.169.254/latest/meta-data/", UnresolvedReason.ADDRESS_REFUSED),
-        ("https://[::ffff:169.254.169.254]/", UnresolvedReason.ADDRESS_REFUSED),
-        ("https://10.96.0.1/api/v1/secrets", UnresolvedReason.ADDRESS_REFUSED),
-        ("http://elsewhere.invalid/", UnresolvedReason.MALFORMED),
-        ("file:///etc/passwd", UnresolvedReason.MALFORMED),
-        ("https://user:password@elsewhere.invalid/", UnresolvedReason.MALFORMED),
-        ("https://", UnresolvedReason.MALFORMED),
-        ("", UnresolvedReason.MALFORMED),
-        ("https://elsewhere.invalid:99999/", UnresolvedReason.MALFORMED),
-        ("https://elsewhere.invalid:port/", UnresolvedReason.MALFORMED),
-        ("https://xn--/", UnresolvedReason.MALFORMED),
-        ("https://a b/", UnresolvedReason.MALFORMED),
-        ("https://[::1", UnresolvedReason.MALFORMED),
-        ("https://elsewhere.invalid/a b", UnresolvedReason.MALFORMED),
-    ],
-)
-async def test_redirects_that_are_not_followed(target: str, reason: UnresolvedReason) -> None:
-    """To the metadata service, to the API server, to what has no TLS, and to what is no address."""
-
-    async def redirects(_request: web.Request) -> web.StreamResponse:
-        return web.Response(status=307, headers={"Location": target})
-
-    policy = replace(LOCAL, refused=(ip_network("10.96.0.0/12"),))
-    found = await ask(redirects, settings=settings_for(addresses=policy))
-    assert isinstance(found, Unresolved)
-    assert found.reason is reason, str(found)
-    assert "169.254" not in found.message or "metadata" in found.message
-
-
-async def test_endless_redirects_end() -> None:
-    """After as many as the limit."""
-    seen = 0
-
-    async def loops(request: web.Request) -> web.StreamResponse:
-        nonlocal seen
-        seen += 1
-        return web.Response(status=302, headers={"Location": request.path})
-
-    await refused(loops, UnresolvedReason.MALFORMED)
-    assert seen == QUICK.redirects + 1
-
-
-async def test_a_redirect_to_another_host_gets_no_credential() -> None:
-    """It is followed, as to the storage of a cloud, without the login of the registry."""
-    seen: list[str | None] = []
-
-    async def storage(request: web.Request) -> web.StreamResponse:
-        seen.append(request.headers.get("Authorization"))
-        return await honest(request)
-
-    async with server(storage) as other:
-
-        async def redirects(request: web.Request) -> web.StreamResponse:
-            if request.headers.get("Authorization") != f"Basic {SECRET}":
-                return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
-            return web.Response(status=307, headers={"Location": f"http://{other}{request.path}"})
-
-        async with server(redirects) as authority, RegistryClient(settings_for(authority, other)) as client:
-            keyring = Keyring.parse(json.dumps({"auths": {authority: {"auth": SECRET}}}))
-            found = await client.read(f"{authority}/shop/gateway:1", keyring)
-    assert isinstance(found, ImageLabels), str(found)
-    assert seen == [None, None]
-
-
-@pytest.mark.parametrize(
-    ("realm", "reason"),
-    [
-        ("https://169.254.169.254/token", UnresolvedReason.ADDRESS_REFUSED),
-        ("ftp://elsewhere.invalid/", UnresolvedReason.MALFORMED),
-        ("not an address", UnresolvedReason.MALFORMED),
-        ("https://elsewhere.invalid:99999/", UnresolvedReason.MALFORMED),
-        ("https://xn--/", UnresolvedReason.MALFORMED),
-        ("https://user@elsewhere.invalid/", UnresolvedReason.MALFORMED),
-        ("", UnresolvedReason.MALFORMED),
-    ],
-)
-async def test_a_realm_that_is_not_asked(realm: str, reason: UnresolvedReason) -> None:
-    """A registry names its token server, so that is checked like any other address."""
-
-    async def challenges(_request: web.Request) -> web.StreamResponse:
-        return web.Response(status=401, headers={"WWW-Authenticate": f'Bearer realm="{realm}"'})
-
-    await refused(challenges, reason)
-
-
-async def test_a_realm_on_another_host_gets_no_credential() -> None:
-    """The login is not sent, and the message names the token server."""
-
-    async def challenges(_request: web.Request) -> web.StreamResponse:
-        return web.Response(status=401, headers={"WWW-Authenticate": 'Bearer realm="https://evil.invalid/t"'})
-
-    async with server(challenges) as authority, RegistryClient(settings_for(authority)) as client:
-        keyring = Keyring.parse(json.dumps({"auths": {authority: {"auth": SECRET}}}))
-        found = await client.read(f"{authority}/shop/gateway:1", keyring)
-    assert isinstance(found, Unresolved)
-    assert "the token server evil.invalid, which is not of its domain" in found.message
-
-
-async def test_a_token_server_that_redirects_or_gives_nonsense() -> None:
-    """A login is never redirected; what is no token is none."""
-
-    async def challenge(request: web.Request) -> web.StreamResponse:
-        return web.Response(
-            status=401, headers={"WWW-Authenticate": f'Bearer realm="http://{request.host}/token",service="x"'}
-        )
-
-    for answer in (
-        web.Response(status=302, headers={"Location": "https://evil.invalid/"}),
-        web.Response(text="[[" * 100_000, content_type="application/json"),
-        web.json_response({"token": "a\r\nHost: evil"}),
-        web.json_response({"token": 7}),
-        web.json_response({}),
-    ):
-        body, status, headers = answer.body, answer.status, answer.headers
-
-        async def tokens(
-            request: web.Request, body: object = body, status: int = status, headers: object = headers
-        ) -> web.StreamResponse:
-            if request.path != "/token":
-                return await challenge(request)
-            location = dict(headers).get("Location")  # type: ignore[call-overload]
-            return web.Response(body=body, status=status, headers={"Location": location} if location else {})
-
-        found = await ask(tokens)
-        assert isinstance(found, Unresolved)
-        assert found.reason in {UnresolvedReason.MALFORMED, UnresolvedReason.TOO_LARGE}, str(found)
 
 
 async def test_a_busy_registry_is_asked_again() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from testbed.registries.images import REVISION, Image, Pusher
+from testbed.registries.images import REVISION, Pusher, RegistryImage
 from testbed.registries.server import PASSWORD, USER, Registry
 from webhook.cli.main import main
 
@@ -29,7 +29,7 @@ def run(home: Path, *arguments: str, **environment: str) -> subprocess.Completed
 
 async def test_what_an_image_says(registry: Registry, pusher: Pusher, repository: str, tmp_path: Path) -> None:
     """As lines and as JSON, with the digest."""
-    digest = await pusher.image(Image(LABELS), "1")
+    digest = await pusher.image(RegistryImage(LABELS), "1")
     reference = f"{registry.authority}/{repository}:1"
     done = run(tmp_path, reference, "--plain-http", registry.authority)
     assert done.returncode == 0, done.stderr
@@ -52,7 +52,7 @@ async def test_what_an_image_says(registry: Registry, pusher: Pusher, repository
 
 async def test_an_image_that_says_nothing(registry: Registry, pusher: Pusher, repository: str, tmp_path: Path) -> None:
     """Exit 0, and how to build one that does."""
-    await pusher.image(Image({}), "1")
+    await pusher.image(RegistryImage({}), "1")
     done = run(tmp_path, f"{registry.authority}/{repository}:1", "--plain-http", registry.authority)
     assert done.returncode == 0
     assert "needs      nothing that it says" in done.stdout

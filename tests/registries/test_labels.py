@@ -1,6 +1,6 @@
 """What an image says, read from a real registry server."""
 
-from testbed.registries.images import ATTESTATION, REVISION, Image, Pusher, index
+from testbed.registries.images import ATTESTATION, REVISION, Pusher, RegistryImage, index
 from testbed.registries.server import Registry
 from webhook.registries.client import RegistryClient
 from webhook.registries.result import ImageLabels, Platform, Unresolved, UnresolvedReason
@@ -29,7 +29,7 @@ async def test_the_labels_of_an_image(
 ) -> None:
     """By tag and by digest, in the OCI's media types and Docker's; with the digest that the tag has."""
     for docker in (False, True):
-        digest = await pusher.image(Image(LABELS, docker=docker), "1")
+        digest = await pusher.image(RegistryImage(LABELS, docker=docker), "1")
         for reference in (f"{registry.authority}/{repository}:1", f"{registry.authority}/{repository}@{digest}"):
             found = await read(client, reference)
             assert found.reference == f"{registry.authority}/{repository}@{digest}"
@@ -43,9 +43,9 @@ async def test_the_labels_of_an_image(
 async def test_a_tag_that_is_moved(client: RegistryClient, registry: Registry, pusher: Pusher, repository: str) -> None:
     """The next reading has the new image; the old one is still there by its digest."""
     reference = f"{registry.authority}/{repository}:latest"
-    old = await pusher.image(Image({REVISION: "1_a"}), "latest")
+    old = await pusher.image(RegistryImage({REVISION: "1_a"}), "latest")
     assert (await read(client, reference)).revision == "1_a"
-    new = await pusher.image(Image({REVISION: "2_b"}), "latest")
+    new = await pusher.image(RegistryImage({REVISION: "2_b"}), "latest")
     moved = await read(client, reference)
     assert (moved.digest, moved.revision) == (new, "2_b")
     assert await client.read_digest(reference) == new
@@ -57,7 +57,7 @@ async def test_an_image_without_the_label(
 ) -> None:
     """It is read, and says nothing: with other labels, without labels, with none in its configuration."""
     for tag, labels in (("other", {"maintainer": "shop"}), ("empty", {}), ("null", None)):
-        await pusher.image(Image(labels), tag)
+        await pusher.image(RegistryImage(labels), tag)
         found = await read(client, f"{registry.authority}/{repository}:{tag}")
         assert (found.revision, found.contract, found.ancestors) == (None, "", None)
 
@@ -66,7 +66,7 @@ async def test_an_index_of_two_platforms(
     client: RegistryClient, registry: Registry, pusher: Pusher, repository: str
 ) -> None:
     """Each platform is read; the builder's attestation is not one. The digest is that of the index."""
-    images = Image(LABELS), Image(LABELS, "arm64"), ATTESTATION
+    images = RegistryImage(LABELS), RegistryImage(LABELS, "arm64"), ATTESTATION
     reference = f"{registry.authority}/{repository}:1"
     digest = await pusher.index(index(*images), "1", *images)
     found = await read(client, reference)
@@ -80,7 +80,7 @@ async def test_labels_that_disagree(
     client: RegistryClient, registry: Registry, pusher: Pusher, repository: str
 ) -> None:
     """Both platforms and both labels are named; a platform of the nodes alone has its own label."""
-    images = Image({REVISION: "1_a"}), Image({REVISION: "2_b"}, "arm64"), Image(None, "s390x")
+    images = RegistryImage({REVISION: "1_a"}), RegistryImage({REVISION: "2_b"}, "arm64"), RegistryImage(None, "s390x")
     reference = f"{registry.authority}/{repository}:1"
     await pusher.index(index(*images, docker=True), "1", *images)
     found = await refuse(client, reference)
@@ -95,9 +95,9 @@ async def test_a_platform_that_is_missing(
     client: RegistryClient, registry: Registry, pusher: Pusher, repository: str
 ) -> None:
     """The message names what is wanted and what there is, of an index and of a single image."""
-    images = Image(LABELS), Image(LABELS, "arm64")
+    images = RegistryImage(LABELS), RegistryImage(LABELS, "arm64")
     await pusher.index(index(*images), "index", *images)
-    await pusher.image(Image(LABELS), "single")
+    await pusher.image(RegistryImage(LABELS), "single")
     for tag, built in (("index", "linux/amd64, linux/arm64"), ("single", "linux/amd64")):
         found = await refuse(client, f"{registry.authority}/{repository}:{tag}", Platform("linux", "riscv64"))
         assert found.reason is UnresolvedReason.NO_PLATFORM
@@ -106,7 +106,7 @@ async def test_a_platform_that_is_missing(
 
 async def test_what_is_not_there(client: RegistryClient, registry: Registry, pusher: Pusher, repository: str) -> None:
     """A tag, a digest or a repository that the registry does not have."""
-    await pusher.image(Image(LABELS), "1")
+    await pusher.image(RegistryImage(LABELS), "1")
     for missing in (f"{repository}:2", f"{repository}@sha256:{'0' * 64}", "nothing/here"):
         found = await refuse(client, f"{registry.authority}/{missing}")
         assert found.reason is UnresolvedReason.NOT_FOUND
@@ -126,7 +126,7 @@ async def test_a_label_that_cannot_be_read(
         "ancestors": {REVISION: "1_a", "dev.ledgergate.ancestors": "x," * 40_000},
     }
     for tag, labels in bad.items():
-        await pusher.image(Image(labels), tag)
+        await pusher.image(RegistryImage(labels), tag)
         found = await refuse(client, f"{registry.authority}/{repository}:{tag}")
         assert found.reason is UnresolvedReason.INVALID_LABEL
         assert list(labels)[-1] in found.message
@@ -138,7 +138,7 @@ async def test_a_registry_that_is_down(
     client: RegistryClient, registry: Registry, pusher: Pusher, repository: str
 ) -> None:
     """Unreachable while it is down, and read again when it is back."""
-    await pusher.image(Image(LABELS), "1")
+    await pusher.image(RegistryImage(LABELS), "1")
     reference = f"{registry.authority}/{repository}:1"
     registry.stop()
     try:

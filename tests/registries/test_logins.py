@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
 
 from testbed.controlplane.certificates import Authority
-from testbed.registries.images import REVISION, Image, Pusher
+from testbed.registries.images import REVISION, Pusher, RegistryImage
 from testbed.registries.server import PASSWORD, USER, Registry
 from testbed.registries.tokens import TokenServer
 from tests.registries.conftest import LOCAL, QUICK
@@ -112,7 +112,7 @@ async def guarded(
     with Registry(tmp_path, token=tokens[0].configuration(tmp_path, realm)) as server:
         for name in ("shop/private", "public/gateway"):
             bearer = f"Bearer {tokens[0].token(name)}"
-            await Pusher(server.url, name, authorization=bearer).image(Image({REVISION: "1_a"}), "1")
+            await Pusher(server.url, name, authorization=bearer).image(RegistryImage({REVISION: "1_a"}), "1")
         yield server
 
 
@@ -160,7 +160,7 @@ async def test_a_token_server_on_another_host_sees_no_credential(
     realm = f"http://127.0.0.1:{tokens[1].port}/token"  # the registry is at localhost
     with Registry(tmp_path, token=tokens[0].configuration(tmp_path, realm)) as server:
         bearer = f"Bearer {tokens[0].token('shop/private')}"
-        await Pusher(server.url, "shop/private", authorization=bearer).image(Image({REVISION: "1_a"}), "1")
+        await Pusher(server.url, "shop/private", authorization=bearer).image(RegistryImage({REVISION: "1_a"}), "1")
         reference, keyring = f"{server.authority}/shop/private:1", config(server.authority, auth=LOGIN)
         async with RegistryClient(settings_for(server)) as client:
             found = await client.read(reference, keyring)
@@ -178,7 +178,7 @@ async def test_a_mirror_is_asked_first(
 ) -> None:
     """Its answer counts; where it has none, the registry itself is asked. Neither gets the other's login."""
     private, image = private_image
-    await pusher.image(Image({REVISION: "2_mirrored"}), "1")
+    await pusher.image(RegistryImage({REVISION: "2_mirrored"}), "1")
     settings = RegistrySettings(
         addresses=LOCAL,
         ca_file=ca_file,
@@ -196,7 +196,7 @@ async def test_a_mirror_is_asked_first(
             repository,
             trust=ssl.create_default_context(cafile=str(ca_file)),
             authorization=f"Basic {LOGIN}",
-        ).image(Image({REVISION: "3_own"}), "3")
+        ).image(RegistryImage({REVISION: "3_own"}), "3")
         found = await client.read(f"{name}:3", config(private.authority, auth=LOGIN))
         assert isinstance(found, ImageLabels), str(found)
         assert found.revision == "3_own"

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from testbed.registries.images import REVISION, Image, Pusher
+from testbed.registries.images import REVISION, Pusher, RegistryImage
 from testbed.registries.server import Registry
 from webhook.registries.client import RegistryClient
 from webhook.registries.memory import ImageMemory
@@ -36,7 +36,7 @@ async def test_three_hundred_pods_of_twenty_images(client: RegistryClient, regis
     """All at once: each manifest is read once. Once known, a thousand more ask for nothing."""
     references = []
     for number in range(20):
-        await Pusher(registry.url, f"{repository}-{number}").image(Image({REVISION: f"{number}_a"}), "1")
+        await Pusher(registry.url, f"{repository}-{number}").image(RegistryImage({REVISION: f"{number}_a"}), "1")
         references.append(f"{registry.authority}/{repository}-{number}:1")
     memory = ImageMemory(client, Clock())
     found = await asyncio.gather(*(memory.find("shop", references[pod % 20]) for pod in range(300)))
@@ -53,15 +53,15 @@ async def test_a_tag_is_looked_up_again(
     clock = Clock()
     memory = ImageMemory(client, clock)
     reference = f"{registry.authority}/{repository}:latest"
-    await pusher.image(Image({REVISION: "1_a"}), "latest")
+    await pusher.image(RegistryImage({REVISION: "1_a"}), "latest")
     assert revision_of(await memory.find("shop", reference)) == "1_a"
-    await pusher.image(Image({REVISION: "2_b"}), "latest")
+    await pusher.image(RegistryImage({REVISION: "2_b"}), "latest")
     clock.now = 59
     assert revision_of(await memory.find("shop", reference)) == "1_a"
     clock.now = 61
     assert revision_of(await memory.find("shop", reference)) == "2_b"
     assert manifests_read(registry, repository) == 2
-    await pusher.image(Image({REVISION: "1_a"}), "latest")
+    await pusher.image(RegistryImage({REVISION: "1_a"}), "latest")
     clock.now = 122
     assert revision_of(await memory.find("shop", reference)) == "1_a"
     clock.now = 183
@@ -77,8 +77,8 @@ async def test_a_registry_that_is_down_takes_nothing_away(
     clock = Clock()
     memory = ImageMemory(client, clock)
     known, unknown = (f"{registry.authority}/{repository}:{tag}" for tag in ("1", "2"))
-    digest = await pusher.image(Image({REVISION: "1_a"}), "1")
-    await pusher.image(Image({REVISION: "2_b"}), "2")
+    digest = await pusher.image(RegistryImage({REVISION: "1_a"}), "1")
+    await pusher.image(RegistryImage({REVISION: "2_b"}), "2")
     await memory.find("shop", known)
     clock.now = 100
     registry.stop()
@@ -99,7 +99,7 @@ async def test_scopes_know_nothing_of_each_other(
     """What one namespace's pull secret has opened is not known in another."""
     memory = ImageMemory(client, Clock())
     reference = f"{registry.authority}/{repository}:1"
-    await pusher.image(Image({REVISION: "1_a"}), "1")
+    await pusher.image(RegistryImage({REVISION: "1_a"}), "1")
     found = await memory.find("shop", reference)
     assert isinstance(found, ImageLabels)
     assert memory.recall("shop", reference) == memory.recall("shop", found.reference) == found
@@ -124,7 +124,7 @@ async def test_one_who_gives_up_does_not_end_the_reading(
     """The others get the result; closing ends what still runs."""
     memory = ImageMemory(client, Clock())
     reference = f"{registry.authority}/{repository}:1"
-    await pusher.image(Image({REVISION: "1_a"}), "1")
+    await pusher.image(RegistryImage({REVISION: "1_a"}), "1")
     first, second = (asyncio.create_task(memory.find("shop", reference)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()

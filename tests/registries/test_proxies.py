@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.registries.images import REVISION, Image, Pusher
+from testbed.registries.images import REVISION, Pusher, RegistryImage
 from testbed.registries.server import PASSWORD, USER, Registry
 from tests.registries.conftest import QUICK
 from webhook.registries.addresses import AddressPolicy
@@ -66,7 +66,7 @@ async def proxy(target: int) -> AsyncIterator[tuple[Proxy, str]]:
 
 async def test_a_proxy_reaches_what_this_machine_cannot(registry: Registry, pusher: Pusher, repository: str) -> None:
     """The registry's name is resolved by the proxy, and so is one that has no address here."""
-    await pusher.image(Image({REVISION: "1_a"}), "1")
+    await pusher.image(RegistryImage({REVISION: "1_a"}), "1")
     async with proxy(registry.port) as (used, url):
         settings = RegistrySettings(
             plain_http=frozenset({"registry.invalid:5000"}),

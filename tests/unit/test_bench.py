@@ -12,7 +12,7 @@ from bench import tables
 from bench.migrate import logged, small
 from migrations.files.native import load_directory
 from testbed.controlplane import Unavailable
-from testbed.peers import Step, Tool, tools
+from testbed.peers import Peer, Step, tools
 from testbed.peers.install import PINS, Source, find
 from testbed.timing import Command, run, together
 from testbed.tools.install import InstallError
@@ -34,7 +34,7 @@ def python(source: str, directory: Path) -> Command:
 
 
 @pytest.mark.parametrize("tool", EVERY, ids=lambda tool: tool.name)
-def test_each_tool_gets_every_statement_once_and_in_order(tool: Tool, tmp_path: Path) -> None:
+def test_each_tool_gets_every_statement_once_and_in_order(tool: Peer, tmp_path: Path) -> None:
     """In the order of their names, the files of a tool contain each statement exactly once."""
     steps = logged(12)
     tool.write(tmp_path, steps)
@@ -129,7 +129,7 @@ def test_the_exit_status_is_1_when_no_benchmark_can_run(monkeypatch: pytest.Monk
 def test_absent_peers_are_named(tmp_path: Path) -> None:
     """A peer that cannot be installed is left out with the reason."""
 
-    def refuse(_: Path, __: object) -> list[Tool]:
+    def refuse(_: Path, __: object) -> list[Peer]:
         raise InstallError("expected npm on PATH")
 
     sources = [Source(["knex", "dbmate"], refuse), Source(["psql", "other"], lambda *_: [tools.psql(HERE, "1")])]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 
 from tests.lint_files import findings, rules, up
-from tests.lint_histories import HARMLESS, HAZARDS, MANY_REASONS, NOT_BULK
+from tests.lint_harmless import HARMLESS
+from tests.lint_histories import HAZARDS, MANY_REASONS, NOT_BULK
 
 
 @pytest.mark.parametrize(("kind", "before", "sql", "rule"), HAZARDS)
