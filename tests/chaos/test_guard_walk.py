@@ -39,10 +39,10 @@ LONGEST_REST = 3.0
 PROMISED = 2.0
 """Seconds within which a pod whose verdict has turned good must run."""
 
-ROUND_TRIPS = 5
+ROUND_TRIPS = 7
 """Allowed on top, and alone for a pod that must not run any more; each may take as long as the slowest of the walk's
-latest requests. A change reaches a pod by as many: a watch, the read of a Secret, a session with the database, the
-patch, the watch that shows it; all of them queue behind the same API server on the same two cores."""
+latest requests. A change reaches a pod by as many: a watch, the read of a Secret, the way to a reader process, a
+session with the database, the way back, the patch, the watch that shows it; all of them queue on the same two cores."""
 
 GRACE = 10.0
 """Seconds that a pod which no gate selects waits for one."""

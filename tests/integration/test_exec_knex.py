@@ -12,8 +12,8 @@ import pytest
 from testbed.tools import install
 from tests.integration.conftest import Ledgergate
 from tests.integration.test_interruption import SLEEP, SLEEPS, go_on, until
-from tests.integration.test_stale_locks import LONG_AGO
 from tests.integration.test_wait import line
+from tests.stale_locks import LONG_AGO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.test_exec import KNEX
 from tests.integration.test_foreign_views import ADD, KNEX_LOCK
-from tests.integration.test_stale_locks import FREE_KNEX, TOOL
+from tests.stale_locks import FREE_KNEX, TOOL
 
 if TYPE_CHECKING:
     import subprocess

@@ -10,8 +10,8 @@ import pytest
 from testbed.tools import install
 from tests.integration.test_exec_knex import GATE, Project
 from tests.integration.test_interruption import until
-from tests.integration.test_stale_locks import FREED, LONG_AGO
 from tests.pages import DOCS
+from tests.stale_locks import FREED, LONG_AGO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
