@@ -46,11 +46,15 @@ def test_a_running_thread_is_awaited() -> None:
     assert (done.returncode, done.stdout) == (0, "worked\n")
 
 
-def test_output_that_cannot_be_written_is_a_failure() -> None:
-    """With a full disk behind standard output the exit code is not 0."""
+@pytest.mark.parametrize(("code", "ends"), [(0, 1), (3, 3)])
+@pytest.mark.parametrize("write", ["sys.stdout.write('lost')", "click.echo('lost')"])
+def test_output_that_cannot_be_written_is_a_failure(write: str, code: int, ends: int) -> None:
+    """With a full disk behind standard output the run goes on; then it is exit 1, or the command's own code."""
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
-        done = run("sys.stdout.write('lost'); sys.exit(0)", stdout=full.fileno())
-    assert done.returncode != 0
+        done = run(f"import click; {write}; sys.stderr.write('done, '); sys.exit({code})", stdout=full.fileno())
+    assert done.returncode == ends
+    if code == 0:
+        assert done.stderr == "done, error: the output could not be written: No space left on device\n"
 
 
 @pytest.mark.parametrize("write", ["sys.stdout.write('x' * 300_000)", "click.echo('x')", "click.echo(b'x' * 300_000)"])

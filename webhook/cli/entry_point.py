@@ -30,16 +30,23 @@ def main() -> NoReturn:
 
 
 class _LastingFile(io.FileIO):
-    """A standard stream that discards what nothing reads any more, as in `up | head -1`.
+    """A standard stream that discards what it cannot write: nothing reads it, as in `up | head -1`, or a disk is full.
 
     An error would end a run between two migrations, and click ends with 1 and without a message.
+
+    Attributes:
+        failure: Why output was lost that something still waits for; None while none was.
     """
 
+    failure: OSError | None = None
+
     def write(self, data: Any, /) -> int:
-        """Write to the reader, or to nothing once it is gone."""
+        """Write to the reader, or to nothing from the first failure on."""
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                self.failure = error
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, self.fileno())
             os.close(nothing)
@@ -72,4 +79,14 @@ def _exit_at_once(code: int) -> None:
         sys.stderr.flush()
     except OSError:
         return  # the interpreter's own end reports it
-    os._exit(code)
+    os._exit(code or _report_lost_output())
+
+
+def _report_lost_output() -> int:
+    """Report on standard error that output was lost; return the exit code for that, 0 where none was."""
+    file = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if not isinstance(file, _LastingFile) or file.failure is None:
+        return 0
+    sys.stderr.write(f"error: the output could not be written: {file.failure.strerror}\n")
+    sys.stderr.flush()
+    return 1
