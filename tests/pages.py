@@ -12,18 +12,18 @@ MARK = "# run\n"
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """Give the blocks of a page in one language, in its order."""
+    """Return the blocks of a page in one language, in its order."""
     text = (DOCS / page).read_text(encoding="utf-8")
     return [block["text"] for block in _BLOCK.finditer(text) if block["language"] == language]
 
 
 def marked(page: str, mark: str = MARK) -> list[str]:
-    """Give the blocks of a page that a test runs."""
+    """Return the blocks of a page that a test runs."""
     return [text for text in blocks(page, "sh") if text.startswith(mark)]
 
 
 def links(page: str) -> list[Path]:
-    """Give the files that a page links to."""
+    """Return the files that a page links to."""
     text = (DOCS / page).read_text(encoding="utf-8")
     return [(DOCS / page).parent / link["target"] for link in _LINK.finditer(text)]
 

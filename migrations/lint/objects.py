@@ -151,7 +151,7 @@ class Objects(Generic[T]):
             del same[key]
 
     def rename(self, old: Name, new: str) -> tuple[Name, T] | None:
-        """Give an object another name in its schema; return that name and the object, None where it is unknown."""
+        """Rename an object within its schema; return the new name and the object, None where it is unknown."""
         key = self.key(old)
         if key is None:
             return None

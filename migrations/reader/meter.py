@@ -54,7 +54,7 @@ class Meter:
         asyncio.Handle._run = metered  # type: ignore[method-assign, assignment]  # noqa: SLF001
 
     def mark(self, job: int) -> None:
-        """Say which visit runs now, or which one is the reason for the end of the process."""
+        """Mark which visit runs now, or which one is the reason for the end of the process."""
         self._memory[:MARK_BYTES] = job.to_bytes(MARK_BYTES, "big")
 
     def take(self) -> dict[int, float]:

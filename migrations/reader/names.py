@@ -60,7 +60,8 @@ class Names:
     def _start(self, tenant: str, question: tuple[Any, ...]) -> None:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Any]] = loop.create_future()
-        answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait for it any more
+        # It may have been given up: then nothing awaits it, and its exception counts as retrieved.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._pending[question] = answer
         self._busy[tenant] += 1
 

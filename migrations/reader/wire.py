@@ -129,7 +129,7 @@ class Reading(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Migrating(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Who migrates a ledger now; None where nobody does or it was not looked up."""
+    """Who migrates a ledger now; None where no session does, or none was looked up."""
 
     job: int
     ledger: int

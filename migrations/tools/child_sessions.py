@@ -96,7 +96,7 @@ class ChildSessions:
             pid, started = _identity(row)
             known = (row["address"], row["port"]) in endpoints
             same = unchanged and row["address"] == own["address"] and row["port"] in ports
-            # A session from before the command is that of a pooler, or somebody else's.
+            # A session from before the command is that of a pooler, or of another program.
             self._classified[pid, started] = started >= self._since and (known or same)
             if self._classified[pid, started]:
                 self.recorded[pid] = started

@@ -1,10 +1,10 @@
 """Watching a command that may take its tool's lock row: is it the command that takes it?
 
 PostgreSQL does not record which session wrote a row. So while the row is free, our session keeps the lock's table from
-being written: whoever wants the row waits, and pg_locks shows who it is. Then it is let through at once, and the table
-is kept again as soon as it has written. If only the command's sessions waited, what is written then is the command's. A
-table that the command creates cannot be kept so; then the row counts as the command's if no other session came while it
-ran, and none of those before can be the tool's.
+being written: a session that wants the row waits, and pg_locks shows who it is. Then it is let through at once, and the
+table is kept again as soon as it has written. If only the command's sessions waited, what is written then is the
+command's. A table that the command creates cannot be kept so; then the row counts as the command's if no other session
+came while it ran, and none of those before can be the tool's.
 """
 
 from __future__ import annotations

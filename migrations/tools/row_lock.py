@@ -59,7 +59,7 @@ class RowLockKeeper:
 
     @property
     def by_hand(self) -> str:
-        """The commands that free the row, whoever has it."""
+        """The commands that free the row, whichever session has it."""
         location, table = self._location, self._location.dialect.row_lock
         statement = location.dialect.unlock_statement(location.table)
         return f"`{table.unlock_command}` (in SQL: {statement})" if table else "the tool itself"

@@ -153,7 +153,7 @@ class OwnerWakeup:
         self._denied[namespace, kind] = denied = set[Key]()
         ready = [owner for owner in found if self._would_be_admitted(kind, namespace, owner, denied)]
         for gate in denied:
-            self._ledgers.set_urgent(gate, urgent=True)  # nobody waits visibly: a denied pod does not exist
+            self._ledgers.set_urgent(gate, urgent=True)  # no pod shows that it waits: a denied one does not exist
         if not denied:
             del self._denied[namespace, kind]
         before = self._backoffs.get((namespace, kind), {})

@@ -89,7 +89,7 @@ class TenantDatabase:
         """Add a gate's binding, or note that the gate has changed; the database is then visited at once.
 
         Args:
-            edited: somebody has just created or edited the gate, and may go on; it was not merely listed at a start.
+            edited: the gate was created or edited just now, and may be again; it was not merely listed at a start.
         """
         self.bindings[binding.gate.key] = binding
         if edited:

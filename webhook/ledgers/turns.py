@@ -116,7 +116,7 @@ class Turns:
         return len(self._servers[server].held) if server in self._servers else 0
 
     def _serve(self, server: str) -> None:
-        """Give free places to those who wait: first where pods wait, then to the tenants that have the fewest."""
+        """Assign free places to the databases that wait: where pods wait first, then tenants with the fewest."""
         place = self._servers[server]
         now = _now()
         if place.timer is not None:

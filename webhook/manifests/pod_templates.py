@@ -71,7 +71,7 @@ def objects_of(roots: Iterable[yaml.Node]) -> Iterator[yaml.MappingNode]:
 
 
 def find_templates(objects: Iterable[yaml.MappingNode]) -> Iterator[PodTemplate]:
-    """Yield every pod template, whatever kind of object has it: whoever makes pods of it, they are pods."""
+    """Yield every pod template, whatever kind of object has it: some controller makes pods of it."""
     for each in objects:
         identity = text_of(each, "kind"), _name(each), text_of(each, "metadata", "namespace")
         if identity[0] == "Pod":

@@ -59,7 +59,7 @@ class Unresolved:
 
     @property
     def transient(self) -> bool:
-        """Whether asking again may help although nobody has changed anything."""
+        """Whether asking again may help although nothing was changed."""
         return self.reason in _TRANSIENT
 
     def __str__(self) -> str:
