@@ -36,7 +36,8 @@ def status(port: int) -> list[str]:
     ("behaviour", "words"),
     [
         ("asks_for_a_billion_iterations", "1,000,000,000 SCRAM iterations, expected at most 1,000,000"),
-        ("announces_2_gb", "did not answer within"),
+        # Not `announces_2_gb`: the driver may loop in C code at the flood that follows, deaf to timeout and signal; the
+        # controller kills such a worker (test_evil_servers.py), a command only SIGKILL ends.
         ("announces_2_gb_and_sends_nothing", "did not answer within"),
         ("notices_without_end", "did not answer within"),
         ("sends_a_byte_a_second", "did not answer within"),
