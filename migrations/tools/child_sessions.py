@@ -88,8 +88,8 @@ class ChildSessions:
             return
         endpoints = child_sockets.local_endpoints(os.getpid())
         own = (await self._session.fetch(_SQL["own_endpoint"]))[0]
-        # Where our own port reaches the server unchanged, a session from our address with a port of ours is ours too,
-        # whatever address the machine has.
+        # Where our own port reaches the server unchanged, a session from this address and one of its ports is the
+        # command's too, whatever address the machine has.
         ports = {port for _, port in endpoints}
         unchanged = own["port"] in ports
         for row in new:

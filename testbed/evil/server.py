@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from testbed.evil.behaviours import BEHAVIOURS, Reader, Writer
 
 POLITE = 2
-"""Connections that a server passes on first, where it is told a real one."""
+"""Connections that a server passes on first, where it is given a real one."""
 
 
 class EvilPostgres:

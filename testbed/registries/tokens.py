@@ -44,7 +44,7 @@ class TokenServer:
         self._certificate = pair.certificate
 
     def configuration(self, directory: Path, realm: str) -> dict[str, str]:
-        """Return how a registry is told of it, whose realm is this URL."""
+        """Return the registry's setting for it; its realm is this URL."""
         bundle = directory / "tokens.pem"
         bundle.write_bytes(self.authority.pem)
         return {"realm": realm, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": str(bundle)}

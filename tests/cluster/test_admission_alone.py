@@ -83,7 +83,7 @@ def test_known_revisions_start_and_others_are_held(
     installation.start_controller()
     until("a leader that cannot read", lambda: alone.status()["state"] == "Unreachable")
     own_postgres.start()
-    alone.gate()  # nobody waits for the ledger: an edit of the gate has it read at once
+    alone.gate()  # no pod waits for the ledger: an edit of the gate has it read at once
     until("a reading", lambda: reason(alone, installation, THIRD) == "Behind")
 
 

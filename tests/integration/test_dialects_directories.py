@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(1500)  # whoever comes first installs the tools
+pytestmark = pytest.mark.timeout(1500)  # the first test installs the tools
 
 JAVASCRIPT = ("knex", "umzug", "node-pg-migrate", "typeorm", "drizzle", "prisma")
 PYTHON = ("alembic", "django", "yoyo")

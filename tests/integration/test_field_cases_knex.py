@@ -21,7 +21,7 @@ from tests.integration.test_dry_run import find_program
 if TYPE_CHECKING:
     from tests.integration.conftest import Ledgergate
 
-__all__ = ["secured"]  # a server with TLS, whose certificate nobody trusts
+__all__ = ["secured"]  # a server with TLS, whose certificate is not trusted
 
 CASES = Path(__file__).parents[1] / "cases" / "knex"
 WANTED: dict[str, list[str]] = {  # patterns, each of which is there once

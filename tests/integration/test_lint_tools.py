@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from testbed.tools.driver import Tool
 
-pytestmark = pytest.mark.timeout(1500)  # whoever comes first installs the tools
+pytestmark = pytest.mark.timeout(1500)  # the first test installs the tools
 
 TABLE = "create table users (id bigint primary key, email text);\n"
 ALONE = "create index concurrently users_email on users (email);\n"
