@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrations.files.lexer import RegionKind, regions
+from migrations.files.lexer import IDENTIFIER_START, RegionKind, regions
 from migrations.files.native import is_simple
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _COPY = re.compile(
     r"(?:\A|;)\s*+(?P<statement>copy\b[^;]*?\b(?P<direction>from\s+(?=stdin\b)|to\s+(?=stdout\b)))", re.IGNORECASE
 )
 _COMMAND = re.compile(r"\\(?P<name>[^\s\\]*)")
-_VARIABLE = re.compile(r"(?<![:\\]):(?=[A-Za-z_\x80-\U0010ffff])")
+_VARIABLE = re.compile(rf"(?<![:\\]):(?={IDENTIFIER_START})")
 _NOT_LINE_END = re.compile(r"[^\n]")
 _NO_ROWS = (
     "expected the rows of COPY ... FROM STDIN below it, and then a line `\\.`, found none; add them, or write INSERT "

@@ -100,21 +100,13 @@ class HeldLock:
 
     def __init__(self, key: int, since: int) -> None:
         self._literals = {"key": f"({key})", "companion": f"({_companion_key(key)})", "since": f"({since})"}
-
-    @property
-    def is_held(self) -> str:
+        # Every migration sends these, so they are made once.
+        self.is_held = bind(_SQL["is_held"], **self._literals)
         """An SQL expression: whether the session that evaluates it holds the lock."""
-        return bind(_SQL["is_held"], **self._literals)
-
-    def unlock_others(self, *, is_held: bool) -> str:
-        """Return a statement that releases all other session-level advisory locks of the session.
-
-        Args:
-            is_held: Whether the lock is known to be held; else it is left alone where it is not.
-        """
-        if is_held:
-            return bind(_SQL["unlock_others_when_held"], **self._literals)
-        return bind(_SQL["unlock_others"], is_held=self.is_held, **self._literals)
+        self.unlock_others = bind(_SQL["unlock_others"], is_held=self.is_held, **self._literals)
+        """A statement that releases all other session-level advisory locks of the session."""
+        self.unlock_others_when_held = bind(_SQL["unlock_others_when_held"], **self._literals)
+        """The same, where a statement before it in the same message fails when the lock is not held."""
 
     @property
     def reacquire(self) -> str:

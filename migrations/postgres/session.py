@@ -102,6 +102,7 @@ class Session:
         """The asyncpg connection, which Python migrations get."""
         self.parameters: Mapping[str, str] = {}
         """The run-time parameters that `configure` has set."""
+        self._reset = _SQL["reset"]
         self.lock: HeldLock | None = None
         """The advisory lock that the session has acquired; None before that."""
         self.lock_pid: int | None = None
@@ -185,6 +186,8 @@ class Session:
                 except StatementFailed as error:
                     refused[name] = str(error)
         self.parameters = {name: parameters[name] for name in accepted}
+        settings = (f";\nset {name} = {literal(value)}" for name, value in self.parameters.items())
+        self._reset = "".join((_SQL["reset"], *settings))
         self.raw.reset_query = self.reset_statements(lock_is_held=False)
         return refused
 
@@ -198,9 +201,10 @@ class Session:
         Args:
             lock_is_held: Whether a statement before them in the same message fails when the lock is not held.
         """
-        settings = "".join(f";\nset {name} = {literal(value)}" for name, value in self.parameters.items())
-        unlock = f";\n{self.lock.unlock_others(is_held=lock_is_held)}" if self.lock else ""
-        return f"{_SQL['reset']}{settings}{unlock}"
+        if self.lock is None:
+            return self._reset
+        unlock = self.lock.unlock_others_when_held if lock_is_held else self.lock.unlock_others
+        return f"{self._reset};\n{unlock}"
 
     async def reset(self) -> None:
         """Make the session like new, in one round trip, except for our parameters and our advisory lock.

@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 
 def main() -> NoReturn:
     """Run the command line, and end the process with its exit code."""
-    # Imports allocate much and free little, so collecting meanwhile is wasted; `webhook.cli.main` enables it again.
-    gc.disable()
+    # Imports allocate much and free little, so collecting meanwhile is wasted. A short run ends below this threshold;
+    # what runs for long, such as a large Python migration, is still collected. `webhook.cli.serve` sets its own.
+    gc.set_threshold(50_000)
     _outlive_readers()
-    from webhook.cli.main import main as command_line  # noqa: PLC0415 - after gc.disable()
+    from webhook.cli.main import main as command_line  # noqa: PLC0415 - after gc.set_threshold()
 
     try:
         command_line()

@@ -1,7 +1,5 @@
 """The commands of ``ledgergate``."""
 
-import gc
-
 import click
 
 from migrations.cli.conventions import LazyCommands
@@ -24,13 +22,6 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        command = super().get_command(ctx, cmd_name)
-        # The entry point disables collection during the imports; what they made stays until the process ends.
-        gc.freeze()
-        gc.enable()
-        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

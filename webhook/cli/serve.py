@@ -1,5 +1,6 @@
 """The commands ``ledgergate webhook`` and ``ledgergate controller``."""
 
+import gc
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -18,6 +19,9 @@ from webhook.telemetry import configure_logging
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
+
+_COLLECTION_THRESHOLDS = (700, 10, 10)
+"""Python's own, which suit a process that runs for long; the entry point raises them for short runs."""
 
 
 class _EndpointType(click.ParamType[Endpoint]):
@@ -184,6 +188,8 @@ def _run(settings: S, log_format: str, role: Callable[[S], Coroutine[Any, Any, N
     if problems:
         raise click.UsageError("\n".join(problems))
     configure_logging(log_format)
+    gc.freeze()  # what the imports made stays until the process ends
+    gc.set_threshold(*_COLLECTION_THRESHOLDS)
     try:
         uvloop.run(role(settings))
     except (KubeconfigError, OSError) as error:
