@@ -76,6 +76,19 @@ def newest_contracts(migrations: Iterable[Migration]) -> tuple[Contract, ...]:
     return tuple(kept)
 
 
+def describe_contracts(contracts: Iterable[Migration]) -> str:
+    """Return contract migrations with the images that each breaks, as a clause of a sentence."""
+    return ", ".join(f"{each.revision} (breaks images older than {each.compatible_from})" for each in contracts)
+
+
+def describe_left(contracts: Iterable[Migration]) -> str:
+    """Return which contract migrations are left for the contract phase, and when and how to apply them."""
+    return (
+        f"left for the contract phase: {describe_contracts(contracts)}. Once no such image runs any more: "
+        "ledgergate migrate up --phase contract"
+    )
+
+
 def format_contracts(contracts: Iterable[Contract], separator: str = " ") -> str:
     """Return contracts as a label or annotation holds them, each `CONTRACT:COMPATIBLE_FROM`.
 
