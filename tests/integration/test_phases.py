@@ -81,6 +81,24 @@ async def test_a_contract_before_an_expand_belongs_to_the_expand_phase(
     assert await applied(connection) == [ONE, TWO, THREE, FOUR]
 
 
+async def test_a_contract_that_failed_does_not_stop_the_expand_phase(
+    phases: Ledgergate, connection: Connection
+) -> None:
+    """New pods of the release start; the contract phase goes on where it stopped, and so does a later expand phase."""
+    (phases.directory / f"{THREE}.sql").write_text(
+        f"-- migrate:up contract compatible-from:{TWO} transaction:false\n"
+        "alter table users drop name;\nselect count(*) from removed;\n-- migrate:down none\n"
+    )
+    assert phases("up").returncode == 1
+    again = phases("up", "--phase", "expand")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert phases("status", "--check").returncode == 0
+    await connection.execute("create table removed (id int)")
+    phases.write("four", "alter table users add email text;")
+    assert phases("up", "--phase", "expand").returncode == 0
+    assert sorted(await applied(connection)) == [ONE, TWO, THREE, FOUR]
+
+
 async def test_a_dry_run_shows_the_phase_and_no_more(phases: Ledgergate, connection: Connection, database: str) -> None:
     """The script is that of the phase; what is left goes to standard error."""
     dry = phases("up", "--phase", "expand", "--dry-run")
