@@ -133,13 +133,13 @@ def _remarks(run: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence
 
 
 def _phase_remarks(run: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence[str]]]:
-    """Yield which contract migrations an expand phase includes because newer ones follow, and which it leaves."""
+    """Yield which contract migrations an expand phase includes because images need them, and which it leaves."""
     if not run.expand_only:
         return
     from migrations.core.contract import describe_contracts, describe_left  # noqa: PLC0415 - `up` without --phase does without
 
     if included := [migration for migration in plan.steps if migration.compatible_from is not None]:
-        text = f"part of the expand phase, since newer migrations follow: {describe_contracts(included)}"
+        text = f"part of the expand phase, because the image needs them: {describe_contracts(included)}"
         yield "contract_included", text, [migration.revision for migration in included]
     if plan.left:
         yield "contract_left", describe_left(plan.left), [migration.revision for migration in plan.left]

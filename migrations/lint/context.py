@@ -20,8 +20,7 @@ class StatementContext:
         transaction: Number of the transaction that it runs in; None where it commits by itself.
         transactional: Whether the whole section runs in a transaction.
         contract: Whether the migration is marked `contract`, so that it may break older images.
-        deferred: Whether it is one of the contract migrations at the end of the directory, so that images do not wait
-            for it.
+        deferred: Whether it is one of the contract migrations that images do not need, so that they do not wait for it.
         previous_revision: The revision before this migration; its own where it is the first.
         section_nodes: Parse trees of all statements of the section.
         version: Major version of the oldest PostgreSQL that runs it; None for any that is supported.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pglast import ast
 
+from migrations.core.contract import needed
 from migrations.lint import suppression
 from migrations.lint.context import StatementContext
 from migrations.lint.finding import Finding, Reason, fingerprint, locate
@@ -134,19 +135,20 @@ def lint(scripts: Iterable[Script], *, version: int | None = None) -> list[Findi
     previous = None
     findings: list[Finding] = []
     history = list(scripts)
+    sound = [script for script in history if not script.problems]
+    deferred = {script.path for script in sound[len(needed(sound)) :]}
     for index, script in enumerate(history):
-        place = _Place(index, previous or script.revision, version, _next_expand(history, index))
+        place = _Place(index, previous or script.revision, version)
+        if script.compatible_from is not None:
+            follower = next((other.revision for other in history[index + 1 :] if _expands(other)), None)
+            place = place._replace(deferred=script.path in deferred, next_expand=follower)
         findings += _ScriptLinter(script, place, schema, transaction_numbers).findings()
         previous = script.revision
     return sorted(findings)
 
 
-def _next_expand(history: Sequence[Script], index: int) -> str | None:
-    """Return the revision of the first migration behind a contract migration that is none; None where all are."""
-    if not history[index].contract:
-        return None
-    later = (script for script in history[index + 1 :] if not script.contract and not script.problems)
-    return next((script.revision for script in later), None)
+def _expands(script: Script) -> bool:
+    return script.compatible_from is None and not script.problems
 
 
 def problem_findings(problems: Iterable[Problem]) -> list[Finding]:
@@ -166,12 +168,14 @@ class _Place(NamedTuple):
         file: Its index.
         previous_revision: The revision before it; its own where it is the first.
         version: Major version of PostgreSQL; None for any.
+        deferred: Whether it is a contract migration that images do not need.
         next_expand: Of a contract migration: the next migration that is none; None where all behind it are contracts.
     """
 
     file: int
     previous_revision: str
     version: int | None
+    deferred: bool = False
     next_expand: str | None = None
 
 
@@ -235,8 +239,8 @@ class _ScriptLinter:
             spans = len(self._spans)
             yield from self._section(section)
             has_down = has_down or (section.is_down and spans < len(self._spans))
-        if self._place.next_expand is not None:
-            yield self._head_span(), contracts.contract_not_last(self._place.next_expand)
+        if script.compatible_from is not None and not self._place.deferred:
+            yield self._head_span(), contracts.contract_not_last(script.compatible_from, self._place.next_expand)
         # A down section of nothing but comments has added no span.
         down = next((section for section in script.sections if section.is_down), None)
         if script.lacks_down is not None or (down is not None and not has_down):
@@ -304,8 +308,8 @@ class _ScriptLinter:
                     file=self._place.file,
                     transaction=transaction,
                     transactional=mode is TransactionMode.OWN,
-                    contract=self._script.contract,
-                    deferred=self._script.contract and self._place.next_expand is None,
+                    contract=self._script.compatible_from is not None,
+                    deferred=self._place.deferred,
                     previous_revision=self._place.previous_revision,
                     section_nodes=nodes,
                     version=self._place.version,

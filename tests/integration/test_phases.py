@@ -72,7 +72,7 @@ async def test_a_contract_before_an_expand_belongs_to_the_expand_phase(
     assert phases("up", "--phase", "expand").returncode == 0
     phases.write("four", "alter table users add email text;")
     dry = phases("up", "--phase", "expand", "--dry-run")
-    included = f"part of the expand phase, since newer migrations follow: {THREE} (breaks images older than {TWO})"
+    included = f"part of the expand phase, because the image needs them: {THREE} (breaks images older than {TWO})"
     assert (dry.returncode, dry.stderr) == (0, f"{included}\n")
     done = phases("up", "--phase", "expand")
     assert done.returncode == 0

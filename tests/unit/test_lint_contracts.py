@@ -108,6 +108,20 @@ def test_in_a_whole_history_the_order_is_free(tmp_path: Path, texts: tuple[str, 
         assert all(rule != "contract-not-last" for _, _, rule in run(*paths).found())
 
 
+def test_a_contract_that_its_own_image_needs_is_found() -> None:
+    """Its compatible-from is newer than all that the image would need without it; then it may add something."""
+    own = up(
+        "alter table t drop column a; alter table t add column c int;", "contract compatible-from:20250101000001_x"
+    )
+    found = in_change(own)
+    assert not_last(found) == [("20250101000001_x.sql", 2)]
+    assert [reason.rule for each in found for reason in each.reasons if reason.level != "advice"] == [
+        "contract-not-last"
+    ]
+    assert "is older than its compatible-from:20250101000001_x" in found[0].gravest.message
+    assert not_last(in_change(EXPAND, CONTRACT.replace("000000_x", "000001_x"))) == []
+
+
 def test_a_contract_that_was_merged_late_is_found() -> None:
     """A migration of the history that is newer than it makes it part of the expand phase too."""
     first, second, third = parse_files(BEFORE, CONTRACT, EXPAND)

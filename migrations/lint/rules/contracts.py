@@ -1,4 +1,4 @@
-"""Contract migrations that a rollout in two phases cannot leave for its end, or that images should not wait for."""
+"""Contract migrations that a rollout in two phases cannot leave for its end, or that add what images wait for."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 CONTRACT_NOT_LAST = Rule(
     "contract-not-last",
     Level.ERROR,
-    "An expand migration follows a contract migration, so the expand phase applies both while older images still run.",
+    "New images need a contract migration, so the expand phase applies it while pods of older images still run.",
     "docs/expand-contract.md",
     details=(
-        "New images need what follows the contract migration, so it cannot wait until the pods of older images are "
-        "gone, and those are not gone before new ones start. It is reported where lint knows the change: with "
-        "`--since`, or where files are named. In the whole history of a directory the order is usual, since a later "
-        "release expands again."
+        "An expand migration follows it, or its `compatible-from` is newer than all before it. So it cannot wait until "
+        "the pods of older images are gone, and those are not gone before new ones start. It is reported where lint "
+        "knows the change: with `--since`, or where files are named. In the whole history of a directory the order is "
+        "usual, since a later release expands again."
     ),
     safe=("-- give the contract migration the newest timestamp of the change, or leave it for the next one",),
 )
@@ -54,20 +54,30 @@ _RELATIONS = {
 _AT = enums.AlterTableType
 
 
-def contract_not_last(follower: str) -> Violation:
-    """Return the violation of a contract migration that another one follows.
+def contract_not_last(compatible_from: str, follower: str | None) -> Violation:
+    """Return the violation of a contract migration that its own image needs.
 
     Args:
-        follower: Revision of the first expand migration behind it.
+        compatible_from: The oldest revision whose images can run with it.
+        follower: Revision of the first expand migration behind it; None where `compatible_from` is newer than what an
+            image would need without it.
     """
-    return Violation(
-        CONTRACT_NOT_LAST,
-        f"{follower} comes after this contract migration, so the expand phase applies both, while pods of older images "
-        "still run",
-        (
+    if follower is None:
+        text = (
+            f"an image that does not need this contract migration is older than its compatible-from:{compatible_from}"
+        )
+        safe = (
+            "-- first deploy images that can run with and without it, with a migration that only they need;",
+            "-- then name that migration by compatible-from",
+        )
+    else:
+        text = f"{follower} comes after this contract migration, and new images need it"
+        safe = (
             f"-- give this file a newer timestamp than {follower}: contract migrations come last in a change",
             "-- or leave it for the next change",
-        ),
+        )
+    return Violation(
+        CONTRACT_NOT_LAST, f"{text}, so the expand phase applies it, while pods of older images still run", safe
     )
 
 
