@@ -49,7 +49,7 @@ def _tenants(results: Figures) -> Iterator[Table]:
         ("sessions at rest, on average", rest["mean_sessions"]),
         ("CPU of the leader at rest", f"{rest['leader_cpu_share']:.1%} of a core"),
         ("CPU of its workers at rest", f"{rest['workers_cpu_share']:.1%} of a core"),
-        ("memory of all", f"{rest['leader_and_workers_mb']} MB"),
+        ("memory of all", f"{rest['leader_mb'] + sum(rest['workers_mb'])} MB"),
         ("a release after its commit, median", f"{release['median_ms']:.0f} ms"),
         ("connections of others refused", results["refused_connections"]),
     ):

@@ -147,13 +147,11 @@ def _rest(installation: Installation) -> dict[str, Any]:
     after = _cpu_seconds(leader), _workers_cpu_seconds(installation)
     seconds = time.monotonic() - began
     leader, workers = _processes(installation)
-    memory = [_proportional_mb([each]) for each in workers]
     return {
         "leader_cpu_share": round((after[0] - before[0]) / seconds, 4),
         "workers_cpu_share": round((after[1] - before[1]) / seconds, 4),
         "leader_mb": round(_proportional_mb([leader])),
-        "workers_mb": [round(each) for each in memory],
-        "leader_and_workers_mb": round(_proportional_mb([leader, *workers])),
+        "workers_mb": [round(_proportional_mb([each])) for each in workers],
     }
 
 
