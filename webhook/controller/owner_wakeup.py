@@ -100,7 +100,8 @@ class OwnerWakeup:
         self._now = now
         self._queue = WorkQueue(self._check, interval=INTERVAL_SECONDS, soon=INTERVAL_SECONDS, workers=PARALLEL_CHECKS)
         self._denied: dict[tuple[str, OwnerKind], set[Key]] = {}
-        self._rechecks: dict[str, asyncio.Task[None]] = {}
+        self._recheck_queue = WorkQueue(self._recheck, interval=0.0, soon=0.0, workers=PARALLEL_CHECKS)
+        self._recheck_timers: dict[str, asyncio.TimerHandle] = {}
         self._backoffs: dict[tuple[str, OwnerKind], dict[str, _WakeBackoff]] = {}
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
 
@@ -114,20 +115,28 @@ class OwnerWakeup:
 
     async def run(self) -> None:
         """Wake owners until cancelled."""
-        async with asyncio.TaskGroup() as self._group:
-            self._group.create_task(self._sweep())
-            self._group.create_task(self._queue.run())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._sweep())
+                group.create_task(self._queue.run())
+                group.create_task(self._recheck_queue.run())
+        finally:
+            for timer in self._recheck_timers.values():
+                timer.cancel()
 
     async def _check(self, namespace: str) -> None:
         await self._reconcile(namespace, WakeTrigger.CHANGE)
-        pending = self._rechecks.pop(namespace, None)
+        pending = self._recheck_timers.pop(namespace, None)
         if pending is not None:
             pending.cancel()  # one check after the last of several changes is enough
-        self._rechecks[namespace] = self._group.create_task(self._recheck(namespace))
+        timer = asyncio.get_running_loop().call_later(RECHECK_SECONDS, self._enqueue_recheck, namespace)
+        self._recheck_timers[namespace] = timer
+
+    def _enqueue_recheck(self, namespace: str) -> None:
+        del self._recheck_timers[namespace]
+        self._recheck_queue.add(namespace)
 
     async def _recheck(self, namespace: str) -> None:
-        await asyncio.sleep(RECHECK_SECONDS)
-        del self._rechecks[namespace]
         await self._reconcile(namespace, WakeTrigger.RECHECK)
 
     async def _sweep(self) -> None:
