@@ -254,6 +254,7 @@ NASTY: dict[str, dict[str, str]] = {
         "migrations/2_.up.sql": SQL,
         "migrations/3_c.up.sql.orig": SQL,
         "migrations/4_gone.down.sql": SQL,
+        "migrations/8_.up.sql.orig": SQL,  # the newest, since the tool records no other
         "migrations/5_notes.sql": SQL,
         "migrations/6_directory.up.sql/x.sql": SQL,
         "migrations/sub/9_i.up.sql": SQL,

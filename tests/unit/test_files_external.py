@@ -36,7 +36,8 @@ FILES = {
         ["R__view", "1.1", "2", "10"],
     ),
     "golang-migrate": (["1_a.up.sql", "1_a.down.sql", "2_b.up.sql"], ["2"]),
-    "goose": (["00001_a.sql", "00002_b.go", "00002_b_test.go"], ["1", "2"]),
+    # Its command stops at the SQL files without a number above zero, its `Provider` leaves them out.
+    "goose": (["00001_a.sql", "00002_b.go", "00002_b_test.go", "0_c.sql", "helper.sql", "3.sql"], ["1", "2"]),
     "dbmate": (["20250101000000_a.sql"], ["20250101000000"]),
     "rails": (["20250101000000_a.rb", "schema.rb"], ["20250101000000"]),
     "ecto": (["20250101000000_a.exs", ".formatter.exs"], ["20250101000000"]),
