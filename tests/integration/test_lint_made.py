@@ -91,14 +91,13 @@ def make(tool: str, home: Path) -> list[Path]:
     """
     made: list[Path] = []
     for name in ("create_users", "change_users"):
-        second = datetime.now(UTC).replace(microsecond=0)
         try:
             call(MAKE[tool](home, name), home)
         except InstallError as reason:
             pytest.skip(str(reason))
         made += sorted(path for path in (home / "migrations").iterdir() if re.search(rf"{name}(\.up)?\.sql", path.name))
         made += sorted((home / "migrations").glob(f"*{name.replace('_', '-')}*.sql"))
-        until("the next second", partial(is_past, second))
+        until("the next second", partial(is_past, datetime.now(UTC).replace(microsecond=0)))
     assert len(made) == 2, sorted((home / "migrations").iterdir())
     return made
 
@@ -198,7 +197,7 @@ def test_the_sql_of_alembic(tmp_path: Path) -> None:
         python = install.python(install.PINS, install.place(), print)
     except InstallError as reason:
         pytest.skip(str(reason))
-    alembic = [python, "-m", "alembic"]
+    alembic: list[str | Path] = [python, "-m", "alembic"]
     call([*alembic, "init", "migrations"], tmp_path)
     settings = tmp_path / "alembic.ini"
     settings.write_text(
