@@ -186,9 +186,7 @@ SAME = [
     {"DATABASE_URL": "host = 127.0.0.1 port= {one} user =alice password='al%ce' dbname='two %25 ?&='"},
     {"DATABASE_URL": r"host=127.0.0.1 port={one} user=bob password='b:o\\b' dbname=one options='-c search_path=p\'q'"},
     {"DATABASE_URL": "host='' port={one} host={sockets} user=bob password=b:o\\\\b dbname=one keepalives=1"},
-    {
-        "DATABASE_URL": "dbname=alice host=127.0.0.1 port={other} user=bob port={one} user=alice password=al%ce dbname=one"
-    },
+    {"DATABASE_URL": "dbname=alice host=127.0.0.1 port=1 user=bob port={one} user=alice password=al%ce dbname=one"},
     {**OTHER, "DATABASE_URL": "service=shop dbname=alice"},
     {**OTHER, "DATABASE_URL": "port={one}"},
 ]
