@@ -263,6 +263,22 @@ def test_keywords_that_cannot_be_read_are_refused(text: str, problem: str) -> No
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "database"),
+    [
+        ("app", "app"),
+        ("'my app'", "my app"),
+        (r"'it\'s'", "it's"),
+        (r"a\ b", "a b"),
+        (r"'a\\b'", r"a\b"),
+        ("a'b", "a'b"),
+    ],
+)
+def test_keywords_are_unquoted_as_in_libpq(written: str, database: str) -> None:
+    """Single quotes around a value go, and a backslash makes the next character plain."""
+    assert Address.from_url(f"host=db user=me dbname={written}").database == database
+
+
 @pytest.mark.parametrize("password", ["a[b", "a]b", "a:b", "a,b", "%25", "$HOME", "a&b=c", "p w"])
 def test_a_password_needs_no_more_escapes_than_in_libpq(password: str) -> None:
     """Brackets, colons and commas belong to it."""
