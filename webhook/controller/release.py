@@ -44,6 +44,9 @@ still there, does not select any more is released at once: that was meant. A fin
 deletion; but then a namespace with a LedgerGate could not be deleted while ledgergate is down or uninstalled, which is
 worse than these seconds."""
 
+RESOLVING_SECONDS = 2.0
+"""How long a pod may wait for its image without an Event."""
+
 OVERDUE_CHECK_SECONDS = 1.0
 """Between two checks for pods that are held for longer than ``maxHold``."""
 
@@ -231,10 +234,14 @@ class ReleaseReconciler:
         if self._may_start(held, verdict):
             self._releasing.add(uid)
             self._group.create_task(self._release_isolated(held))
-        elif (verdict.gate, verdict.reason) not in held.reported:
+        elif (verdict.gate, verdict.reason) not in held.reported and not self._too_early(held, verdict):
             held.reported.add((verdict.gate, verdict.reason))
             self._emit(Event(Reference.pod(held.pod.metadata), "Hold", "Held", verdict.message))
             self._group.create_task(self._report_rollout(held.pod.metadata, verdict.message))
+
+    def _too_early(self, held: HeldPod, verdict: Verdict) -> bool:
+        """Return whether a pod waits for its image alone, as the first pods of each new image do for a moment."""
+        return verdict.reason is Reason.RESOLVING and self._monotonic() - held.first_seen < RESOLVING_SECONDS
 
     async def _report_rollout(self, pod: Metadata, why: str) -> None:
         with isolated("rollout.failed", pod="/".join(pod.key)):
