@@ -222,7 +222,7 @@ class GateImages:
         self._notify(gates)
 
     def _fail(self, ask: _Ask, found: Unresolved | None, problem: str, gates: set[Key]) -> None:
-        message = "; ".join(filter(None, (str(found) if found else "ledgergate failed; its log says why", problem)))
+        message = "; ".join(filter(None, (problem, str(found) if found else "ledgergate failed; its log says why")))
         contradictory = found is not None and found.reason in _CONTRADICTORY
         reason = found.reason if found else UnresolvedReason.MALFORMED
         oldest = self._monotonic() - LONG_AGO * RETRY_SECONDS
