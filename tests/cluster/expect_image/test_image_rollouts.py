@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate
+from testbed.cluster.helm import Helm
 from testbed.waiting import until
 from tests.cluster.events import events
 from tests.cluster.expect_image.conftest import Images
@@ -119,3 +120,40 @@ def test_a_pinned_pod_runs_what_was_judged(shop: Application, images: Images) ->
     (known,) = shop.status()["images"]
     assert pod["spec"]["containers"][0]["image"] == known["image"]
     assert "@sha256:" in known["image"]
+
+
+def test_helm_upgrade_without_any_revision(
+    shop: Application, images: Images, helm: Helm, database: str, tmp_path: Path
+) -> None:
+    """A chart that says nothing of revisions: `helm upgrade --set tag=2` alone is held, and released by the label."""
+    chart = tmp_path / "chart"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("apiVersion: v2\nname: shop\nversion: 1.0.0\n")
+    (chart / "templates" / "gateway.yaml").write_text(TEMPLATE)
+    repository = images.push("1", FIRST).rpartition(":")[0]
+    images.push("2", THIRD)
+    flags = ("-n", shop.namespace, "--set", f"repository={repository}")
+    helm("install", "shop", str(chart), *flags, "--set-string", "tag=1")
+    shop.await_running("gateway")
+    helm("upgrade", "shop", str(chart), *flags, "--set-string", "tag=2")
+    until("a held pod", lambda: shop.held("gateway"))
+    until("the reason", lambda: any(THIRD in event["note"] for event in events(shop, "Held", "Pod")))
+    assert len(shop.running("gateway")) == 3
+    migrate(tmp_path / "migrations", database)
+    shop.await_running("gateway")
+    annotated = [pod["metadata"].get("annotations", {}) for pod in shop.pods("gateway")]
+    assert not any("revision" in name for annotations in annotated for name in annotations)
+
+
+TEMPLATE = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: gateway}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: gateway}}
+  template:
+    metadata: {labels: {app: gateway, guarded: "true"}}
+    spec:
+      containers: [{name: main, image: "{{ .Values.repository }}:{{ .Values.tag }}"}]
+"""
