@@ -55,7 +55,8 @@ def _preview(workload: Workload, decision: Decision, *, updated: bool) -> Foreca
 def _fate(workload: Workload, decision: Decision, *, updated: bool) -> Forecast:
     gate, why = decision.gate, _explain(decision)
     outcome = decision.verdict.enforced
-    if outcome is Outcome.ADMIT:
+    # A new image is usually known a moment after its first pod; a warning at each apply would say nothing.
+    if outcome is Outcome.ADMIT or decision.verdict.reason is Reason.RESOLVING:
         return Forecast(decision)
     if outcome is Outcome.WARN:
         return Forecast(decision, (_format("pods of {title} will start all the same: ", workload, why),))
@@ -98,7 +99,6 @@ _WHY = {
     Reason.INCOMPATIBLE: "a contract migration in ledger {gate} shuts out images of {expected}",
     Reason.UNREACHABLE: "ledger {gate} cannot be read now",
     Reason.UNDECIDED: "the controller decides whether ledger {gate} has {expected}",
-    Reason.RESOLVING: "what image {image} needs of ledger {gate} is read from its registry first",
     Reason.UNRESOLVED: "image {image} cannot be read from its registry",
     Reason.UNDECLARED: "no annotation ledgergate.dev/revision for gate {gate}",
     Reason.INVALID: "{declared} is no revision",

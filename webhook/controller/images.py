@@ -43,8 +43,8 @@ RETRY_SECONDS = 5.0
 PATIENCE_SECONDS = 3.0
 """How long a pod waits until its tag is looked up again; then what the tag led to before counts."""
 
-LONG_AGO = 10.0
-"""Seconds after which a failure of an image that no pod asks for any more is forgotten, in multiples of the retry."""
+FORGET_SECONDS = 30.0
+"""Until a failure is forgotten of an image that no pod asks for any more: longer than a reading and its next try."""
 
 _CONTRADICTORY = frozenset({UnresolvedReason.LABELS_DISAGREE, UnresolvedReason.INVALID_LABEL})
 
@@ -157,7 +157,7 @@ class GateImages:
 
     def unresolved(self, gate: Key) -> int:
         """Return how many images, that pods of a gate wait for, could not be read lately."""
-        oldest = self._monotonic() - LONG_AGO * RETRY_SECONDS
+        oldest = self._monotonic() - FORGET_SECONDS
         failed = self._failures.items()
         return len({ask.reference for ask, failure in failed if gate in failure.gates and failure.at > oldest})
 
@@ -225,14 +225,16 @@ class GateImages:
         message = "; ".join(filter(None, (problem, str(found) if found else "ledgergate failed; its log says why")))
         contradictory = found is not None and found.reason in _CONTRADICTORY
         reason = found.reason if found else UnresolvedReason.MALFORMED
-        oldest = self._monotonic() - LONG_AGO * RETRY_SECONDS
+        oldest = self._monotonic() - FORGET_SECONDS
         self._failures = {each: failed for each, failed in self._failures.items() if failed.at > oldest}
         self._failures[ask] = _Failure(UnknownImage(ask.reference, message, contradictory), self._monotonic(), gates)
         self._telemetry.image_readings.labels(reason).inc()
         log_event(
             "image.unresolved", level=logging.WARNING, namespace=ask.namespace, image=ask.reference[:200], why=message
         )
-        asyncio.get_running_loop().call_later(RETRY_SECONDS + 0.05, self._notify, gates)
+        # The first has the pods judged, which asks again; the second corrects the metric when none has asked.
+        for pause in (RETRY_SECONDS, FORGET_SECONDS):
+            asyncio.get_running_loop().call_later(pause + 0.05, self._notify, gates)
 
     def _keep(self, gate: Key, reference: str, found: ImageLabels) -> None:
         """Remember what an image says, and which name leads to it, which may have led to another before."""
