@@ -5,12 +5,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from testbed.controlplane.processes import free_ports
-from testbed.registries.images import REVISION, Pusher, RegistryImage
+from testbed.registries.images import REVISION, Pusher, RegistryImage, index
 from testbed.registries.server import Registry
 from tests.registries.conftest import LOCAL, QUICK
 from webhook.api.namespace import OptIn
@@ -56,18 +56,34 @@ class Watched:
         self._changed.clear()
 
 
+class Clock:
+    """A clock that a test puts forward."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        """Return seconds."""
+        return time.monotonic() + self.ahead
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
+
+
 @asynccontextmanager
-async def running(client: RegistryClient, opt_in: OptIn = OptIn.ENABLED) -> AsyncIterator[tuple[GateImages, Watched]]:
+async def running(
+    client: RegistryClient, opt_in: OptIn = OptIn.ENABLED, clock: Clock | None = None
+) -> AsyncIterator[tuple[GateImages, Watched]]:
     """The images of gates, as a controller runs them."""
-    watched = Watched()
+    watched, clock = Watched(), clock or Clock()
     images = GateImages(
-        ImageMemory(client, time.monotonic),
+        ImageMemory(client, clock.monotonic, refresh=59),
         PullCredentialsReader(NoSecrets()),
         Telemetry(),
         admission=lambda _: opt_in,
         on_change=watched,
-        now=lambda: datetime.now(UTC),
-        monotonic=time.monotonic,
+        now=clock.now,
+        monotonic=clock.monotonic,
     )
     task = asyncio.create_task(images.run())
     await asyncio.sleep(0)
@@ -124,6 +140,32 @@ async def test_what_the_status_knows_goes_on_while_the_registry_is_down() -> Non
         assert isinstance(found, UnknownImage)
         assert "does not answer" in found.message or "connect" in found.message
         assert images.unresolved(gate.key) == 2
+
+
+async def test_a_tag_that_leads_to_contradictory_labels(
+    registry: Registry, client: RegistryClient, pusher: Pusher, repository: str
+) -> None:
+    """What it led to before counts no more; back at the former image, it does."""
+    clock, reference = Clock(), f"{registry.authority}/{repository}:1"
+    await pusher.image(RegistryImage({REVISION: "1_a"}), "1")
+    async with running(client, clock=clock) as (images, watched):
+        images.find(GATE, POD, reference)
+        await watched.change()
+        platforms = RegistryImage({REVISION: "1_a"}), RegistryImage({REVISION: "2_b"}, "arm64")
+        await pusher.index(index(*platforms), "1", *platforms)
+        clock.ahead += 61
+        assert images.find(GATE, POD, reference) == UnknownImage(reference)
+        await watched.change()
+        found = images.find(GATE, POD, reference)
+        assert isinstance(found, UnknownImage)
+        assert found.contradictory
+        assert "1_a" in found.message
+        assert "2_b" in found.message
+        await pusher.image(RegistryImage({REVISION: "1_a"}), "1")
+        clock.ahead += 61
+        images.find(GATE, POD, reference)
+        await watched.change()
+        assert isinstance(images.find(GATE, POD, reference), ImageRecord)
 
 
 async def test_a_missing_pull_secret_is_told(registry: Registry, client: RegistryClient, repository: str) -> None:

@@ -47,6 +47,13 @@ FORGET_SECONDS = 30.0
 """Until a failure is forgotten of an image that no pod asks for any more: longer than a reading and its next try."""
 
 _CONTRADICTORY = frozenset({UnresolvedReason.LABELS_DISAGREE, UnresolvedReason.INVALID_LABEL})
+_REPLACED = _CONTRADICTORY | {
+    UnresolvedReason.TOO_LARGE,
+    UnresolvedReason.WRONG_DIGEST,
+    UnresolvedReason.UNSUPPORTED,
+    UnresolvedReason.NO_PLATFORM,
+}
+"""The registry has answered, and the image is none that can be judged: what the tag led to before counts no more."""
 
 
 class CredentialsSource(Protocol):
@@ -72,11 +79,13 @@ class _Failure:
     Args:
         at: seconds of the monotonic clock.
         gates: those whose pods wait for it.
+        replaced: a tag leads to another image by now.
     """
 
     unknown: UnknownImage
     at: float
     gates: set[Key]
+    replaced: bool = False
 
 
 class GateImages:
@@ -141,13 +150,13 @@ class GateImages:
         secrets = tuple(each.name for each in pod.spec.image_pull_secrets or ())
         ask = _Ask(pod.metadata.namespace or gate.namespace, reference, secrets)
         failure = self._failures.get(ask)
-        if failure is not None and self._monotonic() - failure.at < RETRY_SECONDS:
-            failure.gates.add(gate.key)
-            return known or failure.unknown
-        started = self._start(ask, gate)
-        if known is not None and (started is None or self._monotonic() - started > PATIENCE_SECONDS):
-            return known
-        return failure.unknown if failure is not None else UnknownImage(reference)
+        if failure is None or self._monotonic() - failure.at >= RETRY_SECONDS:
+            started = self._start(ask, gate)
+            if failure is None:
+                late = started is None or self._monotonic() - started > PATIENCE_SECONDS
+                return known if known is not None and late else UnknownImage(reference)
+        failure.gates.add(gate.key)
+        return failure.unknown if known is None or failure.replaced else known
 
     def status(self, gate: Gate) -> dict[str, Any]:
         """Return the part of a gate's status that is about images."""
@@ -225,9 +234,12 @@ class GateImages:
         message = "; ".join(filter(None, (problem, str(found) if found else "ledgergate failed; its log says why")))
         contradictory = found is not None and found.reason in _CONTRADICTORY
         reason = found.reason if found else UnresolvedReason.MALFORMED
+        replaced = reason in _REPLACED
         oldest = self._monotonic() - FORGET_SECONDS
         self._failures = {each: failed for each, failed in self._failures.items() if failed.at > oldest}
-        self._failures[ask] = _Failure(UnknownImage(ask.reference, message, contradictory), self._monotonic(), gates)
+        self._failures[ask] = _Failure(
+            UnknownImage(ask.reference, message, contradictory), self._monotonic(), gates, replaced
+        )
         self._telemetry.image_readings.labels(reason).inc()
         log_event(
             "image.unresolved", level=logging.WARNING, namespace=ask.namespace, image=ask.reference[:200], why=message

@@ -115,6 +115,7 @@ class ImageMemory:
             named = self.recall(scope, f"{before.reference.partition('@')[0]}@{digest}")
             if named is not None:
                 return self._remember(key, named)
+            before = None  # the tag leads to another image: what the former one said is not what this one says
         found = await self._client.read(reference, keyring, platforms)
         if isinstance(found, ImageLabels):
             self._remember((scope, found.reference), found)
