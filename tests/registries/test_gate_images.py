@@ -47,7 +47,7 @@ class Watched:
 
     def __call__(self, gate: Key) -> None:
         """Note a change."""
-        assert gate == GATE.key
+        assert gate[1] == GATE.name
         self._changed.set()
 
     async def change(self) -> None:
@@ -72,7 +72,7 @@ class Clock:
 
 @asynccontextmanager
 async def running(
-    client: RegistryClient, opt_in: OptIn = OptIn.ENABLED, clock: Clock | None = None
+    client: RegistryClient, opted_out: str = "", clock: Clock | None = None
 ) -> AsyncIterator[tuple[GateImages, Watched]]:
     """The images of gates, as a controller runs them."""
     watched, clock = Watched(), clock or Clock()
@@ -80,7 +80,7 @@ async def running(
         ImageMemory(client, clock.monotonic, refresh=59),
         PullCredentialsReader(NoSecrets()),
         Telemetry(),
-        admission=lambda _: opt_in,
+        admission=lambda namespace: OptIn.OFF if namespace == opted_out else OptIn.ENABLED,
         on_change=watched,
         now=clock.now,
         monotonic=clock.monotonic,
@@ -116,10 +116,14 @@ async def test_one_reading_serves_every_pod(
 async def test_a_namespace_that_has_not_opted_in_has_nothing_read(registry: Registry, client: RegistryClient) -> None:
     """A tenant whose namespace is not guarded cannot make the controller connect anywhere."""
     reference = f"{registry.authority}/unasked/app:1"
-    async with running(client, OptIn.OFF) as (images, _):
+    other = replace(GATE, namespace="other")
+    async with running(client, opted_out="ns") as (images, watched):
         assert images.find(GATE, POD, reference) == UnknownImage(reference)
+        images.find(other, Pod(), f"{registry.authority}/asked/app:1")
+        await watched.change()
         assert images.find(GATE, POD, reference) == UnknownImage(reference)
-    assert "unasked" not in registry.log
+    assert "/v2/asked/app" in registry.log
+    assert "/v2/unasked/app" not in registry.log
 
 
 async def test_what_the_status_knows_goes_on_while_the_registry_is_down() -> None:
