@@ -3,6 +3,7 @@
 CA Secret -> leaf certificate, signed where it is missing or due for renewal -> SSL context of the running server
 """
 
+import ssl
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -30,7 +31,7 @@ class DynamicCertificate(ServingCertificate):
         store: the CA Secret, which is only read.
         names: DNS names and IP addresses of the server.
         life: validity of a new leaf, limited by that of its authority.
-        clock, period, on_issued, on_failure: see `ServingCertificate`.
+        clock, period, on_issued, on_failure, context: see `ServingCertificate`.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class DynamicCertificate(ServingCertificate):
         period: timedelta = PERIOD,
         on_issued: Callable[[str, datetime], None] = lambda *_: None,
         on_failure: Callable[[CertificateError], None] = lambda _: None,
+        context: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(clock=clock, period=period, on_issued=on_issued, on_failure=on_failure)
+        super().__init__(clock=clock, period=period, on_issued=on_issued, on_failure=on_failure, context=context)
         self._store = store
         self._names = tuple(names)
         self._life = life

@@ -1,5 +1,6 @@
 """A certificate that a running server presents, whatever its source."""
 
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ class ServingCertificate(ABC):
         period: time between two checks of `run`.
         on_issued: called with the reason and the expiry of each certificate that is put into service.
         on_failure: called with each failure of `run`, which goes on with the certificate that it has.
+        context: presents the certificate; by default one that accepts any client.
     """
 
     def __init__(
@@ -26,8 +28,9 @@ class ServingCertificate(ABC):
         period: timedelta,
         on_issued: Callable[[str, datetime], None],
         on_failure: Callable[[CertificateError], None],
+        context: ssl.SSLContext | None = None,
     ) -> None:
-        self.context = tls.server_context()
+        self.context = context or tls.server_context()
         self._clock = clock
         self._period = period
         self._on_issued = on_issued

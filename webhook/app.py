@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
+from certs import tls
 from certs.authority_keeper import AuthorityKeeper
 from certs.dynamic_source import DynamicCertificate
 from certs.file_source import FileCertificate
 from certs.pki import CertificateError
 from certs.serving import ServingCertificate
+from webhook.admission.connections import Limits, expected_client
 from webhook.admission.handlers import Admission
-from webhook.admission.server import AdmissionServer, drain, probes, serving
+from webhook.admission.listener import connection_limit, raise_file_limit
+from webhook.admission.server import PROBE_LIMITS, AdmissionServer, Site, drain, probes, serving
 from webhook.cache.gates import GateCache
 from webhook.cache.leader import LeaderWatch
 from webhook.cache.recorded_ledgers import RecordedLedgers
@@ -43,8 +46,14 @@ async def run_webhook(settings: WebhookSettings) -> None:
         readiness = _Readiness(server, certificate, gates)
         async with (
             serving(
-                (server.application, settings.bind, certificate.context),
-                (probes(lambda: True, readiness, telemetry), settings.metrics_bind, None),
+                Site(
+                    server.application,
+                    settings.bind,
+                    certificate.context,
+                    Limits(connections=connection_limit(raise_file_limit())),
+                    expected_client(settings.client_names),
+                ),
+                Site(probes(lambda: True, readiness, telemetry), settings.metrics_bind, limits=PROBE_LIMITS),
             ),
             asyncio.TaskGroup() as group,
         ):
@@ -66,6 +75,7 @@ async def run_controller(settings: ControllerSettings) -> None:
     from webhook.controller.controller import Controller  # noqa: PLC0415
 
     stop, telemetry = _stop_signal(), Telemetry()
+    raise_file_limit()
     async with await connect(settings.kubeconfig, "ledgergate-controller") as cluster:
         elector = LeaderElector(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
         telemetry.leader.set_function(lambda: float(elector.is_leader))
@@ -97,7 +107,7 @@ async def run_controller(settings: ControllerSettings) -> None:
             return elector.problem or next((each.unready for each in leading), "")
 
         async with (
-            serving((probes(lambda: True, unready, telemetry), settings.metrics_bind, None)),
+            serving(Site(probes(lambda: True, unready, telemetry), settings.metrics_bind, limits=PROBE_LIMITS)),
             asyncio.TaskGroup() as group,
         ):
             tasks = [group.create_task(elector.run(term))]
@@ -108,12 +118,21 @@ async def run_controller(settings: ControllerSettings) -> None:
 
 def _certificate_source(settings: WebhookSettings, cluster: KubeClient, telemetry: Telemetry) -> ServingCertificate:
     on_issued = partial(_report_issued, telemetry, "serving")
+    authority = None if settings.client_ca is None else settings.client_ca.read_text(encoding="ascii", errors="replace")
+    context = tls.server_context(settings.tls_min_version, authority)
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:
         return FileCertificate(
-            settings.tls_cert_file, settings.tls_key_file, clock=_now, on_issued=on_issued, on_failure=_log_failure
+            settings.tls_cert_file,
+            settings.tls_key_file,
+            clock=_now,
+            on_issued=on_issued,
+            on_failure=_log_failure,
+            context=context,
         )
     store = CaSecretStore(cluster, settings.namespace, CA_SECRET)
-    return DynamicCertificate(store, settings.names, clock=_now, on_issued=on_issued, on_failure=_log_failure)
+    return DynamicCertificate(
+        store, settings.names, clock=_now, on_issued=on_issued, on_failure=_log_failure, context=context
+    )
 
 
 def _authority_keeper(settings: ControllerSettings, cluster: KubeClient, telemetry: Telemetry) -> AuthorityKeeper:

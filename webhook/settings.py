@@ -90,6 +90,16 @@ class WebhookSettings(Settings):
     tls_key_file: Path | None = None
     """Private key of that certificate (PEM)."""
 
+    tls_min_version: str = "1.3"
+    """The oldest version of TLS that is spoken, 1.2 or 1.3."""
+
+    client_ca: Path | None = None
+    """Authorities (PEM) of the API server's client certificate; None to answer any client that can reach the port. An
+    API server sends a certificate only if its admission configuration says so, so this cannot be the default."""
+
+    client_names: tuple[str, ...] = ()
+    """Common names of those certificates; empty for any that the authorities have signed."""
+
     drain: timedelta = timedelta(seconds=10)
     """How long a replica that is terminating still answers: until the API server no longer finds it by the Service."""
 
@@ -98,6 +108,10 @@ class WebhookSettings(Settings):
         found = Settings.problems(self)
         if (self.tls_cert_file is None) is not (self.tls_key_file is None):
             found.append("--tls-cert-file and --tls-key-file: expected both or neither, got one of them")
+        if self.client_ca is not None and not self.client_ca.is_file():
+            found.append(f"--client-ca: the file {self.client_ca} does not exist")
+        if self.client_names and self.client_ca is None:
+            found.append("--client-name: expected with --client-ca, which checks who signed the name")
         return found
 
     @property

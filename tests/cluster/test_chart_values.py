@@ -154,6 +154,14 @@ def test_each_port_has_its_own_peers(helm: Helm) -> None:
         assert [rule["ports"] for rule in policy["spec"]["ingress"]] == [[{"port": "https"}], [{"port": "metrics"}]]
 
 
+def test_the_network_policy_is_there_where_the_api_server_is_named(helm: Helm) -> None:
+    """By default it needs the API server's addresses, because one without them would not limit who may ask."""
+    named = {"admissionFrom": [{"ipBlock": {"cidr": "10.0.0.0/28"}}]}
+    assert "NetworkPolicy" in kinds(render(helm, {"networkPolicy": named}))
+    assert "NetworkPolicy" not in kinds(render(helm))
+    assert "NetworkPolicy" not in kinds(render(helm, {"networkPolicy": named | {"enabled": False}}))
+
+
 def test_the_policy_is_there_where_the_cluster_has_it(helm: Helm) -> None:
     """The value auto follows what the API server knows; without the policy the final word still fails closed."""
     policy = "MutatingAdmissionPolicy"

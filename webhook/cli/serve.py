@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
+from certs.pki import CertificateError
 from migrations.cli.conventions import Seconds, flag, format_examples
 from webhook.app import run_controller, run_webhook
 from webhook.kube.kubeconfig import KubeconfigError
@@ -104,6 +105,25 @@ def _common_flags(command: Function) -> Function:
 )
 @flag("--tls-key-file", "Private key of that certificate (PEM).", type=click.Path(path_type=Path))
 @flag(
+    "--tls-min-version",
+    "The oldest version of TLS that is spoken.",
+    type=click.Choice(["1.2", "1.3"]),
+    default="1.3",
+    show_default=True,
+)
+@flag(
+    "--client-ca",
+    "Authorities (PEM) of the API server's client certificate; without one no client is answered. The API server must "
+    "be configured to send it. Without this flag: any client is answered.",
+    type=click.Path(path_type=Path),
+)
+@flag(
+    "--client-name",
+    "Common name of that certificate, can be repeated. Without it: any name.",
+    multiple=True,
+    metavar="NAME",
+)
+@flag(
     "--drain",
     "How long to go on answering after SIGTERM, 10m at most.",
     type=Seconds(maximum=600),
@@ -116,6 +136,9 @@ def webhook(
     drain: float,
     tls_cert_file: Path | None,
     tls_key_file: Path | None,
+    tls_min_version: str,
+    client_ca: Path | None,
+    client_name: tuple[str, ...],
     log_format: str,
     **shared: Any,
 ) -> None:
@@ -130,6 +153,9 @@ def webhook(
         drain=timedelta(seconds=drain),
         tls_cert_file=tls_cert_file,
         tls_key_file=tls_key_file,
+        tls_min_version=tls_min_version,
+        client_ca=client_ca,
+        client_names=client_name,
         **_fill_in(shared),
     )
     _run(settings, log_format, run_webhook)
@@ -192,5 +218,5 @@ def _run(settings: S, log_format: str, role: Callable[[S], Coroutine[Any, Any, N
     gc.set_threshold(*_COLLECTION_THRESHOLDS)
     try:
         uvloop.run(role(settings))
-    except (KubeconfigError, OSError) as error:
+    except (KubeconfigError, CertificateError, OSError) as error:
         raise click.UsageError(str(error)) from error
