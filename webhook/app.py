@@ -21,7 +21,7 @@ from webhook.admission.server import PROBE_LIMITS, AdmissionServer, Site, drain,
 from webhook.cache.gates import GateCache
 from webhook.cache.leader import LeaderWatch
 from webhook.cache.recorded_ledgers import RecordedLedgers
-from webhook.certificates import CaSecretStore, WebhookConfigurations
+from webhook.certificates import CaSecretStore, TrustWatch, WebhookConfigurations
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect
 from webhook.kube.leader_election import LeaderElector
@@ -41,7 +41,8 @@ async def run_webhook(settings: WebhookSettings) -> None:
         gates = GateCache(cluster, settings.gates_per_namespace)
         leader = LeaderWatch(cluster, (settings.namespace, LEASE), time.monotonic)
         ledgers = RecordedLedgers(gates, leader)
-        certificate = _certificate_source(settings, cluster, telemetry)
+        trust = TrustWatch(cluster, (settings.namespace, CA_SECRET))
+        certificate = _certificate_source(settings, cluster, trust, telemetry)
         server = AdmissionServer(Admission(gates, ledgers, _now), gates, telemetry)
         readiness = _Readiness(server, certificate, gates)
         async with (
@@ -58,6 +59,8 @@ async def run_webhook(settings: WebhookSettings) -> None:
             asyncio.TaskGroup() as group,
         ):
             tasks = [group.create_task(part.run()) for part in (gates, leader, certificate)]
+            if settings.tls_cert_file is None:
+                tasks.append(group.create_task(trust.run()))
             log_event("webhook.started", bind=f"{settings.bind.host}:{settings.bind.port}", identity=settings.identity)
             await stop.wait()
             await drain(server, settings.drain.total_seconds())
@@ -97,7 +100,9 @@ async def run_controller(settings: ControllerSettings) -> None:
             try:
                 async with asyncio.TaskGroup() as parts:
                     if settings.own_certificates:
-                        parts.create_task(_authority_keeper(settings, cluster, telemetry).run())
+                        trust = TrustWatch(cluster, (settings.namespace, CA_SECRET))
+                        parts.create_task(trust.run())
+                        parts.create_task(_authority_keeper(settings, cluster, trust, telemetry).run())
                     parts.create_task(controller.run())
             finally:
                 leading.remove(controller)
@@ -116,7 +121,9 @@ async def run_controller(settings: ControllerSettings) -> None:
             _cancel(tasks)
 
 
-def _certificate_source(settings: WebhookSettings, cluster: KubeClient, telemetry: Telemetry) -> ServingCertificate:
+def _certificate_source(
+    settings: WebhookSettings, cluster: KubeClient, trust: TrustWatch, telemetry: Telemetry
+) -> ServingCertificate:
     on_issued = partial(_report_issued, telemetry, "serving")
     authority = None if settings.client_ca is None else settings.client_ca.read_text(encoding="ascii", errors="replace")
     context = tls.server_context(settings.tls_min_version, authority)
@@ -131,11 +138,20 @@ def _certificate_source(settings: WebhookSettings, cluster: KubeClient, telemetr
         )
     store = CaSecretStore(cluster, settings.namespace, CA_SECRET)
     return DynamicCertificate(
-        store, settings.names, clock=_now, on_issued=on_issued, on_failure=_log_failure, context=context
+        store,
+        settings.names,
+        clients=trust,
+        clock=_now,
+        on_issued=on_issued,
+        on_failure=_log_failure,
+        context=context,
+        changed=trust.changed,
     )
 
 
-def _authority_keeper(settings: ControllerSettings, cluster: KubeClient, telemetry: Telemetry) -> AuthorityKeeper:
+def _authority_keeper(
+    settings: ControllerSettings, cluster: KubeClient, trust: TrustWatch, telemetry: Telemetry
+) -> AuthorityKeeper:
     return AuthorityKeeper(
         CaSecretStore(cluster, settings.namespace, CA_SECRET),
         WebhookConfigurations(cluster, settings.webhook_url),
@@ -143,6 +159,7 @@ def _authority_keeper(settings: ControllerSettings, cluster: KubeClient, telemet
         on_checked=partial(_set_expiry, telemetry, "authority"),
         on_issued=partial(_report_issued, telemetry, "authority"),
         on_failure=_log_failure,
+        changed=trust.changed,
     )
 
 
