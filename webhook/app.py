@@ -95,6 +95,7 @@ async def run_controller(settings: ControllerSettings) -> None:
                 time.monotonic,
                 settings.gates_per_namespace,
                 sessions_per_server=settings.sessions_per_server,
+                allowed_hosts=settings.allowed_database_hosts,
             )
             leading.append(controller)
             try:

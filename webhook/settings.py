@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from migrations.core.networks import HostPolicy
+
 _PORTS = range(65536)
 _IDENTITY_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
@@ -137,6 +139,20 @@ class ControllerSettings(Settings):
 
     own_certificates: bool = True
     """Whether the controller maintains the CA Secret and the ``caBundle``; not where cert-manager does."""
+
+    allowed_database_hosts: tuple[str, ...] = ()
+    """Database servers that may be connected to: host names, suffixes (``.example.com``), networks; empty for any.
+    Tenants write the addresses, and the controller may reach what they cannot. Link-local addresses and metadata
+    services are never connected to."""
+
+    def problems(self) -> list[str]:
+        """Return every problem, each with its flag."""
+        found = Settings.problems(self)
+        try:
+            HostPolicy.parse(self.allowed_database_hosts)
+        except ValueError as error:
+            found.append(f"--allowed-database-hosts: {error}")
+        return found
 
 
 def read_namespace(given: str | None) -> str:

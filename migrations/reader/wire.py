@@ -51,6 +51,7 @@ class Visit(msgspec.Struct, frozen=True, array_like=True, tag=True):
         application_name: What `pg_stat_activity` shows.
         follow: Whether to stay, and report changes, until `Leave`.
         urgent: Whether pods wait.
+        allowed: The servers that may be connected to, as `HostPolicy` reads them; empty for any.
     """
 
     job: int
@@ -60,6 +61,7 @@ class Visit(msgspec.Struct, frozen=True, array_like=True, tag=True):
     application_name: str
     follow: bool = False
     urgent: bool = False
+    allowed: tuple[str, ...] = ()
 
 
 class Poll(msgspec.Struct, frozen=True, array_like=True, tag=True):

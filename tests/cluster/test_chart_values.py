@@ -23,7 +23,11 @@ EVERYTHING = {
     "imagePullSecrets": [{"name": "registry"}],
     "logFormat": "json",
     "webhook": {"minAvailable": "50%", "nodeSelector": {"a": "b"}, "podAnnotations": {"a": "b"}},
-    "controller": {"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {}}},
+    "controller": {
+        "allowedDatabaseHosts": ["10.0.0.0/8", ".example.com"],
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+    },
     "admission": {"policy": "always", "timeoutSeconds": 5, "excludedNamespaces": ["monitoring"]},
     "databases": [{"namespace": "default", "secrets": ["pg", "reports"]}],
     "metrics": {"serviceMonitor": {"enabled": True}, "alerts": {"enabled": True}, "dashboard": {"enabled": True}},
@@ -160,6 +164,18 @@ def test_the_network_policy_is_there_where_the_api_server_is_named(helm: Helm) -
     assert "NetworkPolicy" in kinds(render(helm, {"networkPolicy": named}))
     assert "NetworkPolicy" not in kinds(render(helm))
     assert "NetworkPolicy" not in kinds(render(helm, {"networkPolicy": named | {"enabled": False}}))
+
+
+def test_the_controller_is_told_where_databases_are(helm: Helm) -> None:
+    """As one flag, and only the controller: the webhook opens no database."""
+    hosts = {"controller": {"allowedDatabaseHosts": ["10.0.0.0/8", ".example.com"]}}
+    arguments = {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"]["containers"][0]["args"]
+        for each in render(helm, hosts)
+        if each["kind"] == "Deployment"
+    }
+    assert arguments["ledgergate-controller"][-2:] == ["--allowed-database-hosts", "10.0.0.0/8,.example.com"]
+    assert "--allowed-database-hosts" not in arguments["ledgergate-webhook"]
 
 
 def test_the_policy_is_there_where_the_cluster_has_it(helm: Helm) -> None:

@@ -191,8 +191,20 @@ def webhook(
     default=10,
     show_default=True,
 )
+@flag(
+    "--allowed-database-hosts",
+    "Database servers that may be connected to, separated by commas: names, suffixes (.example.com), networks "
+    "(10.0.0.0/8). Without it: any but link-local addresses and metadata services.",
+    default="",
+    metavar="HOSTS",
+)
 def controller(
-    lease_duration: float, certificates: str, sessions_per_server: int, log_format: str, **shared: Any
+    lease_duration: float,
+    certificates: str,
+    sessions_per_server: int,
+    allowed_database_hosts: str,
+    log_format: str,
+    **shared: Any,
 ) -> None:
     """Run the controller.
 
@@ -204,6 +216,7 @@ def controller(
         lease_duration=timedelta(seconds=round(lease_duration)),
         sessions_per_server=sessions_per_server,
         own_certificates=certificates == "own",
+        allowed_database_hosts=tuple(filter(None, map(str.strip, allowed_database_hosts.split(",")))),
         **_fill_in(shared),
     )
     _run(settings, log_format, run_controller)

@@ -1,7 +1,7 @@
 """One term as the leader: the reconcilers, over one view of gates, ledgers and namespaces."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -43,6 +43,7 @@ class Controller:
         monotonic: seconds of the monotonic clock, for durations.
         gates_per_namespace: how many LedgerGates of a namespace count.
         sessions_per_server: how many sessions a database server has at a time.
+        allowed_hosts: the database servers that may be connected to; empty for any.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Controller:
         gates_per_namespace: int = GATES_PER_NAMESPACE,
         *,
         sessions_per_server: int = SESSIONS_PER_SERVER,
+        allowed_hosts: Sequence[str] = (),
     ) -> None:
         self._gates = gates = GateCache(api, gates_per_namespace)
         self._ledgers = ledgers = LedgerRegistry(
@@ -64,6 +66,7 @@ class Controller:
             self._gate_changed,
             telemetry.read_duration.observe,
             sessions_per_server=sessions_per_server,
+            allowed_hosts=allowed_hosts,
         )
         self._namespaces = namespaces = NamespaceCache(api, self._reconcile_namespace, monotonic)
         self._recorder = EventRecorder(api, identity, now, busy=lambda: self._release.at_capacity)
