@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -25,7 +26,8 @@ from webhook.certificates import CaSecretStore, TrustWatch, WebhookConfiguration
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect
 from webhook.kube.leader_election import LeaderElector
-from webhook.settings import CA_SECRET, LEASE, ControllerSettings, WebhookSettings
+from webhook.kube.token_review import Access, TokenAuthorizer
+from webhook.settings import CA_SECRET, LEASE, ControllerSettings, Settings, WebhookSettings
 from webhook.telemetry import Telemetry, log_event
 
 
@@ -54,7 +56,11 @@ async def run_webhook(settings: WebhookSettings) -> None:
                     Limits(connections=connection_limit(raise_file_limit())),
                     expected_client(settings.client_names),
                 ),
-                Site(probes(lambda: True, readiness, telemetry), settings.metrics_bind, limits=PROBE_LIMITS),
+                Site(
+                    probes(lambda: True, readiness, telemetry, metrics_refusal(settings, cluster)),
+                    settings.metrics_bind,
+                    limits=PROBE_LIMITS,
+                ),
             ),
             asyncio.TaskGroup() as group,
         ):
@@ -113,13 +119,35 @@ async def run_controller(settings: ControllerSettings) -> None:
             return elector.problem or next((each.unready for each in leading), "")
 
         async with (
-            serving(Site(probes(lambda: True, unready, telemetry), settings.metrics_bind, limits=PROBE_LIMITS)),
+            serving(
+                Site(
+                    probes(lambda: True, unready, telemetry, metrics_refusal(settings, cluster)),
+                    settings.metrics_bind,
+                    limits=PROBE_LIMITS,
+                )
+            ),
             asyncio.TaskGroup() as group,
         ):
             tasks = [group.create_task(elector.run(term))]
             log_event("controller.started", identity=settings.identity)
             await stop.wait()
             _cancel(tasks)
+
+
+_STATUSES = {Access.GRANTED: 0, Access.UNKNOWN: 401, Access.REFUSED: 403, Access.UNDECIDED: 503}
+"""HTTP statuses of requests for metrics; 0 for an answer."""
+
+
+def metrics_refusal(settings: Settings, cluster: KubeClient) -> Callable[[str], Awaitable[int]] | None:
+    """Return what decides about requests for metrics, see :func:`probes`; None where everybody is answered."""
+    if not settings.metrics_auth:
+        return None
+    authorizer = TokenAuthorizer(cluster, "/metrics")
+
+    async def refusal(token: str) -> int:
+        return _STATUSES[await authorizer.access(token)]
+
+    return refusal
 
 
 def _certificate_source(

@@ -61,6 +61,10 @@ class Settings:
     """LedgerGates of one namespace that count, the oldest first. What a pod costs grows with their number, and one
     namespace must not use up the time of all."""
 
+    metrics_auth: bool = False
+    """Whether /metrics, which names namespaces and LedgerGates, answers only tokens that the API server accepts. This
+    needs the rights of the ClusterRole system:auth-delegator, so it is not the default."""
+
     def problems(self) -> list[str]:
         """Return every problem, each with its flag."""
         found = []

@@ -55,7 +55,7 @@ def plane(programs: Path, clients: Authority, tmp_path_factory: pytest.TempPathF
     directory = tmp_path_factory.mktemp("admission")
     (directory / "webhook-client.pem").write_bytes((pair := clients.client("kube-apiserver")).certificate)
     (directory / "webhook-client.key").write_bytes(pair.key)
-    blocks = re.findall(r"```yaml\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    blocks = re.findall(r"```yaml\n# (/\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL)
     names = [Path(name).name for name, _ in blocks]
     assert names == ["admission.yaml", "webhooks.yaml"]
     for name, (_, text) in zip(names, blocks, strict=True):

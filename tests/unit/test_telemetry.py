@@ -132,8 +132,12 @@ def test_a_line_is_short_and_clean(log_format: str, stream: io.StringIO) -> None
     configure_logging(log_format, stream)
     log_event("ledger.unreadable", error="\x1b[31m\x9b2J\u202e" + "x" * 1_000_000)
     logging.getLogger("library").warning("y" * 1_000_000)
-    with isolated("object.failed"):
+
+    def fail() -> None:
         raise ValueError("\x1b]0;title\x07" + "z" * 1_000_000)
+
+    with isolated("object.failed"):
+        fail()
     text = stream.getvalue()
     assert not set(text) & {"\x1b", "\x9b", "\x07", "\u202e"}
     lines = text.splitlines()

@@ -18,7 +18,7 @@ request goes on without an answer, with Fail it is refused.
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -160,12 +160,22 @@ class AdmissionServer:
         )
 
 
-def probes(live: Callable[[], bool], ready: Callable[[], str], telemetry: Telemetry) -> web.Application:
+_AUTHENTICATE = {"WWW-Authenticate": "Bearer"}
+
+
+def probes(
+    live: Callable[[], bool],
+    ready: Callable[[], str],
+    telemetry: Telemetry,
+    refusal: Callable[[str], Awaitable[int]] | None = None,
+) -> web.Application:
     """Build the plain-text application: ``/livez``, ``/readyz`` and ``/metrics``.
 
     Args:
         live: whether the process does its work.
-        ready: returns why it cannot answer now; empty where it can.
+        ready: returns why it cannot answer now; empty where it can. It names nothing of a tenant.
+        refusal: called with the bearer token of a request for metrics, which name namespaces and LedgerGates; returns
+            the HTTP status to refuse it with, 0 to answer. None to answer everybody.
     """
 
     async def livez(_: web.Request) -> web.Response:
@@ -175,7 +185,10 @@ def probes(live: Callable[[], bool], ready: Callable[[], str], telemetry: Teleme
         reason = ready()
         return web.Response(status=503, text=f"{reason}\n") if reason else web.Response(text="ok\n")
 
-    async def metrics(_: web.Request) -> web.Response:
+    async def metrics(request: web.Request) -> web.Response:
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if refusal is not None and (status := await refusal(token.strip() if kind.lower() == "bearer" else "")):
+            return web.Response(status=status, text="not allowed\n", headers=_AUTHENTICATE if status == 401 else {})  # noqa: PLR2004
         body, content_type = telemetry.exposition()
         return web.Response(body=body, headers={"Content-Type": content_type})
 

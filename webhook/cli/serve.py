@@ -72,6 +72,11 @@ def _common_flags(command: Function) -> Function:
             show_default=True,
         ),
         flag(
+            "--metrics-auth",
+            "Answer /metrics only with a token whose account may get the path /metrics; asks the API server.",
+            is_flag=True,
+        ),
+        flag(
             "--log-format",
             "Format of log lines.",
             type=click.Choice(["text", "json"]),
