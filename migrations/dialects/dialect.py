@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from migrations.core.ledger import History, Ledger, Record
 from migrations.core.revision import LEAF_SEPARATOR, Revision, canonical, composed, declare, digest_of
-from migrations.core.text import clean, shorten
+from migrations.core.text import MAX_ERROR, clean
 from migrations.core.versioning import Versioning
 from migrations.sql.statements import bind, literal, load, quoted
 
@@ -222,7 +222,12 @@ def _cleaned(record: Record) -> Record:
     revision, error, author = record.revision, record.error, record.applied_by
     if not revision.isascii():
         revision = composed(revision)
-    shown = clean(revision), error and shorten(clean(error, lines=True)), author and shorten(clean(author))
+    shown = clean(revision), error and _cut(clean(error, lines=True)), author and _cut(clean(author))
     if shown == (record.revision, error, author):
         return record
     return replace(record, revision=shown[0], error=shown[1], applied_by=shown[2])
+
+
+def _cut(text: str) -> str:
+    # How long it was is not known: some statements cut it already.
+    return text if len(text) <= MAX_ERROR else f"{text[:MAX_ERROR]}…"
