@@ -13,6 +13,8 @@ MAX_ERROR = 1_000
 def clean(text: str, *, lines: bool = False) -> str:
     """Return a text with a replacement for each character that is not printable.
 
+    Shorten it first where it may be of any length: each character is looked at.
+
     Args:
         lines: Whether the text may have several lines, and tabs.
     """

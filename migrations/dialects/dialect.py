@@ -222,7 +222,7 @@ def _cleaned(record: Record) -> Record:
     revision, error, author = record.revision, record.error, record.applied_by
     if not revision.isascii():
         revision = composed(revision)
-    shown = clean(revision), error and _cut(clean(error, lines=True)), author and _cut(clean(author))
+    shown = clean(revision), error and clean(_cut(error), lines=True), author and clean(_cut(author))
     if shown == (record.revision, error, author):
         return record
     return replace(record, revision=shown[0], error=shown[1], applied_by=shown[2])

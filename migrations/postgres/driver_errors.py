@@ -96,4 +96,4 @@ def describe(error: Exception) -> str:
         return "connection refused"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return shorten(clean(str(error), lines=True), MAX_MESSAGE) or type(error).__name__
+    return clean(shorten(str(error), MAX_MESSAGE), lines=True) or type(error).__name__

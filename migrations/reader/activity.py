@@ -60,4 +60,4 @@ async def read_row_lock(session: Session, location: Location) -> RowLock | None:
 
 
 def _shown(holder: str | None) -> str | None:
-    return holder and shorten(clean(holder))
+    return holder and clean(shorten(holder))
