@@ -21,12 +21,14 @@ from webhook.admission.listener import connection_limit, raise_file_limit
 from webhook.admission.server import PROBE_LIMITS, AdmissionServer, Site, drain, probes, serving
 from webhook.cache.gates import GateCache
 from webhook.cache.leader import LeaderWatch
+from webhook.cache.recorded_images import RecordedImages
 from webhook.cache.recorded_ledgers import RecordedLedgers
 from webhook.certificates import CaSecretStore, TrustWatch, WebhookConfigurations
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect
 from webhook.kube.leader_election import LeaderElector
 from webhook.kube.token_review import Access, TokenAuthorizer
+from webhook.registries.settings import RegistrySettings
 from webhook.settings import CA_SECRET, LEASE, ControllerSettings, Settings, WebhookSettings
 from webhook.telemetry import Telemetry, log_event
 
@@ -45,7 +47,7 @@ async def run_webhook(settings: WebhookSettings) -> None:
         ledgers = RecordedLedgers(gates, leader)
         trust = TrustWatch(cluster, (settings.namespace, CA_SECRET))
         certificate = _certificate_source(settings, cluster, trust, telemetry)
-        server = AdmissionServer(Admission(gates, ledgers, _now), gates, telemetry)
+        server = AdmissionServer(Admission(gates, ledgers, _now, RecordedImages(leader, _now)), gates, telemetry)
         readiness = _Readiness(server, certificate, gates)
         async with (
             serving(
@@ -73,8 +75,11 @@ async def run_webhook(settings: WebhookSettings) -> None:
             _cancel(tasks)
 
 
-async def run_controller(settings: ControllerSettings) -> None:
+async def run_controller(settings: ControllerSettings, registries: RegistrySettings) -> None:
     """Release pods and keep statuses and certificates, while this replica leads, until SIGTERM or SIGINT.
+
+    Args:
+        registries: which registries are asked what images need, and how.
 
     Raises:
         webhook.kube.kubeconfig.KubeconfigError: no API server is configured.
@@ -82,10 +87,14 @@ async def run_controller(settings: ControllerSettings) -> None:
     """
     # Here, because the webhook, which is the same program, must not load a database driver.
     from webhook.controller.controller import Controller  # noqa: PLC0415
+    from webhook.registries.client import RegistryClient  # noqa: PLC0415 - nor a client of registries
 
     stop, telemetry = _stop_signal(), Telemetry()
     raise_file_limit()
-    async with await connect(settings.kubeconfig, "ledgergate-controller") as cluster:
+    async with (
+        await connect(settings.kubeconfig, "ledgergate-controller") as cluster,
+        RegistryClient(registries) as registry_client,
+    ):
         elector = LeaderElector(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
         telemetry.leader.set_function(lambda: float(elector.is_leader))
 
@@ -102,6 +111,8 @@ async def run_controller(settings: ControllerSettings) -> None:
                 settings.gates_per_namespace,
                 sessions_per_server=settings.sessions_per_server,
                 allowed_hosts=settings.allowed_database_hosts,
+                registries=registry_client,
+                registry_config=settings.registry_config,
             )
             leading.append(controller)
             try:

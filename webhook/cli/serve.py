@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ import uvloop
 from certs.pki import CertificateError
 from migrations.cli.conventions import Seconds, flag, format_examples
 from webhook.app import run_controller, run_webhook
+from webhook.cli.registry_flags import read_registry_settings, registry_flags
 from webhook.kube.kubeconfig import KubeconfigError
 from webhook.settings import ControllerSettings, Endpoint, Settings, SettingsError, WebhookSettings, read_namespace
 from webhook.telemetry import configure_logging
@@ -203,12 +205,15 @@ def webhook(
     default="",
     metavar="HOSTS",
 )
+@registry_flags
 def controller(
     lease_duration: float,
     certificates: str,
     sessions_per_server: int,
     allowed_database_hosts: str,
     log_format: str,
+    registry_config: Path | None,
+    registries: dict[str, Any],
     **shared: Any,
 ) -> None:
     """Run the controller.
@@ -222,9 +227,10 @@ def controller(
         sessions_per_server=sessions_per_server,
         own_certificates=certificates == "own",
         allowed_database_hosts=tuple(filter(None, map(str.strip, allowed_database_hosts.split(",")))),
+        registry_config=registry_config,
         **_fill_in(shared),
     )
-    _run(settings, log_format, run_controller)
+    _run(settings, log_format, partial(run_controller, registries=read_registry_settings(registries)))
 
 
 def _run(settings: S, log_format: str, role: Callable[[S], Coroutine[Any, Any, None]]) -> None:
