@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from migrations.core.networks import HostPolicy
+
 _PORTS = range(65536)
 _IDENTITY_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
@@ -59,6 +61,10 @@ class Settings:
     """LedgerGates of one namespace that count, the oldest first. What a pod costs grows with their number, and one
     namespace must not use up the time of all."""
 
+    metrics_auth: bool = False
+    """Whether /metrics, which names namespaces and LedgerGates, answers only tokens that the API server accepts. This
+    needs the rights of the ClusterRole system:auth-delegator, so it is not the default."""
+
     def problems(self) -> list[str]:
         """Return every problem, each with its flag."""
         found = []
@@ -90,6 +96,16 @@ class WebhookSettings(Settings):
     tls_key_file: Path | None = None
     """Private key of that certificate (PEM)."""
 
+    tls_min_version: str = "1.3"
+    """The oldest version of TLS that is spoken, 1.2 or 1.3."""
+
+    client_ca: Path | None = None
+    """Authorities (PEM) of the API server's client certificate; None to answer any client that can reach the port. An
+    API server sends a certificate only if its admission configuration says so, so this cannot be the default."""
+
+    client_names: tuple[str, ...] = ()
+    """Common names of those certificates; empty for any that the authorities have signed."""
+
     drain: timedelta = timedelta(seconds=10)
     """How long a replica that is terminating still answers: until the API server no longer finds it by the Service."""
 
@@ -98,6 +114,10 @@ class WebhookSettings(Settings):
         found = Settings.problems(self)
         if (self.tls_cert_file is None) is not (self.tls_key_file is None):
             found.append("--tls-cert-file and --tls-key-file: expected both or neither, got one of them")
+        if self.client_ca is not None and not self.client_ca.is_file():
+            found.append(f"--client-ca: the file {self.client_ca} does not exist")
+        if self.client_names and self.client_ca is None:
+            found.append("--client-name: expected with --client-ca, which checks who signed the name")
         return found
 
     @property
@@ -127,9 +147,18 @@ class ControllerSettings(Settings):
     own_certificates: bool = True
     """Whether the controller maintains the CA Secret and the ``caBundle``; not where cert-manager does."""
 
+    allowed_database_hosts: tuple[str, ...] = ()
+    """Database servers that may be connected to: host names, suffixes (``.example.com``), networks; empty for any.
+    Tenants write the addresses, and the controller may reach what they cannot. Link-local addresses and metadata
+    services are never connected to."""
+
     def problems(self) -> list[str]:
         """Return every problem, each with its flag."""
         found = Settings.problems(self)
+        try:
+            HostPolicy.parse(self.allowed_database_hosts)
+        except ValueError as error:
+            found.append(f"--allowed-database-hosts: {error}")
         if self.registry_config is not None and not self.registry_config.is_file():
             found.append(f"--registry-config: the file {self.registry_config} does not exist")
         return found

@@ -23,7 +23,11 @@ EVERYTHING = {
     "imagePullSecrets": [{"name": "registry"}],
     "logFormat": "json",
     "webhook": {"minAvailable": "50%", "nodeSelector": {"a": "b"}, "podAnnotations": {"a": "b"}},
-    "controller": {"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {}}},
+    "controller": {
+        "allowedDatabaseHosts": ["10.0.0.0/8", ".example.com"],
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+    },
     "images": {
         "registries": ["ghcr.io", "*.example.com:5000"],
         "plainHttp": ["registry:5000"],
@@ -163,6 +167,26 @@ def test_each_port_has_its_own_peers(helm: Helm) -> None:
         (policy,) = (each for each in render(helm, {"networkPolicy": values}) if each["kind"] == "NetworkPolicy")
         assert [rule.get("from") for rule in policy["spec"]["ingress"]] == expected
         assert [rule["ports"] for rule in policy["spec"]["ingress"]] == [[{"port": "https"}], [{"port": "metrics"}]]
+
+
+def test_the_network_policy_is_there_where_the_api_server_is_named(helm: Helm) -> None:
+    """By default it needs the API server's addresses, because one without them would not limit who may ask."""
+    named = {"admissionFrom": [{"ipBlock": {"cidr": "10.0.0.0/28"}}]}
+    assert "NetworkPolicy" in kinds(render(helm, {"networkPolicy": named}))
+    assert "NetworkPolicy" not in kinds(render(helm))
+    assert "NetworkPolicy" not in kinds(render(helm, {"networkPolicy": named | {"enabled": False}}))
+
+
+def test_the_controller_is_told_where_databases_are(helm: Helm) -> None:
+    """As one flag, and only the controller: the webhook opens no database."""
+    hosts = {"controller": {"allowedDatabaseHosts": ["10.0.0.0/8", ".example.com"]}}
+    arguments = {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"]["containers"][0]["args"]
+        for each in render(helm, hosts)
+        if each["kind"] == "Deployment"
+    }
+    assert arguments["ledgergate-controller"][-2:] == ["--allowed-database-hosts", "10.0.0.0/8,.example.com"]
+    assert "--allowed-database-hosts" not in arguments["ledgergate-webhook"]
 
 
 def test_the_policy_is_there_where_the_cluster_has_it(helm: Helm) -> None:

@@ -34,6 +34,9 @@
 {{- with $values.podAnnotations }}{{ $_ := set $template.metadata "annotations" . }}{{ end -}}
 {{- $arguments := $container.args -}}
 {{- if ne $root.Values.logFormat "text" }}{{ $arguments = concat $arguments (list "--log-format" $root.Values.logFormat) }}{{ end -}}
+{{- with $values.allowedDatabaseHosts -}}
+  {{- $arguments = concat $arguments (list "--allowed-database-hosts" (join "," .)) -}}
+{{- end -}}
 {{- $_ := set $container "args" (concat $arguments $values.extraArgs) -}}
 {{- end -}}
 
