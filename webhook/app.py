@@ -49,7 +49,7 @@ async def run_webhook(settings: WebhookSettings) -> None:
             asyncio.TaskGroup() as group,
         ):
             tasks = [group.create_task(part.run()) for part in (gates, leader, certificate)]
-            log_event("webhook.started", bind=f"{settings.bind.host}:{settings.bind.port}", identity=settings.identity)
+            log_event("webhook.started", bind=str(settings.bind), identity=settings.identity)
             await stop.wait()
             await drain(server, settings.drain.total_seconds())
             _cancel(tasks)
