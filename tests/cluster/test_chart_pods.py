@@ -132,7 +132,7 @@ def test_the_network_of_the_node(helm: Helm) -> None:
 
 def test_further_parts_of_a_pod(helm: Helm) -> None:
     """Variables, volumes and mounts are added; the Job, which reaches the same API server, has the controller's."""
-    parts = {
+    parts: dict[str, list[Object]] = {
         "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
         "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
         "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],

@@ -92,7 +92,7 @@ def test_the_api_server_accepts_every_object(plane: ControlPlane, helm: Helm, ma
         ("image.digest=abc", "'/image/digest': 'abc' does not match pattern"),
         ("databases[0].namespace=shop", "'/databases/0': missing property 'secrets'"),
         ("webhook.ports.https=0", "'/webhook/ports/https': minimum: got 0, want 1"),
-        ("image.tag=true", "'/image/tag': got boolean, want string or integer"),
+        ("image.tag=true", "'/image/tag': got boolean, want integer or string"),
         ("uninstall.release=true", "'/uninstall/release': value must be one of 'auto', 'always', 'never'"),
         ("webhook.resources.limit.cpu=1", "'/webhook/resources': additional properties 'limit' not allowed"),
     ],

@@ -4,12 +4,13 @@ Admission, release and readiness all decide here or, about one gate, by :func:`w
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from migrations.core.snapshot import LedgerSnapshot
 from webhook.api.objects import Pod
 from webhook.core.gate import Gate
+from webhook.core.near_misses import find_near_misses
 from webhook.core.requirement import Requirement, declares_revision, read_requirement
 from webhook.core.verdict import Outcome, Reason, Verdict, decide
 
@@ -31,10 +32,12 @@ class PodVerdict:
     Args:
         final: the strictest of them: the pod needs the consent of each gate.
         by_gate: one decision per gate, in the order of the gates.
+        hints: what the pod declares without effect; the first of them is also in the message of a bad final verdict.
     """
 
     final: Verdict
     by_gate: tuple[Decision, ...] = ()
+    hints: tuple[str, ...] = ()
 
 
 UNSELECTED = Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
@@ -52,7 +55,10 @@ def decide_pod(pod: Pod, gates: Iterable[tuple[Gate, LedgerSnapshot]], now: date
         required = read_requirement(pod, gate.name, gate.expect_env)
         by_gate.append(Decision(gate, snapshot, required, decide(gate, required, snapshot, now)))
     final = strictest(decision.verdict for decision in by_gate)
-    return PodVerdict(final or _unselected(pod), tuple(by_gate))
+    hints = find_near_misses(pod, [decision.gate for decision in by_gate])
+    if final is not None and hints and not final.outcome.good:
+        final = replace(final, message=f"{final.message}; {hints[0]}")
+    return PodVerdict(final or _unselected(pod), tuple(by_gate), hints)
 
 
 def strictest(verdicts: Iterable[Verdict]) -> Verdict | None:

@@ -1,7 +1,7 @@
 """Credentials for the API server, from a kubeconfig or from the pod's service account."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 
 from webhook.kube.client import KubeClient
+from webhook.kube.session import find_proxy, impersonation
 
 USER_AGENT = "ledgergate-cli"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -18,6 +19,21 @@ _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 class KubeconfigError(Exception):
     """There are no credentials for an API server, or they cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """Credentials for an API server.
+
+    Args:
+        configuration: address and credentials.
+        namespace: the context's, else `default`.
+        headers: of every request: the user that the kubeconfig acts as.
+    """
+
+    configuration: Configuration
+    namespace: str
+    headers: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +60,7 @@ async def connect(kubeconfig: Path | None, user_agent: str) -> KubeClient:
         KubeconfigError: there are no credentials, or they cannot be read.
     """
     hint = "outside a pod, name a kubeconfig with --kubeconfig"
-    configuration, _ = await _load(str(kubeconfig or ""), None, hint)
-    return _client(configuration, user_agent)
+    return _client(await _load(str(kubeconfig or ""), None, hint), user_agent)
 
 
 @asynccontextmanager
@@ -58,18 +73,25 @@ async def connect_to(target: ClusterTarget) -> AsyncIterator[tuple[KubeClient, s
         KubeconfigError: there are no credentials, or they cannot be read.
     """
     hint = "name a kubeconfig with --kubeconfig or KUBECONFIG, and one of its contexts with --context"
-    configuration, namespace = await _load(_kubeconfig(target), target.context, hint)
-    async with _client(configuration, USER_AGENT) as cluster:
-        yield cluster, target.namespace or namespace
+    access = await _load(_kubeconfig(target), target.context, hint)
+    async with _client(access, USER_AGENT) as cluster:
+        yield cluster, target.namespace or access.namespace
 
 
-def _client(configuration: Configuration, user_agent: str) -> KubeClient:
+def _client(access: _Access, user_agent: str) -> KubeClient:
+    configuration = access.configuration
+    # The kubeconfig's proxy-url counts more than the environment.
+    configuration.proxy = configuration.proxy or find_proxy(configuration.host or "", os.environ)
     client = ApiClient(configuration)
     # Of the same configuration, not of a copy: a token that expires is replaced in the configuration.
     limit, configuration.connection_pool_maxsize = configuration.connection_pool_maxsize, 0
     watches = ApiClient(configuration)
     configuration.connection_pool_maxsize = limit
     client.user_agent = watches.user_agent = user_agent
+    for session in (client.rest_client.pool_manager, watches.rest_client.pool_manager):
+        session._trust_env = False  # noqa: SLF001 - the library sets it; aiohttp would read NO_PROXY in its own way
+        for name, value in access.headers:
+            session.headers.add(name, value)
     return KubeClient(client, watches)
 
 
@@ -81,7 +103,7 @@ def _kubeconfig(target: ClusterTarget) -> str:
     return given or (str(default) if target.context or default.is_file() else "")
 
 
-async def _load(file: str, context: str | None, hint: str) -> tuple[Configuration, str]:
+async def _load(file: str, context: str | None, hint: str) -> _Access:
     """Return the credentials of a kubeconfig, or of the pod's service account, and their namespace.
 
     Args:
@@ -92,13 +114,33 @@ async def _load(file: str, context: str | None, hint: str) -> tuple[Configuratio
     try:
         if not file:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            return configuration, _pod_namespace()
+            return _Access(configuration, _pod_namespace())
         loader = await config.load_kube_config(file, context, configuration)
+        _clean_token(configuration)
         current: dict[str, Any] = loader.current_context or {}
-        return configuration, current.get("context", {}).get("namespace") or "default"
+        user: dict[str, Any] = loader._user.value if loader._user else {}  # noqa: SLF001 - it has no public name
+        return _Access(
+            configuration, current.get("context", {}).get("namespace") or "default", tuple(impersonation(user))
+        )
     except Exception as error:  # the loader raises nearly any exception for a file that is broken
         where = f" ({file})" if file else ""
         raise KubeconfigError(f"no access to an API server: {str(error).rstrip('. ')}{where}; {hint}") from error
+
+
+def _clean_token(configuration: Configuration) -> None:
+    """Take line ends off a token: most editors and `echo` put one at the end of a `tokenFile`; kubectl ignores it.
+
+    Raises:
+        ValueError: the token has others inside, and can be no header.
+    """
+    token = configuration.api_key.get("BearerToken")
+    if token is None:
+        return
+    scheme, _, value = token.partition(" ")
+    value = value.strip()
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("the user's token has characters that no token has: expected one line of ASCII text")
+    configuration.api_key["BearerToken"] = f"{scheme} {value}"
 
 
 def _pod_namespace() -> str:
