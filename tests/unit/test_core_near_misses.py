@@ -9,7 +9,7 @@ from tests.admission_chain import NOW, Ledgers
 from tests.admission_subjects import BEHIND, THERE, A, B, admission, create, gate, pod
 from webhook.admission.handlers import Result
 from webhook.admission.review import Request
-from webhook.api.objects import Container, EnvVar, LabelSelector, Pod, ReadinessGate, SelectorRequirement
+from webhook.api.objects import Container, LabelSelector, Pod, ReadinessGate, SelectorRequirement
 from webhook.api.workload import Workload
 from webhook.core.near_misses import find_misplaced, find_near_misses
 from webhook.core.patches import creation_patch
@@ -27,7 +27,8 @@ def annotated(**annotations: str) -> Pod:
 
 
 def container(*variables: tuple[str, str | None], name: str = "a") -> Container:
-    return Container(name=name, env=[EnvVar(key, value) for key, value in variables])
+    env = [{"name": key} if value is None else {"name": key, "value": value} for key, value in variables]
+    return msgspec.json.decode(msgspec.json.encode({"name": name, "env": env}), type=Container)
 
 
 @pytest.mark.parametrize(

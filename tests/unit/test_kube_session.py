@@ -100,6 +100,19 @@ async def test_what_cannot_work_is_an_error_of_the_kubeconfig(tmp_path: Path, us
     assert str(path) in str(refusal.value)
 
 
+async def test_a_user_id_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenShift assigns them: no entry in /etc/passwd, perhaps no HOME; the pod's service account is used."""
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    with pytest.raises(KubeconfigError, match="Service host/port is not set"):
+        async with connect_to(ClusterTarget()):
+            pass
+
+
 async def test_the_proxy_of_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment's, unless the kubeconfig has its own; NO_PROXY with a network is direct."""
     path = kubeconfig(tmp_path, {"token": "a"})

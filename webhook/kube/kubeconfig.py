@@ -98,9 +98,17 @@ def _client(access: _Access, user_agent: str) -> KubeClient:
 def _kubeconfig(target: ClusterTarget) -> str:
     """Return the path of the kubeconfig: the one that is given, else kubectl's default; empty where there is none."""
     given = str(target.kubeconfig or os.environ.get("KUBECONFIG", ""))
-    default = Path.home() / ".kube" / "config"
+    default = _home() / ".kube" / "config"
     # A context can only come from a kubeconfig: with one, a missing file is an error and no reason to go on without.
     return given or (str(default) if target.context or default.is_file() else "")
+
+
+def _home() -> Path:
+    """Return the user's home; the root for a user id without one, such as OpenShift assigns."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
 
 
 async def _load(file: str, context: str | None, hint: str) -> _Access:
