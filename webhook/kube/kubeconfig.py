@@ -1,7 +1,7 @@
 """Credentials for the API server, from a kubeconfig or from the pod's service account."""
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,8 @@ async def connect(kubeconfig: Path | None, user_agent: str) -> KubeClient:
         KubeconfigError: there are no credentials, or they cannot be read.
     """
     hint = "outside a pod, name a kubeconfig with --kubeconfig"
-    return _client(await _load(str(kubeconfig or ""), None, hint), user_agent)
+    access = await _load(str(kubeconfig or ""), None, hint)
+    return _client(access.configuration, user_agent, access.headers)
 
 
 @asynccontextmanager
@@ -74,24 +75,25 @@ async def connect_to(target: ClusterTarget) -> AsyncIterator[tuple[KubeClient, s
     """
     hint = "name a kubeconfig with --kubeconfig or KUBECONFIG, and one of its contexts with --context"
     access = await _load(_kubeconfig(target), target.context, hint)
-    async with _client(access, USER_AGENT) as cluster:
+    async with _client(access.configuration, USER_AGENT, access.headers) as cluster:
         yield cluster, target.namespace or access.namespace
 
 
-def _client(access: _Access, user_agent: str) -> KubeClient:
-    configuration = access.configuration
-    # The kubeconfig's proxy-url counts more than the environment.
+def _client(configuration: Configuration, user_agent: str, headers: Iterable[tuple[str, str]] = ()) -> KubeClient:
+    """Return the client of these credentials, whose requests all have these headers."""
     configuration.proxy = configuration.proxy or find_proxy(configuration.host or "", os.environ)
     client = ApiClient(configuration)
     # Of the same configuration, not of a copy: a token that expires is replaced in the configuration.
     limit, configuration.connection_pool_maxsize = configuration.connection_pool_maxsize, 0
     watches = ApiClient(configuration)
     configuration.connection_pool_maxsize = limit
+    for each in (client, watches):
+        # Else aiohttp looks up the proxy and reads ~/.netrc in a thread, anew for each request, which is a third of its
+        # time; and a login found there, which is not the cluster's, would make every request fail.
+        each.rest_client.pool_manager._trust_env = False  # noqa: SLF001 - the library offers no parameter
+        for name, value in headers:
+            each.rest_client.pool_manager.headers.add(name, value)
     client.user_agent = watches.user_agent = user_agent
-    for session in (client.rest_client.pool_manager, watches.rest_client.pool_manager):
-        session._trust_env = False  # noqa: SLF001 - the library sets it; aiohttp would read NO_PROXY in its own way
-        for name, value in access.headers:
-            session.headers.add(name, value)
     return KubeClient(client, watches)
 
 
