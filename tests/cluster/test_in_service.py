@@ -82,6 +82,7 @@ async def test_deployments_that_are_being_deleted_do_not_count(plane: ControlPla
         ({"v1": "uninstalling"}, ""),
         ({"v9": "superseded", "v10": "uninstalling"}, ""),
         ({"v9": "uninstalling", "v10": "deployed"}, "its status is deployed"),  # `helm rollback` after a failed end
+        ({"v1": "uninstalling", "v2": "deployed"}, "its status is deployed"),
         ({"v1": "pending-install"}, "its status is pending-install"),
         ({"v1": "failed"}, "its status is failed"),
     ],
