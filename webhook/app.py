@@ -69,7 +69,7 @@ async def run_webhook(settings: WebhookSettings) -> None:
             tasks = [group.create_task(part.run()) for part in (gates, leader, certificate)]
             if settings.tls_cert_file is None:
                 tasks.append(group.create_task(trust.run()))
-            log_event("webhook.started", bind=f"{settings.bind.host}:{settings.bind.port}", identity=settings.identity)
+            log_event("webhook.started", bind=str(settings.bind), identity=settings.identity)
             await stop.wait()
             await drain(server, settings.drain.total_seconds())
             _cancel(tasks)

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,22 +21,32 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address to listen on."""
+    """An address to listen on.
 
-    host: str
+    Args:
+        host: an IP address or a name; None for every address, IPv4 and IPv6.
+        port: the port.
+    """
+
+    host: str | None
     port: int
+
+    def __str__(self) -> str:
+        """Return the address as it is written in a flag."""
+        host = self.host or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
-        """Read ``HOST:PORT``, ``:PORT`` or ``[IPv6]:PORT``.
+        """Read ``HOST:PORT``, ``[IPv6]:PORT``, or ``:PORT`` for every address of the machine.
 
         Raises:
             SettingsError: it is not an address of one of these forms.
         """
         host, colon, port = text.rpartition(":")
         if not colon or not (port.isascii() and port.isdigit()) or int(port) not in _PORTS:
-            raise SettingsError(f"{text!r} is not an address to listen on: expected HOST:PORT, such as 0.0.0.0:9443")
-        return cls(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - no host means every address
+            raise SettingsError(f"{text!r} is not an address to listen on: expected HOST:PORT or :PORT, such as :9443")
+        return cls(host.strip("[]") or _every_address(), int(port))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,7 @@ CONFIGURATION = "ledgergate"
 class WebhookSettings(Settings):
     """Settings of the webhook alone."""
 
-    bind: Endpoint = Endpoint("0.0.0.0", 9443)  # noqa: S104 - the pod's address is not known beforehand
+    bind: Endpoint = Endpoint(None, 9443)
     """Address of the admission webhooks, over TLS."""
 
     tls_cert_file: Path | None = None
@@ -169,6 +180,19 @@ def read_namespace(given: str | None) -> str:
     if given:
         return given
     return _IDENTITY_NAMESPACE.read_text().strip() if _IDENTITY_NAMESPACE.is_file() else "ledgergate"
+
+
+def _every_address() -> str | None:
+    """Return the host that means every address: None for both families, ``0.0.0.0`` where the machine has no IPv6.
+
+    A kernel without IPv6, or with it disabled, refuses the second family's address, and so the whole start.
+    """
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return "0.0.0.0"  # noqa: S104 - the pod's address is not known beforehand
+    return None
 
 
 def _is_webhook_url(url: str) -> bool:

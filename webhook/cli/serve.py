@@ -68,9 +68,9 @@ def _common_flags(command: Function) -> Function:
         ),
         flag(
             "--metrics-bind",
-            "HOST:PORT of /livez, /readyz and /metrics, without TLS.",
+            "HOST:PORT of /livez, /readyz and /metrics, without TLS. Without HOST: every address, IPv4 and IPv6.",
             type=_EndpointType(),
-            default="0.0.0.0:8080",
+            default=":8080",
             show_default=True,
         ),
         flag(
@@ -100,9 +100,9 @@ def _common_flags(command: Function) -> Function:
 @_common_flags
 @flag(
     "--bind",
-    "HOST:PORT of /mutate, /validate and /validate-workload, with TLS.",
+    "HOST:PORT of /mutate, /validate and /validate-workload, with TLS. Without HOST: every address, IPv4 and IPv6.",
     type=_EndpointType(),
-    default="0.0.0.0:9443",
+    default=":9443",
     show_default=True,
 )
 @flag(
