@@ -110,6 +110,9 @@ class Telemetry:
         self.bypass = gauge("bypass_active", "1 while a bypass is in force.", *gate)
         self.held = gauge("held_pods", "Pods that are held.", *gate)
         self.held_too_long = gauge("held_too_long_pods", "Pods that are held for longer than maxHold.", *gate)
+        self.contract_waiting = gauge(
+            "contract_waiting_pods", "Living pods that a held contract migration waits for.", *gate
+        )
         self.hold_duration = histogram(
             "hold_duration_seconds", "Time from when a pod was first seen held to its release.", buckets=_HOLD_SECONDS
         )
@@ -118,7 +121,15 @@ class Telemetry:
         self.expiry = gauge("certificate_expiry_timestamp_seconds", "Expiry of a certificate, in Unix time.", "kind")
         self.rotations = counter("certificate_rotations", "Certificates put into service.")
         self.leader = gauge("leader", "1 on the replica that holds the Lease.")
-        self._gate_gauges = (self.gate_state, self.applied, self.age, self.bypass, self.held, self.held_too_long)
+        self._gate_gauges = (
+            self.gate_state,
+            self.applied,
+            self.age,
+            self.bypass,
+            self.held,
+            self.held_too_long,
+            self.contract_waiting,
+        )
         Info("ledgergate_build", "Version of this process.", registry=registry).info({"version": version("ledgergate")})
 
     def forget_gate(self, namespace: str, gate: str) -> None:

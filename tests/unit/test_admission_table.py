@@ -54,6 +54,9 @@ ROWS: dict[Reason, Row] = {
     Reason.UNREACHABLE: Row(expects(B), ledger(A, B, fault=Fault.UNREACHABLE), "on_unreachable"),
     Reason.UNDECIDED: Row(expects(B), LedgerSnapshot(fault=Fault.PENDING), "undecided"),
     Reason.SELF_MIGRATING: Row(expects(B) | {"ledgergate.dev/migrates": "app"}, ledger(A), Outcome.ADMIT),
+    Reason.STILL_NEEDED: Row(
+        expects(B) | {"ledgergate.dev/migrates": "app", "ledgergate.dev/contract": f"{C}:{B}"}, ledger(A), "on_contract"
+    ),
     Reason.BYPASSED: Row(expects(B), ledger(A), Outcome.WARN, bypassed=True),
 }
 OUTCOME = {
@@ -67,6 +70,7 @@ VALUES = {
     "on_behind": (Action.HOLD, Action.DENY, Action.WARN),
     "on_ahead": (Action.ALLOW, Action.WARN, Action.DENY),
     "on_undeclared": (Action.WARN, Action.HOLD, Action.DENY, Action.ALLOW),
+    "on_contract": (Action.HOLD, Action.DENY, Action.WARN, Action.ALLOW),
     "on_unreachable": (Action.LAST_KNOWN, Action.HOLD, Action.DENY, Action.ALLOW),
 }
 

@@ -21,6 +21,7 @@ CONTRACT = {
     "ledgergate_ledger_age_seconds": {"namespace", "gate"},
     "ledgergate_held_pods": {"namespace", "gate"},
     "ledgergate_held_too_long_pods": {"namespace", "gate"},
+    "ledgergate_contract_waiting_pods": {"namespace", "gate"},
     "ledgergate_hold_duration_seconds": set(),
     "ledgergate_releases_total": {"namespace", "gate", "how"},
     "ledgergate_owner_wakeups_total": set(),

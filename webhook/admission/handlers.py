@@ -22,7 +22,7 @@ from webhook.api.objects import SCHEDULING_GATE, Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import Gate, Mode, Readiness
 from webhook.core.patches import Patch, condition_type, creation_patch
-from webhook.core.pod_verdict import UNSELECTED, PodVerdict, decide_pod
+from webhook.core.pod_verdict import UNSELECTED, PodVerdict, decide_pod, leave_to_controller
 from webhook.core.verdict import Outcome, Reason, Verdict
 
 
@@ -160,7 +160,8 @@ class Admission:
         gates = sorted(self._gates.selecting(namespace, pod.labels), key=lambda gate: gate.name)
         if audit:
             gates = [replace(gate, policy=replace(gate.policy, mode=Mode.AUDIT)) for gate in gates]
-        return decide_pod(pod, [(gate, self._ledgers.snapshot(gate)) for gate in gates], self._now())
+        decided = decide_pod(pod, [(gate, self._ledgers.snapshot(gate)) for gate in gates], self._now())
+        return leave_to_controller(decided)
 
 
 _RESULT = {

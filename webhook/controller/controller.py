@@ -7,6 +7,8 @@ from typing import Protocol
 
 from webhook.cache.gates import GATES_PER_NAMESPACE, GateApi, GateCache
 from webhook.cache.namespaces import NamespaceApi, NamespaceCache
+from webhook.controller.contract_events import ContractEvents
+from webhook.controller.contracts import ContractApi, ContractReconciler
 from webhook.controller.events import EventApi, EventRecorder
 from webhook.controller.owner_wakeup import OwnerApi, OwnerWakeup
 from webhook.controller.readiness import ReadinessApi, ReadinessReconciler
@@ -25,6 +27,7 @@ class ControllerApi(
     SecretApi,
     NamespaceApi,
     PodApi,
+    ContractApi,
     OwnerApi,
     ReadinessApi,
     StatusApi,
@@ -75,11 +78,26 @@ class Controller:
             namespaces,
             telemetry,
             on_count=self._count_changed,
+            on_migrator=self._migrator_held,
+            view=self._gate_view,
             emit=emit,
             now=now,
             monotonic=monotonic,
         )
         self._wakeup = OwnerWakeup(api, gates, ledgers, telemetry, admission=namespaces.label, now=now)
+        self._contracts = ContractReconciler(
+            api,
+            gates,
+            ledgers,
+            telemetry,
+            ContractEvents(emit),
+            held=self._release.held_in,
+            releasing=self._release.is_releasing,
+            rejudge=self._release.reconcile_namespace,
+            on_taken_back=self._wakeup.enqueue,
+            now=now,
+            monotonic=monotonic,
+        )
         self._readiness = ReadinessReconciler(api, gates, ledgers, namespaces, now=now, monotonic=monotonic)
         self._status = StatusReconciler(
             api,
@@ -87,7 +105,7 @@ class Controller:
             ledgers,
             telemetry,
             count=self._release.count,
-            awaited=self._wakeup.awaits,
+            awaited=lambda gate: self._wakeup.awaits(gate) or self._contracts.is_active(gate),
             on_written=self._status_written,
             emit=emit,
             now=now,
@@ -111,6 +129,7 @@ class Controller:
             self._namespaces,
             self._release,
             self._wakeup,
+            self._contracts,
             self._readiness,
             self._status,
             self._recorder,
@@ -123,7 +142,14 @@ class Controller:
         # Releases first: a pod waits for them, and at once. The others only enqueue, or write in the background.
         self._release.reconcile_namespace(gate[0])
         self._readiness.reconcile_namespace(gate[0])
+        self._contracts.changed(gate)
         self._status.enqueue(gate, changed=True)
+
+    def _migrator_held(self, gate: Key) -> None:
+        self._contracts.migrator_held(gate)
+
+    def _gate_view(self, gate: Gate) -> Gate:
+        return self._contracts.view(gate)
 
     def _status_written(self, gate: Key) -> None:
         # Not before: admission would refuse the pods of an owner that was woken once more.

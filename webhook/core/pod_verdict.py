@@ -4,12 +4,13 @@ Admission, release and readiness all decide here or, about one gate, by :func:`w
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from migrations.core.snapshot import LedgerSnapshot
 from webhook.api.objects import Pod
-from webhook.core.gate import Gate
+from webhook.core.contracting import is_announced_against, read_brought
+from webhook.core.gate import Gate, Mode
 from webhook.core.requirement import Requirement, declares_revision, read_requirement
 from webhook.core.verdict import Outcome, Reason, Verdict, decide
 
@@ -37,6 +38,34 @@ class PodVerdict:
     by_gate: tuple[Decision, ...] = ()
 
 
+def read_required(pod: Pod, gate: Gate) -> Requirement:
+    """Read what a pod requires of a gate's ledger and, of a migrator, what it brings."""
+    required = read_requirement(pod, gate.name, gate.expect_env)
+    return replace(required, brings=read_brought(pod)) if required.migrates else required
+
+
+def leave_to_controller(decided: PodVerdict) -> PodVerdict:
+    """Return the verdicts as admission, one of several processes, may give them while a migrator waits.
+
+    A pod that may need the old schema is held, although its verdict is good, until the controller has decided: it alone
+    knows whether it has just let the migrator go.
+    """
+    by_gate = tuple(_left_to_controller(decision) for decision in decided.by_gate)
+    return PodVerdict(strictest(decision.verdict for decision in by_gate) or decided.final, by_gate)
+
+
+def _left_to_controller(decision: Decision) -> Decision:
+    gate, verdict = decision.gate, decision.verdict
+    if not verdict.outcome.good or verdict.reason is Reason.BYPASSED or gate.policy.mode is Mode.AUDIT:
+        return decision
+    if decision.required.expected is None or not is_announced_against(
+        gate, decision.required, decision.snapshot.ledger
+    ):
+        return decision
+    text = f"a contract migration of ledger {gate.name} waits for older pods: the controller decides about this one"
+    return replace(decision, verdict=Verdict(Reason.UNDECIDED, Outcome.HOLD, text, gate.name))
+
+
 UNSELECTED = Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
 
 
@@ -49,7 +78,7 @@ def decide_pod(pod: Pod, gates: Iterable[tuple[Gate, LedgerSnapshot]], now: date
     """
     by_gate = []
     for gate, snapshot in gates:
-        required = read_requirement(pod, gate.name, gate.expect_env)
+        required = read_required(pod, gate)
         by_gate.append(Decision(gate, snapshot, required, decide(gate, required, snapshot, now)))
     final = strictest(decision.verdict for decision in by_gate)
     return PodVerdict(final or _unselected(pod), tuple(by_gate))

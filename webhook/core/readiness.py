@@ -9,7 +9,8 @@ from datetime import datetime
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.api.objects import API_GROUP, Condition, Pod
 from webhook.core.gate import Gate, Readiness
-from webhook.core.requirement import Requirement, read_requirement
+from webhook.core.pod_verdict import read_required
+from webhook.core.requirement import Requirement
 from webhook.core.verdict import Reason, decide
 
 _PREFIX = f"{API_GROUP}/"
@@ -63,7 +64,7 @@ def assess(
     if snapshot.fault is Fault.UNREAD:
         return None
     was_ready = before is not None and before.status == "True"
-    required = read_requirement(pod, gate.name, gate.expect_env)
+    required = read_required(pod, gate)
     verdict = decide(gate, required, snapshot, now)
     if verdict.outcome.good:
         return None if was_ready else ReadinessVerdict(status=True, reason=verdict.reason, message=verdict.message)

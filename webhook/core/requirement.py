@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from migrations.core.revision import LONGEST_TEXT, Revision, RevisionError, canonical
 from webhook.api.objects import Pod
+from webhook.core.contract_state import NOTHING, Brought
 
 REVISION = "ledgergate.dev/revision"
 PER_GATE = "revision.ledgergate.dev/"
@@ -31,12 +32,14 @@ class Requirement:
         migrates: the pod carries the migrator for this gate.
         ancestors: the revisions that lead to the expected one; None where the pod does not declare them. Used only
             where the ledger's tool records heads without a history.
+        brings: of a migrator, the contract migrations that it brings.
     """
 
     expected: Revision | None = None
     invalid: str | None = None
     migrates: bool = False
     ancestors: frozenset[str] | None = None
+    brings: Brought = NOTHING
 
 
 def declares_revision(pod: Pod) -> bool:

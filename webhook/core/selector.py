@@ -15,6 +15,13 @@ _MATCH: Mapping[str, Callable[[str | None, frozenset[str]], bool]] = {
     "DoesNotExist": lambda value, _: value is None,
 }
 
+_TEXT: Mapping[str, Callable[[str, str], str]] = {
+    "In": lambda key, values: f"{key} in ({values})",
+    "NotIn": lambda key, values: f"{key} notin ({values})",
+    "Exists": lambda key, _: key,
+    "DoesNotExist": lambda key, _: f"!{key}",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Selector:
@@ -25,6 +32,11 @@ class Selector:
     """
 
     terms: tuple[tuple[str, str, frozenset[str]], ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The selector as the query parameter ``labelSelector`` has it; empty where every pod matches."""
+        return ",".join(_TEXT[operator](key, ",".join(sorted(values))) for key, operator, values in self.terms)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Decide whether labels satisfy every term."""

@@ -16,6 +16,7 @@ from webhook.api.namespace import ADMISSION_LABEL, Namespace
 from webhook.api.objects import API_GROUP, API_VERSION, GATED_LABEL, LedgerGate, Metadata, Pod, Secret, Struct
 from webhook.api.owners import Owner, OwnerKind
 from webhook.core.patches import Patch
+from webhook.core.selector import Selector
 from webhook.kube.collection import PAGE, Collection, ListMetadata, Query, Status
 from webhook.kube.errors import ClusterError, Unavailable, cluster_error
 
@@ -67,6 +68,11 @@ class KubeClient:
     def gated_pods(self) -> Collection[Pod]:
         """Every pod with the label that marks our scheduling gate or readiness gates, on a node or not."""
         return Collection(self, "/api/v1/pods", Pod, (("labelSelector", f"{GATED_LABEL}=true"),))
+
+    def selected_pods(self, namespace: str, selector: Selector) -> Collection[Pod]:
+        """Every pod of a namespace that a LedgerGate's selector matches."""
+        query = (("labelSelector", selector.text),) if selector.terms else ()
+        return Collection(self, _core(namespace, "pods"), Pod, query)
 
     def opted_in(self) -> Collection[Namespace]:
         """Every namespace with the opt-in label, whatever its value."""
