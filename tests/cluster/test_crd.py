@@ -100,7 +100,7 @@ def test_the_columns_say_what_matters(installed: ControlPlane, namespace: str) -
         # Once more where a controller of another test's on the same plane has written its own first.
         installed.kubectl(*patch)
         head, row = installed.kubectl("get", "ledgergates", "-n", namespace).splitlines()
-        assert head.split() == ["NAME", "DIALECT", "HEAD", "APPLIED", "STATE", "HELD", "AGE"]
+        assert head.split() == ["NAME", "DIALECT", "HEAD", "APPLIED", "STATE", "HELD", "OLDEST", "AGE"]
         return " ".join(row.split()[:-1])
 
     until("what was written", lambda: shown() == "app ledgergate 20250126120000_add_users 30 Current 3")

@@ -17,7 +17,7 @@ from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import LedgerSnapshot
 from webhook.api.objects import LedgerGate, Pod
 from webhook.core import contract_plan as plan
-from webhook.core.contract_plan import SETTLE_SECONDS, Action, Candidate, ContractFacts, ContractState, MigratorState
+from webhook.core.contract_plan import SETTLE_SECONDS, Candidate, ContractFacts, ContractState, MigratorState, NextStep
 from webhook.core.contract_state import ContractStep, PodGroup
 from webhook.core.gate import Gate, parse_gate
 from webhook.core.living import LivingPods, count_living
@@ -154,24 +154,24 @@ class World:
             read_at=self.read[1],
         )
         self.state = plan.noticed_end(self.state, migrator, self._now())
-        match plan.next_action(self.state, facts):
-            case Action.ANNOUNCE if candidate:
+        match plan.next_step(self.state, facts):
+            case NextStep.ANNOUNCE if candidate:
                 self.state = plan.announced(self.state, candidate)
                 self._write()
                 if self.state.announced_at is None:
                     self.state = replace(self.state, announced_at=self.clock)
-            case Action.BEGIN:
+            case NextStep.BEGIN:
                 if contracting is None and candidate:
                     self.state = plan.begun(candidate.step)
                     return  # not written yet: the controller may be killed here
                 self._write()
                 self.state = replace(self.state, written=True)
-            case Action.CONFIRM if contracting:
+            case NextStep.CONFIRM if contracting:
                 self.state = plan.confirmed(self.state, self._count(self.pods, contracting.uid).living)
-            case Action.TAKE_BACK:
+            case NextStep.TAKE_BACK:
                 self.state = plan.taken_back(self.state)
                 self._write()
-            case Action.REST:
+            case NextStep.REST:
                 self.state = replace(self.state, waiting=None, announced_at=None)
                 self._write()
 
@@ -318,7 +318,7 @@ def test_an_older_pod_in_the_new_list_ends_the_attempt() -> None:
     older = LivingPods((PodGroup("deployment/old", A, 1),), A)
     state = plan.confirmed(replace(plan.begun(STEP), written=True), older)
     assert state == ContractState()
-    assert plan.next_action(state, ContractFacts(0.0, Candidate(STEP, (), older))) is Action.ANNOUNCE
+    assert plan.next_step(state, ContractFacts(0.0, Candidate(STEP, (), older))) is NextStep.ANNOUNCE
 
 
 def test_a_migrator_that_nobody_waits_for_goes_after_the_pause() -> None:
@@ -326,27 +326,27 @@ def test_a_migrator_that_nobody_waits_for_goes_after_the_pause() -> None:
     candidate = Candidate(STEP, (Contract(C, B),))
     facts = ContractFacts(monotonic=10.0, candidate=candidate)
     state = ContractState()
-    assert plan.next_action(state, facts) is Action.ANNOUNCE
+    assert plan.next_step(state, facts) is NextStep.ANNOUNCE
     state = replace(plan.announced(state, candidate), announced_at=10.0)
-    assert plan.next_action(state, facts) is Action.SETTLE
+    assert plan.next_step(state, facts) is NextStep.SETTLE
     late = replace(facts, monotonic=10.0 + SETTLE_SECONDS)
-    assert plan.next_action(state, late) is Action.BEGIN
+    assert plan.next_step(state, late) is NextStep.BEGIN
     state = replace(plan.begun(STEP), written=True)
     held = replace(late, migrator=MigratorState.HELD)
-    assert plan.next_action(state, held) is Action.CONFIRM
+    assert plan.next_step(state, held) is NextStep.CONFIRM
     state = plan.confirmed(state, candidate.living)
     assert state.cleared == STEP.uid
-    assert plan.next_action(state, held) is Action.NOTHING
+    assert plan.next_step(state, held) is NextStep.NOTHING
 
 
 def test_a_migrator_that_has_ended_takes_it_back_once_the_ledger_was_read() -> None:
     """It may have applied the migration a moment before: an older reading does not tell."""
     state = plan.noticed_end(replace(plan.begun(STEP), written=True), MigratorState.OVER, EPOCH)
     facts = ContractFacts(monotonic=0.0, migrator=MigratorState.OVER, read_at=EPOCH)
-    assert plan.next_action(state, facts) is Action.NOTHING
-    assert plan.next_action(state, replace(facts, read_at=None)) is Action.NOTHING
+    assert plan.next_step(state, facts) is NextStep.NOTHING
+    assert plan.next_step(state, replace(facts, read_at=None)) is NextStep.NOTHING
     read = replace(facts, read_at=EPOCH + timedelta(seconds=1))
-    assert plan.next_action(state, read) is Action.TAKE_BACK
+    assert plan.next_step(state, read) is NextStep.TAKE_BACK
     applied = replace(read, applied=True)
-    assert plan.next_action(state, applied) is Action.NOTHING
-    assert plan.next_action(state, replace(applied, recorded=True)) is Action.TAKE_BACK
+    assert plan.next_step(state, applied) is NextStep.NOTHING
+    assert plan.next_step(state, replace(applied, recorded=True)) is NextStep.TAKE_BACK

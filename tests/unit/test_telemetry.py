@@ -51,6 +51,7 @@ def filled() -> Telemetry:
     telemetry.duration.labels("hold.ledgergate.dev").observe(0.002)
     for metric in (telemetry.applied, telemetry.age, telemetry.bypass, telemetry.held, telemetry.held_too_long):
         metric.labels("ns", "app").set(3)
+    telemetry.contract_waiting.labels("ns", "app").set(3)
     telemetry.gate_state.labels("ns", "app", "Live").set(1)
     telemetry.releases.labels("ns", "app", "gate").inc()
     telemetry.expiry.labels("serving").set(1)

@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 from migrations.core.snapshot import LedgerSnapshot
 from webhook.admission.forecast import preview
 from webhook.admission.review import Request
+from webhook.admission.rollout_warnings import rollout_warnings
 from webhook.api.objects import SCHEDULING_GATE, Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import Gate, Mode, Readiness
@@ -138,6 +139,8 @@ class Admission:
         decided = self._decide(request.namespace, pod, audit=audit)
         forecasts = preview(workload, decided.by_gate, updated=request.operation == "UPDATE")
         warnings = tuple(warning for forecast in forecasts for warning in forecast.warnings)
+        if not audit:
+            warnings += rollout_warnings(workload, request.old_object, decided.by_gate)
         refusals = [forecast for forecast in forecasts if forecast.refusal]
         if refusals:
             message = "; ".join(forecast.refusal for forecast in refusals)

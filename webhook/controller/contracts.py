@@ -14,7 +14,7 @@ from webhook.controller.contract_events import ContractEvents
 from webhook.controller.contract_observer import ContractObserver
 from webhook.controller.work_queue import WorkQueue
 from webhook.core import contract_plan as plan
-from webhook.core.contract_plan import Action, Candidate, ContractState
+from webhook.core.contract_plan import Candidate, ContractState, NextStep
 from webhook.core.contract_state import ContractStep
 from webhook.core.gate import Gate
 from webhook.core.selector import Selector
@@ -186,18 +186,18 @@ class ContractReconciler:
         active.oldest = candidate.living.oldest if candidate else ""
         self._telemetry.contract_waiting.labels(*gate.key).set(candidate.living.needed if candidate else 0)
         active.state = plan.noticed_end(active.state, facts.migrator, self._now())
-        match plan.next_action(active.state, facts):
-            case Action.ANNOUNCE if candidate is not None:
+        match plan.next_step(active.state, facts):
+            case NextStep.ANNOUNCE if candidate is not None:
                 return await self._announce(gate, active, candidate)
-            case Action.BEGIN:
+            case NextStep.BEGIN:
                 return await self._begin(gate, active, candidate)
-            case Action.CONFIRM if active.state.contracting is not None:
+            case NextStep.CONFIRM if active.state.contracting is not None:
                 return await self._confirm(gate, active, active.state.contracting)
-            case Action.TAKE_BACK:
+            case NextStep.TAKE_BACK:
                 self._take_back(gate, active)
-            case Action.REST:
+            case NextStep.REST:
                 active.state = replace(active.state, waiting=None, announced_at=None)
-            case Action.SETTLE:
+            case NextStep.SETTLE:
                 asyncio.get_running_loop().call_later(plan.SETTLE_SECONDS / 10, self.changed, gate.key)
         if await self._write(gate, active):
             self._stop_if_idle(gate, active)

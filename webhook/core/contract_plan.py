@@ -27,7 +27,7 @@ SETTLE_SECONDS = 1.0
 that a webhook has admitted and the API server has not stored yet. A rollout takes longer, so it costs no time there."""
 
 
-class Action(StrEnum):
+class NextStep(StrEnum):
     """The next step."""
 
     NOTHING = "nothing"
@@ -111,33 +111,33 @@ class ContractFacts:
     read_at: datetime | None = None
 
 
-def next_action(state: ContractState, facts: ContractFacts) -> Action:
+def next_step(state: ContractState, facts: ContractFacts) -> NextStep:
     """Return the next step."""
     if state.contracting is not None:
         return _while_contracting(state, facts)
     if facts.candidate is None:
-        return Action.NOTHING if state.waiting is None else Action.REST
+        return NextStep.NOTHING if state.waiting is None else NextStep.REST
     announced = state.waiting is not None and state.waiting.step == facts.candidate.step
     if not announced or state.announced_at is None:
-        return Action.ANNOUNCE
+        return NextStep.ANNOUNCE
     if facts.candidate.living.needed:
         changed = state.waiting is None or state.waiting.groups != facts.candidate.living.groups
-        return Action.ANNOUNCE if changed else Action.NOTHING
-    return Action.BEGIN if facts.monotonic - state.announced_at >= SETTLE_SECONDS else Action.SETTLE
+        return NextStep.ANNOUNCE if changed else NextStep.NOTHING
+    return NextStep.BEGIN if facts.monotonic - state.announced_at >= SETTLE_SECONDS else NextStep.SETTLE
 
 
-def _while_contracting(state: ContractState, facts: ContractFacts) -> Action:
+def _while_contracting(state: ContractState, facts: ContractFacts) -> NextStep:
     if not state.written:
-        return Action.BEGIN
+        return NextStep.BEGIN
     if facts.applied:
         # Not before admission knows the barrier from the ledger itself.
-        return Action.TAKE_BACK if facts.recorded else Action.NOTHING
+        return NextStep.TAKE_BACK if facts.recorded else NextStep.NOTHING
     if facts.migrator is MigratorState.OVER:
         read_since = None not in {state.ended_at, facts.read_at} and facts.read_at > state.ended_at  # type: ignore[operator]
-        return Action.TAKE_BACK if read_since else Action.NOTHING
+        return NextStep.TAKE_BACK if read_since else NextStep.NOTHING
     if facts.migrator is MigratorState.HELD and not state.cleared:
-        return Action.CONFIRM
-    return Action.NOTHING
+        return NextStep.CONFIRM
+    return NextStep.NOTHING
 
 
 def noticed_end(state: ContractState, migrator: MigratorState, now: datetime) -> ContractState:
