@@ -11,7 +11,8 @@ from webhook.core.contracting import boundary_of, lacking
 from webhook.core.gate import Action, Gate, Mode
 from webhook.core.history import recall_ledger
 from webhook.core.living import count_living, is_finished
-from webhook.core.pod_verdict import read_required
+from webhook.core.pod_verdict import decide_pod, read_required
+from webhook.core.verdict import Reason
 from webhook.kube.reflector import Key
 from webhook.ledgers.registry import LedgerRegistry
 
@@ -60,14 +61,17 @@ class ContractObserver:
         )
 
     def migrators(self, gate: Gate) -> list[Pod]:
-        """Return the held pods of which the gate's policy wants that no living pod needs the old schema."""
+        """Return the held pods of which the gate's policy wants that no living pod needs the old schema.
+
+        One that another gate holds for another reason is not among them: older pods would be refused for as long.
+        """
         policy = gate.policy
         if policy.on_contract is not Action.HOLD or policy.mode is not Mode.ENFORCE:
             return []
         if policy.bypass_until is not None and self._now() < policy.bypass_until:
             return []
         selected = (pod for pod in self._held(gate.namespace) if gate.selector.matches(pod.labels))
-        return [pod for pod in selected if self._brings_contract(gate, pod)]
+        return [pod for pod in selected if self._brings_contract(gate, pod) and not self._is_held_elsewhere(gate, pod)]
 
     def count(self, gate: Gate, migrator: Pod, pods: Iterable[Pod]) -> Candidate:
         """Return a migrator with the living pods that it would break."""
@@ -90,6 +94,12 @@ class ContractObserver:
     def _brings_contract(self, gate: Gate, pod: Pod) -> bool:
         required = read_required(pod, gate)
         return required.migrates and bool(lacking(gate, required, self._ledgers.snapshot(gate).ledger))
+
+    def _is_held_elsewhere(self, gate: Gate, pod: Pod) -> bool:
+        selecting = self._ledgers.gates_with_snapshots(gate.namespace, pod.labels)
+        others = [(other, snapshot) for other, snapshot in selecting if other.key != gate.key]
+        verdicts = (each.verdict for each in decide_pod(pod, others, self._now()).by_gate)
+        return any(not verdict.outcome.good and verdict.reason is not Reason.STILL_NEEDED for verdict in verdicts)
 
     def _candidate(self, gate: Gate, state: ContractState, pods: Mapping[Key, Pod]) -> Candidate | None:
         """Return the migrator to go next: the one that waits already, else the one that was created first."""
