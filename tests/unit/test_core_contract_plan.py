@@ -77,6 +77,7 @@ class World:
         self.applied = False
         self.statuses: list[tuple[float, dict[str, Any]]] = [(0.0, {"recorded": False})]
         self.seen = [0] * WEBHOOKS
+        self.parsed: dict[int, Gate] = {}
         self._start_controller()
 
     # The controller
@@ -94,8 +95,11 @@ class World:
         return EPOCH + timedelta(seconds=self.clock)
 
     def _gate(self, status: dict[str, Any]) -> Gate:
-        fields = {key: value for key, value in status.items() if key != "recorded" and value}
-        return parse_gate(msgspec.convert({"spec": SPEC, "metadata": {"name": "app"}, "status": fields}, LedgerGate))
+        if id(status) not in self.parsed:  # a status is written once and read often, and none is forgotten
+            fields = {key: value for key, value in status.items() if key != "recorded" and value}
+            found = {"spec": SPEC, "metadata": {"name": "app"}, "status": fields}
+            self.parsed[id(status)] = parse_gate(msgspec.convert(found, LedgerGate))
+        return self.parsed[id(status)]
 
     def _view(self) -> Gate:
         gate = self._gate(self.statuses[-1][1])
@@ -295,7 +299,7 @@ ACTIONS = (
 )
 
 
-@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.integers(0, 2**32))
 def test_an_older_pod_never_runs_beside_the_migrator(seed: int) -> None:
     """Whatever pods, webhooks, the controller and the migrator do in whichever order."""
