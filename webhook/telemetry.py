@@ -113,6 +113,8 @@ class Telemetry:
         self.contract_waiting = gauge(
             "contract_waiting_pods", "Living pods that a held contract migration waits for.", *gate
         )
+        self.unresolved_images = gauge("unresolved_images", "Images that pods wait for and that cannot be read.", *gate)
+        self.image_readings = counter("image_readings", "Images asked for, by what came of it.", "result")
         self.hold_duration = histogram(
             "hold_duration_seconds", "Time from when a pod was first seen held to its release.", buckets=_HOLD_SECONDS
         )
@@ -129,6 +131,7 @@ class Telemetry:
             self.held,
             self.held_too_long,
             self.contract_waiting,
+            self.unresolved_images,
         )
         Info("ledgergate_build", "Version of this process.", registry=registry).info({"version": version("ledgergate")})
 

@@ -10,6 +10,7 @@ from webhook.core.contract_state import ContractStep
 from webhook.core.contracting import boundary_of, lacking
 from webhook.core.gate import Action, Gate, Mode
 from webhook.core.history import recall_ledger
+from webhook.core.images import ImageView
 from webhook.core.living import count_living, is_finished
 from webhook.core.pod_verdict import decide_pod, read_required
 from webhook.core.verdict import Reason
@@ -21,6 +22,7 @@ class ContractObserver:
     """Reads what decides about a contract migration, without I/O.
 
     Args:
+        images: what is known of the pods' images.
         held: the held pods of a namespace.
         releasing: whether the request that releases the pod of this uid may be on its way.
         now: the clock, aware.
@@ -31,12 +33,14 @@ class ContractObserver:
         gates: GateCache,
         ledgers: LedgerRegistry,
         *,
+        images: ImageView,
         held: Callable[[str], Iterable[Pod]],
         releasing: Callable[[str], bool],
         now: Callable[[], datetime],
     ) -> None:
         self._gates = gates
         self._ledgers = ledgers
+        self._images = images
         self._held = held
         self._releasing = releasing
         self._now = now
@@ -76,14 +80,14 @@ class ContractObserver:
     def count(self, gate: Gate, migrator: Pod, pods: Iterable[Pod]) -> Candidate:
         """Return a migrator with the living pods that it would break."""
         ledger, metadata = self._ledgers.snapshot(gate).ledger, migrator.metadata
-        contracts = lacking(gate, read_required(migrator, gate), ledger)
+        contracts = lacking(gate, read_required(migrator, gate, self._images), ledger)
         living = count_living(
             gate,
             pods,
             contracts,
             ledger,
             migrator=metadata.uid,
-            read=lambda pod: read_required(pod, gate),
+            read=lambda pod: read_required(pod, gate, self._images),
             released=self._releasing,
         )
         revision = contracts[-1].revision if contracts else ""
@@ -92,13 +96,13 @@ class ContractObserver:
         return Candidate(step, contracts, living)
 
     def _brings_contract(self, gate: Gate, pod: Pod) -> bool:
-        required = read_required(pod, gate)
+        required = read_required(pod, gate, self._images)
         return required.migrates and bool(lacking(gate, required, self._ledgers.snapshot(gate).ledger))
 
     def _is_held_elsewhere(self, gate: Gate, pod: Pod) -> bool:
         selecting = self._ledgers.gates_with_snapshots(gate.namespace, pod.labels)
         others = [(other, snapshot) for other, snapshot in selecting if other.key != gate.key]
-        verdicts = (each.verdict for each in decide_pod(pod, others, self._now()).by_gate)
+        verdicts = (each.verdict for each in decide_pod(pod, others, self._now(), self._images).by_gate)
         return any(not verdict.outcome.good and verdict.reason is not Reason.STILL_NEEDED for verdict in verdicts)
 
     def _candidate(self, gate: Gate, state: ContractState, pods: Mapping[Key, Pod]) -> Candidate | None:

@@ -17,6 +17,7 @@ from webhook.core import contract_plan as plan
 from webhook.core.contract_plan import Candidate, ContractState, NextStep
 from webhook.core.contract_state import ContractStep
 from webhook.core.gate import Gate
+from webhook.core.images import ImageView
 from webhook.core.selector import Selector
 from webhook.kube.errors import ClusterError
 from webhook.kube.reflector import Feed, Key, Reflector
@@ -77,6 +78,7 @@ class ContractReconciler:
     ``status.contractWaiting`` and ``status.contracting``, and Events.
 
     Args:
+        images: what is known of the pods' images.
         held: the held pods of a namespace.
         releasing: whether the request that releases the pod of this uid may be on its way.
         rejudge: has the held pods of a namespace judged anew.
@@ -93,6 +95,7 @@ class ContractReconciler:
         telemetry: Telemetry,
         events: ContractEvents,
         *,
+        images: ImageView,
         held: Callable[[str], Iterable[Pod]],
         releasing: Callable[[str], bool],
         rejudge: Callable[[str], None],
@@ -103,7 +106,7 @@ class ContractReconciler:
         self._api = api
         self._gates = gates
         self._ledgers = ledgers
-        self._observer = ContractObserver(gates, ledgers, held=held, releasing=releasing, now=now)
+        self._observer = ContractObserver(gates, ledgers, images=images, held=held, releasing=releasing, now=now)
         self._telemetry = telemetry
         self._events = events
         self._rejudge = rejudge

@@ -18,6 +18,7 @@ from webhook.api.objects import Metadata
 from webhook.api.owners import Owner, OwnerKind, waits_for_retry, was_refused_by_ledgergate
 from webhook.cache.gates import GateCache
 from webhook.controller.work_queue import WorkQueue
+from webhook.core.images import STATUS_IMAGES, ImageView
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.requirement import declares_revision
 from webhook.core.verdict import Outcome
@@ -78,6 +79,7 @@ class OwnerWakeup:
     later, and in each sweep. Writes an annotation on an owner.
 
     Args:
+        images: what is known of the pods' images.
         admission: what a namespace's label says.
         now: the clock, aware.
     """
@@ -89,6 +91,7 @@ class OwnerWakeup:
         ledgers: LedgerRegistry,
         telemetry: Telemetry,
         *,
+        images: ImageView = STATUS_IMAGES,
         admission: Callable[[str], OptIn],
         now: Callable[[], datetime],
     ) -> None:
@@ -96,6 +99,7 @@ class OwnerWakeup:
         self._gates = gates
         self._ledgers = ledgers
         self._telemetry = telemetry
+        self._images = images
         self._admission = admission
         self._now = now
         self._queue = WorkQueue(self._check, interval=INTERVAL_SECONDS, soon=INTERVAL_SECONDS, workers=PARALLEL_CHECKS)
@@ -225,7 +229,7 @@ class OwnerWakeup:
         if any(snapshot.fault is Fault.UNREAD for _, snapshot in selecting):
             return False  # the first reading will be a change
         concerned = bool(selecting) or declares_revision(pod) or was_refused_by_ledgergate(owner)
-        decided = decide_pod(pod, selecting, self._now())
+        decided = decide_pod(pod, selecting, self._now(), self._images)
         denied.update(each.gate.key for each in decided.by_gate if each.verdict.outcome is Outcome.DENY)
         return concerned and decided.final.outcome is not Outcome.DENY
 

@@ -20,6 +20,7 @@ from webhook.api.objects import (
 )
 from webhook.core.contract_state import ContractStep, ContractWaiting, PodGroup
 from webhook.core.duration import parse_duration
+from webhook.core.images import ExpectedImage, ImageRecord, index_images
 from webhook.core.selector import Selector, compile_selector
 
 DEFAULT_INTERVAL = 60.0
@@ -142,6 +143,7 @@ class Gate:
     Args:
         secret: name of the Secret with the database's address, in the gate's own namespace.
         expect_env: the environment variable that declares a pod's revision; None where only annotations do.
+        expect_image: which image's labels declare it; None where images are not asked.
         problems: what keeps the gate from working, each with its field; its pods then follow ``onUnreachable``.
         look_interval: seconds between two looks at the ledger at rest.
         generation: generation of the spec.
@@ -150,6 +152,7 @@ class Gate:
         ledger_fingerprint: identifies the ledger that ``history`` is about (``status.place``); empty where unknown.
         reading: what else the status says of the ledger.
         migration: the migration that was running when the status was written.
+        images: what the images of its pods say, by digest and by name.
         transitions: status and time of the last transition of each condition, by its type.
         contracts: the contract migrations of a tool whose ledger records none, oldest first.
         contracting: the migrator that applies a contract migration now.
@@ -165,6 +168,7 @@ class Gate:
     schema: str | None = None
     table: str | None = None
     expect_env: str | None = None
+    expect_image: ExpectedImage | None = None
     policy: Policy = field(default_factory=Policy)
     problems: tuple[str, ...] = ()
     look_interval: float = DEFAULT_INTERVAL
@@ -176,6 +180,7 @@ class Gate:
     ledger_fingerprint: str = field(default="", compare=False)
     reading: RecordedReading = field(default=RecordedReading(), compare=False)
     migration: RunningMigration | None = field(default=None, compare=False)
+    images: Mapping[str, ImageRecord] = field(default_factory=dict, compare=False)
     transitions: Mapping[str, tuple[str, str]] = field(default_factory=dict, compare=False)
     contracts: tuple[Contract, ...] = ()
     contracting: ContractStep | None = field(default=None, compare=False)
@@ -224,6 +229,11 @@ def parse_gate(resource: LedgerGate) -> Gate:
         schema=spec.ledger.schema,
         table=spec.ledger.table,
         expect_env=spec.expect.env if spec.expect else None,
+        expect_image=(
+            ExpectedImage(spec.expect.image.container, spec.expect.image.pin)
+            if spec.expect and spec.expect.image
+            else None
+        ),
         policy=_policy(spec, problems),
         look_interval=_look_interval(spec.ledger.interval, problems),
         problems=tuple(problems),
@@ -247,6 +257,7 @@ def parse_gate(resource: LedgerGate) -> Gate:
             ),
         ),
         migration=status.migration,
+        images=index_images(status.images or ()),
         transitions={each.type: (each.status, each.last_transition_time or "") for each in status.conditions or ()},
         contracts=tuple(
             Contract(canonical(each.revision), canonical(each.compatible_from)) for each in spec.contracts or ()

@@ -3,15 +3,17 @@
 Admission, release and readiness all decide here or, about one gate, by :func:`webhook.core.verdict.decide`. Pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from migrations.core.snapshot import LedgerSnapshot
 from webhook.api.objects import Pod
 from webhook.core.contracting import is_announced_against, read_brought
+from webhook.core.expectation import read_expectation
 from webhook.core.gate import Gate, Mode
-from webhook.core.requirement import Requirement, declares_revision, read_requirement
+from webhook.core.images import STATUS_IMAGES, ImageView, has_tag
+from webhook.core.requirement import Requirement, declares_revision
 from webhook.core.verdict import Outcome, Reason, Verdict, decide
 
 
@@ -37,11 +39,28 @@ class PodVerdict:
     final: Verdict
     by_gate: tuple[Decision, ...] = ()
 
+    @property
+    def pins(self) -> Mapping[str, str]:
+        """The images to pin: by the image with its tag, as it stands in the pod, the same with its digest."""
+        return {
+            reference: image
+            for each in self.by_gate
+            if each.gate.expect_image and each.gate.expect_image.pin and each.gate.policy.mode is Mode.ENFORCE
+            for reference, image in each.required.images
+            if has_tag(reference)
+        }
 
-def read_required(pod: Pod, gate: Gate) -> Requirement:
-    """Read what a pod requires of a gate's ledger and, of a migrator, what it brings."""
-    required = read_requirement(pod, gate.name, gate.expect_env)
-    return replace(required, brings=read_brought(pod)) if required.migrates else required
+
+def read_required(pod: Pod, gate: Gate, images: ImageView = STATUS_IMAGES) -> Requirement:
+    """Read what a pod requires of a gate's ledger and, of a migrator, what it brings.
+
+    Args:
+        images: what is known of the pod's images; asked only where the gate asks them.
+    """
+    required = read_expectation(pod, gate, images)
+    if not required.migrates:
+        return required
+    return replace(required, brings=read_brought(pod, required.contract or None))
 
 
 def leave_to_controller(decided: PodVerdict) -> PodVerdict:
@@ -69,16 +88,19 @@ def _left_to_controller(decision: Decision) -> Decision:
 UNSELECTED = Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
 
 
-def decide_pod(pod: Pod, gates: Iterable[tuple[Gate, LedgerSnapshot]], now: datetime) -> PodVerdict:
+def decide_pod(
+    pod: Pod, gates: Iterable[tuple[Gate, LedgerSnapshot]], now: datetime, images: ImageView = STATUS_IMAGES
+) -> PodVerdict:
     """Decide whether a pod may run.
 
     Args:
         gates: the gates that select the pod, each with what is known of its ledger.
         now: aware.
+        images: what is known of the pod's images.
     """
     by_gate = []
     for gate, snapshot in gates:
-        required = read_required(pod, gate)
+        required = read_required(pod, gate, images)
         by_gate.append(Decision(gate, snapshot, required, decide(gate, required, snapshot, now)))
     final = strictest(decision.verdict for decision in by_gate)
     return PodVerdict(final or _unselected(pod), tuple(by_gate))
