@@ -127,6 +127,9 @@ class Telemetry:
         self.bypass = gauge("bypass_active", "1 while a bypass is in force.", *gate)
         self.held = gauge("held_pods", "Pods that are held.", *gate)
         self.held_too_long = gauge("held_too_long_pods", "Pods that are held for longer than maxHold.", *gate)
+        self.contract_waiting = gauge(
+            "contract_waiting_pods", "Living pods that a held contract migration waits for.", *gate
+        )
         self.unresolved_images = gauge("unresolved_images", "Images that pods wait for and that cannot be read.", *gate)
         self.image_readings = counter("image_readings", "Images asked for, by what came of it.", "result")
         self.hold_duration = histogram(
@@ -144,6 +147,7 @@ class Telemetry:
             self.bypass,
             self.held,
             self.held_too_long,
+            self.contract_waiting,
             self.unresolved_images,
         )
         Info("ledgergate_build", "Version of this process.", registry=registry).info({"version": version("ledgergate")})

@@ -21,6 +21,7 @@ CONTRACT = {
     "ledgergate_ledger_age_seconds": {"namespace", "gate"},
     "ledgergate_held_pods": {"namespace", "gate"},
     "ledgergate_held_too_long_pods": {"namespace", "gate"},
+    "ledgergate_contract_waiting_pods": {"namespace", "gate"},
     "ledgergate_hold_duration_seconds": set(),
     "ledgergate_releases_total": {"namespace", "gate", "how"},
     "ledgergate_owner_wakeups_total": set(),
@@ -50,6 +51,7 @@ def filled() -> Telemetry:
     telemetry.duration.labels("hold.ledgergate.dev").observe(0.002)
     for metric in (telemetry.applied, telemetry.age, telemetry.bypass, telemetry.held, telemetry.held_too_long):
         metric.labels("ns", "app").set(3)
+    telemetry.contract_waiting.labels("ns", "app").set(3)
     telemetry.gate_state.labels("ns", "app", "Live").set(1)
     telemetry.releases.labels("ns", "app", "gate").inc()
     telemetry.expiry.labels("serving").set(1)

@@ -18,13 +18,14 @@ from typing import Protocol, TypeVar
 from migrations.core.snapshot import LedgerSnapshot
 from webhook.admission.forecast import preview
 from webhook.admission.review import Request
+from webhook.admission.rollout_warnings import rollout_warnings
 from webhook.api.objects import SCHEDULING_GATE, Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import Gate, Mode, Readiness
 from webhook.core.images import STATUS_IMAGES, ImageView
 from webhook.core.near_misses import find_misplaced
 from webhook.core.patches import Patch, condition_type, creation_patch
-from webhook.core.pod_verdict import UNSELECTED, PodVerdict, decide_pod
+from webhook.core.pod_verdict import UNSELECTED, PodVerdict, decide_pod, leave_to_controller
 from webhook.core.verdict import Outcome, Reason, Verdict
 
 
@@ -146,6 +147,8 @@ class Admission:
         forecasts = preview(workload, decided.by_gate, updated=request.operation == "UPDATE")
         warnings = tuple(warning for forecast in forecasts for warning in forecast.warnings)
         warnings = (*warnings, *decided.hints, *find_misplaced(workload))
+        if not audit:
+            warnings += rollout_warnings(workload, request.old_object, decided.by_gate)
         refusals = [forecast for forecast in forecasts if forecast.refusal]
         if refusals:
             message = "; ".join(forecast.refusal for forecast in refusals)
@@ -168,7 +171,8 @@ class Admission:
         gates = sorted(self._gates.selecting(namespace, pod.labels), key=lambda gate: gate.name)
         if audit:
             gates = [replace(gate, policy=replace(gate.policy, mode=Mode.AUDIT)) for gate in gates]
-        return decide_pod(pod, [(gate, self._ledgers.snapshot(gate)) for gate in gates], self._now(), self._images)
+        selecting = [(gate, self._ledgers.snapshot(gate)) for gate in gates]
+        return leave_to_controller(decide_pod(pod, selecting, self._now(), self._images))
 
 
 _RESULT = {

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from migrations.core.snapshot import LedgerSnapshot
 from webhook.api.objects import Pod
+from webhook.core.contracting import is_announced_against, read_brought
 from webhook.core.expectation import read_expectation
 from webhook.core.gate import Gate, Mode
 from webhook.core.images import STATUS_IMAGES, ImageView, has_tag
@@ -53,6 +54,40 @@ class PodVerdict:
         }
 
 
+def read_required(pod: Pod, gate: Gate, images: ImageView = STATUS_IMAGES) -> Requirement:
+    """Read what a pod requires of a gate's ledger and, of a migrator, what it brings.
+
+    Args:
+        images: what is known of the pod's images; asked only where the gate asks them.
+    """
+    required = read_expectation(pod, gate, images)
+    if not required.migrates:
+        return required
+    return replace(required, brings=read_brought(pod, required.contract or None))
+
+
+def leave_to_controller(decided: PodVerdict) -> PodVerdict:
+    """Return the verdicts as admission, one of several processes, may give them while a migrator waits.
+
+    A pod that may need the old schema is held, although its verdict is good, until the controller has decided: it alone
+    knows whether it has just let the migrator go.
+    """
+    by_gate = tuple(_left_to_controller(decision) for decision in decided.by_gate)
+    return PodVerdict(strictest(decision.verdict for decision in by_gate) or decided.final, by_gate)
+
+
+def _left_to_controller(decision: Decision) -> Decision:
+    gate, verdict = decision.gate, decision.verdict
+    if not verdict.outcome.good or verdict.reason is Reason.BYPASSED or gate.policy.mode is Mode.AUDIT:
+        return decision
+    if decision.required.expected is None or not is_announced_against(
+        gate, decision.required, decision.snapshot.ledger
+    ):
+        return decision
+    text = f"a contract migration of ledger {gate.name} waits for older pods: the controller decides about this one"
+    return replace(decision, verdict=Verdict(Reason.UNDECIDED, Outcome.HOLD, text, gate.name))
+
+
 UNSELECTED = Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
 
 
@@ -68,7 +103,7 @@ def decide_pod(
     """
     by_gate = []
     for gate, snapshot in gates:
-        required = read_expectation(pod, gate, images)
+        required = read_required(pod, gate, images)
         by_gate.append(Decision(gate, snapshot, required, decide(gate, required, snapshot, now)))
     final = strictest(decision.verdict for decision in by_gate)
     hints = find_near_misses(pod, [decision.gate for decision in by_gate])

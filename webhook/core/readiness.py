@@ -9,9 +9,9 @@ from datetime import datetime
 
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.api.objects import API_GROUP, Condition, Pod
-from webhook.core.expectation import read_expectation
 from webhook.core.gate import Gate, Readiness
 from webhook.core.images import STATUS_IMAGES, ImageView
+from webhook.core.pod_verdict import read_required
 from webhook.core.requirement import Requirement
 from webhook.core.verdict import Reason, decide
 
@@ -74,7 +74,7 @@ def assess(
     if snapshot.fault is Fault.UNREAD:
         return None
     was_ready = before is not None and before.status == "True"
-    required = read_expectation(pod, gate, images)
+    required = read_required(pod, gate, images)
     verdict = decide(gate, required, snapshot, now)
     if verdict.outcome.good:
         return None if was_ready else ReadinessVerdict(status=True, reason=verdict.reason, message=verdict.message)

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from migrations.core.revision import LONGEST_TEXT, Revision, RevisionError, canonical
 from webhook.api.objects import Pod
+from webhook.core.contract_state import NOTHING, Brought
 from webhook.core.images import UnknownImage
 from webhook.core.variables import literal_value
 
@@ -58,6 +59,7 @@ class Requirement:
         migrates: the pod carries the migrator for this gate.
         ancestors: the revisions that lead to the expected one; None where the pod does not declare them. Used only
             where the ledger's tool records heads without a history.
+        brings: of a migrator, the contract migrations that it brings.
         source: where the expected revision, or the invalid one, was found.
         contract: label ``dev.ledgergate.contract`` of the image that counts; empty where there is none.
         unknown: an image that the gate asks and whose labels are not known; then `expected` are the pod's own words.
@@ -71,6 +73,7 @@ class Requirement:
     invalid: str | None = None
     migrates: bool = False
     ancestors: frozenset[str] | None = None
+    brings: Brought = NOTHING
     source: Source = Source()
     contract: str = ""
     unknown: UnknownImage | None = None

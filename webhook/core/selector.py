@@ -16,6 +16,13 @@ _MATCH: Mapping[str, Callable[[str | None, frozenset[str]], bool]] = {
     "DoesNotExist": lambda value, _: value is None,
 }
 
+_TEXT: Mapping[str, Callable[[str, str], str]] = {
+    "In": lambda key, values: f"{key} in ({values})",
+    "NotIn": lambda key, values: f"{key} notin ({values})",
+    "Exists": lambda key, _: key,
+    "DoesNotExist": lambda key, _: f"!{key}",
+}
+
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
 _DOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*\Z")
@@ -31,6 +38,11 @@ class Selector:
     """
 
     terms: tuple[tuple[str, str, frozenset[str]], ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The selector as the query parameter ``labelSelector`` has it; empty where every pod matches."""
+        return ",".join(_TEXT[operator](key, ",".join(sorted(values))) for key, operator, values in self.terms)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Decide whether labels satisfy every term."""
