@@ -14,6 +14,7 @@ _COMMANDS = {
     "annotate": ("webhook.cli.annotate:annotate", "Write a directory's revision into rendered manifests."),
     "image": ("webhook.cli.image:image", "Show what an image says that it needs of its ledger."),
     "release": ("webhook.cli.release:release", "Take ledgergate's scheduling gate off every pod."),
+    "probe": ("webhook.cli.probe:probe", "Show whether the API server reaches the webhook."),
 }
 
 

@@ -1,7 +1,7 @@
 """One term as the leader: the reconcilers, over one view of gates, ledgers and namespaces."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -57,6 +57,7 @@ class Controller:
         sessions_per_server: how many sessions a database server has at a time.
         registries: reads images.
         registry_config: Docker's ``config.json`` with logins for every namespace; None where there is none.
+        allowed_hosts: the database servers that may be connected to; empty for any.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Controller:
         sessions_per_server: int = SESSIONS_PER_SERVER,
         registries: RegistryClient,
         registry_config: Path | None = None,
+        allowed_hosts: Sequence[str] = (),
     ) -> None:
         self._gates = gates = GateCache(api, gates_per_namespace)
         self._ledgers = ledgers = LedgerRegistry(
@@ -80,6 +82,7 @@ class Controller:
             self._gate_changed,
             telemetry.read_duration.observe,
             sessions_per_server=sessions_per_server,
+            allowed_hosts=allowed_hosts,
         )
         self._namespaces = namespaces = NamespaceCache(api, self._reconcile_namespace, monotonic)
         self._recorder = EventRecorder(api, identity, now, busy=lambda: self._release.at_capacity)

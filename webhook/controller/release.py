@@ -357,7 +357,9 @@ class ReleaseReconciler:
         seconds = self._monotonic() - held.first_seen
         namespace, name = held.pod.metadata.key
         self._telemetry.hold_duration.observe(seconds)
-        self._telemetry.releases.labels(namespace, verdict.gate, "gate").inc()
+        # The gate may have been deleted since the verdict; a series for it would stay for ever.
+        known = self._gates.gate((namespace, verdict.gate)) is not None
+        self._telemetry.releases.labels(*((namespace, verdict.gate) if known else ("", "")), "gate").inc()
         log_event(
             "pod.released",
             namespace=namespace,

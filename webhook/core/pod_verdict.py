@@ -13,6 +13,7 @@ from webhook.core.contracting import is_announced_against, read_brought
 from webhook.core.expectation import read_expectation
 from webhook.core.gate import Gate, Mode
 from webhook.core.images import STATUS_IMAGES, ImageView, has_tag
+from webhook.core.near_misses import find_near_misses
 from webhook.core.requirement import Requirement, declares_revision
 from webhook.core.verdict import Outcome, Reason, Verdict, decide
 
@@ -34,10 +35,12 @@ class PodVerdict:
     Args:
         final: the strictest of them: the pod needs the consent of each gate.
         by_gate: one decision per gate, in the order of the gates.
+        hints: what the pod declares without effect; the first of them is also in the message of a bad final verdict.
     """
 
     final: Verdict
     by_gate: tuple[Decision, ...] = ()
+    hints: tuple[str, ...] = ()
 
     @property
     def pins(self) -> Mapping[str, str]:
@@ -103,7 +106,10 @@ def decide_pod(
         required = read_required(pod, gate, images)
         by_gate.append(Decision(gate, snapshot, required, decide(gate, required, snapshot, now)))
     final = strictest(decision.verdict for decision in by_gate)
-    return PodVerdict(final or _unselected(pod), tuple(by_gate))
+    hints = find_near_misses(pod, [decision.gate for decision in by_gate])
+    if final is not None and hints and not final.outcome.good:
+        final = replace(final, message=f"{final.message}; {hints[0]}")
+    return PodVerdict(final or _unselected(pod), tuple(by_gate), hints)
 
 
 def strictest(verdicts: Iterable[Verdict]) -> Verdict | None:

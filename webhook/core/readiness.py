@@ -3,6 +3,7 @@
 https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-readiness-gate
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +17,8 @@ from webhook.core.verdict import Reason, decide
 
 _PREFIX = f"{API_GROUP}/"
 _FINISHED = {"Succeeded", "Failed"}
+_FATE = re.compile(r"\b(the pod|it) is (?:held|denied)\b")
+"""What a verdict says of a new pod; one that runs already is neither held nor denied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def assess(
     if before is not None and not was_ready and before.reason == verdict.reason:
         # The message changes with every migration of a long run: to follow it would write to each waiting pod.
         return None
-    return ReadinessVerdict(status=False, reason=verdict.reason, message=verdict.message)
+    return ReadinessVerdict(status=False, reason=verdict.reason, message=_FATE.sub(r"\1 is not ready", verdict.message))
 
 
 def _is_lost(required: Requirement, snapshot: LedgerSnapshot, reason: Reason) -> bool:
