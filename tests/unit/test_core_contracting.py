@@ -1,5 +1,6 @@
 """What a migrator brings, whom that would break, and what the gate says of it."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,10 +16,11 @@ from webhook.api.objects import LedgerGate, Pod
 from webhook.core.contract_state import Brought, ContractStep, ContractWaiting, PodGroup
 from webhook.core.contracting import expects_less, lacking, read_brought
 from webhook.core.gate import Action, Gate, Policy, parse_gate
+from webhook.core.images import ExpectedImage, ImageRecord, UnknownImage
 from webhook.core.living import count_living
 from webhook.core.pod_verdict import PodVerdict, decide_pod, leave_to_controller, read_required
 from webhook.core.selector import Selector
-from webhook.core.verdict import Outcome, Reason
+from webhook.core.verdict import Outcome, Reason, Verdict
 
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 A, B, C, D = "20260101_a", "20260102_b", "20260103_c", "20260104_d"
@@ -86,6 +88,35 @@ def test_a_list_that_cannot_be_read_denies_the_migrator(text: str) -> None:
 def test_the_label_of_the_image_counts_before_the_annotation() -> None:
     """What is known of the image replaces what the pod says."""
     assert read_brought(pod(None, contract="x:y"), f"{C}:{B}") == Brought((Contract(C, B),), uid="u")
+
+
+@dataclass(frozen=True)
+class Images:
+    """What every image says."""
+
+    found: ImageRecord | UnknownImage
+
+    def find(self, gate: Gate, pod: Pod, reference: str) -> ImageRecord | UnknownImage:
+        """Return it."""
+        del gate, pod, reference
+        return self.found
+
+
+def asked(found: ImageRecord | UnknownImage, **annotations: str) -> Verdict:
+    """The verdict on a migrator under a gate that asks its image."""
+    names = {f"ledgergate.dev/{name}": text for name, text in {"migrates": "app", **annotations}.items()}
+    spec = {"containers": [{"name": "main", "image": "app:1"}]}
+    subject = msgspec.convert({"metadata": {"uid": "m", "annotations": names}, "spec": spec}, Pod)
+    return decide_pod(subject, [(gate(expect_image=ExpectedImage()), ledger(A, B))], NOW, Images(found)).final
+
+
+def test_a_gate_that_asks_the_image_reads_the_contracts_from_its_label() -> None:
+    """A migrator without annotations is guarded; while its image is being read it is held."""
+    assert asked(ImageRecord("app@sha256:1", B, f"{C}:{B}")).reason is Reason.STILL_NEEDED
+    assert asked(ImageRecord("app@sha256:1", B)).reason is Reason.SELF_MIGRATING
+    assert asked(UnknownImage("app:1")).reason is Reason.RESOLVING
+    assert asked(UnknownImage("app:1"), contract=f"{C}:{B}").reason is Reason.STILL_NEEDED
+    assert asked(UnknownImage("app:1", "it is not there")).reason is Reason.SELF_MIGRATING
 
 
 def test_a_contract_that_the_ledger_has_holds_nothing() -> None:

@@ -106,7 +106,7 @@ def _decide_enforced(gate: Gate, required: Requirement, snapshot: LedgerSnapshot
         return Verdict(Reason.BYPASSED, Outcome.WARN, text, gate.name)
     early = _refused_by_contract(gate, required, snapshot)
     if early is None and required.migrates:
-        early = _decide_migrator(gate, required, snapshot.ledger)
+        early = _decide_migrator(gate, required, snapshot)
     if early is not None:
         return early
     if required.problem:
@@ -182,9 +182,15 @@ def _incompatible(gate: Gate, required: Requirement, barrier: Contract, state: s
     return Verdict(Reason.INCOMPATIBLE, Outcome.DENY, text, gate.name)
 
 
-def _decide_migrator(gate: Gate, required: Requirement, ledger: Ledger | None) -> Verdict:
-    """Let a migrator go, unless it brings a contract migration that is not known to break no living pod."""
-    shown, action = _shown_gate(gate), gate.policy.on_contract
+def _decide_migrator(gate: Gate, required: Requirement, snapshot: LedgerSnapshot) -> Verdict:
+    """Let a migrator go, unless it brings a contract migration that is not known to break no living pod.
+
+    While the image of one that lists none itself is being read, what it brings is not known. One whose image cannot be
+    read goes by its own words.
+    """
+    shown, action, ledger = _shown_gate(gate), gate.policy.on_contract, snapshot.ledger
+    if required.unknown is not None and not required.unknown.message and not required.brings.contracts:
+        return _decide_unknown(gate, required, required.unknown, snapshot)
     if required.brings.invalid is not None:
         return Verdict(Reason.INVALID, Outcome.DENY, _invalid_contracts(required.brings.invalid), gate.name)
     contracts = lacking(gate, required, ledger)
