@@ -104,7 +104,7 @@ def _declared_revision(pod: Pod, gate: str, expect_env: str | None) -> str | Non
     if expect_env is None:
         return None
     for container in [*(pod.spec.containers or []), *(pod.spec.init_containers or [])]:
-        for variable in container.env or []:
+        for variable in container.env:
             if variable.name == expect_env and variable.value is not None:
                 return variable.value
     return None
