@@ -49,3 +49,14 @@ def test_a_library_that_was_imported_before_is_left_alone() -> None:
     """A program that uses all of the library, and ours, has all of it."""
     program = "import kubernetes_asyncio.client as before, webhook.kube, kubernetes_asyncio.client as after\n"
     assert run(f"{program}print(before is after, hasattr(after.models, 'V1Pod'))") == "True True\n"
+
+
+def test_a_pod_of_the_cluster_reads_no_yaml() -> None:
+    """The webhook and the controller find their credentials in files that are no kubeconfig."""
+    program = (
+        "import asyncio, sys\nfrom webhook.kube import kubeconfig\ntry: asyncio.run(kubeconfig.connect(None, 'test'))\n"
+        "except kubeconfig.KubeconfigError as error: print(error)\nprint('yaml' in sys.modules)"
+    )
+    error, imported = run(program).splitlines()
+    assert error.startswith("no access to an API server: Service host/port is not set")
+    assert imported == "False"

@@ -14,7 +14,14 @@ from typing import Any
 
 _LIBRARY = "kubernetes_asyncio"
 _CLIENT = f"{_LIBRARY}.client"
-_MODULES = {"ApiClient": "api_client", "Configuration": "configuration"}
+_CONFIG = f"{_LIBRARY}.config"
+_MODULES = {
+    "ApiClient": f"{_CLIENT}.api_client",
+    "Configuration": f"{_CLIENT}.configuration",
+    "ConfigException": f"{_CONFIG}.config_exception",
+    "load_incluster_config": f"{_CONFIG}.incluster_config",
+    "load_kube_config": f"{_CONFIG}.kube_config",
+}
 
 
 def prepare() -> None:
@@ -25,6 +32,7 @@ def prepare() -> None:
     _register(_CLIENT, _of_client)
     _register(f"{_CLIENT}.models", _of_models)
     _register(f"{_CLIENT}.api", _of_apis)
+    _register(_CONFIG, _of_config)  # in a cluster no YAML is read
 
 
 def _register(package: str, lookup: Callable[[str], Any]) -> None:
@@ -53,10 +61,16 @@ def _register(package: str, lookup: Callable[[str], Any]) -> None:
 
 def _of_client(name: str) -> Any:
     if name in _MODULES:
-        return getattr(importlib.import_module(f"{_CLIENT}.{_MODULES[name]}"), name)
+        return getattr(importlib.import_module(_MODULES[name]), name)
     if not name[0].isupper():
         return importlib.import_module(f"{_CLIENT}.{name}")
     return _of_apis(name) if name.endswith("Api") else _of_models(name)
+
+
+def _of_config(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    return importlib.import_module(f"{_CONFIG}.{name}")
 
 
 def _of_apis(name: str) -> Any:
