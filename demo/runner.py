@@ -52,7 +52,7 @@ def show(timeline: Timeline) -> int:
         timeline.event("killed", f"{killed}, which has the lock, by SIGKILL, in the middle of {SLOW}")
         for process in runs.values():
             process.communicate(timeout=LIMIT)
-        succeeded = sum(process.returncode == 0 for process in runs.values())
+        succeeded = [process.returncode for process in runs.values()].count(0)
         timeline.event("ended", f"{succeeded} of the other {RUNS - 1} exited 0; each migration is applied, once")
         timeline.show("ledgergate migrate status", _ledgergate("status", directory, url))
         return succeeded
