@@ -24,6 +24,8 @@ from testbed.waiting import until
 NAMESPACES, GATES, DATABASES = 500, 2, 250
 MAX_CONNECTIONS = "200"
 RELEASES = 10
+SETTLE_SECONDS = 100
+"""From the start until each database was looked at again, and the worker that reads newcomers has ended."""
 REST_SECONDS = 120
 OURS = "select count(*) from pg_stat_activity where application_name like 'ledgergate %'"
 RIGHTS = {
@@ -61,18 +63,10 @@ def measure(plane: ControlPlane, postgres: Postgres, progress: Callable[[str], N
         cold = _start(installation, plane)
         most = watch.most
         progress("at rest")
+        time.sleep(SETTLE_SECONDS)
         watch.reset()
-        leader, *workers = _processes(installation)
-        used = [_cpu_seconds([leader]), _cpu_seconds(workers)]
-        time.sleep(REST_SECONDS)
-        at_rest = {
-            "leader_cpu_share": round((_cpu_seconds([leader]) - used[0]) / REST_SECONDS, 4),
-            "workers_cpu_share": round((_cpu_seconds(workers) - used[1]) / REST_SECONDS, 4),
-            "leader_mb": round(_proportional_mb([leader])),
-            "workers_mb": [round(_proportional_mb([each])) for each in workers if each.exists()],
-            "most_sessions": watch.most,
-            "mean_sessions": round(watch.mean, 2),
-        }
+        at_rest = _rest(installation)
+        at_rest |= {"most_sessions": watch.most, "mean_sessions": round(watch.mean, 2)}
         progress("releases")
         delays = _releases(plane, urls, Path(directory))
         progress("restarting the controller")
@@ -144,16 +138,41 @@ def _releases(plane: ControlPlane, urls: list[str], directory: Path) -> list[flo
     return delays
 
 
-def _processes(installation: Installation) -> list[Path]:
+def _rest(installation: Installation) -> dict[str, Any]:
+    """Measure what the controller uses while nothing happens: CPU time as a share of one core, memory as Pss."""
+    leader, _ = _processes(installation)
+    before = _cpu_seconds(leader), _workers_cpu_seconds(installation)
+    began = time.monotonic()
+    time.sleep(REST_SECONDS)
+    after = _cpu_seconds(leader), _workers_cpu_seconds(installation)
+    seconds = time.monotonic() - began
+    leader, workers = _processes(installation)
+    return {
+        "leader_cpu_share": round((after[0] - before[0]) / seconds, 4),
+        "workers_cpu_share": round((after[1] - before[1]) / seconds, 4),
+        "leader_mb": round(_proportional_mb([leader])),
+        "workers_mb": [round(_proportional_mb([each])) for each in workers],
+    }
+
+
+def _processes(installation: Installation) -> tuple[Path, list[Path]]:
     """Return the leader's process and those of its workers, in /proc."""
     leader = installation.pid("controller")
     children = Path(f"/proc/{leader}/task/{leader}/children").read_text(encoding="ascii").split()
-    return [Path(f"/proc/{pid}") for pid in (leader, *children)]
+    return Path(f"/proc/{leader}"), [Path(f"/proc/{pid}") for pid in children]
 
 
-def _cpu_seconds(processes: list[Path]) -> float:
-    fields = [(found / "stat").read_text().rpartition(")")[2].split() for found in processes if found.exists()]
-    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+def _workers_cpu_seconds(installation: Installation) -> float:
+    """Return the CPU seconds of all workers there have been: what has ended counts as its parent's children."""
+    leader, workers = _processes(installation)
+    return _cpu_seconds(leader, of_children=True) + sum(map(_cpu_seconds, workers))
+
+
+def _cpu_seconds(process: Path, *, of_children: bool = False) -> float:
+    """Return the CPU seconds of a process, or of its children that have ended (utime to cstime, proc(5))."""
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    first = 13 if of_children else 11
+    return sum(map(int, fields[first : first + 2])) / os.sysconf("SC_CLK_TCK")
 
 
 def _proportional_mb(processes: list[Path]) -> float:

@@ -66,10 +66,16 @@ def _rule(rule: Rule) -> Iterator[str]:
     yield from ("", f"- Level: {rule.level}")
     if rule.lock:
         yield f"- Locks: {rule.lock}, which blocks {rule.lock.blocks}"
-    yield f"- Source: {'this page' if rule.source == 'docs/lint.md' else f'<{rule.source}>'}"
+    yield f"- Source: {_source(rule.source)}"
     if rule.others:
         yield f"- Elsewhere: {', '.join(f'`{name}`' for name in rule.others)}"
     yield from ("", "```sql", *rule.safe, "```", "")
+
+
+def _source(source: str) -> str:
+    """Return a link to the source of a rule: a page of PostgreSQL's documentation, or one of docs/."""
+    page = source.removeprefix("docs/")
+    return f"<{source}>" if "://" in source else "this page" if page == "lint.md" else f"[{page}]({page})"
 
 
 def spec() -> str:

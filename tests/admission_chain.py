@@ -14,6 +14,7 @@ from webhook.admission.handlers import Admission, Answer
 from webhook.admission.review import Request
 from webhook.api.objects import GATED_LABEL, SCHEDULING_GATE, Pod
 from webhook.core.gate import Gate
+from webhook.core.images import STATUS_IMAGES, ImageRecord, UnknownImage
 
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 
@@ -25,12 +26,14 @@ class Ledgers:
     Args:
         cached: the snapshot of each gate that `known` does not name.
         known: the snapshots by gate name.
+        unread: what is known of each image that a gate asks; None for what the gate's status says.
     """
 
     gates: list[Gate]
     cached: LedgerSnapshot
     known: dict[str, LedgerSnapshot] = field(default_factory=dict)
     synced: bool = True
+    unread: UnknownImage | None = None
 
     def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
         """Return the gates that select these labels."""
@@ -39,6 +42,10 @@ class Ledgers:
     def snapshot(self, gate: Gate) -> LedgerSnapshot:
         """Return what is cached."""
         return self.known.get(gate.name, self.cached)
+
+    def find(self, gate: Gate, pod: Pod, reference: str) -> ImageRecord | UnknownImage:
+        """Return what is known of an image."""
+        return self.unread or STATUS_IMAGES.find(gate, pod, reference)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def create(
         policy: the API server has the in-process hold (Kubernetes 1.36 and newer).
         mutating: the mutating webhook answers; its failurePolicy is Ignore.
     """
-    admission = Admission(view, view, lambda: NOW)
+    admission = Admission(view, view, lambda: NOW, view)
     stored = _held(pod) if policy and not pod["spec"].get("nodeName") else copy.deepcopy(pod)
     if mutating:
         stored = apply(stored, admission.mutate(_request(stored, namespace)).patch)
@@ -85,4 +92,5 @@ def _held(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def _request(pod: dict[str, Any], namespace: str) -> Request[Pod]:
-    return Request(uid="u", operation="CREATE", namespace=namespace, object=msgspec.convert(pod, Pod))
+    sent = msgspec.json.decode(msgspec.json.encode(pod), type=Pod)
+    return Request(uid="u", operation="CREATE", namespace=namespace, object=sent)

@@ -314,3 +314,26 @@ NOT_BULK = [
     "id = (select max(id) from users)",
     "ctid = any(array(select ctid from users limit 100))",
 ]
+
+_NODES = "create table nodes (id bigint primary key, parent bigint, other bigint);"
+SELF_REFERENCES: list[tuple[str, str, str]] = [
+    (_NODES, "alter table nodes add constraint f foreign key (parent) references nodes;", "foreign-key-not-valid"),
+    (
+        _NODES,
+        "alter table nodes add column up bigint not null default 1 references nodes;",
+        "foreign-key-not-valid",
+    ),
+    (
+        _NODES,
+        'alter table "nodes" add foreign key (parent) references public."nodes" (id);',
+        "foreign-key-not-valid",
+    ),
+    (
+        _NODES,
+        "do $$ begin alter table nodes add foreign key (parent) references nodes; end $$;",
+        "foreign-key-not-valid",
+    ),
+    (_NODES, "alter table nodes add foreign key (parent) references nodes not valid;", "short-lock"),
+    (_NODES, "truncate nodes, nodes;", "truncate"),
+]
+"""What the first file makes, a statement that names one table twice, and the rule that it breaks."""

@@ -60,6 +60,7 @@ NASTY: dict[str, dict[str, str]] = {
         "migrations/20250101000002_b.cjs": UP_DOWN,
         "migrations/20250101000003_c.js": "-> ../shared.js",
         "migrations/20250101000004_d.mjs": UP_DOWN,  # not among the extensions that Knex loads
+        "migrations/.20250101000005_hidden.js": UP_DOWN,
         "migrations/20250101000003_c.js.map": "{}",
         "migrations/README.md": "",
         "migrations/sub/20250101000009_i.js": UP_DOWN,
@@ -79,6 +80,7 @@ NASTY: dict[str, dict[str, str]] = {
         "migrations/1700000000002c.cjs": UP_DOWN,
         "migrations/1700000000003_link.sql": "-> ../shared.sql",
         "migrations/.1700000000004_hidden.sql": SQL,
+        "migrations/helper.sql": PAIR,  # which the driver's `ignorePattern` names: the tool stops at other names
         "migrations/1700000000005_directory.sql/1700000000006_i.sql": SQL,
         "shared.sql": PAIR,
     },
@@ -234,6 +236,7 @@ NASTY: dict[str, dict[str, str]] = {
         "migrations/notes.txt": "",
         "migrations/sub/00019_i.sql": GOOSE,
         "migrations/helper_test.go": "package migrations\n",
+        "migrations/00011_helper_test.go": "package migrations\n",
     },
     "dbmate": {
         "migrations/20250101000001_a.sql": MARKED,
@@ -251,6 +254,7 @@ NASTY: dict[str, dict[str, str]] = {
         "migrations/2_.up.sql": SQL,
         "migrations/3_c.up.sql.orig": SQL,
         "migrations/4_gone.down.sql": SQL,
+        "migrations/8_.up.sql.orig": SQL,  # the newest, since the tool records no other
         "migrations/5_notes.sql": SQL,
         "migrations/6_directory.up.sql/x.sql": SQL,
         "migrations/sub/9_i.up.sql": SQL,

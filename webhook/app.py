@@ -17,11 +17,13 @@ from webhook.admission.handlers import Admission
 from webhook.admission.server import AdmissionServer, drain, probes, serving
 from webhook.cache.gates import GateCache
 from webhook.cache.leader import LeaderWatch
+from webhook.cache.recorded_images import RecordedImages
 from webhook.cache.recorded_ledgers import RecordedLedgers
 from webhook.certificates import CaSecretStore, WebhookConfigurations
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect
 from webhook.kube.leader_election import LeaderElector
+from webhook.registries.settings import RegistrySettings
 from webhook.settings import CA_SECRET, LEASE, ControllerSettings, WebhookSettings
 from webhook.telemetry import Telemetry, log_event
 
@@ -39,7 +41,7 @@ async def run_webhook(settings: WebhookSettings) -> None:
         leader = LeaderWatch(cluster, (settings.namespace, LEASE), time.monotonic)
         ledgers = RecordedLedgers(gates, leader)
         certificate = _certificate_source(settings, cluster, telemetry)
-        server = AdmissionServer(Admission(gates, ledgers, _now), gates, telemetry)
+        server = AdmissionServer(Admission(gates, ledgers, _now, RecordedImages(leader, _now)), gates, telemetry)
         readiness = _Readiness(server, certificate, gates)
         async with (
             serving(
@@ -55,8 +57,11 @@ async def run_webhook(settings: WebhookSettings) -> None:
             _cancel(tasks)
 
 
-async def run_controller(settings: ControllerSettings) -> None:
+async def run_controller(settings: ControllerSettings, registries: RegistrySettings) -> None:
     """Release pods and keep statuses and certificates, while this replica leads, until SIGTERM or SIGINT.
+
+    Args:
+        registries: which registries are asked what images need, and how.
 
     Raises:
         webhook.kube.kubeconfig.KubeconfigError: no API server is configured.
@@ -64,9 +69,13 @@ async def run_controller(settings: ControllerSettings) -> None:
     """
     # Here, because the webhook, which is the same program, must not load a database driver.
     from webhook.controller.controller import Controller  # noqa: PLC0415
+    from webhook.registries.client import RegistryClient  # noqa: PLC0415 - nor a client of registries
 
     stop, telemetry = _stop_signal(), Telemetry()
-    async with await connect(settings.kubeconfig, "ledgergate-controller") as cluster:
+    async with (
+        await connect(settings.kubeconfig, "ledgergate-controller") as cluster,
+        RegistryClient(registries) as registry_client,
+    ):
         elector = LeaderElector(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
         telemetry.leader.set_function(lambda: float(elector.is_leader))
 
@@ -82,6 +91,8 @@ async def run_controller(settings: ControllerSettings) -> None:
                 time.monotonic,
                 settings.gates_per_namespace,
                 sessions_per_server=settings.sessions_per_server,
+                registries=registry_client,
+                registry_config=settings.registry_config,
             )
             leading.append(controller)
             try:

@@ -121,8 +121,18 @@ class ControllerSettings(Settings):
     """Sessions that the controller has on one database server at a time, however many ledgers are there. A server has
     100 by default, for all its applications."""
 
+    registry_config: Path | None = None
+    """Docker's ``config.json`` with logins of registries, for the images of every namespace; None for none."""
+
     own_certificates: bool = True
     """Whether the controller maintains the CA Secret and the ``caBundle``; not where cert-manager does."""
+
+    def problems(self) -> list[str]:
+        """Return every problem, each with its flag."""
+        found = Settings.problems(self)
+        if self.registry_config is not None and not self.registry_config.is_file():
+            found.append(f"--registry-config: the file {self.registry_config} does not exist")
+        return found
 
 
 def read_namespace(given: str | None) -> str:

@@ -110,6 +110,8 @@ class Telemetry:
         self.bypass = gauge("bypass_active", "1 while a bypass is in force.", *gate)
         self.held = gauge("held_pods", "Pods that are held.", *gate)
         self.held_too_long = gauge("held_too_long_pods", "Pods that are held for longer than maxHold.", *gate)
+        self.unresolved_images = gauge("unresolved_images", "Images that pods wait for and that cannot be read.", *gate)
+        self.image_readings = counter("image_readings", "Images asked for, by what came of it.", "result")
         self.hold_duration = histogram(
             "hold_duration_seconds", "Time from when a pod was first seen held to its release.", buckets=_HOLD_SECONDS
         )
@@ -118,7 +120,15 @@ class Telemetry:
         self.expiry = gauge("certificate_expiry_timestamp_seconds", "Expiry of a certificate, in Unix time.", "kind")
         self.rotations = counter("certificate_rotations", "Certificates put into service.")
         self.leader = gauge("leader", "1 on the replica that holds the Lease.")
-        self._gate_gauges = (self.gate_state, self.applied, self.age, self.bypass, self.held, self.held_too_long)
+        self._gate_gauges = (
+            self.gate_state,
+            self.applied,
+            self.age,
+            self.bypass,
+            self.held,
+            self.held_too_long,
+            self.unresolved_images,
+        )
         Info("ledgergate_build", "Version of this process.", registry=registry).info({"version": version("ledgergate")})
 
     def forget_gate(self, namespace: str, gate: str) -> None:

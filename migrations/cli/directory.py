@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from migrations.cli.conventions import flag
+from migrations.cli.options import CONTRACT_PHASE
 from migrations.core.ledger import History
 from migrations.core.migration import FilesError, Migration, SectionBody
 from migrations.core.revision import canonical
@@ -133,6 +134,38 @@ def list_migrations(
         return native.load_directory(directories[0])
     names = list_revisions(dialect, directories, extensions, required=required)
     return tuple(Migration(canonical(name), Path(name), "", SectionBody(None)) for name in names)
+
+
+def list_phase(
+    dialect: Dialect,
+    directories: Sequence[Path],
+    extensions: Sequence[str] = (),
+    *,
+    phase: str,
+    required: bool = True,
+) -> tuple[str, ...]:
+    """Return the names of the migrations that an image needs; with the contract phase those of all its migrations.
+
+    Other tools' files declare no contract migrations, so their images need all. As `list_revisions`.
+
+    Args:
+        dialect: The tool's dialect.
+        directories: Where the tool looks for migrations.
+        extensions: Those that the tool is configured to load; none for its default.
+        phase: `expand` or `contract`.
+        required: As `list_revisions` takes it.
+    """
+    if dialect.name != "ledgergate" or phase == CONTRACT_PHASE:
+        return list_revisions(dialect, directories, extensions, required=required)
+    migrations = list_migrations(dialect, directories, extensions, required=required)
+    return tuple(migration.revision for migration in select_phase(migrations, phase))
+
+
+def select_phase(migrations: Sequence[Migration], phase: str) -> Sequence[Migration]:
+    """Return the migrations that an image needs; with the contract phase all of them."""
+    from migrations.core.contract import needed  # noqa: PLC0415 - only directories that are read need it
+
+    return migrations if phase == CONTRACT_PHASE else needed(migrations)
 
 
 def declare_directory(

@@ -15,8 +15,8 @@ from click.core import ParameterSource
 
 from migrations.cli.command import CommonOptions, report_outcome, report_unusable, run_command
 from migrations.cli.conventions import SECONDS, Exit, flag, format_examples
-from migrations.cli.directory import extension_flag, list_revisions
-from migrations.cli.options import common_options
+from migrations.cli.directory import extension_flag, list_phase
+from migrations.cli.options import common_options, phase_flag
 from migrations.core.migration import FilesError
 from migrations.core.revision import Revision, RevisionError
 from migrations.files.external import ExternalFilesError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from migrations.tools.execution import Outcome
 
 ALL = "all"
-"""Value of --expect that stands for every migration of --dir."""
+"""Value of --expect that stands for the migrations of --dir, as far as --phase goes."""
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
@@ -49,6 +49,10 @@ _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
     "Revision that the ledger must hold afterwards, as NAME or NAME+COUNT.DIGEST, or `all` of --dir. When the ledger "
     "holds it already, CMD is not run, unless it goes back (such as migrate:rollback).",
     metavar="REV",
+)
+@phase_flag(
+    "With `--expect all` of ledgergate's own migrations. expand: what an image with --dir needs, which is all but the "
+    "contract migrations at its end. contract: all."
 )
 @flag(
     "--dialect", "Tool whose ledger CMD writes. Without it: recognized by CMD or the database's tables.", metavar="NAME"
@@ -74,6 +78,7 @@ def execute(
     *,
     command: Sequence[str],
     expect: str | None,
+    phase: str,
     dialect: str | None,
     extensions: Sequence[str],
     clear_stale_lock: bool,
@@ -92,7 +97,7 @@ def execute(
 
     try:
         selected = find_dialect(dialect or recognize.recognize_dialect(command, _package_script) or "auto")
-        names = list_revisions(selected, options.directories, extensions) if expect == ALL else ()
+        names = list_phase(selected, options.directories, extensions, phase=phase) if expect == ALL else ()
         expected = selected.declare(names) if names else Revision.parse(expect) if expect else None
         back = expected is not None and recognize.goes_back(command, _package_script)
     except (DialectError, FilesError, ExternalFilesError, RevisionError) as error:

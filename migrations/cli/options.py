@@ -20,6 +20,8 @@ from migrations.cli.report import open_reporter, write_termination_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from migrations.cli.conventions import Command
+
 SETTINGS_FILE = "ledgergate.toml"
 DEFAULT_ENVIRONMENT = "development"
 SETTINGS = (
@@ -164,6 +166,8 @@ _LIMIT_FLAGS = (
         metavar="DURATION",
     ),
 )
+CONTRACT_PHASE = "contract"
+_EXPAND_PHASE = "expand"
 _OPTIONS = ("database_url", "schema", "table", "connect_timeout", "lock_timeout", "role")
 
 
@@ -183,6 +187,17 @@ def common_options(body: Callable[..., int]) -> Callable[..., None]:
     for declare in reversed(_COMMON_FLAGS):
         call = declare(call)
     return call
+
+
+def phase_flag(help_text: str, default: str = _EXPAND_PHASE) -> Callable[[Command], Command]:
+    """Return the flag --phase, which the body of a command takes as `phase`.
+
+    Args:
+        help_text: What each of the two phases means to the command.
+        default: The phase without the flag.
+    """
+    phases = click.Choice((_EXPAND_PHASE, CONTRACT_PHASE))
+    return flag("--phase", help_text, type=phases, default=default, show_default=True)
 
 
 def limit_options(body: Callable[..., int]) -> Callable[..., int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,10 @@ import click
 
 from migrations.cli.command import CommonOptions, report_unusable, run_command
 from migrations.cli.conventions import Exit, flag, format_examples
-from migrations.cli.directory import extension_flag, list_migrations, select_dialect
-from migrations.cli.options import common_options
+from migrations.cli.directory import extension_flag, list_migrations, select_dialect, select_phase
+from migrations.cli.options import common_options, phase_flag
 from migrations.cli.table import print_table
+from migrations.core.contract import describe_left, needed
 from migrations.core.drift import RevisionStatus, compare
 from migrations.core.ledger import History, State
 from migrations.core.migration import FilesError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from migrations.cli.report import CommandReporter
     from migrations.core.drift import Comparison
     from migrations.core.migration import Migration
+    from migrations.core.revision import Revision
     from migrations.reader.status import LedgerStatus
     from migrations.runner.run import RunOptions
 
@@ -49,7 +51,11 @@ _TIME = "%Y-%m-%d %H:%M:%S%z"
     )
 )
 @flag("--json", "Write one JSON object.", "as_json", is_flag=True)
-@flag("--check", "Exit 3 unless the ledger holds every migration of the directory.", is_flag=True)
+@flag("--check", "Exit 3 unless the ledger holds what an image with the directory needs.", is_flag=True)
+@phase_flag(
+    "expand: an image needs every migration but the contract migrations at the end of the directory. contract: expect "
+    "these too."
+)
 @flag(
     "--dialect",
     "Tool whose ledger and directory these are, such as knex; `auto` finds it by the tables. Without it: ledgergate.",
@@ -65,11 +71,12 @@ def status(
     extensions: Sequence[str],
     as_json: bool,
     check: bool,
+    phase: str,
 ) -> int:
     """Show what is applied, pending, missing, changed or dirty, and who holds the lock. Writes nothing.
 
     With --dialect the directory may be missing unless --check needs it. Exits 3 with --check when the ledger lacks a
-    migration of the directory, 4 when the database could not be reached.
+    migration that an image with the directory needs, 4 when the database could not be reached.
     """
     try:
         selected = select_dialect(dialect)
@@ -88,30 +95,58 @@ def status(
                 migrations = list_migrations(found.location.dialect, options.directories, extensions, required=check)
             except (FilesError, ExternalFilesError) as error:
                 return report_unusable(reporter, error)
-        at_expected = _is_at_expected(migrations, found)
+        view = _View(migrations, select_phase(migrations, phase), found)
         if as_json:
-            click.echo(_document(migrations, found, at_expected=at_expected))
+            click.echo(_document(view))
         else:
-            _print(migrations, found, at_expected=at_expected)
-        return Exit.BEHIND if check and not at_expected else Exit.DONE
+            _print(view)
+        return Exit.BEHIND if check and not view.at_expected else Exit.DONE
 
     return run_command(options, reporter, work, files=dialect is None)
 
 
-def _is_at_expected(migrations: Sequence[Migration], found: LedgerStatus) -> bool:
-    """Return whether the ledger holds every migration of the directory, as far as its tool records that."""
-    if not migrations:
-        return True
-    dialect, ledger = found.location.dialect, found.ledger
-    if dialect.name == "ledgergate":
-        return all(ledger.contains(migration.revision) for migration in migrations)
-    # Names of other tools' files may differ from what their ledger records, so only the newest one is looked up, and
-    # the number and the digest of those before it.
-    return ledger.is_complete_for(dialect.declare([migration.revision for migration in migrations]))
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A directory and a ledger, of which the status is shown.
+
+    Attributes:
+        migrations: The directory.
+        expected: Those of them that the ledger is to hold, which are its beginning.
+        found: The ledger.
+    """
+
+    migrations: Sequence[Migration]
+    expected: Sequence[Migration]
+    found: LedgerStatus
+
+    @property
+    def revision(self) -> Revision | None:
+        """The revision that the ledger is to hold; None where the directory is empty."""
+        names = [migration.revision for migration in self.expected]
+        return self.found.location.dialect.declare(names) if names else None
+
+    @property
+    def at_expected(self) -> bool:
+        """Whether the ledger holds every migration that is expected, as far as its tool records that."""
+        ledger, revision = self.found.ledger, self.revision
+        if revision is None:
+            return True
+        if self.found.location.dialect.name == "ledgergate":
+            return all(ledger.contains(migration.revision) for migration in self.expected)
+        # Names of other tools' files may differ from what their ledger records, so only the newest one is looked up,
+        # and the number and the digest of those before it.
+        return ledger.is_complete_for(revision)
+
+    @property
+    def contracts_left(self) -> Sequence[Migration]:
+        """The contract migrations that an image does not need and that the ledger lacks."""
+        trailing = self.migrations[len(needed(self.migrations)) :]
+        return [migration for migration in trailing if not self.found.ledger.contains(migration.revision)]
 
 
-def _compare(migrations: Sequence[Migration], found: LedgerStatus) -> tuple[Comparison, ...]:
+def _compare(view: _View) -> tuple[Comparison, ...]:
     """Compare files and ledger; nothing where the tool records only where the ledger is, and not how it came there."""
+    found, migrations = view.found, view.migrations
     if found.ledger.history in {History.HEADS, History.NUMBER}:
         return ()
     dialect = found.location.dialect
@@ -121,19 +156,20 @@ def _compare(migrations: Sequence[Migration], found: LedgerStatus) -> tuple[Comp
     return compare(migrations, found.ledger, is_elsewhere=dialect.find_elsewhere(known))
 
 
-def _document(migrations: Sequence[Migration], found: LedgerStatus, *, at_expected: bool) -> str:
+def _document(view: _View) -> str:
     """Return the status as one JSON object, whose keys docs/migrate.md explains; each is always there."""
+    found, revision = view.found, view.revision
     location, ledger = found.location, found.ledger
-    names = [migration.revision for migration in migrations]
     return json.dumps(
         {
             "dialect": location.dialect.name,
             "table": f"{location.table.schema}.{location.table.name}",
-            "expected": str(location.dialect.declare(names)) if names else None,
+            "expected": str(revision) if revision else None,
             "head": ledger.head,
-            "at_expected": at_expected,
+            "at_expected": view.at_expected,
+            "contracts_left": [migration.revision for migration in view.contracts_left],
             "dirty": ledger.dirty.revision if ledger.dirty else None,
-            "revisions": [_revision(row, found) for row in _compare(migrations, found)],
+            "revisions": [_revision(row, found) for row in _compare(view)],
             "lock": asdict(found.holder) if found.holder else None,
             "row_lock": asdict(found.row_lock) if found.row_lock else None,
         },
@@ -160,12 +196,12 @@ def _revision(row: Comparison, found: LedgerStatus) -> dict[str, object]:
     }
 
 
-def _print(migrations: Sequence[Migration], found: LedgerStatus, *, at_expected: bool) -> None:
+def _print(view: _View) -> None:
     """Print a table of the revisions, and under it what concerns the whole ledger."""
-    rows = _compare(migrations, found)
+    rows = _compare(view)
     if rows:
         print_table(_HEADINGS, [_cells(row) for row in rows], styled="STATE", styles=_STYLES)
-    for line in _summary(migrations, found, rows, at_expected=at_expected):
+    for line in _summary(view, rows):
         click.echo(line)
 
 
@@ -185,9 +221,8 @@ def _cells(row: Comparison) -> tuple[str, ...]:
     )
 
 
-def _summary(
-    migrations: Sequence[Migration], found: LedgerStatus, rows: Sequence[Comparison], *, at_expected: bool
-) -> Iterator[str]:
+def _summary(view: _View, rows: Sequence[Comparison]) -> Iterator[str]:
+    found, revision = view.found, view.revision
     location, ledger = found.location, found.ledger
     yield (
         f"ledger: {location.dialect.name}, {location.table.schema}.{location.table.name}"
@@ -196,9 +231,10 @@ def _summary(
     counts = [(sum(row.status is status for row in rows), status) for status in RevisionStatus]
     counted = ", ".join(f"{count} {status}" for count, status in counts if count)
     yield f"head: {ledger.head or 'none'}{f'; {counted}' if counted else ''}"
-    if migrations:
-        expected = location.dialect.declare([migration.revision for migration in migrations])
-        yield f"expected: {expected}{'' if at_expected else ', which the ledger does not hold'}"
+    if revision is not None:
+        yield f"expected: {revision}{'' if view.at_expected else ', which the ledger does not hold'}"
+    if left := view.contracts_left:
+        yield describe_left(left)
     yield f"lock: {f'held by {found.holder}' if found.holder else 'free'}"
     if found.row_lock:
         yield f"row lock: taken{f' by {found.row_lock.holder}' if found.row_lock.holder else ''}"

@@ -9,7 +9,7 @@ import click
 
 from migrations.cli.command import CommonOptions, report_outcome, run_command
 from migrations.cli.conventions import Exit, flag, format_examples
-from migrations.cli.options import common_options, limit_options
+from migrations.cli.options import CONTRACT_PHASE, common_options, limit_options, phase_flag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,10 +23,16 @@ if TYPE_CHECKING:
     epilog=format_examples(
         "ledgergate migrate up",
         "ledgergate migrate up --dir db/migrations --to 20250126120000_add_users",
+        "ledgergate migrate up --phase expand && roll-out && ledgergate migrate up",
         "ledgergate migrate up --dry-run",
     )
 )
 @flag("--to", "Last revision to apply. Without it: all.", metavar="REV")
+@phase_flag(
+    "expand: stop before the contract migrations at the end of the directory, which break older images that still run. "
+    "contract: apply them too.",
+    default=CONTRACT_PHASE,
+)
 @flag("--dry-run", "Print the SQL that would run, as a script for psql, and change nothing.", is_flag=True)
 @flag(
     "--allow-out-of-order",
@@ -40,6 +46,7 @@ def up(
     reporter: CommandReporter,
     *,
     to: str | None,
+    phase: str,
     dry_run: bool,
     allow_out_of_order: bool,
     limits: MigrationLimits,
@@ -55,7 +62,7 @@ def up(
         from migrations.runner import up  # noqa: PLC0415 - imports the driver
         from migrations.runner.run import Done  # noqa: PLC0415
 
-        run = replace(run, out_of_order=allow_out_of_order, limits=limits)
+        run = replace(run, out_of_order=allow_out_of_order, expand_only=phase != CONTRACT_PHASE, limits=limits)
         outcome = await (up.preview(run) if dry_run else up.up(run, reporter))
         if not isinstance(outcome, Done):
             return report_outcome(reporter, run, outcome)
@@ -111,6 +118,7 @@ def _remarks(run: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence
         if unknown := [*migration.up.unknown, *(migration.down.unknown if migration.down else ())]:
             text = f"{migration.path}: left out are the options {', '.join(unknown)}, which ledgergate does not have"
             yield "unknown_options", text, (migration.revision,)
+    yield from _phase_remarks(run, plan)
     if plan.steps:
         return
     if plan.ahead:
@@ -119,5 +127,19 @@ def _remarks(run: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence
     elif not run.migrations:
         yield "nothing_to_do", "nothing to do: the directory holds no migration", ()
     else:
-        head = run.target or run.migrations[-1].revision
+        end = run.migrations.index(plan.left[0]) if plan.left else len(run.migrations)
+        head = run.target or run.migrations[end - 1].revision
         yield "nothing_to_do", f"nothing to do: the ledger holds every migration up to {head}", (head,)
+
+
+def _phase_remarks(run: RunOptions, plan: UpPlan) -> Iterator[tuple[str, str, Sequence[str]]]:
+    """Yield which contract migrations an expand phase includes because images need them, and which it leaves."""
+    if not run.expand_only:
+        return
+    from migrations.core.contract import describe_contracts, describe_left  # noqa: PLC0415 - `up` without --phase does without
+
+    if included := [migration for migration in plan.steps if migration.compatible_from is not None]:
+        text = f"part of the expand phase, because the image needs them: {describe_contracts(included)}"
+        yield "contract_included", text, [migration.revision for migration in included]
+    if plan.left:
+        yield "contract_left", describe_left(plan.left), [migration.revision for migration in plan.left]

@@ -9,8 +9,8 @@ import click
 
 from migrations.cli.command import CommonOptions, report_unusable, run_command
 from migrations.cli.conventions import SECONDS, Exit, flag, format_examples
-from migrations.cli.directory import extension_flag, list_revisions, select_dialect
-from migrations.cli.options import common_options
+from migrations.cli.directory import extension_flag, list_phase, select_dialect
+from migrations.cli.options import common_options, phase_flag
 from migrations.core.migration import FilesError
 from migrations.core.revision import Revision, RevisionError
 from migrations.files.external import ExternalFilesError
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
         'ledgergate migrate wait --revision "$EXPECTED_REVISION"',
     )
 )
-@flag("--revision", "Revision to wait for, as NAME or NAME+COUNT.DIGEST. Without it: all of --dir.", metavar="REV")
+@flag("--revision", "Revision to wait for, as NAME or NAME+COUNT.DIGEST. Without it: that of --dir.", metavar="REV")
+@phase_flag(
+    "Without --revision. expand: wait for what an image with --dir needs, which is all but the contract migrations at "
+    "its end. contract: for all of --dir."
+)
 @flag("--dialect", "Tool whose ledger and directory these are, such as knex. Without it: ledgergate.", metavar="NAME")
 @flag("--timeout", "How long to wait.", type=SECONDS, default="10m", show_default=True, metavar="DURATION")
 @extension_flag
@@ -39,6 +43,7 @@ def wait(
     reporter: CommandReporter,
     *,
     revision: str | None,
+    phase: str,
     dialect: str | None,
     extensions: Sequence[str],
     timeout: float,
@@ -50,7 +55,7 @@ def wait(
     """
     try:
         selected = select_dialect(dialect)
-        names = list_revisions(selected, options.directories, extensions, required=revision is None)
+        names = list_phase(selected, options.directories, extensions, phase=phase, required=revision is None)
         expected = Revision.parse(revision) if revision else selected.declare(names)
     except (FilesError, ExternalFilesError, RevisionError, LookupError) as error:
         return report_unusable(reporter, error)

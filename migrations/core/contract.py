@@ -6,12 +6,27 @@ ValueError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Protocol
 
     from migrations.core.migration import Migration
+
+    class Declares(Protocol):
+        """What a migration is called, and what it breaks."""
+
+        @property
+        def revision(self) -> str:
+            """Canonical name."""
+
+        @property
+        def compatible_from(self) -> str | None:
+            """For a contract migration, the oldest revision whose images can still run."""
+
+
+AMigration = TypeVar("AMigration", bound="Declares")
 
 MAX_CONTRACTS = 16
 """Contracts that a label holds, the newest ones: a release that brings more pending ones than this is far behind."""
@@ -36,7 +51,7 @@ class Contract(NamedTuple):
     compatible_from: str
 
 
-def needed(migrations: Sequence[Migration]) -> Sequence[Migration]:
+def needed(migrations: Sequence[AMigration]) -> Sequence[AMigration]:
     """Return the migrations that an image needs: those before the contract migrations at the end of its directory.
 
     A contract that the image itself could not run with, because its `compatible_from` is newer than all that would
@@ -74,6 +89,19 @@ def newest_contracts(migrations: Iterable[Migration]) -> tuple[Contract, ...]:
     while len(format_contracts(kept)) > MAX_CONTRACTS_TEXT:
         del kept[0]
     return tuple(kept)
+
+
+def describe_contracts(contracts: Iterable[Migration]) -> str:
+    """Return contract migrations with the images that each breaks, as a clause of a sentence."""
+    return ", ".join(f"{each.revision} (breaks images older than {each.compatible_from})" for each in contracts)
+
+
+def describe_left(contracts: Iterable[Migration]) -> str:
+    """Return which contract migrations are left for the contract phase, and when and how to apply them."""
+    return (
+        f"left for the contract phase: {describe_contracts(contracts)}. Once no such image runs any more: "
+        "ledgergate migrate up --phase contract"
+    )
 
 
 def format_contracts(contracts: Iterable[Contract], separator: str = " ") -> str:

@@ -28,6 +28,7 @@ class UpPlan:
         ahead: Applied revisions that are newer than every file: this image is older than the ledger.
         missing: Applied revisions without a file, although there is a file for a newer one.
         line_ends: Files that differ from what was applied by their line ends alone.
+        left: Of an expand phase: the migrations that it leaves for the contract phase and that the ledger lacks.
     """
 
     steps: tuple[Migration, ...]
@@ -35,6 +36,7 @@ class UpPlan:
     ahead: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     line_ends: tuple[str, ...] = ()
+    left: tuple[Migration, ...] = ()
 
 
 class Obstacle(StrEnum):
@@ -73,7 +75,12 @@ class Refusal:
 
 
 def plan_up(
-    migrations: Sequence[Migration], ledger: Ledger, target: str | None = None, *, out_of_order: bool = False
+    migrations: Sequence[Migration],
+    ledger: Ledger,
+    target: str | None = None,
+    *,
+    out_of_order: bool = False,
+    expand_only: bool = False,
 ) -> UpPlan | Refusal:
     """Decide what `up` will do.
 
@@ -85,10 +92,14 @@ def plan_up(
         ledger: The ledger as it is now.
         target: Canonical name of the last revision to apply; None for all.
         out_of_order: Whether a revision may be applied after a newer one.
+        expand_only: Whether to leave the contract migrations at the end of the directory.
     """
     obstacles = list(unknown_target(migrations, target))
     obstacles += [(Obstacle.CHANGED, describe_edit(*edit)) for edit in edited_files(migrations, ledger)]
-    steps = tuple(m for m in migrations if not ledger.contains(m.revision) and (target is None or m.revision <= target))
+    wanted, left = _split_phases(migrations, ledger) if expand_only else (migrations, ())
+    if any(migration.revision == target for migration in migrations[len(wanted) :]):
+        obstacles.append((Obstacle.TARGET, _beyond_phase_text(str(target), wanted[-1].revision)))
+    steps = tuple(m for m in wanted if not ledger.contains(m.revision) and (target is None or m.revision <= target))
     if steps and ledger.dirty is not None:
         obstacles.append((Obstacle.DIRTY, dirty_text(ledger.dirty)))
     elif not out_of_order:
@@ -104,6 +115,22 @@ def plan_up(
         ahead=tuple(revision for revision in unknown if revision > newest),
         missing=tuple(revision for revision in unknown if revision <= newest),
         line_ends=tuple(str(migration.path) for migration, _ in other_line_ends(migrations, ledger)),
+        left=left,
+    )
+
+
+def _split_phases(migrations: Sequence[Migration], ledger: Ledger) -> tuple[Sequence[Migration], tuple[Migration, ...]]:
+    """Return the migrations of the expand phase, and those of the contract phase that are not applied."""
+    from migrations.core.contract import needed  # noqa: PLC0415 - `up` without --phase does without
+
+    expand = needed(migrations)
+    return expand, tuple(m for m in migrations[len(expand) :] if not ledger.contains(m.revision))
+
+
+def _beyond_phase_text(target: str, last: str) -> str:
+    return (
+        f"expected --to to name a migration of the expand phase, got {target!r}: it is one of the contract migrations "
+        f"at the end of the directory, and the expand phase ends at {last}; leave out --to, or use --phase contract"
     )
 
 

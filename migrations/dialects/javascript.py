@@ -34,7 +34,7 @@ def _knex_directory(extensions: Sequence[str]) -> DirectoryLister:
     alternatives = "|".join(re.escape(extension) for extension in extensions)
     # Knex stops at TypeScript's declarations; projects that have them let it load fewer extensions.
     pattern = rf"(?!.*\.d\.[cm]?ts\Z)(?P<name>.+)\.(?:{alternatives})"
-    return external.files_matching(pattern, example="20250126120000_add_users.js")
+    return external.files_matching(pattern, example="20250126120000_add_users.js", hidden=True)
 
 
 def _list_knex(directory: Path) -> tuple[str, ...]:

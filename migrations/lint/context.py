@@ -20,6 +20,7 @@ class StatementContext:
         transaction: Number of the transaction that it runs in; None where it commits by itself.
         transactional: Whether the whole section runs in a transaction.
         contract: Whether the migration is marked `contract`, so that it may break older images.
+        deferred: Whether it is one of the contract migrations that images do not need, so that they do not wait for it.
         previous_revision: The revision before this migration; its own where it is the first.
         section_nodes: Parse trees of all statements of the section.
         version: Major version of the oldest PostgreSQL that runs it; None for any that is supported.
@@ -35,6 +36,7 @@ class StatementContext:
     section_nodes: tuple[Any, ...]
     version: int | None = None
     native: bool = True
+    deferred: bool = False
 
     def proves_not_null(self, table: Name, column: str) -> bool:
         """Whether it is known that a column contains no NULL, so that PostgreSQL does not look."""

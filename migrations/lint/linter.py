@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pglast import ast
 
+from migrations.core.contract import needed
 from migrations.lint import suppression
 from migrations.lint.context import StatementContext
 from migrations.lint.finding import Finding, Reason, fingerprint, locate
@@ -22,6 +23,7 @@ from migrations.lint.rules import (
     advice,
     columns,
     constraints,
+    contracts,
     drops,
     indexes,
     partitions,
@@ -102,6 +104,7 @@ _FAMILIES = (
     type_changes,
     columns,
     drops,
+    contracts,
     tables,
     partitions,
     writes,
@@ -122,6 +125,8 @@ NAMES = frozenset(rule.name for rule in RULES)
 def lint(scripts: Iterable[Script], *, version: int | None = None) -> list[Finding]:
     """Return every finding in the scripts that are judged, by file and line.
 
+    A contract migration that is not last is found wherever it is; whether the scripts are one change is for the caller.
+
     Args:
         scripts: The files of a history, in the order in which they are applied.
         version: Major version of the oldest PostgreSQL that runs them; None for any that is supported.
@@ -129,11 +134,21 @@ def lint(scripts: Iterable[Script], *, version: int | None = None) -> list[Findi
     schema, transaction_numbers = Schema(), count(1)
     previous = None
     findings: list[Finding] = []
-    for index, script in enumerate(scripts):
+    history = list(scripts)
+    sound = [script for script in history if not script.problems]
+    deferred = {script.path for script in sound[len(needed(sound)) :]}
+    for index, script in enumerate(history):
         place = _Place(index, previous or script.revision, version)
+        if script.compatible_from is not None:
+            follower = next((other.revision for other in history[index + 1 :] if _expands(other)), None)
+            place = place._replace(deferred=script.path in deferred, next_expand=follower)
         findings += _ScriptLinter(script, place, schema, transaction_numbers).findings()
         previous = script.revision
     return sorted(findings)
+
+
+def _expands(script: Script) -> bool:
+    return script.compatible_from is None and not script.problems
 
 
 def problem_findings(problems: Iterable[Problem]) -> list[Finding]:
@@ -153,11 +168,15 @@ class _Place(NamedTuple):
         file: Its index.
         previous_revision: The revision before it; its own where it is the first.
         version: Major version of PostgreSQL; None for any.
+        deferred: Whether it is a contract migration that images do not need.
+        next_expand: Of a contract migration: the next migration that is none; None where all behind it are contracts.
     """
 
     file: int
     previous_revision: str
     version: int | None
+    deferred: bool = False
+    next_expand: str | None = None
 
 
 class _ScriptLinter:
@@ -220,11 +239,17 @@ class _ScriptLinter:
             spans = len(self._spans)
             yield from self._section(section)
             has_down = has_down or (section.is_down and spans < len(self._spans))
+        if script.compatible_from is not None and not self._place.deferred:
+            yield self._head_span(), contracts.contract_not_last(script.compatible_from, self._place.next_expand)
         # A down section of nothing but comments has added no span.
         down = next((section for section in script.sections if section.is_down), None)
         if script.lacks_down is not None or (down is not None and not has_down):
             offset = script.head if script.lacks_down is None else script.lacks_down
             yield (offset, offset), _missing_down()
+
+    def _head_span(self) -> tuple[int, int]:
+        """Return the span of the first statement; the end of the head where there is none, as in Python."""
+        return min(self._spans, default=(self._script.head, self._script.head))
 
     def _apply(self, section: ScriptSection) -> None:
         """Change the schema as a section does, without judging it."""
@@ -283,7 +308,8 @@ class _ScriptLinter:
                     file=self._place.file,
                     transaction=transaction,
                     transactional=mode is TransactionMode.OWN,
-                    contract=self._script.contract,
+                    contract=self._script.compatible_from is not None,
+                    deferred=self._place.deferred,
                     previous_revision=self._place.previous_revision,
                     section_nodes=nodes,
                     version=self._place.version,

@@ -18,7 +18,7 @@ from migrations.files.psql_syntax import blank_rows
 from migrations.sql.statements import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
 _KEYWORDS = RESERVED_KEYWORDS | TYPE_FUNC_NAME_KEYWORDS
@@ -162,11 +162,21 @@ def relation_name(node: Any) -> Name:
 
 
 def qualified_name(parts: Any) -> Name:
-    """Return the name in a list of String nodes, a String or a TypeName."""
+    """Return the name in a list of String nodes, a String, a TypeName or a function with its arguments."""
     if isinstance(parts, ast.TypeName):
         parts = parts.names
-    names = [part.sval for part in (parts if isinstance(parts, tuple | list) else (parts,))]
+    if isinstance(parts, ast.ObjectWithArgs):
+        parts = parts.objname
+    # A cast and a transform have types in the place of a name.
+    flat: list[Any] = [
+        (part.names or ("",))[-1] if isinstance(part, ast.TypeName) else part for part in _as_list(parts)
+    ]
+    names = [part.sval for part in flat]
     return Name(names[-2] if len(names) > 1 else None, names[-1])
+
+
+def _as_list(parts: Any) -> Sequence[Any]:
+    return parts if isinstance(parts, tuple | list) else (parts,)
 
 
 def to_sql(node: Any) -> str:

@@ -14,6 +14,7 @@ from migrations.lint.linter import NAMES, lint, problem_findings
 from migrations.lint.policy import Policy, judge
 from migrations.lint.reports.summary import Summary, plural
 from migrations.lint.rule import Level
+from migrations.lint.rules.contracts import CONTRACT_NOT_LAST
 from migrations.lint.scripts import layouts
 from migrations.lint.scripts.git import changed_files
 from migrations.lint.scripts.history import read_histories
@@ -21,11 +22,13 @@ from migrations.lint.scripts.tree import STDIN
 from migrations.lint.settings import LintSettings, LintSettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from migrations.lint.policy import Verdict
     from migrations.lint.scripts.history import LintHistory
 
+_RULES_OF_CHANGES = frozenset((CONTRACT_NOT_LAST.name,))
+"""Rules that hold for one change, and not for the history of a directory: it is known only where a part is judged."""
 _DIALECTS = frozenset((layouts.AUTO, *layouts.NAMES))
 
 
@@ -174,15 +177,24 @@ def _lint(history: LintHistory, request: LintRequest, given: LintSettings, versi
     policy = Policy() if is_stdin else settings.read_policy(history.root, rules=NAMES)
     findings = lint(history.scripts, version=version)
     older = len({script.path for script in history.scripts if not script.is_judged})
+    of_whole = frozenset() if older else _RULES_OF_CHANGES
     if request.writes_baseline and not is_stdin:
         bare = judge(findings, replace(policy, baseline={}, levels=given.levels), names=names)
-        wanted = [_above_advice(finding) for finding in bare.findings if finding.rule != "file"]
+        shown = _without_rules(bare.findings, of_whole)
+        wanted = [_above_advice(finding) for finding in shown if finding.rule != "file"]
         count = settings.write_baseline(history.root, [f for f in wanted if f.reasons], names=names)
         note = f"wrote {plural(count, 'finding')} into {history.root / settings.POLICY_FILE}"
         left = tuple(finding for finding in bare.findings if finding.rule == "file")
         return LintOutcome(left, len(names), older, count, (note,))
     verdict = judge(findings, policy.with_levels(given.levels), names=names)
-    return LintOutcome(verdict.findings, len(names), older, verdict.known, tuple(_notes(history, verdict)))
+    shown = _without_rules(verdict.findings, of_whole)
+    return LintOutcome(shown, len(names), older, verdict.known, tuple(_notes(history, verdict)))
+
+
+def _without_rules(findings: Iterable[Finding], rules: frozenset[str]) -> tuple[Finding, ...]:
+    """Drop reasons of these rules; after the policy, so that an allowance that a change needs is not called unused."""
+    kept = (replace(f, reasons=tuple(reason for reason in f.reasons if reason.rule not in rules)) for f in findings)
+    return tuple(finding for finding in kept if finding.reasons)
 
 
 def _above_advice(finding: Finding) -> Finding:

@@ -58,7 +58,8 @@ class Script:
         text: The whole text.
         sections: What is run, in order; empty for a Python migration.
         head: Length of the head: a comment before the first section that allows a rule is for the whole file.
-        contract: Whether the migration is marked `contract`, so that it may break older images.
+        compatible_from: Of a migration that is marked `contract`, so that it may break older images: the oldest
+            revision whose images can still run.
         lacks_down: Offset of the section that should have a down section and has none; None where that is no fault.
         own_migration: The comment in safe ways on how the tool runs a statement outside a transaction.
         native: Whether `ledgergate migrate` runs it, so that `-- migrate:up contract` can be used.
@@ -72,7 +73,7 @@ class Script:
     text: str
     sections: tuple[ScriptSection, ...] = ()
     head: int = 0
-    contract: bool = False
+    compatible_from: str | None = None
     lacks_down: int | None = None
     own_migration: str = OWN_MIGRATION
     native: bool = False

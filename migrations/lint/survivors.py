@@ -69,6 +69,10 @@ def _names(node: Any, *, tables: bool) -> list[Name]:  # noqa: C901, PLR0911, PL
             return [Name(None, str(node.extname))]
         case ast.RenameStmt(renameType=_OBJECT.OBJECT_TABLE, relation=ast.RangeVar() as relation) if tables:
             return [Name(relation.schemaname, str(node.newname))]
+        case ast.RenameStmt(renameType=_OBJECT.OBJECT_SEQUENCE, relation=ast.RangeVar() as relation):
+            return [Name(relation.schemaname, str(node.newname))]
+        case ast.RenameStmt(renameType=_OBJECT.OBJECT_FUNCTION | _OBJECT.OBJECT_PROCEDURE | _OBJECT.OBJECT_ROUTINE):
+            return [Name(None, str(node.newname))]
         case ast.RenameStmt(renameType=_OBJECT.OBJECT_TYPE | _OBJECT.OBJECT_VIEW | _OBJECT.OBJECT_DOMAIN):
             return [Name(None, str(node.newname))]
         case _:

@@ -20,6 +20,7 @@ from migrations.postgres.errors import (
     StatementFailed,
     Unreachable,
 )
+from migrations.postgres.protocol_guard import install as install_guard
 from migrations.postgres.session import Connection, Session
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from migrations.postgres.address import Address, Server, Tls
 
 bound_key_derivation()
+install_guard()
 
 
 async def connect(

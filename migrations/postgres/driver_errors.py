@@ -16,6 +16,7 @@ from migrations.postgres.errors import (
     DatabaseMissing,
     NotReady,
     PermissionMissing,
+    ProtocolBroken,
     RowsHidden,
     ServerReadOnly,
     StatementFailed,
@@ -48,6 +49,8 @@ _NOT_READY = {"57P03"}  # starting up, shutting down or in recovery
 _SESSION_ENDED = {"57P01", "57P02", "57P05"}  # by an administrator, by a crash of another backend, as idle
 _DATABASE_MISSING = "3D000"
 PROTOCOL_VIOLATION = "08P01"
+OUT_OF_PROTOCOL = "08P00"
+"""SQLSTATE of what `protocol_guard` refuses: of class 08, connection exceptions, and none that PostgreSQL uses."""
 
 
 def translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:
@@ -58,7 +61,7 @@ def translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:
     if state in _NOT_READY:
         return NotReady(message)
     if state in _SESSION_ENDED or state.startswith("08"):
-        return ConnectionLost(message)
+        return ProtocolBroken(message) if state == OUT_OF_PROTOCOL else ConnectionLost(message)
     if state.startswith("28"):
         return AuthenticationFailed(message)
     if state == _DATABASE_MISSING:

@@ -4,6 +4,7 @@ DatabaseError
 ├── Unreachable              no server answers: refused, unknown host, TLS, timeout
 │   ├── NotReady             the server accepts no session now: starting or stopping
 │   │   └── TooCrowded       it has as many as it may have (SQLSTATE 53300)
+│   ├── ProtocolBroken       the server sends what PostgreSQL does not
 │   └── ConnectionLost       an open session ended
 ├── AuthenticationFailed     the server refuses the role or its password
 ├── DatabaseMissing          the server has no database of this name
@@ -41,6 +42,10 @@ class NotReady(Unreachable):
 
 class TooCrowded(NotReady):
     """The server has as many sessions as it may have."""
+
+
+class ProtocolBroken(Unreachable):
+    """The server sends what PostgreSQL does not."""
 
 
 class ConnectionLost(Unreachable):

@@ -48,6 +48,7 @@ class Connection(_Base):
 
     reset_query: str | None = None
     closed_at: Sequence[tuple[str, int]] = ()
+    _source_traceback: Any = None  # asyncpg's __del__ reads it, also where its __init__ has failed before setting it
     log_listener: Callable[[Any, asyncpg.PostgresLogMessage], None] | None = None
 
     def get_reset_query(self) -> str:
@@ -325,6 +326,10 @@ class Session:
             # asyncpg reads messages as UTF-8 whatever `client_encoding` is, and has the rest of the answer skipped.
             raise MessageUnreadable(decode(error, self.raw.get_settings().client_encoding)) from error
         except asyncpg.InterfaceError as error:
+            if str(error).startswith("the server expects"):  # another number of parameters than the query has
+                self.terminate()
+                reason = describe(error).splitlines()[0]
+                raise AnswerUnreadable(f"the server has not understood the query: {reason}") from error
             if not self.closed:
                 raise  # a mistake of this program in using the driver
             raise ConnectionLost("the connection to the database is closed") from error

@@ -21,6 +21,7 @@ from migrations.postgres.errors import (
     AnswerUnreadable,
     ConnectionLost,
     DatabaseError,
+    ProtocolBroken,
     ServerReadOnly,
     StatementFailed,
     TooCrowded,
@@ -272,4 +273,4 @@ class Visitor:
 
 
 def _is_hostile(error: Exception) -> bool:
-    return isinstance(error, AnswerUnreadable | LedgerTooLarge)
+    return isinstance(error, AnswerUnreadable | LedgerTooLarge | ProtocolBroken)

@@ -63,6 +63,7 @@ class RunOptions:
         lock_wait_timeout: Seconds to wait while another session holds our advisory lock. Not to be confused with
             PostgreSQL's `lock_timeout`, which is in `limits`.
         out_of_order: Whether to apply a revision that is older than the newest applied one.
+        expand_only: Whether to leave the contract migrations at the end of the directory.
         limits: Defaults for each migration.
     """
 
@@ -73,6 +74,7 @@ class RunOptions:
     connect_timeout: float = 30.0
     lock_wait_timeout: float = 600.0
     out_of_order: bool = False
+    expand_only: bool = False
     limits: MigrationLimits = field(default_factory=MigrationLimits)
 
     @property
@@ -150,4 +152,4 @@ class RunProgress:
 
 def plan_run(run: RunOptions, ledger: Ledger) -> UpPlan | Refusal:
     """Return what the run has to do with this ledger."""
-    return plan_up(run.migrations, ledger, run.target, out_of_order=run.out_of_order)
+    return plan_up(run.migrations, ledger, run.target, out_of_order=run.out_of_order, expand_only=run.expand_only)

@@ -98,11 +98,12 @@ class Application:
         annotations: dict[str, str] | None = None,
         labels: dict[str, str] | None = None,
         init: bool = False,
+        image: str = "app",
+        **spec: Any,
     ) -> None:
-        """Apply a Deployment whose pods expect a revision."""
+        """Apply a Deployment whose pods expect a revision; further fields are of its pods' spec."""
         declared = {} if revision is None else {REVISION: revision}
-        containers = [{"name": "main", "image": "app"}]
-        spec: dict[str, Any] = {"containers": containers}
+        spec = {"containers": [{"name": "main", "image": image}], **spec}
         if init:
             spec["initContainers"] = [{"name": "migrate", "image": "app"}]
         self._apply(

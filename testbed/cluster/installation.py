@@ -37,6 +37,8 @@ class Installation:
         self._manifests = "manifests/base" if with_policy else "manifests/overlays/before-1.36"
         self.webhook_port, self._webhook_metrics, self._controller_metrics = free_ports(3)
         self._webhooks = 0
+        self.controller_flags: tuple[str, ...] = ()
+        """Further flags of the controllers that are started from now on."""
 
     def __enter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="ledgergate-installation-"))
@@ -73,7 +75,7 @@ class Installation:
 
     def start_controller(self) -> None:
         """Start the controller, without waiting until it leads."""
-        self._start("controller", "--metrics-bind", f"127.0.0.1:{self._controller_metrics}")
+        self._start("controller", "--metrics-bind", f"127.0.0.1:{self._controller_metrics}", *self.controller_flags)
 
     def kill(self, name: str) -> None:
         """Kill `webhook` or `controller` by SIGKILL."""

@@ -17,8 +17,34 @@ class Claim(Enum):
     """It must stay held."""
     RUN = auto()
     """It must be released soon."""
+    EITHER = auto()
+    """It may do both: its gate goes on with the last reading, and what that was is not modelled."""
     FREE = auto()
     """No gate selects it: it may be released at once, and must be after the time that is left to a late gate."""
+
+
+STABLE, FRAGILE = "stable", "fragile"
+"""The databases: one always runs, one is stopped now and then."""
+EVIL, GONE = "evil", "gone"
+"""Where else a Secret may lead: to a server that misbehaves, and nowhere, as there is no Secret."""
+
+BEHAVIOURS = (
+    "announces_2_gb",
+    "answers_no_query",
+    "answers_tls_with_silence",
+    "answers_with_a_far_time",
+    "asks_for_a_billion_iterations",
+    "closes_at_once",
+    "continues_sasl_first",
+    "fails_without_end",
+    "has_no_room",
+    "is_ready_without_end",
+    "notices_without_end",
+    "says_nothing",
+    "sends_a_byte_a_second",
+    "sends_noise_without_end",
+)
+"""Of evil servers; none that ends a worker process, after which a Secret is read alone for a while, and seldom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +76,47 @@ class World:
 
     Attributes:
         gates: By name.
-        secrets: Which database each Secret leads to.
+        secrets: Which database each Secret leads to; also `EVIL` or `GONE`.
         levels: How many of the revisions each database's ledger has.
         down: What is stopped: databases, `webhook`, `controller`.
+        recalled: The highest level of any ledger when a gate's Secret was lost, by gate: LastKnown allows no more.
     """
 
     gates: Mapping[str, ModelGate] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     levels: Mapping[str, int] = field(default_factory=dict)
     down: frozenset[str] = frozenset()
+    recalled: Mapping[str, int] = field(default_factory=dict)
+
+    def with_recalled(self, before: "World") -> "World":
+        """Return this world with what gates recall whose Secret is gone, and was not, or was another one, before."""
+        lost = {name: gate for name, gate in self.gates.items() if self.secrets[gate.secret] == GONE}
+        highest = max((*before.levels.values(), *self.levels.values()))
+        return replace(self, recalled={name: before.recalled.get(name, highest) for name in lost})
 
     def claim(self, group: str, expects: int) -> Claim:
         """Return what must happen to a pod that expects the first `expects` revisions."""
-        selecting = [gate for gate in self.gates.values() if gate.group == group]
-        if not selecting:
+        if not any(gate.group == group for gate in self.gates.values()):
             return Claim.FREE
-        good = all(gate.lenient or self.levels[self.secrets[gate.secret]] >= expects for gate in selecting)
-        return Claim.RUN if good else Claim.WAIT
+        claims = {self._claim(name, expects) for name, gate in self.gates.items() if gate.group == group}
+        return next(claim for claim in (Claim.WAIT, Claim.EITHER, Claim.RUN) if claim in claims)
+
+    def _claim(self, name: str, expects: int) -> Claim:
+        """Return what one gate wants of a pod."""
+        gate = self.gates[name]
+        database = self.secrets[gate.secret]
+        if gate.lenient:
+            return Claim.RUN
+        if database == GONE:
+            recalled = max(self.recalled.get(name, 0), *self.levels.values())
+            return Claim.EITHER if expects <= recalled else Claim.WAIT
+        return Claim.RUN if self.levels.get(database, 0) >= expects else Claim.WAIT
 
     def denies(self, group: str, expects: int) -> bool:
         """Return whether such a pod may be refused."""
         selecting = (gate for gate in self.gates.values() if gate.group == group)
-        return self.claim(group, expects) is Claim.WAIT and any(gate.on_behind == "Deny" for gate in selecting)
+        may_wait = self.claim(group, expects) in {Claim.WAIT, Claim.EITHER}
+        return may_wait and any(gate.on_behind == "Deny" for gate in selecting)
 
     def blind(self, group: str) -> bool:
         """Return whether a good pod may stay held: no controller runs, or a ledger cannot be read."""
@@ -129,7 +174,10 @@ class Chronicle:
             if period.began <= at and (following is None or at <= following.settled + lag):
                 found.append(period.world)
                 if dead:
-                    found += [replace(period.world, levels=each.levels, secrets=each.secrets) for each in written]
+                    found += [
+                        replace(period.world, levels=each.levels, secrets=each.secrets, recalled=each.recalled)
+                        for each in written
+                    ]
         return found
 
     def since(self, group: str, expects: int, claims: frozenset[Claim]) -> float | None:

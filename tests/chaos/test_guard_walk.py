@@ -13,12 +13,17 @@ from typing import Any
 import pytest
 import yaml
 
+from migrations.reader.visitor import LONGEST_GAP
+from migrations.reader.watcher import PollIntervals
 from testbed.cluster.application import REVISION, Application, migrate, write_migrations
 from testbed.cluster.installation import Installation
 from testbed.cluster.pod_watch import PodWatch
 from testbed.controlplane import ControlPlaneError
+from testbed.evil.server import evil_servers
 from testbed.postgres import Postgres
-from tests.chaos.guard_model import Chronicle, Claim, ModelGate, World
+from tests.chaos.guard_model import BEHAVIOURS, EVIL, FRAGILE, GONE, STABLE, Chronicle, Claim, ModelGate, World
+from webhook.ledgers.reader_pool import RESTART_SECONDS
+from webhook.ledgers.schedule import FOLLOW_SECONDS, URGENT_RETRY
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +32,8 @@ REVISIONS = tuple(f"2026010{number}000000_step_{number}" for number in range(1, 
 GROUPS = ("red", "red", "red", "blue", "blue", "blue", "none")
 GATES = ("first", "second")
 SECRETS = ("pg", "other")
-STABLE, FRAGILE = "stable", "fragile"
-"""The databases: one always runs, one is stopped now and then."""
+TARGETS = (STABLE,) * 4 + (FRAGILE,) * 4 + (EVIL,) * 2 + (GONE,) * 2
+"""Where a Secret is pointed to."""
 
 RESTS = 0.2
 """The share of changes that are given time to be known everywhere before the next step."""
@@ -36,8 +41,9 @@ RESTS = 0.2
 LONGEST_REST = 3.0
 """Seconds; on a machine so busy that more is needed, the walk proves less, but ends."""
 
-PROMISED = 2.0
-"""Seconds within which a pod whose verdict has turned good must run."""
+PAUSES = URGENT_RETRY + FOLLOW_SECONDS + RESTART_SECONDS + PollIntervals().urgent + LONGEST_GAP
+"""Seconds that the product may let pass by itself before a pod whose verdict has turned good runs: between two attempts
+at a database for which pods wait, two visits, two starts of a worker, two reads, and two of them after a NOTIFY."""
 
 ROUND_TRIPS = 7
 """Allowed on top, and alone for a pod that must not run any more; each may take as long as the slowest of the walk's
@@ -86,6 +92,7 @@ class Walk:
     recovered: float = 0.0
     seen: int = 0
     requests: deque[float] = field(default_factory=lambda: deque([0.05], maxlen=20))
+    commands: deque[float] = field(default_factory=lambda: deque([0.5], maxlen=5))
     released: int = 0
 
     @property
@@ -95,8 +102,11 @@ class Walk:
 
     @property
     def limit(self) -> float:
-        """Seconds after which a pod must have been released, at the machine's present speed."""
-        return PROMISED + self.lag
+        """Seconds after which a pod must have been released, at the machine's present speed.
+
+        A worker may have to be started for it, which takes less than the commands that the walk starts.
+        """
+        return PAUSES + self.lag + max(self.commands)
 
     # Steps. Each returns what it did; an empty text where it cannot be done now.
 
@@ -149,6 +159,7 @@ class Walk:
             migrate(self.migrations, self.urls[database], "--to", REVISIONS[then - 1], "--allow-out-of-order")
         else:
             migrate(self.migrations, self.urls[database], "--steps", str(now - then), command="down")
+        self.commands.append(time.time() - began)
         self.turn(replace(world, levels={**world.levels, database: then}), began)
         return f"{database} is at {then}"
 
@@ -190,16 +201,20 @@ class Walk:
         return f"delete gate {name}"
 
     def edit_secret(self) -> str:
-        """Point a Secret at another database, and edit the gates that name it: then it is read at once."""
+        """Point a Secret elsewhere, or delete it, and edit the gates that name it: then it is read at once."""
         name = self.chance.choice(SECRETS)
-        database = FRAGILE if self.world.secrets[name] == STABLE else STABLE
+        target = self.chance.choice([each for each in TARGETS if each != self.world.secrets[name]])
         began = time.time()
-        self.write_secret(name, database)
+        behaviour = self.chance.choice(BEHAVIOURS) if target == EVIL else ""
+        if target == GONE:
+            self.kubectl("delete", "secret", name)
+        else:
+            self.write_secret(name, behaviour or target)
         patch = json.dumps({"spec": {"maxHold": f"{self.chance.randrange(600, 60_000)}s"}})
         for gate in (gate for gate, each in self.world.gates.items() if each.secret == name):
             self.kubectl("patch", "ledgergate", gate, "--type=merge", "-p", patch)
-        self.turn(replace(self.world, secrets={**self.world.secrets, name: database}), began)
-        return f"Secret {name} leads to {database}"
+        self.turn(replace(self.world, secrets={**self.world.secrets, name: target}), began)
+        return f"Secret {name} leads to {target} {behaviour}"
 
     def break_something(self) -> str:
         """Kill the webhook or the controller, or stop the database."""
@@ -286,7 +301,7 @@ class Walk:
 
     def turn(self, world: World, began: float) -> None:
         """Add a change to the chronicle: asked for at a time, and answered now."""
-        self.chronicle.turn(world, began, time.time())
+        self.chronicle.turn(world.with_recalled(self.world), began, time.time())
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl in the namespace, and note how long the request took."""
@@ -308,7 +323,7 @@ WEIGHTS: dict[str, int] = {
     "migrate": 18,
     "edit_gate": 16,
     "delete_gate": 3,
-    "edit_secret": 5,
+    "edit_secret": 9,
     "break_something": 2,
     "mend": 8,
 }
@@ -330,7 +345,8 @@ def walk(
     for url in urls.values():
         migrate(migrations, url, "--to", REVISIONS[0])
     world = World(secrets=secrets, levels=dict.fromkeys(urls, 1))
-    with PodWatch(application.plane, application.namespace) as watch:
+    with evil_servers() as ports, PodWatch(application.plane, application.namespace) as watch:
+        urls |= {name: f"postgresql://u:p@127.0.0.1:{ports[name]}/evil" for name in BEHAVIOURS}
         found = Walk(
             application=application,
             installation=installation,
@@ -370,4 +386,6 @@ def test_every_pod_runs_when_it_may_and_never_before(walk: Walk, seed: int) -> N
     walk.check()
     log.info("steps %s; %d pods ran; slowest request %.2f s", dict(done), walk.released, max(walk.requests))
     assert set(done) | {"mend"} == set(WEIGHTS), "a step was never taken; what is down is also mended by the next break"
+    for target in (EVIL, GONE):
+        assert any(f"leads to {target}" in step for step in walk.trail)
     assert walk.released > STEPS // 10

@@ -186,6 +186,7 @@ SAME = [
     {"DATABASE_URL": "host = 127.0.0.1 port= {one} user =alice password='al%ce' dbname='two %25 ?&='"},
     {"DATABASE_URL": r"host=127.0.0.1 port={one} user=bob password='b:o\\b' dbname=one options='-c search_path=p\'q'"},
     {"DATABASE_URL": "host='' port={one} host={sockets} user=bob password=b:o\\\\b dbname=one keepalives=1"},
+    {"DATABASE_URL": "dbname=alice host=127.0.0.1 port=1 user=bob port={one} user=alice password=al%ce dbname=one"},
     {**OTHER, "DATABASE_URL": "service=shop dbname=alice"},
     {**OTHER, "DATABASE_URL": "port={one}"},
 ]
@@ -240,6 +241,27 @@ async def test_what_cannot_be_honoured_is_refused_by_name(
     with pytest.raises((AddressError, Misconfigured), match=name) as refused:
         await ask(servers.fill(environment))
     assert "al%" not in str(refused.value)
+
+
+FAILS = [
+    {**PG, "DATABASE_URL": "postgresql://127.0.0.1,127.0.0.1/one"},  # several hosts have the default port, not PGPORT
+    {**PG, "PGPASSWORD": "", "PGPASSFILE": "/nosuch"},
+    {**PG, "PGPASSWORD": "", "PGPASSFILE": "{home}/pass", "PGHOST": "localhost"},  # whose password is a wrong one
+    {**PG, "PGDATABASE": "nosuch"},
+    {**OTHER, "PGTARGETSESSIONATTRS": "read-write"},
+]
+
+
+@pytest.mark.parametrize("environment", FAILS, ids=str)
+async def test_where_psql_gets_nowhere_neither_does_ledgergate(servers: Servers, environment: dict[str, str]) -> None:
+    """It goes to no server that the environment does not mean."""
+    if "read-" in str(environment) and not REPORTS_READ_ONLY:
+        pytest.skip("PostgreSQL 13 does not report default_transaction_read_only")
+    filled = servers.fill(environment)
+    done = await asyncio.to_thread(run_psql, filled, filled.get("DATABASE_URL"), ["-c", _QUERY])
+    assert done.returncode == 2, done.stdout
+    with pytest.raises(DatabaseError):
+        await ask(filled)
 
 
 _LAYER = st.fixed_dictionaries(

@@ -217,10 +217,12 @@ async def test_an_existing_ledger_needs_no_right_to_create(
     pair: Pair, connections: tuple[Connection, Connection]
 ) -> None:
     """The script makes or extends the table only where it is missing or of an older version, as `up` does."""
+    made = "create table if not exists"
     pair.write([("create table a ()", "")])
+    assert made in pair.script("up", "--dry-run").stdout
     assert pair.run() == (0, 0)
     pair.write([("create table a ()", ""), ("create table b ()", "")])
-    assert "ledgergate_migrations (\n" not in pair.script("up", "--dry-run").stdout
+    assert made not in pair.script("up", "--dry-run").stdout
     for connection in connections:
         await connection.execute("alter table ledgergate_migrations drop column statements_total")
     assert pair.run() == (0, 0)

@@ -229,6 +229,25 @@ async def test_a_worker_that_is_killed_costs_no_tenant_more_than_a_moment(databa
         assert all(found.ledgers._pool.penalty((key[0], "pg")) == 0 for key in keys)
 
 
+async def test_a_corrected_secret_ends_the_penalty(database: str) -> None:
+    """A database whose visits have ended workers waits for minutes; not once its Secret leads to another one."""
+    await record(database, "a", create=True)
+    async with running() as found:
+        key = found.add("ns", database.replace("127.0.0.1", "127.0.0.9"))
+        await until(lambda: found.snapshot(key).fault is Fault.UNREACHABLE)
+        pool, secret = found.ledgers._pool, ("ns", "pg")
+        for _ in range(5):
+            pool._strike(secret)
+        assert pool.penalty(secret) > 60
+        found.ledgers.set_urgent(key, urgent=True)
+        found.secret("ns", database)
+        await until(lambda: found.holds(key, "a"))
+        assert not pool.may_follow(secret), "it is still read alone"
+        pool._strike(secret)
+        pool.pardon(secret)
+        assert pool.penalty(secret) > 60, "an edit a minute is enough"
+
+
 ORPHAN = """
 import asyncio, sys
 from webhook.ledgers.reader_process import ReaderProcess

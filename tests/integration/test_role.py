@@ -89,16 +89,22 @@ async def test_a_role_that_cannot_be_taken_is_named(
     assert "x@" not in done.stderr
 
 
-async def test_variables_come_from_a_file_when_asked(ledgergate: Ledgergate, database: str) -> None:
+async def test_variables_come_from_a_file_when_asked(
+    ledgergate: Ledgergate, connection: Connection, database: str
+) -> None:
     """Those that the environment has stay as they are; of several files the first counts; problems end with exit 2."""
-    ledgergate.write("one", "create table one ()")
+    ledgergate.write("one", "select 1")
     del ledgergate.environment["DATABASE_URL"]
     (ledgergate.home / ".env").write_text(f"LEDGERGATE_TABLE=mine\nexport DATABASE_URL='{database}'\n")
     (ledgergate.home / "other").write_text("LEDGERGATE_TABLE=other\nLEDGERGATE_SCHEMA=s\n")
     assert ledgergate("up").returncode == 2
     done = ledgergate("up", "--env-file", ".env", "--env-file", "other")
     assert (done.returncode, done.stderr) == (0, "")
+    assert await connection.fetchval("select to_regclass('s.mine') is not null and to_regclass('s.other') is null")
     assert "s.mine" in ledgergate("status", "--env-file", ".env", LEDGERGATE_SCHEMA="s").stdout
+    theirs = ledgergate("up", "--env-file", ".env", "--env-file", "other", LEDGERGATE_TABLE="theirs")
+    assert (theirs.returncode, "s.mine" in theirs.stdout) == (0, False)
+    assert await connection.fetchval("select to_regclass('s.theirs') is not null")
     (ledgergate.home / "bad").write_text("oops\n")
     refused = ledgergate("up", "--env-file", "bad", "--env-file", "gone")
     assert refused.returncode == 2

@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
-KEYS = {"dialect", "table", "row_lock", "expected", "head", "at_expected", "dirty", "revisions", "lock"}
+KEYS = {
+    "dialect",
+    "table",
+    "row_lock",
+    "expected",
+    "head",
+    "at_expected",
+    "contracts_left",
+    "dirty",
+    "revisions",
+    "lock",
+}
 ROW_KEYS = {
     "revision",
     "standing",
@@ -55,9 +66,10 @@ def test_the_text_shows_what_is_wrong_and_what_to_do(ledgergate: Ledgergate) -> 
     assert "lock: free" in lines
     assert "ledger: ledgergate, public.ledgergate_migrations" in lines
     assert any(
-        re.fullmatch(r"expected: 20250101000003_four\+4\..*, which the ledger does not hold", each) for each in lines
+        re.fullmatch(r"expected: 20250101000002_three\+3\..*, which the ledger does not hold", each) for each in lines
     )
     assert "contract: images older than 20250101000000_one cannot run, since 20250101000001_two is applied" in lines
+    assert any(each.startswith("left for the contract phase: 20250101000003_four (breaks images") for each in lines)
     assert lines[-1].startswith("dirty: 20250101000002_three failed: ")
     assert "resolve 20250101000002_three --rolled-back" in lines[-1]
 
@@ -85,6 +97,7 @@ def test_json_has_every_key_always(ledgergate: Ledgergate) -> None:
         "expected": None,
         "head": None,
         "at_expected": True,
+        "contracts_left": [],
         "dirty": None,
         "revisions": [],
         "lock": None,
@@ -97,7 +110,8 @@ def test_json_has_every_key_always(ledgergate: Ledgergate) -> None:
     assert [row["standing"] for row in document["revisions"]] == ["missing", "applied", "failed", "pending"]
     assert document["dirty"] == "20250101000002_three"
     assert document["head"] == "20250101000001_two"
-    assert document["expected"].startswith("20250101000003_four+3.")
+    assert document["expected"].startswith("20250101000002_three+2.")
+    assert document["contracts_left"] == ["20250101000003_four"]
     assert document["at_expected"] is False
 
 

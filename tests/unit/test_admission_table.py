@@ -13,6 +13,7 @@ from migrations.core.revision import declare
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from tests.admission_chain import NOW, Ledgers, create
 from webhook.core.gate import Action, Gate, Mode, Policy
+from webhook.core.images import ExpectedImage, UnknownImage
 from webhook.core.selector import Selector
 from webhook.core.verdict import Outcome, Reason
 
@@ -30,12 +31,14 @@ class Row:
 
     Args:
         by: the outcome, or the field of the policy that decides it.
+        unread: what is known of the pod's image, where the gate asks it.
     """
 
     annotations: dict[str, str]
     snapshot: LedgerSnapshot
     by: Outcome | str
     bypassed: bool = False
+    unread: UnknownImage | None = None
 
 
 def expects(revision: str) -> dict[str, str]:
@@ -54,6 +57,8 @@ ROWS: dict[Reason, Row] = {
     Reason.UNREACHABLE: Row(expects(B), ledger(A, B, fault=Fault.UNREACHABLE), "on_unreachable"),
     Reason.UNDECIDED: Row(expects(B), LedgerSnapshot(fault=Fault.PENDING), "undecided"),
     Reason.SELF_MIGRATING: Row(expects(B) | {"ledgergate.dev/migrates": "app"}, ledger(A), Outcome.ADMIT),
+    Reason.RESOLVING: Row(expects(B), ledger(A, B), "undecided", unread=UnknownImage("app:1")),
+    Reason.UNRESOLVED: Row({}, ledger(A, B), "undecided", unread=UnknownImage("app:1", "it is not there; push it")),
     Reason.BYPASSED: Row(expects(B), ledger(A), Outcome.WARN, bypassed=True),
 }
 OUTCOME = {
@@ -102,11 +107,15 @@ def test_every_row_under_every_policy(reason: Reason, bound: bool, in_process: b
     row = ROWS[reason]
     pod: dict[str, Any] = {
         "metadata": {"labels": {"app": "x"}, "annotations": row.annotations},
-        "spec": {"containers": [], **({"nodeName": "node-0"} if bound else {"schedulingGates": []})},
+        "spec": {
+            "containers": [{"name": "main", "image": "app:1"}],
+            **({"nodeName": "node-0"} if bound else {"schedulingGates": []}),
+        },
     }
     for policy in policies(bypassed=row.bypassed):
-        gate = Gate("ns", "app", Selector(), "pg", "ledgergate", policy=policy)
-        created = create(Ledgers([gate], row.snapshot), pod, policy=in_process)
+        asked = ExpectedImage() if row.unread else None
+        gate = Gate("ns", "app", Selector(), "pg", "ledgergate", policy=policy, expect_image=asked)
+        created = create(Ledgers([gate], row.snapshot, unread=row.unread), pod, policy=in_process)
         outcome, final = wanted(row, policy), created.final
         assert final.verdict.reason is reason
         denied = outcome is Outcome.DENY or (outcome is Outcome.HOLD and bound)

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import pytest
 
 from migrations.core.ledger import Ledger
 from migrations.core.snapshot import LedgerSnapshot
 from tests.object_feeds import Objects, a_gate, until
 from webhook.api.namespace import OptIn
-from webhook.api.objects import Metadata
+from webhook.api.objects import LedgerGate, Metadata
 from webhook.api.owners import Owner, OwnerKind
 from webhook.cache.gates import GateCache
 from webhook.controller.owner_wakeup import OwnerWakeup, WakeTrigger, _should_wake, _WakeBackoff
@@ -26,9 +27,9 @@ CHANGE, RECHECK, SWEEP = WakeTrigger.CHANGE, WakeTrigger.RECHECK, WakeTrigger.SW
 REFUSED = {"type": "ReplicaFailure", "status": "True", "message": 'webhook "deny.ledgergate.dev" denied the request'}
 
 
-def replica_set(generation: int = 1, *, refused: bool = True) -> Owner:
+def replica_set(generation: int = 1, *, refused: bool = True, namespace: str = "") -> Owner:
     status: dict[str, Any] = {"conditions": [REFUSED] if refused else []}
-    metadata = {"name": "a", "uid": "u", "generation": generation}
+    metadata = {"namespace": namespace, "name": "a", "uid": f"u{namespace}", "generation": generation}
     return msgspec.convert({"metadata": metadata, "spec": {"replicas": 3}, "status": status}, Owner)
 
 
@@ -74,16 +75,21 @@ class Owners:
     def __init__(self) -> None:
         self.refused = True
         self.woken: list[str] = []
+        self.listed: list[str] = []
 
-    async def owners(self, kind: OwnerKind, namespace: str, *, cached: bool) -> Sequence[Owner]:
-        """List it."""
-        del namespace, cached
-        return [replica_set(refused=self.refused)] if kind is OwnerKind.REPLICA_SET and self.refused else []
+    async def owners_short_of_pods(self, kind: OwnerKind, namespace: str, *, cached: bool) -> Sequence[Owner]:
+        """List it, or one in each of many namespaces."""
+        del cached
+        self.listed.append(namespace)
+        if kind is not OwnerKind.REPLICA_SET or not self.refused:
+            return []
+        names = [namespace] if namespace else [f"ns-{number}" for number in range(30)]
+        return [replica_set(namespace=name) for name in names]
 
     async def wake(self, kind: OwnerKind, owner: Metadata, at: datetime) -> None:
         """Note that it was woken."""
         del kind, at
-        self.woken.append(owner.name)
+        self.woken.append("/".join(owner.key))
 
 
 class Empty:
@@ -130,6 +136,37 @@ async def test_a_ledger_that_denied_pods_wait_for_is_urgent() -> None:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("count", [3, 20])
+async def test_a_sweep_wakes_the_owners_in_every_namespace_with_a_gate_at_little_cost(count: int) -> None:
+    """It lists those of few namespaces one by one, else those of the cluster; no owner elsewhere is woken."""
+    objects, owners = Objects(), Owners()
+    gates = GateCache(objects)
+    watched = [f"ns-{number}" for number in range(count)]
+    for name in (*watched, "ns-25"):
+        gates._put(parse_gate(of(name, a_gate())))
+    wakeup = OwnerWakeup(
+        owners,
+        gates,
+        cast("LedgerRegistry", Empty(gates)),
+        Telemetry(),
+        admission=lambda name: OptIn.OFF if name == "ns-25" else OptIn.ENABLED,
+        now=lambda: datetime(2026, 1, 26, tzinfo=UTC),
+    )
+    await wakeup.sweep()
+    assert sorted(owners.woken) == sorted(f"{name}/a" for name in watched)
+    assert len(owners.listed) == (4 * count if count < 9 else 4)
+    owners.refused = False
+    await wakeup.sweep()
+    owners.refused = True
+    await wakeup.sweep()
+    assert len(owners.woken) == 2 * count, "an owner that was not short of pods any more is forgotten"
+
+
+def of(namespace: str, gate: LedgerGate) -> LedgerGate:
+    """Return a gate as one of another namespace."""
+    return msgspec.structs.replace(gate, metadata=msgspec.structs.replace(gate.metadata, namespace=namespace))
 
 
 def _denying() -> Gate:

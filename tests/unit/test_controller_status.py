@@ -16,6 +16,7 @@ from tests.object_feeds import Collection, Objects, a_gate, a_secret, until
 from webhook.cache.gates import GateCache
 from webhook.controller.held_pods import HeldCount
 from webhook.controller.status import StatusReconciler
+from webhook.core.gate import Gate
 from webhook.kube.errors import Rejected
 from webhook.ledgers.bindings import ledger_fingerprint
 from webhook.ledgers.registry import LedgerRegistry
@@ -51,6 +52,23 @@ class StatusObjects(Objects):
         self.wrote.set()
 
 
+class NoImages:
+    """No gate asks images."""
+
+    def status(self, gate: Gate) -> dict[str, Any]:
+        """Return nothing."""
+        del gate
+        return {}
+
+    def unresolved(self, gate: tuple[str, str]) -> int:
+        """Return none."""
+        del gate
+        return 0
+
+    def forget(self, gate: tuple[str, str]) -> None:
+        """Do nothing."""
+
+
 def reconciler(
     objects: StatusObjects, gates: GateCache, ledgers: LedgerRegistry, telemetry: Telemetry
 ) -> StatusReconciler:
@@ -59,6 +77,7 @@ def reconciler(
         gates,
         ledgers,
         telemetry,
+        images=NoImages(),
         count=lambda _: HeldCount(0, 0),
         awaited=lambda _: False,
         on_written=lambda _: None,

@@ -12,6 +12,7 @@ from webhook.core.overview import ListedObjects, PodEvent, PodRow, ShownGate, bu
 
 NOW = datetime(2026, 1, 26, 12, 0, 0, tzinfo=UTC)
 FIRST, SECOND, THIRD = "20260101000000_users", "20260102000000_orders", "20260103000000_index"
+DIGEST = f"sha256:{'1' * 64}"
 LIVE = {"state": "Live", "head": FIRST, "applied": 1, "heldPods": 1, "history": [{"revision": FIRST}]}
 
 
@@ -32,7 +33,11 @@ def pod(name: str = "gateway", expects: str | None = THIRD, *, held: bool = True
     annotations = {} if expects is None else {"ledgergate.dev/revision": expects}
     gates = [{"name": "ledgergate.dev/ledger"}] if held else []
     return msgspec.convert(
-        {"metadata": {**metadata, "annotations": annotations}, "spec": {"schedulingGates": gates}}, Pod
+        {
+            "metadata": {**metadata, "annotations": annotations},
+            "spec": {"schedulingGates": gates, "containers": [{"name": "m", "image": "app"}]},
+        },
+        Pod,
     )
 
 
@@ -74,6 +79,18 @@ def test_a_pod_without_an_event_is_judged_by_the_status() -> None:
     line = the_pod(gate())
     assert (line.gates, line.reason) == (("app",), "Behind")
     assert f"ledger app is at {FIRST}, the pod expects {THIRD}" in line.message
+
+
+def test_a_pod_shows_where_its_revision_was_found() -> None:
+    """The annotation, or the image with its digest; while an image is read, the controller's Event says more."""
+    assert the_pod(gate()).source == "annotation ledgergate.dev/revision"
+    asking = gate(expect={"image": {}}, status={**LIVE, "images": [{"image": f"app@{DIGEST}", "references": ["app"]}]})
+    assert the_pod(asking, expects=None).source == ""
+    known = {"image": f"app@{DIGEST}", "references": ["app"], "revision": THIRD}
+    line = the_pod(gate(expect={"image": {}}, status={**LIVE, "images": [known]}))
+    assert (line.reason, line.source) == ("Behind", f"image app@{DIGEST}")
+    line = the_pod(gate(expect={"image": {}}), events=(event("the registry does not answer"),))
+    assert line.message == "the registry does not answer"
 
 
 def test_the_status_takes_precedence_over_an_older_event() -> None:

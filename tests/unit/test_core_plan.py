@@ -6,6 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migrations.core.contract import needed
 from migrations.core.drift import RevisionStatus, compare
 from migrations.core.ledger import DOWN_ERROR, Ledger, Record, State
 from migrations.core.migration import Migration, SectionBody
@@ -22,6 +23,10 @@ def migration(name: str) -> Migration:
 
 def record(name: str, state: State = State.APPLIED, batch: int | None = None) -> Record:
     return Record(name, state, f"sum of {name}", batch)
+
+
+def contract(name: str, compatible_from: str) -> Migration:
+    return replace(migration(name), compatible_from=compatible_from)
 
 
 def of(names: list[str]) -> list[Migration]:
@@ -140,3 +145,47 @@ def test_the_status_of_each_revision() -> None:
         ("e", RevisionStatus.FAILED),
         ("f", RevisionStatus.RUNNING),
     ]
+
+
+@st.composite
+def directories(draw: st.DrawFn) -> list[Migration]:
+    """Migrations of which some are contracts, each compatible from itself or an older one."""
+    names = draw(subsets)
+    contracts = [draw(st.none() | st.sampled_from(names[: index + 1])) for index in range(len(names))]
+    return [replace(migration(name), compatible_from=oldest) for name, oldest in zip(names, contracts, strict=True)]
+
+
+@given(directory=directories(), count=st.integers(0, 8))
+def test_an_expand_phase_applies_what_an_image_needs(directory: list[Migration], count: int) -> None:
+    """And names the rest; a plan without a phase continues where it ended; together they are the directory."""
+    ledger = Ledger.of(record(each.revision) for each in directory[:count])
+    expand = plan_up(directory, ledger, expand_only=True)
+    assert isinstance(expand, UpPlan)
+    assert [*directory[:count], *expand.steps, *expand.left] == directory
+    assert [*directory[:count], *expand.steps] == directory[: max(count, len(needed(directory)))]
+    after = Ledger.of(record(each.revision) for each in [*directory[:count], *expand.steps])
+    again, rest = plan_up(directory, after, expand_only=True), plan_up(directory, after)
+    assert isinstance(again, UpPlan)
+    assert isinstance(rest, UpPlan)
+    assert (again.steps, again.left) == ((), expand.left)
+    assert (rest.steps, rest.left) == (expand.left, ())
+
+
+@given(files=subsets, rows=st.dictionaries(st.sampled_from(NAMES), states), target=st.none() | st.sampled_from(NAMES))
+def test_without_contracts_an_expand_phase_is_everything(
+    files: list[str], rows: dict[str, State], target: str | None
+) -> None:
+    """The decision is the same, refusals included."""
+    ledger = Ledger.of(record(name, rows[name]) for name in sorted(rows))
+    assert plan_up(of(files), ledger, target, expand_only=True) == plan_up(of(files), ledger, target)
+
+
+def test_a_target_beyond_the_expand_phase_is_an_obstacle() -> None:
+    """A target within it is none, and neither is a contract that a newer migration follows."""
+    directory = [migration("a"), migration("b"), contract("c", "b"), migration("d"), contract("e", "d")]
+    assert obstacles(plan_up(directory, Ledger(), "e", expand_only=True)) == [Obstacle.TARGET]
+    assert obstacles(plan_up(directory, Ledger(), "z", expand_only=True)) == [Obstacle.TARGET]
+    decision = plan_up(directory, Ledger(), "c", expand_only=True)
+    assert isinstance(decision, UpPlan)
+    assert [step.revision for step in decision.steps] == ["a", "b", "c"]
+    assert [each.revision for each in decision.left] == ["e"]

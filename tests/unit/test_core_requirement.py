@@ -1,6 +1,7 @@
 """What a pod requires of a gate's ledger, and where it declares that."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -8,8 +9,17 @@ import pytest
 
 from migrations.core.revision import Revision
 from webhook.api.objects import Pod
-from webhook.core.requirement import MAX_ANCESTORS, Requirement, declares_revision, read_requirement
+from webhook.core.requirement import (
+    MAX_ANCESTORS,
+    REVISION,
+    Requirement,
+    Source,
+    SourceKind,
+    declares_revision,
+    read_requirement,
+)
 
+ANNOTATION = Source(SourceKind.ANNOTATION, REVISION)
 LONG = "20260102000000_b+2.0123456789ab"
 
 
@@ -69,7 +79,9 @@ def test_the_environment_counts_only_when_literal() -> None:
 def test_a_revision_that_cannot_be_parsed_is_invalid(text: str) -> None:
     """It is kept for the message, and the next source is not tried."""
     broken = pod({"revision.ledgergate.dev/app": text, "ledgergate.dev/revision": "a"})
-    assert read_requirement(broken, "app") == Requirement(invalid=text[:200])
+    assert read_requirement(broken, "app") == Requirement(
+        invalid=text[:200], source=Source(SourceKind.ANNOTATION, "revision.ledgergate.dev/app")
+    )
 
 
 @pytest.mark.parametrize(("value", "migrates"), [("app", True), ("other, app", True), ("other", False), ("", False)])
@@ -81,9 +93,9 @@ def test_the_migrator_names_its_gates(value: str, migrates: bool) -> None:
 def test_the_migrator_may_declare_too() -> None:
     """A pod may bring the migrations and declare a revision, even an invalid one."""
     found = read_requirement(pod({"ledgergate.dev/migrates": "app", "ledgergate.dev/revision": "a"}), "app")
-    assert found == Requirement(Revision("a"), migrates=True)
+    assert found == Requirement(Revision("a"), migrates=True, source=ANNOTATION)
     found = read_requirement(pod({"ledgergate.dev/migrates": "app", "ledgergate.dev/revision": ""}), "app")
-    assert found == Requirement(invalid="", migrates=True)
+    assert found == Requirement(invalid="", migrates=True, source=ANNOTATION)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +128,8 @@ def test_a_pod_may_declare_the_ancestors_of_its_revision(
 ) -> None:
     """A list for the gate or for any gate; blanks, empty entries and extensions are ignored. It may be empty."""
     found = read_requirement(pod({"ledgergate.dev/revision": "z", **annotations}), "app")
-    assert found == Requirement(Revision("z"), ancestors=None if ancestors is None else frozenset(ancestors))
+    wanted = None if ancestors is None else frozenset(ancestors)
+    assert found == Requirement(Revision("z"), ancestors=wanted, source=ANNOTATION)
 
 
 HUGE = 240_000  # characters; the API server takes annotations of 256 KiB
@@ -136,7 +149,8 @@ def test_a_huge_revision_is_refused_at_once(declared: str) -> None:
     assert time.process_time() - began < 1
     assert found.invalid is not None
     assert len(found.invalid) <= 200
-    assert read_requirement(pod(env=[{"name": "EXPECTED", "value": declared}]), "app", "EXPECTED") == found
+    by_variable = read_requirement(pod(env=[{"name": "EXPECTED", "value": declared}]), "app", "EXPECTED")
+    assert by_variable == replace(found, source=Source(SourceKind.VARIABLE, "EXPECTED"))
 
 
 def test_huge_lists_cost_little() -> None:

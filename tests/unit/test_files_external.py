@@ -21,10 +21,13 @@ FILES = {
         ["20250101000000_a", "20250102000000_b"],
     ),
     "node-pg-migrate": (
-        ["1700000000001_b.sql", "1700000000000_a.js", "README.md"],
+        ["1700000000001_b.sql", "1700000000000_a.js", "README.md", "helper.js"],
         ["1700000000000_a", "1700000000001_b"],
     ),
-    "sequelize": (["20250101000000-a.js", "20250102000000-b.cjs"], ["20250101000000-a", "20250102000000-b"]),
+    "sequelize": (
+        ["20250101000000-a.js", "20250102000000-b.cjs", "20250101000000-a.down.sql"],
+        ["20250101000000-a", "20250102000000-b"],
+    ),
     "typeorm": (["1700000000000-Add.ts", "index.ts"], ["1700000000000"]),
     "prisma": (["20250101000000_a/migration.sql", "migration_lock.toml"], ["20250101000000_a"]),
     "yoyo": (["0001.a.py", "0001.a.rollback.sql", "0002.b.sql", "post-apply.sql"], ["0001.a", "0002.b"]),
@@ -33,7 +36,8 @@ FILES = {
         ["R__view", "1.1", "2", "10"],
     ),
     "golang-migrate": (["1_a.up.sql", "1_a.down.sql", "2_b.up.sql"], ["2"]),
-    "goose": (["00001_a.sql", "00002_b.go", "00002_b_test.go"], ["1", "2"]),
+    # Its command stops at the SQL files without a number above zero, its `Provider` leaves them out.
+    "goose": (["00001_a.sql", "00002_b.go", "00002_b_test.go", "0_c.sql", "helper.sql", "3.sql"], ["1", "2"]),
     "dbmate": (["20250101000000_a.sql"], ["20250101000000"]),
     "rails": (["20250101000000_a.rb", "schema.rb"], ["20250101000000"]),
     "ecto": (["20250101000000_a.exs", ".formatter.exs"], ["20250101000000"]),

@@ -153,7 +153,8 @@ def test_the_documentation_matches_the_rules(capsys: pytest.CaptureFixture[str])
         assert f"- Level: {rule.level} " in section, rule.name
         assert (f"- Locks: {rule.lock}, which blocks {rule.lock.blocks} " if rule.lock else "- ") in section, rule.name
         assert ("- Locks: " in section) == (rule.lock is not None), rule.name
-        assert f"- Source: <{rule.source}>" in section or rule.source == "docs/lint.md", rule.name
+        page = rule.source.removeprefix("docs/")
+        assert f"- Source: <{page}>" in section or f"- Source: [{page}]" in section or page == "lint.md", rule.name
         assert all(f"`{name}`" in section for name in rule.others), rule.name
     assert list_rules() == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [rule.name for rule in RULES]

@@ -313,6 +313,19 @@ def test_standard_input_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("text", ["", "\n", " \r\n\t\n"])
+def test_an_empty_standard_input_is_not_green(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What should have written it may have failed, as in `alembic upgrade head --sql | ledgergate migrate lint -`."""
+
+    class Input:
+        buffer = __import__("io").BytesIO(text.encode())
+
+    monkeypatch.setattr("sys.stdin", Input)
+    result = run("-", output="text")
+    assert result.code == 2
+    assert "<stdin>: file: expected SQL on standard input, found nothing" in result.output
+
+
 def test_excluded_files_are_not_read(tmp_path: Path) -> None:
     """By name, by path, or by folder."""
     root = directory(tmp_path, "flyway", INDEX)

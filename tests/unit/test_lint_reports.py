@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from jsonschema import Draft4Validator, Draft202012Validator
 
 from migrations.lint.linter import RULES
 from tests.lint_command import run, write
@@ -19,22 +21,48 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-# The properties that SARIF 2.1.0 allows (its schema forbids all others) and requires, as far as they are written here.
-# https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json
-SARIF: dict[str, tuple[set[str], set[str]]] = {
-    "log": ({"$schema", "version", "runs"}, {"version", "runs"}),
-    "run": ({"tool", "columnKind", "results"}, {"tool"}),
-    "driver": ({"name", "version", "rules"}, {"name"}),
-    "rule": (
-        {"id", "shortDescription", "fullDescription", "help", "helpUri", "defaultConfiguration"},
-        {"id"},
-    ),
-    "result": (
-        {"ruleId", "ruleIndex", "level", "message", "locations", "partialFingerprints"},
-        {"message"},
-    ),
-    "physicalLocation": ({"artifactLocation", "region"}, set()),
-    "region": ({"startLine", "startColumn", "endLine"}, set()),
+SARIF: dict[str, Any] = json.loads((ROOT / "tests" / "schemas" / "sarif-2.1.0.json").read_text())
+"""Its source and its licence are in the README beside it."""
+# What the schema of OASIS asks for beyond it.
+SARIF["definitions"]["region"]["anyOf"] = [{"required": [name]} for name in ("startLine", "charOffset", "byteOffset")]
+# The table of https://docs.gitlab.com/ci/testing/code_quality/#code-quality-report-format: there is no schema of it.
+GITLAB: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["description", "check_name", "fingerprint", "severity", "location"],
+        "additionalProperties": False,
+        "properties": {
+            "description": {"type": "string", "minLength": 1},
+            "check_name": {"type": "string", "minLength": 1},
+            "fingerprint": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            "severity": {"enum": ["info", "minor", "major", "critical", "blocker"]},
+            "location": {
+                "type": "object",
+                "required": ["path", "lines"],
+                "properties": {
+                    "path": {"type": "string", "pattern": "^(?!/|\\./)."},  # relative to the repository
+                    "lines": {
+                        "type": "object",
+                        "required": ["begin"],
+                        "properties": {"begin": {"type": "integer", "minimum": 1}},
+                    },
+                },
+            },
+        },
+    },
+}
+# What the reports are made of: nothing, files of several tools with every kind of finding, what cannot be read.
+REPORTED: dict[str, dict[str, str]] = {
+    "nothing": {"V1__a.sql": "select 1;\n"},
+    "several reasons": {"V1__a.sql": "alter table users drop email, add unique (id), add column at timestamp;\n"},
+    "twice in a file": {"V1__a.sql": "truncate users;\ntruncate users;\n"},
+    "no SQL": {"V1__a.sql": "create ;", "V2__b.sql": "create table ${what};\n"},
+    "no UTF-8": {"V1__a.sql": "select '\udcff';\n", "V2__b.sql": "create index i on users (email);\n"},
+    "no files": {"README.md": "x"},
+    "odd names": {"V1__ä #?%.sql": "create index i on users (email);\n", "V2__a b,c.sql": "drop table users;\n"},
+    "folders": {"20250101000000_a/migration.sql": "create index i on users (email);\n"},
+    "a block of code": {"V1__a.sql": "do $$ begin\n  create index i on users (email);\nend $$;\n"},
 }
 
 
@@ -46,37 +74,46 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write(tmp_path, files)
 
 
-def is_allowed(kind: str, found: dict[str, Any]) -> None:
-    """Assert that an object of SARIF has the properties that it may and must have."""
-    allowed, required = SARIF[kind]
-    assert required <= found.keys() <= allowed, kind
+def write_reported(name: str) -> None:
+    """Write the files of `REPORTED` into `sql`, in which a lone surrogate stands for a byte that is no text."""
+    for file, text in REPORTED[name].items():
+        path = Path("sql", file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
-def test_sarif_is_what_its_schema_allows(home: Path) -> None:
-    """Every object has known properties, every reference leads somewhere, lines and columns count from 1."""
+@pytest.mark.parametrize("name", REPORTED)
+def test_each_report_is_valid(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SARIF by its official schema, with the formats that it names; GitLab's report by its documentation."""
+    monkeypatch.chdir(tmp_path)
+    write_reported(name)
+    sarif = Draft4Validator(SARIF, format_checker=Draft4Validator.FORMAT_CHECKER)
+    document = run("sql", output="sarif", advice=True).document
+    assert [f"{error.json_path}: {error.message}" for error in sarif.iter_errors(document)] == []
+    assert bool(document["runs"][0]["results"]) is (name != "nothing")
+    report = run("sql", output="gitlab", advice=True).document
+    assert [f"{e.json_path}: {e.message}" for e in Draft202012Validator(GITLAB).iter_errors(report)] == []
+    assert len(report) == len(document["runs"][0]["results"])
+
+
+def test_sarif_leads_somewhere(home: Path) -> None:
+    """Every rule is described, every reference leads to one, and lines and columns are those of the file."""
     document = run("sql", home / "none", output="sarif", advice=True).document
-    is_allowed("log", document)
     assert document["version"] == "2.1.0"
     (found,) = document["runs"]
-    is_allowed("run", found)
     assert found["columnKind"] == "unicodeCodePoints"
     driver = found["tool"]["driver"]
-    is_allowed("driver", driver)
     assert [rule["id"] for rule in driver["rules"]] == [rule.name for rule in RULES]
     for rule in driver["rules"]:
-        is_allowed("rule", rule)
         assert rule["defaultConfiguration"]["level"] in {"error", "warning", "note"}
         assert rule["help"].keys() == {"text", "markdown"}
     assert [result["ruleId"] for result in found["results"]] == ["file", "index-not-concurrent", "syntax"]
     for result in found["results"]:
-        is_allowed("result", result)
         assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
         assert result["message"]["text"]
         (location,) = result["locations"]
-        is_allowed("physicalLocation", location["physicalLocation"])
         region = location["physicalLocation"].get("region")
         if region is not None:
-            is_allowed("region", region)
             assert min(region.values()) >= 1
     location = found["results"][1]["locations"][0]["physicalLocation"]
     assert location["artifactLocation"]["uri"] == "sql/V1__a%20b%2Cc.sql"

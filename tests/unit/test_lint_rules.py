@@ -101,6 +101,11 @@ TRANSACTIONAL = [
     ("rename-without-contract", "alter type mood rename to temper"),
     ("rename-without-contract", "alter type mood rename value 'calm' to 'quiet'"),
     ("rename-without-contract", "alter table t set schema side"),
+    ("rename-without-contract", "alter function steady() rename to calm"),
+    ("rename-without-contract", "alter function steady() set schema side"),
+    ("rename-without-contract", "alter procedure unknown(int) rename to other"),
+    ("rename-without-contract", "alter sequence numbers rename to figures"),
+    ("rename-without-contract", "alter sequence numbers set schema side"),
     ("table-rewrite", "cluster t using old"),
     ("table-rewrite", "alter table t set unlogged"),
     ("table-rewrite", "alter table t set tablespace fast"),
@@ -207,6 +212,14 @@ HARMLESS = [
     "alter table t add column c int generated always as (a * 2) virtual",
     "create or replace view w as select 2 as one",
     "drop view w; create view w as select 1 as one, 2 as two",
+    "drop cast (int as text)",
+    "drop transform for int language plperl",
+    "create sequence fresh; alter sequence fresh rename to fresher",
+    "create function fresh() returns int language sql as 'select 1'; alter function fresh() rename to fresher",
+    (
+        "alter function steady() rename to steady_old; "
+        "create function steady() returns int language sql stable as 'select 1'"
+    ),
     "alter table t rename constraint filled to full_",
     "alter index old rename to older",
     "lock table t in row exclusive mode",
@@ -295,6 +308,7 @@ def test_a_migration_that_cannot_be_undone_is_found(down: str) -> None:
 def test_every_rule_has_an_example() -> None:
     """No rule may exist without a test that sees it."""
     elsewhere = {"file", "template", "newer-version", "missing-down", "bad-allow", "unused-allow"}
+    elsewhere |= {"contract-not-last", "expand-in-contract"}  # tests/unit/test_lint_contracts.py
     assert {rule.name for rule in RULES} == {rule for rule, _ in TRANSACTIONAL + OUTSIDE} | elsewhere
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 text = st.text(st.characters(exclude_categories=["C"]), min_size=1)
 PEM = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
+PLAIN = "postgresql://me:s3cret@db:5433/app"
 PARTS = {"host": "db", "port": "5433", "database": "app", "username": "me", "password": "s3cret"}
 
 
@@ -263,6 +264,22 @@ def test_keywords_that_cannot_be_read_are_refused(text: str, problem: str) -> No
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "database"),
+    [
+        ("app", "app"),
+        ("'my app'", "my app"),
+        (r"'it\'s'", "it's"),
+        (r"a\ b", "a b"),
+        (r"'a\\b'", r"a\b"),
+        ("a'b", "a'b"),
+    ],
+)
+def test_keywords_are_unquoted_as_in_libpq(written: str, database: str) -> None:
+    """Single quotes around a value go, and a backslash makes the next character plain."""
+    assert Address.from_url(f"host=db user=me dbname={written}").database == database
+
+
 @pytest.mark.parametrize("password", ["a[b", "a]b", "a:b", "a,b", "%25", "$HOME", "a&b=c", "p w"])
 def test_a_password_needs_no_more_escapes_than_in_libpq(password: str) -> None:
     """Brackets, colons and commas belong to it."""
@@ -321,6 +338,15 @@ def test_each_variable_is_named_by_its_problem() -> None:
 def test_the_secrets_of_operators_are_read_as_they_are(secret: dict[str, str]) -> None:
     """CloudNativePG, PGO, Service Binding, AWS, Crossplane, Aiven, and those that people make of their environment."""
     assert Address.from_secret(secret) == Address.from_url(BASE)
+
+
+@pytest.mark.parametrize(
+    "key", ["url", "uri", "URI", "fqdn-uri", "DATABASE_URL", "connectionString", "dsn", "jdbc-uri"]
+)
+def test_a_secret_of_one_address(key: str) -> None:
+    """The address alone, under the key that an operator writes beside others."""
+    url = "jdbc:postgresql://db:5433/app?user=me&password=s3cret" if "jdbc" in key else PLAIN
+    assert Address.from_secret({key: url}) == Address.from_url(PLAIN)
 
 
 def test_a_secret_that_lacks_something_says_what() -> None:

@@ -1,7 +1,7 @@
 """Warn at `kubectl apply` of what will happen to a workload's pods, in one line for each gate."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from webhook.admission.review import WARNING_LIMIT, shorten
 from webhook.api.workload import Workload
@@ -38,7 +38,7 @@ def preview(workload: Workload, decisions: Iterable[Decision], *, updated: bool)
     return tuple(_preview(workload, decision, updated=updated) for decision in decisions)
 
 
-_PASSING = {Reason.UNREACHABLE, Reason.UNDECIDED}
+_PASSING = {Reason.UNREACHABLE, Reason.UNDECIDED, Reason.RESOLVING, Reason.UNRESOLVED}
 """Reasons that say nothing against the workload: it is not refused for them."""
 
 _Sentence = tuple[str, dict[str, str]]
@@ -46,9 +46,17 @@ _Sentence = tuple[str, dict[str, str]]
 
 
 def _preview(workload: Workload, decision: Decision, *, updated: bool) -> Forecast:
+    forecast = _fate(workload, decision, updated=updated)
+    if not decision.required.conflict:
+        return forecast
+    return replace(forecast, warnings=(*forecast.warnings, decision.required.conflict))
+
+
+def _fate(workload: Workload, decision: Decision, *, updated: bool) -> Forecast:
     gate, why = decision.gate, _explain(decision)
     outcome = decision.verdict.enforced
-    if outcome is Outcome.ADMIT:
+    # A new image is usually known a moment after its first pod; a warning at each apply would say nothing.
+    if outcome is Outcome.ADMIT or decision.verdict.reason is Reason.RESOLVING:
         return Forecast(decision)
     if outcome is Outcome.WARN:
         return Forecast(decision, (_format("pods of {title} will start all the same: ", workload, why),))
@@ -76,7 +84,10 @@ def _explain(decision: Decision) -> _Sentence:
         "dirty": ledger.dirty.revision if ledger and ledger.dirty else "",
         "declared": repr(required.invalid),
         "message": decision.verdict.message,
+        "image": required.unknown.reference if required.unknown else "",
     }
+    if required.problem:
+        return required.problem.replace("{", "(").replace("}", ")"), names
     return _WHY.get(decision.verdict.reason, "{message}"), names
 
 
@@ -88,6 +99,7 @@ _WHY = {
     Reason.INCOMPATIBLE: "a contract migration in ledger {gate} shuts out images of {expected}",
     Reason.UNREACHABLE: "ledger {gate} cannot be read now",
     Reason.UNDECIDED: "the controller decides whether ledger {gate} has {expected}",
+    Reason.UNRESOLVED: "image {image} cannot be read from its registry",
     Reason.UNDECLARED: "no annotation ledgergate.dev/revision for gate {gate}",
     Reason.INVALID: "{declared} is no revision",
     Reason.BYPASSED: "gate {gate} is bypassed",

@@ -22,6 +22,7 @@ from webhook.admission.review import Request
 from webhook.api.objects import SCHEDULING_GATE, Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import Gate, Mode, Readiness
+from webhook.core.images import STATUS_IMAGES, ImageView
 from webhook.core.patches import Patch, condition_type, creation_patch
 from webhook.core.pod_verdict import UNSELECTED, PodVerdict, decide_pod
 from webhook.core.verdict import Outcome, Reason, Verdict
@@ -86,12 +87,16 @@ class Admission:
 
     Args:
         now: the clock, aware.
+        images: what is known of the pods' images.
     """
 
-    def __init__(self, gates: GateView, ledgers: LedgerView, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, gates: GateView, ledgers: LedgerView, now: Callable[[], datetime], images: ImageView = STATUS_IMAGES
+    ) -> None:
         self._gates = gates
         self._ledgers = ledgers
         self._now = now
+        self._images = images
 
     def mutate(self, request: Request[Pod]) -> Answer:
         """Add or remove a new pod's scheduling gate, as the verdict says, and add the readiness gates.
@@ -161,7 +166,7 @@ class Admission:
         gates = sorted(self._gates.selecting(namespace, pod.labels), key=attrgetter("name"))
         if audit:
             gates = [replace(gate, policy=replace(gate.policy, mode=Mode.AUDIT)) for gate in gates]
-        return decide_pod(pod, [(gate, self._ledgers.snapshot(gate)) for gate in gates], self._now())
+        return decide_pod(pod, [(gate, self._ledgers.snapshot(gate)) for gate in gates], self._now(), self._images)
 
 
 _RESULT = {
@@ -173,9 +178,13 @@ _RESULT = {
 
 
 def _messages(decided: PodVerdict, *outcomes: Outcome) -> tuple[str, ...]:
-    """Return the messages of the gates with these outcomes, so that a pod's creator learns of each of them."""
+    """Return the messages of the gates with these outcomes, so that a pod's creator learns of each of them.
+
+    And what the pod's annotation or variable says otherwise than its image, which counts.
+    """
     verdicts = [each.verdict for each in decided.by_gate] or [decided.final]
-    return tuple(verdict.message for verdict in verdicts if verdict.outcome in outcomes)
+    conflicts = dict.fromkeys(each.required.conflict for each in decided.by_gate if each.required.conflict)
+    return (*(verdict.message for verdict in verdicts if verdict.outcome in outcomes), *conflicts)
 
 
 def _conditions(gates: Iterable[Gate]) -> tuple[str, ...]:

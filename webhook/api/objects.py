@@ -82,12 +82,13 @@ _NO_ENVIRONMENT = msgspec.Raw(b"null")
 
 
 class Container(Struct, frozen=True):
-    """A container's name and declared environment.
+    """A container's name, image and declared environment.
 
     Most of a large pod is its environment, which few gates ask for: it is decoded where it is asked for.
     """
 
     name: str = ""
+    image: str = ""
     environment: msgspec.Raw = msgspec.field(default=_NO_ENVIRONMENT, name="env")
 
     @property
@@ -99,10 +100,17 @@ class Container(Struct, frozen=True):
             return ()
 
 
+class PullSecret(Struct, frozen=True):
+    """A Secret of the pod's namespace with a registry's login, an entry of ``spec.imagePullSecrets``."""
+
+    name: str = ""
+
+
 class PodSpec(Struct, frozen=True):
     """Part of a pod's spec."""
 
     node_name: str = ""
+    image_pull_secrets: list[PullSecret] | None = None
     scheduling_gates: list[SchedulingGate] | None = None
     readiness_gates: list[ReadinessGate] | None = None
     containers: list[Container] | None = None
@@ -119,11 +127,20 @@ class Condition(Struct, frozen=True):
     last_transition_time: str | None = None
 
 
+class ContainerStatus(Struct, frozen=True):
+    """An entry of ``status.containerStatuses``; ``image_id`` names what the kubelet pulled, with its digest."""
+
+    name: str = ""
+    image_id: str = msgspec.field(default="", name="imageID")
+
+
 class PodStatus(Struct, frozen=True):
     """Part of a pod's status."""
 
     phase: str = ""
     conditions: list[Condition] | None = None
+    container_statuses: list[ContainerStatus] | None = None
+    init_container_statuses: list[ContainerStatus] | None = None
 
 
 class Pod(Struct, frozen=True):
@@ -195,10 +212,18 @@ class LedgerReference(Struct, frozen=True):
     interval: str = "1m"
 
 
+class ExpectImage(Struct, frozen=True):
+    """``spec.expect.image``: the container whose image is asked, None for every one, and whether digests are set."""
+
+    container: str | None = None
+    pin: bool = False
+
+
 class Expect(Struct, frozen=True):
-    """``spec.expect``: the environment variable that declares a pod's revision, if not an annotation does."""
+    """``spec.expect``: where a pod's expected revision is found, beside its annotations."""
 
     env: str | None = None
+    image: ExpectImage | None = None
 
 
 class Bypass(Struct, frozen=True):
@@ -261,6 +286,18 @@ class UnsettledEntry(Struct, frozen=True):
     after: int = 0
 
 
+class ImageEntry(Struct, frozen=True):
+    """An entry of ``status.images``: what an image said of itself, and the names under which pods had it."""
+
+    image: str
+    revision: str | None = None
+    contract: str = ""
+    ancestors: str | None = None
+    references: list[str] = []
+    resolved_at: str = ""
+    checked_at: str = ""
+
+
 class RunningMigration(Struct, frozen=True):
     """``status.migration``: the migration that is being applied."""
 
@@ -281,6 +318,7 @@ class LedgerGateStatus(Struct, frozen=True):
     migration: RunningMigration | None = None
     history: list[StatusHistoryEntry] | None = None
     unsettled: list[UnsettledEntry] | None = None
+    images: list[ImageEntry] | None = None
     conditions: list[Condition] | None = None
 
 

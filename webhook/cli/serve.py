@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ import uvloop
 
 from migrations.cli.conventions import Seconds, flag, format_examples
 from webhook.app import run_controller, run_webhook
+from webhook.cli.registry_flags import read_registry_settings, registry_flags
 from webhook.kube.kubeconfig import KubeconfigError
 from webhook.settings import ControllerSettings, Endpoint, Settings, SettingsError, WebhookSettings, read_namespace
 from webhook.telemetry import configure_logging
@@ -165,8 +167,15 @@ def webhook(
     default=10,
     show_default=True,
 )
+@registry_flags
 def controller(
-    lease_duration: float, certificates: str, sessions_per_server: int, log_format: str, **shared: Any
+    lease_duration: float,
+    certificates: str,
+    sessions_per_server: int,
+    log_format: str,
+    registry_config: Path | None,
+    registries: dict[str, Any],
+    **shared: Any,
 ) -> None:
     """Run the controller.
 
@@ -178,9 +187,10 @@ def controller(
         lease_duration=timedelta(seconds=round(lease_duration)),
         sessions_per_server=sessions_per_server,
         own_certificates=certificates == "own",
+        registry_config=registry_config,
         **_fill_in(shared),
     )
-    _run(settings, log_format, run_controller)
+    _run(settings, log_format, partial(run_controller, registries=read_registry_settings(registries)))
 
 
 def _run(settings: S, log_format: str, role: Callable[[S], Coroutine[Any, Any, None]]) -> None:

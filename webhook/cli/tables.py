@@ -10,7 +10,7 @@ from migrations.cli.table import print_table
 from webhook.core.overview import GateRow, Overview, PodRow, format_age
 
 _GATE_HEADINGS = ("NAMESPACE", "NAME", "DIALECT", "HEAD", "APPLIED", "STATE", "HELD", "AGE")
-_POD_HEADINGS = ("NAMESPACE", "POD", "GATE", "REASON", "AGE", "MESSAGE")
+_POD_HEADINGS = ("NAMESPACE", "POD", "GATE", "REASON", "SOURCE", "AGE", "MESSAGE")
 _STYLES = {"Live": "green", "Dirty": "red", "Misconfigured": "red", "Unreachable": "yellow"}
 
 
@@ -49,7 +49,8 @@ def _gate_cells(row: GateRow, now: datetime) -> tuple[str, ...]:
 
 
 def _pod_cells(row: PodRow, now: datetime) -> tuple[str, ...]:
-    return row.namespace, row.name, ",".join(row.gates), row.reason, format_age(row.held_since, now), row.message
+    source, age = row.source.partition(" ")[0], format_age(row.held_since, now)
+    return row.namespace, row.name, ",".join(row.gates), row.reason, source, age, row.message
 
 
 def _gate(row: GateRow) -> dict[str, Any]:
@@ -75,6 +76,7 @@ def _pod(row: PodRow) -> dict[str, Any]:
         "gates": row.gates,
         "reason": row.reason,
         "message": row.message,
+        "source": row.source or None,
         "held_since": _timestamp(row.held_since),
     }
 

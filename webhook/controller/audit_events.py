@@ -12,8 +12,9 @@ from webhook.api.objects import Pod
 from webhook.cache.gates import GateCache
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.core.gate import Gate, Mode
+from webhook.core.images import ImageView
 from webhook.core.pod_verdict import decide_pod
-from webhook.core.verdict import Verdict
+from webhook.core.verdict import Reason, Verdict
 from webhook.ledgers.registry import LedgerRegistry
 
 READING_TIMEOUT_SECONDS = 5.0
@@ -28,6 +29,7 @@ class AuditEvents:
     Watches nothing itself: the release reconciler passes on the pods that it sees created. Writes Events.
 
     Args:
+        images: what is known of the pods' images.
         admission: what a namespace's label says.
         now: the clock, aware.
     """
@@ -36,6 +38,7 @@ class AuditEvents:
         self,
         gates: GateCache,
         ledgers: LedgerRegistry,
+        images: ImageView,
         emit: EventSink,
         *,
         admission: Callable[[str], OptIn],
@@ -43,6 +46,7 @@ class AuditEvents:
     ) -> None:
         self._gates = gates
         self._ledgers = ledgers
+        self._images = images
         self._emit = emit
         self._admission = admission
         self._now = now
@@ -55,20 +59,20 @@ class AuditEvents:
         """Emit an Event if Enforce would not have let the pod start, by a fresh reading of its ledgers too."""
         if self._bad_verdict(pod) is None:
             return
-        await self._await_reading(self._auditing(pod))
+        await self._await_reading(pod, self._auditing(pod))
         verdict = self._bad_verdict(pod)
         if verdict is not None:
             note = f"audit only, under Enforce it would not start: {verdict.message}"
             self._emit(Event(Reference.pod(pod.metadata), "Audit", "Audit", note, warning=True))
 
-    async def _await_reading(self, gates: list[Gate]) -> None:
-        """Wait until the ledgers of these gates were read again, for some seconds at most."""
+    async def _await_reading(self, pod: Pod, gates: list[Gate]) -> None:
+        """Wait until the ledgers of these gates were read again, and the pod's images, for some seconds at most."""
         since, keys = self._now(), [gate.key for gate in gates]
         for key in keys:
             self._ledgers.set_urgent(key, urgent=True)
         with suppress(TimeoutError):
             async with asyncio.timeout(READING_TIMEOUT_SECONDS):
-                while not all(self._was_read(gate, since) for gate in gates):  # noqa: ASYNC110 - nothing tells of it
+                while not all(self._was_read(gate, since) for gate in gates) or self._resolving(pod):  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(READING_POLL_SECONDS)
         for key in keys:
             self._ledgers.set_urgent(key, urgent=False)  # no pod waits for a gate that only audits
@@ -76,6 +80,10 @@ class AuditEvents:
     def _was_read(self, gate: Gate, since: datetime) -> bool:
         read = self._ledgers.snapshot(gate).observed_at
         return read is not None and read > since
+
+    def _resolving(self, pod: Pod) -> bool:
+        verdict = self._bad_verdict(pod)
+        return verdict is not None and verdict.reason is Reason.RESOLVING
 
     def _bad_verdict(self, pod: Pod) -> Verdict | None:
         """Return the verdict under Enforce if it is bad; None where it is good, or a ledger was not read yet."""
@@ -85,7 +93,7 @@ class AuditEvents:
         ]
         if not enforced or any(snapshot.fault is Fault.UNREAD for _, snapshot in enforced):
             return None
-        verdict = decide_pod(pod, enforced, self._now()).final
+        verdict = decide_pod(pod, enforced, self._now(), self._images).final
         return None if verdict.outcome.good else verdict
 
     def _auditing(self, pod: Pod) -> list[Gate]:

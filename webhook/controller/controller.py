@@ -3,21 +3,30 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from webhook.cache.gates import GATES_PER_NAMESPACE, GateApi, GateCache
 from webhook.cache.namespaces import NamespaceApi, NamespaceCache
 from webhook.controller.events import EventApi, EventRecorder
+from webhook.controller.images import RETRY_SECONDS, GateImages
 from webhook.controller.owner_wakeup import OwnerApi, OwnerWakeup
+from webhook.controller.pull_credentials import PullCredentialsReader
 from webhook.controller.readiness import ReadinessApi, ReadinessReconciler
 from webhook.controller.release import PodApi, ReleaseReconciler
 from webhook.controller.status import StatusApi, StatusReconciler
 from webhook.core.gate import Gate
+from webhook.core.images import REFRESH
 from webhook.kube.reflector import Key
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.ledgers.secrets import SecretApi
 from webhook.ledgers.turns import SESSIONS_PER_SERVER
+from webhook.registries.client import RegistryClient
+from webhook.registries.memory import ImageMemory
 from webhook.telemetry import Telemetry
+
+REFUSED_RETRY_SECONDS = 15.0
+"""Until a registry is asked again for an image that it refused: it may be pushed a moment later than its pods."""
 
 
 class ControllerApi(
@@ -43,6 +52,8 @@ class Controller:
         monotonic: seconds of the monotonic clock, for durations.
         gates_per_namespace: how many LedgerGates of a namespace count.
         sessions_per_server: how many sessions a database server has at a time.
+        registries: reads images.
+        registry_config: Docker's ``config.json`` with logins for every namespace; None where there is none.
     """
 
     def __init__(
@@ -55,6 +66,8 @@ class Controller:
         gates_per_namespace: int = GATES_PER_NAMESPACE,
         *,
         sessions_per_server: int = SESSIONS_PER_SERVER,
+        registries: RegistryClient,
+        registry_config: Path | None = None,
     ) -> None:
         self._gates = gates = GateCache(api, gates_per_namespace)
         self._ledgers = ledgers = LedgerRegistry(
@@ -68,24 +81,45 @@ class Controller:
         self._namespaces = namespaces = NamespaceCache(api, self._reconcile_namespace, monotonic)
         self._recorder = EventRecorder(api, identity, now, busy=lambda: self._release.at_capacity)
         emit = self._recorder.emit
+        # A second less than a record counts: one that no longer counts is then always asked for anew.
+        memory = ImageMemory(
+            registries,
+            monotonic,
+            refresh=REFRESH.total_seconds() - 1,
+            retry=RETRY_SECONDS,
+            refused=REFUSED_RETRY_SECONDS,
+        )
+        self._images = images = GateImages(
+            memory,
+            PullCredentialsReader(api, registry_config),
+            telemetry,
+            admission=namespaces.label,
+            on_change=self._gate_changed,
+            now=now,
+            monotonic=monotonic,
+        )
         self._release = ReleaseReconciler(
             api,
             gates,
             ledgers,
             namespaces,
             telemetry,
+            images=images,
             on_count=self._count_changed,
             emit=emit,
             now=now,
             monotonic=monotonic,
         )
-        self._wakeup = OwnerWakeup(api, gates, ledgers, telemetry, admission=namespaces.label, now=now)
-        self._readiness = ReadinessReconciler(api, gates, ledgers, namespaces, now=now, monotonic=monotonic)
+        self._wakeup = OwnerWakeup(api, gates, ledgers, telemetry, images=images, admission=namespaces.label, now=now)
+        self._readiness = ReadinessReconciler(
+            api, gates, ledgers, namespaces, images=images, now=now, monotonic=monotonic
+        )
         self._status = StatusReconciler(
             api,
             gates,
             ledgers,
             telemetry,
+            images=images,
             count=self._release.count,
             awaited=self._wakeup.awaits,
             on_written=self._status_written,
@@ -109,6 +143,7 @@ class Controller:
             self._ledgers,
             self._gates,
             self._namespaces,
+            self._images,
             self._release,
             self._wakeup,
             self._readiness,

@@ -15,9 +15,10 @@ from typing import Protocol
 from migrations.core.snapshot import Fault
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Metadata
-from webhook.api.owners import Owner, OwnerKind, lacks_pods, waits_for_retry, was_refused_by_ledgergate
+from webhook.api.owners import Owner, OwnerKind, waits_for_retry, was_refused_by_ledgergate
 from webhook.cache.gates import GateCache
 from webhook.controller.work_queue import WorkQueue
+from webhook.core.images import STATUS_IMAGES, ImageView
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.requirement import declares_revision
 from webhook.core.verdict import Outcome
@@ -39,6 +40,10 @@ SWEEP_SECONDS = 15.0
 """Between two sweeps for owners that no change has woken: those that were refused because no webhook answered (before
 Kubernetes 1.36), or while no controller led."""
 
+NAMESPACES_APART = 8
+"""Namespaces up to which a sweep lists the owners of each; of more, it lists those of the whole cluster at once: four
+requests, and not four for each of a thousand namespaces."""
+
 MAX_BACKOFF_SWEEPS = 4
 """Between two wake-ups of an owner that stays short of pods, at most; the back-off doubles from one sweep to this."""
 
@@ -56,8 +61,12 @@ class WakeTrigger(Enum):
 class OwnerApi(Protocol):
     """Where owners of pods are listed and annotated."""
 
-    async def owners(self, kind: OwnerKind, namespace: str, *, cached: bool) -> Sequence[Owner]:
-        """List a namespace's owners of a kind; ``cached`` where an answer that is some moments old will do."""
+    async def owners_short_of_pods(self, kind: OwnerKind, namespace: str, *, cached: bool) -> Sequence[Owner]:
+        """List a namespace's owners of a kind that lack pods; those of all namespaces where it is empty.
+
+        Args:
+            cached: an answer that is some moments old will do.
+        """
 
     async def wake(self, kind: OwnerKind, owner: Metadata, at: datetime) -> None:
         """Annotate an owner with a time."""
@@ -70,6 +79,7 @@ class OwnerWakeup:
     later, and in each sweep. Writes an annotation on an owner.
 
     Args:
+        images: what is known of the pods' images.
         admission: what a namespace's label says.
         now: the clock, aware.
     """
@@ -81,6 +91,7 @@ class OwnerWakeup:
         ledgers: LedgerRegistry,
         telemetry: Telemetry,
         *,
+        images: ImageView = STATUS_IMAGES,
         admission: Callable[[str], OptIn],
         now: Callable[[], datetime],
     ) -> None:
@@ -88,11 +99,13 @@ class OwnerWakeup:
         self._gates = gates
         self._ledgers = ledgers
         self._telemetry = telemetry
+        self._images = images
         self._admission = admission
         self._now = now
         self._queue = WorkQueue(self._check, interval=INTERVAL_SECONDS, soon=INTERVAL_SECONDS, workers=PARALLEL_CHECKS)
         self._denied: dict[tuple[str, OwnerKind], set[Key]] = {}
-        self._rechecks: dict[str, asyncio.Task[None]] = {}
+        self._recheck_queue = WorkQueue(self._recheck, interval=0.0, soon=0.0, workers=PARALLEL_CHECKS)
+        self._recheck_timers: dict[str, asyncio.TimerHandle] = {}
         self._backoffs: dict[tuple[str, OwnerKind], dict[str, _WakeBackoff]] = {}
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
 
@@ -106,31 +119,66 @@ class OwnerWakeup:
 
     async def run(self) -> None:
         """Wake owners until cancelled."""
-        async with asyncio.TaskGroup() as self._group:
-            self._group.create_task(self._sweep())
-            self._group.create_task(self._queue.run())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._sweep())
+                group.create_task(self._queue.run())
+                group.create_task(self._recheck_queue.run())
+        finally:
+            for timer in self._recheck_timers.values():
+                timer.cancel()
 
     async def _check(self, namespace: str) -> None:
         await self._reconcile(namespace, WakeTrigger.CHANGE)
-        pending = self._rechecks.pop(namespace, None)
+        pending = self._recheck_timers.pop(namespace, None)
         if pending is not None:
             pending.cancel()  # one check after the last of several changes is enough
-        self._rechecks[namespace] = self._group.create_task(self._recheck(namespace))
+        timer = asyncio.get_running_loop().call_later(RECHECK_SECONDS, self._enqueue_recheck, namespace)
+        self._recheck_timers[namespace] = timer
+
+    def _enqueue_recheck(self, namespace: str) -> None:
+        del self._recheck_timers[namespace]
+        self._recheck_queue.add(namespace)
 
     async def _recheck(self, namespace: str) -> None:
-        await asyncio.sleep(RECHECK_SECONDS)
-        del self._rechecks[namespace]
         await self._reconcile(namespace, WakeTrigger.RECHECK)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            namespaces = self._gates.namespaces
-            for gone in [key for key in (*self._denied, *self._backoffs) if key[0] not in namespaces]:
-                self._denied.pop(gone, None)
-                self._backoffs.pop(gone, None)
-            for namespace in namespaces:
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Wake the owners that no change has woken, once."""
+        namespaces = self._gates.namespaces
+        for gone in [key for key in (*self._denied, *self._backoffs) if key[0] not in namespaces]:
+            self._denied.pop(gone, None)
+            self._backoffs.pop(gone, None)
+        watched = {namespace for namespace in namespaces if self._admission(namespace) is not OptIn.OFF}
+        if len(watched) <= NAMESPACES_APART:
+            for namespace in watched:
                 await self._reconcile(namespace, WakeTrigger.SWEEP)
+            return
+        for kind in OwnerKind:
+            with isolated("owners.failed", kind=kind):
+                await self._sweep_kind(kind, watched)
+
+    async def _sweep_kind(self, kind: OwnerKind, namespaces: set[str]) -> None:
+        """Wake the owners of one kind, in these namespaces."""
+        try:
+            found = await self._api.owners_short_of_pods(kind, "", cached=True)
+        except ClusterError as error:
+            log_event("owners.unreadable", level=logging.WARNING, namespace="", kind=kind, error=str(error))
+            return
+        # Those of a namespace in which no owner is short of pods any more are forgotten too.
+        known = {namespace for namespace, each in (*self._denied, *self._backoffs) if each is kind}
+        by_namespace: dict[str, list[Owner]] = {namespace: [] for namespace in known & namespaces}
+        for owner in found:
+            if owner.metadata.namespace in namespaces:
+                by_namespace.setdefault(owner.metadata.namespace, []).append(owner)
+        for namespace, owners in by_namespace.items():
+            with isolated("owners.failed", namespace=namespace):
+                await self._wake_chosen(kind, namespace, owners, WakeTrigger.SWEEP)
 
     async def _reconcile(self, namespace: str, trigger: WakeTrigger) -> None:
         with isolated("owners.failed", namespace=namespace):
@@ -144,14 +192,18 @@ class OwnerWakeup:
         try:
             # A sweep may read the API server's cache. After a change only a consistent read will do: an owner that was
             # created just before it would be missed, and then wait for the next sweep.
-            found = await self._api.owners(kind, namespace, cached=trigger is WakeTrigger.SWEEP)
+            found = await self._api.owners_short_of_pods(kind, namespace, cached=trigger is WakeTrigger.SWEEP)
         except ClusterError as error:
             log_event("owners.unreadable", level=logging.WARNING, namespace=namespace, kind=kind, error=str(error))
             if trigger is WakeTrigger.CHANGE and isinstance(error, Unavailable):
                 self.enqueue(namespace)
             return
+        await self._wake_chosen(kind, namespace, found, trigger)
+
+    async def _wake_chosen(self, kind: OwnerKind, namespace: str, found: Sequence[Owner], trigger: WakeTrigger) -> None:
+        """Wake those of a namespace's owners, which are short of pods, whose turn it is."""
         self._denied[namespace, kind] = denied = set[Key]()
-        ready = [owner for owner in found if self._would_be_admitted(kind, namespace, owner, denied)]
+        ready = [owner for owner in found if self._would_be_admitted(namespace, owner, denied)]
         for gate in denied:
             self._ledgers.set_urgent(gate, urgent=True)  # no pod shows that it waits: a denied one does not exist
         if not denied:
@@ -163,21 +215,21 @@ class OwnerWakeup:
         }
         chosen = [owner for owner in ready if _should_wake(kind, owner, trigger, backoffs)]
         await asyncio.gather(*(self._wake(kind, owner, backoffs) for owner in chosen))
+        if not backoffs and self._backoffs.get((namespace, kind)) is backoffs:
+            del self._backoffs[namespace, kind]
 
-    def _would_be_admitted(self, kind: OwnerKind, namespace: str, owner: Owner, denied: set[Key]) -> bool:
-        """Return whether an owner lacks pods that ledgergate decides about and would not deny now.
+    def _would_be_admitted(self, namespace: str, owner: Owner, denied: set[Key]) -> bool:
+        """Return whether the pods that an owner lacks are ones that ledgergate decides about and would not deny now.
 
         Args:
             denied: the gates that would deny them are added to it.
         """
-        if not lacks_pods(kind, owner):
-            return False
         pod = owner.spec.template
         selecting = self._ledgers.gates_with_snapshots(namespace, pod.labels)
         if any(snapshot.fault is Fault.UNREAD for _, snapshot in selecting):
             return False  # the first reading will be a change
         concerned = bool(selecting) or declares_revision(pod) or was_refused_by_ledgergate(owner)
-        decided = decide_pod(pod, selecting, self._now())
+        decided = decide_pod(pod, selecting, self._now(), self._images)
         denied.update(each.gate.key for each in decided.by_gate if each.verdict.outcome is Outcome.DENY)
         return concerned and decided.final.outcome is not Outcome.DENY
 

@@ -18,6 +18,7 @@ from webhook.cache.gates import GateCache
 from webhook.cache.namespaces import NamespaceCache
 from webhook.controller.work_queue import WorkQueue
 from webhook.core.gate import Readiness
+from webhook.core.images import STATUS_IMAGES, ImageView
 from webhook.core.patches import condition_type
 from webhook.core.readiness import ReadinessVerdict, assess, requested_gates, unguarded_verdict
 from webhook.kube.errors import ClusterError, Conflict, Forbidden, NotFound, Rejected
@@ -90,6 +91,7 @@ class ReadinessReconciler:
     opt-in that the controller passes on. Writes one condition for each readiness gate.
 
     Args:
+        images: what is known of the pods' images.
         now: the clock, aware.
         monotonic: seconds of the monotonic clock.
     """
@@ -101,6 +103,7 @@ class ReadinessReconciler:
         ledgers: LedgerRegistry,
         namespaces: NamespaceCache,
         *,
+        images: ImageView = STATUS_IMAGES,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
@@ -108,6 +111,7 @@ class ReadinessReconciler:
         self._gates = gates
         self._ledgers = ledgers
         self._namespaces = namespaces
+        self._images = images
         self._now = now
         self._monotonic = monotonic
         self._pods = Reflector(api.gated_pods(), self._pod_changed)
@@ -199,7 +203,7 @@ class ReadinessReconciler:
             gate = None
         if gate is None:
             return None if before is not None and before.status == "True" else unguarded_verdict(name)
-        return assess(before, pod, gate, self._ledgers.snapshot(gate), self._now())
+        return assess(before, pod, gate, self._ledgers.snapshot(gate), self._now(), self._images)
 
     def _grace_over(self, tracked: _TrackedPod) -> bool:
         left = tracked.first_seen + GRACE_SECONDS - self._monotonic()

@@ -18,13 +18,15 @@ from webhook.api.objects import Metadata, Pod
 from webhook.cache.gates import GateCache
 from webhook.cache.namespaces import NamespaceCache
 from webhook.controller.audit_events import AuditEvents
+from webhook.controller.conflict_events import ConflictEvents
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.controller.held_pods import HeldCount, HeldPod, HeldPods
 from webhook.controller.rollout_events import RolloutApi, RolloutEvents
 from webhook.controller.work_queue import WorkQueue
 from webhook.core.duration import format_duration
 from webhook.core.gate import Gate
-from webhook.core.patches import Patch, release_patch
+from webhook.core.images import ImageView
+from webhook.core.patches import Patch, pin_patch, release_patch
 from webhook.core.pod_verdict import PodVerdict, decide_pod
 from webhook.core.verdict import Outcome, Reason, Verdict
 from webhook.kube.errors import NotFound, Unavailable
@@ -41,6 +43,9 @@ resources, seconds apart; `kubectl replace --force` deletes a gate and creates i
 still there, does not select any more is released at once: that was meant. A finalizer would show what was meant by a
 deletion; but then a namespace with a LedgerGate could not be deleted while ledgergate is down or uninstalled, which is
 worse than these seconds."""
+
+RESOLVING_SECONDS = 2.0
+"""How long a pod may wait for its image without an Event."""
 
 OVERDUE_CHECK_SECONDS = 1.0
 """Between two checks for pods that are held for longer than ``maxHold``."""
@@ -78,6 +83,7 @@ class ReleaseReconciler:
     Events on pods.
 
     Args:
+        images: what is known of the pods' images.
         on_count: called with each gate whose number of held or overdue pods may have changed.
         now: the clock, aware.
         monotonic: seconds of the monotonic clock, for durations.
@@ -91,6 +97,7 @@ class ReleaseReconciler:
         namespaces: NamespaceCache,
         telemetry: Telemetry,
         *,
+        images: ImageView,
         on_count: Callable[[Gate], None],
         emit: EventSink,
         now: Callable[[], datetime],
@@ -101,13 +108,15 @@ class ReleaseReconciler:
         self._ledgers = ledgers
         self._namespaces = namespaces
         self._telemetry = telemetry
+        self._images = images
         self._on_count = on_count
         self._emit = emit
         self._now = now
         self._monotonic = monotonic
         self._pods = Reflector(api.unbound_pods(), self._pod_changed)
         self._held = HeldPods()
-        self._audit = AuditEvents(gates, ledgers, emit, admission=namespaces.label, now=now)
+        self._audit = AuditEvents(gates, ledgers, images, emit, admission=namespaces.label, now=now)
+        self._conflicts = ConflictEvents(emit)
         self._rollouts = RolloutEvents(api, emit)
         self._releasing: set[str] = set()
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
@@ -175,8 +184,10 @@ class ReleaseReconciler:
         if old is None:
             self._follow_ledgers(new)
         if not new.held:
-            if old is None and self._gates.synced and self._audit.applies_to(new):
-                self._group.create_task(self._check_audit(new))
+            if old is None and self._gates.synced:
+                self._report_conflicts(new)
+                if self._audit.applies_to(new):
+                    self._group.create_task(self._check_audit(new))
             return
         if held is None:
             held = HeldPod(new, self._monotonic(), _created(new, self._now()))
@@ -184,6 +195,12 @@ class ReleaseReconciler:
         else:
             held.pod = new
         self._reconcile(held)
+
+    def _report_conflicts(self, pod: Pod) -> None:
+        with isolated("pod.failed", pod="/".join(pod.metadata.key)):
+            selecting = self._ledgers.gates_with_snapshots(pod.metadata.namespace, pod.labels)
+            if any(gate.expect_image for gate, _ in selecting):
+                self._conflicts.report(pod, decide_pod(pod, selecting, self._now(), self._images))
 
     def _follow_ledgers(self, pod: Pod) -> None:
         """Have the ledgers of a pod that was created followed: more pods may come, and a migration with them."""
@@ -211,14 +228,20 @@ class ReleaseReconciler:
         uid = held.pod.metadata.uid
         if uid in self._releasing or not self._gates.synced:
             return
-        verdict = self._judge(held).final
+        decided = self._judge(held)
+        verdict = decided.final
+        self._conflicts.report(held.pod, decided)
         if self._may_start(held, verdict):
             self._releasing.add(uid)
             self._group.create_task(self._release_isolated(held))
-        elif (verdict.gate, verdict.reason) not in held.reported:
+        elif (verdict.gate, verdict.reason) not in held.reported and not self._too_early(held, verdict):
             held.reported.add((verdict.gate, verdict.reason))
             self._emit(Event(Reference.pod(held.pod.metadata), "Hold", "Held", verdict.message))
             self._group.create_task(self._report_rollout(held.pod.metadata, verdict.message))
+
+    def _too_early(self, held: HeldPod, verdict: Verdict) -> bool:
+        """Return whether a pod waits for its image alone, as the first pods of each new image do for a moment."""
+        return verdict.reason is Reason.RESOLVING and self._monotonic() - held.first_seen < RESOLVING_SECONDS
 
     async def _report_rollout(self, pod: Metadata, why: str) -> None:
         with isolated("rollout.failed", pod="/".join(pod.key)):
@@ -240,7 +263,7 @@ class ReleaseReconciler:
             held.unclaimed_since = None
         elif held.claimed_by and held.unclaimed_since is None:
             held.unclaimed_since = self._monotonic()
-        decided = decide_pod(held.pod, selecting, self._now())
+        decided = decide_pod(held.pod, selecting, self._now(), self._images)
         # A pod that no gate holds any longer is about to be released; until then it counts for each of its gates.
         waits_for = [each for each in decided.by_gate if decided.final.outcome.good or not each.verdict.outcome.good]
         changed = self._held.set_waits(held, frozenset(each.gate.name for each in waits_for))
@@ -290,11 +313,14 @@ class ReleaseReconciler:
             longest = LONGEST_RETRY_SECONDS
             async with self._slots:
                 # Judged again, with the slot: a long queue may have passed, and a ledger can be rolled back meanwhile.
-                verdict = self._judge(held).final
+                decided = self._judge(held)
+                verdict = decided.final
                 if uid not in self._releasing or not self._may_start(held, verdict):
                     break
                 try:
-                    await self._api.patch_pod(held.pod.metadata, release_patch(held.pod))
+                    await self._api.patch_pod(
+                        held.pod.metadata, release_patch(held.pod) + pin_patch(held.pod, decided.pins)
+                    )
                 except NotFound:
                     break
                 except Exception as error:  # noqa: BLE001 - ClusterError, or what is wrong with this one pod

@@ -45,6 +45,19 @@ class StatusApi(Protocol):
         """Merge a LedgerGate's status."""
 
 
+class ImageStatus(Protocol):
+    """What a status says of images."""
+
+    def status(self, gate: Gate) -> dict[str, Any]:
+        """Return the fields of a gate's status that are about images."""
+
+    def unresolved(self, gate: Key) -> int:
+        """Return how many images that pods of a gate wait for could not be read."""
+
+    def forget(self, gate: Key) -> None:
+        """Forget the images of a gate that was deleted."""
+
+
 class StatusReconciler:
     """Writes statuses.
 
@@ -52,6 +65,7 @@ class StatusReconciler:
     Writes a gate's status where it has changed, its metrics, and Events on it.
 
     Args:
+        images: what is known of the images of a gate's pods.
         count: how many pods a gate holds.
         awaited: whether pods wait for a gate that do not exist, because they were denied.
         on_written: called with a gate that has changed, or whose ledger has, after its status was written as far as it
@@ -66,6 +80,7 @@ class StatusReconciler:
         ledgers: LedgerRegistry,
         telemetry: Telemetry,
         *,
+        images: ImageStatus,
         count: Callable[[Gate], HeldCount],
         awaited: Callable[[Key], bool],
         on_written: Callable[[Key], None],
@@ -76,6 +91,7 @@ class StatusReconciler:
         self._gates = gates
         self._ledgers = ledgers
         self._telemetry = telemetry
+        self._images = images
         self._count = count
         self._emit = emit
         self._now = now
@@ -147,6 +163,7 @@ class StatusReconciler:
             self._backoffs.pop(key, None)
             self._refused.pop(key, None)
             self._telemetry.forget_gate(*key)
+            self._images.forget(key)
             self._emit_new(key, unreadable_event(unreadable.error) if unreadable else frozenset())
             return
         surplus = self._gates.is_surplus(key)
@@ -161,6 +178,7 @@ class StatusReconciler:
         self._ledgers.set_urgent(key, urgent=observation.held > 0 or self._awaited(key))
         self._set_metrics(gate, observation, count)
         status = build_status(observation, gate, self._previous(gate), self._now())
+        status |= self._images.status(gate)
         if not is_same_status(status, self._written.get(key, {})) and not await self._write(key, status):
             return
         events = gate_events(observation, gate, status, count, self._now())
@@ -219,6 +237,7 @@ class StatusReconciler:
         for state in GateState:
             self._telemetry.gate_state.labels(*key, state).set(state is observation.state)
         self._telemetry.held.labels(*key).set(count.held)
+        self._telemetry.unresolved_images.labels(*key).set(self._images.unresolved(key))
         self._telemetry.held_too_long.labels(*key).set(count.overdue)
         self._telemetry.releases.labels(*key, "gate")  # exists from 0 on, so that the first release is an increase
         until = gate.policy.bypass_until

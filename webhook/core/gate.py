@@ -10,6 +10,7 @@ from typing import TypeVar
 from migrations.dialects.catalogue import DIALECTS
 from webhook.api.objects import Bypass, LedgerGate, LedgerGateSpec, RunningMigration
 from webhook.core.duration import parse_duration
+from webhook.core.images import ExpectedImage, ImageRecord, index_images
 from webhook.core.selector import Selector, compile_selector
 
 DEFAULT_INTERVAL = 60.0
@@ -129,6 +130,7 @@ class Gate:
     Args:
         secret: name of the Secret with the database's address, in the gate's own namespace.
         expect_env: the environment variable that declares a pod's revision; None where only annotations do.
+        expect_image: which image's labels declare it; None where images are not asked.
         problems: what keeps the gate from working, each with its field; its pods then follow ``onUnreachable``.
         look_interval: seconds between two looks at the ledger at rest.
         generation: generation of the spec.
@@ -137,6 +139,7 @@ class Gate:
         ledger_fingerprint: identifies the ledger that ``history`` is about (``status.place``); empty where unknown.
         reading: what else the status says of the ledger.
         migration: the migration that was running when the status was written.
+        images: what the images of its pods say, by digest and by name.
         transitions: status and time of the last transition of each condition, by its type.
     """
 
@@ -148,6 +151,7 @@ class Gate:
     schema: str | None = None
     table: str | None = None
     expect_env: str | None = None
+    expect_image: ExpectedImage | None = None
     policy: Policy = field(default_factory=Policy)
     problems: tuple[str, ...] = ()
     look_interval: float = DEFAULT_INTERVAL
@@ -159,6 +163,7 @@ class Gate:
     ledger_fingerprint: str = field(default="", compare=False)
     reading: RecordedReading = field(default=RecordedReading(), compare=False)
     migration: RunningMigration | None = field(default=None, compare=False)
+    images: Mapping[str, ImageRecord] = field(default_factory=dict, compare=False)
     transitions: Mapping[str, tuple[str, str]] = field(default_factory=dict, compare=False)
 
     @property
@@ -202,6 +207,11 @@ def parse_gate(resource: LedgerGate) -> Gate:
         schema=spec.ledger.schema,
         table=spec.ledger.table,
         expect_env=spec.expect.env if spec.expect else None,
+        expect_image=(
+            ExpectedImage(spec.expect.image.container, spec.expect.image.pin)
+            if spec.expect and spec.expect.image
+            else None
+        ),
         policy=_policy(spec, problems),
         look_interval=_look_interval(spec.ledger.interval, problems),
         problems=tuple(problems),
@@ -225,6 +235,7 @@ def parse_gate(resource: LedgerGate) -> Gate:
             ),
         ),
         migration=status.migration,
+        images=index_images(status.images or ()),
         transitions={each.type: (each.status, each.last_transition_time or "") for each in status.conditions or ()},
     )
 

@@ -12,7 +12,7 @@ from webhook.api.namespace import ADMISSION_LABEL, Namespace
 from webhook.api.objects import LedgerGate, LedgerGateStatus, Metadata, Pod, Struct
 from webhook.core.gate import Gate, Mode, parse_gate
 from webhook.core.history import recall_snapshot
-from webhook.core.pod_verdict import decide_pod
+from webhook.core.pod_verdict import PodVerdict, decide_pod
 from webhook.core.status import GateState
 from webhook.core.verdict import Reason
 
@@ -95,6 +95,8 @@ class PodRow:
 
     Args:
         gates: names of the LedgerGates that hold it.
+        source: where its expected revision was found, such as ``annotation ledgergate.dev/revision``; empty where it
+            was not.
     """
 
     namespace: str
@@ -103,6 +105,7 @@ class PodRow:
     reason: str
     message: str
     held_since: datetime | None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,22 +182,27 @@ def _pod_row(
         for found, gate in gates.values()
         if gate.namespace == namespace and gate.selector.matches(pod.labels)
     ]
-    names, reason, message = _explain(pod, selecting, event, now)
-    return PodRow(namespace, pod.metadata.name, names, reason, message, parse_time(pod.metadata.creation_timestamp))
+    verdicts = decide_pod(pod, [(gate, recall_snapshot(gate)) for _, gate in selecting], now)
+    names, reason, message = _explain(verdicts, selecting, event)
+    held_since = parse_time(pod.metadata.creation_timestamp)
+    sources = [str(each.required.source) for each in verdicts.by_gate if each.gate.name in names]
+    return PodRow(namespace, pod.metadata.name, names, reason, message, held_since, next(filter(None, sources), ""))
+
+
+_LEFT_TO_CONTROLLER = {Reason.UNDECIDED, Reason.RESOLVING}
 
 
 def _explain(
-    pod: Pod, selecting: Sequence[tuple[ShownGate, Gate]], event: PodEvent | None, now: datetime
+    verdicts: PodVerdict, selecting: Sequence[tuple[ShownGate, Gate]], event: PodEvent | None
 ) -> tuple[tuple[str, ...], str, str]:
     """Return the names of the gates that hold a pod, the reason, and the message.
 
-    The verdict by the gates' statuses is newer than the Event. But a status keeps the newest revisions only; where that
-    matters, the controller's Event is the better source.
+    The verdict by the gates' statuses is newer than the Event. But a status keeps the newest revisions only, and the
+    images that could be read; where that matters, the controller's Event is the better source.
     """
-    verdicts = decide_pod(pod, [(gate, recall_snapshot(gate)) for _, gate in selecting], now)
     verdict = verdicts.final
     bad = tuple(decision.gate.name for decision in verdicts.by_gate if not decision.verdict.outcome.good)
-    if not verdict.outcome.good and not (event and verdict.reason is Reason.UNDECIDED):
+    if not verdict.outcome.good and not (event and verdict.reason in _LEFT_TO_CONTROLLER):
         return bad, verdict.reason, verdict.message
     names = bad or tuple(gate.name for _, gate in selecting)
     if event:

@@ -1,6 +1,6 @@
 """JSON patches that add ledgergate's scheduling gate, label and readiness gates to a pod, and remove the gate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from webhook.api.objects import API_GROUP, GATED_LABEL, SCHEDULING_GATE, Pod
@@ -64,3 +64,23 @@ def release_patch(pod: Pod) -> Patch:
     # JSON patch removes by position. Where the list has changed since the pod was read, the test makes the patch fail
     # instead of removing another tool's gate.
     return [{"op": "test", "path": f"{path}/name", "value": SCHEDULING_GATE}, {"op": "remove", "path": path}]
+
+
+def pin_patch(pod: Pod, images: Mapping[str, str]) -> Patch:
+    """Return the patch that puts digests in the place of tags; empty where there are none.
+
+    Args:
+        images: the image with its digest, by the image as it stands in the pod. ``spec.containers[].image`` is one of
+            the few fields of a pod that may change
+            (https://kubernetes.io/docs/concepts/workloads/pods/#pod-update-and-replacement).
+    """
+    patch: Patch = []
+    for part, containers in (("containers", pod.spec.containers), ("initContainers", pod.spec.init_containers)):
+        for index, container in enumerate(containers or ()):
+            if container.image in images:
+                path = f"/spec/{part}/{index}/image"
+                patch += [
+                    {"op": "test", "path": path, "value": container.image},
+                    {"op": "replace", "path": path, "value": images[container.image]},
+                ]
+    return patch

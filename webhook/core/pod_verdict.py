@@ -3,14 +3,16 @@
 Admission, release and readiness all decide here or, about one gate, by :func:`webhook.core.verdict.decide`. Pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from migrations.core.snapshot import LedgerSnapshot
 from webhook.api.objects import Pod
-from webhook.core.gate import Gate
-from webhook.core.requirement import Requirement, declares_revision, read_requirement
+from webhook.core.expectation import read_expectation
+from webhook.core.gate import Gate, Mode
+from webhook.core.images import STATUS_IMAGES, ImageView, has_tag
+from webhook.core.requirement import Requirement, declares_revision
 from webhook.core.verdict import Outcome, Reason, Verdict, decide
 
 
@@ -36,20 +38,34 @@ class PodVerdict:
     final: Verdict
     by_gate: tuple[Decision, ...] = ()
 
+    @property
+    def pins(self) -> Mapping[str, str]:
+        """The images to pin: by the image with its tag, as it stands in the pod, the same with its digest."""
+        return {
+            reference: image
+            for each in self.by_gate
+            if each.gate.expect_image and each.gate.expect_image.pin and each.gate.policy.mode is Mode.ENFORCE
+            for reference, image in each.required.images
+            if has_tag(reference)
+        }
+
 
 UNSELECTED = Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
 
 
-def decide_pod(pod: Pod, gates: Iterable[tuple[Gate, LedgerSnapshot]], now: datetime) -> PodVerdict:
+def decide_pod(
+    pod: Pod, gates: Iterable[tuple[Gate, LedgerSnapshot]], now: datetime, images: ImageView = STATUS_IMAGES
+) -> PodVerdict:
     """Decide whether a pod may run.
 
     Args:
         gates: the gates that select the pod, each with what is known of its ledger.
         now: aware.
+        images: what is known of the pod's images.
     """
     by_gate = []
     for gate, snapshot in gates:
-        required = read_requirement(pod, gate.name, gate.expect_env)
+        required = read_expectation(pod, gate, images)
         by_gate.append(Decision(gate, snapshot, required, decide(gate, required, snapshot, now)))
     final = strictest(decision.verdict for decision in by_gate)
     return PodVerdict(final or _unselected(pod), tuple(by_gate))

@@ -8,8 +8,10 @@ from datetime import datetime
 
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.api.objects import API_GROUP, Condition, Pod
+from webhook.core.expectation import read_expectation
 from webhook.core.gate import Gate, Readiness
-from webhook.core.requirement import Requirement, read_requirement
+from webhook.core.images import STATUS_IMAGES, ImageView
+from webhook.core.requirement import Requirement
 from webhook.core.verdict import Reason, decide
 
 _PREFIX = f"{API_GROUP}/"
@@ -47,7 +49,12 @@ def unguarded_verdict(gate: str) -> ReadinessVerdict:
 
 
 def assess(
-    before: Condition | None, pod: Pod, gate: Gate, snapshot: LedgerSnapshot, now: datetime
+    before: Condition | None,
+    pod: Pod,
+    gate: Gate,
+    snapshot: LedgerSnapshot,
+    now: datetime,
+    images: ImageView = STATUS_IMAGES,
 ) -> ReadinessVerdict | None:
     """Decide what a pod's condition should say; None where it stays as it is.
 
@@ -59,11 +66,12 @@ def assess(
         before: the condition as it is; None where there is none.
         gate: a gate that selects the pod, with readiness Latch or Live.
         now: aware.
+        images: what is known of the pod's images.
     """
     if snapshot.fault is Fault.UNREAD:
         return None
     was_ready = before is not None and before.status == "True"
-    required = read_requirement(pod, gate.name, gate.expect_env)
+    required = read_expectation(pod, gate, images)
     verdict = decide(gate, required, snapshot, now)
     if verdict.outcome.good:
         return None if was_ready else ReadinessVerdict(status=True, reason=verdict.reason, message=verdict.message)

@@ -1,10 +1,12 @@
 """What a pod requires of one gate's ledger: an expected revision, unless it brings the migrations itself."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 
 from migrations.core.revision import LONGEST_TEXT, Revision, RevisionError, canonical
 from webhook.api.objects import Pod
+from webhook.core.images import UnknownImage
 
 REVISION = "ledgergate.dev/revision"
 PER_GATE = "revision.ledgergate.dev/"
@@ -21,6 +23,30 @@ MAX_MIGRATES = 16 * 1024
 _SHOWN = 200  # characters of an invalid revision that are kept for a message
 
 
+class SourceKind(StrEnum):
+    """Where a pod's expected revision was found."""
+
+    NONE = ""
+    IMAGE = "image"
+    ANNOTATION = "annotation"
+    VARIABLE = "variable"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a pod's expected revision was found.
+
+    Args:
+        name: the image with its digest, or the annotation's or the variable's name.
+    """
+
+    kind: SourceKind = SourceKind.NONE
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" if self.name else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """One pod's requirement of one ledger.
@@ -31,12 +57,26 @@ class Requirement:
         migrates: the pod carries the migrator for this gate.
         ancestors: the revisions that lead to the expected one; None where the pod does not declare them. Used only
             where the ledger's tool records heads without a history.
+        source: where the expected revision, or the invalid one, was found.
+        contract: label ``dev.ledgergate.contract`` of the image that counts; empty where there is none.
+        unknown: an image that the gate asks and whose labels are not known; then `expected` are the pod's own words.
+        problem: why no revision can be taken from the images; empty where one can.
+        conflict: what the pod's own words say otherwise than its image, which counts; empty where they agree.
+        hint: why the gate found no revision in the images; empty where it does not ask them.
+        images: the pod's images that are known, as they stand in the pod, each with its digest.
     """
 
     expected: Revision | None = None
     invalid: str | None = None
     migrates: bool = False
     ancestors: frozenset[str] | None = None
+    source: Source = Source()
+    contract: str = ""
+    unknown: UnknownImage | None = None
+    problem: str = ""
+    conflict: str = ""
+    hint: str = ""
+    images: tuple[tuple[str, str], ...] = ()
 
 
 def declares_revision(pod: Pod) -> bool:
@@ -53,20 +93,29 @@ def read_requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requ
             only: a value from a ConfigMap or Secret is not known at admission.
     """
     migrates = gate in _names(pod.annotations.get(MIGRATES, "")[:MAX_MIGRATES])
-    declared = _declared_revision(pod, gate, expect_env)
+    declared, source = _declared_revision(pod, gate, expect_env)
     if declared is None:
         return Requirement(migrates=migrates)
-    expected = _parse(declared[: LONGEST_TEXT + 1])
+    expected = parse_declared(declared)
     if expected is None:
-        return Requirement(invalid=declared[:_SHOWN], migrates=migrates)
-    return Requirement(expected=expected, migrates=migrates, ancestors=_ancestors(pod, gate))
+        return Requirement(invalid=declared[:_SHOWN], migrates=migrates, source=source)
+    return Requirement(expected=expected, migrates=migrates, ancestors=_ancestors(pod, gate), source=source)
+
+
+def parse_declared(text: str) -> Revision | None:
+    """Return a declared revision; None where the text is none."""
+    return _parse(text[: LONGEST_TEXT + 1])
+
+
+def parse_ancestors(text: str | None) -> frozenset[str] | None:
+    """Return declared ancestors; None where there are none, or too many."""
+    return None if text is None or len(text) > MAX_ANCESTORS else _canonical_names(text)
 
 
 def _ancestors(pod: Pod, gate: str) -> frozenset[str] | None:
     for annotation in (f"{ANCESTORS_PER_GATE}{gate}", ANCESTORS):
         if annotation in pod.annotations:
-            text = pod.annotations[annotation]
-            return _canonical_names(text) if len(text) <= MAX_ANCESTORS else None
+            return parse_ancestors(pod.annotations[annotation])
     return None
 
 
@@ -97,14 +146,14 @@ def _split(text: str) -> list[str]:
     return [name for part in text.split(",") if (name := part.strip())]
 
 
-def _declared_revision(pod: Pod, gate: str, expect_env: str | None) -> str | None:
+def _declared_revision(pod: Pod, gate: str, expect_env: str | None) -> tuple[str | None, Source]:
     for annotation in (f"{PER_GATE}{gate}", REVISION):
         if annotation in pod.annotations:
-            return pod.annotations[annotation]
+            return pod.annotations[annotation], Source(SourceKind.ANNOTATION, annotation)
     if expect_env is None:
-        return None
+        return None, Source()
     for container in [*(pod.spec.containers or []), *(pod.spec.init_containers or [])]:
         for variable in container.env:
             if variable.name == expect_env and variable.value is not None:
-                return variable.value
-    return None
+                return variable.value, Source(SourceKind.VARIABLE, expect_env)
+    return None, Source()

@@ -8,7 +8,8 @@ from migrations.core.ledger import Ledger, Position
 from migrations.core.revision import Revision
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.core.gate import Action, Gate, Mode
-from webhook.core.requirement import Requirement
+from webhook.core.images import UnknownImage
+from webhook.core.requirement import Requirement, SourceKind
 
 
 class Reason(StrEnum):
@@ -26,6 +27,10 @@ class Reason(StrEnum):
     UNDECIDED = "Undecided"
     """Only in admission, which knows the newest part of the ledger: the controller, which has all of it, decides."""
     SELF_MIGRATING = "SelfMigrating"
+    RESOLVING = "Resolving"
+    """The gate asks the pod's image, and what that says is being read from its registry."""
+    UNRESOLVED = "Unresolved"
+    """The same, and the registry cannot be read."""
     BYPASSED = "Bypassed"
     UNSELECTED = "Unselected"  # of a pod that no gate selects; never of one gate
 
@@ -97,14 +102,52 @@ def _decide_enforced(gate: Gate, required: Requirement, snapshot: LedgerSnapshot
     if required.migrates:
         text = f"the pod brings the migrations of gate {shown} itself"
         return Verdict(Reason.SELF_MIGRATING, Outcome.ADMIT, text, gate.name)
+    if required.problem:
+        return Verdict(Reason.INVALID, Outcome.DENY, required.problem, gate.name)
+    if required.unknown is not None:
+        return _decide_unknown(gate, required, required.unknown, snapshot)
+    return _decide_declared(gate, required, snapshot)
+
+
+def _decide_declared(gate: Gate, required: Requirement, snapshot: LedgerSnapshot) -> Verdict:
+    """Decide by what was declared, wherever it was found."""
     if required.invalid is not None:
         return Verdict(Reason.INVALID, Outcome.DENY, _invalid(required.invalid), gate.name)
     if required.expected is None:
-        outcome = _OUTCOMES[policy.on_undeclared]
-        return Verdict(Reason.UNDECLARED, outcome, _undeclared(shown, outcome), gate.name)
+        outcome = _OUTCOMES[gate.policy.on_undeclared]
+        return Verdict(Reason.UNDECLARED, outcome, _undeclared(_shown_gate(gate), outcome, required.hint), gate.name)
     if snapshot.ledger is None or snapshot.fault is not None:
-        return _decide_unreachable(gate, required.expected, required.ancestors, snapshot)
-    return _compare(gate, required.expected, required.ancestors, snapshot.ledger)
+        verdict = _decide_unreachable(gate, required.expected, required.ancestors, snapshot)
+    else:
+        verdict = _compare(gate, required.expected, required.ancestors, snapshot.ledger)
+    if required.source.kind is SourceKind.IMAGE and not verdict.outcome.good:
+        return replace(verdict, message=f"{verdict.message} (by the label of {_shown_image(required.source.name)})")
+    return verdict
+
+
+def _decide_unknown(gate: Gate, required: Requirement, image: UnknownImage, snapshot: LedgerSnapshot) -> Verdict:
+    """Hold a pod whose image is being read. One whose image cannot be read goes by its own words, with a warning."""
+    name = f"image {_shown_image(image.reference)}"
+    if image.contradictory:
+        return Verdict(Reason.INVALID, Outcome.DENY, f"{name}: {image.message}", gate.name)
+    either_way = max(_OUTCOMES[gate.policy.on_behind], _OUTCOMES[gate.policy.on_ahead])
+    outcome = Outcome.WARN if either_way.good else Outcome.HOLD  # a gate that only warns must not hold
+    if not image.message:
+        what_next = _NEXT[outcome] if outcome.good else "the pod is held until the controller has read it"
+        return Verdict(
+            Reason.RESOLVING,
+            outcome,
+            f"what {name} needs of ledger {_shown_gate(gate)} is not known yet: {what_next}",
+            gate.name,
+        )
+    if required.expected is not None or required.invalid is not None:
+        verdict = _decide_declared(gate, required, snapshot)
+        text = f"{verdict.message}; {required.source} counts, since {name} cannot be read: {image.message}"
+        if verdict.outcome.good:
+            return Verdict(Reason.UNRESOLVED, Outcome.WARN, text, gate.name)
+        return replace(verdict, message=text)
+    text = f"{name} cannot be read: {image.message}: {_what_next(outcome, 'readable')}"
+    return Verdict(Reason.UNRESOLVED, outcome, text, gate.name)
 
 
 def _compare(gate: Gate, expected: Revision, ancestors: frozenset[str] | None, ledger: Ledger) -> Verdict:
@@ -200,8 +243,8 @@ def _what_next(outcome: Outcome, awaited: str) -> str:
     return _NEXT[outcome] if outcome.good else f"{_NEXT[outcome]} {awaited}"
 
 
-def _undeclared(gate: str, outcome: Outcome) -> str:
-    text = f"the pod declares no revision for gate {gate} (annotation ledgergate.dev/revision)"
+def _undeclared(gate: str, outcome: Outcome, hint: str) -> str:
+    text = f"the pod declares no revision for gate {gate} ({hint or 'annotation ledgergate.dev/revision'})"
     what_next = {Outcome.HOLD: "it is held until the gate allows it", Outcome.DENY: "it is denied"}
     return f"{text}: {what_next.get(outcome, _NEXT[outcome])}"
 
@@ -211,6 +254,12 @@ def _invalid(declared: str) -> str:
         f"{_shown(repr(declared), 80)} is not a revision: expected NAME or NAME+COUNT.DIGEST, as `ledgergate migrate "
         "revision` prints it; correct the pod's annotation"
     )
+
+
+def _shown_image(reference: str) -> str:
+    """Return an image's name, its digest cut to what tells it from others."""
+    name, at, digest = reference.partition("@")
+    return _shown(name, 100) + (f"@{digest[:19]}…" if at else "")
 
 
 def _shown_gate(gate: Gate) -> str:

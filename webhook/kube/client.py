@@ -14,7 +14,7 @@ from kubernetes_asyncio.client import ApiClient
 from webhook.api.lease import Lease
 from webhook.api.namespace import ADMISSION_LABEL, Namespace
 from webhook.api.objects import API_GROUP, API_VERSION, GATED_LABEL, KeptPod, LedgerGate, Metadata, Pod, Secret, Struct
-from webhook.api.owners import Owner, OwnerKind
+from webhook.api.owners import Owner, OwnerKind, lacks_pods
 from webhook.core.patches import Patch
 from webhook.kube.collection import PAGE, Collection, ListMetadata, Query, Status
 from webhook.kube.errors import ClusterError, Unavailable, cluster_error
@@ -29,7 +29,7 @@ PARALLEL_LISTS = 32
 
 
 class _OwnerList(Struct, frozen=True):
-    items: list[Owner]
+    items: list[msgspec.Raw]
     metadata: ListMetadata = ListMetadata()
 
 
@@ -104,10 +104,11 @@ class KubeClient:
         body = {"metadata": {"uid": pod.uid}, "status": {"conditions": list(conditions)}}
         await self.request("PATCH", path, body=body, content="strategic-merge-patch")
 
-    async def owners(self, kind: OwnerKind, namespace: str, *, cached: bool) -> Sequence[Owner]:
-        """List the owners of pods of one kind in a namespace.
+    async def owners_short_of_pods(self, kind: OwnerKind, namespace: str, *, cached: bool) -> Sequence[Owner]:
+        """List the owners of one kind that have fewer pods than they should have.
 
         Args:
+            namespace: where; empty for every namespace.
             cached: whether the API server may answer from its watch cache, which can be a moment old but costs etcd
                 nothing (`resourceVersion=0`).
         """
@@ -117,7 +118,9 @@ class KubeClient:
         while True:
             answer = await self.read_collection(_workloads(kind, namespace), query)
             page = msgspec.json.decode(answer, type=_OwnerList)
-            found.extend(page.items)
+            # One by one: of ten thousand owners in a cluster a few are short of pods.
+            every = (msgspec.json.decode(item, type=Owner) for item in page.items)
+            found.extend(owner for owner in every if lacks_pods(kind, owner))
             if not page.metadata.continue_token:
                 return found
             query = {"limit": str(PAGE), "continue": page.metadata.continue_token}
@@ -229,7 +232,7 @@ class KubeClient:
 
 
 def _workloads(kind: OwnerKind, namespace: str) -> str:
-    return f"/apis/{kind.api_version}/namespaces/{namespace}/{kind.plural}"
+    return f"/apis/{kind.api_version}/{f'namespaces/{namespace}/' if namespace else ''}{kind.plural}"
 
 
 def _core(namespace: str, resource: str) -> str:

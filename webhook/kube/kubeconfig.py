@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
@@ -64,13 +66,24 @@ async def connect_to(target: ClusterTarget) -> AsyncIterator[tuple[KubeClient, s
 
 
 def _client(configuration: Configuration, user_agent: str) -> KubeClient:
+    configuration.proxy = configuration.proxy or _environment_proxy(configuration.host or "")
     client = ApiClient(configuration)
     # Of the same configuration, not of a copy: a token that expires is replaced in the configuration.
     limit, configuration.connection_pool_maxsize = configuration.connection_pool_maxsize, 0
     watches = ApiClient(configuration)
     configuration.connection_pool_maxsize = limit
+    for each in (client, watches):
+        # Else aiohttp looks up the proxy and reads ~/.netrc in a thread, anew for each request, which is a third of its
+        # time; and a login found there, which is not the cluster's, would make every request fail.
+        each.rest_client.pool_manager._trust_env = False  # noqa: SLF001 - the library offers no parameter
     client.user_agent = watches.user_agent = user_agent
     return KubeClient(client, watches)
+
+
+def _environment_proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL (`HTTPS_PROXY`, `NO_PROXY`); None where it names none."""
+    address = urlsplit(url)
+    return None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)
 
 
 def _kubeconfig(target: ClusterTarget) -> str:

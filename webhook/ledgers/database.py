@@ -79,6 +79,7 @@ class TenantDatabase:
         self._schedule = Schedule(random.random)
         self._wake = asyncio.Event()
         self._address: Address | None = None
+        self._secret_read = float("-inf")
         self._edited = False
         self._failure: wire.FaultFound | None = None
         self._ledgers: list[list[LedgerBinding]] = []
@@ -150,12 +151,33 @@ class TenantDatabase:
     async def _wait_until_due(self) -> None:
         while True:
             self._wake.clear()
-            left = max(self._schedule.due - _now(), self._readers.pool.penalty(self.key))
+            penalty = self._readers.pool.penalty(self.key)
+            left = max(self._schedule.due - _now(), penalty)
             if left <= 0:
                 return
+            if penalty:
+                left = min(left, max(0.0, self._secret_read + self._secret_pause - _now()))
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._wake.wait()
+            if penalty and _now() >= self._secret_read + self._secret_pause:
+                await self._pardon_if_edited()
+
+    @property
+    def _secret_pause(self) -> float:
+        return URGENT_SECRET_SECONDS if self._schedule.urgent else SECRET_SECONDS
+
+    async def _pardon_if_edited(self) -> None:
+        """End the wait where the Secret has another address: a person may have corrected it."""
+        found = await self._read_secret()
+        if isinstance(found, Address) and found != self._address:
+            self._readers.pool.pardon(self.key)
+            self._schedule.edited(_now())
+
+    async def _read_secret(self) -> Address | Problem:
+        self._secret_read = _now()
+        async with self._readers.secrets:
+            return await read_address(self._readers.api, self.key)
 
     async def _visit(self) -> None:
         self._edited = False
@@ -166,8 +188,7 @@ class TenantDatabase:
 
     async def _bind(self) -> Address | None:
         """Read the Secret and point every gate at its ledger; None where there is no address."""
-        async with self._readers.secrets:
-            found = await read_address(self._readers.api, self.key)
+        found = await self._read_secret()
         problem = found if isinstance(found, Problem) else None
         if problem is None or not problem.transient:
             self._address = None if isinstance(found, Problem) else found
@@ -216,7 +237,7 @@ class TenantDatabase:
             polled: of one that lasts, whether it was begun as urgent; None for a look.
         """
         job.ended.add_done_callback(lambda _: self._wake.set())
-        secret_read, follow = _now(), polled is not None
+        follow = polled is not None
         while not job.ended.done() and not self._edited and not any(turn.over for turn in turns):
             if follow and not self._schedule.follows(_now()):
                 return
@@ -224,14 +245,11 @@ class TenantDatabase:
                 polled = self._schedule.urgent
                 job.poll(urgent=polled)
             self._wake.clear()
-            pause = URGENT_SECRET_SECONDS if self._schedule.urgent else SECRET_SECONDS
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, secret_read + pause - _now())):
+                async with asyncio.timeout(max(0.0, self._secret_read + self._secret_pause - _now())):
                     await self._wake.wait()
-            if _now() - secret_read >= pause:
-                secret_read = _now()
-                async with self._readers.secrets:
-                    found = await read_address(self._readers.api, self.key)
+            if _now() >= self._secret_read + self._secret_pause:
+                found = await self._read_secret()
                 if found != address and not (isinstance(found, Problem) and found.transient):
                     return
 

@@ -25,6 +25,8 @@ FIRST_PENALTY, LONGEST_PENALTY = 5.0, 600.0
 """Seconds until a database is visited again whose visit has ended a worker; doubled with each time."""
 LEAVE_SECONDS = 5.0
 """How long a visit may take to end; then the worker hangs because of it."""
+PARDON_SECONDS = 60.0
+"""Between two pardons of a database at least: whoever may edit its Secret could end a worker with each edit."""
 RESTART_SECONDS = 0.5
 """Between two starts of the same worker, at least."""
 IDLE_SECONDS = 30.0
@@ -61,12 +63,15 @@ class _Record:
         answered: it was read.
         suspected: it was being read when a worker died, and which of the visits did it is not known.
         strikes: how many workers its visits have ended.
+        pardoned: its Secret was edited since the last of them.
     """
 
     answered: bool = False
     suspected: bool = False
     strikes: int = 0
     struck_at: float = float("-inf")
+    pardoned: bool = False
+    pardoned_at: float = float("-inf")
 
 
 @dataclass(slots=True)
@@ -124,10 +129,16 @@ class ReaderPool:
     def penalty(self, database: Key) -> float:
         """Return the seconds until a database may be visited again; 0 unless its visits have ended workers."""
         record = self._records.get(database)
-        if record is None or not record.strikes:
+        if record is None or not record.strikes or record.pardoned:
             return 0.0
         pause = min(FIRST_PENALTY * 2.0 ** (record.strikes - 1), LONGEST_PENALTY)
         return max(0.0, record.struck_at + pause - _now())
+
+    def pardon(self, database: Key) -> None:
+        """Let a database be visited at once, but still alone: its address is not the one that has ended workers."""
+        record = self._records.get(database)
+        if record is not None and _now() - record.pardoned_at > PARDON_SECONDS:
+            record.pardoned, record.pardoned_at = True, _now()
 
     def forget(self, database: Key) -> None:
         """Forget a database that no gate names any more; but not one that has ended a worker, as it may come back."""
@@ -238,7 +249,7 @@ class ReaderPool:
         record = self._records.setdefault(database, _Record())
         record.strikes += 1
         record.struck_at = _now()
-        record.suspected = False
+        record.suspected = record.pardoned = False
 
     def _pass_on(self, worker: _Worker, answer: wire.Answer) -> None:
         job = None if isinstance(answer, wire.Pong) else worker.jobs.get(answer.job)

@@ -36,6 +36,7 @@ class ImageMemory:
         clock: seconds that never go back.
         refresh: seconds after which a tag is looked up again.
         retry: seconds after which an image that could not be read is tried again, unless its registry asks for more.
+        refused: the same where the registry has answered that it cannot be read, and only a person can help.
         capacity: images that are remembered, the least used ones go first.
     """
 
@@ -46,12 +47,14 @@ class ImageMemory:
         *,
         refresh: float = 60.0,
         retry: float = 5.0,
+        refused: float = 60.0,
         capacity: int = 2000,
     ) -> None:
         self._client = client
         self._clock = clock
         self._refresh = refresh
         self._retry = retry
+        self._refused = refused
         self._capacity = capacity
         self._known: OrderedDict[Key, _Known] = OrderedDict()
         self._readings: dict[Key, asyncio.Task[ImageLabels | Unresolved]] = {}
@@ -112,6 +115,7 @@ class ImageMemory:
             named = self.recall(scope, f"{before.reference.partition('@')[0]}@{digest}")
             if named is not None:
                 return self._remember(key, named)
+            before = None  # the tag leads to another image: what the former one said is not what this one says
         found = await self._client.read(reference, keyring, platforms)
         if isinstance(found, ImageLabels):
             self._remember((scope, found.reference), found)
@@ -125,7 +129,7 @@ class ImageMemory:
             until = float("inf") if "@" in key[1] else self._clock() + self._refresh
             kept = _Known(found, until)
         else:
-            pause = max(self._retry, found.retry_after or 0.0) if found.transient else self._refresh
+            pause = max(self._retry, found.retry_after or 0.0) if found.transient else self._refused
             kept = _Known(before or found, self._clock() + pause)
         self._known[key] = kept
         self._known.move_to_end(key)

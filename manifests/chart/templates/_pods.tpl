@@ -45,6 +45,9 @@
 {{- $objects := list -}}
 {{- range include "ledgergate.objects" (list $root (printf "base/%s.yaml" $name)) | fromYamlArray -}}
   {{- if eq .kind "Deployment" -}}
+    {{- if eq $name "controller" -}}
+      {{- include "ledgergate.registries" (list $root.Values.images .spec.template.spec) -}}
+    {{- end -}}
     {{- include "ledgergate.deployment" (list $root . $values) -}}
     {{- if eq $root.Values.certificates.manager "cert-manager" -}}
       {{- include "ledgergate.certificates" (list $name .spec.template.spec) -}}
@@ -76,4 +79,36 @@
 {{- else -}}
   {{- $_ := set $container "args" (concat $container.args (list "--certificates" "external")) -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Tells the controller which registries it may ask, and how. Arguments: the values `images`, the pod's spec. */}}
+{{- define "ledgergate.registries" -}}
+{{- $images := index . 0 -}}
+{{- $spec := index . 1 -}}
+{{- $container := first $spec.containers -}}
+{{- $flags := list -}}
+{{- range $images.registries }}{{ $flags = concat $flags (list "--registry" .) }}{{ end -}}
+{{- range $images.plainHttp }}{{ $flags = concat $flags (list "--registry-plain-http" .) }}{{ end -}}
+{{- range $images.mirrors }}{{ $flags = concat $flags (list "--registry-mirror" (printf "%s=%s" .registry .mirror)) }}{{ end -}}
+{{- range $images.tokenHosts }}{{ $flags = concat $flags (list "--registry-token-host" (printf "%s=%s" .registry .host)) }}{{ end -}}
+{{- range $images.allowedNetworks }}{{ $flags = concat $flags (list "--registry-allow-network" .) }}{{ end -}}
+{{- range $images.refusedNetworks }}{{ $flags = concat $flags (list "--registry-refuse-network" .) }}{{ end -}}
+{{- if $images.pullSecret -}}
+  {{- $flags = concat $flags (list "--registry-config" "/etc/ledgergate/registries/.dockerconfigjson") -}}
+  {{- $mount := dict "name" "registries" "mountPath" "/etc/ledgergate/registries" "readOnly" true -}}
+  {{- $_ := set $container "volumeMounts" (append $container.volumeMounts $mount) -}}
+  {{- $volume := dict "name" "registries" "secret" (dict "secretName" $images.pullSecret) -}}
+  {{- $_ := set $spec "volumes" (append $spec.volumes $volume) -}}
+{{- end -}}
+{{- if $images.caConfigMap -}}
+  {{- $flags = concat $flags (list "--registry-ca-file" "/etc/ledgergate/registry-ca/ca.crt") -}}
+  {{- $mount := dict "name" "registry-ca" "mountPath" "/etc/ledgergate/registry-ca" "readOnly" true -}}
+  {{- $_ := set $container "volumeMounts" (append $container.volumeMounts $mount) -}}
+  {{- $volume := dict "name" "registry-ca" "configMap" (dict "name" $images.caConfigMap) -}}
+  {{- $_ := set $spec "volumes" (append $spec.volumes $volume) -}}
+{{- end -}}
+{{- range $name, $value := $images.proxy -}}
+  {{- $_ := set $container "env" (append $container.env (dict "name" $name "value" $value)) -}}
+{{- end -}}
+{{- $_ := set $container "args" (concat $container.args $flags) -}}
 {{- end -}}

@@ -41,7 +41,8 @@ DROP_WITHOUT_CONTRACT = Rule(
 RENAME_WITHOUT_CONTRACT = Rule(
     "rename-without-contract",
     Level.ERROR,
-    "A table, column, view, schema, type or enum value is renamed while pods of older images use the old name.",
+    "A table, column, view, schema, type, function, sequence or enum value is renamed while pods of older images use "
+    "the old name.",
     ALTER_TABLE,
     Lock.ACCESS_EXCLUSIVE,
     ("renaming-table", "renaming-column", "rename_table", "rename_column", "rename_schema"),
@@ -74,7 +75,8 @@ _ROUTINES = {
     _OBJECT.OBJECT_ROUTINE: "routine",
     _OBJECT.OBJECT_AGGREGATE: "aggregate",
 }
-_DROPPED = {**_KINDS, **_ROUTINES, _OBJECT.OBJECT_SEQUENCE: "sequence", _OBJECT.OBJECT_EXTENSION: "extension"}
+_RENAMED = {**_KINDS, **_ROUTINES, _OBJECT.OBJECT_SEQUENCE: "sequence"}
+_DROPPED = {**_RENAMED, _OBJECT.OBJECT_EXTENSION: "extension"}
 _LOCKED_KINDS = {_OBJECT.OBJECT_TABLE, _OBJECT.OBJECT_VIEW, _OBJECT.OBJECT_MATVIEW, _OBJECT.OBJECT_FOREIGN_TABLE}
 _TYPE_KINDS = {_OBJECT.OBJECT_SCHEMA, _OBJECT.OBJECT_TYPE, _OBJECT.OBJECT_DOMAIN}
 _CASCADE = enums.DropBehavior.DROP_CASCADE
@@ -104,7 +106,7 @@ def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Vio
 def _check_dropped(node: Any, context: StatementContext) -> Iterator[Violation]:
     kind, cascade = node.removeType, node.behavior == _CASCADE
     for parts in node.objects or ():
-        name = qualified_name(parts.objname if isinstance(parts, ast.ObjectWithArgs) else parts) if parts else None
+        name = qualified_name(parts) if parts else None
         if name is None or _is_new(name, kind, context) or (node.missing_ok and context.schema.is_gone(kind, name)):
             continue
         if is_made_again(name, kind, context, if_exists=bool(node.missing_ok)):
@@ -136,13 +138,13 @@ def _is_known(name: Name, kind: Any, context: StatementContext) -> bool:
 
 def _check_rename(node: Any, context: StatementContext) -> Iterator[Violation]:
     match node:
-        case ast.RenameStmt() if node.renameType in _KINDS:
+        case ast.RenameStmt() if node.renameType in _RENAMED:
             yield from _check_rename_statement(node, context)
         case ast.AlterEnumStmt() if node.oldVal:
             kind = qualified_name(node.typeName)
             if not context.type_is_new(kind):
                 yield _rename_violation(f"the value {node.oldVal!r} of {kind} becomes {node.newVal!r}", context, ())
-        case ast.AlterObjectSchemaStmt() if node.objectType in _KINDS:
+        case ast.AlterObjectSchemaStmt() if node.objectType in _RENAMED:
             yield from _check_set_schema(node, context)
 
 
@@ -215,16 +217,16 @@ def _needs_default(table: Name, column: str, context: StatementContext) -> bool:
 
 
 def _check_rename_statement(node: Any, context: StatementContext) -> Iterator[Violation]:
-    kind = _KINDS[node.renameType]
+    kind = _RENAMED[node.renameType]
     if node.relation is None:
         old = qualified_name(node.object) if node.object is not None else Name(None, node.subname or "")
-        if not context.type_is_new(old) and not keeps_name(old, context):
+        if not (_is_new(old, node.renameType, context) or context.type_is_new(old) or keeps_name(old, context)):
             yield _rename_violation(f"the {kind} {old} becomes {quote_ident(node.newname)}", context, ())
         return
     table = relation_name(node.relation)
     if context.is_new(table) or context.type_is_new(table):
         return
-    if node.renameType in _LOCKED_KINDS and keeps_name(table, context):
+    if node.renameType in {*_LOCKED_KINDS, _OBJECT.OBJECT_SEQUENCE} and keeps_name(table, context):
         return
     if node.renameType in {_OBJECT.OBJECT_COLUMN, _OBJECT.OBJECT_ATTRIBUTE}:
         text = f"the {kind} {quote_ident(node.subname)} of {table} becomes {quote_ident(node.newname)}"
@@ -236,7 +238,7 @@ def _check_rename_statement(node: Any, context: StatementContext) -> Iterator[Vi
 def _check_set_schema(node: Any, context: StatementContext) -> Iterator[Violation]:
     old = relation_name(node.relation) if node.relation is not None else qualified_name(node.object)
     if not _is_new(old, node.objectType, context):
-        text = f"the {_KINDS[node.objectType]} {old} becomes {quote_ident(node.newschema)}.{quote_ident(old.name)}"
+        text = f"the {_RENAMED[node.objectType]} {old} becomes {quote_ident(node.newschema)}.{quote_ident(old.name)}"
         yield _rename_violation(text, context, (str(old),) if node.relation is not None else ())
 
 

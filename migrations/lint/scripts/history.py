@@ -76,7 +76,9 @@ def read_histories(
 
 
 def read_stdin(content: bytes, *, dialect: str) -> LintHistory:
-    """Return standard input as one script."""
+    """Return standard input as one script; what should have written an empty one may have failed."""
+    if not content.strip():
+        return LintHistory(Path(), (), problems=(Problem(STDIN, 0, "expected SQL on standard input, found nothing"),))
     tree = FileTree(Path(), (STDIN,), {STDIN: content})
     return _read(tree, dialect, STDIN)
 

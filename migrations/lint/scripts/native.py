@@ -67,7 +67,7 @@ def native_script(migration: Migration, text: str) -> Script:
         text,
         tuple(sections),
         head=head,
-        contract=migration.compatible_from is not None,
+        compatible_from=migration.compatible_from,
         lacks_down=head if lacks_down else None,
         native=True,
     )

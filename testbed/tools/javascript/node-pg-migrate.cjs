@@ -8,6 +8,7 @@ async function run(options) {
     migrationsTable: "pgmigrations",
     direction: "up",
     count: Infinity,
+    ignorePattern: "(?:\\..*|helper.*)",
     logger: quiet,
     // Of a run that failed, the server may not have noticed yet that its connection is closed.
     advisoryLockMode: "wait",

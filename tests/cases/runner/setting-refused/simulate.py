@@ -6,8 +6,8 @@ Here the value is one that every server refuses.
 import sys
 from importlib.metadata import entry_points
 
-from migrations.runner import locked_session
+from migrations import runner
 
-locked_session.SESSION_PARAMETERS["client_connection_check_interval"] = "-1"
+runner.SETTINGS["client_connection_check_interval"] = "-1"
 sys.argv = ["ledgergate", "migrate", "up"]
-next(script for script in entry_points(group="console_scripts") if script.name == "ledgergate").load()()
+next(e for e in entry_points(group="console_scripts") if e.name == "ledgergate").load()()

@@ -72,7 +72,28 @@ helm.sh/hook-delete-policy: hook-failed
 {allowPrivilegeEscalation: false, runAsNonRoot: true, capabilities: {drop: [ALL]}, seccompProfile: {type: RuntimeDefault}}
 {{- end }}
 
-{{/* Argument: a dict of root, name, command and, optionally, expect. */}}
+{{/* What a migrator brings, as `ledgergate migrate revision --output annotations` writes it. */}}
+{{- define "cliscale.contracts" -}}
+{{- range $index, $contract := .Values.migrations.contracts }}{{ if $index }} {{ end }}{{ .revision }}:{{ .compatibleFrom }}{{ end }}
+{{- end }}
+
+{{/* Annotations of a pod that migrates: which gate lets it start, and what it does to older images. The annotation
+     `phase` goes with the variable LEDGERGATE_PHASE. Argument: as for cliscale.migrator. */}}
+{{- define "cliscale.migrates" -}}
+ledgergate.dev/migrates: {{ .root.Release.Name }}
+{{- if eq (.phase | default "") "expand" }}
+ledgergate.dev/phase: expand
+{{- else if eq (.phase | default "") "contract" }}
+ledgergate.dev/contract: {{ include "cliscale.contracts" .root | quote }}
+{{- end }}
+{{- end }}
+
+{{/* The phase of what runs before the Deployments are changed, or as they change. */}}
+{{- define "cliscale.firstPhase" -}}
+{{ if .Values.migrations.phases }}expand{{ end }}
+{{- end }}
+
+{{/* Argument: a dict of root, name, command and, optionally, expect and phase. */}}
 {{- define "cliscale.migrator" -}}
 {{- $root := .root -}}
 - name: {{ .name }}
@@ -84,6 +105,10 @@ helm.sh/hook-delete-policy: hook-failed
     {{- with .expect }}
     # `exec` then skips Knex if the ledger has this revision already, and fails if it still lacks it afterwards.
     - {name: LEDGERGATE_EXPECT, value: {{ . | quote }}}
+    {{- end }}
+    {{- with .phase }}
+    # As the flag --phase of `ledgergate migrate`; knexfile.js reads it too.
+    - {name: LEDGERGATE_PHASE, value: {{ . }}}
     {{- end }}
   terminationMessagePolicy: FallbackToLogsOnError
   resources: {{ $root.Values.migrations.resources | toJson }}
@@ -98,7 +123,7 @@ metadata:
     {{- include "cliscale.labels" $root | nindent 4 }}
     app.kubernetes.io/component: migration
   annotations:
-    ledgergate.dev/migrates: {{ $root.Release.Name }}
+    {{- include "cliscale.migrates" . | nindent 4 }}
 spec:
   serviceAccountName: {{ include "cliscale.serviceAccount" $root }}
   restartPolicy: Never
