@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,85 +14,8 @@ from cryptography import x509
 from certs.authority_keeper import AuthorityKeeper
 from certs.dynamic_source import DynamicCertificate
 from certs.pki import CertificateError, Unreadable, issue_authority, renewal_reason
-from certs.secret import BUNDLE, CERTIFICATE, KEY, Authority, Contended, Unavailable
-
-START = datetime.now(UTC).replace(microsecond=0)
-DAY = timedelta(days=1)
-
-
-class Clock:
-    """A clock that moves only when a test sets it."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> datetime:
-        """Return the time."""
-        return self.now
-
-
-class Store:
-    """A Secret in memory with a version, as in the API server; `window` runs between a read and a write."""
-
-    def __init__(self) -> None:
-        self.data: dict[str, bytes] | None = None
-        self.version = 0
-        self.writes = 0
-        self.down = False
-        self.window: Callable[[], Awaitable[None]] | None = None
-
-    async def read(self) -> dict[str, bytes] | None:
-        """Return the data, unless the store is down."""
-        if self.down:
-            raise Unavailable("the Secret cannot be read: connection refused")
-        return self.data and dict(self.data)
-
-    def put(self, data: Mapping[str, bytes]) -> None:
-        """Write the Secret, as any client may."""
-        self.data = dict(data)
-        self.version += 1
-        self.writes += 1
-
-
-class Replica:
-    """One replica's access to the Secret, with the version that this replica has read."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._version = 0
-
-    async def read(self) -> dict[str, bytes] | None:
-        """Remember the version, then let the other replicas run."""
-        data = await self._store.read()
-        self._version = self._store.version
-        if self._store.window:
-            await self._store.window()
-        return data
-
-    async def create(self, data: Mapping[str, bytes]) -> bool:
-        """Create the Secret unless it exists."""
-        if self._store.data is not None:
-            return False
-        self._store.put(data)
-        return True
-
-    async def replace(self, data: Mapping[str, bytes]) -> bool:
-        """Replace the Secret unless it has changed since it was read."""
-        if self._store.version != self._version:
-            return False
-        self._store.put(data)
-        return True
-
-
-class Publisher:
-    """Records the bundles that clients were made to trust."""
-
-    def __init__(self) -> None:
-        self.published: list[bytes] = []
-
-    async def publish(self, bundle: bytes) -> None:
-        """Record the bundle."""
-        self.published.append(bundle)
+from certs.secret import BUNDLE, CERTIFICATE, KEY, Authority, Contended
+from tests.authority_store import DAY, HOUR, START, Clock, Publisher, Replica, Store, held, running, until
 
 
 @pytest.fixture
@@ -125,28 +48,6 @@ def keeper(store: Store, publisher: Publisher, clock: Clock, expiries: list[date
 def serving(store: Store, clock: Clock, expiries: list[datetime]) -> DynamicCertificate:
     names = ["localhost"]
     return DynamicCertificate(Replica(store), names, clock=clock, on_issued=lambda _, expiry: expiries.append(expiry))
-
-
-@contextlib.asynccontextmanager
-async def running(work: Awaitable[None]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - the code under test announces nothing to its tests
-            await asyncio.sleep(0.001)
-
-
-def held(store: Store) -> Authority:
-    assert store.data is not None
-    return Authority.from_secret(store.data)
 
 
 async def presented(port: int, bundle: bytes) -> int:
@@ -183,7 +84,7 @@ async def test_a_missing_authority_is_issued_once_and_published(
     bundle = await keeper.ensure(START)
     assert await keeper.ensure(START + DAY) == bundle
     assert store.writes == 1
-    assert publisher.published == [bundle, bundle]
+    assert publisher.bundles == [bundle, bundle]
     assert bundle == held(store).bundle == held(store).pair.certificate
     assert expiries == [START + 365 * DAY]
 
@@ -204,7 +105,7 @@ async def test_two_keepers_at_once_agree_on_one_authority(store: Store, publishe
     keepers = [AuthorityKeeper(Replica(store), publisher, clock=clock, on_checked=seen.append) for _ in range(2)]
     first, second = await asyncio.gather(*(each.ensure(START) for each in keepers))
     assert seen == [START + 365 * DAY] * 2  # also in the replica that has issued nothing
-    assert first == second == held(store).bundle == publisher.published[-1]
+    assert first == second == held(store).bundle == publisher.bundles[-1]
     assert store.writes == 1
 
 
@@ -244,6 +145,9 @@ async def test_a_due_authority_is_trusted_before_it_signs(store: Store, clock: C
     seen: list[tuple[bytes, bytes]] = []
 
     class Witness:
+        async def published(self) -> bytes:
+            return seen[-1][0] if seen else b""
+
         async def publish(self, bundle: bytes) -> None:
             seen.append((bundle, held(store).pair.certificate if store.data else b""))
 
@@ -284,7 +188,7 @@ async def test_the_keeper_survives_an_outage(store: Store, publisher: Publisher,
     async with running(keeper.run()):
         await until(lambda: len(failures) > 1)
         store.down = False
-        await until(lambda: publisher.published)
+        await until(lambda: publisher.bundles)
     assert issued == ["there is none yet"]
 
 
@@ -292,14 +196,14 @@ async def test_a_running_server_presents_the_new_leaf_without_restart(
     keeper: AuthorityKeeper, serving: DynamicCertificate, expiries: list[datetime]
 ) -> None:
     """Two handshakes with one server, before and after a renewal, show two serial numbers, both trusted."""
-    bundle = await keeper.ensure(START - 5 * DAY)
-    await serving.refresh(START - 5 * DAY)
+    bundle = await keeper.ensure(START - 17 * HOUR)
+    await serving.refresh(START - 17 * HOUR)
     async with listening(serving.context) as port:
         first = await presented(port, bundle)
         assert await presented(port, bundle) == first
         await serving.refresh(START)
         assert await presented(port, bundle) != first
-    assert expiries[-1] == START + 7 * DAY
+    assert expiries[-1] == START + DAY
 
 
 async def test_a_changed_authority_signs_a_new_leaf(
@@ -327,7 +231,7 @@ async def test_a_webhook_waits_for_the_authority(
         await keeper.ensure(START)
         await until(lambda: serving.ready)
     store.down = True
-    clock.now = START + 7 * DAY
+    clock.now = START + DAY
     assert not serving.ready
 
 

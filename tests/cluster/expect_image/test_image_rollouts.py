@@ -94,6 +94,7 @@ def test_labels_that_differ_refuse_the_pod(shop: Application, images: Images) ->
 def test_one_container_can_be_named(shop: Application, images: Images) -> None:
     """With `container: NAME` the other images are not asked: one that cannot be read holds nothing."""
     shop.gate(expect={"image": {"container": "main"}})
+    until("the edit to count", lambda: shop.status().get("observedGeneration") == 2)
     containers = [{"name": "main", "image": images.push("1", FIRST)}, {"name": "side", "image": "localhost:1/none:1"}]
     shop.deploy("gateway", None, replicas=1, containers=containers)
     shop.await_running("gateway", 1)
@@ -113,6 +114,7 @@ def test_an_image_without_label_leaves_it_to_the_annotation(shop: Application, i
 def test_a_pinned_pod_runs_what_was_judged(shop: Application, images: Images) -> None:
     """With `pin` a released pod has the digest in place of the tag, whatever the tag leads to later."""
     shop.gate(expect={"image": {"pin": True}})
+    until("the edit to count", lambda: shop.status().get("observedGeneration") == 2)
     reference = images.push("1", FIRST)
     shop.deploy("gateway", None, image=reference, replicas=1)
     shop.await_running("gateway", 1)
