@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from webhook.api.objects import LedgerGate, Metadata
+from webhook.cache.gate_index import GateIndex
 from webhook.core.gate import Gate, parse_gate
-from webhook.core.gate_index import GateIndex
 from webhook.kube.errors import ClusterError
 from webhook.kube.reflector import Feed, Key, Reflector, Unreadable
 from webhook.telemetry import isolated, log_event

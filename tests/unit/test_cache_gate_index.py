@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from webhook.cache.gate_index import GateIndex
 from webhook.core.gate import Gate
-from webhook.core.gate_index import GateIndex
 from webhook.core.selector import Selector
 
 LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("xyz"))
