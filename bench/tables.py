@@ -12,8 +12,29 @@ Figures = Mapping[str, Any]
 
 def of(name: str, results: Figures) -> Iterator[Table]:
     """Yield the tables of one benchmark's results."""
-    makers = {"release": _release, "scale": _release, "tenants": _tenants, "migrate": _migrate, "lint": _lint}
+    makers = {
+        "admission": _admission,
+        "release": _release,
+        "scale": _release,
+        "tenants": _tenants,
+        "migrate": _migrate,
+        "lint": _lint,
+    }
     yield from makers[name](results)
+
+
+def _admission(results: Figures) -> Iterator[Table]:
+    for size, servers in results["servers"].items():
+        title = f"reviews of {size} KB, load average {results['load_average']}"
+        table = Table("server", "requests/s", "p99", "CPU a request", title=title)
+        for name, found in servers.items():
+            table.add_row(name, f"{found['rate']:,.0f}", f"{found['p99_ms']:.1f} ms", f"{found['cpu_us']:.0f} µs")
+        yield table
+    table = Table("figure", "ratio", "target", "holds")
+    for found in results["figures"]:
+        holds = "yes" if found["holds"] else "no"
+        table.add_row(found["figure"], f"{found['ratio']:.2f}", f"{found['target']:g}", holds)
+    yield table
 
 
 def _release(results: Figures) -> Iterator[Table]:

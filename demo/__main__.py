@@ -1,11 +1,16 @@
-"""`make demo`: pods wait for their database, a commit releases them, and an outage of ledgergate stops no rollout."""
+"""`make demo`: pods wait for their database, a commit releases them, and an outage of ledgergate stops no rollout.
+
+The runner's half comes first: it needs no control plane, which is compiled meanwhile where it is not there yet.
+"""
 
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from rich.console import Console
 
+from demo import runner
 from demo.stage import NAMESPACE, Stage
 from demo.timeline import Timeline
 from testbed.cluster.installation import Installation
@@ -17,12 +22,16 @@ from testbed.postgres import Postgres
 def main() -> int:
     """Run the demo; return the exit status."""
     console = Console(highlight=False)
+    timeline = Timeline(console)
+    with ThreadPoolExecutor(1) as executor:
+        found = executor.submit(provision, progress=lambda line: console.print(line, style="dim", soft_wrap=True))
+        runner.show(timeline)
     try:
-        programs = provision(progress=lambda line: console.print(line, style="dim", soft_wrap=True))
+        programs = found.result()
     except Unavailable as reason:
         console.print(f"The demo needs a Kubernetes control plane, which is not available:\n{reason}")
         return 1
-    timeline = Timeline(console)
+    timeline.heading("A cluster")
     with ExitStack() as stack:
         timeline.event("starting", "etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok, PostgreSQL")
         plane = stack.enter_context(ControlPlane(programs))

@@ -92,4 +92,5 @@ def _held(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def _request(pod: dict[str, Any], namespace: str) -> Request[Pod]:
-    return Request(uid="u", operation="CREATE", namespace=namespace, object=msgspec.convert(pod, Pod))
+    sent = msgspec.json.decode(msgspec.json.encode(pod), type=Pod)
+    return Request(uid="u", operation="CREATE", namespace=namespace, object=sent)

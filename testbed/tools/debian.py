@@ -1,4 +1,4 @@
-"""Programs from Debian's packages, unpacked into the cache: ActiveRecord, PgBouncer, Prometheus, a registry.
+"""Programs from Debian's packages, unpacked into the cache: ActiveRecord, PgBouncer, Prometheus, a registry, wrk.
 
 apt checks their signatures. The versions are the current ones of Debian.
 """
@@ -40,6 +40,7 @@ PROGRAMS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
     {
         "docker-registry": ("usr/bin", ("docker-registry",)),
         "pgbouncer": ("usr/sbin", ("pgbouncer", "libc-ares2", "libevent-2.1-7")),
+        "wrk": ("usr/bin", ("wrk", "libluajit-5.1-2", "libluajit-5.1-common")),
         "prometheus": ("usr/bin", ("prometheus",)),
         "promtool": ("usr/bin", ("prometheus",)),
     }

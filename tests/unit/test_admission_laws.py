@@ -91,7 +91,7 @@ def test_no_pod_with_a_bad_verdict_is_stored_without_the_gate(
     created = create(view, pod, policy=in_process, mutating=mutating)
     if not created.final.allowed or created.gated:
         return
-    subject = msgspec.convert(created.pod, Pod)
+    subject = msgspec.json.decode(msgspec.json.encode(created.pod), type=Pod)
     gates = view.selecting("ns", subject.labels)
     verdict = decide_pod(subject, [(gate, view.snapshot(gate)) for gate in gates], NOW).final
     assert verdict.outcome.good or verdict.reason is Reason.UNSELECTED
@@ -117,7 +117,7 @@ def test_audit_never_changes_admission(view: Ledgers, pod: dict[str, Any], in_pr
 def test_a_namespace_in_audit_never_refuses(view: Ledgers, pod: dict[str, Any]) -> None:
     """Whatever the gates say, the audit's answers allow and change nothing: of pods and of workloads."""
     admission = Admission(view, view, lambda: NOW)
-    subject = msgspec.convert(pod, Pod)
+    subject = msgspec.json.decode(msgspec.json.encode(pod), type=Pod)
     answer = admission.audit(Request(uid="u", operation="CREATE", namespace="ns", object=subject))
     assert (answer.allowed, answer.patch) == (True, [])
     whole = {"kind": "StatefulSet", "metadata": {"name": "x"}, "spec": {"template": pod}}

@@ -161,3 +161,18 @@ async def test_the_surplus_of_a_namespace_selects_no_pod() -> None:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_changed_selector_counts_from_the_next_pod_on() -> None:
+    """A gate is found by its newest selector, and not at all once it is deleted, however often pods were looked up."""
+    objects = Objects()
+    async with caching(objects) as (gates, _):
+        assert gates.selecting("ns", {"colour": "red"}) == []
+        objects.gates.put(a_gate(selector={"matchLabels": {"colour": "red"}}))
+        await until(lambda: gates.selecting("ns", {"colour": "red"}))
+        assert gates.selecting("ns", {"colour": "blue"}) == []
+        objects.gates.put(a_gate(selector={"matchLabels": {"colour": "blue"}}))
+        await until(lambda: gates.selecting("ns", {"colour": "blue"}))
+        assert gates.selecting("ns", {"colour": "red"}) == []
+        objects.gates.remove(KEY)
+        await until(lambda: not gates.selecting("ns", {"colour": "blue"}))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Protocol, TypeVar
 
 from migrations.core.snapshot import LedgerSnapshot
@@ -168,7 +169,7 @@ class Admission:
         return Answer(verdict, Result.DENIED, f"scheduling gate {SCHEDULING_GATE} stays: {verdict.message}")
 
     def _decide(self, namespace: str, pod: Pod, *, audit: bool = False) -> PodVerdict:
-        gates = sorted(self._gates.selecting(namespace, pod.labels), key=lambda gate: gate.name)
+        gates = sorted(self._gates.selecting(namespace, pod.labels), key=attrgetter("name"))
         if audit:
             gates = [replace(gate, policy=replace(gate.policy, mode=Mode.AUDIT)) for gate in gates]
         selecting = [(gate, self._ledgers.snapshot(gate)) for gate in gates]

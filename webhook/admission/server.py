@@ -18,10 +18,11 @@ request goes on without an answer, with Fail it is refused.
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar, cast
 
 from aiohttp import web
@@ -70,7 +71,11 @@ class AdmissionServer:
 
     def __init__(self, admission: Admission, gates: GateView, telemetry: Telemetry) -> None:
         self._gates = gates
+        # Finding the counter of some labels costs more than counting; there are as many as webhooks, outcomes, reasons.
+        self._requests = cache(telemetry.requests.labels)
         self._telemetry = telemetry
+        self._in_flight = 0
+        telemetry.in_flight.set_function(lambda: self._in_flight)
         self._bodies = BodyReader()
         self.draining = False
         self.application = web.Application()
@@ -86,8 +91,13 @@ class AdmissionServer:
         duration = self._telemetry.duration.labels(webhook)
 
         async def handle(request: web.Request) -> web.Response:
-            with self._telemetry.in_flight.track_inprogress(), duration.time():
+            started = time.perf_counter()
+            self._in_flight += 1
+            try:
                 response = await self._answer(webhook, kind, handler, request)
+            finally:
+                self._in_flight -= 1
+                duration.observe(time.perf_counter() - started)
             if self.draining:
                 # The API server goes on using an open connection, whether this replica is ready or not
                 # (kubernetes#127335).
@@ -106,7 +116,7 @@ class AdmissionServer:
             answer = handler(review)
         except Exception:  # noqa: BLE001 - whatever fails, the API server gets an answer with the review's uid
             log_event("admission.failed", level=logging.ERROR, trace=True, webhook=webhook)
-            self._telemetry.requests.labels(webhook, "error", "Internal").inc()
+            self._requests(webhook, "error", "Internal").inc()
             body = encode_response(review.uid, allowed=False, code=500, message="ledgergate failed; see its log")
             return web.Response(status=500, body=body, content_type="application/json")
         self._count(webhook, review, answer)
@@ -136,14 +146,14 @@ class AdmissionServer:
         return refusal
 
     def _refuse(self, webhook: str, status: int, reason: str) -> web.Response:
-        self._telemetry.requests.labels(webhook, "error", str(status)).inc()
+        self._requests(webhook, "error", str(status)).inc()
         return web.Response(status=status, text=f"{reason}\n")
 
     def _count(self, webhook: str, review: Request[O], answer: Answer) -> None:
         """Count and log the outcome. A dry run creates no pod, so it has an outcome of its own and no log line."""
         verdict = answer.verdict
         outcome = "dry-run" if review.dry_run else answer.result
-        self._telemetry.requests.labels(webhook, outcome, verdict.reason).inc()
+        self._requests(webhook, outcome, verdict.reason).inc()
         if review.dry_run or review.object is None or answer.result not in {Result.HELD, Result.DENIED}:
             return
         metadata, subject = review.object.metadata, type(review.object).__name__.lower()

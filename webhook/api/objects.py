@@ -4,7 +4,8 @@ msgspec skips all other fields without building them, which is what makes a pod 
 the fields: https://kubernetes.io/docs/reference/kubernetes-api/.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -15,8 +16,11 @@ API_GROUP = "ledgergate.dev"
 API_VERSION = "v1alpha1"
 
 
-class Struct(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True):
-    """An object as it is on the wire: names in camelCase, unknown fields ignored, defaults left out."""
+class Struct(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
+    """An object as it is on the wire: names in camelCase, unknown fields ignored, defaults left out.
+
+    The garbage collector does not look at it (``gc=False``): what is decoded from JSON has no cycles.
+    """
 
 
 class OwnerReference(Struct, frozen=True):
@@ -74,12 +78,26 @@ class EnvVar(Struct, frozen=True):
     value: str | None = None
 
 
+_NO_ENVIRONMENT = msgspec.Raw(b"null")
+
+
 class Container(Struct, frozen=True):
-    """A container's name, image and declared environment."""
+    """A container's name, image and declared environment.
+
+    Most of a large pod is its environment, which few gates ask for: it is decoded where it is asked for.
+    """
 
     name: str = ""
     image: str = ""
-    env: list[EnvVar] | None = None
+    environment: msgspec.Raw = msgspec.field(default=_NO_ENVIRONMENT, name="env")
+
+    @property
+    def env(self) -> Sequence[EnvVar]:
+        """The variables; none where the field is not a list of them."""
+        try:
+            return msgspec.json.decode(self.environment, type=list[EnvVar] | None) or ()
+        except msgspec.DecodeError:
+            return ()
 
 
 class PullSecret(Struct, frozen=True):
@@ -154,6 +172,23 @@ class Pod(Struct, frozen=True):
     def held(self) -> bool:
         """Whether the pod has our scheduling gate and is not being deleted."""
         return self.gate_index is not None and self.metadata.deletion_timestamp is None
+
+
+class KeptPod(Pod, frozen=True):
+    """A pod that is kept in memory for long.
+
+    Its environment is a copy that all equal ones share, such as those of a ReplicaSet's pods: what msgspec decodes is a
+    view of the whole answer of the API server, which would be kept too.
+    """
+
+    def __post_init__(self) -> None:
+        for container in (*(self.spec.containers or ()), *(self.spec.init_containers or ())):
+            msgspec.structs.force_setattr(container, "environment", _shared(bytes(container.environment)))
+
+
+@lru_cache(maxsize=1024)
+def _shared(environment: bytes) -> msgspec.Raw:
+    return msgspec.Raw(environment)
 
 
 class SecretReference(Struct, frozen=True):

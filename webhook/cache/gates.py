@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from webhook.api.objects import LedgerGate, Metadata
+from webhook.cache.gate_index import GateIndex
 from webhook.core.gate import Gate, parse_gate
 from webhook.kube.errors import ClusterError
 from webhook.kube.reflector import Feed, Key, Reflector, Unreadable
@@ -41,6 +42,7 @@ class GateCache:
         self._per_namespace = per_namespace
         self._by_namespace: dict[str, dict[Key, Gate]] = {}
         self._surplus: dict[str, dict[Key, Gate]] = {}
+        self._indexes: dict[str, GateIndex] = {}  # by namespace, each built for the first pod after a change
         self._unparsable: dict[Key, Unreadable] = {}
         self._listeners: list[Callable[[Key], None]] = []
 
@@ -105,13 +107,20 @@ class GateCache:
 
     def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
         """Return the gates of a namespace that select these labels."""
-        return [gate for gate in self._by_namespace.get(namespace, {}).values() if gate.selector.matches(labels)]
+        index = self._indexes.get(namespace)
+        if index is None:
+            gates = self._by_namespace.get(namespace)
+            if gates is None:
+                return []
+            index = self._indexes[namespace] = GateIndex(gates.values())
+        return index.selecting(labels)
 
     def _object_changed(self, old: LedgerGate | None, new: LedgerGate | None) -> None:
         found = new or old
         if found is None:
             return
         key = found.metadata.key
+        self._indexes.pop(key[0], None)
         self._unparsable.pop(key, None)
         if new is None:
             self._remove(key)

@@ -1,5 +1,7 @@
 """The commands of ``ledgergate``."""
 
+from importlib.util import find_spec
+
 import click
 
 from migrations.cli.conventions import LazyCommands
@@ -17,6 +19,9 @@ _COMMANDS = {
     "probe": ("webhook.cli.probe:probe", "Show whether the API server reaches the webhook."),
 }
 
+_GUARD = ("aiohttp", "cryptography", "kubernetes_asyncio", "msgspec", "prometheus_client", "uvloop", "yaml")
+"""What the extra `guard` installs. `ledgergate migrate` is the runner, which works without."""
+
 
 class _Commands(click.Group):
     """A group that lists its commands without importing them: kubernetes_asyncio alone takes half a second."""
@@ -24,6 +29,17 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "migrate" and cmd_name in _COMMANDS:
+            missing = [name for name in _GUARD if find_spec(name) is None]
+            if missing:
+                raise click.UsageError(
+                    f"`{cmd_name}` needs more than the runner, and {', '.join(missing)} is not installed: "
+                    "pip install 'ledgergate[guard]'",
+                    ctx,
+                )
+        return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

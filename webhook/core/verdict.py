@@ -336,5 +336,7 @@ def _shown(text: str, limit: int = 56) -> str:
 
     A ledger may hold names that no revision could have; what is not printable is replaced.
     """
+    if len(text) <= limit and text.isprintable():
+        return text
     clean = "".join(character if character.isprintable() else "?" for character in text[: limit + 1])
     return clean if len(clean) <= limit else f"{clean[: limit - 1]}…"

@@ -1,0 +1,3 @@
+from webhook.kube.lean import prepare
+
+prepare()  # before any module of this package imports the library

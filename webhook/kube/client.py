@@ -13,7 +13,7 @@ from kubernetes_asyncio.client import ApiClient
 
 from webhook.api.lease import Lease
 from webhook.api.namespace import ADMISSION_LABEL, Namespace
-from webhook.api.objects import API_GROUP, API_VERSION, GATED_LABEL, LedgerGate, Metadata, Pod, Secret, Struct
+from webhook.api.objects import API_GROUP, API_VERSION, GATED_LABEL, KeptPod, LedgerGate, Metadata, Pod, Secret, Struct
 from webhook.api.owners import Owner, OwnerKind, lacks_pods
 from webhook.core.patches import Patch
 from webhook.core.selector import Selector
@@ -63,11 +63,11 @@ class KubeClient:
 
     def unbound_pods(self) -> Collection[Pod]:
         """Every pod without a node: all held pods are among them, even one whose label was removed."""
-        return Collection(self, "/api/v1/pods", Pod, (("fieldSelector", "spec.nodeName="),))
+        return Collection(self, "/api/v1/pods", KeptPod, (("fieldSelector", "spec.nodeName="),))
 
     def gated_pods(self) -> Collection[Pod]:
         """Every pod with the label that marks our scheduling gate or readiness gates, on a node or not."""
-        return Collection(self, "/api/v1/pods", Pod, (("labelSelector", f"{GATED_LABEL}=true"),))
+        return Collection(self, "/api/v1/pods", KeptPod, (("labelSelector", f"{GATED_LABEL}=true"),))
 
     def ledger_gates_of(self, namespace: str) -> Collection[LedgerGate]:
         """Every LedgerGate of a namespace."""

@@ -30,7 +30,7 @@ def sources(directory: Path, of: Path = CHECKOUT) -> Path:
     return directory
 
 
-def build(buildah: Buildah, context: Path, base: str, tag: str) -> str:
+def build(buildah: Buildah, context: Path, base: str, tag: str, *flags: str) -> str:
     """Build with the dates of the builder's own set, as the Dockerfile says, and nothing kept from another build."""
     arguments = ("--build-arg", f"BASE={base}", "--build-arg", f"REVISION={COMMIT}", *pip_secrets(buildah.storage))
-    return buildah.build(context, tag, "--no-cache", "--timestamp", "0", *arguments)
+    return buildah.build(context, tag, "--no-cache", "--timestamp", "0", *arguments, *flags)

@@ -160,6 +160,24 @@ def test_an_image_of_yours_can_have_the_migrator(buildah: Buildah, base: str, im
     assert buildah.run(yours, "id", "-u") == "65532"
 
 
+def test_the_runner_alone_is_small_and_migrates(buildah: Buildah, base: str, checkout: Path, database: str) -> None:
+    """The target `migrate` weighs at most 40 MB beside its base, applies migrations, and has no guard."""
+    alone = build(buildah, checkout, base, "localhost/ledgergate:migrate", "--target", "migrate")
+    found = content(Runtime(["buildah", *buildah.own], alone))
+    assert found["ours"] < 40e6
+    assert "kubernetes-asyncio" not in {name for name, _ in found["packages"]}
+    sealed = Sealed(buildah, alone)
+    root = sealed.open()
+    (root / "migrations").mkdir()
+    (root / "migrations/20260101000000_users.sql").write_text(SQL)
+    where = {"DATABASE_URL": database}
+    code, said = sealed.run(root, LEDGERGATE, "migrate", "up", "--dir", "/migrations", variables=where)
+    assert code == 0, said
+    code, said = sealed.run(root, LEDGERGATE, "status")
+    assert code == 2
+    assert "ledgergate[guard]" in said
+
+
 def test_what_make_image_tells(buildah: Buildah, image: str) -> None:
     """Size, packages and the start of the migrator are measured in the image itself; docs/install.md keeps them."""
     runtime = Runtime(["buildah", *buildah.own], image)
