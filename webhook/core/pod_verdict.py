@@ -3,7 +3,7 @@
 Admission, release and readiness all decide here or, about one gate, by :func:`webhook.core.verdict.decide`. Pure.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -73,7 +73,10 @@ def leave_to_controller(decided: PodVerdict) -> PodVerdict:
     knows whether it has just let the migrator go.
     """
     by_gate = tuple(_left_to_controller(decision) for decision in decided.by_gate)
-    return PodVerdict(strictest(decision.verdict for decision in by_gate) or decided.final, by_gate)
+    if by_gate == decided.by_gate:
+        return decided
+    final = strictest(decision.verdict for decision in by_gate) or decided.final
+    return PodVerdict(_with_hint(final, decided.hints), by_gate, decided.hints)
 
 
 def _left_to_controller(decision: Decision) -> Decision:
@@ -107,9 +110,14 @@ def decide_pod(
         by_gate.append(Decision(gate, snapshot, required, decide(gate, required, snapshot, now)))
     final = strictest(decision.verdict for decision in by_gate)
     hints = find_near_misses(pod, [decision.gate for decision in by_gate])
-    if final is not None and hints and not final.outcome.good:
-        final = replace(final, message=f"{final.message}; {hints[0]}")
-    return PodVerdict(final or _unselected(pod), tuple(by_gate), hints)
+    return PodVerdict(_with_hint(final, hints) if final else _unselected(pod), tuple(by_gate), hints)
+
+
+def _with_hint(verdict: Verdict, hints: Sequence[str]) -> Verdict:
+    """Return a verdict, which says the first hint too where it is bad."""
+    if not hints or verdict.outcome.good:
+        return verdict
+    return replace(verdict, message=f"{verdict.message}; {hints[0]}")
 
 
 def strictest(verdicts: Iterable[Verdict]) -> Verdict | None:
