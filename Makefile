@@ -65,7 +65,8 @@ lint: $(VENV)/installed ## ruff, mypy and import-linter
 	@$(BIN)/lint-imports
 
 # The first builder that answers; flags for it in IMAGE_FLAGS, such as --build-arg BASE=… (see the Dockerfile's head).
-IMAGE ?= ledgergate:0.1.0
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE ?= ledgergate:$(VERSION)
 .PHONY: image
 image: $(VENV)/installed ## build the image, with docker, podman or buildah, and say what it weighs and how fast it starts
 	@for builder in docker podman buildah; do \
@@ -75,8 +76,9 @@ image: $(VENV)/installed ## build the image, with docker, podman or buildah, and
 	done; echo "make image needs docker, podman or buildah, and none of them answers here" >&2; exit 2
 
 .PHONY: docs
-docs: $(VENV)/installed ## renew the generated sections of docs/
+docs: $(VENV)/installed ## renew the generated sections of docs/, and the version wherever it stands
 	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m docs.version
 
 .PHONY: lock
 lock: ## renew the hash-locked requirements (needs uv)

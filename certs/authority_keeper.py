@@ -3,6 +3,7 @@
 Secret -> authority, issued where it is missing or due for renewal -> bundle, published to the webhook configurations
 """
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -14,6 +15,7 @@ from certs.pki import (
     merge_bundle,
     read_certificate,
     renewal_reason,
+    without,
 )
 from certs.refresh import PERIOD, refresh_forever
 from certs.secret import Authority, Contended, SecretStore
@@ -27,6 +29,13 @@ ATTEMPTS = 5
 
 class BundlePublisher(Protocol):
     """The clients that have to trust the authority."""
+
+    async def published(self) -> bytes:
+        """Return every authority that a client trusts now (PEM); empty where none does.
+
+        Raises:
+            Unavailable: a client cannot be read.
+        """
 
     async def publish(self, bundle: bytes) -> None:
         """Make every client trust exactly these authorities (PEM); write nothing where they do already.
@@ -49,6 +58,7 @@ class AuthorityKeeper:
         on_checked: called at each check with the expiry of the authority, whichever replica issued it.
         on_issued: called with the reason and the expiry of each authority that is issued here.
         on_failure: called with each failure of `run`, which goes on.
+        changed: set when the Secret or a client has changed; `run` checks at once.
     """
 
     def __init__(
@@ -63,6 +73,7 @@ class AuthorityKeeper:
         on_checked: Callable[[datetime], None] = lambda _: None,
         on_issued: Callable[[str, datetime], None] = lambda *_: None,
         on_failure: Callable[[CertificateError], None] = lambda _: None,
+        changed: asyncio.Event | None = None,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -73,10 +84,11 @@ class AuthorityKeeper:
         self._period = period
         self._on_issued = on_issued
         self._on_failure = on_failure
+        self._changed = changed
 
     async def run(self) -> None:
         """Keep the authority fresh until cancelled."""
-        await refresh_forever(self._refresh, period=self._period, on_failure=self._on_failure)
+        await refresh_forever(self._refresh, period=self._period, on_failure=self._on_failure, changed=self._changed)
 
     async def _refresh(self) -> bool:
         await self.ensure(self._clock())
@@ -92,11 +104,13 @@ class AuthorityKeeper:
             Unavailable: the store or a client cannot be reached.
             Contended: other clients kept changing the Secret.
         """
+        unused: list[bytes] = []
         for _ in range(ATTEMPTS):
             data = await self._store.read()
             stored = None if data is None else Authority.from_secret(data)
             reason = renewal_reason(stored.pair if stored else None, now=now)
-            wanted = self._wanted(stored, reason, now)
+            published = without(await self._publisher.published(), unused)
+            wanted = self._wanted(stored, reason, published, now)
             # Clients must trust an authority before it signs: each webhook uses it as soon as it is in the Secret.
             await self._publisher.publish(wanted.bundle)
             if wanted == stored or await self._write(stored, wanted):
@@ -105,17 +119,21 @@ class AuthorityKeeper:
                 if reason is not None:
                     self._on_issued(reason, expires_at)
                 return wanted.bundle
+            if reason is not None:
+                unused.append(wanted.pair.certificate)  # another replica was first, and this one signs nothing
         raise Contended(
             f"the CA Secret was changed by another client {ATTEMPTS} times in a row, although only the leading "
             "controller should write it; the next check tries again"
         )
 
-    def _wanted(self, stored: Authority | None, reason: str | None, now: datetime) -> Authority:
+    def _wanted(self, stored: Authority | None, reason: str | None, published: bytes, now: datetime) -> Authority:
         if stored is None or reason is not None:
             pair = issue_authority(self._common_name, not_before=now - CLOCK_SKEW, not_after=now + self._life)
         else:
             pair = stored.pair
-        return Authority(pair, merge_bundle(pair.certificate, stored.bundle if stored else b"", now=now))
+        # What clients trust already counts too: where the Secret was deleted or replaced, nothing else knows the
+        # authority that the replicas' certificates are of. They use the new one as soon as clients trust it.
+        return Authority(pair, merge_bundle(pair.certificate, stored.bundle if stored else b"", published, now=now))
 
     async def _write(self, stored: Authority | None, wanted: Authority) -> bool:
         if stored is None:

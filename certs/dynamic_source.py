@@ -3,8 +3,11 @@
 CA Secret -> leaf certificate, signed where it is missing or due for renewal -> SSL context of the running server
 """
 
+import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from certs.pki import (
     CLOCK_SKEW,
@@ -19,8 +22,19 @@ from certs.refresh import PERIOD
 from certs.secret import Authority, SecretStore
 from certs.serving import ServingCertificate
 
-LEAF_LIFE = timedelta(days=7)
-"""It is renewed with 56 hours left. A leaf exists in memory only, so a new one costs nothing but its signature."""
+LEAF_LIFE = timedelta(hours=24)
+"""It is renewed with 8 hours left. A leaf exists in memory only, so a new one costs nothing but its signature."""
+
+SETTLE = timedelta(seconds=1)
+"""From when clients are known to trust another authority to the first leaf that it signs: the API servers hear of it by
+watches of their own, each at its time."""
+
+
+class Clients(Protocol):
+    """The clients that have to trust the authority, as far as they are known."""
+
+    def trust(self, authority: bytes) -> bool:
+        """Return whether every client trusts an authority (PEM), or nothing is known of them."""
 
 
 class DynamicCertificate(ServingCertificate):
@@ -30,7 +44,8 @@ class DynamicCertificate(ServingCertificate):
         store: the CA Secret, which is only read.
         names: DNS names and IP addresses of the server.
         life: validity of a new leaf, limited by that of its authority.
-        clock, period, on_issued, on_failure: see `ServingCertificate`.
+        clients: asked before the leaf of another authority takes the place of one that still works; None to ask nobody.
+        clock, period, on_issued, on_failure, context, changed: see `ServingCertificate`.
     """
 
     def __init__(
@@ -39,15 +54,23 @@ class DynamicCertificate(ServingCertificate):
         names: Sequence[str],
         *,
         clock: Callable[[], datetime],
+        clients: Clients | None = None,
         life: timedelta = LEAF_LIFE,
         period: timedelta = PERIOD,
         on_issued: Callable[[str, datetime], None] = lambda *_: None,
         on_failure: Callable[[CertificateError], None] = lambda _: None,
+        context: ssl.SSLContext | None = None,
+        changed: asyncio.Event | None = None,
     ) -> None:
-        super().__init__(clock=clock, period=period, on_issued=on_issued, on_failure=on_failure)
+        super().__init__(
+            clock=clock, period=period, on_issued=on_issued, on_failure=on_failure, context=context, changed=changed
+        )
         self._store = store
         self._names = tuple(names)
         self._life = life
+        self._clients = clients
+        self._signer = b""
+        self._trusted: tuple[bytes, datetime] | None = None
 
     @property
     def waits_for(self) -> str:
@@ -69,8 +92,21 @@ class DynamicCertificate(ServingCertificate):
             return
         authority = Authority.from_secret(data).pair
         reason = renewal_reason(self._pair, now=now, names=self._names, authority=authority.certificate)
-        if reason is not None:
+        self.pending = reason is not None and self.ready and not self._may_sign(authority.certificate, now)
+        if reason is not None and not self.pending:
             self._present(self._sign(authority, now), reason)
+            self._signer = authority.certificate
+
+    def _may_sign(self, authority: bytes, now: datetime) -> bool:
+        """Return whether clients have trusted an authority for long enough to take the place of the present one."""
+        if self._clients is None or authority == self._signer:
+            return True
+        if not self._clients.trust(authority):
+            self._trusted = None
+            return False
+        if self._trusted is None or self._trusted[0] != authority:
+            self._trusted = authority, now
+        return now - self._trusted[1] >= SETTLE
 
     def _sign(self, authority: KeyPair, now: datetime) -> KeyPair:
         try:

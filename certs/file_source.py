@@ -23,7 +23,7 @@ class FileCertificate(ServingCertificate):
     Args:
         certificate: the file of the certificate and its chain (PEM), the leaf first.
         key: the file of its private key (PEM).
-        clock, period, on_issued, on_failure: see `ServingCertificate`.
+        clock, period, on_issued, on_failure, context: see `ServingCertificate`.
     """
 
     def __init__(
@@ -35,8 +35,9 @@ class FileCertificate(ServingCertificate):
         on_issued: Callable[[str, datetime], None],
         on_failure: Callable[[CertificateError], None],
         period: timedelta = PERIOD,
+        context: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(clock=clock, period=period, on_issued=on_issued, on_failure=on_failure)
+        super().__init__(clock=clock, period=period, on_issued=on_issued, on_failure=on_failure, context=context)
         self._files = certificate, key
 
     @property

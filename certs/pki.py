@@ -8,8 +8,10 @@ which Python 3.13 enables by default.
     └── Unreadable      a certificate or its key cannot be used, or they do not belong together
 """
 
+import contextlib
 import ipaddress
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -19,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.{1,20000}?-----END CERTIFICATE-----", re.DOTALL)
 _CERTIFICATE_SIGNING = {"key_cert_sign": True, "crl_sign": True, "digital_signature": False}
 _HANDSHAKES = {"key_cert_sign": False, "crl_sign": False, "digital_signature": True}
 _NEVER = {
@@ -30,6 +33,10 @@ _NEVER = {
     "decipher_only": False,
 }
 
+
+BUNDLE_LIMIT = 10
+"""Authorities of a bundle. There are more than two only where somebody replaces the CA Secret again and again; with one
+every two seconds, a replica has twenty to follow."""
 
 CLOCK_SKEW = timedelta(hours=1)
 """How far in the past a certificate's validity starts, for clients whose clock is slow."""
@@ -116,14 +123,16 @@ def renewal_reason(
     try:
         certificate, _ = read_pair(pair)
         issuer = certificate if authority is None else read_certificate(authority)
+        return (
+            _kind_problem(certificate, expected_authority=authority is None)
+            or _validity_problem(certificate, now)
+            or _name_problem(certificate, names)
+            or _issuer_problem(certificate, issuer)
+        )
     except Unreadable as unreadable:
         return str(unreadable)
-    return (
-        _kind_problem(certificate, expected_authority=authority is None)
-        or _validity_problem(certificate, now)
-        or _name_problem(certificate, names)
-        or _issuer_problem(certificate, issuer)
-    )
+    except Exception as error:  # noqa: BLE001 - a garbled extension raises one of a dozen exceptions when it is looked at
+        return f"its certificate is damaged ({type(error).__name__})"
 
 
 def read_certificate(pem: bytes) -> x509.Certificate:
@@ -134,7 +143,7 @@ def read_certificate(pem: bytes) -> x509.Certificate:
     """
     try:
         return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise Unreadable("its certificate is not a certificate in PEM format") from error
 
 
@@ -145,26 +154,70 @@ def read_pair(pair: KeyPair) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
         Unreadable: one of them cannot be read, or they do not belong together.
     """
     certificate, key = read_certificate(pair.certificate), _read_key(pair.key)
-    if certificate.public_key() != key.public_key():
+    try:
+        public_key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Unreadable("its certificate has a key that cannot be read") from error
+    if public_key != key.public_key():
         raise Unreadable("its key belongs to another certificate")
     return certificate, key
 
 
-def merge_bundle(current: bytes, older: bytes, *, now: datetime) -> bytes:
-    """Return the authorities that clients must trust: the current one, then each older one that has not expired.
+def merge_bundle(current: bytes, *older: bytes, now: datetime, limit: int = BUNDLE_LIMIT) -> bytes:
+    """Return the authorities that clients must trust: the current one, then each older one that is still valid.
 
     Args:
         current: PEM of the authority that signs now.
-        older: PEM of any number of authorities; a text that cannot be read counts as empty.
+        older: texts with any number of authorities in PEM, the newest first; what cannot be read counts as absent.
         now: the current time, with a time zone.
+        limit: authorities at most; the last ones are left out.
+    """
+    others = [certificate for text in older for certificate in _certificates(text) if _is_trustworthy(certificate, now)]
+    # Each authority once: the bundle is compared with what is published, so it must not grow with every refresh.
+    trusted = dict.fromkeys(
+        certificate.public_bytes(serialization.Encoding.PEM) for certificate in (read_certificate(current), *others)
+    )
+    return b"".join(list(trusted)[:limit])
+
+
+def contains(bundle: bytes, certificate: bytes) -> bool:
+    """Return whether a bundle has a certificate (both PEM); one that cannot be read is in no bundle."""
+    try:
+        wanted = read_certificate(certificate)
+    except Unreadable:
+        return False
+    return wanted in _certificates(bundle)
+
+
+def without(bundle: bytes, certificates: Collection[bytes]) -> bytes:
+    """Return a bundle without some certificates (all PEM, as they are issued here)."""
+    for each in certificates:
+        bundle = bundle.replace(each.strip(), b"")
+    return bundle
+
+
+def _certificates(text: bytes) -> list[x509.Certificate]:
+    """Return the certificates of a PEM text, each read alone: a damaged one does not hide the others."""
+    found = []
+    for block in _PEM.findall(text):
+        with contextlib.suppress(Unreadable):
+            found.append(read_certificate(block))
+    return found
+
+
+def _is_trustworthy(certificate: x509.Certificate, now: datetime) -> bool:
+    """Return whether a certificate is an authority that is intact: its own signature is of what it says.
+
+    A damaged one would be of no use, and the API server refuses a bundle with one that it cannot read.
     """
     try:
-        others = x509.load_pem_x509_certificates(older)
-    except ValueError:
-        others = []
-    trusted = [read_certificate(current), *(other for other in others if other.not_valid_after_utc > now)]
-    # Each authority once: the bundle is compared with what is published, so it must not grow with every refresh.
-    return b"".join(dict.fromkeys(certificate.public_bytes(serialization.Encoding.PEM) for certificate in trusted))
+        return (
+            certificate.not_valid_after_utc > now
+            and _kind_problem(certificate, expected_authority=True) is None
+            and _issuer_problem(certificate, certificate) is None
+        )
+    except Exception:  # noqa: BLE001 - see `renewal_reason`
+        return False
 
 
 def _kind_problem(certificate: x509.Certificate, *, expected_authority: bool) -> str | None:
@@ -202,7 +255,7 @@ def _name_problem(certificate: x509.Certificate, names: Sequence[str]) -> str | 
 def _issuer_problem(certificate: x509.Certificate, issuer: x509.Certificate) -> str | None:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return "another authority issued it"
     return None
 

@@ -1,6 +1,7 @@
 """The loop that keeps a certificate fresh."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -14,19 +15,30 @@ RETRY = timedelta(seconds=1)
 
 
 async def refresh_forever(
-    refresh: Callable[[], Awaitable[bool]], *, period: timedelta, on_failure: Callable[[CertificateError], None]
+    refresh: Callable[[], Awaitable[bool]],
+    *,
+    period: timedelta,
+    on_failure: Callable[[CertificateError], None],
+    changed: asyncio.Event | None = None,
 ) -> None:
     """Refresh until cancelled.
 
     Args:
-        refresh: refreshes once and returns whether there is a usable certificate.
-        period: time between two refreshes; after a failure, or without a usable certificate, at most `RETRY`.
-        on_failure: called with each failure; the loop goes on.
+        refresh: refreshes once and returns whether there is nothing left to do for now.
+        period: time between two refreshes; after a failure, or where something is left to do, at most `RETRY`.
+        on_failure: called with each failure; the loop goes on, whatever the failure is.
+        changed: set when what the certificate is made from has changed; refreshes at once.
     """
+    changed = changed or asyncio.Event()
     while True:
+        changed.clear()
         try:
-            usable = await refresh()
+            settled = await refresh()
         except CertificateError as error:
             on_failure(error)
-            usable = False
-        await asyncio.sleep((period if usable else min(RETRY, period)).total_seconds())
+            settled = False
+        except Exception as error:  # noqa: BLE001 - what a Secret contains is not foreseen in full, and must not end this
+            on_failure(CertificateError(f"not foreseen: {type(error).__name__}: {error}"))
+            settled = False
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), (period if settled else min(RETRY, period)).total_seconds())

@@ -1,5 +1,7 @@
 """A certificate that a running server presents, whatever its source."""
 
+import asyncio
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -17,6 +19,11 @@ class ServingCertificate(ABC):
         period: time between two checks of `run`.
         on_issued: called with the reason and the expiry of each certificate that is put into service.
         on_failure: called with each failure of `run`, which goes on with the certificate that it has.
+        context: presents the certificate; by default one that accepts any client.
+        changed: set when the source has changed; `run` checks at once.
+
+    Attributes:
+        pending: a new certificate is due, but waits for its clients; `run` checks every second.
     """
 
     def __init__(
@@ -26,8 +33,12 @@ class ServingCertificate(ABC):
         period: timedelta,
         on_issued: Callable[[str, datetime], None],
         on_failure: Callable[[CertificateError], None],
+        context: ssl.SSLContext | None = None,
+        changed: asyncio.Event | None = None,
     ) -> None:
-        self.context = tls.server_context()
+        self.pending = False
+        self._changed = changed
+        self.context = context or tls.server_context()
         self._clock = clock
         self._period = period
         self._on_issued = on_issued
@@ -47,7 +58,7 @@ class ServingCertificate(ABC):
 
     async def run(self) -> None:
         """Keep the certificate fresh until cancelled; check every second while there is none."""
-        await refresh_forever(self._refresh, period=self._period, on_failure=self._on_failure)
+        await refresh_forever(self._refresh, period=self._period, on_failure=self._on_failure, changed=self._changed)
 
     @abstractmethod
     async def refresh(self, now: datetime) -> None:
@@ -62,7 +73,7 @@ class ServingCertificate(ABC):
 
     async def _refresh(self) -> bool:
         await self.refresh(self._clock())
-        return self.ready
+        return self.ready and not self.pending
 
     def _present(self, pair: KeyPair, reason: str) -> None:
         tls.serve(self.context, pair)

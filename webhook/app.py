@@ -4,27 +4,32 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
+from certs import tls
 from certs.authority_keeper import AuthorityKeeper
 from certs.dynamic_source import DynamicCertificate
 from certs.file_source import FileCertificate
 from certs.pki import CertificateError
 from certs.serving import ServingCertificate
+from webhook.admission.connections import Limits, expected_client
 from webhook.admission.handlers import Admission
-from webhook.admission.server import AdmissionServer, drain, probes, serving
+from webhook.admission.listener import connection_limit, raise_file_limit
+from webhook.admission.server import PROBE_LIMITS, AdmissionServer, Site, drain, probes, serving
 from webhook.cache.gates import GateCache
 from webhook.cache.leader import LeaderWatch
 from webhook.cache.recorded_images import RecordedImages
 from webhook.cache.recorded_ledgers import RecordedLedgers
-from webhook.certificates import CaSecretStore, WebhookConfigurations
+from webhook.certificates import CaSecretStore, TrustWatch, WebhookConfigurations
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect
 from webhook.kube.leader_election import LeaderElector
+from webhook.kube.token_review import Access, TokenAuthorizer
 from webhook.registries.settings import RegistrySettings
-from webhook.settings import CA_SECRET, LEASE, ControllerSettings, WebhookSettings
+from webhook.settings import CA_SECRET, LEASE, ControllerSettings, Settings, WebhookSettings
 from webhook.telemetry import Telemetry, log_event
 
 
@@ -40,18 +45,31 @@ async def run_webhook(settings: WebhookSettings) -> None:
         gates = GateCache(cluster, settings.gates_per_namespace)
         leader = LeaderWatch(cluster, (settings.namespace, LEASE), time.monotonic)
         ledgers = RecordedLedgers(gates, leader)
-        certificate = _certificate_source(settings, cluster, telemetry)
+        trust = TrustWatch(cluster, (settings.namespace, CA_SECRET))
+        certificate = _certificate_source(settings, cluster, trust, telemetry)
         server = AdmissionServer(Admission(gates, ledgers, _now, RecordedImages(leader, _now)), gates, telemetry)
         readiness = _Readiness(server, certificate, gates)
         async with (
             serving(
-                (server.application, settings.bind, certificate.context),
-                (probes(lambda: True, readiness, telemetry), settings.metrics_bind, None),
+                Site(
+                    server.application,
+                    settings.bind,
+                    certificate.context,
+                    Limits(connections=connection_limit(raise_file_limit())),
+                    expected_client(settings.client_names),
+                ),
+                Site(
+                    probes(lambda: True, readiness, telemetry, metrics_refusal(settings, cluster)),
+                    settings.metrics_bind,
+                    limits=PROBE_LIMITS,
+                ),
             ),
             asyncio.TaskGroup() as group,
         ):
             tasks = [group.create_task(part.run()) for part in (gates, leader, certificate)]
-            log_event("webhook.started", bind=f"{settings.bind.host}:{settings.bind.port}", identity=settings.identity)
+            if settings.tls_cert_file is None:
+                tasks.append(group.create_task(trust.run()))
+            log_event("webhook.started", bind=str(settings.bind), identity=settings.identity)
             await stop.wait()
             await drain(server, settings.drain.total_seconds())
             _cancel(tasks)
@@ -72,6 +90,7 @@ async def run_controller(settings: ControllerSettings, registries: RegistrySetti
     from webhook.registries.client import RegistryClient  # noqa: PLC0415 - nor a client of registries
 
     stop, telemetry = _stop_signal(), Telemetry()
+    raise_file_limit()
     async with (
         await connect(settings.kubeconfig, "ledgergate-controller") as cluster,
         RegistryClient(registries) as registry_client,
@@ -91,6 +110,7 @@ async def run_controller(settings: ControllerSettings, registries: RegistrySetti
                 time.monotonic,
                 settings.gates_per_namespace,
                 sessions_per_server=settings.sessions_per_server,
+                allowed_hosts=settings.allowed_database_hosts,
                 registries=registry_client,
                 registry_config=settings.registry_config,
             )
@@ -98,7 +118,9 @@ async def run_controller(settings: ControllerSettings, registries: RegistrySetti
             try:
                 async with asyncio.TaskGroup() as parts:
                     if settings.own_certificates:
-                        parts.create_task(_authority_keeper(settings, cluster, telemetry).run())
+                        trust = TrustWatch(cluster, (settings.namespace, CA_SECRET))
+                        parts.create_task(trust.run())
+                        parts.create_task(_authority_keeper(settings, cluster, trust, telemetry).run())
                     parts.create_task(controller.run())
             finally:
                 leading.remove(controller)
@@ -108,7 +130,13 @@ async def run_controller(settings: ControllerSettings, registries: RegistrySetti
             return elector.problem or next((each.unready for each in leading), "")
 
         async with (
-            serving((probes(lambda: True, unready, telemetry), settings.metrics_bind, None)),
+            serving(
+                Site(
+                    probes(lambda: True, unready, telemetry, metrics_refusal(settings, cluster)),
+                    settings.metrics_bind,
+                    limits=PROBE_LIMITS,
+                )
+            ),
             asyncio.TaskGroup() as group,
         ):
             tasks = [group.create_task(elector.run(term))]
@@ -117,17 +145,53 @@ async def run_controller(settings: ControllerSettings, registries: RegistrySetti
             _cancel(tasks)
 
 
-def _certificate_source(settings: WebhookSettings, cluster: KubeClient, telemetry: Telemetry) -> ServingCertificate:
+_STATUSES = {Access.GRANTED: 0, Access.UNKNOWN: 401, Access.REFUSED: 403, Access.UNDECIDED: 503}
+"""HTTP statuses of requests for metrics; 0 for an answer."""
+
+
+def metrics_refusal(settings: Settings, cluster: KubeClient) -> Callable[[str], Awaitable[int]] | None:
+    """Return what decides about requests for metrics, see :func:`probes`; None where everybody is answered."""
+    if not settings.metrics_auth:
+        return None
+    authorizer = TokenAuthorizer(cluster, "/metrics")
+
+    async def refusal(token: str) -> int:
+        return _STATUSES[await authorizer.access(token)]
+
+    return refusal
+
+
+def _certificate_source(
+    settings: WebhookSettings, cluster: KubeClient, trust: TrustWatch, telemetry: Telemetry
+) -> ServingCertificate:
     on_issued = partial(_report_issued, telemetry, "serving")
+    authority = None if settings.client_ca is None else settings.client_ca.read_text(encoding="ascii", errors="replace")
+    context = tls.server_context(settings.tls_min_version, authority)
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:
         return FileCertificate(
-            settings.tls_cert_file, settings.tls_key_file, clock=_now, on_issued=on_issued, on_failure=_log_failure
+            settings.tls_cert_file,
+            settings.tls_key_file,
+            clock=_now,
+            on_issued=on_issued,
+            on_failure=_log_failure,
+            context=context,
         )
     store = CaSecretStore(cluster, settings.namespace, CA_SECRET)
-    return DynamicCertificate(store, settings.names, clock=_now, on_issued=on_issued, on_failure=_log_failure)
+    return DynamicCertificate(
+        store,
+        settings.names,
+        clients=trust,
+        clock=_now,
+        on_issued=on_issued,
+        on_failure=_log_failure,
+        context=context,
+        changed=trust.changed,
+    )
 
 
-def _authority_keeper(settings: ControllerSettings, cluster: KubeClient, telemetry: Telemetry) -> AuthorityKeeper:
+def _authority_keeper(
+    settings: ControllerSettings, cluster: KubeClient, trust: TrustWatch, telemetry: Telemetry
+) -> AuthorityKeeper:
     return AuthorityKeeper(
         CaSecretStore(cluster, settings.namespace, CA_SECRET),
         WebhookConfigurations(cluster, settings.webhook_url),
@@ -135,6 +199,7 @@ def _authority_keeper(settings: ControllerSettings, cluster: KubeClient, telemet
         on_checked=partial(_set_expiry, telemetry, "authority"),
         on_issued=partial(_report_issued, telemetry, "authority"),
         on_failure=_log_failure,
+        changed=trust.changed,
     )
 
 

@@ -1,5 +1,6 @@
 """Certificates in the cluster: the CA Secret, and the webhook configurations that carry its bundle."""
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +8,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from certs.pki import contains
 from certs.secret import Unavailable
 from webhook.api.objects import Metadata, Secret, Struct
 from webhook.kube.client import KubeClient
+from webhook.kube.collection import Collection
 from webhook.kube.errors import ClusterError, Conflict, NotFound
+from webhook.kube.reflector import Reflector
 from webhook.settings import CONFIGURATION
 
+_CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1"
 _KINDS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 
 
@@ -82,7 +87,9 @@ class _Webhook(Struct, frozen=True):
     client_config: _ClientConfig
 
 
-class _Configuration(Struct, frozen=True):
+class WebhookConfiguration(Struct, frozen=True):
+    """A webhook configuration, as far as trust goes."""
+
     metadata: Metadata
     webhooks: tuple[_Webhook, ...] = ()
 
@@ -98,12 +105,26 @@ class WebhookConfigurations:
         self._cluster = cluster
         self._url = url.rstrip("/") if url else None
 
+    async def published(self) -> bytes:
+        """Return what the webhooks trust now, the bundle of each once."""
+        found: dict[bytes, None] = {}
+        for kind in _KINDS:
+            try:
+                body = await self._cluster.request("GET", f"{_CONFIGURATIONS}/{kind}/{CONFIGURATION}")
+            except NotFound:
+                continue
+            except ClusterError as error:
+                raise Unavailable(f"{kind} {CONFIGURATION}: {error}") from error
+            hooks = msgspec.json.decode(body, type=WebhookConfiguration).webhooks
+            found.update(dict.fromkeys(hook.client_config.ca_bundle for hook in hooks))
+        return b"\n".join(found)
+
     async def publish(self, bundle: bytes) -> None:
         """Write the bundle, and the URL if there is one, into each webhook that lacks it; change nothing else."""
         for kind in _KINDS:
-            path = f"/apis/admissionregistration.k8s.io/v1/{kind}/{CONFIGURATION}"
+            path = f"{_CONFIGURATIONS}/{kind}/{CONFIGURATION}"
             try:
-                found = msgspec.json.decode(await self._cluster.request("GET", path), type=_Configuration)
+                found = msgspec.json.decode(await self._cluster.request("GET", path), type=WebhookConfiguration)
                 patch = [step for index, hook in enumerate(found.webhooks) for step in self._patch(index, hook, bundle)]
                 if patch:
                     await self._cluster.request("PATCH", path, body=patch, content="json-patch")
@@ -124,3 +145,58 @@ class WebhookConfigurations:
         if url is None:
             return [test, {"op": "add", "path": f"{path}/clientConfig/caBundle", "value": encoded}]
         return [test, {"op": "replace", "path": f"{path}/clientConfig", "value": {"url": url, "caBundle": encoded}}]
+
+
+class TrustWatch:
+    """Follows the CA Secret and both webhook configurations: a :class:`certs.dynamic_source.Clients`.
+
+    Args:
+        secret: namespace and name.
+
+    Attributes:
+        changed: set with each change of one of them.
+    """
+
+    def __init__(self, cluster: KubeClient, secret: tuple[str, str]) -> None:
+        self.changed = asyncio.Event()
+        namespace, name = secret
+        self._secret = Reflector(
+            Collection(cluster, f"/api/v1/namespaces/{namespace}/secrets", _Named, _named(name)), self._set
+        )
+        self._configurations: list[Reflector[WebhookConfiguration]] = [
+            Reflector(
+                Collection(cluster, f"{_CONFIGURATIONS}/{kind}", WebhookConfiguration, _named(CONFIGURATION)), self._set
+            )
+            for kind in _KINDS
+        ]
+
+    async def run(self) -> None:
+        """Follow them until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._secret.run())
+            for each in self._configurations:
+                group.create_task(each.run())
+
+    def trust(self, authority: bytes) -> bool:
+        """Return whether every webhook's caBundle has an authority, or no webhook is known, which calls nothing."""
+        return all(
+            contains(hook.client_config.ca_bundle, authority)
+            for each in self._configurations
+            for configuration in each.objects.values()
+            for hook in configuration.webhooks
+        )
+
+    def _set(self, old: object, new: object) -> None:
+        del old, new
+        self.changed.set()
+
+
+class _Named(Struct, frozen=True):
+    """A Secret without its data: a change is all that is watched for, and who acts on it reads it."""
+
+    metadata: Metadata
+
+
+def _named(name: str) -> tuple[tuple[str, str], ...]:
+    # RBAC accepts a field selector by name for a right on that name alone.
+    return (("fieldSelector", f"metadata.name={name}"),)

@@ -2,10 +2,13 @@
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from migrations.core.networks import HostPolicy
 
 _PORTS = range(65536)
 _IDENTITY_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -18,22 +21,32 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address to listen on."""
+    """An address to listen on.
 
-    host: str
+    Args:
+        host: an IP address or a name; None for every address, IPv4 and IPv6.
+        port: the port.
+    """
+
+    host: str | None
     port: int
+
+    def __str__(self) -> str:
+        """Return the address as it is written in a flag."""
+        host = self.host or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
-        """Read ``HOST:PORT``, ``:PORT`` or ``[IPv6]:PORT``.
+        """Read ``HOST:PORT``, ``[IPv6]:PORT``, or ``:PORT`` for every address of the machine.
 
         Raises:
             SettingsError: it is not an address of one of these forms.
         """
         host, colon, port = text.rpartition(":")
         if not colon or not (port.isascii() and port.isdigit()) or int(port) not in _PORTS:
-            raise SettingsError(f"{text!r} is not an address to listen on: expected HOST:PORT, such as 0.0.0.0:9443")
-        return cls(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - no host means every address
+            raise SettingsError(f"{text!r} is not an address to listen on: expected HOST:PORT or :PORT, such as :9443")
+        return cls(host.strip("[]") or _every_address(), int(port))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,10 @@ class Settings:
     """LedgerGates of one namespace that count, the oldest first. What a pod costs grows with their number, and one
     namespace must not use up the time of all."""
 
+    metrics_auth: bool = False
+    """Whether /metrics, which names namespaces and LedgerGates, answers only tokens that the API server accepts. This
+    needs the rights of the ClusterRole system:auth-delegator, so it is not the default."""
+
     def problems(self) -> list[str]:
         """Return every problem, each with its flag."""
         found = []
@@ -81,7 +98,7 @@ CONFIGURATION = "ledgergate"
 class WebhookSettings(Settings):
     """Settings of the webhook alone."""
 
-    bind: Endpoint = Endpoint("0.0.0.0", 9443)  # noqa: S104 - the pod's address is not known beforehand
+    bind: Endpoint = Endpoint(None, 9443)
     """Address of the admission webhooks, over TLS."""
 
     tls_cert_file: Path | None = None
@@ -89,6 +106,16 @@ class WebhookSettings(Settings):
 
     tls_key_file: Path | None = None
     """Private key of that certificate (PEM)."""
+
+    tls_min_version: str = "1.3"
+    """The oldest version of TLS that is spoken, 1.2 or 1.3."""
+
+    client_ca: Path | None = None
+    """Authorities (PEM) of the API server's client certificate; None to answer any client that can reach the port. An
+    API server sends a certificate only if its admission configuration says so, so this cannot be the default."""
+
+    client_names: tuple[str, ...] = ()
+    """Common names of those certificates; empty for any that the authorities have signed."""
 
     drain: timedelta = timedelta(seconds=10)
     """How long a replica that is terminating still answers: until the API server no longer finds it by the Service."""
@@ -98,6 +125,10 @@ class WebhookSettings(Settings):
         found = Settings.problems(self)
         if (self.tls_cert_file is None) is not (self.tls_key_file is None):
             found.append("--tls-cert-file and --tls-key-file: expected both or neither, got one of them")
+        if self.client_ca is not None and not self.client_ca.is_file():
+            found.append(f"--client-ca: the file {self.client_ca} does not exist")
+        if self.client_names and self.client_ca is None:
+            found.append("--client-name: expected with --client-ca, which checks who signed the name")
         return found
 
     @property
@@ -127,9 +158,18 @@ class ControllerSettings(Settings):
     own_certificates: bool = True
     """Whether the controller maintains the CA Secret and the ``caBundle``; not where cert-manager does."""
 
+    allowed_database_hosts: tuple[str, ...] = ()
+    """Database servers that may be connected to: host names, suffixes (``.example.com``), networks; empty for any.
+    Tenants write the addresses, and the controller may reach what they cannot. Link-local addresses and metadata
+    services are never connected to."""
+
     def problems(self) -> list[str]:
         """Return every problem, each with its flag."""
         found = Settings.problems(self)
+        try:
+            HostPolicy.parse(self.allowed_database_hosts)
+        except ValueError as error:
+            found.append(f"--allowed-database-hosts: {error}")
         if self.registry_config is not None and not self.registry_config.is_file():
             found.append(f"--registry-config: the file {self.registry_config} does not exist")
         return found
@@ -140,6 +180,19 @@ def read_namespace(given: str | None) -> str:
     if given:
         return given
     return _IDENTITY_NAMESPACE.read_text().strip() if _IDENTITY_NAMESPACE.is_file() else "ledgergate"
+
+
+def _every_address() -> str | None:
+    """Return the host that means every address: None for both families, ``0.0.0.0`` where the machine has no IPv6.
+
+    A kernel without IPv6, or with it disabled, refuses the second family's address, and so the whole start.
+    """
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return "0.0.0.0"  # noqa: S104 - the pod's address is not known beforehand
+    return None
 
 
 def _is_webhook_url(url: str) -> bool:

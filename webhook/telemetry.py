@@ -10,13 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, TextIO
+from typing import TextIO
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from migrations.core.text import clean, shorten
+
 logger = logging.getLogger("ledgergate")
+
+TRACE = 8_000
+"""Characters of a traceback that are logged."""
 
 # For answers to reviews and for reads of a ledger: milliseconds, or seconds where something is wrong.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -62,20 +67,32 @@ class _EventFormatter(logging.Formatter):
         self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = getattr(record, "fields", {})
+        given: dict[str, object] = getattr(record, "fields", {})
+        fields = {key: _bounded(value) for key, value in given.items()}
+        message = shorten(record.getMessage())
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        trace = self.formatException(record.exc_info) if record.exc_info else None
+        trace = _bounded_trace(self.formatException(record.exc_info)) if record.exc_info else None
         if self._as_json:
-            line = {"time": time, "level": record.levelname.lower(), "event": record.getMessage(), **fields}
+            line = {"time": time, "level": record.levelname.lower(), "event": clean(message, lines=True), **fields}
             return msgspec.json.encode(line if trace is None else line | {"trace": trace}, enc_hook=str).decode()
         pairs = " ".join(f"{key}={_one_line(value)}" for key, value in fields.items())
-        text = f"{time} {record.levelname.lower():7} {record.getMessage()} {pairs}".rstrip()
+        text = f"{time} {record.levelname.lower():7} {_one_line(message)} {pairs}".rstrip()
         return text if trace is None else f"{text}\n{trace}"
+
+
+def _bounded(value: object) -> object:
+    """Return a field's value, whose text is cut: what a server or a tenant has written may be of any length."""
+    return clean(shorten(value), lines=True) if isinstance(value, str) else value
+
+
+def _bounded_trace(trace: str) -> str:
+    """Return a traceback without its middle where it is long: the message of its exception may be of any length."""
+    return clean(trace if len(trace) <= TRACE else f"{trace[: TRACE // 2]}\n…\n{trace[-TRACE // 2 :]}", lines=True)
 
 
 def _one_line(value: object) -> str:
     """Format a field's value; one with a line break is quoted, so that it cannot look like another event."""
-    text = str(value)
+    text = shorten(str(value))
     return text if text.isprintable() else repr(text)
 
 
@@ -110,6 +127,9 @@ class Telemetry:
         self.bypass = gauge("bypass_active", "1 while a bypass is in force.", *gate)
         self.held = gauge("held_pods", "Pods that are held.", *gate)
         self.held_too_long = gauge("held_too_long_pods", "Pods that are held for longer than maxHold.", *gate)
+        self.contract_waiting = gauge(
+            "contract_waiting_pods", "Living pods that a held contract migration waits for.", *gate
+        )
         self.unresolved_images = gauge("unresolved_images", "Images that pods wait for and that cannot be read.", *gate)
         self.image_readings = counter("image_readings", "Images asked for, by what came of it.", "result")
         self.hold_duration = histogram(
@@ -127,18 +147,22 @@ class Telemetry:
             self.bypass,
             self.held,
             self.held_too_long,
+            self.contract_waiting,
             self.unresolved_images,
         )
         Info("ledgergate_build", "Version of this process.", registry=registry).info({"version": version("ledgergate")})
 
     def forget_gate(self, namespace: str, gate: str) -> None:
-        """Remove the gauges of a gate that was deleted."""
-        for metric in self._gate_gauges:
+        """Remove the series of a gate that was deleted."""
+        for metric in (*self._gate_gauges, self.releases):
             metric.remove_by_labels({"namespace": namespace, "gate": gate})
 
     def clear_leader_gauges(self) -> None:
-        """Remove the gauges that only the leader sets: this replica's values would stay, beside the next leader's."""
-        for metric in self._gate_gauges:
+        """Remove what only the leader sets: this replica's values would stay, beside the next leader's.
+
+        Counters of gates too: only the leader hears that a gate was deleted. To Prometheus they begin anew.
+        """
+        for metric in (*self._gate_gauges, self.releases):
             metric.clear()
         self.expiry.remove_by_labels({"kind": "authority"})
 

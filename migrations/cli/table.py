@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from migrations.core.text import clean
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -22,6 +24,7 @@ def print_table(
         styled: Heading of the column whose cells have a style.
         styles: The style of each value in that column, as rich names it; others have none.
     """
+    rows = [[clean(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for line in _align([headings, *rows]):
             click.echo(line)

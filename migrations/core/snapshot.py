@@ -74,10 +74,12 @@ class LedgerSnapshot:
         ledger: As last read; None when it was never read.
         observed_at: When it was last read, UTC.
         fault: Why it cannot be read now; None when it can.
-        detail: What is wrong with the table, without a host name; only where `fault` is LEDGER or ROWS_HIDDEN.
+        detail: What is wrong with the table, without a host name; only where `fault` is LEDGER, ROWS_HIDDEN or
+            ADDRESS.
         missing_table: Schema and name of the table where it does not exist, so that the ledger is empty.
         run: The run that is migrating now; looked up only while a pod waits for the ledger or the ledger is dirty.
         standby: Whether it was read from a server in recovery, which may be behind its primary.
+        unverified: Whether the server is another machine, and nothing was asked of it to prove which.
     """
 
     ledger: Ledger | None = None
@@ -87,3 +89,4 @@ class LedgerSnapshot:
     missing_table: str = ""
     run: ActiveMigration | None = None
     standby: bool = False
+    unverified: bool = False

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from migrations.core.ledger import History, Ledger, Record
 from migrations.core.revision import LEAF_SEPARATOR, Revision, canonical, composed, declare, digest_of
+from migrations.core.text import MAX_ERROR, clean
 from migrations.core.versioning import Versioning
 from migrations.sql.statements import bind, literal, load, quoted
 
@@ -146,17 +147,13 @@ class Dialect:
         return None if self.row_lock is None else quoted(table.schema, bind(self.row_lock.name, table=table.name))
 
     def parse_ledger(self, rows: Iterable[Mapping[str, Any]]) -> Ledger:
-        """Make a ledger of the rows that `read_statement` selected.
+        """Make a ledger of the rows that `read_statement` selected; its texts are clean, so that each can be shown.
 
         Raises:
             LedgerUnreadable: A row holds what the tool never writes.
         """
         try:
-            records = [self.parse(row) for row in rows]
-            return self.build_ledger(
-                record if record.revision.isascii() else replace(record, revision=composed(record.revision))
-                for record in records
-            )
+            return self.build_ledger([_cleaned(self.parse(row)) for row in rows])
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise LedgerUnreadable(f"the table is no {self.name} ledger: {error}") from error
 
@@ -215,3 +212,22 @@ class Dialect:
 @cache
 def _statements(file: str) -> Mapping[str, str]:
     return load(file)
+
+
+def _cleaned(record: Record) -> Record:
+    """Return a record whose texts can be shown: whoever writes the table chooses them.
+
+    No image expects a revision with characters that are replaced here (see `Revision.parse`).
+    """
+    revision, error, author = record.revision, record.error, record.applied_by
+    if not revision.isascii():
+        revision = composed(revision)
+    shown = clean(revision), error and clean(_cut(error), lines=True), author and clean(_cut(author))
+    if shown == (record.revision, error, author):
+        return record
+    return replace(record, revision=shown[0], error=shown[1], applied_by=shown[2])
+
+
+def _cut(text: str) -> str:
+    # How long it was is not known: some statements cut it already.
+    return text if len(text) <= MAX_ERROR else f"{text[:MAX_ERROR]}…"

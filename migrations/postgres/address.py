@@ -10,6 +10,7 @@ ValueError
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Self
 
 from migrations.postgres.connection_url import AddressError, parse_url
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Address", "AddressError", "Server", "Tls"]
 
+_HOST = re.compile(r"[\w.:%-]+\Z")
+"""Of a Secret: a name or an IP address, with a zone."""
 _LIBPQ_VARIABLES = ("PGSERVICE", "PGHOST", "PGHOSTADDR", "PGDATABASE", "PGUSER")
 _DB_VARIABLES = {
     "DB_HOST": "host",
@@ -55,6 +58,12 @@ class Address(ConnectionPlan):
     def role(self) -> str | None:
         """The role that the session acts as, where it is not the one that connects."""
         return dict(self.settings).get("role")
+
+    @property
+    def unverified(self) -> bool:
+        """Whether a server is on another machine, and `sslmode` is left open, so that any machine could answer."""
+        remote = any(not _is_local(server.host) for server in self.servers)
+        return remote and self.tls.mode in {"allow", "prefer"}
 
     def acting_as(self, role: str) -> Self:
         """Return the address whose sessions begin with SET ROLE, and return to it at each RESET ROLE."""
@@ -134,4 +143,12 @@ class Address(ConnectionPlan):
         origins = {keyword: f"{keyword} of the Secret" for keyword in parsed.keywords}
         resolution = Resolution(parsed.keywords, origins, {}, None, certificates)
         resolution.settings.update(parsed.settings)
-        return cls(*resolution.resolve(parsed.schema))
+        address = cls(*resolution.resolve(parsed.schema))
+        # What is connected to is checked, after every notation was resolved: brackets, blanks, lists, parameters.
+        if not all(_HOST.match(server.host) for server in address.servers):
+            raise AddressError("the Secret must name a host, not a Unix socket of ledgergate's own pod")
+        return address
+
+
+def _is_local(host: str) -> bool:
+    return host.startswith(("/", "127.")) or host in {"localhost", "::1"}

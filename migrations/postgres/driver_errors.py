@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from migrations.core.text import clean, shorten
 from migrations.postgres.errors import (
     INSUFFICIENT_PRIVILEGE,
     AnswerUnreadable,
@@ -95,5 +96,4 @@ def describe(error: Exception) -> str:
         return "connection refused"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = str(error) or type(error).__name__
-    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}… ({len(text):,} characters)"
+    return clean(shorten(str(error), MAX_MESSAGE), lines=True) or type(error).__name__

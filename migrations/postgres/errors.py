@@ -9,6 +9,7 @@ DatabaseError
 ├── AuthenticationFailed     the server refuses the role or its password
 ├── DatabaseMissing          the server has no database of this name
 ├── Misconfigured            the address, or a file that it names, is invalid
+│   └── AddressRefused       the installation does not allow the server
 └── StatementFailed          the server refused a statement
     ├── MessageUnreadable    the server's message is in another encoding; it may have been a notice only
     ├── PermissionMissing    the role lacks a privilege
@@ -62,6 +63,10 @@ class DatabaseMissing(DatabaseError):  # noqa: N818 - says what happened
 
 class Misconfigured(DatabaseError):  # noqa: N818 - says what happened
     """The address, or a file that it names, is invalid."""
+
+
+class AddressRefused(Misconfigured):
+    """The installation does not allow the server. The message names no host."""
 
 
 class StatementFailed(DatabaseError):  # noqa: N818 - says what happened

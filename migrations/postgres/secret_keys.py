@@ -40,9 +40,13 @@ _KEYS: dict[str, tuple[str, ...]] = {
     ),
     "sslmode": _words("sslmode pgsslmode dbsslmode postgressslmode postgresqlsslmode"),
     "sslrootcert": ("sslrootcert",),
+    # Each asks for a protection, so it is refused where it cannot be given, and not left out.
+    **{keyword: _words(f"{keyword} pg{keyword}") for keyword in ("requireauth", "channelbinding", "gssencmode")},
 }
 """libpq's keyword to the keys that hold it, the first that is set counts; neither case nor dashes, dots and
 underscores count in a key."""
+_PROTECTIONS = {"requireauth": "require_auth", "channelbinding": "channel_binding", "gssencmode": "gssencmode"}
+"""Keys, without their underscores, to libpq's keywords."""
 _OWN = {"dbname": "database", "user": "username"}
 _FILES = frozenset(
     ("sslcert", "sslkey", "sslrootcert", "sslcrl", "passfile", "service", "servicefile", "krbsrvname", "gsslib")
@@ -60,12 +64,15 @@ def parse_secret(secret: Mapping[str, str]) -> tuple[ConnectionUrl, str]:
     problems: list[str] = []
     values = _normalize(_expand_json(secret))
     certificates = values.pop("sslrootcert", "")
+    protections = {keyword: values.pop(key) for key, keyword in _PROTECTIONS.items() if key in values}
     if certificates and certificates != "system" and "-----BEGIN CERTIFICATE-----" not in certificates:
         problems.append("key sslrootcert must hold the certificates themselves, in PEM, not the path of a file")
     try:
         parsed = _parse_url(values) if values.get("url") else _parse_parts(values)
     except AddressError as error:
         raise AddressError(*problems, *error.problems) from error
+    for keyword, value in protections.items():
+        parsed.keywords.setdefault(keyword, value)
     if certificates == "system":
         parsed.keywords["sslrootcert"] = certificates
     if problems:
@@ -121,7 +128,8 @@ def _parse_parts(values: dict[str, str]) -> ConnectionUrl:
 def _parse_url(values: dict[str, str]) -> ConnectionUrl:
     parsed = parse_url(values["url"], "key url")
     keywords = parsed.keywords
-    for keyword in ("user", "password"):  # a JDBC URL has them in keys of their own
+    # A JDBC URL has user and password in keys of their own; an sslmode beside a URL must not be left out silently.
+    for keyword in ("user", "password", "sslmode"):
         if keyword in values:
             keywords.setdefault(keyword, values[keyword])
     problems = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from migrations.core.snapshot import ActiveMigration, RowLock
+from migrations.core.text import clean, shorten
 from migrations.postgres import advisory_lock
 from migrations.reader.reader import READ_TIMEOUT
 from migrations.sql.statements import load
@@ -55,4 +56,8 @@ async def read_row_lock(session: Session, location: Location) -> RowLock | None:
         if not await session.fetch_value(_SQL["readable"], table):
             return None
         rows = await session.fetch(statement)
-    return RowLock(rows[0]["holder"], rows[0]["since"]) if rows else None
+    return RowLock(_shown(rows[0]["holder"]), rows[0]["since"]) if rows else None
+
+
+def _shown(holder: str | None) -> str | None:
+    return holder and clean(shorten(holder))

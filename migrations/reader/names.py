@@ -13,8 +13,12 @@ from collections import Counter
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from migrations.postgres.errors import AddressRefused
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from migrations.core.networks import HostPolicy
 
 TENANT: ContextVar[str] = ContextVar("TENANT", default="")
 """Whose name is resolved."""
@@ -95,8 +99,43 @@ class Names:
             self._freed.notify_all()
 
 
+class Destinations:
+    """Where one visit may connect to.
+
+    What counts is the address that a connection is opened to, not the one that a check has seen before: a name may have
+    other addresses a moment later.
+
+    Args:
+        policy: The servers that the installation allows.
+    """
+
+    def __init__(self, policy: HostPolicy) -> None:
+        self._policy = policy
+        self._named: set[str] = set()
+
+    def resolved(self, host: object, found: list[Any]) -> None:
+        """Note the addresses of a name."""
+        if isinstance(host, str) and self._policy.allows_name(host):
+            self._named.update(address[0] for *_, address in found)
+
+    def check(self, address: object) -> None:
+        """Check where a connection is about to be opened to.
+
+        Raises:
+            AddressRefused: It is a Unix socket, or a server that may not be connected to.
+        """
+        if not isinstance(address, tuple):
+            raise AddressRefused("the address of the database is a Unix socket of ledgergate's own pod")
+        if objection := self._policy.objection(address[0], named=address[0] in self._named):
+            raise AddressRefused(f"the address of the database is {objection}")
+
+
+DESTINATIONS: ContextVar[Destinations | None] = ContextVar("DESTINATIONS", default=None)
+"""Where the present visit may connect to; None outside of a visit."""
+
+
 class ResolvingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose connections resolve names by `Names`."""
+    """An event loop whose connections resolve names by `Names`, and go where the visit may connect to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,4 +154,17 @@ class ResolvingLoop(asyncio.SelectorEventLoop):
         """Resolve a name, as `socket.getaddrinfo` does."""
         if self.names is None:
             self.names = Names()
-        return await self.names.resolve(host, port, family, type, proto, flags)
+        found = await self.names.resolve(host, port, family, type, proto, flags)
+        if (destinations := DESTINATIONS.get()) is not None:
+            destinations.resolved(host, found)
+        return found
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect, as every connection of this loop does, if it is to a server that may be connected to.
+
+        Raises:
+            AddressRefused: It is not.
+        """
+        if (destinations := DESTINATIONS.get()) is not None:
+            destinations.check(address)
+        await super().sock_connect(sock, address)

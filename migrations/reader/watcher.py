@@ -18,6 +18,7 @@ from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
 from migrations.dialects.dialect import LedgerUnreadable
 from migrations.postgres.connection import connect
 from migrations.postgres.errors import (
+    AddressRefused,
     AnswerUnreadable,
     AuthenticationFailed,
     ConnectionLost,
@@ -283,12 +284,14 @@ def unforeseen(error: BaseException) -> AnswerUnreadable:
 
 
 def describe_fault(error: DatabaseError | LedgerUnreadable) -> str:
-    """Return what is wrong with the table, in our own words; empty for any other fault.
+    """Return what is wrong with the table, or with where the server is, in our own words; empty for any other fault.
 
     It is shown to users who may not know the database's host.
     """
     if isinstance(error, RowsHidden):
         return error.cause
+    if isinstance(error, AddressRefused):
+        return str(error)
     if isinstance(error, AnswerUnreadable):
         return f"the ledger's table cannot be read: {error}"
     return str(error) if isinstance(error, LedgerUnreadable) else ""

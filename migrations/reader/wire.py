@@ -10,6 +10,7 @@ import msgspec
 
 from migrations.core.ledger import History, Ledger, Record, State
 from migrations.core.snapshot import ActiveMigration, Fault
+from migrations.core.text import clean
 from migrations.core.versioning import Versioning
 from migrations.postgres.resolution import ConnectionPlan
 
@@ -51,6 +52,7 @@ class Visit(msgspec.Struct, frozen=True, array_like=True, tag=True):
         application_name: What `pg_stat_activity` shows.
         follow: Whether to stay, and report changes, until `Leave`.
         urgent: Whether pods wait.
+        allowed: The servers that may be connected to, as `HostPolicy` reads them; empty for any.
     """
 
     job: int
@@ -60,6 +62,7 @@ class Visit(msgspec.Struct, frozen=True, array_like=True, tag=True):
     application_name: str
     follow: bool = False
     urgent: bool = False
+    allowed: tuple[str, ...] = ()
 
 
 class Poll(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -251,8 +254,8 @@ def to_run(run: ActiveMigration | None) -> Run | None:
 
 
 def cut(text: str) -> str:
-    """Return a text of at most `MAX_TEXT` characters that can be encoded."""
-    return text[:MAX_TEXT].encode(errors="replace").decode()
+    """Return a text of at most `MAX_TEXT` characters that can be encoded and shown."""
+    return clean(text[:MAX_TEXT], lines=True).encode(errors="replace").decode()
 
 
 def _frame(message: Any, limit: int) -> bytes:

@@ -20,10 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from migrations.core.networks import HostPolicy
 from migrations.core.snapshot import Fault
 from migrations.reader import wire
 from migrations.reader.meter import JOB, MARK_BYTES, Meter
-from migrations.reader.names import STACK_BYTES, TENANT, ResolvingLoop
+from migrations.reader.names import DESTINATIONS, STACK_BYTES, TENANT, Destinations, ResolvingLoop
 from migrations.reader.visitor import Visitor
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Worker:
     async def _carry_out(self, visit: wire.Visit, visitor: Visitor) -> None:
         JOB.set(visit.job)
         TENANT.set(visit.tenant)
+        DESTINATIONS.set(Destinations(HostPolicy.parse(visit.allowed)))
         try:
             # A task of its own, in this context: all that it opens is metered as this visit's.
             async with asyncio.timeout(None if visit.follow else LOOK_SECONDS):

@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -89,6 +90,15 @@ class Guard:
         self._service.close()
         self._service.enter_context(ServiceProxy(self.pods, self.get("service/ledgergate-webhook")))
         self.await_ready()
+
+    @contextmanager
+    def unreachable(self) -> Iterator[None]:
+        """Close the Service for a while, as a firewall would."""
+        self._service.close()
+        try:
+            yield
+        finally:
+            self.serve()
 
     def get(self, what: str) -> dict[str, Any]:
         """Return an object of the release's namespace or of the cluster."""

@@ -37,7 +37,7 @@ class PodProcess:
 
     Attributes:
         pod: the Pod as it was at the start.
-        address: IP address on which it listens, instead of 0.0.0.0.
+        address: IP address on which it listens, instead of on every address.
         log: file of its output.
         process: the process.
     """
@@ -160,9 +160,8 @@ class PodProcesses:
             **environment(pod, container, _no_lookup),
             "LEDGERGATE_KUBECONFIG": str(self._kubeconfig(pod)),
         }
-        places = {"0.0.0.0": address, **self._secrets(pod, container)}  # noqa: S104 - every address of a pod
-        words = command(container, IMAGE, variables)
-        for there, here in places.items():
+        words = [f"{address}{word}" if word.startswith(":") else word for word in command(container, IMAGE, variables)]
+        for there, here in self._secrets(pod, container).items():
             words = [word.replace(there, here) for word in words]
         log = self._directory / f"{pod['metadata']['name']}.log"
         with log.open("wb") as output:

@@ -21,6 +21,7 @@ class Layout:
         etcd_port: Client port of etcd on 127.0.0.1.
         peer_port: Peer port of etcd, which is required but unused.
         api_port: The API server's port.
+        api_flags: Further flags of the API server.
     """
 
     programs: Path
@@ -28,6 +29,7 @@ class Layout:
     etcd_port: int
     peer_port: int
     api_port: int
+    api_flags: tuple[str, ...] = ()
 
     @property
     def server(self) -> str:
@@ -108,4 +110,5 @@ def _apiserver(at: Layout) -> list[str | Path]:
         "--authorization-mode=RBAC",
         # 127.0.0.1 is not allowed in an Endpoints object, and nothing here reads that object.
         "--endpoint-reconciler-type=none",
+        *at.api_flags,
     ]

@@ -38,6 +38,7 @@ class ControlPlane:
     Args:
         programs: Directory of the executables, from `provision()`.
         nodes: Names of its first nodes.
+        api_flags: Further flags of the API server.
 
     Attributes:
         server: `https://127.0.0.1:PORT`, the same after a restart of the API server.
@@ -53,8 +54,9 @@ class ControlPlane:
     ca: Path
     logs: Path
 
-    def __init__(self, programs: Path, *, nodes: Sequence[str] = ("node-0",)) -> None:
+    def __init__(self, programs: Path, *, nodes: Sequence[str] = ("node-0",), api_flags: Sequence[str] = ()) -> None:
         self._programs = programs
+        self._api_flags = tuple(api_flags)
         self._nodes = nodes
         self._processes: Processes | None = None
 
@@ -200,7 +202,7 @@ class ControlPlane:
         self.logs.mkdir()
         self._processes = Processes(directory, self.logs)
         etcd_port, peer_port, api_port = free_ports(3)
-        self._layout = Layout(self._programs, directory, etcd_port, peer_port, api_port)
+        self._layout = Layout(self._programs, directory, etcd_port, peer_port, api_port, self._api_flags)
         programs = commands(self._layout)
         self._processes.start("etcd", programs["etcd"])
         self._write_credentials()

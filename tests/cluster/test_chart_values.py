@@ -23,7 +23,11 @@ EVERYTHING = {
     "imagePullSecrets": [{"name": "registry"}],
     "logFormat": "json",
     "webhook": {"minAvailable": "50%", "nodeSelector": {"a": "b"}, "podAnnotations": {"a": "b"}},
-    "controller": {"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {}}},
+    "controller": {
+        "allowedDatabaseHosts": ["10.0.0.0/8", ".example.com"],
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+    },
     "images": {
         "registries": ["ghcr.io", "*.example.com:5000"],
         "plainHttp": ["registry:5000"],
@@ -37,6 +41,7 @@ EVERYTHING = {
     },
     "admission": {"policy": "always", "timeoutSeconds": 5, "excludedNamespaces": ["monitoring"]},
     "databases": [{"namespace": "default", "secrets": ["pg", "reports"]}],
+    "uninstall": {"release": "always"},
     "metrics": {"serviceMonitor": {"enabled": True}, "alerts": {"enabled": True}, "dashboard": {"enabled": True}},
     "networkPolicy": {"enabled": True, "admissionFrom": [{"ipBlock": {"cidr": "10.0.0.0/28"}}]},
 }
@@ -101,6 +106,9 @@ def test_the_api_server_accepts_every_object(plane: ControlPlane, helm: Helm, ma
         ("certificates.issuerRef.kind=Issuer", "properties 'name' required, if 'kind' exists"),
         ("image.digest=abc", "'/image/digest': 'abc' does not match pattern"),
         ("databases[0].namespace=shop", "'/databases/0': missing property 'secrets'"),
+        ("webhook.ports.https=0", "'/webhook/ports/https': minimum: got 0, want 1"),
+        ("image.tag=true", "'/image/tag': got boolean, want integer or string"),
+        ("uninstall.release=true", "'/uninstall/release': value must be one of 'auto', 'always', 'never'"),
         ("webhook.resources.limit.cpu=1", "'/webhook/resources': additional properties 'limit' not allowed"),
     ],
 )
@@ -165,12 +173,35 @@ def test_each_port_has_its_own_peers(helm: Helm) -> None:
         assert [rule["ports"] for rule in policy["spec"]["ingress"]] == [[{"port": "https"}], [{"port": "metrics"}]]
 
 
+def test_the_network_policy_is_there_where_the_api_server_is_named(helm: Helm) -> None:
+    """By default it needs the API server's addresses, because one without them would not limit who may ask."""
+    named = {"admissionFrom": [{"ipBlock": {"cidr": "10.0.0.0/28"}}]}
+    assert "NetworkPolicy" in kinds(render(helm, {"networkPolicy": named}))
+    assert "NetworkPolicy" not in kinds(render(helm))
+    assert "NetworkPolicy" not in kinds(render(helm, {"networkPolicy": named | {"enabled": False}}))
+
+
+def test_the_controller_is_told_where_databases_are(helm: Helm) -> None:
+    """As one flag, and only the controller: the webhook opens no database."""
+    hosts = {"controller": {"allowedDatabaseHosts": ["10.0.0.0/8", ".example.com"]}}
+    arguments = {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"]["containers"][0]["args"]
+        for each in render(helm, hosts)
+        if each["kind"] == "Deployment"
+    }
+    assert arguments["ledgergate-controller"][-2:] == ["--allowed-database-hosts", "10.0.0.0/8,.example.com"]
+    assert "--allowed-database-hosts" not in arguments["ledgergate-webhook"]
+
+
 def test_the_policy_is_there_where_the_cluster_has_it(helm: Helm) -> None:
     """The value auto follows what the API server knows; without the policy the final word still fails closed."""
     policy = "MutatingAdmissionPolicy"
     assert policy in kinds(render(helm, None, "--api-versions", POLICY))
-    before = render(helm)
+    before = render(helm, None, "--kube-version", "1.35.4")
     assert policy not in kinds(before)
+    assert policy in kinds(render(helm, None, "--kube-version", "v1.36.0-gke.1")), (
+        "the version decides without a cluster"
+    )
     hooks = [hook for each in before if each["kind"] == "ValidatingWebhookConfiguration" for hook in each["webhooks"]]
     assert [hook["failurePolicy"] for hook in hooks if hook["name"] == "verdict.ledgergate.dev"] == ["Fail"]
     assert policy in kinds(render(helm, {"admission": {"policy": "always"}}))
@@ -206,7 +237,8 @@ def test_a_single_replica_has_no_disruption_budget(helm: Helm) -> None:
 
 def test_the_commands_of_the_pods_exist(helm: Helm) -> None:
     """Each container's command line is one that the image's entry point takes, with cert-manager's files as well."""
-    objects = render(helm, {"logFormat": "json", "certificates": {"manager": "cert-manager"}})
+    values: Object = {"certificates": {"manager": "cert-manager"}, "uninstall": {"release": "always"}}
+    objects = render(helm, {"logFormat": "json", **values})
     pods = [each["spec"]["template"]["spec"] for each in objects if each["kind"] in {"Deployment", "Job"}]
     program = Path(sys.executable).with_name("ledgergate")
     for pod in pods:
@@ -221,17 +253,25 @@ def test_the_commands_of_the_pods_exist(helm: Helm) -> None:
     assert len(pods) == 3
 
 
-def test_the_notes_say_what_is_next(plane: ControlPlane, helm: Helm) -> None:
-    """After installing: that it runs, how a namespace's Secret is granted, how a namespace opts in."""
-    del plane
-    said = helm("install", "x", str(CHART), "-n", "default", "--dry-run=client")
-    for words in (
-        "rollout status",
-        "databases[0].namespace",
-        "ledgergate.dev/admission=audit",
-        "kubectl ledgergate -A",
-    ):
-        assert words in said.partition("NOTES")[2]
+@pytest.mark.parametrize(
+    ("flags", "present", "absent"),
+    [
+        (
+            (),
+            ("rollout status", "databases[0].namespace", "admission=audit", "kubectl ledgergate -A"),
+            ("This cluster",),
+        ),
+        (("--set=admission.policy=never",), ("WITHOUT THE POLICY",), ("Rendered without",)),
+        (("--set=uninstall.release=never",), ("WITHOUT THE JOB",), ()),
+    ],
+)
+def test_the_notes_are_true(
+    helm: Helm, flags: tuple[str, ...], present: tuple[str, ...], absent: tuple[str, ...]
+) -> None:
+    """They say what is next, and claim nothing of a cluster that a client dry run has not seen."""
+    said = helm("install", "x", str(CHART), "-n", "default", "--dry-run=client", *flags).partition("NOTES")[2]
+    assert [words for words in present if words not in said] == []
+    assert [words for words in (*absent, "pod-security") if words in said] == []
 
 
 def test_the_controller_alone_is_told_which_registries_it_may_ask(helm: Helm) -> None:

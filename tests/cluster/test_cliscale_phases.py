@@ -68,6 +68,15 @@ def test_a_job_before_and_a_job_after(helm_program: Path) -> None:
     assert objects["LedgerGate/shop"]["spec"]["contracts"] == CONTRACTS
 
 
+def test_the_annotation_has_no_more_contracts_than_the_guard_reads(helm_program: Path) -> None:
+    """The newest ones, of as many as the LedgerGate may have."""
+    many = [{**CONTRACTS[0], "revision": f"202503010000{number:02}_c"} for number in range(64)]
+    objects = render(helm_program, phases=True, contracts=many)
+    said, _ = migrator(objects["Job/shop-contract"]["spec"]["template"])
+    assert [each.revision for each in parse_contracts(said["contract"])] == [each["revision"] for each in many[-16:]]
+    assert objects["LedgerGate/shop"]["spec"]["contracts"] == many
+
+
 def test_the_init_container_expands_too(helm_program: Path) -> None:
     """Its pod would otherwise wait for itself."""
     objects = render(helm_program, phases=True, contracts=CONTRACTS, mode="initContainer")

@@ -53,8 +53,9 @@ def test_a_short_ledgergate_is_filled_with_the_defaults(installed: ControlPlane,
         "onAhead": "Allow",
         "onUndeclared": "Warn",
         "onUnreachable": "LastKnown",
+        "onContract": "Hold",
         "readiness": "Off",
-        "maxHold": "15m",
+        "maxHold": "8m",
     }
 
 
@@ -73,8 +74,10 @@ spec:
   onAhead: Allow
   onUndeclared: Warn
   onUnreachable: LastKnown
+  onContract: Hold
+  contracts: [{revision: 20260315090000_drop_name, compatibleFrom: 20260301090000_add_full_name}]
   readiness: Off
-  maxHold: 15m
+  maxHold: 8m
   bypass: {until: "2026-01-26T18:30:00Z", reason: "restoring from backup"}
 """
 
@@ -97,7 +100,7 @@ def test_the_columns_say_what_matters(installed: ControlPlane, namespace: str) -
         # Once more where a controller of another test's on the same plane has written its own first.
         installed.kubectl(*patch)
         head, row = installed.kubectl("get", "ledgergates", "-n", namespace).splitlines()
-        assert head.split() == ["NAME", "DIALECT", "HEAD", "APPLIED", "STATE", "HELD", "AGE"]
+        assert head.split() == ["NAME", "DIALECT", "HEAD", "APPLIED", "STATE", "HELD", "OLDEST", "AGE"]
         return " ".join(row.split()[:-1])
 
     until("what was written", lambda: shown() == "app ledgergate 20250126120000_add_users 30 Current 3")

@@ -75,7 +75,7 @@ def test_each_component_is_the_chart_with_its_value(
 ) -> None:
     """A component makes the base what its value makes the chart."""
     component = tmp_path / "kustomization.yaml"
-    relative = Path(*[".."] * (len(tmp_path.parts) - 1), *MANIFESTS.parts[1:])
+    relative = relative_to(tmp_path)
     component.write_text(
         yaml.safe_dump({"resources": [f"{relative}/base"], "components": [f"{relative}/components/{name}"]})
     )
@@ -88,6 +88,51 @@ def test_every_component_is_compared() -> None:
     """Those that are not have an overlay that is."""
     of_overlays = {"prometheus", "without-policy"}
     assert {path.name for path in (MANIFESTS / "components").iterdir()} == COMPONENTS.keys() | of_overlays
+
+
+def relative_to(folder: Path) -> str:
+    """The path from a folder to the manifests: kustomize takes no absolute one."""
+    return str(Path(*[".."] * (len(folder.parts) - 1), *MANIFESTS.parts[1:]))
+
+
+@pytest.mark.parametrize(
+    ("components", "flags"),
+    [
+        ((), ()),
+        (
+            ("cert-manager", "network-policy", "prometheus"),
+            (
+                "--set=certificates.manager=cert-manager,networkPolicy.enabled=true,metrics.dashboard.enabled=true",
+                "--set=metrics.serviceMonitor.enabled=true,metrics.alerts.enabled=true",
+            ),
+        ),
+        (("without-policy",), ("--set=admission.policy=never",)),
+    ],
+)
+def test_kustomize_in_another_namespace_is_the_chart_there(
+    programs: Path, helm_program: Path, tmp_path: Path, components: tuple[str, ...], flags: tuple[str, ...]
+) -> None:
+    """With kustomize's `namespace` and our transformer: also in selectors, CEL expressions and cert-manager's names."""
+    manifests = relative_to(tmp_path)
+    kustomization = {
+        "namespace": "guard",
+        "resources": [f"{manifests}/base"],
+        "components": [f"{manifests}/components/{name}" for name in components],
+        "transformers": [f"{manifests}/transformers/namespace"],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    expected = from_helm(helm_program, "--set=admission.policy=always", *flags, namespace="guard")
+    assert_same(from_kustomize(programs, tmp_path), expected)
+
+
+@pytest.mark.parametrize("namespace", ["123", "true", "ledgergate-system"])
+def test_a_namespace_may_have_any_name(helm_program: Path, namespace: str) -> None:
+    """A name that YAML reads as a number stays text, and one that begins like ours is not mistaken for it."""
+    objects = from_helm(helm_program, namespace=namespace)
+    found = {each["metadata"].get("namespace", namespace) for each in objects.values()}
+    assert found == {namespace}
+    subjects = [subject for each in objects.values() for subject in each.get("subjects", ())]
+    assert {subject["namespace"] for subject in subjects} == {namespace}
 
 
 def test_another_namespace_is_named_everywhere(helm_program: Path) -> None:

@@ -18,7 +18,7 @@ from aiohttp import web
 from testbed.controlplane import ControlPlane
 from testbed.controlplane.kubeconfig import Cluster as Kubeconfig
 from testbed.controlplane.processes import free_ports
-from webhook.admission.server import serving
+from webhook.admission.server import Site, serving
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect
 from webhook.kube.leader_election import LeaderElector
@@ -287,7 +287,7 @@ async def test_an_answer_in_plain_text_is_a_failed_try(
     application.router.add_route("*", "/{path:.*}", refuse)
     (port,) = free_ports(1)
     kubeconfig = Kubeconfig(f"http://127.0.0.1:{port}", None).write_for_token(tmp_path / "config", "x", "default")
-    async with serving((application, Endpoint("127.0.0.1", port), None)), candidate(kubeconfig, "one") as one:
+    async with serving(Site(application, Endpoint("127.0.0.1", port))), candidate(kubeconfig, "one") as one:
         for _ in range(3):
             await asyncio.wait_for(asked.acquire(), 10)
         errors = [record.fields["error"] for record in caplog.records if record.getMessage() == "leader.failed"]  # type: ignore[attr-defined]

@@ -26,7 +26,12 @@ RESOURCE = re.compile(r"(?P<resource>[a-z]+)(/(?P<subresource>[a-z]+))?(\.(?P<gr
 
 GRANTED: list[Right] = [
     *((WEBHOOK, verb, "ledgergates.ledgergate.dev", "default", "") for verb in ("get", "list", "watch")),
-    *((WEBHOOK, verb, "secrets", "ledgergate", "ledgergate-ca") for verb in ("get", "watch")),
+    *((WEBHOOK, verb, "secrets", "ledgergate", "ledgergate-ca") for verb in ("get", "list", "watch")),
+    *(
+        (WEBHOOK, verb, f"{kind}webhookconfigurations.admissionregistration.k8s.io", "", "ledgergate")
+        for kind in ("mutating", "validating")
+        for verb in ("list", "watch")
+    ),
     *(
         (WEBHOOK, verb, "leases.coordination.k8s.io", "ledgergate", "ledgergate-controller")
         for verb in ("get", "list", "watch")
@@ -46,7 +51,7 @@ GRANTED: list[Right] = [
     *(
         (CONTROLLER, verb, f"{kind}webhookconfigurations.admissionregistration.k8s.io", "", "ledgergate")
         for kind in ("mutating", "validating")
-        for verb in ("get", "patch")
+        for verb in ("get", "list", "watch", "patch")
     ),
     (CONTROLLER, "create", "leases.coordination.k8s.io", "ledgergate", ""),
     *(
@@ -54,7 +59,7 @@ GRANTED: list[Right] = [
         for verb in ("get", "update")
     ),
     (CONTROLLER, "create", "secrets", "ledgergate", ""),
-    *((CONTROLLER, verb, "secrets", "ledgergate", "ledgergate-ca") for verb in ("get", "update", "watch")),
+    *((CONTROLLER, verb, "secrets", "ledgergate", "ledgergate-ca") for verb in ("get", "list", "update", "watch")),
 ]
 
 WRITING = ("create", "update", "patch", "delete")
@@ -67,6 +72,11 @@ REFUSED_RIGHTS: list[Right] = [
     *((WEBHOOK, verb, "secrets", "ledgergate", "ledgergate-ca") for verb in ("update", "patch", "delete")),
     *((WEBHOOK, verb, "pods", "default", "") for verb in ("get", "list", "create", "patch", "update", "delete")),
     (WEBHOOK, "create", "secrets", "ledgergate", ""),
+    *(
+        (WEBHOOK, verb, "validatingwebhookconfigurations.admissionregistration.k8s.io", "", "ledgergate")
+        for verb in WRITING
+    ),
+    (WEBHOOK, "list", "validatingwebhookconfigurations.admissionregistration.k8s.io", "", "another"),
     (WEBHOOK, "patch", "ledgergates/status.ledgergate.dev", "default", "app"),
     (WEBHOOK, "create", "events", "default", ""),
     (WEBHOOK, "list", "leases.coordination.k8s.io", "ledgergate", ""),

@@ -14,10 +14,10 @@ import pytest
 from testbed.registries.images import REVISION, Pusher, RegistryImage
 from testbed.registries.server import PASSWORD, USER, Registry
 from tests.registries.conftest import QUICK
+from webhook.core.proxies import Proxies
 from webhook.registries.addresses import AddressPolicy
 from webhook.registries.client import RegistryClient
 from webhook.registries.credentials import Keyring
-from webhook.registries.proxies import Proxies
 from webhook.registries.result import ImageLabels, Unresolved, UnresolvedReason
 from webhook.registries.settings import RegistrySettings
 

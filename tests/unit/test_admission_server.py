@@ -23,8 +23,9 @@ from certs.pki import issue_authority, issue_leaf
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import LedgerSnapshot
 from testbed.controlplane.processes import free_ports
+from webhook.admission.bodies import BODY_LIMIT
 from webhook.admission.handlers import Admission
-from webhook.admission.server import BODY_LIMIT, AdmissionServer, drain, probes, serving
+from webhook.admission.server import AdmissionServer, Site, drain, probes, serving
 from webhook.core.gate import Gate
 from webhook.core.selector import Selector
 from webhook.settings import Endpoint
@@ -56,7 +57,7 @@ class Known:
 
 
 @dataclass
-class Site:
+class Running:
     """A running server and a client of it."""
 
     base: str
@@ -93,21 +94,21 @@ def review(revision: str = "a", version: str = "v1", **request: Any) -> bytes:
 
 
 @asynccontextmanager
-async def running(context: ssl.SSLContext | None = None, trust: ssl.SSLContext | bool = True) -> AsyncIterator[Site]:
+async def running(context: ssl.SSLContext | None = None, trust: ssl.SSLContext | bool = True) -> AsyncIterator[Running]:
     view, telemetry = Known(), Telemetry()
     server = AdmissionServer(Admission(view, view, lambda: NOW), view, telemetry)
     (port,) = free_ports(1)
     scheme = "http" if context is None else "https"
     connector = aiohttp.TCPConnector(ssl=trust)
     async with (
-        serving((server.application, Endpoint("127.0.0.1", port), context)),
+        serving(Site(server.application, Endpoint("127.0.0.1", port), context)),
         aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session,
     ):
-        yield Site(f"{scheme}://127.0.0.1:{port}", session, view, server, telemetry)
+        yield Running(f"{scheme}://127.0.0.1:{port}", session, view, server, telemetry)
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[Site]:
+async def site() -> AsyncIterator[Running]:
     async with running() as found:
         yield found
 
@@ -165,7 +166,7 @@ def test_every_webhook_of_the_manifests_has_its_path() -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_a_request_that_cannot_be_read_is_refused(name: str, site: Site) -> None:
+async def test_a_request_that_cannot_be_read_is_refused(name: str, site: Running) -> None:
     """The answer has the contract's status and a plain reason; it is counted, and the next review is answered."""
     body, content_type, expected = REFUSED[name]
     encoding = {"Content_Encoding": "gzip"} if "compression" in name else {}
@@ -180,13 +181,13 @@ async def test_a_request_that_cannot_be_read_is_refused(name: str, site: Site) -
     assert await site.serves()
 
 
-async def test_a_body_at_the_limit_is_read(site: Site) -> None:
+async def test_a_body_at_the_limit_is_read(site: Running) -> None:
     """Two objects of 3 MiB, and what is around them, fit."""
     status, _, _ = await site.post(PADDED)
     assert status == 200
 
 
-async def test_a_body_without_end_is_cut_off(site: Site) -> None:
+async def test_a_body_without_end_is_cut_off(site: Running) -> None:
     """Neither a missing length nor compression brings more than the limit into memory."""
     status, _, _ = await site.post(chunks(2**24))
     assert status == 413
@@ -195,19 +196,19 @@ async def test_a_body_without_end_is_cut_off(site: Site) -> None:
     assert await site.serves()
 
 
-async def test_a_compressed_review_is_read(site: Site) -> None:
+async def test_a_compressed_review_is_read(site: Running) -> None:
     """The API server may compress a request; the answer is the same."""
     status, _, _ = await site.post(gzip.compress(review()), Content_Encoding="gzip")
     assert status == 200
 
 
-async def test_the_content_type_may_have_parameters(site: Site) -> None:
+async def test_the_content_type_may_have_parameters(site: Running) -> None:
     """A charset changes nothing."""
     status, _, _ = await site.post(review(), Content_Type="application/json; charset=utf-8")
     assert status == 200
 
 
-async def test_a_client_that_goes_away_does_no_harm(site: Site) -> None:
+async def test_a_client_that_goes_away_does_no_harm(site: Running) -> None:
     """After a request that ends in the middle, or is not HTTP, the server answers the next one."""
     host, port = site.base.removeprefix("http://").split(":")
     head = b"POST /validate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
@@ -223,7 +224,7 @@ async def test_a_client_that_goes_away_does_no_harm(site: Site) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_other_paths_and_methods_are_refused(site: Site) -> None:
+async def test_other_paths_and_methods_are_refused(site: Running) -> None:
     """The admission port answers nothing else."""
     async with site.session.get(f"{site.base}/validate") as response:
         assert response.status == 405
@@ -233,7 +234,7 @@ async def test_other_paths_and_methods_are_refused(site: Site) -> None:
     assert status == 404
 
 
-async def test_verdicts_are_answered_with_200(site: Site) -> None:
+async def test_verdicts_are_answered_with_200(site: Running) -> None:
     """Allowed or not, a review that was decided gets 200, and is counted by outcome and reason."""
     status, body, headers = await site.post(review("b"))
     answer = json.loads(body)["response"]
@@ -246,7 +247,7 @@ async def test_verdicts_are_answered_with_200(site: Site) -> None:
     assert site.counted(webhook="hold.ledgergate.dev", outcome="held", reason="Behind") == 1
 
 
-async def test_each_webhook_is_counted_under_its_name(site: Site) -> None:
+async def test_each_webhook_is_counted_under_its_name(site: Running) -> None:
     """By path: each of them answers the same review in its own way."""
     template = {"metadata": {"annotations": {"ledgergate.dev/revision": "b"}}}
     workload = {"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": template}}
@@ -260,7 +261,7 @@ async def test_each_webhook_is_counted_under_its_name(site: Site) -> None:
         assert (b"audit" in body) is name.endswith("audit")
 
 
-async def test_a_dry_run_is_answered_and_counted_as_one(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_dry_run_is_answered_and_counted_as_one(site: Running, caplog: pytest.LogCaptureFixture) -> None:
     """GitOps tools send dry runs all day; they count as such, and are not logged: no pod exists."""
     caplog.set_level("INFO", "ledgergate")
     _, body, _ = await site.post(review("b", dryRun=True), "/mutate")
@@ -275,7 +276,7 @@ async def test_a_dry_run_is_answered_and_counted_as_one(site: Site, caplog: pyte
     assert [record.message for record in caplog.records] == ["pod.denied"]
 
 
-async def test_an_internal_error_is_answered_with_the_uid(site: Site) -> None:
+async def test_an_internal_error_is_answered_with_the_uid(site: Running) -> None:
     """HTTP 500 with the review's own uid, counted; the answer does not show the error."""
     site.view.broken = True
     status, body, _ = await site.post(review())
@@ -288,7 +289,7 @@ async def test_an_internal_error_is_answered_with_the_uid(site: Site) -> None:
     assert await site.serves()
 
 
-async def test_before_the_gates_are_known_nothing_is_decided(site: Site) -> None:
+async def test_before_the_gates_are_known_nothing_is_decided(site: Running) -> None:
     """503, so that failurePolicy decides; not an answer without knowledge."""
     site.view.synced = False
     status, _, _ = await site.post(review())
@@ -297,7 +298,7 @@ async def test_before_the_gates_are_known_nothing_is_decided(site: Site) -> None
     assert await site.serves()
 
 
-async def test_connections_are_kept_until_the_drain(site: Site) -> None:
+async def test_connections_are_kept_until_the_drain(site: Running) -> None:
     """A draining replica answers and closes each connection, which the API server would otherwise go on using."""
     _, _, headers = await site.post(review())
     assert headers.get("Connection", "").lower() != "close"
@@ -308,7 +309,7 @@ async def test_connections_are_kept_until_the_drain(site: Site) -> None:
     assert await site.serves()
 
 
-async def test_requests_in_flight_are_measured(site: Site) -> None:
+async def test_requests_in_flight_are_measured(site: Running) -> None:
     """Afterwards the gauge is zero, and the histogram has counted each review."""
     await asyncio.gather(*(site.post(review()) for _ in range(20)))
     text = site.telemetry.exposition()[0].decode()
@@ -338,7 +339,7 @@ async def test_reviews_over_tls() -> None:
 async def probed(live: list[bool], ready: list[str], telemetry: Telemetry) -> AsyncIterator[Any]:
     (port,) = free_ports(1)
     application: web.Application = probes(lambda: live[0], lambda: ready[0], telemetry)
-    async with serving((application, Endpoint("127.0.0.1", port), None)), aiohttp.ClientSession() as session:
+    async with serving(Site(application, Endpoint("127.0.0.1", port))), aiohttp.ClientSession() as session:
 
         async def get(path: str) -> tuple[int, str]:
             async with session.get(f"http://127.0.0.1:{port}{path}") as response:
@@ -367,9 +368,9 @@ async def test_a_port_in_use_raises_at_once() -> None:
     first, second = free_ports(2)
     application = web.Application
     one, two = Endpoint("127.0.0.1", first), Endpoint("127.0.0.1", second)
-    async with serving((application(), one, None)):
+    async with serving(Site(application(), one)):
         with pytest.raises(OSError, match="address"):
-            async with serving((application(), two, None), (application(), one, None)):
+            async with serving(Site(application(), two), Site(application(), one)):
                 pass
-        async with serving((application(), two, None)):
+        async with serving(Site(application(), two)):
             pass

@@ -57,6 +57,9 @@ ROWS: dict[Reason, Row] = {
     Reason.UNREACHABLE: Row(expects(B), ledger(A, B, fault=Fault.UNREACHABLE), "on_unreachable"),
     Reason.UNDECIDED: Row(expects(B), LedgerSnapshot(fault=Fault.PENDING), "undecided"),
     Reason.SELF_MIGRATING: Row(expects(B) | {"ledgergate.dev/migrates": "app"}, ledger(A), Outcome.ADMIT),
+    Reason.STILL_NEEDED: Row(
+        expects(B) | {"ledgergate.dev/migrates": "app", "ledgergate.dev/contract": f"{C}:{B}"}, ledger(A), "on_contract"
+    ),
     Reason.RESOLVING: Row(expects(B), ledger(A, B), "undecided", unread=UnknownImage("app:1")),
     Reason.UNRESOLVED: Row({}, ledger(A, B), "undecided", unread=UnknownImage("app:1", "it is not there; push it")),
     Reason.BYPASSED: Row(expects(B), ledger(A), Outcome.WARN, bypassed=True),
@@ -72,6 +75,7 @@ VALUES = {
     "on_behind": (Action.HOLD, Action.DENY, Action.WARN),
     "on_ahead": (Action.ALLOW, Action.WARN, Action.DENY),
     "on_undeclared": (Action.WARN, Action.HOLD, Action.DENY, Action.ALLOW),
+    "on_contract": (Action.HOLD, Action.DENY, Action.WARN, Action.ALLOW),
     "on_unreachable": (Action.LAST_KNOWN, Action.HOLD, Action.DENY, Action.ALLOW),
 }
 

@@ -53,7 +53,8 @@ def test_the_defaults_are_those_of_the_crd() -> None:
 def test_the_actions_are_those_of_the_crd() -> None:
     """Every value that the schema allows is understood."""
     schema = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    for field in ("mode", "onBehind", "onAhead", "onUndeclared", "onUnreachable", "onBehindWorkload", "readiness"):
+    actions = ("onBehind", "onAhead", "onUndeclared", "onUnreachable", "onBehindWorkload", "onContract")
+    for field in ("mode", *actions, "readiness"):
         for value in schema["properties"][field]["enum"]:
             assert read(**{field: value}).problems == (), (field, value)
 
@@ -161,7 +162,7 @@ def test_other_text_is_not_a_duration(text: str) -> None:
     """It is a problem, and the default is used."""
     gate = read(maxHold=text)
     assert gate.problems == (f"spec.maxHold: {text!r} is not a duration such as 90s, 15m or 1h30m",)
-    assert gate.policy.max_hold == timedelta(minutes=15)
+    assert gate.policy.max_hold == timedelta(minutes=8)
 
 
 def test_an_unquoted_off_is_off() -> None:

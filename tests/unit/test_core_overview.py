@@ -171,6 +171,23 @@ def test_a_running_migration_is_shown() -> None:
     assert remarks(gate(status={**LIVE, "migration": running})) == (f"{SECOND} is running, by migrate-x7k2, for 2m",)
 
 
+def test_a_contract_migration_shows_the_pods_by_revision() -> None:
+    """While it waits: whose pods expect what, and how many it waits for. While it runs: who is refused."""
+    step = {"revision": THIRD, "compatibleFrom": SECOND, "pod": "migrate-x", "uid": "m"}
+    groups = [
+        {"owner": "deployment/gateway", "expected": FIRST, "count": 3, "needed": True},
+        {"owner": "deployment/gateway", "expected": SECOND, "count": 1},
+    ]
+    (waits,) = remarks(gate(status={**LIVE, "contractWaiting": {**step, "pods": groups}}))
+    assert waits.startswith(
+        f"contract migration {THIRD} (pod migrate-x) needs images from {SECOND} on and waits for 3 "
+    )
+    assert f"3 of deployment/gateway expect {FIRST}; 1 of deployment/gateway expect {SECOND}" in waits
+    (runs,) = remarks(gate(status={**LIVE, "contracting": step}))
+    assert runs.startswith(f"contract migration {THIRD} is let go in pod migrate-x")
+    assert runs.endswith(f"pods that expect less than {SECOND} are refused")
+
+
 def test_a_bypass_is_shown_while_it_is_in_force() -> None:
     """Until when and why; no remark when it has ended."""
     (remark,) = remarks(gate(bypass={"until": "2026-01-26T12:30:00Z", "reason": "incident 7"}))

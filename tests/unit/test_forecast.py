@@ -129,6 +129,10 @@ def test_every_reason_is_told(name: str) -> None:
     [
         (workload(strategy={"type": "Recreate"}), True),
         (workload(strategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}}), False),
+        (workload(strategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}), True),
+        (workload(strategy={"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%"}}), True),
+        (workload(replicas=3, strategy={"rollingUpdate": {"maxUnavailable": 3}}), True),
+        (workload(replicas=3, strategy={"rollingUpdate": {"maxUnavailable": 2}}), False),
         (workload("StatefulSet", updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}), True),
         (workload("StatefulSet", updateStrategy={"type": "OnDelete"}), False),
         (workload("DaemonSet", updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0}}), True),

@@ -369,3 +369,68 @@ def test_a_secret_makes_us_read_nothing_of_our_own(monkeypatch: pytest.MonkeyPat
     address = Address.from_secret({"url": "postgresql://me@db/app"})
     assert address.servers == (Server("db", 5432, "db", ""),)
     assert "service" in problems(url="postgresql://me@db/app?service=shop")[0]
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        {**PARTS, "host": "/run/postgresql"},
+        {**PARTS, "host": "db,/run/postgresql"},
+        {**PARTS, "host": "db, /run/postgresql"},
+        {**PARTS, "host": "[/run/postgresql]"},
+        {**PARTS, "host": "@abstract"},
+        {**PARTS, "host": "db;evil"},
+        {"url": "postgresql://me:x@%2Frun%2Fpostgresql/app"},
+        {"url": "postgresql://me:x@db,%2Frun/app"},
+        {"url": "postgresql://me:x@db, %2Frun/app"},
+        {"url": "postgresql://me:x@db/app?host=/run"},
+        {"url": "postgresql://me:x@db/app?host=db,%20/run"},
+        {"url": "postgresql://me:x@[%2Frun]/app"},
+        {"url": "host='db, /run' user=me password=x dbname=app"},
+        {"url": "postgresql://me:x@good@evil/app"},
+        {"url": "postgresql://me:x@good/app@evil/app"},
+        {**PARTS, "port": "5432/x?host=evil"},
+        {**PARTS, "port": "5432@evil:5432"},
+        {**PARTS, "port": "5432 host=evil"},
+    ],
+)
+def test_a_secret_reaches_the_host_that_it_shows(secret: dict[str, str]) -> None:
+    """No socket of our own pod in any notation, no second host behind a second @, nothing behind a port."""
+    assert problems(**secret)
+
+
+@pytest.mark.parametrize("given", [{"url": "postgresql://me:x@db/app"}, PARTS], ids=["url", "parts"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("require_auth", "scram-sha-256"), ("PGREQUIREAUTH", "scram-sha-256"), ("channel_binding", "require")],
+)
+def test_a_protection_that_cannot_be_given_is_refused(given: dict[str, str], key: str, value: str) -> None:
+    """By its name; left out, it would let a password go to a server that asks for it in the clear."""
+    (problem,) = problems(**given, **{key: value})
+    assert "of the Secret is set, which ledgergate cannot honour" in problem
+    assert key.lower().removeprefix("pg").replace("_", "") in problem.replace("_", "")
+
+
+def test_an_sslmode_beside_a_url_counts() -> None:
+    """Unless the URL has one of its own."""
+    beside = {"sslmode": "require"}
+    assert Address.from_secret({"url": "postgresql://me:x@db/app", **beside}).tls.mode == "require"
+    assert Address.from_secret({"url": "postgresql://me:x@db/app?sslmode=disable", **beside}).tls.mode == "disable"
+
+
+@pytest.mark.parametrize(
+    ("host", "mode", "unverified"),
+    [
+        ("db", "", True),
+        ("10.0.0.1", "prefer", True),
+        ("db", "require", False),
+        ("db", "disable", False),
+        ("localhost", "", False),
+        ("127.0.0.1", "", False),
+        ("::1", "", False),
+        ("127.0.0.1,db", "", True),
+    ],
+)
+def test_who_may_answer_for_the_server(host: str, mode: str, unverified: bool) -> None:
+    """Anybody on the way, where nothing is said about TLS; where somebody has decided, that counts."""
+    assert Address.from_secret({**PARTS, "host": host, "sslmode": mode}).unverified is unverified

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from webhook.core.proxies import Proxies
 from webhook.registries.addresses import EVERYTHING, AddressPolicy, cluster_networks, parse_networks
 from webhook.registries.challenge import Challenge, host_of, may_see_credentials, parse_challenges
 from webhook.registries.documents import config_of, decode_config, decode_manifest, images_of, labels_of
-from webhook.registries.proxies import Proxies
 from webhook.registries.reference import ImageReference, ImageReferenceError
 from webhook.registries.result import Platform, RegistryFailure
 from webhook.registries.settings import RegistrySettings

@@ -1,5 +1,6 @@
 """Settings are checked before anything starts, and every problem is reported at once."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,25 @@ METRICS = Endpoint("127.0.0.1", 8080)
     [
         ("127.0.0.1:9443", "127.0.0.1", 9443),
         ("localhost:0", "localhost", 0),
-        (":8080", "0.0.0.0", 8080),  # noqa: S104 - no host means every address
         ("[::1]:65535", "::1", 65535),
     ],
 )
 def test_endpoints(text: str, host: str, port: int) -> None:
     """Each way to write an address to listen on."""
     assert Endpoint.parse(text) == Endpoint(host, port)
+
+
+@pytest.mark.parametrize("without", [False, True])
+def test_no_host_is_every_address(monkeypatch: pytest.MonkeyPatch, without: bool) -> None:
+    """IPv4 and IPv6 alike; IPv4 alone where the kernel has no IPv6, which would refuse the start."""
+    if without:
+        monkeypatch.setattr(socket, "AF_INET6", 9999)  # a family that no kernel has
+    elif not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    endpoint = Endpoint.parse(":8080")
+    assert endpoint == Endpoint("0.0.0.0" if without else None, 8080)  # noqa: S104 - every address
+    assert str(endpoint) == ("0.0.0.0:8080" if without else ":8080")
+    assert str(Endpoint("::1", 1)) == "[::1]:1"
 
 
 @pytest.mark.parametrize("text", ["", "9443", "host", "host:", "host:x", "host:-1", "host:65536", "host:²", "host:٤٢"])

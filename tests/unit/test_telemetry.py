@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from webhook.telemetry import Telemetry, configure_logging, log_event, logger
+from webhook.telemetry import Telemetry, configure_logging, isolated, log_event, logger
 
 CONTRACT = {
     "ledgergate_admission_requests_total": {"webhook", "outcome", "reason"},
@@ -21,6 +21,7 @@ CONTRACT = {
     "ledgergate_ledger_age_seconds": {"namespace", "gate"},
     "ledgergate_held_pods": {"namespace", "gate"},
     "ledgergate_held_too_long_pods": {"namespace", "gate"},
+    "ledgergate_contract_waiting_pods": {"namespace", "gate"},
     "ledgergate_hold_duration_seconds": set(),
     "ledgergate_releases_total": {"namespace", "gate", "how"},
     "ledgergate_owner_wakeups_total": set(),
@@ -50,6 +51,7 @@ def filled() -> Telemetry:
     telemetry.duration.labels("hold.ledgergate.dev").observe(0.002)
     for metric in (telemetry.applied, telemetry.age, telemetry.bypass, telemetry.held, telemetry.held_too_long):
         metric.labels("ns", "app").set(3)
+    telemetry.contract_waiting.labels("ns", "app").set(3)
     telemetry.gate_state.labels("ns", "app", "Live").set(1)
     telemetry.releases.labels("ns", "app", "gate").inc()
     telemetry.expiry.labels("serving").set(1)
@@ -95,7 +97,7 @@ def test_a_deleted_gate_is_forgotten() -> None:
 
 
 def test_a_former_leader_has_no_gauges_of_gates() -> None:
-    """Gauges that only the leader sets are removed, for every gate; counters and the process' own gauges stay."""
+    """What only the leader sets is removed, for every gate; the process' own metrics stay."""
     telemetry = filled()
     telemetry.held.labels("ns", "other").set(1)
     telemetry.expiry.labels("authority").set(1)
@@ -104,11 +106,46 @@ def test_a_former_leader_has_no_gauges_of_gates() -> None:
     series = [
         line for line in telemetry.exposition()[0].decode().splitlines() if "{" in line and "_created{" not in line
     ]
-    assert not [line for line in series if 'gate="' in line and "_total{" not in line]
+    assert not [line for line in series if 'gate="' in line]
     assert [line for line in series if "expiry" in line] == [
         'ledgergate_certificate_expiry_timestamp_seconds{kind="serving"} 1.0'
     ]
-    assert [line for line in series if line.startswith("ledgergate_releases_total{")]
+    assert [line for line in series if line.startswith("ledgergate_admission_requests_total{")]
+
+
+def test_the_series_of_a_gate_end_with_it() -> None:
+    """All of them, and none of another gate of the same name or namespace."""
+    telemetry = filled()
+    for namespace, gate in (("ns", "other"), ("other", "app")):
+        telemetry.releases.labels(namespace, gate, "gate").inc()
+        telemetry.gate_state.labels(namespace, gate, "Live").set(1)
+    before = telemetry.exposition()[0].decode()
+    assert 'gate="app",how="gate",namespace="ns"' in before
+    telemetry.forget_gate("ns", "app")
+    telemetry.forget_gate("ns", "app")
+    after = telemetry.exposition()[0].decode().splitlines()
+    assert not [line for line in after if 'gate="app"' in line and 'namespace="ns"' in line]
+    assert len([line for line in after if 'gate="other"' in line or 'namespace="other"' in line]) >= 4
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_line_is_short_and_clean(log_format: str, stream: io.StringIO) -> None:
+    """Whatever a server or a tenant has written: a terminal carries out nothing, and a disk is not filled."""
+    configure_logging(log_format, stream)
+    log_event("ledger.unreadable", error="\x1b[31m\x9b2J\u202e" + "x" * 1_000_000)
+    logging.getLogger("library").warning("y" * 1_000_000)
+
+    def fail() -> None:
+        raise ValueError("\x1b]0;title\x07" + "z" * 1_000_000)
+
+    with isolated("object.failed"):
+        fail()
+    text = stream.getvalue()
+    assert not set(text) & {"\x1b", "\x9b", "\x07", "\u202e"}
+    lines = text.splitlines()
+    assert len(text) < 15_000
+    assert all(len(line) < 1_300 for line in lines if "ledger.unreadable" in line or "yyy" in line)
+    assert "ValueError" in text
 
 
 def test_two_instances_are_independent() -> None:

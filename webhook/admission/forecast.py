@@ -38,7 +38,7 @@ def preview(workload: Workload, decisions: Iterable[Decision], *, updated: bool)
     return tuple(_preview(workload, decision, updated=updated) for decision in decisions)
 
 
-_PASSING = {Reason.UNREACHABLE, Reason.UNDECIDED, Reason.RESOLVING, Reason.UNRESOLVED}
+_PASSING = {Reason.UNREACHABLE, Reason.UNDECIDED, Reason.RESOLVING, Reason.UNRESOLVED, Reason.STILL_NEEDED}
 """Reasons that say nothing against the workload: it is not refused for them."""
 
 _Sentence = tuple[str, dict[str, str]]
@@ -99,6 +99,7 @@ _WHY = {
     Reason.INCOMPATIBLE: "a contract migration in ledger {gate} shuts out images of {expected}",
     Reason.UNREACHABLE: "ledger {gate} cannot be read now",
     Reason.UNDECIDED: "the controller decides whether ledger {gate} has {expected}",
+    Reason.STILL_NEEDED: "a contract migration of ledger {gate} waits while older pods run",
     Reason.UNRESOLVED: "image {image} cannot be read from its registry",
     Reason.UNDECLARED: "no annotation ledgergate.dev/revision for gate {gate}",
     Reason.INVALID: "{declared} is no revision",

@@ -18,12 +18,14 @@ from typing import Protocol, TypeVar
 from migrations.core.snapshot import LedgerSnapshot
 from webhook.admission.forecast import preview
 from webhook.admission.review import Request
+from webhook.admission.rollout_warnings import rollout_warnings
 from webhook.api.objects import SCHEDULING_GATE, Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import Gate, Mode, Readiness
 from webhook.core.images import STATUS_IMAGES, ImageView
+from webhook.core.near_misses import find_misplaced
 from webhook.core.patches import Patch, condition_type, creation_patch
-from webhook.core.pod_verdict import UNSELECTED, PodVerdict, decide_pod
+from webhook.core.pod_verdict import UNSELECTED, PodVerdict, decide_pod, leave_to_controller
 from webhook.core.verdict import Outcome, Reason, Verdict
 
 
@@ -124,7 +126,8 @@ class Admission:
                 return Answer(verdict, Result.PASSED)  # no gate selects it, so none can have asked for a refusal
             how = "spec.nodeName is set" if pod.spec.node_name else f"it came without scheduling gate {SCHEDULING_GATE}"
             return Answer(verdict, Result.DENIED, f"{verdict.message} (refused, not held, since {how})")
-        return Answer(verdict, _RESULT[verdict.outcome], warnings=_messages(decided, Outcome.WARN, Outcome.HOLD))
+        warnings = (*_messages(decided, Outcome.WARN, Outcome.HOLD), *decided.hints)
+        return Answer(verdict, _RESULT[verdict.outcome], warnings=warnings)
 
     def audit(self, request: Request[Pod]) -> Answer:
         """Warn of what would happen to a new pod, and admit it, whatever the gates say."""
@@ -132,7 +135,7 @@ class Admission:
         verdict = decided.final
         if verdict.reason is Reason.UNSELECTED:
             return Answer(verdict, Result.PASSED)
-        return Answer(verdict, _RESULT[verdict.outcome], warnings=_messages(decided, Outcome.WARN))
+        return Answer(verdict, _RESULT[verdict.outcome], warnings=(*_messages(decided, Outcome.WARN), *decided.hints))
 
     def preview(self, request: Request[Workload], *, audit: bool = False) -> Answer:
         """Warn of what will happen to a workload's pods; refuse it only where a gate has ``onBehindWorkload: Deny``."""
@@ -143,12 +146,15 @@ class Admission:
         decided = self._decide(request.namespace, pod, audit=audit)
         forecasts = preview(workload, decided.by_gate, updated=request.operation == "UPDATE")
         warnings = tuple(warning for forecast in forecasts for warning in forecast.warnings)
+        warnings = (*warnings, *decided.hints, *find_misplaced(workload))
+        if not audit:
+            warnings += rollout_warnings(workload, request.old_object, decided.by_gate)
         refusals = [forecast for forecast in forecasts if forecast.refusal]
         if refusals:
             message = "; ".join(forecast.refusal for forecast in refusals)
             return Answer(refusals[0].decision.verdict, Result.DENIED, message, warnings)
         if decided.final.reason is Reason.UNSELECTED:
-            return Answer(decided.final, Result.PASSED)
+            return Answer(decided.final, Result.PASSED, warnings=warnings)
         return Answer(decided.final, Result.WARNED if warnings else Result.ADMITTED, warnings=warnings)
 
     def _validate_removal(self, request: Request[Pod]) -> Answer:
@@ -165,7 +171,8 @@ class Admission:
         gates = sorted(self._gates.selecting(namespace, pod.labels), key=lambda gate: gate.name)
         if audit:
             gates = [replace(gate, policy=replace(gate.policy, mode=Mode.AUDIT)) for gate in gates]
-        return decide_pod(pod, [(gate, self._ledgers.snapshot(gate)) for gate in gates], self._now(), self._images)
+        selecting = [(gate, self._ledgers.snapshot(gate)) for gate in gates]
+        return leave_to_controller(decide_pod(pod, selecting, self._now(), self._images))
 
 
 _RESULT = {

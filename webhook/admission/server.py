@@ -4,6 +4,8 @@
 a review that was decided, allowed or not             200, AdmissionReview
 not JSON by content type                              415, a plain reason
 over 7 MiB (two 3 MiB objects and change)             413
+a body that is not complete in time                   408
+cut off, because all bodies need too much memory      503
 empty, undecodable, no uid, namespace or object       400, a plain reason
 gates not known yet (just started)                    503, a plain reason
 an internal error                                     500, AdmissionReview with the request's own uid
@@ -16,27 +18,40 @@ request goes on without an answer, with Fail it is refused.
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 
+from webhook.admission.bodies import (
+    BODY_LIMIT,
+    BodiesTooMany,
+    BodyReader,
+    BodyTooLarge,
+    BodyTooSlow,
+    read_timeout,
+)
+from webhook.admission.connections import Connections, Limits
 from webhook.admission.handlers import Admission, Answer, GateView, Result
+from webhook.admission.listener import Listener
 from webhook.admission.review import Request, ReviewError, decode_review, encode_response, shorten
 from webhook.api.objects import Pod
 from webhook.api.workload import Workload
 from webhook.settings import Endpoint
 from webhook.telemetry import Telemetry, log_event
 
-BODY_LIMIT = 7 * 2**20
-"""Bytes: an object has at most 3 MiB (the API server's own limit), and an update carries two."""
 KEEPALIVE_SECONDS = 150.0
 """Above Go's idle timeout of 90 s, so that the API server closes an idle connection, and not this server while a
 request is on its way."""
 SHUTDOWN_SECONDS = 5.0
 """For requests that are still being answered when the server stops."""
+LINGERING_SECONDS = 1.0
+"""For which the rest of a refused body is read and dropped, so that its client sees the answer."""
+PROBE_LIMITS = Limits(connections=128, header_seconds=5.0)
+"""Of the port without TLS, which kubelet and Prometheus use."""
 
 O = TypeVar("O", Pod, Workload)  # noqa: E741 - the object of a review
 
@@ -56,8 +71,9 @@ class AdmissionServer:
     def __init__(self, admission: Admission, gates: GateView, telemetry: Telemetry) -> None:
         self._gates = gates
         self._telemetry = telemetry
+        self._bodies = BodyReader()
         self.draining = False
-        self.application = web.Application(client_max_size=BODY_LIMIT)
+        self.application = web.Application()
         self._route("/mutate", "hold", Pod, admission.mutate)
         self._route("/validate", "verdict", Pod, admission.validate)
         self._route("/validate/deny", "deny", Pod, admission.validate)
@@ -103,16 +119,21 @@ class AdmissionServer:
         """Decode the review, or return the refusal."""
         if request.content_type != "application/json":
             return self._refuse(webhook, 415, f"expected application/json, got {shorten(request.content_type)}")
+        seconds = read_timeout(request.query.get("timeout", ""))
         try:
-            return decode_review(await request.read(), kind)
-        except web.HTTPRequestEntityTooLarge:
-            return self._refuse(webhook, 413, f"the body is over {BODY_LIMIT} bytes")
-        except web.RequestPayloadError:
-            refusal = self._refuse(webhook, 400, "the body is not compressed as its headers say")
-            refusal.force_close()  # where the next request begins on this connection is not known
-            return refusal
+            return decode_review(await self._bodies.read(request, seconds), kind)
         except ReviewError as error:
             return self._refuse(webhook, 400, str(error))
+        except BodyTooLarge:
+            refusal = self._refuse(webhook, 413, f"the body is over {BODY_LIMIT} bytes")
+        except BodyTooSlow:
+            refusal = self._refuse(webhook, 408, f"the body was not complete within {seconds:g} s")
+        except BodiesTooMany:
+            refusal = self._refuse(webhook, 503, "too many large bodies at a time; ask again")
+        except web.RequestPayloadError:
+            refusal = self._refuse(webhook, 400, "the body is not compressed as its headers say")
+        refusal.force_close()  # where the next request begins on this connection is not known
+        return refusal
 
     def _refuse(self, webhook: str, status: int, reason: str) -> web.Response:
         self._telemetry.requests.labels(webhook, "error", str(status)).inc()
@@ -139,12 +160,22 @@ class AdmissionServer:
         )
 
 
-def probes(live: Callable[[], bool], ready: Callable[[], str], telemetry: Telemetry) -> web.Application:
+_AUTHENTICATE = {"WWW-Authenticate": "Bearer"}
+
+
+def probes(
+    live: Callable[[], bool],
+    ready: Callable[[], str],
+    telemetry: Telemetry,
+    refusal: Callable[[str], Awaitable[int]] | None = None,
+) -> web.Application:
     """Build the plain-text application: ``/livez``, ``/readyz`` and ``/metrics``.
 
     Args:
         live: whether the process does its work.
-        ready: returns why it cannot answer now; empty where it can.
+        ready: returns why it cannot answer now; empty where it can. It names nothing of a tenant.
+        refusal: called with the bearer token of a request for metrics, which name namespaces and LedgerGates; returns
+            the HTTP status to refuse it with, 0 to answer. None to answer everybody.
     """
 
     async def livez(_: web.Request) -> web.Response:
@@ -154,7 +185,10 @@ def probes(live: Callable[[], bool], ready: Callable[[], str], telemetry: Teleme
         reason = ready()
         return web.Response(status=503, text=f"{reason}\n") if reason else web.Response(text="ok\n")
 
-    async def metrics(_: web.Request) -> web.Response:
+    async def metrics(request: web.Request) -> web.Response:
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if refusal is not None and (status := await refusal(token.strip() if kind.lower() == "bearer" else "")):
+            return web.Response(status=status, text="not allowed\n", headers=_AUTHENTICATE if status == 401 else {})  # noqa: PLR2004
         body, content_type = telemetry.exposition()
         return web.Response(body=body, headers={"Content-Type": content_type})
 
@@ -165,20 +199,46 @@ def probes(live: Callable[[], bool], ready: Callable[[], str], telemetry: Teleme
     return application
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An application and where it is served.
+
+    Args:
+        context: of TLS; None for none.
+        limits: of its connections.
+        admits: see :class:`Connections`.
+    """
+
+    application: web.Application
+    endpoint: Endpoint
+    context: ssl.SSLContext | None = None
+    limits: Limits = field(default_factory=Limits)
+    admits: Callable[[asyncio.BaseTransport], bool] = lambda _: True
+
+
 @asynccontextmanager
-async def serving(*sites: tuple[web.Application, Endpoint, ssl.SSLContext | None]) -> AsyncIterator[None]:
-    """Serve applications, each at its address, with TLS where it has a context, until the block ends."""
+async def serving(*sites: Site) -> AsyncIterator[None]:
+    """Serve applications, each at its address and within its limits, until the block ends.
+
+    Raises:
+        OSError: an address is in use, or is none of this machine.
+    """
     async with AsyncExitStack() as stack:
-        for application, endpoint, context in sites:
+        for site in sites:
+            connections = Connections(site.limits, site.admits)
+            site.application.middlewares.append(connections.middleware)
             runner = web.AppRunner(
-                application,
+                site.application,
                 keepalive_timeout=KEEPALIVE_SECONDS,
+                lingering_time=LINGERING_SECONDS,
                 access_log=None,
                 shutdown_timeout=SHUTDOWN_SECONDS,
             )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            await web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=context, backlog=1024).start()
+            listener = Listener(cast("web.Server", runner.server), connections, site.context)
+            await listener.listen(site.endpoint)
+            stack.push_async_callback(listener.close)
         yield
 
 

@@ -213,6 +213,13 @@ class LabelSelector(Struct, frozen=True):
     match_expressions: list[SelectorRequirement] | None = None
 
 
+class ContractEntry(Struct, frozen=True):
+    """An entry of ``spec.contracts``: a contract migration of a tool whose ledger records none."""
+
+    revision: str
+    compatible_from: str
+
+
 class LedgerGateSpec(Struct, frozen=True):
     """``spec`` of a LedgerGate, with the CRD's defaults."""
 
@@ -226,8 +233,10 @@ class LedgerGateSpec(Struct, frozen=True):
     on_ahead: str = "Allow"
     on_undeclared: str = "Warn"
     on_unreachable: str = "LastKnown"
+    on_contract: str = "Hold"
+    contracts: list[ContractEntry] | None = None
     readiness: str | bool = "Off"  # YAML 1.1 reads an unquoted Off as false
-    max_hold: str = "15m"
+    max_hold: str = "8m"
     bypass: Bypass | None = None
 
 
@@ -271,6 +280,31 @@ class RunningMigration(Struct, frozen=True):
     since: str = ""
 
 
+class ContractPod(Struct, frozen=True):
+    """``status.contracting``: the migrator of a contract migration that was let go, or is about to be."""
+
+    revision: str = ""
+    compatible_from: str = ""
+    pod: str = ""
+    uid: str = ""
+    since: str = ""
+
+
+class WaitingGroup(Struct, frozen=True):
+    """An entry of ``status.contractWaiting.pods``."""
+
+    owner: str = ""
+    expected: str = ""
+    count: int = 0
+    needed: bool = False
+
+
+class WaitingContract(ContractPod, frozen=True):
+    """``status.contractWaiting``: a migrator that is held, and the living pods."""
+
+    pods: list[WaitingGroup] | None = None
+
+
 class LedgerGateStatus(Struct, frozen=True):
     """Part of a LedgerGate's status: what admission decides from, and the controller reads back after a restart."""
 
@@ -283,6 +317,8 @@ class LedgerGateStatus(Struct, frozen=True):
     migration: RunningMigration | None = None
     history: list[StatusHistoryEntry] | None = None
     unsettled: list[UnsettledEntry] | None = None
+    contracting: ContractPod | None = None
+    contract_waiting: WaitingContract | None = None
     images: list[ImageEntry] | None = None
     conditions: list[Condition] | None = None
 

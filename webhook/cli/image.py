@@ -12,10 +12,10 @@ import click
 
 from migrations.cli.conventions import SECONDS, Exit, flag, format_examples
 from migrations.core.contract import parse_contracts
+from webhook.core.proxies import Proxies
 from webhook.registries.addresses import EVERYTHING
 from webhook.registries.client import RegistryClient
 from webhook.registries.credentials import NO_CREDENTIALS, CredentialsError, Keyring
-from webhook.registries.proxies import Proxies
 from webhook.registries.result import ImageLabels, Platform, Unresolved
 from webhook.registries.settings import RegistryLimits, RegistrySettings
 

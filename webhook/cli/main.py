@@ -10,9 +10,11 @@ _COMMANDS = {
     "controller": ("webhook.cli.serve:controller", "Run the controller: releases, status, certificates."),
     "status": ("webhook.cli.status:status", "Show gates and held pods, each with the reason."),
     "bypass": ("webhook.cli.bypass:bypass", "Open a gate for a limited time, in an emergency."),
+    "check": ("webhook.cli.check:check", "Ask the guard whether a workload's pods would start now."),
     "annotate": ("webhook.cli.annotate:annotate", "Write a directory's revision into rendered manifests."),
     "image": ("webhook.cli.image:image", "Show what an image says that it needs of its ledger."),
     "release": ("webhook.cli.release:release", "Take ledgergate's scheduling gate off every pod."),
+    "probe": ("webhook.cli.probe:probe", "Show whether the API server reaches the webhook."),
 }
 
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from migrations.cli.conventions import flag
+from webhook.core.proxies import Proxies
 from webhook.registries.addresses import AddressPolicy, cluster_networks, parse_networks
-from webhook.registries.proxies import Proxies
 from webhook.registries.settings import RegistrySettings
 
 Function = TypeVar("Function", bound=Callable[..., Any])

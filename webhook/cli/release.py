@@ -8,11 +8,18 @@ from datetime import UTC, datetime
 import click
 
 from migrations.cli.conventions import Exit, flag
+from webhook.cli.in_service import find_in_service
 from webhook.cli.options import cluster_command, report_failure
 from webhook.cli.uninstall import ReleaseResult, make_ready, release_all, remove_guards
 from webhook.kube.kubeconfig import ClusterTarget, connect_to
 
 _MAX_NAMED = 20  # pods that are listed by name
+
+_IN_SERVICE = (
+    "ledgergate is not taken out of service: {reason}. This Job is a hook for the end of a release and does nothing "
+    "when it is applied with other objects; to remove ledgergate, use the tool that installed it, or run `ledgergate "
+    "release --all --uninstall`"
+)
 
 
 @cluster_command("ledgergate release --all -n shop", "ledgergate release --all --uninstall")
@@ -22,7 +29,12 @@ _MAX_NAMED = 20  # pods that are listed by name
     "Before that, delete what holds pods: the MutatingAdmissionPolicy, then both webhook configurations.",
     is_flag=True,
 )
-async def release(target: ClusterTarget, *, everything: bool, uninstall: bool) -> int:
+@flag(
+    "--unless-in-service",
+    "With --uninstall: refuse if ledgergate in this namespace is there to stay. Set by the chart's Job.",
+    metavar="NS",
+)
+async def release(target: ClusterTarget, *, everything: bool, uninstall: bool, unless_in_service: str | None) -> int:
     """Take ledgergate's scheduling gate off every held pod, so that it starts whatever its ledger holds.
 
     While ledgergate is in service its webhook refuses this for pods whose ledger is not where they need it. With
@@ -30,14 +42,18 @@ async def release(target: ClusterTarget, *, everything: bool, uninstall: bool) -
     you delete its manifests. May be repeated at any time.
 
     Needs the rights to list and patch pods; with --uninstall also to patch pods/status and to delete the policy, its
-    binding and the webhook configurations. Exits 1 when a pod could not be released, 2 when a right is missing, 4 when
-    the API server does not answer.
+    binding and the webhook configurations. Exits 1 when a pod could not be released, 2 when a right is missing or
+    --unless-in-service refuses, 4 when the API server does not answer.
     """
     if not everything:
         raise click.UsageError("expected --all: every held pod is released; for one gate there is `ledgergate bypass`")
     if uninstall and target.namespace is not None:
         raise click.UsageError("expected --uninstall for the whole cluster, got --namespace too")
+    if unless_in_service is not None and not uninstall:
+        raise click.UsageError("expected --unless-in-service with --uninstall, got it alone")
     async with connect_to(target) as (cluster, _):
+        if unless_in_service and (reason := await find_in_service(cluster, unless_in_service)):
+            return report_failure(_IN_SERVICE.format(reason=reason), Exit.USAGE)
         if uninstall:
             async for name in remove_guards(cluster):
                 click.echo(f"deleted {name}")

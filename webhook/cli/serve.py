@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
+from certs.pki import CertificateError
 from migrations.cli.conventions import Seconds, flag, format_examples
 from webhook.app import run_controller, run_webhook
 from webhook.cli.registry_flags import read_registry_settings, registry_flags
@@ -67,10 +68,15 @@ def _common_flags(command: Function) -> Function:
         ),
         flag(
             "--metrics-bind",
-            "HOST:PORT of /livez, /readyz and /metrics, without TLS.",
+            "HOST:PORT of /livez, /readyz and /metrics, without TLS. Without HOST: every address, IPv4 and IPv6.",
             type=_EndpointType(),
-            default="0.0.0.0:8080",
+            default=":8080",
             show_default=True,
+        ),
+        flag(
+            "--metrics-auth",
+            "Answer /metrics only with a token whose account may get the path /metrics; asks the API server.",
+            is_flag=True,
         ),
         flag(
             "--log-format",
@@ -94,9 +100,9 @@ def _common_flags(command: Function) -> Function:
 @_common_flags
 @flag(
     "--bind",
-    "HOST:PORT of /mutate, /validate and /validate-workload, with TLS.",
+    "HOST:PORT of /mutate, /validate and /validate-workload, with TLS. Without HOST: every address, IPv4 and IPv6.",
     type=_EndpointType(),
-    default="0.0.0.0:9443",
+    default=":9443",
     show_default=True,
 )
 @flag(
@@ -105,6 +111,25 @@ def _common_flags(command: Function) -> Function:
     type=click.Path(path_type=Path),
 )
 @flag("--tls-key-file", "Private key of that certificate (PEM).", type=click.Path(path_type=Path))
+@flag(
+    "--tls-min-version",
+    "The oldest version of TLS that is spoken.",
+    type=click.Choice(["1.2", "1.3"]),
+    default="1.3",
+    show_default=True,
+)
+@flag(
+    "--client-ca",
+    "Authorities (PEM) of the API server's client certificate; without one no client is answered. The API server must "
+    "be configured to send it. Without this flag: any client is answered.",
+    type=click.Path(path_type=Path),
+)
+@flag(
+    "--client-name",
+    "Common name of that certificate, can be repeated. Without it: any name.",
+    multiple=True,
+    metavar="NAME",
+)
 @flag(
     "--drain",
     "How long to go on answering after SIGTERM, 10m at most.",
@@ -118,6 +143,9 @@ def webhook(
     drain: float,
     tls_cert_file: Path | None,
     tls_key_file: Path | None,
+    tls_min_version: str,
+    client_ca: Path | None,
+    client_name: tuple[str, ...],
     log_format: str,
     **shared: Any,
 ) -> None:
@@ -132,6 +160,9 @@ def webhook(
         drain=timedelta(seconds=drain),
         tls_cert_file=tls_cert_file,
         tls_key_file=tls_key_file,
+        tls_min_version=tls_min_version,
+        client_ca=client_ca,
+        client_names=client_name,
         **_fill_in(shared),
     )
     _run(settings, log_format, run_webhook)
@@ -167,11 +198,19 @@ def webhook(
     default=10,
     show_default=True,
 )
+@flag(
+    "--allowed-database-hosts",
+    "Database servers that may be connected to, separated by commas: names, suffixes (.example.com), networks "
+    "(10.0.0.0/8). Without it: any but link-local addresses and metadata services.",
+    default="",
+    metavar="HOSTS",
+)
 @registry_flags
 def controller(
     lease_duration: float,
     certificates: str,
     sessions_per_server: int,
+    allowed_database_hosts: str,
     log_format: str,
     registry_config: Path | None,
     registries: dict[str, Any],
@@ -187,6 +226,7 @@ def controller(
         lease_duration=timedelta(seconds=round(lease_duration)),
         sessions_per_server=sessions_per_server,
         own_certificates=certificates == "own",
+        allowed_database_hosts=tuple(filter(None, map(str.strip, allowed_database_hosts.split(",")))),
         registry_config=registry_config,
         **_fill_in(shared),
     )
@@ -202,5 +242,5 @@ def _run(settings: S, log_format: str, role: Callable[[S], Coroutine[Any, Any, N
     gc.set_threshold(*_COLLECTION_THRESHOLDS)
     try:
         uvloop.run(role(settings))
-    except (KubeconfigError, OSError) as error:
+    except (KubeconfigError, CertificateError, OSError) as error:
         raise click.UsageError(str(error)) from error

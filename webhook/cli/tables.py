@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from migrations.cli.table import print_table
+from migrations.core.text import clean
 from webhook.core.overview import GateRow, Overview, PodRow, format_age
 
 _GATE_HEADINGS = ("NAMESPACE", "NAME", "DIALECT", "HEAD", "APPLIED", "STATE", "HELD", "AGE")
@@ -32,7 +33,7 @@ def print_overview(overview: Overview, now: datetime, *, where: str) -> None:
         print_table(_GATE_HEADINGS, cells, styled="STATE", styles=_STYLES)
         for row in overview.gates:
             for remark in row.remarks:
-                click.echo(f"{row.namespace}/{row.name}: {remark}")
+                click.echo(clean(f"{row.namespace}/{row.name}: {remark}"))
     else:
         click.echo(f"no LedgerGate {where}")
     click.echo()

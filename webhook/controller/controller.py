@@ -1,13 +1,15 @@
 """One term as the leader: the reconcilers, over one view of gates, ledgers and namespaces."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from webhook.cache.gates import GATES_PER_NAMESPACE, GateApi, GateCache
 from webhook.cache.namespaces import NamespaceApi, NamespaceCache
+from webhook.controller.contract_events import ContractEvents
+from webhook.controller.contracts import ContractApi, ContractReconciler
 from webhook.controller.events import EventApi, EventRecorder
 from webhook.controller.images import RETRY_SECONDS, GateImages
 from webhook.controller.owner_wakeup import OwnerApi, OwnerWakeup
@@ -34,6 +36,7 @@ class ControllerApi(
     SecretApi,
     NamespaceApi,
     PodApi,
+    ContractApi,
     OwnerApi,
     ReadinessApi,
     StatusApi,
@@ -54,6 +57,7 @@ class Controller:
         sessions_per_server: how many sessions a database server has at a time.
         registries: reads images.
         registry_config: Docker's ``config.json`` with logins for every namespace; None where there is none.
+        allowed_hosts: the database servers that may be connected to; empty for any.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Controller:
         sessions_per_server: int = SESSIONS_PER_SERVER,
         registries: RegistryClient,
         registry_config: Path | None = None,
+        allowed_hosts: Sequence[str] = (),
     ) -> None:
         self._gates = gates = GateCache(api, gates_per_namespace)
         self._ledgers = ledgers = LedgerRegistry(
@@ -77,6 +82,7 @@ class Controller:
             self._gate_changed,
             telemetry.read_duration.observe,
             sessions_per_server=sessions_per_server,
+            allowed_hosts=allowed_hosts,
         )
         self._namespaces = namespaces = NamespaceCache(api, self._reconcile_namespace, monotonic)
         self._recorder = EventRecorder(api, identity, now, busy=lambda: self._release.at_capacity)
@@ -106,11 +112,27 @@ class Controller:
             telemetry,
             images=images,
             on_count=self._count_changed,
+            on_migrator=self._migrator_held,
+            view=self._gate_view,
             emit=emit,
             now=now,
             monotonic=monotonic,
         )
         self._wakeup = OwnerWakeup(api, gates, ledgers, telemetry, images=images, admission=namespaces.label, now=now)
+        self._contracts = ContractReconciler(
+            api,
+            gates,
+            ledgers,
+            telemetry,
+            ContractEvents(emit),
+            images=images,
+            held=self._release.held_in,
+            releasing=self._release.is_releasing,
+            rejudge=self._release.reconcile_namespace,
+            on_taken_back=self._wakeup.enqueue,
+            now=now,
+            monotonic=monotonic,
+        )
         self._readiness = ReadinessReconciler(
             api, gates, ledgers, namespaces, images=images, now=now, monotonic=monotonic
         )
@@ -121,7 +143,7 @@ class Controller:
             telemetry,
             images=images,
             count=self._release.count,
-            awaited=self._wakeup.awaits,
+            awaited=lambda gate: self._wakeup.awaits(gate) or self._contracts.is_active(gate),
             on_written=self._status_written,
             emit=emit,
             now=now,
@@ -146,6 +168,7 @@ class Controller:
             self._images,
             self._release,
             self._wakeup,
+            self._contracts,
             self._readiness,
             self._status,
             self._recorder,
@@ -158,7 +181,14 @@ class Controller:
         # Releases first: a pod waits for them, and at once. The others only enqueue, or write in the background.
         self._release.reconcile_namespace(gate[0])
         self._readiness.reconcile_namespace(gate[0])
+        self._contracts.changed(gate)
         self._status.enqueue(gate, changed=True)
+
+    def _migrator_held(self, gate: Key) -> None:
+        self._contracts.migrator_held(gate)
+
+    def _gate_view(self, gate: Gate) -> Gate:
+        return self._contracts.view(gate)
 
     def _status_written(self, gate: Key) -> None:
         # Not before: admission would refuse the pods of an owner that was woken once more.

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -30,7 +30,7 @@ from webhook.core.patches import Patch, pin_patch, release_patch
 from webhook.core.pod_verdict import PodVerdict, decide_pod
 from webhook.core.verdict import Outcome, Reason, Verdict
 from webhook.kube.errors import NotFound, Unavailable
-from webhook.kube.reflector import Feed, Reflector
+from webhook.kube.reflector import Feed, Key, Reflector
 from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import Telemetry, isolated, log_event
 
@@ -85,6 +85,8 @@ class ReleaseReconciler:
     Args:
         images: what is known of the pods' images.
         on_count: called with each gate whose number of held or overdue pods may have changed.
+        on_migrator: called with each gate that holds a migrator because of a contract migration that it brings.
+        view: returns a gate with what the controller knows of its contract migration.
         now: the clock, aware.
         monotonic: seconds of the monotonic clock, for durations.
     """
@@ -99,11 +101,15 @@ class ReleaseReconciler:
         *,
         images: ImageView,
         on_count: Callable[[Gate], None],
+        on_migrator: Callable[[Key], None],
+        view: Callable[[Gate], Gate],
         emit: EventSink,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
         self._api = api
+        self._on_migrator = on_migrator
+        self._view = view
         self._gates = gates
         self._ledgers = ledgers
         self._namespaces = namespaces
@@ -149,6 +155,14 @@ class ReleaseReconciler:
     def count(self, gate: Gate) -> HeldCount:
         """Return how many pods wait for a gate, and how many of them for longer than its ``maxHold``."""
         return self._held.count(gate.key)
+
+    def held_in(self, namespace: str) -> Sequence[Pod]:
+        """Return the held pods of a namespace."""
+        return [held.pod for held in self._held.of(namespace)]
+
+    def is_releasing(self, uid: str) -> bool:
+        """Return whether the request that releases a pod may be on its way."""
+        return uid in self._releasing
 
     def reconcile_namespace(self, namespace: str) -> None:
         """Have every held pod of a namespace judged anew: at once, unless that was done a moment ago."""
@@ -257,13 +271,17 @@ class ReleaseReconciler:
         if self._namespaces.admission(namespace, held.first_seen) is not OptIn.ENABLED:
             text = f"namespace {namespace} has opted out of enforcement: the pod starts"
             return PodVerdict(Verdict(Reason.UNSELECTED, Outcome.ADMIT, text))
-        selecting = self._ledgers.gates_with_snapshots(namespace, held.pod.labels)
+        found = self._ledgers.gates_with_snapshots(namespace, held.pod.labels)
+        selecting = [(self._view(gate), snapshot) for gate, snapshot in found]
         if selecting:
             held.claimed_by = frozenset(gate.key for gate, _ in selecting)
             held.unclaimed_since = None
         elif held.claimed_by and held.unclaimed_since is None:
             held.unclaimed_since = self._monotonic()
         decided = decide_pod(held.pod, selecting, self._now(), self._images)
+        for each in decided.by_gate:
+            if each.verdict.reason is Reason.STILL_NEEDED:
+                self._on_migrator(each.gate.key)
         # A pod that no gate holds any longer is about to be released; until then it counts for each of its gates.
         waits_for = [each for each in decided.by_gate if decided.final.outcome.good or not each.verdict.outcome.good]
         changed = self._held.set_waits(held, frozenset(each.gate.name for each in waits_for))
@@ -339,7 +357,9 @@ class ReleaseReconciler:
         seconds = self._monotonic() - held.first_seen
         namespace, name = held.pod.metadata.key
         self._telemetry.hold_duration.observe(seconds)
-        self._telemetry.releases.labels(namespace, verdict.gate, "gate").inc()
+        # The gate may have been deleted since the verdict; a series for it would stay for ever.
+        known = self._gates.gate((namespace, verdict.gate)) is not None
+        self._telemetry.releases.labels(*((namespace, verdict.gate) if known else ("", "")), "gate").inc()
         log_event(
             "pod.released",
             namespace=namespace,

@@ -7,8 +7,18 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
+from migrations.core.contract import Contract
+from migrations.core.revision import canonical
 from migrations.dialects.catalogue import DIALECTS
-from webhook.api.objects import Bypass, LedgerGate, LedgerGateSpec, RunningMigration
+from webhook.api.objects import (
+    Bypass,
+    ContractPod,
+    LedgerGate,
+    LedgerGateSpec,
+    RunningMigration,
+    WaitingContract,
+)
+from webhook.core.contract_state import ContractStep, ContractWaiting, PodGroup
 from webhook.core.duration import parse_duration
 from webhook.core.images import ExpectedImage, ImageRecord, index_images
 from webhook.core.selector import Selector, compile_selector
@@ -53,7 +63,9 @@ class Policy:
         bypass_until: the gate is open until then (aware datetime); None where no bypass is set.
         bypass_reason: why it is open, as its author wrote it.
         on_behind_workload: what happens to a Deployment, StatefulSet, ... whose pods would be held: WARN or DENY.
-        max_hold: how long a pod may be held before an Event and a metric say so.
+        max_hold: how long a pod may be held before an Event and a metric say so. The default is below the 10 minutes of
+            a Deployment's progressDeadlineSeconds, after which `kubectl rollout status` fails.
+        on_contract: what happens to a migrator that brings a contract migration which the ledger lacks.
     """
 
     mode: Mode = Mode.ENFORCE
@@ -65,7 +77,8 @@ class Policy:
     bypass_reason: str = ""
     on_behind_workload: Action = Action.WARN
     readiness: Readiness = Readiness.OFF
-    max_hold: timedelta = timedelta(minutes=15)
+    max_hold: timedelta = timedelta(minutes=8)
+    on_contract: Action = Action.HOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +154,10 @@ class Gate:
         migration: the migration that was running when the status was written.
         images: what the images of its pods say, by digest and by name.
         transitions: status and time of the last transition of each condition, by its type.
+        contracts: the contract migrations of a tool whose ledger records none, oldest first.
+        contracting: the migrator that applies a contract migration now.
+        contract_waiting: the migrator that waits until no living pod needs the old schema.
+        cleared: uid of the migrator that the controller has found to break no living pod; known to it alone.
     """
 
     namespace: str
@@ -165,6 +182,10 @@ class Gate:
     migration: RunningMigration | None = field(default=None, compare=False)
     images: Mapping[str, ImageRecord] = field(default_factory=dict, compare=False)
     transitions: Mapping[str, tuple[str, str]] = field(default_factory=dict, compare=False)
+    contracts: tuple[Contract, ...] = ()
+    contracting: ContractStep | None = field(default=None, compare=False)
+    contract_waiting: ContractWaiting | None = field(default=None, compare=False)
+    cleared: str = field(default="", compare=False)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -183,6 +204,7 @@ _ALLOWED: dict[str, tuple[Action, ...]] = {
     "onBehindWorkload": (Action.WARN, Action.DENY),
     "onAhead": (Action.ALLOW, Action.WARN, Action.DENY),
     "onUndeclared": (Action.WARN, Action.HOLD, Action.DENY, Action.ALLOW),
+    "onContract": (Action.HOLD, Action.DENY, Action.WARN, Action.ALLOW),
     "onUnreachable": (Action.LAST_KNOWN, Action.HOLD, Action.DENY, Action.ALLOW),
 }
 
@@ -237,7 +259,26 @@ def parse_gate(resource: LedgerGate) -> Gate:
         migration=status.migration,
         images=index_images(status.images or ()),
         transitions={each.type: (each.status, each.last_transition_time or "") for each in status.conditions or ()},
+        contracts=tuple(
+            Contract(canonical(each.revision), canonical(each.compatible_from)) for each in spec.contracts or ()
+        ),
+        contracting=_step(status.contracting),
+        contract_waiting=_waiting(status.contract_waiting),
     )
+
+
+def _step(found: ContractPod | None) -> ContractStep | None:
+    if found is None or not found.compatible_from:
+        return None
+    return ContractStep(found.revision, found.compatible_from, found.pod, found.uid, found.since)
+
+
+def _waiting(found: WaitingContract | None) -> ContractWaiting | None:
+    step = _step(found)
+    if found is None or step is None:
+        return None
+    groups = (PodGroup(each.owner, each.expected, each.count, each.needed) for each in found.pods or ())
+    return ContractWaiting(step, tuple(groups))
 
 
 def _policy(spec: LedgerGateSpec, problems: list[str]) -> Policy:
@@ -250,6 +291,7 @@ def _policy(spec: LedgerGateSpec, problems: list[str]) -> Policy:
         on_ahead=action("onAhead", spec.on_ahead),
         on_undeclared=action("onUndeclared", spec.on_undeclared),
         on_unreachable=action("onUnreachable", spec.on_unreachable),
+        on_contract=action("onContract", spec.on_contract),
         bypass_until=_bypass_until(spec.bypass, problems),
         bypass_reason=spec.bypass.reason if spec.bypass else "",
         on_behind_workload=action("onBehindWorkload", spec.on_behind_workload),

@@ -162,6 +162,7 @@ def _remarks(found: ShownGate, gate: Gate, admission: Mapping[str, str | None], 
     if status.migration is not None:
         name, since = status.migration.revision or "a migration", parse_time(status.migration.since)
         yield f"{name} is running, by {status.migration.holder}" + (f", for {format_age(since, now)}" if since else "")
+    yield from _contract_remarks(gate)
     if policy.bypass_until is not None and now < policy.bypass_until:
         yield f"bypassed until {format_time(policy.bypass_until)}: every pod starts ({policy.bypass_reason})"
     if policy.mode is Mode.AUDIT:
@@ -171,6 +172,26 @@ def _remarks(found: ShownGate, gate: Gate, admission: Mapping[str, str | None], 
             yield f"namespace {gate.namespace} is labelled {ADMISSION_LABEL}=audit: verdicts are only reported"
         elif admission[gate.namespace] != "enabled":
             yield f"it guards nothing until its namespace is opted in: {_OPT_IN.format(gate.namespace)}"
+
+
+def _contract_remarks(gate: Gate) -> Iterable[str]:
+    """Yield what a contract migration waits for, by owner and revision, or that it is being applied."""
+    waiting, running = gate.contract_waiting, gate.contracting
+    if waiting is not None:
+        pods = "; ".join(
+            f"{group.count} of {group.owner or 'no owner'} expect {group.expected or 'nothing that they declare'}"
+            for group in waiting.groups
+        )
+        step = waiting.step
+        yield (
+            f"contract migration {step.revision} (pod {step.pod}) needs images from {step.compatible_from} on and "
+            f"waits for {waiting.needed} pods; living are: {pods or 'none'}"
+        )
+    if running is not None:
+        yield (
+            f"contract migration {running.revision} is let go in pod {running.pod}: until it has ended, pods that "
+            f"expect less than {running.compatible_from} are refused"
+        )
 
 
 def _pod_row(

@@ -32,8 +32,10 @@ def creation_patch(pod: Pod, *, hold: bool, conditions: Sequence[str] = ()) -> P
         patch.append({"op": "add", "path": "/spec/readinessGates", "value": missing})
     else:
         patch.extend({"op": "add", "path": "/spec/readinessGates/-", "value": gate} for gate in missing)
-    # The controller finds the pods whose conditions it keeps by this label.
-    return patch + _label_patch(pod, gated=hold or bool(conditions))
+    # The controller finds the pods whose conditions it keeps by this label. A template may declare our readiness gates
+    # itself; without the label nothing would ever answer them.
+    declared = any(condition.startswith(f"{API_GROUP}/") for condition in present)
+    return patch + _label_patch(pod, gated=hold or bool(conditions) or declared)
 
 
 def _hold_patch(pod: Pod) -> Patch:

@@ -4,14 +4,16 @@ Admission, release and readiness all decide here or, about one gate, by :func:`w
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from migrations.core.snapshot import LedgerSnapshot
 from webhook.api.objects import Pod
+from webhook.core.contracting import is_announced_against, read_brought
 from webhook.core.expectation import read_expectation
 from webhook.core.gate import Gate, Mode
 from webhook.core.images import STATUS_IMAGES, ImageView, has_tag
+from webhook.core.near_misses import find_near_misses
 from webhook.core.requirement import Requirement, declares_revision
 from webhook.core.verdict import Outcome, Reason, Verdict, decide
 
@@ -33,10 +35,12 @@ class PodVerdict:
     Args:
         final: the strictest of them: the pod needs the consent of each gate.
         by_gate: one decision per gate, in the order of the gates.
+        hints: what the pod declares without effect; the first of them is also in the message of a bad final verdict.
     """
 
     final: Verdict
     by_gate: tuple[Decision, ...] = ()
+    hints: tuple[str, ...] = ()
 
     @property
     def pins(self) -> Mapping[str, str]:
@@ -48,6 +52,40 @@ class PodVerdict:
             for reference, image in each.required.images
             if has_tag(reference)
         }
+
+
+def read_required(pod: Pod, gate: Gate, images: ImageView = STATUS_IMAGES) -> Requirement:
+    """Read what a pod requires of a gate's ledger and, of a migrator, what it brings.
+
+    Args:
+        images: what is known of the pod's images; asked only where the gate asks them.
+    """
+    required = read_expectation(pod, gate, images)
+    if not required.migrates:
+        return required
+    return replace(required, brings=read_brought(pod, required.contract or None))
+
+
+def leave_to_controller(decided: PodVerdict) -> PodVerdict:
+    """Return the verdicts as admission, one of several processes, may give them while a migrator waits.
+
+    A pod that may need the old schema is held, although its verdict is good, until the controller has decided: it alone
+    knows whether it has just let the migrator go.
+    """
+    by_gate = tuple(_left_to_controller(decision) for decision in decided.by_gate)
+    return PodVerdict(strictest(decision.verdict for decision in by_gate) or decided.final, by_gate)
+
+
+def _left_to_controller(decision: Decision) -> Decision:
+    gate, verdict = decision.gate, decision.verdict
+    if not verdict.outcome.good or verdict.reason is Reason.BYPASSED or gate.policy.mode is Mode.AUDIT:
+        return decision
+    if decision.required.expected is None or not is_announced_against(
+        gate, decision.required, decision.snapshot.ledger
+    ):
+        return decision
+    text = f"a contract migration of ledger {gate.name} waits for older pods: the controller decides about this one"
+    return replace(decision, verdict=Verdict(Reason.UNDECIDED, Outcome.HOLD, text, gate.name))
 
 
 UNSELECTED = Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
@@ -65,10 +103,13 @@ def decide_pod(
     """
     by_gate = []
     for gate, snapshot in gates:
-        required = read_expectation(pod, gate, images)
+        required = read_required(pod, gate, images)
         by_gate.append(Decision(gate, snapshot, required, decide(gate, required, snapshot, now)))
     final = strictest(decision.verdict for decision in by_gate)
-    return PodVerdict(final or _unselected(pod), tuple(by_gate))
+    hints = find_near_misses(pod, [decision.gate for decision in by_gate])
+    if final is not None and hints and not final.outcome.good:
+        final = replace(final, message=f"{final.message}; {hints[0]}")
+    return PodVerdict(final or _unselected(pod), tuple(by_gate), hints)
 
 
 def strictest(verdicts: Iterable[Verdict]) -> Verdict | None:

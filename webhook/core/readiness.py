@@ -3,19 +3,22 @@
 https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-readiness-gate
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.api.objects import API_GROUP, Condition, Pod
-from webhook.core.expectation import read_expectation
 from webhook.core.gate import Gate, Readiness
 from webhook.core.images import STATUS_IMAGES, ImageView
+from webhook.core.pod_verdict import read_required
 from webhook.core.requirement import Requirement
 from webhook.core.verdict import Reason, decide
 
 _PREFIX = f"{API_GROUP}/"
 _FINISHED = {"Succeeded", "Failed"}
+_FATE = re.compile(r"\b(the pod|it) is (?:held|denied)\b")
+"""What a verdict says of a new pod; one that runs already is neither held nor denied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def assess(
     if snapshot.fault is Fault.UNREAD:
         return None
     was_ready = before is not None and before.status == "True"
-    required = read_expectation(pod, gate, images)
+    required = read_required(pod, gate, images)
     verdict = decide(gate, required, snapshot, now)
     if verdict.outcome.good:
         return None if was_ready else ReadinessVerdict(status=True, reason=verdict.reason, message=verdict.message)
@@ -80,7 +83,7 @@ def assess(
     if before is not None and not was_ready and before.reason == verdict.reason:
         # The message changes with every migration of a long run: to follow it would write to each waiting pod.
         return None
-    return ReadinessVerdict(status=False, reason=verdict.reason, message=verdict.message)
+    return ReadinessVerdict(status=False, reason=verdict.reason, message=_FATE.sub(r"\1 is not ready", verdict.message))
 
 
 def _is_lost(required: Requirement, snapshot: LedgerSnapshot, reason: Reason) -> bool:

@@ -6,7 +6,9 @@ from functools import lru_cache
 
 from migrations.core.revision import LONGEST_TEXT, Revision, RevisionError, canonical
 from webhook.api.objects import Pod
+from webhook.core.contract_state import NOTHING, Brought
 from webhook.core.images import UnknownImage
+from webhook.core.variables import literal_value
 
 REVISION = "ledgergate.dev/revision"
 PER_GATE = "revision.ledgergate.dev/"
@@ -57,6 +59,7 @@ class Requirement:
         migrates: the pod carries the migrator for this gate.
         ancestors: the revisions that lead to the expected one; None where the pod does not declare them. Used only
             where the ledger's tool records heads without a history.
+        brings: of a migrator, the contract migrations that it brings.
         source: where the expected revision, or the invalid one, was found.
         contract: label ``dev.ledgergate.contract`` of the image that counts; empty where there is none.
         unknown: an image that the gate asks and whose labels are not known; then `expected` are the pod's own words.
@@ -70,6 +73,7 @@ class Requirement:
     invalid: str | None = None
     migrates: bool = False
     ancestors: frozenset[str] | None = None
+    brings: Brought = NOTHING
     source: Source = Source()
     contract: str = ""
     unknown: UnknownImage | None = None
@@ -90,7 +94,7 @@ def read_requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requ
     Args:
         gate: the gate's name. The annotation ``revision.ledgergate.dev/<gate>`` overrides ``ledgergate.dev/revision``.
         expect_env: the environment variable that the gate names. It counts in any container, but with a literal value
-            only: a value from a ConfigMap or Secret is not known at admission.
+            only, or one that is made of such: a value from a ConfigMap or Secret is not known at admission.
     """
     migrates = gate in _names(pod.annotations.get(MIGRATES, "")[:MAX_MIGRATES])
     declared, source = _declared_revision(pod, gate, expect_env)
@@ -153,7 +157,6 @@ def _declared_revision(pod: Pod, gate: str, expect_env: str | None) -> tuple[str
     if expect_env is None:
         return None, Source()
     for container in [*(pod.spec.containers or []), *(pod.spec.init_containers or [])]:
-        for variable in container.env or []:
-            if variable.name == expect_env and variable.value is not None:
-                return variable.value, Source(SourceKind.VARIABLE, expect_env)
+        if (value := literal_value(container, expect_env)) is not None:
+            return value, Source(SourceKind.VARIABLE, expect_env)
     return None, Source()

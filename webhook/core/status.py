@@ -226,7 +226,7 @@ def _conditions(
 _REMEDIES: Mapping[Fault, str] = {
     Fault.AUTHENTICATION: "the database refuses the login of Secret {secret}: correct its user name or password",
     Fault.DATABASE: "the server does not have the database that Secret {secret} names: correct the name, or create it",
-    Fault.ADDRESS: "the address or the certificates in Secret {secret} cannot be used: correct them",
+    Fault.ADDRESS: "{detail}: correct Secret {secret}",
     Fault.PERMISSION: "the login of Secret {secret} may not read the ledger: grant it usage on the ledger's schema "
     "and select on its table",
     Fault.ROWS_HIDDEN: "{detail} hides rows of the ledger from the login of Secret {secret}: give its role BYPASSRLS, "
@@ -246,12 +246,18 @@ def status_message(observation: GateObservation, gate: Gate) -> str:
         return "; ".join(problem.text for problem in observation.problems)
     if snapshot.fault is not None or ledger is None:
         remedy = _REMEDIES.get(snapshot.fault or Fault.UNREAD, "the ledger cannot be read now")
-        unnamed = (
-            "row-level security" if snapshot.fault is Fault.ROWS_HIDDEN else f"the table is no {gate.dialect} ledger"
-        )
-        detail = _cut(snapshot.detail) or unnamed
+        unnamed = {
+            Fault.ROWS_HIDDEN: "row-level security",
+            Fault.ADDRESS: "the address or the certificates cannot be used",
+        }
+        table = f"the table is no {gate.dialect} ledger"
+        detail = _cut(snapshot.detail) or unnamed.get(snapshot.fault or Fault.UNREAD, table)
         return f"{remedy.format(secret=gate.secret, detail=detail)}; pods follow onUnreachable until then"
     where = ", read from a standby" if snapshot.standby else ""
+    if snapshot.unverified:
+        where += (
+            f"; nothing proves that the server is the right one: set sslmode and sslrootcert in Secret {gate.secret}"
+        )
     if ledger.dirty is not None:
         return f"migration {_cut(ledger.dirty.revision)} is recorded as {ledger.dirty.state}{where}"
     if snapshot.missing_table:

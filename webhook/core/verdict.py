@@ -4,11 +4,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
+from migrations.core.contract import Contract
 from migrations.core.ledger import Ledger, Position
 from migrations.core.revision import Revision
 from migrations.core.snapshot import Fault, LedgerSnapshot
+from webhook.core.contracting import barrier_for, boundary_of, is_shut_out, lacking
 from webhook.core.gate import Action, Gate, Mode
 from webhook.core.images import UnknownImage
+from webhook.core.living import still_needed_text
 from webhook.core.requirement import Requirement, SourceKind
 
 
@@ -27,6 +30,8 @@ class Reason(StrEnum):
     UNDECIDED = "Undecided"
     """Only in admission, which knows the newest part of the ledger: the controller, which has all of it, decides."""
     SELF_MIGRATING = "SelfMigrating"
+    STILL_NEEDED = "StillNeeded"
+    """The migrator brings a contract migration that living pods cannot run with, or that were not counted yet."""
     RESOLVING = "Resolving"
     """The gate asks the pod's image, and what that says is being read from its registry."""
     UNRESOLVED = "Unresolved"
@@ -99,9 +104,11 @@ def _decide_enforced(gate: Gate, required: Requirement, snapshot: LedgerSnapshot
     if policy.bypass_until is not None and now < policy.bypass_until:
         text = f"gate {shown} is bypassed: the pod starts without a check of the ledger"
         return Verdict(Reason.BYPASSED, Outcome.WARN, text, gate.name)
-    if required.migrates:
-        text = f"the pod brings the migrations of gate {shown} itself"
-        return Verdict(Reason.SELF_MIGRATING, Outcome.ADMIT, text, gate.name)
+    early = _refused_by_contract(gate, required, snapshot)
+    if early is None and required.migrates:
+        early = _decide_migrator(gate, required, snapshot.ledger)
+    if early is not None:
+        return early
     if required.problem:
         return Verdict(Reason.INVALID, Outcome.DENY, required.problem, gate.name)
     if required.unknown is not None:
@@ -150,6 +157,55 @@ def _decide_unknown(gate: Gate, required: Requirement, image: UnknownImage, snap
     return Verdict(Reason.UNRESOLVED, outcome, text, gate.name)
 
 
+def _refused_by_contract(gate: Gate, required: Requirement, snapshot: LedgerSnapshot) -> Verdict | None:
+    """Refuse a pod that a contract migration shuts out: one that runs now or, of a migrator's pod, an applied one.
+
+    An older image that carries its own migrator would find the barrier in the ledger and not run either.
+    """
+    if required.expected is None:
+        return None
+    if is_shut_out(gate, required, snapshot.ledger) and gate.contracting is not None:
+        running = Contract(gate.contracting.revision, gate.contracting.compatible_from)
+        return _incompatible(gate, required, running, "is being applied")
+    if not required.migrates or snapshot.ledger is None or snapshot.fault is not None:
+        return None
+    barrier = barrier_for(gate, required, snapshot.ledger)
+    return None if barrier is None else _incompatible(gate, required, barrier)
+
+
+def _incompatible(gate: Gate, required: Requirement, barrier: Contract, state: str = "is applied") -> Verdict:
+    name = required.expected.name if required.expected else ""
+    text = (
+        f"contract migration {_shown(barrier.revision)} {state} to ledger {_shown_gate(gate)}: images older than "
+        f"{_shown(barrier.compatible_from)} cannot run, and the pod expects {_shown(name)}"
+    )
+    return Verdict(Reason.INCOMPATIBLE, Outcome.DENY, text, gate.name)
+
+
+def _decide_migrator(gate: Gate, required: Requirement, ledger: Ledger | None) -> Verdict:
+    """Let a migrator go, unless it brings a contract migration that is not known to break no living pod."""
+    shown, action = _shown_gate(gate), gate.policy.on_contract
+    if required.brings.invalid is not None:
+        return Verdict(Reason.INVALID, Outcome.DENY, _invalid_contracts(required.brings.invalid), gate.name)
+    contracts = lacking(gate, required, ledger)
+    if not contracts or (gate.cleared and gate.cleared == required.brings.uid):
+        text = f"the pod brings the migrations of gate {shown} itself"
+        return Verdict(Reason.SELF_MIGRATING, Outcome.ADMIT, text, gate.name)
+    outcome, waiting = _OUTCOMES[action], gate.contract_waiting
+    counted = waiting is not None and waiting.step.uid == required.brings.uid
+    groups = waiting.groups if waiting is not None and counted else ()
+    text = still_needed_text(shown, contracts[-1].revision, boundary_of(gate, contracts), groups, _shown)
+    return Verdict(Reason.STILL_NEEDED, outcome, f"{text}: {_WHILE_NEEDED[outcome]}", gate.name)
+
+
+_WHILE_NEEDED = {
+    Outcome.ADMIT: "the migrator starts, whichever pods run",
+    Outcome.WARN: "the migrator starts all the same, whichever pods run",
+    Outcome.HOLD: "the migrator is held while older pods run",
+    Outcome.DENY: "onContract of the gate denies it",
+}
+
+
 def _compare(gate: Gate, expected: Revision, ancestors: frozenset[str] | None, ledger: Ledger) -> Verdict:
     """Compare an expected revision with a ledger that was read, as far as it is known."""
     if not ledger.can_tell(expected):
@@ -173,13 +229,9 @@ def _compare_known(gate: Gate, expected: Revision, ancestors: frozenset[str] | N
     if position is not Position.PRESUMED_AHEAD and not ledger.is_complete_for(expected):
         text = f"ledger {shown} has {name} but lacks an older revision that the pod's image contains"
         return Verdict(Reason.INCOMPLETE, behind, f"{text}: {_what_next(behind, 'applied')}", gate.name)
-    contract = ledger.incompatible_contract_for(expected.name)
-    if contract is not None:
-        text = (
-            f"contract migration {_shown(contract.revision)} is applied to ledger {shown}: images older than "
-            f"{_shown(contract.compatible_from or '')} cannot run, and the pod expects {name}"
-        )
-        return Verdict(Reason.INCOMPATIBLE, Outcome.DENY, text, gate.name)
+    barrier = barrier_for(gate, Requirement(expected, ancestors=ancestors), ledger)
+    if barrier is not None:
+        return _incompatible(gate, Requirement(expected), barrier)
     if position is Position.AT_HEAD:
         return Verdict(Reason.MATCHES, Outcome.ADMIT, f"ledger {shown} is at {name}, as the pod expects", gate.name)
     what_next = "onAhead denies it" if ahead is Outcome.DENY else _NEXT[ahead]
@@ -192,7 +244,7 @@ def _leave_to_controller(gate: Gate, expected: Revision, ledger: Ledger | None, 
 
     A gate whose policy lets the pod start, whether its revision is applied or not, does not hold it.
     """
-    excluded = ledger is not None and ledger.incompatible_contract_for(expected.name) is not None
+    excluded = ledger is not None and barrier_for(gate, Requirement(expected), ledger) is not None
     either_way = max(_OUTCOMES[gate.policy.on_behind], _OUTCOMES[gate.policy.on_ahead])
     outcome = Outcome.HOLD if excluded or not either_way.good else Outcome.WARN
     what_next = _NEXT[outcome] if outcome.good else "the pod is held until the controller has decided"
@@ -253,6 +305,13 @@ def _invalid(declared: str) -> str:
     return (
         f"{_shown(repr(declared), 80)} is not a revision: expected NAME or NAME+COUNT.DIGEST, as `ledgergate migrate "
         "revision` prints it; correct the pod's annotation"
+    )
+
+
+def _invalid_contracts(declared: str) -> str:
+    return (
+        f"{_shown(repr(declared), 80)} is no list of contract migrations: expected CONTRACT:COMPATIBLE_FROM, separated "
+        "by blanks, as `ledgergate migrate revision` prints it; correct the annotation ledgergate.dev/contract"
     )
 
 

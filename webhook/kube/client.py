@@ -16,6 +16,7 @@ from webhook.api.namespace import ADMISSION_LABEL, Namespace
 from webhook.api.objects import API_GROUP, API_VERSION, GATED_LABEL, LedgerGate, Metadata, Pod, Secret, Struct
 from webhook.api.owners import Owner, OwnerKind, lacks_pods
 from webhook.core.patches import Patch
+from webhook.core.selector import Selector
 from webhook.kube.collection import PAGE, Collection, ListMetadata, Query, Status
 from webhook.kube.errors import ClusterError, Unavailable, cluster_error
 
@@ -67,6 +68,28 @@ class KubeClient:
     def gated_pods(self) -> Collection[Pod]:
         """Every pod with the label that marks our scheduling gate or readiness gates, on a node or not."""
         return Collection(self, "/api/v1/pods", Pod, (("labelSelector", f"{GATED_LABEL}=true"),))
+
+    def ledger_gates_of(self, namespace: str) -> Collection[LedgerGate]:
+        """Every LedgerGate of a namespace."""
+        return Collection(self, f"/apis/{API_GROUP}/{API_VERSION}/namespaces/{namespace}/ledgergates", LedgerGate)
+
+    async def try_to_create_pod(self, namespace: str, manifest: Mapping[str, Any]) -> tuple[Pod, tuple[str, ...]]:
+        """Create a pod by server-side dry run, and return it as it would be stored, with the warnings.
+
+        https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run
+
+        Raises:
+            Forbidden: a webhook denies it, or a right is missing.
+        """
+        path, query = _core(namespace, "pods"), {"dryRun": "All"}
+        warnings: list[str] = []
+        body = await self._request(self.client, "POST", path, query, dict(manifest), warnings=warnings)
+        return msgspec.json.decode(body, type=Pod), tuple(warnings)
+
+    def selected_pods(self, namespace: str, selector: Selector) -> Collection[Pod]:
+        """Every pod of a namespace that a LedgerGate's selector matches."""
+        query = (("labelSelector", selector.text),) if selector.terms else ()
+        return Collection(self, _core(namespace, "pods"), Pod, query)
 
     def opted_in(self) -> Collection[Namespace]:
         """Every namespace with the opt-in label, whatever its value."""
@@ -171,7 +194,14 @@ class KubeClient:
             return await self._request(self._watches, "GET", path, query)
 
     async def _request(
-        self, client: ApiClient, method: str, path: str, query: Query, body: object = None, content: str = ""
+        self,
+        client: ApiClient,
+        method: str,
+        path: str,
+        query: Query,
+        body: object = None,
+        content: str = "",
+        warnings: list[str] | None = None,
     ) -> bytes:
         try:
             response = await self._send(client, method, path, query, body, content, REQUEST_TIMEOUT)
@@ -181,6 +211,8 @@ class KubeClient:
             raise Unavailable(f"{method} {path}: {str(error) or type(error).__name__}") from error
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise cluster_error(response.status, _error_message(received))
+        if warnings is not None:
+            warnings.extend(map(_warning_text, response.headers.getall("Warning", [])))
         return received
 
     async def stream(self, path: str, query: Query, silence: float) -> AsyncIterator[bytes]:
@@ -237,6 +269,12 @@ def _workloads(kind: OwnerKind, namespace: str) -> str:
 
 def _core(namespace: str, resource: str) -> str:
     return f"/api/v1/namespaces/{namespace}/{resource}"
+
+
+def _warning_text(header: str) -> str:
+    """Return the text of a header ``Warning: 299 - "text"`` (RFC 7234, section 5.5)."""
+    text = header.partition(' - "')[2].removesuffix('"')
+    return text.replace('\\"', '"').replace("\\\\", "\\")
 
 
 def _error_message(body: bytes) -> str:

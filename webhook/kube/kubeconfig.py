@@ -1,18 +1,17 @@
 """Credentials for the API server, from a kubeconfig or from the pod's service account."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 
 from webhook.kube.client import KubeClient
+from webhook.kube.session import find_proxy, impersonation
 
 USER_AGENT = "ledgergate-cli"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -20,6 +19,21 @@ _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 class KubeconfigError(Exception):
     """There are no credentials for an API server, or they cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """Credentials for an API server.
+
+    Args:
+        configuration: address and credentials.
+        namespace: the context's, else `default`.
+        headers: of every request: the user that the kubeconfig acts as.
+    """
+
+    configuration: Configuration
+    namespace: str
+    headers: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +60,8 @@ async def connect(kubeconfig: Path | None, user_agent: str) -> KubeClient:
         KubeconfigError: there are no credentials, or they cannot be read.
     """
     hint = "outside a pod, name a kubeconfig with --kubeconfig"
-    configuration, _ = await _load(str(kubeconfig or ""), None, hint)
-    return _client(configuration, user_agent)
+    access = await _load(str(kubeconfig or ""), None, hint)
+    return _client(access.configuration, user_agent, access.headers)
 
 
 @asynccontextmanager
@@ -60,13 +74,14 @@ async def connect_to(target: ClusterTarget) -> AsyncIterator[tuple[KubeClient, s
         KubeconfigError: there are no credentials, or they cannot be read.
     """
     hint = "name a kubeconfig with --kubeconfig or KUBECONFIG, and one of its contexts with --context"
-    configuration, namespace = await _load(_kubeconfig(target), target.context, hint)
-    async with _client(configuration, USER_AGENT) as cluster:
-        yield cluster, target.namespace or namespace
+    access = await _load(_kubeconfig(target), target.context, hint)
+    async with _client(access.configuration, USER_AGENT, access.headers) as cluster:
+        yield cluster, target.namespace or access.namespace
 
 
-def _client(configuration: Configuration, user_agent: str) -> KubeClient:
-    configuration.proxy = configuration.proxy or _environment_proxy(configuration.host or "")
+def _client(configuration: Configuration, user_agent: str, headers: Iterable[tuple[str, str]] = ()) -> KubeClient:
+    """Return the client of these credentials, whose requests all have these headers."""
+    configuration.proxy = configuration.proxy or find_proxy(configuration.host or "", os.environ)
     client = ApiClient(configuration)
     # Of the same configuration, not of a copy: a token that expires is replaced in the configuration.
     limit, configuration.connection_pool_maxsize = configuration.connection_pool_maxsize, 0
@@ -76,25 +91,29 @@ def _client(configuration: Configuration, user_agent: str) -> KubeClient:
         # Else aiohttp looks up the proxy and reads ~/.netrc in a thread, anew for each request, which is a third of its
         # time; and a login found there, which is not the cluster's, would make every request fail.
         each.rest_client.pool_manager._trust_env = False  # noqa: SLF001 - the library offers no parameter
+        for name, value in headers:
+            each.rest_client.pool_manager.headers.add(name, value)
     client.user_agent = watches.user_agent = user_agent
     return KubeClient(client, watches)
-
-
-def _environment_proxy(url: str) -> str | None:
-    """Return the proxy that the environment names for a URL (`HTTPS_PROXY`, `NO_PROXY`); None where it names none."""
-    address = urlsplit(url)
-    return None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)
 
 
 def _kubeconfig(target: ClusterTarget) -> str:
     """Return the path of the kubeconfig: the one that is given, else kubectl's default; empty where there is none."""
     given = str(target.kubeconfig or os.environ.get("KUBECONFIG", ""))
-    default = Path.home() / ".kube" / "config"
+    default = _home() / ".kube" / "config"
     # A context can only come from a kubeconfig: with one, a missing file is an error and no reason to go on without.
     return given or (str(default) if target.context or default.is_file() else "")
 
 
-async def _load(file: str, context: str | None, hint: str) -> tuple[Configuration, str]:
+def _home() -> Path:
+    """Return the user's home; the root for a user id without one, such as OpenShift assigns."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
+
+
+async def _load(file: str, context: str | None, hint: str) -> _Access:
     """Return the credentials of a kubeconfig, or of the pod's service account, and their namespace.
 
     Args:
@@ -105,13 +124,33 @@ async def _load(file: str, context: str | None, hint: str) -> tuple[Configuratio
     try:
         if not file:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            return configuration, _pod_namespace()
+            return _Access(configuration, _pod_namespace())
         loader = await config.load_kube_config(file, context, configuration)
+        _clean_token(configuration)
         current: dict[str, Any] = loader.current_context or {}
-        return configuration, current.get("context", {}).get("namespace") or "default"
+        user: dict[str, Any] = loader._user.value if loader._user else {}  # noqa: SLF001 - it has no public name
+        return _Access(
+            configuration, current.get("context", {}).get("namespace") or "default", tuple(impersonation(user))
+        )
     except Exception as error:  # the loader raises nearly any exception for a file that is broken
         where = f" ({file})" if file else ""
         raise KubeconfigError(f"no access to an API server: {str(error).rstrip('. ')}{where}; {hint}") from error
+
+
+def _clean_token(configuration: Configuration) -> None:
+    """Take line ends off a token: most editors and `echo` put one at the end of a `tokenFile`; kubectl ignores it.
+
+    Raises:
+        ValueError: the token has others inside, and can be no header.
+    """
+    token = configuration.api_key.get("BearerToken")
+    if token is None:
+        return
+    scheme, _, value = token.partition(" ")
+    value = value.strip()
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("the user's token has characters that no token has: expected one line of ASCII text")
+    configuration.api_key["BearerToken"] = f"{scheme} {value}"
 
 
 def _pod_namespace() -> str:

@@ -98,6 +98,7 @@ class LedgerBinding:
                 run=self._known.run,
                 missing_table=missing_table,
                 standby=standby,
+                unverified=self.source is not None and self.source.address.unverified,
             )
         )
 

@@ -53,6 +53,7 @@ class Readers:
         on_change: called with a gate's key after what is known of its ledger has changed.
         on_read: called with the seconds that each read took.
         secrets: how many Secrets are read at a time.
+        allowed_hosts: the servers that may be connected to; empty for any.
     """
 
     api: SecretApi
@@ -63,6 +64,7 @@ class Readers:
     on_change: Callable[[Key], None]
     on_read: Callable[[float], None]
     secrets: asyncio.Semaphore
+    allowed_hosts: tuple[str, ...] = ()
 
 
 class TenantDatabase:
@@ -216,7 +218,16 @@ class TenantDatabase:
         room = urgent or self._readers.servers.has_room(server)
         follow = wanted and room and self._readers.pool.may_follow(self.key)
         self._turns = turns = [Turn(self.key[0], follow, urgent, self._wake) for _ in range(2)]
-        request = wire.Visit(0, self.key[0], address, tuple(by_name), self._readers.application_name, follow, urgent)
+        request = wire.Visit(
+            0,
+            self.key[0],
+            address,
+            tuple(by_name),
+            self._readers.application_name,
+            follow,
+            urgent,
+            self._readers.allowed_hosts,
+        )
         async with (
             self._readers.namespaces.take(self.key[0], turns[0]),
             self._readers.servers.take(server, turns[1]),

@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
 
+import msgspec
+
 from migrations.reader import wire
 from webhook.kube.reflector import Key
 from webhook.ledgers.reader_process import ReaderProcess, WorkerEnd
@@ -174,7 +176,7 @@ class ReaderPool:
         process = await self._started(worker)
         self._numbers += 1
         job = Job(self._numbers, database, on_answer, process, asyncio.get_running_loop().create_future())
-        process.send(_numbered(request, job.number))
+        process.send(msgspec.structs.replace(request, job=job.number))
         worker.jobs[job.number] = job
         try:
             yield job
@@ -276,18 +278,6 @@ class ReaderPool:
             for database, record in tuple(self._records.items()):
                 if record.strikes and _now() - record.struck_at > 2 * SUSPECT_SECONDS:
                     del self._records[database]  # a newcomer once more
-
-
-def _numbered(request: wire.Visit, number: int) -> wire.Visit:
-    return wire.Visit(
-        number,
-        request.tenant,
-        request.plan,
-        request.ledgers,
-        request.application_name,
-        request.follow,
-        request.urgent,
-    )
 
 
 def _now() -> float:

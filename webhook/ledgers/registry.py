@@ -30,6 +30,7 @@ class LedgerRegistry:
         on_read: called with the seconds that each read of a ledger took.
         workers: how many processes read.
         sessions_per_server: how many sessions a database server has at a time.
+        allowed_hosts: the database servers that may be connected to, as :class:`HostPolicy` reads them; empty for any.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class LedgerRegistry:
         *,
         workers: int = WORKERS,
         sessions_per_server: int = SESSIONS_PER_SERVER,
+        allowed_hosts: Sequence[str] = (),
     ) -> None:
         self._gates = gates
         self._on_change = on_change
@@ -55,6 +57,7 @@ class LedgerRegistry:
             on_change,
             on_read,
             asyncio.Semaphore(PARALLEL_SECRETS),
+            tuple(allowed_hosts),
         )
         self._bindings: dict[Key, LedgerBinding] = {}
         self._databases: dict[Key, tuple[TenantDatabase, asyncio.Task[None]]] = {}

@@ -8,27 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from migrations.core.networks import LINK_LOCAL, METADATA, Network, is_within, meanings
+
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 _REFUSED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("this machine", ("127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128")),
-    (  # of AWS and most others, Alibaba, Azure, Oracle; on IPv6 of AWS and Google
-        "a metadata service",
-        (
-            "169.254.169.254/32",
-            "100.100.100.200/32",
-            "168.63.129.16/32",
-            "192.0.0.192/32",
-            "fd00:ec2::254/128",
-            "fd20:ce::254/128",
-        ),
-    ),
-    ("link-local", ("169.254.0.0/16", "fe80::/10")),
+    ("a metadata service", METADATA),
+    ("link-local", LINK_LOCAL),
     ("multicast or reserved", ("224.0.0.0/4", "240.0.0.0/4", "ff00::/8")),
 )
-_NAT64 = IPv6Network("64:ff9b::/96")
-_COMPATIBLE = IPv6Network("::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +35,15 @@ class AddressPolicy:
 
     def objection(self, address: Address) -> str | None:
         """Return what is wrong with an address, in a few words; None where it may be connected to."""
-        if any(_within(address, self.allowed)):
+        if is_within(address, self.allowed):
             return None
-        for meant in _meanings(address):
-            if any(_within(meant, self.allowed)):
+        for meant in meanings(address):
+            if is_within(meant, self.allowed):
                 return None
             for kind, networks in _COMPILED:
-                if any(_within(meant, networks)):
+                if is_within(meant, networks):
                     return kind
-            if any(_within(meant, self.refused)):
+            if is_within(meant, self.refused):
                 return "a network that this installation refuses"
         return None
 
@@ -89,20 +78,6 @@ def cluster_networks(environment: Mapping[str, str]) -> tuple[Network, ...]:
         return (ip_network(ip_address(environment.get("KUBERNETES_SERVICE_HOST", ""))),)
     except ValueError:
         return ()
-
-
-def _meanings(address: Address) -> Iterable[Address]:
-    """Return an address with those of IPv4 that are written inside it, so that none gets by in another notation."""
-    found: list[Address] = [address]
-    if isinstance(address, IPv6Address):
-        found += [inner for inner in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if inner]
-        if address in _NAT64 or address in _COMPATIBLE:
-            found.append(IPv4Address(int(address) & 0xFFFFFFFF))
-    return found
-
-
-def _within(address: Address, networks: Iterable[Network]) -> Iterable[bool]:
-    return (address.version == network.version and address in network for network in networks)
 
 
 _COMPILED = tuple((kind, tuple(map(ip_network, networks))) for kind, networks in _REFUSED)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from webhook.core.proxies import NO_PROXIES, Proxies
 from webhook.registries.addresses import AddressPolicy
-from webhook.registries.proxies import NO_PROXIES, Proxies
 from webhook.registries.reference import DOCKER_HUB, is_registry
 
 

@@ -9,28 +9,59 @@ Arguments: the root context, the file's path in files/.
 {{- define "ledgergate.objects" -}}
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
-{{- $excluded := concat (list $root.Release.Namespace "kube-system") $root.Values.admission.excludedNamespaces -}}
-{{- $text := $root.Files.Get (printf "files/%s" $name)
-  | required (printf "files/%s is missing from the chart" $name)
-  | replace "namespace: ledgergate" (printf "namespace: %s" $root.Release.Namespace)
-  | replace "serviceaccount:ledgergate:" (printf "serviceaccount:%s:" $root.Release.Namespace)
-  | replace "[ledgergate, kube-system]" (toJson $excluded) -}}
+{{- $text := $root.Files.Get (printf "files/%s" $name) | required (printf "files/%s is missing from the chart" $name) -}}
 {{- $objects := list -}}
 {{- range splitList "\n---\n" $text -}}
   {{- $object := fromYaml . -}}
+  {{- include "ledgergate.place" (list $root $object) -}}
   {{- include "ledgergate.label" (list $root $object) -}}
   {{- $objects = append $objects $object -}}
 {{- end -}}
 {{- toYaml $objects -}}
 {{- end -}}
 
-{{/* Adds ledgergate's labels to an object and to its pod template. Arguments: the root context, the object. */}}
-{{- define "ledgergate.label" -}}
-{{- $labels := dict "app.kubernetes.io/name" "ledgergate" "app.kubernetes.io/version" (index . 0).Chart.AppVersion -}}
+{{/*
+Puts the release's namespace wherever an object names ledgergate's: its own, subjects, Services, selectors, and CEL
+expressions, which name the controller's service account. Arguments: the root context, the object.
+*/}}
+{{- define "ledgergate.place" -}}
+{{- $root := index . 0 -}}
 {{- $object := index . 1 -}}
-{{- $_ := set $object.metadata "labels" (mergeOverwrite (dict) ($object.metadata.labels | default dict) $labels) -}}
+{{- $subjects := concat (list $object.metadata) ($object.subjects | default list) -}}
+{{- $constraints := list (dig "spec" "matchConstraints" dict $object) -}}
+{{- $expressions := list -}}
+{{- range list "matchConditions" "variables" "validations" "auditAnnotations" -}}
+  {{- $expressions = concat $expressions (dig "spec" . list $object) -}}
+{{- end -}}
+{{- range $object.webhooks -}}
+  {{- $subjects = append $subjects .clientConfig.service -}}
+  {{- $constraints = append $constraints . -}}
+  {{- $expressions = concat $expressions (.matchConditions | default list) -}}
+{{- end -}}
+{{- range $subjects -}}
+  {{- if eq (.namespace | default "") "ledgergate" }}{{ $_ := set . "namespace" $root.Release.Namespace }}{{ end -}}
+{{- end -}}
+{{- $excluded := concat (list $root.Release.Namespace "kube-system") $root.Values.admission.excludedNamespaces -}}
+{{- range $constraints -}}
+  {{- range dig "namespaceSelector" "matchExpressions" list . -}}
+    {{- if eq .key "kubernetes.io/metadata.name" }}{{ $_ := set . "values" (uniq $excluded) }}{{ end -}}
+  {{- end -}}
+{{- end -}}
+{{- $account := printf "system:serviceaccount:%s:" $root.Release.Namespace -}}
+{{- range $each := $expressions -}}
+  {{- with .expression }}{{ $_ := set $each "expression" (replace "system:serviceaccount:ledgergate:" $account .) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Adds ledgergate's labels and `commonLabels` to an object and its pod template. Arguments: the root context, the object. */}}
+{{- define "ledgergate.label" -}}
+{{- $root := index . 0 -}}
+{{- $object := index . 1 -}}
+{{- $own := dict "app.kubernetes.io/name" "ledgergate" "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $common := $root.Values.commonLabels -}}
+{{- $_ := set $object.metadata "labels" (mergeOverwrite (dict) $common ($object.metadata.labels | default dict) $own) -}}
 {{- with dig "spec" "template" "metadata" nil $object -}}
-  {{- $_ := set . "labels" (mergeOverwrite (dict) (.labels | default dict) $labels) -}}
+  {{- $_ := set . "labels" (mergeOverwrite (dict) $common (.labels | default dict) $own) -}}
 {{- end -}}
 {{- end -}}
 
@@ -40,4 +71,23 @@ Arguments: the root context, the file's path in files/.
 ---
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/*
+Whether the chart sees a cluster: `helm install` and `helm upgrade` do, `helm template` (kustomize, Argo CD) and client
+dry runs do not. Renders "true" or nothing. Argument: the root context.
+*/}}
+{{- define "ledgergate.sees-a-cluster" -}}
+{{- if lookup "v1" "Namespace" "" "kube-system" }}true{{ end -}}
+{{- end -}}
+
+{{/*
+Whether the policy is installed. Without a cluster to ask, the version decides: `--kube-version`, else that of helm's own
+libraries. Renders "true" or nothing. Argument: the root context.
+*/}}
+{{- define "ledgergate.with-policy" -}}
+{{- $known := .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}
+{{- $new := semverCompare ">=1.36.0-0" .Capabilities.KubeVersion.Version -}}
+{{- $found := or $known (and $new (not (include "ledgergate.sees-a-cluster" .))) -}}
+{{- if or (eq .Values.admission.policy "always") (and (eq .Values.admission.policy "auto") $found) }}true{{ end -}}
 {{- end -}}

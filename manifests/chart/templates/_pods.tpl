@@ -9,16 +9,35 @@
 {{- with $root.Values.imagePullSecrets }}{{ $_ := set $spec "imagePullSecrets" . }}{{ end -}}
 {{- $_ := set $spec "priorityClassName" $root.Values.priorityClassName -}}
 {{- if not $root.Values.priorityClassName }}{{ $_ := unset $spec "priorityClassName" }}{{ end -}}
-{{- range $key := list "affinity" "nodeSelector" "tolerations" "topologySpreadConstraints" -}}
+{{- range $key := list "affinity" "nodeSelector" "tolerations" "topologySpreadConstraints" "dnsPolicy" -}}
   {{- with get $values $key }}{{ $_ := set $spec $key . }}{{ end -}}
 {{- end -}}
+{{- if $values.hostNetwork -}}
+  {{- $_ := set $spec "hostNetwork" true -}}
+  {{- $_ := set $spec "dnsPolicy" ($values.dnsPolicy | default "ClusterFirstWithHostNet") -}}
+{{- end -}}
 {{- with $values.resources }}{{ $_ := set $container "resources" . }}{{ end -}}
+{{- with $values.extraEnv }}{{ $_ := set $container "env" (concat ($container.env | default list) .) }}{{ end -}}
+{{- with $values.extraVolumes }}{{ $_ := set $spec "volumes" (concat $spec.volumes .) }}{{ end -}}
+{{- with $values.extraVolumeMounts }}{{ $_ := set $container "volumeMounts" (concat $container.volumeMounts .) }}{{ end -}}
+{{- if not $root.Values.fixedUser -}}
+  {{- $_ := set $spec "securityContext" (omit $spec.securityContext "runAsUser" "runAsGroup" "fsGroup") -}}
+{{- end -}}
+{{- $_ := mergeOverwrite $spec.securityContext $root.Values.podSecurityContext -}}
+{{- $_ := mergeOverwrite $container.securityContext $root.Values.securityContext -}}
 {{- end -}}
 
-{{/* The image's reference, by digest if there is one. Argument: the root context. */}}
+{{/*
+The image's reference, by digest if there is one. A tag of digits that `--set` or a file gives is a number.
+Argument: the root context.
+*/}}
 {{- define "ledgergate.image" -}}
+{{- $registry := dig "imageRegistry" "" (.Values.global | default dict) | default .Values.image.registry -}}
 {{- with .Values.image -}}
-{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end -}}
+{{- $tag := .tag -}}
+{{- if not (kindIs "string" $tag) }}{{ $tag = int64 $tag | toString }}{{ end -}}
+{{- with $registry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ $tag | default $.Chart.AppVersion }}{{ end -}}
 {{- end -}}
 {{- end -}}
 
@@ -30,11 +49,33 @@
 {{- $template := $deployment.spec.template -}}
 {{- $container := first $template.spec.containers -}}
 {{- $_ := set $deployment.spec "replicas" ($values.replicas | int) -}}
+{{- $_ := set $deployment.spec "revisionHistoryLimit" ($root.Values.revisionHistoryLimit | int) -}}
 {{- include "ledgergate.pod" (list $root $template.spec $values) -}}
 {{- with $values.podAnnotations }}{{ $_ := set $template.metadata "annotations" . }}{{ end -}}
-{{- $arguments := $container.args -}}
+{{- $_ := set $template.metadata "labels" (mergeOverwrite (dict) $values.podLabels $template.metadata.labels) -}}
+{{- $arguments := include "ledgergate.arguments" (list $container $values.ports) | fromYamlArray -}}
 {{- if ne $root.Values.logFormat "text" }}{{ $arguments = concat $arguments (list "--log-format" $root.Values.logFormat) }}{{ end -}}
+{{- with $values.allowedDatabaseHosts -}}
+  {{- $arguments = concat $arguments (list "--allowed-database-hosts" (join "," .)) -}}
+{{- end -}}
 {{- $_ := set $container "args" (concat $arguments $values.extraArgs) -}}
+{{- end -}}
+
+{{/*
+The container's arguments, as a YAML list, with the port numbers of the values; its `ports` get the same numbers.
+Arguments: the container, the port numbers by name.
+*/}}
+{{- define "ledgergate.arguments" -}}
+{{- $container := index . 0 -}}
+{{- $addresses := dict -}}
+{{- range $port := $container.ports -}}
+  {{- $number := get (index $ 1) $port.name | int -}}
+  {{- $_ := set $addresses (printf ":%v" ($port.containerPort | int)) (printf ":%d" $number) -}}
+  {{- $_ := set $port "containerPort" $number -}}
+{{- end -}}
+{{- $arguments := list -}}
+{{- range $container.args }}{{ $arguments = append $arguments (get $addresses . | default .) }}{{ end -}}
+{{- toYaml $arguments -}}
 {{- end -}}
 
 {{/* A component's objects: its Deployment, Service and PodDisruptionBudget. Arguments: the root context, its name. */}}

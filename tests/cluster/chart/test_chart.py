@@ -67,6 +67,19 @@ def test_of_two_upgrades_at_once_one_is_refused(guard: Guard) -> None:
     guard.await_ready()
 
 
+def test_helm_test_shows_whether_the_webhook_is_reached(guard: Guard) -> None:
+    """It succeeds as installed, and leaves nothing; it fails, with the reason, where no webhook answers."""
+    flags = ("test", guard.release, "-n", guard.namespace)
+    assert "Succeeded" in guard.helm(*flags)
+    left = guard.plane.kubectl("get", "jobs,sa,roles,rolebindings", "-A", "-o", "name")
+    assert "ledgergate-test" not in left
+    guard.plane.kubectl("delete", "namespace", f"{guard.namespace}-test", "--ignore-not-found")
+    with guard.unreachable(), pytest.raises(HelmError, match="ledgergate-test"):
+        guard.helm(*flags, "--timeout=90s")
+    assert "verdict.ledgergate.dev" in guard.pods.logs()
+    guard.await_ready()
+
+
 def test_a_second_installation_is_refused(guard: Guard, namespace: str) -> None:
     """The policy and the webhooks of a cluster have one owner; helm says whose they are."""
     owner = f'"meta.helm.sh/release-name" must equal "other": current value is "{guard.release}"'

@@ -72,9 +72,10 @@ helm.sh/hook-delete-policy: hook-failed
 {allowPrivilegeEscalation: false, runAsNonRoot: true, capabilities: {drop: [ALL]}, seccompProfile: {type: RuntimeDefault}}
 {{- end }}
 
-{{/* What a migrator brings, as `ledgergate migrate revision --output annotations` writes it. */}}
+{{/* What a migrator brings, as `ledgergate migrate revision --output annotations` writes it: the newest 16. */}}
 {{- define "cliscale.contracts" -}}
-{{- range $index, $contract := .Values.migrations.contracts }}{{ if $index }} {{ end }}{{ .revision }}:{{ .compatibleFrom }}{{ end }}
+{{- $contracts := .Values.migrations.contracts }}
+{{- range $index, $contract := slice $contracts (max 0 (sub (len $contracts) 16)) }}{{ if $index }} {{ end }}{{ .revision }}:{{ .compatibleFrom }}{{ end }}
 {{- end }}
 
 {{/* Annotations of a pod that migrates: which gate lets it start, and what it does to older images. The annotation

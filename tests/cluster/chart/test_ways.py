@@ -1,0 +1,191 @@
+"""Each way to install ledgergate and to remove it: a bad pod is free only after the removal was asked for.
+
+`helm install` and `helm uninstall` are in test_chart.py and test_uninstall.py.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from testbed.cluster.application import LEDGERGATE, SECOND, THIRD, Application, migrate
+from testbed.cluster.guard import CHART, Guard
+from testbed.waiting import until
+
+MANIFESTS = Path(CHART).parent
+ONE = "webhook.replicas=1,controller.replicas=1"
+REFUSAL = "ledgergate is not taken out of service: "
+HOOKS = ("helm.sh/hook", "argocd.argoproj.io/hook")
+
+Object = dict[str, Any]
+
+
+@pytest.fixture
+def nothing(guarding: Guard) -> Guard:
+    """The plane without ledgergate, and without the CRD that another release has kept."""
+    guarding.uninstall("--ignore-not-found")
+    guarding.plane.kubectl("delete", "crd", "ledgergates.ledgergate.dev", "--ignore-not-found")
+    return guarding
+
+
+def render(guard: Guard, *flags: str) -> list[Object]:
+    """Return what `helm template` renders."""
+    text = guard.helm("template", guard.release, CHART, "-n", guard.namespace, "--set", ONE, *flags)
+    return [each for each in yaml.safe_load_all(text) if each]
+
+
+def grant(namespace: str) -> str:
+    """Return the flag that lets ledgergate read the Secret of a namespace."""
+    return f"--set-json=databases={json.dumps([{'namespace': namespace, 'secrets': ['pg']}])}"
+
+
+def is_hook(subject: Object) -> bool:
+    return not set(HOOKS).isdisjoint(subject["metadata"].get("annotations", {}))
+
+
+def apply(guard: Guard, objects: list[Object], *flags: str) -> None:
+    """Apply objects as GitOps tools do; the CRD first, as its kind is not known at once."""
+    first = [each for each in objects if each["kind"] in {"CustomResourceDefinition", "Namespace"}]
+    command = ("apply", "--server-side", "--force-conflicts", *flags, "-f", "-")
+    guard.plane.kubectl(*command, stdin=yaml.safe_dump_all(first))
+    guard.plane.kubectl("wait", "--for=condition=Established", "crd/ledgergates.ledgergate.dev", "--timeout=30s")
+    guard.plane.kubectl(*command, stdin=yaml.safe_dump_all(objects))
+
+
+def delete(guard: Guard, objects: list[Object]) -> None:
+    guard.plane.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=yaml.safe_dump_all(objects))
+
+
+def release(guard: Guard) -> None:
+    """Run what the page says to run before the manifests are deleted."""
+    command = [str(LEDGERGATE), "release", "--all", "--uninstall", "--kubeconfig", str(guard.plane.kubeconfig)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def hold_a_bad_pod(guard: Guard, namespace: str, database: str, migrations: Path) -> Application:
+    """Return an application with a pod that is held; one whose migration is there has started."""
+    guard.serve()
+    application = Application(guard.plane, namespace)
+    application.secret(database)
+    application.gate()
+    guard.plane.kubectl("label", "namespace", namespace, "ledgergate.dev/admission=enabled")
+    migrate(migrations, database, "--to", SECOND)
+    until("the ledger to be read", lambda: application.status().get("head") == SECOND)
+    application.deploy("early", THIRD, replicas=1)
+    application.await_held("early", 1)
+    application.deploy("good", SECOND, replicas=1)
+    application.await_running("good", 1)
+    return application
+
+
+def await_refusal(guard: Guard) -> None:
+    """Wait until the Job, applied like any other object, has refused to work."""
+    until("the Job's refusal", lambda: REFUSAL in guard.pods.logs())
+
+
+def assert_in_service(guard: Guard, application: Application) -> None:
+    """Assert that pods are held and judged as before."""
+    application.await_held("early", 1)
+    application.deploy("late", THIRD, replicas=1)
+    application.await_held("late", 1)
+    assert "denied the request" in application.try_to_ungate(application.held("late")[0])
+    kinds = "mutatingadmissionpolicies,mutatingadmissionpolicybindings,mutatingwebhookconfigurations"
+    found = guard.plane.kubectl("get", f"{kinds},validatingwebhookconfigurations", "-o", "name").split()
+    assert sum("ledgergate" in name for name in found) == 4
+
+
+def test_rendered_and_applied(nothing: Guard, namespace: str, database: str, migrations: Path) -> None:
+    """`helm template --dry-run=server | kubectl apply` applies the hook's Job too, which then does nothing."""
+    objects = render(nothing, "--dry-run=server", grant(namespace))
+    assert any(each["kind"] == "Job" for each in objects)
+    apply(nothing, objects)
+    application = hold_a_bad_pod(nothing, namespace, database, migrations)
+    await_refusal(nothing)
+    assert_in_service(nothing, application)
+    release(nothing)
+    delete(nothing, objects)
+    application.await_running("early", 1)
+    application.await_running("late", 1)
+
+
+def test_applied_by_a_second_manager(guard: Guard, namespace: str, database: str, migrations: Path) -> None:
+    """A release of helm, applied over by another tool: the Job does nothing, and `helm uninstall` still works."""
+    guard.grant(namespace)
+    application = hold_a_bad_pod(guard, namespace, database, migrations)
+    apply(guard, render(guard, "--dry-run=server", grant(namespace)), "--field-manager=helm-like")
+    await_refusal(guard)
+    guard.await_ready()
+    assert_in_service(guard, application)
+    guard.uninstall()
+    application.await_running("early", 1)
+    application.await_running("late", 1)
+
+
+def test_argo_cd(nothing: Guard, namespace: str, database: str, migrations: Path) -> None:
+    """What Argo CD does: it applies what is no hook, deletes it with the Application, and then runs the hook."""
+    objects = render(nothing, "--set=uninstall.release=always", grant(namespace))
+    hooks = [each for each in objects if is_hook(each)]
+    others = [each for each in objects if not is_hook(each)]
+    apply(nothing, others)
+    application = hold_a_bad_pod(nothing, namespace, database, migrations)
+    assert_in_service(nothing, application)
+    delete(nothing, [each for each in others if each["kind"] != "CustomResourceDefinition"])
+    nothing.plane.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(hooks))
+    nothing.plane.kubectl(
+        "wait", "--for=condition=Complete", "job/ledgergate-release", "-n", nothing.namespace, "--timeout=60s"
+    )
+    application.await_running("early", 1)
+    application.await_running("late", 1)
+    delete(nothing, objects)
+
+
+def test_under_an_umbrella(nothing: Guard, namespace: str, database: str, migrations: Path, tmp_path: Path) -> None:
+    """As a dependency of another chart: its hook runs when the parent is uninstalled."""
+    dependency = {"name": "ledgergate", "version": "*", "repository": "", "condition": "ledgergate.enabled"}
+    parent = {"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(json.dumps(parent))
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "charts" / "ledgergate").symlink_to(CHART)
+    values = {"enabled": True, "webhook": {"replicas": 1}, "controller": {"replicas": 1}}
+    values["databases"] = [{"namespace": namespace, "secrets": ["pg"]}]
+    (tmp_path / "values.yaml").write_text(json.dumps({"ledgergate": values}))
+    nothing.helm("install", nothing.release, "-n", nothing.namespace, str(tmp_path))
+    application = hold_a_bad_pod(nothing, namespace, database, migrations)
+    assert_in_service(nothing, application)
+    nothing.uninstall()
+    application.await_running("early", 1)
+    application.await_running("late", 1)
+
+
+def test_kustomize_in_another_namespace(
+    nothing: Guard, namespace: str, database: str, migrations: Path, tmp_path: Path
+) -> None:
+    """With kustomize's `namespace` and our transformer the controller may release pods there."""
+    manifests = Path(*[".."] * (len(tmp_path.parts) - 1), *MANIFESTS.parts[1:])
+    replicas = [{"name": f"ledgergate-{name}", "count": 1} for name in ("webhook", "controller")]
+    kustomization = {"namespace": "elsewhere", "resources": [f"{manifests}/base"], "replicas": replicas}
+    kustomization["transformers"] = [f"{manifests}/transformers/namespace"]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    plane = nothing.plane
+    objects = list(yaml.safe_load_all(plane.kubectl("kustomize", str(tmp_path))))
+    role = yaml.safe_load_all((MANIFESTS / "chart/files/namespace/role.yaml").read_text())
+    plane.kubectl("create", "namespace", "elsewhere")
+    with Guard(nothing.helm, plane, "none", "elsewhere") as there:
+        apply(there, objects)
+        text = yaml.safe_dump_all(list(role)).replace("namespace: ledgergate", "namespace: elsewhere")
+        plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=text)
+        application = hold_a_bad_pod(there, namespace, database, migrations)
+        assert_in_service(there, application)
+        migrate(migrations, database)
+        application.await_running("early", 1)
+        migrate(migrations, database, "--to", SECOND, command="down")
+        until("the ledger to be read", lambda: application.status().get("head") == SECOND)
+        application.deploy("again", THIRD, replicas=1)
+        application.await_held("again", 1)
+        release(there)
+        delete(there, objects)
+        application.await_running("again", 1)

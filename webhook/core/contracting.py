@@ -1,0 +1,151 @@
+"""Decide which contract migrations a migrator brings that the ledger lacks, and which pods they would break. Pure.
+
+Orders of revisions: names that sort (native ledger, Knex, ...) and numbers are compared as such. Where neither tells
+(Alembic, Django), a pod's own list of ancestors does, else the places of both revisions in the ledger.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from migrations.core.contract import MAX_CONTRACTS_TEXT, Contract, ContractError, parse_contracts
+from migrations.core.ledger import History, Ledger
+from migrations.core.revision import Revision, canonical
+from migrations.dialects.catalogue import DIALECTS
+from webhook.api.objects import Pod
+from webhook.core.contract_state import Brought
+from webhook.core.gate import Gate
+from webhook.core.requirement import Requirement
+
+CONTRACT = "ledgergate.dev/contract"
+PHASE = "ledgergate.dev/phase"
+_EXPAND = "expand"
+_SHOWN = 200  # characters of an invalid list that are kept for a message
+
+
+def read_brought(pod: Pod, label: str | None = None) -> Brought:
+    """Read what a migrator pod says of the contract migrations that it brings.
+
+    Args:
+        label: the label ``dev.ledgergate.contract`` of its image, which counts before the annotation; None where it is
+            not known.
+    """
+    text = pod.annotations.get(CONTRACT, "") if label is None else label
+    expand_only = pod.annotations.get(PHASE, "").strip() == _EXPAND
+    contracts = _parse(text[: MAX_CONTRACTS_TEXT + 1])
+    invalid = text[:_SHOWN] if contracts is None else None
+    return Brought(contracts or (), invalid, expand_only, pod.metadata.uid)
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> tuple[Contract, ...] | None:
+    try:
+        found = parse_contracts(text)
+    except ContractError:
+        return None
+    return tuple(Contract(canonical(each.revision), canonical(each.compatible_from)) for each in found)
+
+
+def expects_less(gate: Gate, required: Requirement, boundary: str, ledger: Ledger | None) -> bool | None:
+    """Return whether a pod expects a revision that comes before another one; None where no order tells.
+
+    Args:
+        boundary: the other revision.
+        ledger: what is known of the ledger, for tools whose names have no order.
+    """
+    if required.expected is None or gate.dialect not in DIALECTS:
+        return None
+    expected, dialect = required.expected.name, DIALECTS[gate.dialect]
+    key, sort_key = dialect.versioning.key, dialect.versioning.sort_key
+    if key(expected) == key(boundary):
+        return False
+    if dialect.history is History.HEADS:
+        if required.ancestors is not None:
+            return key(boundary) not in map(key, required.ancestors)
+        return _ran_before(ledger, expected, boundary)
+    mine, other = sort_key(expected), sort_key(boundary)
+    if dialect.history is History.EXECUTION and not (mine[0] and other[0]):
+        return _ran_before(ledger, expected, boundary)
+    return mine < other
+
+
+def _ran_before(ledger: Ledger | None, one: str, other: str) -> bool | None:
+    """Return whether one revision was applied before another; None where they were not both applied."""
+    if ledger is None or not (ledger.contains(one) and ledger.contains(other)):
+        return None
+    return ledger.count_newer(one) > ledger.count_newer(other)
+
+
+def lacking(gate: Gate, required: Requirement, ledger: Ledger | None) -> tuple[Contract, ...]:
+    """Return the contract migrations that a migrator brings and that the ledger is not known to have, oldest first.
+
+    Under ``phase: expand`` those that are newer than what its image needs are left out: it stops before them.
+    """
+    return tuple(
+        contract
+        for contract in required.brings.contracts
+        if not _is_applied(ledger, contract.revision) and not _is_left_out(gate, required, contract, ledger)
+    )
+
+
+def _is_applied(ledger: Ledger | None, revision: str) -> bool:
+    # Where only the newest part is known and does not tell, the migrator is held, and the controller decides.
+    return ledger is not None and ledger.can_tell(Revision(revision)) and ledger.contains(revision)
+
+
+def _is_left_out(gate: Gate, required: Requirement, contract: Contract, ledger: Ledger | None) -> bool:
+    """Return whether a contract migration stands after all that the image needs, and its phase is expand.
+
+    A migrator that declares no revision does not say where that is: all that it brings counts.
+    """
+    return required.brings.expand_only and expects_less(gate, required, contract.revision, ledger) is True
+
+
+def boundary_of(gate: Gate, contracts: Sequence[Contract]) -> str:
+    """Return the oldest revision whose images can run after all of these, of which there is at least one."""
+    dialect = DIALECTS.get(gate.dialect)
+    if dialect is None or dialect.history in {History.HEADS, History.EXECUTION}:
+        return contracts[-1].compatible_from  # the newest comes last
+    return max((contract.compatible_from for contract in contracts), key=dialect.versioning.sort_key)
+
+
+def needs_old_schema(gate: Gate, required: Requirement, contracts: Iterable[Contract], ledger: Ledger | None) -> bool:
+    """Return whether a living pod may not be able to run once these are applied; also where no order tells."""
+    if required.expected is None:
+        return False
+    return any(expects_less(gate, required, contract.compatible_from, ledger) is not False for contract in contracts)
+
+
+def barrier_for(gate: Gate, required: Requirement, ledger: Ledger) -> Contract | None:
+    """Return an applied contract migration with which a pod's image cannot run, if any.
+
+    The native ledger records its own; ``spec.contracts`` names those of other tools. A ledger of which the newest part
+    is known counts as having one that it cannot tell of: then it is an old one.
+    """
+    if required.expected is None:
+        return None
+    recorded = ledger.incompatible_contract_for(required.expected.name)
+    if recorded is not None:
+        return Contract(recorded.revision, recorded.compatible_from or "")
+    for contract in reversed(gate.contracts):
+        applied = ledger.contains(contract.revision) or not ledger.can_tell(Revision(contract.revision))
+        if applied and expects_less(gate, required, contract.compatible_from, ledger) is True:
+            return contract
+    return None
+
+
+def is_shut_out(gate: Gate, required: Requirement, ledger: Ledger | None) -> bool:
+    """Return whether a contract migration that runs now, or is about to, shuts a pod out."""
+    step = gate.contracting
+    if step is None or (step.uid and step.uid == required.brings.uid):
+        return False
+    return expects_less(gate, required, step.compatible_from, ledger) is True
+
+
+def is_announced_against(gate: Gate, required: Requirement, ledger: Ledger | None) -> bool:
+    """Return whether a held migrator waits for pods such as this one to end; then the controller decides about it.
+
+    The controller is one process and admission is several. So none of these can let an older pod in at the moment at
+    which the controller, which has counted the living ones, lets the migrator go.
+    """
+    waiting = gate.contract_waiting
+    return waiting is not None and expects_less(gate, required, waiting.step.compatible_from, ledger) is not False

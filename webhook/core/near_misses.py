@@ -1,0 +1,92 @@
+"""What a pod declares and ledgergate does not follow, in words: a misspelt gate looks like no declaration. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+
+from webhook.api.objects import API_GROUP, Container, Pod
+from webhook.api.workload import Workload
+from webhook.core.gate import Gate
+from webhook.core.requirement import ANCESTORS, ANCESTORS_PER_GATE, MAX_MIGRATES, MIGRATES, PER_GATE, REVISION
+from webhook.core.variables import is_set, literal_value
+
+_MOST = 4
+"""Hints about one pod: one shows the mistake, ten hide it."""
+
+_OF_PODS = (REVISION, MIGRATES, ANCESTORS)
+_PREFIX = f"{API_GROUP}/"
+_SIMILAR = 0.85  # of difflib: one letter wrong, missing or too many
+_SHOWN = 56
+
+
+def find_near_misses(pod: Pod, gates: Sequence[Gate]) -> tuple[str, ...]:
+    """Return hints about a pod that is selected by these gates; none about one that no gate selects."""
+    if not gates:
+        return ()
+    found = (*_of_annotations(pod, gates), *_of_readiness(pod, gates), *_of_variables(pod, gates))
+    return found[:_MOST]
+
+
+def find_misplaced(workload: Workload) -> tuple[str, ...]:
+    """Return hints about annotations that a workload has and its pod template has not: there they have no effect."""
+    pod, own = workload.pod, workload.metadata.annotations or {}
+    if pod is None:
+        return ()
+    names = [name for name in own if name in _OF_PODS or name.startswith((PER_GATE, ANCESTORS_PER_GATE))]
+    return tuple(
+        f"annotation {_cut(name)} is on {_cut(workload.title)}, not on its pod template (spec.template.metadata): "
+        "no pod has it"
+        for name in sorted(names)
+        if name not in pod.annotations
+    )[:_MOST]
+
+
+def _of_annotations(pod: Pod, gates: Sequence[Gate]) -> Iterator[str]:
+    names = {gate.name for gate in gates}
+    migrates = {name for part in pod.annotations.get(MIGRATES, "")[:MAX_MIGRATES].split(",") if (name := part.strip())}
+    if migrates and not migrates & names:
+        yield f"annotation {MIGRATES} names {_listed(migrates)}, but this pod is selected by {_listed(names)}"
+    for annotation in sorted(pod.annotations):
+        for prefix in (PER_GATE, ANCESTORS_PER_GATE):
+            if annotation.startswith(prefix) and annotation.removeprefix(prefix) not in names:
+                yield f"annotation {_cut(annotation)} names no LedgerGate that selects this pod: {_listed(names)} would"
+        if annotation.startswith(_PREFIX) and annotation not in _OF_PODS:
+            for similar in get_close_matches(annotation[:100], _OF_PODS, 1, _SIMILAR):
+                yield f"annotation {_cut(annotation)} is not known: did you mean {similar}?"
+
+
+def _of_readiness(pod: Pod, gates: Sequence[Gate]) -> Iterator[str]:
+    names = {gate.name for gate in gates}
+    for gate in pod.spec.readiness_gates or ():
+        name = gate.condition_type.removeprefix(_PREFIX)
+        if gate.condition_type.startswith(_PREFIX) and name not in names:
+            yield f"readiness gate {_cut(gate.condition_type)} names no LedgerGate that selects this pod: always True"
+
+
+def _of_variables(pod: Pod, gates: Sequence[Gate]) -> Iterator[str]:
+    containers = [*(pod.spec.containers or ()), *(pod.spec.init_containers or ())]
+    for gate in gates:
+        annotated = REVISION in pod.annotations or f"{PER_GATE}{gate.name}" in pod.annotations
+        if gate.expect_env and not annotated:
+            yield from _of_variable(containers, gate.expect_env)
+
+
+def _of_variable(containers: Iterable[Container], name: str) -> Iterator[str]:
+    having = [each for each in containers if is_set(each, name)]
+    values = {each.name: literal_value(each, name) for each in having}
+    known = {value for value in values.values() if value is not None}
+    if having and not known:
+        yield f"variable {_cut(name)} comes from elsewhere than the pod (valueFrom, or $(NAME) of it): only text counts"
+    elif len(known) > 1:
+        first = next(each for each, value in values.items() if value is not None)
+        yield f"variable {_cut(name)} differs between {_listed(values)}: that of {_cut(first)} counts"
+
+
+def _listed(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""  # noqa: PLR2004 - what a line has room for
+    return ", ".join(map(_cut, ordered[:3])) + more
+
+
+def _cut(text: str) -> str:
+    clean = "".join(character if character.isprintable() else "?" for character in text[: _SHOWN + 1])
+    return clean if len(clean) <= _SHOWN else f"{clean[: _SHOWN - 1]}…"
