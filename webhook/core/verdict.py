@@ -104,16 +104,23 @@ def _decide_enforced(gate: Gate, required: Requirement, snapshot: LedgerSnapshot
     if policy.bypass_until is not None and now < policy.bypass_until:
         text = f"gate {shown} is bypassed: the pod starts without a check of the ledger"
         return Verdict(Reason.BYPASSED, Outcome.WARN, text, gate.name)
+    if required.problem and not required.migrates:
+        return Verdict(Reason.INVALID, Outcome.DENY, required.problem, gate.name)
+    if required.unknown is not None and not (required.migrates and _may_go_unread(gate, required.unknown)):
+        return _decide_unknown(gate, required, required.unknown, snapshot)
     early = _refused_by_contract(gate, required, snapshot)
     if early is None and required.migrates:
         early = _decide_migrator(gate, required, snapshot.ledger)
-    if early is not None:
-        return early
-    if required.problem:
-        return Verdict(Reason.INVALID, Outcome.DENY, required.problem, gate.name)
-    if required.unknown is not None:
-        return _decide_unknown(gate, required, required.unknown, snapshot)
-    return _decide_declared(gate, required, snapshot)
+    return early or _decide_declared(gate, required, snapshot)
+
+
+def _may_go_unread(gate: Gate, image: UnknownImage) -> bool:
+    """Return whether a migrator whose image is not known goes by its own words.
+
+    While the image is being read it waits, since that may bring a contract migration. One that cannot be read must not
+    keep the ledger behind.
+    """
+    return bool(image.message) or _OUTCOMES[gate.policy.on_contract].good
 
 
 def _decide_declared(gate: Gate, required: Requirement, snapshot: LedgerSnapshot) -> Verdict:
@@ -148,7 +155,7 @@ def _decide_unknown(gate: Gate, required: Requirement, image: UnknownImage, snap
             gate.name,
         )
     if required.expected is not None or required.invalid is not None:
-        verdict = _decide_declared(gate, required, snapshot)
+        verdict = _refused_by_contract(gate, required, snapshot) or _decide_declared(gate, required, snapshot)
         text = f"{verdict.message}; {required.source} counts, since {name} cannot be read: {image.message}"
         if verdict.outcome.good:
             return Verdict(Reason.UNRESOLVED, Outcome.WARN, text, gate.name)
