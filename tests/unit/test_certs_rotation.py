@@ -4,101 +4,18 @@ import asyncio
 import contextlib
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.authority_keeper import AuthorityKeeper
 from certs.dynamic_source import DynamicCertificate
-from certs.pki import BUNDLE_LIMIT, CertificateError, Unreadable, issue_authority, renewal_reason
-from certs.secret import BUNDLE, CERTIFICATE, KEY, Authority, Contended, Unavailable
-
-START = datetime.now(UTC).replace(microsecond=0)
-DAY = timedelta(days=1)
-HOUR = timedelta(hours=1)
-
-
-class Clock:
-    """A clock that moves only when a test sets it."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> datetime:
-        """Return the time."""
-        return self.now
-
-
-class Store:
-    """A Secret in memory with a version, as in the API server; `window` runs between a read and a write."""
-
-    def __init__(self) -> None:
-        self.data: dict[str, bytes] | None = None
-        self.version = 0
-        self.writes = 0
-        self.down = False
-        self.window: Callable[[], Awaitable[None]] | None = None
-
-    async def read(self) -> dict[str, bytes] | None:
-        """Return the data, unless the store is down."""
-        if self.down:
-            raise Unavailable("the Secret cannot be read: connection refused")
-        return self.data and dict(self.data)
-
-    def put(self, data: Mapping[str, bytes]) -> None:
-        """Write the Secret, as any client may."""
-        self.data = dict(data)
-        self.version += 1
-        self.writes += 1
-
-
-class Replica:
-    """One replica's access to the Secret, with the version that this replica has read."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._version = 0
-
-    async def read(self) -> dict[str, bytes] | None:
-        """Remember the version, then let the other replicas run."""
-        data = await self._store.read()
-        self._version = self._store.version
-        if self._store.window:
-            await self._store.window()
-        return data
-
-    async def create(self, data: Mapping[str, bytes]) -> bool:
-        """Create the Secret unless it exists."""
-        if self._store.data is not None:
-            return False
-        self._store.put(data)
-        return True
-
-    async def replace(self, data: Mapping[str, bytes]) -> bool:
-        """Replace the Secret unless it has changed since it was read."""
-        if self._store.version != self._version:
-            return False
-        self._store.put(data)
-        return True
-
-
-class Publisher:
-    """Records the bundles that clients were made to trust."""
-
-    def __init__(self) -> None:
-        self.bundles: list[bytes] = []
-
-    async def published(self) -> bytes:
-        """Return the last one."""
-        return self.bundles[-1] if self.bundles else b""
-
-    async def publish(self, bundle: bytes) -> None:
-        """Record the bundle."""
-        self.bundles.append(bundle)
+from certs.pki import CertificateError, Unreadable, issue_authority, renewal_reason
+from certs.secret import BUNDLE, CERTIFICATE, KEY, Authority, Contended
+from tests.authority_store import DAY, HOUR, START, Clock, Publisher, Replica, Store, held, running, until
 
 
 @pytest.fixture
@@ -131,28 +48,6 @@ def keeper(store: Store, publisher: Publisher, clock: Clock, expiries: list[date
 def serving(store: Store, clock: Clock, expiries: list[datetime]) -> DynamicCertificate:
     names = ["localhost"]
     return DynamicCertificate(Replica(store), names, clock=clock, on_issued=lambda _, expiry: expiries.append(expiry))
-
-
-@contextlib.asynccontextmanager
-async def running(work: Awaitable[None]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - the code under test announces nothing to its tests
-            await asyncio.sleep(0.001)
-
-
-def held(store: Store) -> Authority:
-    assert store.data is not None
-    return Authority.from_secret(store.data)
 
 
 async def presented(port: int, bundle: bytes) -> int:
@@ -377,113 +272,3 @@ async def test_no_key_stays_on_disk(
     await serving.refresh(START)
     assert serving.ready
     assert next(os.scandir(tmp_path), None) is None
-
-
-async def test_a_deleted_secret_takes_no_trust_away(
-    keeper: AuthorityKeeper, store: Store, publisher: Publisher
-) -> None:
-    """What clients trusted before stays trusted beside the new authority, however the Secret was lost or replaced."""
-    trusted = [held(store).pair.certificate for _ in [await keeper.ensure(START)]]
-    foreign = issue_authority("foreign", not_before=START, not_after=START + 365 * DAY)
-    for replacement in (None, {}, {CERTIFICATE: b"x"}, Authority(foreign, foreign.certificate).to_secret()):
-        store.data = replacement
-        bundle = await keeper.ensure(START)
-        trusted.insert(0, held(store).pair.certificate)
-        assert bundle == b"".join(dict.fromkeys(trusted)) == publisher.bundles[-1] == held(store).bundle
-    assert trusted[0] == foreign.certificate
-
-
-async def test_the_bundle_stays_small(keeper: AuthorityKeeper, store: Store) -> None:
-    """A Secret that is deleted all the time leaves the newest authorities, and each is written once."""
-    for _ in range(15):
-        store.data = None
-        bundle = await keeper.ensure(START)
-    assert bundle.count(b"BEGIN CERTIFICATE") == BUNDLE_LIMIT
-    assert bundle.startswith(held(store).pair.certificate)
-    writes = store.writes
-    assert await keeper.ensure(START) == bundle
-    assert store.writes == writes
-
-
-async def test_a_damaged_extension_is_one_more_reason(store: Store, publisher: Publisher, clock: Clock) -> None:
-    """Whichever byte of the certificate is changed, the keeper goes on and ends with an authority that can sign."""
-    pair = issue_authority("x", not_before=START - HOUR, not_after=START + 365 * DAY)
-    der = x509.load_pem_x509_certificate(pair.certificate).public_bytes(Encoding.DER)
-    failures: list[CertificateError] = []
-    for position in range(0, len(der), 3):
-        damaged = der[:position] + bytes([der[position] ^ 0x15]) + der[position + 1 :]
-        text = ssl.DER_cert_to_PEM_cert(damaged).encode()
-        store.put({CERTIFICATE: text, KEY: pair.key, BUNDLE: text})
-        keeper = AuthorityKeeper(Replica(store), publisher, clock=clock, on_failure=failures.append)
-        bundle = await keeper.ensure(START)
-        assert renewal_reason(held(store).pair, now=START) is None
-        assert damaged == der or text not in bundle or held(store).pair.certificate == text
-    assert failures == []
-
-
-class Trusting:
-    """Clients that trust what a test says."""
-
-    def __init__(self) -> None:
-        self.authorities: list[bytes] = []
-
-    def trust(self, authority: bytes) -> bool:
-        """Return whether they do."""
-        return authority in self.authorities
-
-
-async def test_a_new_authority_signs_once_clients_trust_it(keeper: AuthorityKeeper, store: Store, clock: Clock) -> None:
-    """The former leaf is served until a second after; once it has expired there is nothing to wait for."""
-    clients = Trusting()
-    issued: list[str] = []
-    serving = DynamicCertificate(
-        Replica(store), ["localhost"], clients=clients, clock=clock, on_issued=lambda reason, _: issued.append(reason)
-    )
-    await keeper.ensure(START)
-    await serving.refresh(START)
-    store.data = None
-    await keeper.ensure(START)
-    for seconds in (0, 5):
-        await serving.refresh(START + timedelta(seconds=seconds))
-        assert (len(issued), serving.pending) == (1, True)
-    clients.authorities.append(held(store).pair.certificate)
-    for milliseconds, expected, pending in ((10_000, 1, True), (10_500, 1, True), (11_000, 2, False)):
-        await serving.refresh(START + timedelta(milliseconds=milliseconds))
-        assert (len(issued), serving.pending) == (expected, pending)
-    store.data = None
-    await keeper.ensure(START)
-    clock.now = START + 25 * HOUR
-    await serving.refresh(clock.now)
-    assert (len(issued), serving.ready) == (3, True)
-
-
-async def test_a_change_is_followed_at_once(store: Store, publisher: Publisher, clock: Clock) -> None:
-    """Keeper and replica check when they hear of a change, not when their period is over."""
-    changed = asyncio.Event()
-    keeper = AuthorityKeeper(Replica(store), publisher, clock=clock, period=DAY, changed=changed)
-    serving = DynamicCertificate(Replica(store), ["localhost"], clock=clock, period=DAY, changed=changed)
-    async with running(keeper.run()):
-        await until(lambda: store.data)
-        store.data = None
-        await asyncio.sleep(0)
-        changed.set()
-        await until(lambda: store.data)
-    async with running(serving.run()):
-        await until(lambda: serving.ready)
-
-
-async def test_nothing_ends_the_keeper(store: Store, publisher: Publisher, clock: Clock) -> None:
-    """An error that was not foreseen is reported, and the next check is made."""
-    failures: list[CertificateError] = []
-
-    async def slip() -> None:
-        if not failures:
-            raise ValueError("a slip")
-
-    store.window = slip
-    keeper = AuthorityKeeper(
-        Replica(store), publisher, clock=clock, period=timedelta(milliseconds=1), on_failure=failures.append
-    )
-    async with running(keeper.run()):
-        await until(lambda: store.data)
-    assert ["a slip" in str(each) for each in failures] == [True]
