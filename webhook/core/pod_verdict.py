@@ -73,7 +73,9 @@ def leave_to_controller(decided: PodVerdict) -> PodVerdict:
     knows whether it has just let the migrator go.
     """
     by_gate = tuple(_left_to_controller(decision) for decision in decided.by_gate)
-    return PodVerdict(strictest(decision.verdict for decision in by_gate) or decided.final, by_gate)
+    if by_gate == decided.by_gate:
+        return decided  # the final message may have a hint that no gate's verdict has
+    return PodVerdict(strictest(decision.verdict for decision in by_gate) or decided.final, by_gate, decided.hints)
 
 
 def _left_to_controller(decision: Decision) -> Decision:
