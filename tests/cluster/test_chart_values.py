@@ -272,3 +272,38 @@ def test_the_notes_are_true(
     said = helm("install", "x", str(CHART), "-n", "default", "--dry-run=client", *flags).partition("NOTES")[2]
     assert [words for words in present if words not in said] == []
     assert [words for words in (*absent, "pod-security") if words in said] == []
+
+
+def test_the_controller_alone_is_told_which_registries_it_may_ask(helm: Helm) -> None:
+    """Each value of `images` becomes a flag of the controller, which accepts it; logins and authorities are mounted."""
+    objects = render(helm, {"images": EVERYTHING["images"]})
+    pods = {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in objects if each["kind"] == "Deployment"
+    }
+    controller, webhook = pods["ledgergate-controller"], pods["ledgergate-webhook"]
+    (arguments,) = [each["args"] for each in controller["containers"]]
+    assert arguments[arguments.index("--registry") :] == [
+        *("--registry", "ghcr.io", "--registry", "*.example.com:5000"),
+        *("--registry-plain-http", "registry:5000"),
+        *("--registry-mirror", "docker.io=mirror.example.com"),
+        *("--registry-token-host", "registry.example.com=auth.example.org"),
+        *("--registry-allow-network", "fd00::/8"),
+        *("--registry-refuse-network", "10.96.0.0/12"),
+        *("--registry-config", "/etc/ledgergate/registries/.dockerconfigjson"),
+        *("--registry-ca-file", "/etc/ledgergate/registry-ca/ca.crt"),
+    ]
+    assert {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"} in controller["containers"][0]["env"]
+    volumes = {each["name"]: each for each in controller["volumes"]}
+    assert volumes["registries"]["secret"] == {"secretName": "registries"}
+    assert volumes["registry-ca"]["configMap"] == {"name": "registry-ca"}
+    assert not any("registry" in each for each in webhook["containers"][0]["args"])
+
+
+@pytest.mark.parametrize(
+    "images",
+    [{"registries": ["https://ghcr.io"]}, {"mirrors": [{"registry": "docker.io"}]}, {"refusedNetworks": ["services"]}],
+)
+def test_wrong_registries_are_refused(helm: Helm, images: Object) -> None:
+    """By helm's own schema check, before anything is installed."""
+    with pytest.raises(HelmError):
+        render(helm, {"images": images})

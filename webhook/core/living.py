@@ -90,6 +90,9 @@ def count_living(
         if uid == migrator or not is_living(pod, released=released(uid)):
             continue
         required = read(pod)
+        if required.unknown is not None and not required.migrates:
+            counts[owner_of(pod), "", True] += 1  # what its image needs is not known, so it may be the old schema
+            continue
         if required.expected is None:
             if required.migrates:
                 continue  # only a migrator, no application that uses the schema

@@ -148,7 +148,7 @@ def _decide_unknown(gate: Gate, required: Requirement, image: UnknownImage, snap
             gate.name,
         )
     if required.expected is not None or required.invalid is not None:
-        verdict = _decide_declared(gate, required, snapshot)
+        verdict = _refused_by_contract(gate, required, snapshot) or _decide_declared(gate, required, snapshot)
         text = f"{verdict.message}; {required.source} counts, since {name} cannot be read: {image.message}"
         if verdict.outcome.good:
             return Verdict(Reason.UNRESOLVED, Outcome.WARN, text, gate.name)
@@ -189,7 +189,8 @@ def _decide_migrator(gate: Gate, required: Requirement, snapshot: LedgerSnapshot
     read goes by its own words.
     """
     shown, action, ledger = _shown_gate(gate), gate.policy.on_contract, snapshot.ledger
-    if required.unknown is not None and not required.unknown.message and not required.brings.contracts:
+    may_bring = not required.brings.contracts and not _OUTCOMES[action].good
+    if may_bring and required.unknown is not None and not required.unknown.message:
         return _decide_unknown(gate, required, required.unknown, snapshot)
     if required.brings.invalid is not None:
         return Verdict(Reason.INVALID, Outcome.DENY, _invalid_contracts(required.brings.invalid), gate.name)
