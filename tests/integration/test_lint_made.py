@@ -1,7 +1,7 @@
 """Directories that the real tools make by their own commands are linted with no flag but `lint DIR`.
 
-Of the tools whose SQL lint reads, Flyway has no such command in what can be had here, and Diesel, Atlas, sql-migrate,
-Rails' `structure.sql` and drizzle-kit are not installed by the tests: tests/unit/test_lint_layouts.py has their shapes.
+Of the tools whose SQL lint reads, Flyway has no such command in what can be had here, and the tests do not install
+Diesel, Atlas, sql-migrate and Rails: tests/unit/test_lint_layouts.py has their shapes.
 """
 
 from __future__ import annotations
@@ -188,6 +188,29 @@ def test_a_directory_of_prisma(tmp_path: Path, database: str) -> None:
     done = lint("migrations", home=tmp_path)
     assert done.returncode == 2
     assert "migrations/1_index/migration.sql:2: index-not-concurrent: " in done.stdout
+    assert done.stdout.endswith("1 error, 0 warnings in 2 files\n")
+
+
+TABLE_OF_DRIZZLE = """\
+import {{ bigint, index, pgTable, text }} from "drizzle-orm/pg-core";
+const columns = {{ id: bigint({{ mode: "number" }}).primaryKey(), email: text() }};
+export const users = pgTable("users", columns, (users) => [{}]);
+"""
+
+
+def test_a_directory_of_drizzle(tmp_path: Path) -> None:
+    """`drizzle-kit generate` writes the SQL from the table's description: of the table, then of an index on it."""
+    try:
+        kit = modules(tmp_path) / "drizzle-kit" / "bin.cjs"
+    except InstallError as reason:
+        pytest.skip(str(reason))
+    flags = ("--dialect", "postgresql", "--schema", "schema.mjs", "--out", "migrations")
+    for name, indexes in {"create_users": "", "change_users": 'index("users_email").on(users.email)'}.items():
+        (tmp_path / "schema.mjs").write_text(TABLE_OF_DRIZZLE.format(indexes))
+        call(["node", kit, "generate", *flags, "--name", name], tmp_path)
+    done = lint("migrations", home=tmp_path)
+    assert done.returncode == 2
+    assert "migrations/0001_change_users.sql:1: index-not-concurrent: " in done.stdout
     assert done.stdout.endswith("1 error, 0 warnings in 2 files\n")
 
 
