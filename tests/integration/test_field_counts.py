@@ -98,7 +98,9 @@ KINDS: dict[str, list[str]] = {
         "unit/postgres_address::the_urls_of_other_clients_are_read::url",
         "unit/postgres_address::a_parameter_that_cannot_be_used_is_named::parameter",
     ],
-    "16 address-refused: Secrets": ["unit/postgres_address::the_secrets_of_operators_are_read_as_they_are::secret"],
+    "16 address-refused: Secrets": [
+        "unit/postgres_address_secrets::the_secrets_of_operators_are_read_as_they_are::secret",
+    ],
     "17 live-lock-freed": ["integration/stale_locks::an_owner_outside_exec::name"],
     "17 app-name-killed": [
         "integration/stale_locks::a_killed_run_is_dead::name",
