@@ -1,9 +1,7 @@
 """What the guides say can be read, applied and run: their manifests, their commands, their links."""
 
-import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import pytest
 import yaml
 
 from migrations.cli.main import migrate
-from testbed.cluster.cliscale import LEDGERGATE
 from testbed.cluster.installation import Installation
 from testbed.controlplane import ControlPlane
 from tests.pages import DOCS, blocks, links, walk
@@ -73,29 +70,6 @@ def test_a_guide_finds_what_an_image_expects(tool: str, tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     assert walk(f"how-to/{tool}.md", tmp_path, {"PATH": path}).startswith(printed)
-
-
-def test_the_two_steps_of_a_change_work(tmp_path: Path, database: str) -> None:
-    """The migrations that the guide shows apply one after the other, pass lint, and the second one is a boundary."""
-    table = "-- migrate:up\ncreate table users (name text);\n-- migrate:down\ndrop table users;\n"
-    (tmp_path / "20260101000000_create_users.sql").write_text(table)
-    for text in blocks("expand-contract.md", "sql"):
-        name = re.match(r"-- (\S+\.sql): ", text)
-        assert name is not None
-        (tmp_path / name[1]).write_text(text)
-    for command in (["lint"], ["up"], ["status", "--json"]):
-        done = subprocess.run(
-            [LEDGERGATE, "migrate", *command, "--dir", tmp_path],
-            env={"DATABASE_URL": database},
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    floors = {each["revision"]: each["compatible_from"] for each in json.loads(done.stdout)["revisions"]}
-    assert floors["20260315090000_drop_name"] == "20260301090000_add_full_name"
-    assert floors["20260301090000_add_full_name"] is None
 
 
 def test_every_guide_is_tested() -> None:
