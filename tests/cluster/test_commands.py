@@ -266,7 +266,7 @@ def test_a_release_that_a_dead_webhook_blocks_names_the_way_out(
 def test_kubectl_alone_tells_what_is_going_on(application: Application, held: list[str]) -> None:
     """`get ledgergates` and `describe pod` name the ledger's head, what the pod waits for and what happens next."""
     heading, line = application.plane.kubectl("get", "ledgergates", "-n", application.namespace).splitlines()
-    assert heading.split() == ["NAME", "DIALECT", "HEAD", "APPLIED", "STATE", "HELD", "AGE"]
+    assert heading.split() == ["NAME", "DIALECT", "HEAD", "APPLIED", "STATE", "HELD", "OLDEST", "AGE"]
     assert line.split()[:-1] == ["app", "ledgergate", SECOND, "2", "Live", "3"]
     assert "SchedulingGated" in application.plane.kubectl("get", "pod", held[0], "-n", application.namespace)
 

@@ -114,6 +114,7 @@ class GateImages:
         self._memory = memory
         self._credentials = credentials
         self._telemetry = telemetry
+        telemetry.image_readings.labels("Read")  # exists from 0 on, so that the first reading is an increase
         self._admission = admission
         self._on_change = on_change
         self._now = now

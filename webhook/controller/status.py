@@ -239,6 +239,7 @@ class StatusReconciler:
         self._telemetry.held.labels(*key).set(count.held)
         self._telemetry.unresolved_images.labels(*key).set(self._images.unresolved(key))
         self._telemetry.held_too_long.labels(*key).set(count.overdue)
+        self._telemetry.contract_waiting.labels(*key)  # from 0 on, as below; others count
         self._telemetry.releases.labels(*key, "gate")  # exists from 0 on, so that the first release is an increase
         until = gate.policy.bypass_until
         self._telemetry.bypass.labels(*key).set(until is not None and self._now() < until)
