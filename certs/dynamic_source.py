@@ -44,7 +44,8 @@ class DynamicCertificate(ServingCertificate):
         store: the CA Secret, which is only read.
         names: DNS names and IP addresses of the server.
         life: validity of a new leaf, limited by that of its authority.
-        clients: asked before the leaf of another authority takes the place of one that still works; None to ask nobody.
+        clients: asked before the leaf of another authority takes the place of one that still works; with None, it takes
+            the place at once.
         clock, period, on_issued, on_failure, context, changed: see `ServingCertificate`.
     """
 

@@ -35,7 +35,7 @@ _NEVER = {
 
 
 BUNDLE_LIMIT = 10
-"""Authorities of a bundle. There are more than two only where somebody replaces the CA Secret again and again; with one
+"""Authorities of a bundle. There are more than two only where the CA Secret is replaced again and again; with one
 every two seconds, a replica has twenty to follow."""
 
 CLOCK_SKEW = timedelta(hours=1)

@@ -122,6 +122,7 @@ class Listener:
     async def _open(self, accepted: socket.socket, connection: Connection) -> None:
         """Open one connection, with its TLS handshake."""
         times: dict[str, float] = {}
+        opened = False
         if self._context is not None:
             times["ssl_handshake_timeout"] = self._connections.limits.handshake_seconds
             times["ssl_shutdown_timeout"] = _FAREWELL_SECONDS
@@ -132,15 +133,13 @@ class Listener:
                 ssl=self._context,
                 **times,
             )
-        except (
-            OSError
-        ):  # no TLS, no certificate, too slow or gone: the client's affair, and no line in the log for each
-            self._connections.forget(connection)
-            accepted.close()
-        except asyncio.CancelledError:
-            self._connections.forget(connection)
-            accepted.close()
-            raise
+            opened = True
+        except OSError:
+            pass  # no TLS, no certificate, too slow, or gone: the client's fault, and not worth a log line for each
+        finally:
+            if not opened:
+                self._connections.forget(connection)
+                accepted.close()
 
     def _report(self, problem: str) -> None:
         now = asyncio.get_running_loop().time()
