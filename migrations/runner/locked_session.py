@@ -118,6 +118,7 @@ async def open_session(run: RunOptions, *, writable: bool = False) -> AsyncItera
     clock = asyncio.get_running_loop().time
     deadline = clock() + run.connect_timeout
     backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
+    reason: Unreachable | None = None
     while True:
         try:
             session = await connect(
@@ -128,9 +129,11 @@ async def open_session(run: RunOptions, *, writable: bool = False) -> AsyncItera
             )
             break
         except Unreachable as error:
+            # The deadline cuts the last attempt short. What an earlier one has found says more than that.
+            reason = error if reason is None or clock() < deadline else reason
             pause = backoff.next()
             if clock() + pause >= deadline:
-                raise type(error)(f"{error} (tried for {run.connect_timeout:g} s)") from error
+                raise type(reason)(f"{reason} (tried for {run.connect_timeout:g} s)") from reason
             await asyncio.sleep(pause)
     try:
         yield session

@@ -1,6 +1,7 @@
 """The commands against servers that misbehave: an error in one line, in time; where not, a signal ends the command."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -61,6 +62,36 @@ def test_an_evil_server_is_an_error_in_time(evil: Mapping[str, int], behaviour: 
     assert "Traceback" not in done.stderr
     assert len(done.stderr) < MOST_CHARACTERS
     assert time.monotonic() - began < CONNECT_SECONDS + SLACK
+
+
+def test_the_reason_is_not_hidden_by_the_last_attempt() -> None:
+    """A server closes the first connection, and is silent then: the deadline cuts the last attempt short."""
+    accepted: list[socket.socket] = []
+
+    def serve() -> None:
+        with suppress(OSError):  # it is closed
+            while True:
+                client = server.accept()[0]
+                accepted.append(client)
+                if len(accepted) == 1:
+                    client.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(serve)
+        done = subprocess.run(
+            status(server.getsockname()[1]),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=CONNECT_SECONDS + SLACK,
+        )
+        server.shutdown(socket.SHUT_RDWR)
+    for client in accepted:
+        client.close()
+    assert done.returncode == 4
+    assert len(accepted) > 1
+    assert "did not answer" not in done.stderr
+    assert "(tried for 2 s)" in done.stderr
 
 
 WAITING = {"answers_no_query", "negotiates_the_protocol", "notices_without_end_once_open", "notifies_without_end"}
