@@ -16,7 +16,6 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
-from aiohttp import web
 
 from certs import tls
 from certs.pki import issue_authority, issue_leaf
@@ -101,7 +100,7 @@ async def running(context: ssl.SSLContext | None = None, trust: ssl.SSLContext |
     scheme = "http" if context is None else "https"
     connector = aiohttp.TCPConnector(ssl=trust)
     async with (
-        serving(Site(server.application, Endpoint("127.0.0.1", port), context)),
+        serving(Site(server.handle, Endpoint("127.0.0.1", port), context)),
         aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session,
     ):
         yield Running(f"{scheme}://127.0.0.1:{port}", session, view, server, telemetry)
@@ -338,8 +337,8 @@ async def test_reviews_over_tls() -> None:
 @asynccontextmanager
 async def probed(live: list[bool], ready: list[str], telemetry: Telemetry) -> AsyncIterator[Any]:
     (port,) = free_ports(1)
-    application: web.Application = probes(lambda: live[0], lambda: ready[0], telemetry)
-    async with serving(Site(application, Endpoint("127.0.0.1", port))), aiohttp.ClientSession() as session:
+    handler = probes(lambda: live[0], lambda: ready[0], telemetry)
+    async with serving(Site(handler, Endpoint("127.0.0.1", port))), aiohttp.ClientSession() as session:
 
         async def get(path: str) -> tuple[int, str]:
             async with session.get(f"http://127.0.0.1:{port}{path}") as response:
@@ -366,11 +365,11 @@ async def test_probes() -> None:
 async def test_a_port_in_use_raises_at_once() -> None:
     """The second server on a port fails at once, and closes what it had opened."""
     first, second = free_ports(2)
-    application = web.Application
+    handler = probes(lambda: True, lambda: "", Telemetry())
     one, two = Endpoint("127.0.0.1", first), Endpoint("127.0.0.1", second)
-    async with serving(Site(application(), one)):
+    async with serving(Site(handler, one)):
         with pytest.raises(OSError, match="address"):
-            async with serving(Site(application(), two), Site(application(), one)):
+            async with serving(Site(handler, two), Site(handler, one)):
                 pass
-        async with serving(Site(application(), two)):
+        async with serving(Site(handler, two)):
             pass
