@@ -73,7 +73,7 @@ async def test_services_of_every_network_are_refused_also_of_a_later_one() -> No
 
 @pytest.mark.parametrize("refusal", [NotFound("404: no such resource"), Forbidden("403: servicecidrs is forbidden")])
 async def test_without_them_the_api_server_is_refused(refusal: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    """An older API server, or a missing right: its own address is refused, and the log says that the rest is unknown."""
+    """An older API server, or a missing right: its own address is refused, and the log says so."""
     cluster = Cluster()
     cluster.networks.refusal = refusal
     async with running(cluster) as services, asyncio.timeout(5):
