@@ -41,6 +41,7 @@ GRANTED: list[Right] = [
     *((CONTROLLER, verb, "pods", "default", "") for verb in ("get", "list", "watch", "patch")),
     (CONTROLLER, "patch", "pods/status", "default", "app"),
     *((CONTROLLER, verb, "namespaces", "", "") for verb in ("get", "list", "watch")),
+    *((CONTROLLER, verb, "servicecidrs.networking.k8s.io", "", "") for verb in ("list", "watch")),
     *(
         (CONTROLLER, verb, kind, "default", "")
         for kind in ("replicasets.apps", "statefulsets.apps", "daemonsets.apps", "jobs.batch")
