@@ -65,6 +65,17 @@ def _expand(account: str, role: str, namespace: str, rule: Mapping[str, Any]) ->
                     yield Right(account, role, namespace, group, resource, name, verb)
 
 
+def listed(rights: Iterable[Right]) -> list[tuple[str, str, str]]:
+    """Return some rights as `kubectl auth can-i --list` prints them: resources, resource names and verbs."""
+    verbs = dict[tuple[str, str], set[str]]()
+    for right in rights:
+        resource, _, sub = right.resource.partition("/")
+        # kubectl's notation: pods/status, ledgergates.ledgergate.dev/status
+        where = resource + (f".{right.group}" if right.group else "") + (f"/{sub}" if sub else "")
+        verbs.setdefault((where, f"[{right.name}]"), set()).add(right.verb)
+    return [(*key, f"[{' '.join(sorted(each))}]") for key, each in sorted(verbs.items())]
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request in the audit log.

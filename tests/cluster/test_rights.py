@@ -131,6 +131,27 @@ def test_each_account_may_do_nothing_else(roles: ControlPlane) -> None:
     assert [right for right, allowed in zip(REFUSED_RIGHTS, answers, strict=True) if allowed] == []
 
 
+@pytest.mark.parametrize("account", [CONTROLLER, WEBHOOK])
+def test_the_page_lists_what_kubectl_lists(roles: ControlPlane, account: str) -> None:
+    """`kubectl auth can-i --list` prints the rows of docs/hardening.md, and those of any account."""
+
+    def rows(who: str) -> set[tuple[str, str, str]]:
+        text = roles.kubectl(
+            "auth", "can-i", "--list", "-n", "ledgergate", f"--as={who}", "--as-group=system:authenticated"
+        )
+        cells = (re.findall(r"^(\S*) +\[.*?\] +(\[.*?\]) +(\[.*?\])$", line) for line in text.splitlines()[1:])
+        return {
+            (what, names, f"[{' '.join(sorted(verbs[1:-1].split()))}]")
+            for ((what, names, verbs),) in filter(None, cells)
+        }
+
+    page = (Path(__file__).parents[2] / "docs/hardening.md").read_text()
+    section = page.partition(f"--as {account}\n")[2].partition("```")[0]
+    expected = {tuple(re.split(r"  +", line)) for line in section.splitlines()[1:]}
+    assert len(expected) >= 5
+    assert rows(account) - rows("system:serviceaccount:ledgergate:unknown") == expected
+
+
 def test_a_namespace_grants_its_one_secret(roles: ControlPlane, namespace: str) -> None:
     """The Role of manifests/namespace lets the controller alone read Secret `pg`, watch none, and read no other."""
     roles.kubectl("apply", "-n", namespace, "-k", str(MANIFESTS / "namespace"))
