@@ -116,12 +116,9 @@ def hold_and_deny(application: Application, database: str, migrations: Path) -> 
     until("the edit to count", lambda: application.status().get("observedGeneration") == 2)
     wanted = [manifest(kind, "new", THIRD) for kind in MAKERS]
     application.plane.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=yaml.safe_dump_all(wanted))
-    refused = {"ReplicaSet", "StatefulSet", "DaemonSet", "Job"}
-    until(
-        "refusals",
-        lambda: refused <= {kind for kind in refused if _events(application, kind, "FailedCreate")},
-        timeout=60,
-    )
+    # So often that the next retry is seconds away: it would otherwise create the pods before the owner is woken.
+    times = {"ReplicaSet": 12, "StatefulSet": 12, "DaemonSet": 12, "Job": 4}
+    until("refusals", lambda: all(_refusals(application, kind) >= times[kind] for kind in times), timeout=90)
     migrate(migrations, database)
     application.await_running("gateway", 1)
     until("woken owners", lambda: all(_woken(application, kind) for kind in OWNERS))
@@ -147,6 +144,11 @@ def damage_the_authority(plane: ControlPlane) -> None:
 def _events(application: Application, kind: str, reason: str) -> list[object]:
     found = application.objects("v1", "events", fieldSelector=f"reason={reason}")
     return [each for each in found if each["involvedObject"]["kind"] == kind]
+
+
+def _refusals(application: Application, kind: str) -> int:
+    found = application.objects("v1", "events", fieldSelector="reason=FailedCreate")
+    return sum(each.get("count", 1) for each in found if each["involvedObject"]["kind"] == kind)
 
 
 def _woken(application: Application, collection: str) -> bool:
