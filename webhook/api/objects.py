@@ -272,6 +272,7 @@ class LedgerGateSpec(Struct, frozen=True):
     contracts: list[ContractEntry] | None = None
     readiness: str | bool = "Off"  # YAML 1.1 reads an unquoted Off as false
     max_hold: str = "8m"
+    superseded_pods: str = "Keep"
     bypass: Bypass | None = None
 
 

@@ -70,7 +70,7 @@ class ContractObserver:
         One that another gate holds for another reason is not among them: older pods would be refused for as long.
         """
         policy = gate.policy
-        if policy.on_contract is not Action.HOLD or policy.mode is not Mode.ENFORCE:
+        if policy.on_contract not in {Action.HOLD, Action.DENY} or policy.mode is not Mode.ENFORCE:
             return []
         if policy.bypass_until is not None and self._now() < policy.bypass_until:
             return []

@@ -55,6 +55,13 @@ class Readiness(StrEnum):
     """Not ready while the ledger is seen to lack the revision, also after the pod was ready."""
 
 
+class SupersededPods(StrEnum):
+    """What happens to a StatefulSet's held pod that a newer revision has superseded."""
+
+    KEEP = "Keep"
+    DELETE = "Delete"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What a gate does with a pod, by the verdict's reason.
@@ -66,6 +73,7 @@ class Policy:
         max_hold: how long a pod may be held before an Event and a metric say so. The default is below the 10 minutes of
             a Deployment's progressDeadlineSeconds, after which `kubectl rollout status` fails.
         on_contract: what happens to a migrator that brings a contract migration which the ledger lacks.
+        superseded_pods: what happens to a held pod that its StatefulSet has superseded and does not replace.
     """
 
     mode: Mode = Mode.ENFORCE
@@ -79,6 +87,7 @@ class Policy:
     readiness: Readiness = Readiness.OFF
     max_hold: timedelta = timedelta(minutes=8)
     on_contract: Action = Action.HOLD
+    superseded_pods: SupersededPods = SupersededPods.KEEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +301,7 @@ def _policy(spec: LedgerGateSpec, problems: list[str]) -> Policy:
         on_undeclared=action("onUndeclared", spec.on_undeclared),
         on_unreachable=action("onUnreachable", spec.on_unreachable),
         on_contract=action("onContract", spec.on_contract),
+        superseded_pods=_one_of("spec.supersededPods", spec.superseded_pods, tuple(SupersededPods), problems),
         bypass_until=_bypass_until(spec.bypass, problems),
         bypass_reason=spec.bypass.reason if spec.bypass else "",
         on_behind_workload=action("onBehindWorkload", spec.on_behind_workload),

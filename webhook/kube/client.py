@@ -131,6 +131,12 @@ class KubeClient:
         """Apply a JSON patch to a pod."""
         await self.request("PATCH", f"{_core(pod.namespace, 'pods')}/{pod.name}", body=patch, content="json-patch")
 
+    async def delete_pod(self, pod: Metadata) -> None:
+        """Delete a pod, unless it has changed since it was read (409)."""
+        conditions = {"uid": pod.uid, "resourceVersion": pod.resource_version}
+        path = f"{_core(pod.namespace, 'pods')}/{pod.name}"
+        await self.request("DELETE", path, body={"preconditions": conditions})
+
     async def patch_pod_conditions(self, pod: Metadata, conditions: Sequence[Mapping[str, str]]) -> None:
         """Merge conditions, by their type, into a pod's status."""
         path = f"{_core(pod.namespace, 'pods')}/{pod.name}/status"
