@@ -161,21 +161,27 @@ def test_applying_again_keeps_the_ca_bundle(installed: ControlPlane) -> None:
 
 
 def test_one_selector_for_policy_and_webhooks(installed: ControlPlane) -> None:
-    """The hold and its guards speak of the same namespaces, audit of others: a difference would be a gap or a trap."""
+    """The hold and its guards speak of the same namespaces, audit of others: a difference would be a gap or a trap.
+
+    A bypass counts wherever its LedgerGate is, since its namespace may be opted in later.
+    """
     objects = render(installed, "base")
     (policy,) = (each for each in objects if each["kind"] == "MutatingAdmissionPolicy")
     enabled = policy["spec"]["matchConstraints"]["namespaceSelector"]
     audited = copy.deepcopy(enabled)
     audited["matchExpressions"][0]["values"] = ["audit"]
     selectors = {
-        webhook["name"].removesuffix(".ledgergate.dev"): webhook["namespaceSelector"]
+        webhook["name"].removesuffix(".ledgergate.dev"): webhook.get("namespaceSelector")
         for each in objects
         if each["kind"] in CONFIGURATIONS
         for webhook in each["webhooks"]
     }
+    freeze = next(each for each in objects if each["metadata"]["name"] == "freeze.ledgergate.dev")
+    assert freeze["spec"]["matchConstraints"]["namespaceSelector"] == enabled
     assert selectors == {
-        **dict.fromkeys(("hold", "verdict", "deny", "workload"), enabled),
+        **dict.fromkeys(("hold", "verdict", "relabel", "deny", "workload"), enabled),
         **dict.fromkeys(("audit", "workload-audit"), audited),
+        "bypass": None,
     }
 
 
@@ -185,7 +191,7 @@ def test_only_the_final_word_fails_closed(installed: ControlPlane) -> None:
         hook for each in render(installed, "base") if each["kind"] in CONFIGURATIONS for hook in each["webhooks"]
     ]
     closed = {hook["name"] for hook in webhooks if hook["failurePolicy"] == "Fail"}
-    assert closed == {"verdict.ledgergate.dev"}
+    assert closed == {"verdict.ledgergate.dev", "relabel.ledgergate.dev"}
     assert all(hook["timeoutSeconds"] == 1 for hook in webhooks if hook["name"] not in closed)
     paths = [hook["clientConfig"]["service"]["path"] for hook in webhooks]
     assert len(set(paths)) == len(paths), "webhooks of one path would be counted as one"

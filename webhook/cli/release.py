@@ -26,7 +26,7 @@ _IN_SERVICE = (
 @flag("--all", "Every held pod, of every namespace unless -n names one.", "everything", is_flag=True)
 @flag(
     "--uninstall",
-    "Before that, delete what holds pods: the MutatingAdmissionPolicy, then both webhook configurations.",
+    "Before that, delete what holds pods: the policies, then both webhook configurations.",
     is_flag=True,
 )
 @flag(
