@@ -57,7 +57,7 @@ def opening(**changes: Any) -> dict[str, Any]:
 
 
 def test_only_who_has_the_verb_opens_a_gate(application: Application, held: list[str], operator: Path) -> None:
-    """An editor is refused with the command that grants the verb; once it is granted, the Event has the editor's name."""
+    """An editor is refused with the command that grants the verb; once it is granted, the Event has their name."""
     command = ("bypass", "app", "-n", application.namespace, "--for", "30m", "--reason", "incident 4711")
     refused = ledgergate(operator, *command)
     assert refused.returncode == 2
@@ -69,8 +69,7 @@ def test_only_who_has_the_verb_opens_a_gate(application: Application, held: list
     assert grant in refused.stderr
     assert application.held("gateway") == held
     application.plane.kubectl(*grant.split()[1:])
-    done = until("the right to count", lambda: (found := ledgergate(operator, *command)).returncode == 0 and found)
-    assert "is open until" in done.stdout
+    until("the right to count", lambda: "is open until" in ledgergate(operator, *command).stdout)
     assert sorted(application.await_running("gateway")) == sorted(held)
     (event,) = until("the Event", lambda: events(application, "Bypassed", "LedgerGate"))
     assert f"opened by {name(application)} until" in event["note"]

@@ -285,7 +285,7 @@ def test_with_the_policy_our_outage_denies_nothing(installed: ControlPlane, guar
 
 @pytest.mark.usefixtures("webhooks")
 def test_only_the_controller_may_remove_the_gate(installed: ControlPlane, guarded: str) -> None:
-    """Not even an administrator; any other change goes through: of the pod, of its end, and of a released pod."""
+    """Not even an administrator; changes of other things go through: of the pod, of its end, and of a released pod."""
     eventually(lambda: refused(installed, guarded, pod("plain")))
     create(installed, guarded, pod("released", OUR_GATE))
     ungate(installed, guarded, "released", f"--as={CONTROLLER}")
@@ -294,7 +294,9 @@ def test_only_the_controller_may_remove_the_gate(installed: ControlPlane, guarde
     create(installed, guarded, pod("held", OUR_GATE, OTHER_GATE, metadata=finalized))
     with pytest.raises(ControlPlaneError, match=REFUSED):
         ungate(installed, guarded, "held")
-    installed.kubectl("label", "pod", "held", "-n", guarded, "app=x")
+    with pytest.raises(ControlPlaneError, match=r"failed calling webhook.*relabel\.ledgergate\.dev"):
+        installed.kubectl("label", "pod", "held", "-n", guarded, "app=x")
+    installed.kubectl("annotate", "pod", "held", "-n", guarded, "app=x")
     other = json.dumps({"spec": {"schedulingGates": [{"$patch": "delete", **OTHER_GATE}]}})
     installed.kubectl("patch", "pod", "held", "-n", guarded, "-p", other)
     installed.kubectl("delete", "pod", "held", "-n", guarded, "--wait=false")
