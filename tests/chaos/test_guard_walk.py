@@ -15,7 +15,7 @@ import yaml
 
 from migrations.reader.visitor import LONGEST_GAP
 from migrations.reader.watcher import PollIntervals
-from testbed.cluster.application import REVISION, Application, migrate, write_migrations
+from testbed.cluster.application import REVISION, Application, in_an_hour, migrate, write_migrations
 from testbed.cluster.installation import Installation
 from testbed.cluster.pod_watch import PodWatch
 from testbed.controlplane import ControlPlaneError
@@ -176,7 +176,7 @@ class Walk:
         )
         gate = self.chance.choice(edits)()
         began = time.time()
-        until = {"until": "2099-01-01T00:00:00Z", "reason": "the walk"} if gate.bypassed else None
+        until = {"until": in_an_hour(), "reason": "the walk"} if gate.bypassed else None
         self.application.gate(
             name,
             selector={"matchLabels": {"group": gate.group}},

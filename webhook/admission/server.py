@@ -39,7 +39,7 @@ from webhook.admission.connections import Connections, Limits
 from webhook.admission.handlers import Admission, Answer, GateView, Result
 from webhook.admission.listener import Listener
 from webhook.admission.review import Request, ReviewError, decode_review, encode_response, shorten
-from webhook.api.objects import Pod
+from webhook.api.objects import LedgerGate, Pod
 from webhook.api.workload import Workload
 from webhook.settings import Endpoint
 from webhook.telemetry import Telemetry, log_event
@@ -54,7 +54,7 @@ LINGERING_SECONDS = 1.0
 PROBE_LIMITS = Limits(connections=128, header_seconds=5.0)
 """Of the port without TLS, which kubelet and Prometheus use."""
 
-O = TypeVar("O", Pod, Workload)  # noqa: E741 - the object of a review
+O = TypeVar("O", Pod, Workload, LedgerGate)  # noqa: E741 - the object of a review
 
 Handler = Callable[[Request[O]], Answer]
 
@@ -82,7 +82,9 @@ class AdmissionServer:
         self._route("/mutate", "hold", Pod, admission.mutate)
         self._route("/validate", "verdict", Pod, admission.validate)
         self._route("/validate/deny", "deny", Pod, admission.validate)
+        self._route("/validate/relabel", "relabel", Pod, admission.relabel)
         self._route("/validate/audit", "audit", Pod, admission.audit)
+        self._route("/validate-gate", "bypass", LedgerGate, admission.limit_bypass)
         self._route("/validate-workload", "workload", Workload, admission.preview)
         self._route("/validate-workload/audit", "workload-audit", Workload, partial(admission.preview, audit=True))
 

@@ -231,6 +231,7 @@ class Bypass(Struct, frozen=True):
 
     until: str
     reason: str = ""
+    by: str = ""
 
 
 class SelectorRequirement(Struct, frozen=True):

@@ -101,7 +101,7 @@ _OUTCOMES = {
 def _decide_enforced(gate: Gate, required: Requirement, snapshot: LedgerSnapshot, now: datetime) -> Verdict:
     policy, shown = gate.policy, _shown_gate(gate)
     # The order counts: a bypass opens the gate to every pod, and a migrator must start although the ledger is behind.
-    if policy.bypass_until is not None and now < policy.bypass_until:
+    if policy.is_bypassed(now):
         text = f"gate {shown} is bypassed: the pod starts without a check of the ledger"
         return Verdict(Reason.BYPASSED, Outcome.WARN, text, gate.name)
     early = _refused_by_contract(gate, required, snapshot)
