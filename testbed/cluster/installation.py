@@ -39,6 +39,8 @@ class Installation:
         self._webhooks = 0
         self.controller_flags: tuple[str, ...] = ()
         """Further flags of the controllers that are started from now on."""
+        self.environments: dict[str, dict[str, str]] = {}
+        """Further environment variables, by `webhook` or `controller`, of what is started from now on."""
 
     def __enter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="ledgergate-installation-"))
@@ -112,7 +114,7 @@ class Installation:
         kubeconfig = self._plane.kubeconfig_for("ledgergate", name)
         url = f"https://127.0.0.1:{self.webhook_port}"
         shared = ("--kubeconfig", str(kubeconfig), "--namespace", "ledgergate", "--webhook-url", url)
-        self._processes.start(name, [LEDGERGATE, name, *shared, *arguments])
+        self._processes.start(name, [LEDGERGATE, name, *shared, *arguments], self.environments.get(name))
 
     def _webhook_ready(self) -> bool:
         try:
