@@ -4,6 +4,7 @@ A frame is its length, as four bytes, and that many bytes of msgpack. Both direc
 servers that tenants choose, so its parent neither stores nor decodes more than the limits here.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -251,6 +252,17 @@ def to_run(run: ActiveMigration | None) -> Run | None:
         return None
     since = None if run.since is None else run.since.timestamp()
     return Run(cut(run.holder), run.revision and cut(run.revision), since)
+
+
+def to_active(run: Run | None) -> ActiveMigration | None:
+    """Return who migrates; without a time where it is none that can be written."""
+    if run is None:
+        return None
+    try:
+        since = None if run.since is None else datetime.fromtimestamp(run.since, UTC)
+    except (OverflowError, ValueError, OSError):
+        since = None
+    return ActiveMigration(run.holder, run.revision, since)
 
 
 def cut(text: str) -> str:

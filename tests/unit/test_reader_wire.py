@@ -74,3 +74,12 @@ def test_texts_are_cut() -> None:
     assert run is not None
     assert len(run.holder) == wire.MAX_TEXT
     assert wire.to_run(None) is None
+
+
+@pytest.mark.parametrize("since", [1e300, -1e300, float("inf"), float("nan"), 2.0**62])
+def test_a_time_that_is_none_is_left_out(since: float) -> None:
+    """Who migrates is known all the same."""
+    assert wire.to_active(wire.Run("pod-1", "a", since)) == ActiveMigration("pod-1", "a", None)
+    assert wire.to_active(wire.Run("pod-1", None, 0.0)) == ActiveMigration(
+        "pod-1", None, datetime(1970, 1, 1, tzinfo=UTC)
+    )
