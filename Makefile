@@ -59,6 +59,12 @@ soak: $(VENV)/installed ## everything fails at random while 20 pods a second are
 	@$(BIN)/python -m testbed.controlplane build
 	@LEDGERGATE_SOAK=$${LEDGERGATE_SOAK:-600} $(BIN)/pytest tests/chaos/test_soak.py -o log_cli=true -o log_cli_level=WARNING
 
+.PHONY: storm
+storm: $(VENV)/installed ## a minute each of replaced and dead webhooks, rotated and damaged CAs, API server restarts, under 50 pods a second
+	@$(BIN)/python -m testbed.controlplane build
+	@LEDGERGATE_STORM=$${LEDGERGATE_STORM:-60} $(BIN)/pytest tests/cluster/test_storms.py tests/cluster/test_ca_faults.py \
+		-o log_cli=true -o log_cli_level=WARNING
+
 .PHONY: fuzz
 fuzz: $(VENV)/installed ## 200,000 fuzzed requests to the admission server, 100,000 fuzzed readings and LedgerGates
 	@LEDGERGATE_FUZZ=$${LEDGERGATE_FUZZ:-200000} $(BIN)/pytest tests/chaos/test_request_fuzz.py tests/chaos/test_reading_fuzz.py \

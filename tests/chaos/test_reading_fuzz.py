@@ -38,7 +38,7 @@ from webhook.ledgers.turns import Turns
 
 log = logging.getLogger(__name__)
 
-COUNT = min(int(os.environ.get("LEDGERGATE_FUZZ", "5000")), 100_000)
+COUNT = min(int(os.environ.get("LEDGERGATE_FUZZ", "3000")), 100_000)
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 FLAT_MB = 16.0
 STATUS_BYTES = 1_000_000

@@ -28,7 +28,7 @@ from testbed.waiting import until
 
 log = logging.getLogger(__name__)
 
-COUNT = int(os.environ.get("LEDGERGATE_FUZZ", "6000"))
+COUNT = int(os.environ.get("LEDGERGATE_FUZZ", "4000"))
 SEED = 20260126
 CLIENTS = 8
 PATHS = ("/mutate", "/validate", "/validate/deny", "/validate/audit", "/validate-workload", "/validate-workload/audit")
