@@ -1,6 +1,8 @@
 """Pods created at a rate through the API server, a good one and a bad one in turn, and what is wrong with them."""
 
+import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from testbed.cluster.application import FIRST, GATE, SECOND, Application
-from testbed.controlplane import ControlPlaneError
+from testbed.controlplane import ControlPlane, ControlPlaneError
+
+log = logging.getLogger(__name__)
 
 SECONDS = float(os.environ.get("LEDGERGATE_STORM", "6"))
 """How long each storm lasts; `make storm` has 60."""
@@ -18,6 +22,29 @@ RATE = 50.0 if SECONDS >= 30 else 20.0
 THREADS = 4
 BAD = SECOND
 """What the ledger lacks; `FIRST` it has."""
+
+
+CALLS = re.compile(
+    r"""^(apiserver_admission_webhook_(?:fail_open_count|rejection_count)\{[^}]*ledgergate\.dev"[^}]*\})\ (\S+)""",
+    re.MULTILINE | re.VERBOSE,
+)
+FAILED = re.compile(r"^.*[Ff]ailed calling webhook.*ledgergate.*$", re.MULTILINE)
+
+
+def failed_calls(plane: ControlPlane) -> dict[str, float]:
+    """Return the API server's counts of webhook calls that have failed."""
+    found = {name: float(count) for name, count in CALLS.findall(plane.kubectl("get", "--raw", "/metrics"))}
+    return {name: count for name, count in found.items() if "fail_open" in name or "calling_webhook_error" in name}
+
+
+def failed_since(plane: ControlPlane, before: dict[str, float]) -> dict[str, float]:
+    """Return how many calls have failed since, by webhook, and add to the log why the last ones did."""
+    after = failed_calls(plane)
+    since = {name: count - before.get(name, 0) for name, count in after.items() if count != before.get(name, 0)}
+    if since:
+        causes = FAILED.findall((plane.logs / "kube-apiserver.log").read_text(errors="replace"))
+        log.warning("failed calls %s; the last causes: %s", since, "\n".join(causes[-5:]))
+    return since
 
 
 @dataclass

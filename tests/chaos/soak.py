@@ -20,6 +20,7 @@ from tests.chaos.guard_walk import GROUPS, RECONNECTED, REVISIONS, Walk, WalkPod
 
 ALIVE = 120
 """Pods that exist at a time; for each one more another one is deleted."""
+THREADS = 3
 API_SERVER = "API server"
 CONNECTED = 12.0
 """Seconds from the start of an API server until every process follows it again: the longest pause between two attempts
@@ -39,15 +40,14 @@ class Soak(Walk):
     Attributes:
         clocks: The file of each process's clock; empty where there is no libfaketime.
         doubtful: Pods whose creation was cut off: they may exist, and must not run before they may.
-        created: How many were.
+        created: Those that were.
     """
 
     clocks: Mapping[str, Path] = field(default_factory=dict)
     doubtful: dict[str, WalkPod] = field(default_factory=dict)
     creations: deque[float] = field(default_factory=lambda: deque([0.02], maxlen=100))
     refusals: deque[tuple[WalkPod, str, float]] = field(default_factory=deque)
-    created: int = 0
-    unanswered: int = 0
+    created: list[str] = field(default_factory=list)
     frozen: bool = False
     moved: dict[str, str] = field(default_factory=dict)
 
@@ -61,31 +61,35 @@ class Soak(Walk):
     @contextmanager
     def creating(self, rate: float) -> Iterator[None]:
         """Create pods in the background, so many a second."""
-        stop = threading.Event()
+        stop, began = threading.Event(), time.monotonic()
         failures: list[Exception] = []
-        chance = random.Random(self.chance.random())  # noqa: S311 - of its own, as the order of two threads is open
+        # The order of threads is open, so each has a source of its own.
+        chances = [random.Random(self.chance.random()) for _ in range(THREADS)]  # noqa: S311 - seeds, no secrets
 
-        def work() -> None:
-            began, number = time.monotonic(), 0
+        def work(share: int) -> None:
+            number, late = share, 0.0
             try:
                 while not stop.is_set():
-                    self._create_one(f"soak-{number}", chance)
-                    number += 1
+                    self._create_one(f"soak-{number}", chances[share])
+                    number += THREADS
                     if len(self.pods) > ALIVE:
-                        self._delete_one(chance)
+                        self._delete_one(chances[share])
                     # What an outage has kept from being created is not made up for.
-                    began = max(began, time.monotonic() - (number + 1) / rate)
-                    stop.wait(max(0.0, began + number / rate - time.monotonic()))
+                    ahead = began + late + number / rate - time.monotonic()
+                    late += max(0.0, -ahead - 1.0)
+                    stop.wait(max(0.0, ahead))
             except Exception as error:  # noqa: BLE001 - raised by the test's thread
                 failures.append(error)
 
-        thread = threading.Thread(target=work)
-        thread.start()
+        threads = [threading.Thread(target=work, args=(share,)) for share in range(THREADS)]
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
             stop.set()
-            thread.join()
+            for thread in threads:
+                thread.join()
         assert not failures, failures
 
     def _create_one(self, name: str, chance: random.Random) -> None:
@@ -96,24 +100,23 @@ class Soak(Walk):
         try:
             self.application.plane.api.create(path, pod(name, made.group, made.expects))
         except ControlPlaneError as error:
-            del self.pods[name]
+            self.pods.pop(name, None)  # or it is deleted already
             text = str(error)
             if "denied the request" in text or any(each in text for each in REFUSED):
                 self.refusals.append((made, text, time.time()))
             else:
-                self.unanswered += 1
                 self.doubtful[name] = made
         else:
-            self.created += 1
+            self.created.append(name)
             self.creations.append(time.monotonic() - began)
 
     def _delete_one(self, chance: random.Random) -> None:
         name = chance.choice(tuple(self.pods))
-        self.pods.pop(name)
+        self.pods.pop(name, None)
         try:
             self.application.plane.api.delete(f"/api/v1/namespaces/{self.application.namespace}/pods/{name}")
         except ControlPlaneError:
-            self.unanswered += 1  # as the API server is down; the pod is no longer looked at
+            return  # as the API server is down; the pod is no longer looked at
 
     def known(self, name: str) -> WalkPod | None:
         """Return a pod that must not run before it may; also one whose creation was cut off."""
