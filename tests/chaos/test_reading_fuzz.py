@@ -9,6 +9,7 @@ import logging
 import os
 import random
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -51,6 +52,15 @@ POD = msgspec.convert(
     },
     Pod,
 )
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Log nothing of the product's: pytest keeps each record until the test's end, which is no leak of the product."""
+    product = logging.getLogger("ledgergate")
+    before, product.disabled = product.disabled, True
+    yield
+    product.disabled = before
 
 
 def judged(gate: Any, snapshot: LedgerSnapshot) -> None:
