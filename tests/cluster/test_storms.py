@@ -17,7 +17,7 @@ import pytest
 from testbed.cluster.application import FIRST, Application, migrate, write_migrations
 from testbed.cluster.balancer import Balancer
 from testbed.cluster.installation import LEDGERGATE, Installation
-from testbed.cluster.pod_storm import SECONDS, PodStorm, failed_calls, failed_since
+from testbed.cluster.pod_storm import SECONDS, FailedCalls, PodStorm
 from testbed.controlplane import ControlPlane
 from testbed.controlplane.processes import Processes, free_ports
 from testbed.waiting import until
@@ -103,7 +103,7 @@ def test_a_rolling_restart_fails_no_call(
     """Three replicas behind a balancer are replaced one by one: each pod is judged at its creation, no call fails."""
     (logs := tmp_path / "replicas").mkdir()
     with replicas(plane, installation, logs) as found:
-        before, storm = failed_calls(plane), PodStorm(ready)
+        failed, storm = FailedCalls(plane), PodStorm(ready)
         end, replaced = time.monotonic() + SECONDS, 0
         with storm.running():
             while time.monotonic() < end or replaced < REPLICAS:
@@ -111,7 +111,7 @@ def test_a_rolling_restart_fails_no_call(
                 found.remove()
                 replaced += 1
     log.warning("%d pods, %.0f/s, %d replaced, slowest %.2f s", storm.made, storm.rate, replaced, storm.slowest)
-    assert failed_since(plane, before) == {}
+    assert failed.since(storm) == []
     assert storm.wrong == []
 
 
