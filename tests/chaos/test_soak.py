@@ -181,7 +181,7 @@ def test_nothing_that_fails_opens_or_stops_the_guard(soak: Soak, guard: Installa
         ),
         max(soak.creations),
     )
-    assert waited < BACK
+    assert waited < BACK + soak.lag  # by how much the machine is busy
     assert not pending, "a fault was never had"
     assert soak.released > len(soak.created) // 10
     for each in list(soak.world.gates):
