@@ -52,7 +52,7 @@ WEIGHTS: dict[str, int] = {
     "compact": 2,
     "move_clock": 4,
 }
-FAULTS = ("break_something", "kill_worker", "restart_apiserver", "compact", "move_clock")
+FAULTS = ("compact", "move_clock", "kill_worker", "break_something", "restart_apiserver")
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_nothing_that_fails_opens_or_stops_the_guard(soak: Soak, guard: Installa
     end = time.monotonic() + SECONDS
     with soak.creating(RATE):
         soak.edit_gate()
-        while time.monotonic() < end:
+        while time.monotonic() < end or pending:  # on a busy machine the time is too short for each fault
             (step,) = soak.chance.choices(list(WEIGHTS), list(WEIGHTS.values()))
             if pending and soak.chance.random() < 0.5:
                 step = pending[0]
@@ -182,7 +182,6 @@ def test_nothing_that_fails_opens_or_stops_the_guard(soak: Soak, guard: Installa
         max(soak.creations),
     )
     assert waited < BACK + soak.lag  # by how much the machine is busy
-    assert not pending, "a fault was never had"
     assert soak.released > len(soak.created) // 10
     for each in list(soak.world.gates):
         plane.kubectl("delete", "ledgergate", each, "-n", soak.application.namespace)
