@@ -53,6 +53,23 @@ test: $(VENV)/installed lint ## every check, and every test but those of test-ex
 test-examples: $(VENV)/installed ## the example's workflow: actionlint, and its image, built by the workflow's steps
 	@$(BIN)/pytest -m examples tests/cluster
 
+# Of ten minutes; another number of seconds: LEDGERGATE_SOAK=3600 make soak. The log says what was done and measured.
+.PHONY: soak
+soak: $(VENV)/installed ## everything fails at random while 20 pods a second are created, for 10 minutes
+	@$(BIN)/python -m testbed.controlplane build
+	@LEDGERGATE_SOAK=$${LEDGERGATE_SOAK:-600} $(BIN)/pytest tests/chaos/test_soak.py -o log_cli=true -o log_cli_level=WARNING
+
+.PHONY: storm
+storm: $(VENV)/installed ## a minute each of replaced and dead webhooks, rotated and damaged CAs, API server restarts, under 50 pods a second
+	@$(BIN)/python -m testbed.controlplane build
+	@LEDGERGATE_STORM=$${LEDGERGATE_STORM:-60} $(BIN)/pytest tests/cluster/test_storms.py tests/cluster/test_ca_faults.py \
+		-o log_cli=true -o log_cli_level=WARNING
+
+.PHONY: fuzz
+fuzz: $(VENV)/installed ## 200,000 fuzzed requests to the admission server, 100,000 fuzzed readings and LedgerGates
+	@LEDGERGATE_FUZZ=$${LEDGERGATE_FUZZ:-200000} $(BIN)/pytest tests/chaos/test_request_fuzz.py tests/chaos/test_reading_fuzz.py \
+		-o log_cli=true -o log_cli_level=WARNING
+
 .PHONY: bench
 bench: $(VENV)/installed ## measure; writes bench/results.json
 	@$(BIN)/python -m bench

@@ -39,6 +39,8 @@ class Installation:
         self._webhook_url = f"https://127.0.0.1:{self.webhook_port}"
         self.controller_flags: tuple[str, ...] = ()
         """Further flags of the controllers that are started from now on."""
+        self.environments: dict[str, dict[str, str]] = {}
+        """Further environment variables, by `webhook` or `controller`, of what is started from now on."""
 
     def __enter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="ledgergate-installation-"))
@@ -111,7 +113,7 @@ class Installation:
     def _start(self, name: str, *arguments: str) -> None:
         kubeconfig = self._plane.kubeconfig_for("ledgergate", name)
         shared = ("--kubeconfig", str(kubeconfig), "--namespace", "ledgergate", "--webhook-url", self._webhook_url)
-        self._processes.start(name, [LEDGERGATE, name, *shared, *arguments])
+        self._processes.start(name, [LEDGERGATE, name, *shared, *arguments], self.environments.get(name))
 
     def _webhook_ready(self) -> bool:
         try:
