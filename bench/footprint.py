@@ -19,6 +19,8 @@ from testbed.waiting import until
 from webhook.kube.kubeconfig import connect
 
 PODS, POD_BYTES = 10_000, 11_000
+REPLICAS = 100
+"""Pods with the same environment, as those of one ReplicaSet."""
 AT_A_TIME = 8
 """Pods that are being created at a time."""
 STEADY_SECONDS = 5.0
@@ -103,8 +105,9 @@ async def _create(kubeconfig: Path, pods: int) -> None:
 
 
 def _pod(number: int) -> dict[str, Any]:
+    owner = number // REPLICAS
     env = [
-        {"name": f"SETTING_{index}", "value": f"{number}-{index}-".ljust(60, "x")} for index in range(POD_BYTES // 100)
+        {"name": f"SETTING_{index}", "value": f"{owner}-{index}-".ljust(60, "x")} for index in range(POD_BYTES // 100)
     ]
     return {
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""Write the parts of docs/lint.md and docs/reference.md that restate code: `make docs`.
+"""Write the parts of docs/lint.md, docs/reference.md and docs/hardening.md that restate code: `make docs`.
 
 A page keeps its hand-written text; what stands between two markers is replaced.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from migrations.lint.linter import RULES
+from testbed.cluster.rights import granted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 CRD = ROOT / "manifests/chart/files/crd/ledgergates.yaml"
+ROLES = ROOT / "manifests/chart/files/base"
+ACCOUNTS = ("controller", "webhook")
 _SECTION = re.compile(r"(<!-- generated: (\w+), by `make docs` -->\n).*?(<!-- end -->)", re.DOTALL)
 _TITLES = {
     "index-not-concurrent": "Indexes",
@@ -136,7 +139,22 @@ def _values(field: dict[str, Any]) -> str:
     return "date and time" if field.get("format") == "date-time" else str(field.get("type", ""))
 
 
-_SECTIONS: dict[str, Callable[[], str]] = {"rules": rules, "spec": spec, "status": status}
+def rights() -> str:
+    """Return what `kubectl auth can-i --list` says of each account in its own namespace, from the roles."""
+    roles = [
+        each for file in sorted(ROLES.glob("roles-*.yaml")) for each in yaml.safe_load_all(file.read_text("utf-8"))
+    ]
+    every, lines = list(granted(roles)), list[str]()
+    for account in ACCOUNTS:
+        rows = [("Resources", "Resource Names", "Verbs"), *listed(right for right in every if right.account == account)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        command = f"kubectl auth can-i --list -n ledgergate --as system:serviceaccount:ledgergate:{account}"
+        table = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        lines += [f"### The {account}", "", "```console", f"$ {command}", *table, "```", ""]
+    return "\n".join(lines)
+
+
+_SECTIONS: dict[str, Callable[[], str]] = {"rules": rules, "spec": spec, "status": status, "rights": rights}
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ policies = st.builds(
     on_ahead=st.sampled_from([Action.ALLOW, Action.WARN, Action.DENY]),
     on_undeclared=st.sampled_from([Action.WARN, Action.HOLD, Action.DENY, Action.ALLOW]),
     on_unreachable=st.sampled_from([Action.LAST_KNOWN, Action.HOLD, Action.DENY, Action.ALLOW]),
-    bypass_until=st.sampled_from([None, NOW, NOW + timedelta(hours=1)]),
+    bypass_until=st.sampled_from([None, NOW, NOW + timedelta(hours=1), NOW + timedelta(hours=25)]),
     on_behind_workload=st.sampled_from([Action.WARN, Action.DENY]),
     readiness=st.sampled_from(Readiness),
 )

@@ -5,7 +5,8 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -23,6 +24,7 @@ from webhook.cache.gates import GateCache
 from webhook.cache.leader import LeaderWatch
 from webhook.cache.recorded_images import RecordedImages
 from webhook.cache.recorded_ledgers import RecordedLedgers
+from webhook.cache.service_networks import ServiceNetworks
 from webhook.certificates import CaSecretStore, TrustWatch, WebhookConfigurations
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect
@@ -91,16 +93,19 @@ async def run_controller(settings: ControllerSettings, registries: RegistrySetti
 
     stop, telemetry = _stop_signal(), Telemetry()
     raise_file_limit()
-    async with (
-        await connect(settings.kubeconfig, "ledgergate-controller") as cluster,
-        RegistryClient(registries) as registry_client,
-    ):
+    async with AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(await connect(settings.kubeconfig, "ledgergate-controller"))
+        services = ServiceNetworks(cluster)
+        registry_client = await stack.enter_async_context(
+            RegistryClient(replace(registries, addresses=replace(registries.addresses, services=services.current)))
+        )
         elector = LeaderElector(cluster, (settings.namespace, LEASE), settings.identity, settings.lease_duration)
         telemetry.leader.set_function(lambda: float(elector.is_leader))
 
         leading: list[Controller] = []
 
         async def term() -> None:
+            await services.wait_known()  # no registry is asked before: it could be a Service
             # A new controller each term: what an earlier one knew may have been changed by another leader since.
             controller = Controller(
                 cluster,
@@ -127,7 +132,7 @@ async def run_controller(settings: ControllerSettings, registries: RegistrySetti
                 telemetry.clear_leader_gauges()
 
         def unready() -> str:
-            return elector.problem or next((each.unready for each in leading), "")
+            return elector.problem or services.problem or next((each.unready for each in leading), "")
 
         async with (
             serving(
@@ -139,7 +144,7 @@ async def run_controller(settings: ControllerSettings, registries: RegistrySetti
             ),
             asyncio.TaskGroup() as group,
         ):
-            tasks = [group.create_task(elector.run(term))]
+            tasks = [group.create_task(part) for part in (services.run(), elector.run(term))]
             log_event("controller.started", identity=settings.identity)
             await stop.wait()
             _cancel(tasks)

@@ -89,18 +89,19 @@ def _list_foreign(dialect: Dialect, options: CommonOptions, extensions: Sequence
 
 def _verify_foreign(migrations: Sequence[Migration], ledger: Ledger, dialect: Dialect) -> Verification:
     """Compare the names of another tool's migrations with its ledger; ledgergate neither applies nor undoes them."""
-    from migrations.core.drift import DriftKind, Verification, verify  # noqa: PLC0415 - as in `verify`
+    from migrations.core.drift import DriftKind, verify, verify_names  # noqa: PLC0415 - as in `verify`
 
+    missing = f"{{}} is applied, but has no file; {dialect.name} may refuse the directory"
     if dialect.history is not History.NAMES or dialect.versioning is not Versioning.NAME:
-        # The order of its names is not that of its migrations, so that nothing can be older or newer.
-        dirty = [drift for drift in verify((), ledger).drifts if drift.kind is DriftKind.DIRTY]
-        pending = [migration.revision for migration in migrations if not ledger.contains(migration.revision)]
-        return Verification(tuple(dirty), tuple(pending), ())
-    verification = verify(migrations, ledger)
-    texts = {
-        DriftKind.GAP: f"{{}} is not applied, although {ledger.head} is, which is newer",
-        DriftKind.MISSING: f"{{}} is applied, but has no file; {dialect.name} may refuse the directory",
-    }
+        is_elsewhere = dialect.find_elsewhere([migration.revision for migration in migrations])
+        verification = verify_names(migrations, ledger, is_elsewhere)
+        texts = {DriftKind.MISSING: missing}
+    else:
+        verification = verify(migrations, ledger)
+        texts = {
+            DriftKind.GAP: f"{{}} is not applied, although {ledger.head} is, which is newer",
+            DriftKind.MISSING: missing,
+        }
     drifts = (
         replace(drift, message=texts[drift.kind].format(drift.revision), path=None) if drift.kind in texts else drift
         for drift in verification.drifts

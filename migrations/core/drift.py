@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from migrations.core.ledger import State
+from migrations.core.ledger import History, State
 from migrations.core.migration import Undo
 from migrations.core.plan import describe_dirty, describe_edit, edited_files, other_line_ends
 
@@ -172,6 +172,42 @@ def verify(migrations: Sequence[Migration], ledger: Ledger) -> Verification:
         ahead=tuple(row.revision for row in rows if row.status is RevisionStatus.MISSING and row.revision > newest),
         without_down=tuple(str(m.path) for m in migrations if m.undo is Undo.MISSING),
     )
+
+
+def verify_names(
+    migrations: Sequence[Migration], ledger: Ledger, is_elsewhere: Callable[[str], bool] = lambda _revision: False
+) -> Verification:
+    """Find what a tool's ledger has and its directory lacks, where names do not sort in the order of the migrations.
+
+    A file that is not applied is pending, wherever it stands: many of these tools apply it late.
+
+    Args:
+        migrations: The files.
+        ledger: The ledger as it is now.
+        is_elsewhere: As in `compare`.
+    """
+    rows = compare(migrations, ledger, is_elsewhere=is_elsewhere)
+    # Execution order is the order of the records; otherwise the versions have one.
+    places = {record.revision: place for place, record in enumerate(ledger.records)}
+    sort_key, by_record = ledger.versioning.sort_key, ledger.history is History.EXECUTION
+    newest_place = max((places[row.record.revision] for row in rows if row.migration and row.record), default=-1)
+    newest_key = max((sort_key(migration.revision) for migration in migrations), default=((), ""))
+
+    def is_ahead(name: str) -> bool:
+        return places[name] > newest_place if by_record else sort_key(name) > newest_key
+
+    drifts: list[Drift] = []
+    pending, ahead = [], []
+    for row in rows:
+        if row.status is RevisionStatus.PENDING:
+            pending.append(row.revision)
+        elif row.status is RevisionStatus.MISSING and is_ahead(row.revision):
+            ahead.append(row.revision)
+        elif row.status is RevisionStatus.MISSING:
+            drifts.append(Drift(DriftKind.MISSING, row.revision, f"{row.revision} is applied, but has no file"))
+        elif row.record and row.status in {RevisionStatus.FAILED, RevisionStatus.RUNNING}:
+            drifts.append(Drift(DriftKind.DIRTY, row.revision, describe_dirty(row.record)))
+    return Verification(tuple(drifts), tuple(pending), tuple(ahead))
 
 
 def _drifts(row: Comparison, newest: str, head: str) -> Iterator[Drift]:

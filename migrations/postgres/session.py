@@ -33,6 +33,9 @@ _SQL = load("session")
 _CLOSE_TIMEOUT = 1.0
 """Seconds for a clean end: a rollback, or the Terminate message. After it the socket is closed, and the server rolls
 back."""
+_PARAMETERS_LAST = 1.0
+"""Seconds in which RESET ALL is trusted to restore the parameters whose reset value is ours. A reload of the server's
+configuration changes reset values, and no session is told."""
 
 
 class Connection(_Base):
@@ -95,6 +98,10 @@ def _calls() -> Sequence[tuple[str, int]]:
     return [(frame.f_code.co_filename, line) for frame, line in traceback.walk_stack(None)]
 
 
+def _set_all(parameters: Mapping[str, str]) -> str:
+    return "".join(f"set {name} = {literal(value)};\n" for name, value in parameters.items())
+
+
 class Session:
     """One connection to PostgreSQL, opened by `connect`. Every method that sends something raises `DatabaseError`."""
 
@@ -104,6 +111,7 @@ class Session:
         self.parameters: Mapping[str, str] = {}
         """The run-time parameters that `configure` has set."""
         self._reset = _SQL["reset"]
+        self._parameters_set = 0.0  # when all of them were, as a time of the event loop
         self.lock: HeldLock | None = None
         """The advisory lock that the session has acquired; None before that."""
         self.lock_pid: int | None = None
@@ -177,24 +185,39 @@ class Session:
             on Windows, for instance, refuses `client_connection_check_interval`.
         """
         refused: dict[str, str] = {}
+        await self.execute("reset all")  # a pooler may keep what an earlier client has set
         try:
             accepted = await self._set_parameters(parameters)
         except StatementFailed:  # of one of them, so that none is set
-            accepted = []
+            accepted = {}
             for name, value in parameters.items():
                 try:
-                    accepted += await self._set_parameters({name: value})
+                    accepted |= await self._set_parameters({name: value})
                 except StatementFailed as error:
                     refused[name] = str(error)
         self.parameters = {name: parameters[name] for name in accepted}
-        settings = (f";\nset {name} = {literal(value)}" for name, value in self.parameters.items())
-        self._reset = "".join((_SQL["reset"], *settings))
+        changed = {name: value for name, value in self.parameters.items() if not accepted[name]}
+        # RESET ALL restores the others. With hundreds of small migrations, each statement shows.
+        self._reset = f"{_SQL['reset']};\n{_set_all(changed)}".rstrip(";\n")
+        self._parameters_set = asyncio.get_running_loop().time()
         self.raw.reset_query = self.reset_statements(lock_is_held=False)
         return refused
 
-    async def _set_parameters(self, parameters: Mapping[str, str]) -> list[str]:
+    async def _set_parameters(self, parameters: Mapping[str, str]) -> dict[str, bool]:
+        """Set parameters, and return those that the server knows, with whether each had its value already."""
         rows = await self.fetch(_SQL["configure"], list(parameters), list(parameters.values()))
-        return [row["name"] for row in rows]
+        return {row["name"]: row["unchanged"] for row in rows}
+
+    def refresh_parameters(self) -> str:
+        """Return the statements to send before a migration, so that it has our parameters; empty where they are fresh.
+
+        Only the server's configuration, when it is reloaded, can change a parameter that a reset does not set.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._parameters_set < _PARAMETERS_LAST:
+            return ""
+        self._parameters_set = now
+        return _set_all(self.parameters)
 
     def reset_statements(self, *, lock_is_held: bool) -> str:
         """Return the statements that make the session like new, except for our parameters and our advisory lock.

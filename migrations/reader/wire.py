@@ -4,7 +4,8 @@ A frame is its length, as four bytes, and that many bytes of msgpack. Both direc
 servers that tenants choose, so its parent neither stores nor decodes more than the limits here.
 """
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import msgspec
 
@@ -21,6 +22,10 @@ MAX_ANSWER_BYTES = 4 * 1024**2
 """Bytes of a frame from a worker. A ledger of 20,000 revisions with usual names has a quarter of it."""
 MAX_TEXT = 1_000
 """Characters of a fault's text: what a server says may be of any length."""
+
+
+Place = Annotated[int, msgspec.Meta(ge=0)]
+"""Of a ledger in a visit's list. A negative one, which counts from the end, would be taken for another ledger's."""
 
 
 class FrameTooLarge(ValueError):  # noqa: N818 - says what happened
@@ -122,7 +127,7 @@ class Reading(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """
 
     job: int
-    ledger: int
+    ledger: Place
     seconds: float
     entries: tuple[Entry, ...] | None
     history: History
@@ -135,7 +140,7 @@ class Migrating(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Who migrates a ledger now; None where no session does, or none was looked up."""
 
     job: int
-    ledger: int
+    ledger: Place
     run: Run | None
 
 
@@ -153,7 +158,7 @@ class FaultFound(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """
 
     job: int
-    ledger: int | None
+    ledger: Place | None
     fault: Fault
     detail: str
     text: str
@@ -251,6 +256,17 @@ def to_run(run: ActiveMigration | None) -> Run | None:
         return None
     since = None if run.since is None else run.since.timestamp()
     return Run(cut(run.holder), run.revision and cut(run.revision), since)
+
+
+def to_active(run: Run | None) -> ActiveMigration | None:
+    """Return who migrates; without a time where it is none that can be written."""
+    if run is None:
+        return None
+    try:
+        since = None if run.since is None else datetime.fromtimestamp(run.since, UTC)
+    except (OverflowError, ValueError, OSError):
+        since = None
+    return ActiveMigration(run.holder, run.revision, since)
 
 
 def cut(text: str) -> str:

@@ -160,7 +160,7 @@ async def _apply_migration(
         function = transactional.load_section_function(section)
         await _write_begin(session, writer, section, writer.guarded_statement("begin", session, migration), None)
         async with _record_failure(session, writer, section):
-            await session.execute(transactional.set_application_name(writer, section))
+            await session.execute(transactional.set_application_name(session, writer, section))
             await transactional.call_function(session, section, function)
             if session.in_transaction:
                 raise section.open_transaction_error()

@@ -64,15 +64,22 @@ class LedgerWriter:
         schema, table = run.source.schema or dialect.schema or "public", run.source.table or dialect.table
         return cls(schema, table, batch, run.applied_by, run.limits, lock)
 
-    def statement(self, name: str, **values: str | int | None) -> str:
+    def statement(self, name: str, guard: str | None = None, **values: str | int | None) -> str:
         """Return a statement of sql/ledgergate.sql for this table, with the values as literals.
 
         Literals, not parameters: a message of several statements can have no parameters.
+
+        Args:
+            name: The statement's name.
+            guard: An SQL expression; where it is false, a statement with a guard fails.
+            values: What is bound by name.
         """
         literals = {key: literal(value) for key, value in values.items()}
         literals["lock_is_held"] = self.lock.is_held if self.lock else "true"
         if isinstance(revision := values.get("revision"), str):
             literals["decomposed"] = literal(spellings(revision)[-1])
+        if guard is not None:
+            literals["guard"] = guard
         return bind(_SQL[name], table=quoted(self.schema, self.table), schema=quoted(self.schema), **literals)
 
     def guarded_statement(self, name: str, session: Session, migration: Migration) -> str:
@@ -87,16 +94,16 @@ class LedgerWriter:
           default is off).
         - The backend is the one that holds the lock. Behind a pooler it could be another.
         """
-        text = self.statement(
+        backend = f" and pg_backend_pid() = {session.lock_pid}" if session.lock_pid else ""
+        return self.statement(
             name,
+            f"current_setting('transaction_deferrable')::boolean{backend}",
             revision=migration.revision,
             checksum=migration.checksum,
             batch=self.batch,
             applied_by=self.applied_by,
             compatible_from=migration.compatible_from,
         )
-        backend = f" and pg_backend_pid() = {session.lock_pid}" if session.lock_pid else ""
-        return bind(text, guard=f"current_setting('transaction_deferrable')::boolean{backend}")
 
     def is_failed_guard(self, error: StatementFailed) -> bool:
         """Return whether a guarded statement did not run in the transaction that we began."""

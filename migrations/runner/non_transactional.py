@@ -112,7 +112,9 @@ class _StatementRunner:
         settings = [
             f"set {name} = {literal(value)}" for name, value in limits.items() if name in self.session.parameters
         ]
-        await self.session.execute("; ".join((set_application_name(self.writer, self.section), *settings)))
+        await self.session.execute(
+            "; ".join((set_application_name(self.session, self.writer, self.section), *settings))
+        )
 
     async def run_next(self, done: int) -> int:
         """Run the next statement, or the file's next transaction as a whole; return how many are done then."""

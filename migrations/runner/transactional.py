@@ -73,13 +73,13 @@ def _sql_attempt(
     """
     sql = section.body.sql or ""
     blocks = find_copy_blocks(sql)
-    begin = f"{set_application_name(writer, section)}; begin deferrable; {set_limits}"
     # Each migration begins in a session like new. What precedes it needs no answer, so the reset costs no round trip.
     reset = session.reset_statements(lock_is_held=True)
     end = f"{ENTRY_BEGINS}{ledger_statement};{ENTRY_ENDS}commit;\n{reset}"
     sender = _Sender(session, writer, section)
 
     async def attempt() -> None:
+        begin = f"{set_application_name(session, writer, section)}; begin deferrable; {set_limits}"
         position, prefix = 0, begin
         for block in blocks:
             await sender.send(prefix, position, block.begin)
@@ -156,7 +156,7 @@ def _python_attempt(
     function = load_section_function(section)
 
     async def attempt() -> None:
-        await session.execute(set_application_name(writer, section))
+        await session.execute(set_application_name(session, writer, section))
         try:
             async with session.transaction():
                 if set_limits:
@@ -215,6 +215,8 @@ async def _is_recorded(session: Session, writer: LedgerWriter, section: Section)
 
 def _set_local(session: Session, limits: MigrationLimits, default: MigrationLimits) -> str:
     """Return the statements that set, for one transaction, the limits in which a migration differs from the session."""
+    if limits == default:
+        return ""
     own = {
         name: value
         for name, value in limits.parameters.items()
@@ -223,9 +225,10 @@ def _set_local(session: Session, limits: MigrationLimits, default: MigrationLimi
     return "".join(f"set local {name} = {literal(value)}; " for name, value in own.items())
 
 
-def set_application_name(writer: LedgerWriter, section: Section) -> str:
-    """Return the statement that makes `pg_stat_activity`, and thereby other runs, show which migration runs."""
-    return f"set application_name = {literal(application_name(writer.applied_by, section.migration.revision))}"
+def set_application_name(session: Session, writer: LedgerWriter, section: Section) -> str:
+    """Return what precedes a migration: it makes `pg_stat_activity`, and thereby other runs, show which one runs."""
+    name = literal(application_name(writer.applied_by, section.migration.revision))
+    return f"{session.refresh_parameters()}set application_name = {name}"
 
 
 def load_section_function(section: Section) -> Callable[[object], Awaitable[None]]:

@@ -9,8 +9,11 @@ set local statement_timeout = {limit};
 set local lock_timeout = {limit}
 
 -- name: configure
--- Set the settings named $1 to the values $2 for the whole session, except those that an older server does not have.
-select setting.name, set_config(setting.name, setting.value, false)
+-- Set the settings named $1 to the values $2 for the whole session, except those that an older server does not have, and
+-- return whether each had that value before. The list of a SELECT is computed from left to right.
+select
+    setting.name,
+    current_setting(setting.name) = set_config(setting.name, setting.value, false) as unchanged
 from unnest($1::text[], $2::text[]) as setting (name, value)
 where current_setting(setting.name, true) is not null
 

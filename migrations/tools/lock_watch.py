@@ -110,7 +110,7 @@ class LockWatch:
             if self._row is _Row.GUARDED:
                 await self._let_through([seen for seen in sessions if seen.waits])
                 return  # nothing that would be written now could be seen before the transaction's end
-            await self._look_at_row(sessions)
+            await self._look_at_row(self._children, sessions)
             if not self._session.in_transaction:
                 await self._note()
         except StatementFailed as error:  # a right was taken away, a table dropped: nothing is proven any more
@@ -153,11 +153,11 @@ class LockWatch:
         await self._note()
         await self._session.execute("commit")
 
-    async def _look_at_row(self, sessions: Sequence[SeenSession]) -> None:
+    async def _look_at_row(self, children: ChildSessions, sessions: Sequence[SeenSession]) -> None:
         version = await self._marks.lock_row_version()
         match self._row:
             case _Row.TABLELESS if version is not None:
-                own = await self._is_alone(sessions)
+                own = await self._is_alone(children, sessions)
                 self._row, self._version = (_Row.OWNED, version) if own else (_Row.UNKNOWN, None)
             case _Row.FOLLOWED if version is not None:
                 self._row, self._version = _Row.OWNED, version
@@ -168,11 +168,13 @@ class LockWatch:
         if version is None and not await self._is_busy():
             await self._guard()
 
-    async def _is_alone(self, sessions: Sequence[SeenSession]) -> bool:
+    async def _is_alone(self, children: ChildSessions, sessions: Sequence[SeenSession]) -> bool:
         """Return whether the command has sessions, and no other session could have taken the row."""
-        own = {seen.pid for seen in sessions if seen.is_own}
+        # The command may have connected and taken the row since the sessions were fetched.
+        now = await children.fetch()
         owners = await lock_table.find_owners(self._session, self._location)
-        return bool(own) and len(own) == len(sessions) and {owner.pid for owner in owners} <= own
+        own = {seen.pid for seen in now if seen.is_own}
+        return bool(own) and all(seen.is_own for seen in (*sessions, *now)) and {owner.pid for owner in owners} <= own
 
     async def _guard(self) -> None:
         """Keep the row free by a transaction, where it is free and no session has locked its table."""

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,15 @@ ROOT = Path(__file__).parents[2]
 LEDGERGATE = Path(sys.executable).with_name("ledgergate")
 GATE = "ledgergate.dev/ledger"
 REVISION = "ledgergate.dev/revision"
+ADMINISTRATOR = "test-admin"
+"""User name of the plane's administrator."""
 FIRST, SECOND, THIRD = "20260101000000_users", "20260102000000_orders", "20260103000000_index"
 NAMES = (FIRST, SECOND, THIRD)
+
+
+def in_an_hour() -> str:
+    """Return the time of the end of a bypass, as a LedgerGate has it."""
+    return f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def write_migrations(directory: Path, names: tuple[str, ...] = NAMES) -> Path:
@@ -73,6 +81,8 @@ class Application:
             "ledger": {"dialect": "ledgergate"},
             **spec,
         }
+        if "bypass" in spec:
+            whole["bypass"] = {"by": ADMINISTRATOR, **spec["bypass"]}
         kind = {"apiVersion": "ledgergate.dev/v1alpha1", "kind": "LedgerGate"}
         self._apply({**kind, "metadata": {"name": name}, "spec": whole})
 

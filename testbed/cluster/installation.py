@@ -36,9 +36,11 @@ class Installation:
         self._plane = plane
         self._manifests = "manifests/base" if with_policy else "manifests/overlays/before-1.36"
         self.webhook_port, self._webhook_metrics, self._controller_metrics = free_ports(3)
-        self._webhooks = 0
+        self._webhook_url = f"https://127.0.0.1:{self.webhook_port}"
         self.controller_flags: tuple[str, ...] = ()
         """Further flags of the controllers that are started from now on."""
+        self.environments: dict[str, dict[str, str]] = {}
+        """Further environment variables, by `webhook` or `controller`, of what is started from now on."""
 
     def __enter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="ledgergate-installation-"))
@@ -110,9 +112,8 @@ class Installation:
 
     def _start(self, name: str, *arguments: str) -> None:
         kubeconfig = self._plane.kubeconfig_for("ledgergate", name)
-        url = f"https://127.0.0.1:{self.webhook_port}"
-        shared = ("--kubeconfig", str(kubeconfig), "--namespace", "ledgergate", "--webhook-url", url)
-        self._processes.start(name, [LEDGERGATE, name, *shared, *arguments])
+        shared = ("--kubeconfig", str(kubeconfig), "--namespace", "ledgergate", "--webhook-url", self._webhook_url)
+        self._processes.start(name, [LEDGERGATE, name, *shared, *arguments], self.environments.get(name))
 
     def _webhook_ready(self) -> bool:
         try:
@@ -124,6 +125,10 @@ class Installation:
     def _documents(self, endings: tuple[str, ...] = ("",)) -> str:
         rendered = self._plane.kubectl("kustomize", str(ROOT / self._manifests))
         documents = [found for found in yaml.safe_load_all(rendered) if found["kind"] not in LEFT_OUT]
+        for found in documents:
+            # The controller, confined, may write caBundle but no URL.
+            for hook in found.get("webhooks", ()):
+                hook["clientConfig"] = {"url": f"{self._webhook_url}{hook['clientConfig']['service']['path']}"}
         wanted = [
             found for found in documents if found["kind"].endswith((*endings, *(f"{end}Binding" for end in endings)))
         ]

@@ -5,13 +5,14 @@ Exception
     └── PortTakenError   another process has the port; start again with other ports
 """
 
+import os
 import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,8 +63,14 @@ class Processes:
             process_group=0,
         )
 
-    def start(self, name: str, command: Sequence[str | Path]) -> None:
-        """Start a program; its output is appended to `<name>.log`."""
+    def start(self, name: str, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
+        """Start a program; its output is appended to `<name>.log`.
+
+        Args:
+            name: For its log, and for the other methods.
+            command: Program and arguments.
+            environment: Variables that it has besides this process's.
+        """
         with self.log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 command,
@@ -71,6 +78,7 @@ class Processes:
                 stdout=log,
                 stderr=log,
                 cwd=self._logs,
+                env={**os.environ, **(environment or {})},
                 process_group=self._reaper.pid,
             )
 

@@ -76,6 +76,16 @@ def program(name: str) -> tuple[str, dict[str, str]]:
     return str(root / folder / name), {"LD_LIBRARY_PATH": str(root / _libraries())}
 
 
+def faketime() -> Path:
+    """Return libfaketime, which gives the process that loads it another wall clock, of Debian's package.
+
+    Raises:
+        InstallError: It is not among the machine's packages.
+    """
+    root = unpack("libfaketime", ("libfaketime",), install.place(), print)
+    return root / _libraries() / "faketime/libfaketimeMT.so.1"
+
+
 def unpack(name: str, packages: Sequence[str], cache: Path, progress: Progress) -> Path:
     """Return the directory into which packages are unpacked.
 

@@ -78,7 +78,7 @@ class World:
         gates: By name.
         secrets: Which database each Secret leads to; also `EVIL` or `GONE`.
         levels: How many of the revisions each database's ledger has.
-        down: What is stopped: databases, `webhook`, `controller`.
+        down: What is stopped: databases, `webhook`, `controller`, `API server`.
         recalled: The highest level of any ledger when a gate's Secret was lost, by gate: LastKnown allows no more.
     """
 
@@ -121,7 +121,7 @@ class World:
     def blind(self, group: str) -> bool:
         """Return whether a good pod may stay held: no controller runs, or a ledger cannot be read."""
         read = {self.secrets[gate.secret] for gate in self.gates.values() if gate.group == group}
-        return "controller" in self.down or not read.isdisjoint(self.down)
+        return not self.down.isdisjoint({"controller", "API server"}) or not read.isdisjoint(self.down)
 
 
 @dataclass(frozen=True, slots=True)

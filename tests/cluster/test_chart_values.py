@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from testbed.cluster.helm import Helm, HelmError
+from testbed.cluster.rights import granted
 from testbed.controlplane import ControlPlane
 from tests.cluster.custom_resources import MissingError, definitions
 
@@ -206,6 +207,27 @@ def test_the_policy_is_there_where_the_cluster_has_it(helm: Helm) -> None:
     assert [hook["failurePolicy"] for hook in hooks if hook["name"] == "verdict.ledgergate.dev"] == ["Fail"]
     assert policy in kinds(render(helm, {"admission": {"policy": "always"}}))
     assert policy not in kinds(render(helm, {"admission": {"policy": "never"}}, "--api-versions", POLICY))
+
+
+def test_the_controller_is_confined_unless_told_otherwise(helm: Helm) -> None:
+    """Whatever the version, in the release's namespace: every Kubernetes that is supported has this policy."""
+    policy = "ValidatingAdmissionPolicy"
+    (found,) = (
+        each for each in render(helm, None, "--kube-version", "1.30.0", "-n", "guard") if each["kind"] == policy
+    )
+    assert found["spec"]["matchConditions"][0]["expression"].endswith("'system:serviceaccount:guard:controller'")
+    off = kinds(render(helm, {"admission": {"confineController": False}}))
+    assert {policy, f"{policy}Binding"}.isdisjoint(off)
+
+
+def test_with_cert_manager_there_is_no_right_to_certificates(helm: Helm) -> None:
+    """Neither account may read or write a Secret of the namespace, or a webhook configuration."""
+    objects = render(helm, {"certificates": {"manager": "cert-manager"}})
+    rights = [right for right in granted(objects) if right.account in {"controller", "webhook"}]
+    assert rights
+    assert {
+        right.resource for right in rights if "webhookconfig" in right.resource or right.resource == "secrets"
+    } == set()
 
 
 def test_no_certificate_is_rendered(helm: Helm) -> None:

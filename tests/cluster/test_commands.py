@@ -232,6 +232,8 @@ def test_uninstalling_leaves_no_pod_gated(own_plane: ControlPlane, database: str
             "mutatingadmissionpolicybindings/hold.ledgergate.dev",
             "mutatingadmissionpolicies/hold.ledgergate.dev",
             "mutatingwebhookconfigurations/ledgergate",
+            "validatingadmissionpolicybindings/freeze.ledgergate.dev",
+            "validatingadmissionpolicies/freeze.ledgergate.dev",
             "validatingwebhookconfigurations/ledgergate",
         ]
         application.await_running("gateway", 80)

@@ -189,6 +189,27 @@ def test_a_migrator_that_another_gate_holds_shuts_no_pod_out(expanded: Applicati
     assert is_quiet(expanded)
 
 
+def test_deny_holds_the_first_migrator_and_refuses_the_next(expanded: Application) -> None:
+    """The pods are counted for the first, which goes when they have ended."""
+    expanded.gate(onContract="Deny")
+    expanded.deploy("old", FIRST, replicas=1)
+    expanded.await_running("old", 1)
+    apply_pod(expanded, "migrate-1")
+    until("the count of pods", lambda: waiting_for(expanded) == 1)
+    pod = {"apiVersion": "v1", "kind": "Pod", **migrator_template()}
+    pod["metadata"] |= {"name": "migrate-2", "namespace": expanded.namespace}
+    create = ("create", "--dry-run=server", "-f", "-")
+
+    def answer() -> str:
+        return expanded.plane.kubectl(*create, stdin=yaml.safe_dump(pod), check=False)
+
+    until("the next migrator to be refused", lambda: "1 pod of deployment/old expects" in answer())
+    assert "onContract of the gate denies it while older pods run" in answer()
+    assert expanded.held("migrate") == ["migrate-1"]
+    scale(expanded, "old", 0)
+    until("the first migrator to run", lambda: expanded.running("migrate") == ["migrate-1"])
+
+
 def test_an_older_pod_never_gets_in_at_the_moment_of_the_release(expanded: Application) -> None:
     """An older ReplicaSet is scaled up again about when its last pod has ended: one of the two waits, each time."""
     expanded.deploy("old", FIRST, replicas=1)

@@ -56,6 +56,7 @@ def test_a_short_ledgergate_is_filled_with_the_defaults(installed: ControlPlane,
         "onContract": "Hold",
         "readiness": "Off",
         "maxHold": "8m",
+        "supersededPods": "Keep",
     }
 
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def rights(plane: ControlPlane) -> Iterator[None]:
     """Ledgergate's roles, and those of the page."""
-    for name in ("namespace", "roles-controller", "roles-webhook"):
+    for name in ("namespace", "roles-controller", "roles-webhook", "roles-certificates"):
         plane.kubectl("apply", "--server-side", "-f", str(ROOT / "manifests/chart/files/base" / f"{name}.yaml"))
     for command in (
         ("create", "namespace", "monitoring"),

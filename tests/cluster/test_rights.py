@@ -16,7 +16,7 @@ WEBHOOK = "system:serviceaccount:ledgergate:webhook"
 
 @pytest.fixture(scope="module")
 def roles(plane: ControlPlane) -> ControlPlane:
-    for name in ("namespace", "roles-webhook", "roles-controller", "roles-people"):
+    for name in ("namespace", "roles-webhook", "roles-controller", "roles-certificates", "roles-people"):
         plane.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "chart/files/base" / f"{name}.yaml"))
     return plane
 
@@ -25,7 +25,7 @@ Right = tuple[str, str, str, str, str]
 RESOURCE = re.compile(r"(?P<resource>[a-z]+)(/(?P<subresource>[a-z]+))?(\.(?P<group>.*))?")
 
 GRANTED: list[Right] = [
-    *((WEBHOOK, verb, "ledgergates.ledgergate.dev", "default", "") for verb in ("get", "list", "watch")),
+    *((WEBHOOK, verb, "ledgergates.ledgergate.dev", "default", "") for verb in ("list", "watch")),
     *((WEBHOOK, verb, "secrets", "ledgergate", "ledgergate-ca") for verb in ("get", "list", "watch")),
     *(
         (WEBHOOK, verb, f"{kind}webhookconfigurations.admissionregistration.k8s.io", "", "ledgergate")
@@ -34,20 +34,21 @@ GRANTED: list[Right] = [
     ),
     *(
         (WEBHOOK, verb, "leases.coordination.k8s.io", "ledgergate", "ledgergate-controller")
-        for verb in ("get", "list", "watch")
+        for verb in ("list", "watch")
     ),
-    *((CONTROLLER, verb, "ledgergates.ledgergate.dev", "default", "") for verb in ("get", "list", "watch")),
-    *((CONTROLLER, verb, "ledgergates/status.ledgergate.dev", "default", "app") for verb in ("get", "patch")),
-    *((CONTROLLER, verb, "pods", "default", "") for verb in ("get", "list", "watch", "patch")),
+    *((CONTROLLER, verb, "ledgergates.ledgergate.dev", "default", "") for verb in ("list", "watch")),
+    (CONTROLLER, "patch", "ledgergates/status.ledgergate.dev", "default", "app"),
+    *((CONTROLLER, verb, "pods", "default", "") for verb in ("list", "watch", "patch")),
     (CONTROLLER, "patch", "pods/status", "default", "app"),
     *((CONTROLLER, verb, "namespaces", "", "") for verb in ("get", "list", "watch")),
+    *((CONTROLLER, verb, "servicecidrs.networking.k8s.io", "", "") for verb in ("list", "watch")),
     *(
         (CONTROLLER, verb, kind, "default", "")
         for kind in ("replicasets.apps", "statefulsets.apps", "daemonsets.apps", "jobs.batch")
         for verb in ("list", "patch")
     ),
-    *((CONTROLLER, verb, "events", "default", "") for verb in ("create", "patch")),
-    *((CONTROLLER, verb, "events.events.k8s.io", "default", "") for verb in ("create", "patch")),
+    (CONTROLLER, "get", "replicasets.apps", "default", ""),
+    (CONTROLLER, "create", "events.events.k8s.io", "default", ""),
     *(
         (CONTROLLER, verb, f"{kind}webhookconfigurations.admissionregistration.k8s.io", "", "ledgergate")
         for kind in ("mutating", "validating")
@@ -56,7 +57,7 @@ GRANTED: list[Right] = [
     (CONTROLLER, "create", "leases.coordination.k8s.io", "ledgergate", ""),
     *(
         (CONTROLLER, verb, "leases.coordination.k8s.io", "ledgergate", "ledgergate-controller")
-        for verb in ("get", "update")
+        for verb in ("get", "update", "patch")
     ),
     (CONTROLLER, "create", "secrets", "ledgergate", ""),
     *((CONTROLLER, verb, "secrets", "ledgergate", "ledgergate-ca") for verb in ("get", "list", "update", "watch")),
@@ -82,7 +83,11 @@ REFUSED_RIGHTS: list[Right] = [
     (WEBHOOK, "list", "leases.coordination.k8s.io", "ledgergate", ""),
     (WEBHOOK, "get", "leases.coordination.k8s.io", "ledgergate", "another"),
     *((WEBHOOK, verb, "leases.coordination.k8s.io", "ledgergate", "ledgergate-controller") for verb in WRITING),
-    *((CONTROLLER, verb, "pods", "default", "") for verb in ("create", "update", "delete")),
+    *((CONTROLLER, verb, "pods", "default", "") for verb in ("get", "create", "update", "delete")),
+    *((CONTROLLER, verb, "deployments.apps", "default", "") for verb in ("get", "list", "patch")),
+    *((CONTROLLER, "get", kind, "default", "x") for kind in ("statefulsets.apps", "daemonsets.apps", "jobs.batch")),
+    (CONTROLLER, "create", "events", "default", ""),
+    (CONTROLLER, "patch", "events.events.k8s.io", "default", "x"),
     (CONTROLLER, "create", "pods/exec", "default", "app"),
     *((CONTROLLER, verb, "ledgergates.ledgergate.dev", "default", "app") for verb in ("patch", "update", "delete")),
     (CONTROLLER, "create", "secrets", "default", ""),
@@ -125,6 +130,27 @@ def test_each_account_may_do_nothing_else(roles: ControlPlane) -> None:
     """Above all no Secret but the CA's, until a namespace grants the one that its LedgerGates name."""
     answers = rights(roles, *REFUSED_RIGHTS)
     assert [right for right, allowed in zip(REFUSED_RIGHTS, answers, strict=True) if allowed] == []
+
+
+@pytest.mark.parametrize("account", [CONTROLLER, WEBHOOK])
+def test_the_page_lists_what_kubectl_lists(roles: ControlPlane, account: str) -> None:
+    """`kubectl auth can-i --list` prints the rows of docs/hardening.md, and those of any account."""
+
+    def rows(who: str) -> set[tuple[str, str, str]]:
+        text = roles.kubectl(
+            "auth", "can-i", "--list", "-n", "ledgergate", f"--as={who}", "--as-group=system:authenticated"
+        )
+        cells = (re.findall(r"^(\S*) +\[.*?\] +(\[.*?\]) +(\[.*?\])$", line) for line in text.splitlines()[1:])
+        return {
+            (what, names, f"[{' '.join(sorted(verbs[1:-1].split()))}]")
+            for ((what, names, verbs),) in filter(None, cells)
+        }
+
+    page = (Path(__file__).parents[2] / "docs/hardening.md").read_text()
+    section = page.partition(f"--as {account}\n")[2].partition("```")[0]
+    expected = {tuple(re.split(r"  +", line)) for line in section.splitlines()[1:]}
+    assert len(expected) >= 5
+    assert rows(account) - rows("system:serviceaccount:ledgergate:unknown") == expected
 
 
 def test_a_namespace_grants_its_one_secret(roles: ControlPlane, namespace: str) -> None:

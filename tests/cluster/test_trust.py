@@ -43,7 +43,7 @@ FIRST, SECOND = authority("first"), authority("second")
 def plane(programs: Path) -> Iterator[ControlPlane]:
     """A separate control plane, on which no controller writes but the test."""
     with ControlPlane(programs) as started:
-        for name in ("namespace", "roles-controller", "roles-webhook"):
+        for name in ("namespace", "roles-controller", "roles-webhook", "roles-certificates"):
             started.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "chart/files/base" / f"{name}.yaml"))
         yield started
 

@@ -3,17 +3,16 @@
 import asyncio
 import base64
 import itertools
-import json
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-from urllib.request import urlopen
 
 import pytest
 
 import webhook.kube.collection
+from testbed.cluster.etcd import compact
 from testbed.controlplane import ControlPlane
 from webhook.api.objects import Secret
 from webhook.kube.client import KubeClient
@@ -234,19 +233,6 @@ async def test_an_api_server_that_pauses_is_watched_again(plane: ControlPlane, c
                 plane.resume_apiserver()
             await eventually("changes after the pause", lambda: follower.copy != paused)
         await agrees(follower, cluster)
-
-
-def compact(plane: ControlPlane) -> None:
-    """Compact etcd up to its newest revision by its HTTP gateway, as `etcdctl compact` does."""
-    at = _etcd(plane, "range", {"key": base64.b64encode(b"x").decode()})["header"]["revision"]
-    _etcd(plane, "compaction", {"revision": at, "physical": True})
-
-
-def _etcd(plane: ControlPlane, call: str, body: dict[str, Any]) -> dict[str, Any]:
-    url = f"http://127.0.0.1:{plane._layout.etcd_port}/v3/kv/{call}"
-    with urlopen(url, data=json.dumps(body).encode(), timeout=10) as answer:
-        found: dict[str, Any] = json.load(answer)
-    return found
 
 
 class Aged(Generic[T]):

@@ -165,6 +165,26 @@ LEDGERS = {
         """create table "SequelizeMeta" (name text); insert into "SequelizeMeta" values ('1-a.js')""",
         "1-a.js",
     ),
+    "goose": (
+        """create table goose_db_version
+            (id serial, version_id bigint, is_applied boolean, tstamp timestamp default now());
+        insert into goose_db_version (version_id, is_applied) values (0, true), (1, true)""",
+        "00001_a.sql",
+    ),
+    "dbmate": (
+        "create table schema_migrations (version varchar primary key); insert into schema_migrations values ('1')",
+        "1_a.sql",
+    ),
+    "golang-migrate": (
+        """create table schema_migrations (version bigint, dirty boolean);
+        insert into schema_migrations values (1, false)""",
+        "1_a.up.sql",
+    ),
+    "typeorm": (
+        """create table migrations (id serial, timestamp bigint, name varchar);
+        insert into migrations (timestamp, name) values (1700000000001, 'A1700000000001')""",
+        "1700000000001-A.ts",
+    ),
 }
 
 

@@ -118,6 +118,45 @@ async def test_settings_that_the_server_does_not_know_are_left_out(session: Sess
     assert await session.fetch_value("show work_mem") == "5MB"
 
 
+@pytest.mark.parametrize("left", ["", "set work_mem = '6MB'", "set work_mem = '5MB'"])
+async def test_a_reset_restores_every_setting(session: Session, left: str) -> None:
+    """Neither what an earlier client of a pooler left, nor a value that is the server's default, is taken for ours."""
+    await session.execute(left or "select 1")
+    default = await session.fetch_value("show statement_timeout")
+    await session.configure({"work_mem": "5120kB", "statement_timeout": default, "lock_timeout": "3s"})
+    await session.execute("set work_mem = '7MB'; set statement_timeout = '9s'; set lock_timeout = '9s'")
+    await session.reset()
+    names = ("work_mem", "statement_timeout", "lock_timeout")
+    assert [await session.fetch_value(f"show {name}") for name in names] == ["5MB", default, "3s"]
+
+
+async def test_a_reset_sends_only_settings_that_differ(session: Session) -> None:
+    """With hundreds of small migrations, every statement shows."""
+    await session.configure({"statement_timeout": "0", "lock_timeout": "3s"})
+    reset = session.reset_statements(lock_is_held=False)
+    assert ("set lock_timeout" in reset, "set statement_timeout" in reset) == (True, False)
+
+
+async def test_reloading_the_configuration_does_not_change_our_settings(
+    session: Session, other: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RESET ALL takes the new value, and the next migration has ours again."""
+    monkeypatch.setattr("migrations.postgres.session._PARAMETERS_LAST", 0.0)
+    show = "show idle_in_transaction_session_timeout"
+    await session.configure({"idle_in_transaction_session_timeout": "0"})
+    try:
+        await other.execute("alter system set idle_in_transaction_session_timeout = '1h'")
+        async with asyncio.timeout(20):
+            while await session.fetch_value(show) != "1h":
+                await other.execute("select pg_reload_conf()")
+                await session.reset()
+    finally:
+        await other.execute("alter system reset idle_in_transaction_session_timeout")
+        await other.execute("select pg_reload_conf()")
+    await session.execute(session.refresh_parameters())
+    assert await session.fetch_value(show) == "0"
+
+
 @pytest.mark.parametrize(
     "number", [advisory_lock.lock_key('"public"."ledgergate_migrations"'), 0, 1, -1, 2**63 - 1, -(2**63)]
 )

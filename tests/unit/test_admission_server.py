@@ -41,13 +41,13 @@ class Known:
 
     synced: bool = True
     broken: bool = False
+    selector: Selector = field(default_factory=Selector)
 
     def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
-        """Return the one gate."""
-        del labels
+        """Return the one gate, if it selects the labels."""
         if self.broken:
             raise RuntimeError("a slip")
-        return [Gate(namespace, "app", Selector(), "pg", "ledgergate")]
+        return [Gate(namespace, "app", self.selector, "pg", "ledgergate")] if self.selector.matches(labels) else []
 
     def snapshot(self, gate: Gate) -> LedgerSnapshot:
         """Return the one ledger."""
@@ -147,8 +147,10 @@ REFUSED = {
 PATHS = {
     "/mutate": "hold",
     "/validate": "verdict",
+    "/validate/relabel": "relabel",
     "/validate/deny": "deny",
     "/validate/audit": "audit",
+    "/validate-gate": "bypass",
     "/validate-workload": "workload",
     "/validate-workload/audit": "workload-audit",
 }
@@ -252,12 +254,34 @@ async def test_each_webhook_is_counted_under_its_name(site: Running) -> None:
     workload = {"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": template}}
     outcomes = {"hold": "held", "verdict": "denied", "deny": "denied"}
     for path, name in PATHS.items():
+        if name in {"relabel", "bypass"}:
+            continue  # they are asked about changes
         about: dict[str, Any] = {"object": workload} if name.startswith("workload") else {}
         status, body, _ = await site.post(review("b", **about), path)
         outcome = outcomes.get(name, "warned")
         assert (status, json.loads(body)["response"]["allowed"]) == (200, outcome != "denied")
         assert site.counted(webhook=f"{name}.ledgergate.dev", outcome=outcome, reason="Behind") == 1
         assert (b"audit" in body) is name.endswith("audit")
+
+
+async def test_a_frozen_label_and_an_endless_bypass_are_refused_and_counted(site: Running) -> None:
+    """Each by its own webhook, under the reason for which the pod is held, or that of a bypass."""
+    held: dict[str, dict[str, Any]] = {
+        "metadata": {"labels": {"app": "x"}, "annotations": {"ledgergate.dev/revision": "b"}},
+        "spec": {"schedulingGates": [{"name": "ledgergate.dev/ledger"}]},
+    }
+    changed = {**held, "metadata": {**held["metadata"], "labels": {"app": "y"}}}
+    site.view.selector = Selector((("app", "In", frozenset(["x"])),))
+    body = review(operation="UPDATE", object=changed, oldObject=held)
+    status, answer, _ = await site.post(body, "/validate/relabel")
+    assert (status, json.loads(answer)["response"]["status"]["code"]) == (200, 403)
+    assert b"label app cannot change while the pod is held" in answer
+    assert site.counted(webhook="relabel.ledgergate.dev", outcome="denied", reason="Behind") == 1
+    spec = {"selector": {}, "database": {"secretRef": {"name": "pg"}}, "ledger": {"dialect": "knex"}}
+    gate = {"metadata": {"name": "app"}, "spec": {**spec, "bypass": {"until": "2099-01-01T00:00:00Z", "reason": "x"}}}
+    status, answer, _ = await site.post(review(object=gate), "/validate-gate")
+    assert (status, json.loads(answer)["response"]["status"]["code"]) == (200, 403)
+    assert site.counted(webhook="bypass.ledgergate.dev", outcome="denied", reason="Bypassed") == 1
 
 
 async def test_a_dry_run_is_answered_and_counted_as_one(site: Running, caplog: pytest.LogCaptureFixture) -> None:

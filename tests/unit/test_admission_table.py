@@ -95,6 +95,8 @@ def wanted(row: Row, policy: Policy) -> Outcome:
         outcome = Outcome.HOLD if outcome > Outcome.WARN else Outcome.WARN
     else:
         outcome = row.by if isinstance(row.by, Outcome) else OUTCOME[getattr(policy, row.by)]
+        if row.by == "on_contract":
+            outcome = min(outcome, Outcome.HOLD)  # Deny holds, too, until pods were counted that need the old schema
     return min(outcome, Outcome.WARN) if policy.mode is Mode.AUDIT else outcome
 
 

@@ -119,6 +119,8 @@ def test_the_hold_is_deleted_before_the_guard() -> None:
         "mutatingadmissionpolicybindings",
         "mutatingadmissionpolicies",
         "mutatingwebhookconfigurations",
+        "validatingadmissionpolicybindings",
+        "validatingadmissionpolicies",
         "validatingwebhookconfigurations",
     ]
 

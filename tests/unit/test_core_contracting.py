@@ -148,14 +148,33 @@ def test_the_phase_expand_without_a_revision_leaves_out_nothing() -> None:
     ("action", "outcome"),
     [
         (Action.HOLD, Outcome.HOLD),
-        (Action.DENY, Outcome.DENY),
+        (Action.DENY, Outcome.HOLD),
         (Action.WARN, Outcome.WARN),
         (Action.ALLOW, Outcome.ADMIT),
     ],
 )
 def test_on_contract_decides(action: Action, outcome: Outcome) -> None:
-    """Each value does what it says."""
+    """Each value does what it says; before any pod was counted, Deny holds."""
     assert decided(migrator(), gate(policy=Policy(on_contract=action))).final.outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("uid", "boundary", "needed", "outcome"),
+    [
+        ("other", B, True, Outcome.DENY),
+        ("other", B, False, Outcome.HOLD),
+        ("other", A, True, Outcome.HOLD),
+        ("m", B, True, Outcome.HOLD),
+    ],
+)
+def test_deny_refuses_only_while_counted_pods_need_the_old_schema(
+    uid: str, boundary: str, needed: bool, outcome: Outcome
+) -> None:
+    """The migrator for which the pods were counted stays held; another one is refused if its boundary is the same."""
+    waiting = ContractWaiting(ContractStep(C, boundary, uid, uid), (PodGroup("deployment/gateway", A, 3, needed),))
+    verdict = decided(migrator(), gate(policy=Policy(on_contract=Action.DENY), contract_waiting=waiting)).final
+    assert verdict.outcome is outcome
+    assert ("3 pods of deployment/gateway" in verdict.message) is (needed and (outcome is Outcome.DENY or uid == "m"))
 
 
 def test_only_the_cleared_migrator_goes() -> None:

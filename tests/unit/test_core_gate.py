@@ -72,7 +72,7 @@ def test_every_field_is_read() -> None:
         onBehindWorkload="Deny",
         readiness="Live",
         maxHold="1h30m",
-        bypass={"until": "2026-01-26T18:00:00+01:00", "reason": "fire"},
+        bypass={"until": "2026-01-26T18:00:00+01:00", "reason": "fire", "by": "alice"},
     )
     assert gate.policy == Policy(
         Mode.AUDIT,
@@ -85,6 +85,7 @@ def test_every_field_is_read() -> None:
         Action.DENY,
         Readiness.LIVE,
         timedelta(minutes=90),
+        bypass_by="alice",
     )
     assert (gate.schema, gate.table, gate.expect_env) == ("app", "moves", "EXPECTED")
     assert gate.problems == ()

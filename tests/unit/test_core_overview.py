@@ -189,11 +189,15 @@ def test_a_contract_migration_shows_the_pods_by_revision() -> None:
 
 
 def test_a_bypass_is_shown_while_it_is_in_force() -> None:
-    """Until when and why; no remark when it has ended."""
+    """Until when, by whom and why; no remark when it has ended; one that ends too late does not count."""
     (remark,) = remarks(gate(bypass={"until": "2026-01-26T12:30:00Z", "reason": "incident 7"}))
     assert "until 2026-01-26 12:30:00 UTC" in remark
     assert "incident 7" in remark
     assert remarks(gate(bypass={"until": "2026-01-26T11:30:00Z", "reason": "incident 7"})) == ()
+    (named,) = remarks(gate(bypass={"until": "2026-01-26T12:30:00Z", "reason": "incident 7", "by": "alice"}))
+    assert "UTC by alice: every pod starts" in named
+    (late,) = remarks(gate(bypass={"until": "2026-01-27T13:30:00Z", "reason": "incident 7"}))
+    assert "does not count: spec.bypass.until may be 24 hours ahead at most" in late
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(ROOT / f"{each}.md" for each in ("README", "CONTRIBUTING", "SECURITY")),
+]
 _TEST = re.compile(r"`((?:tests/)?[\w/]+\.py)::(test_\w+)`")
 _FILE = re.compile(r"`(tests/[\w/]+\.py)`")
 _LONG = re.compile(r"\b(?P<name>[\w.]+)\+(?P<count>\d+)\.(?P<digest>[0-9a-f]{12})\b")

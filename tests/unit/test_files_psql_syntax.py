@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from migrations.core.migration import FilesError
+from migrations.files.native import parse
 from migrations.files.psql_syntax import blank_rows, count_statements, find_copy_blocks, find_unsupported, is_closed
 
 ROWS = "1\tit's \\N; -- no comment\n2\t/* $$\n"
@@ -26,12 +30,25 @@ ROWS = "1\tit's \\N; -- no comment\n2\t/* $$\n"
         ("select 1;\n\\.\n", "\\.: it ends the rows"),
         (f"copy t from stdin;\n{ROWS}\\.\n\\unrestrict abc", "\\unrestrict"),
         ("copy t from stdin; select 1;\n1\n\\.\n", "rows of COPY|nothing but"),
+        ("copy t from stdin; select 1\n1\n\\.\n", "nothing but the rows"),
+        ("\\c shop", "in the database of the database address"),
+        ("\\ir other.sql", "put the text of that file here"),
+        ("\\elif true", "write a DO block with IF"),
+        ("select 1 \\g;", "end the statement with a semicolon"),
     ],
 )
 def test_what_needs_psql(sql: str, words: str) -> None:
     """Each is found once, with a word of what to do."""
     ((_, text),) = [found for found in find_unsupported(sql) if any(word in found[1] for word in words.split("|"))]
     assert text
+
+
+@pytest.mark.parametrize("statement", ["copy t from stdin;", "COPY t FROM STDIN;", "Copy t to stdout;", "\\d t"])
+def test_a_file_that_needs_psql_is_refused(statement: str) -> None:
+    """With its line, in any case of letters."""
+    with pytest.raises(FilesError) as refused:
+        parse(Path("20250101000000_a.sql"), f"-- migrate:up\nselect 1;\n{statement}\n".encode())
+    assert [problem.line for problem in refused.value.problems] == [3]
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from migrations.core.drift import compare
+from migrations.core.drift import Verification, compare, verify_names
 from migrations.core.ledger import Record, State
 from migrations.core.migration import Migration, SectionBody
 from migrations.core.revision import canonical
 from migrations.dialects.catalogue import find_dialect
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SUM = "ab" * 32
 
@@ -28,6 +25,13 @@ def statuses(name: str, directory: Path, files: dict[str, str], *records: Record
     migrations = [Migration(name, directory, "", SectionBody(None)) for name in names]
     rows = compare(migrations, dialect.build_ledger(records), is_elsewhere=dialect.find_elsewhere(names))
     return {row.revision: row.status.value for row in rows}
+
+
+def verification(name: str, files: list[str], *records: Record) -> Verification:
+    """Return how the names of files differ from a ledger with these records."""
+    dialect = find_dialect(name)
+    migrations = [Migration(name, Path(name), "", SectionBody(None)) for name in files]
+    return verify_names(migrations, dialect.build_ledger(records), dialect.find_elsewhere(files))
 
 
 def record(name: str, **more: object) -> Record:
@@ -90,3 +94,38 @@ def test_an_application_that_is_installed_as_a_package_is_not_missing(tmp_path: 
 def test_nothing_is_missing_without_a_directory(tmp_path: Path) -> None:
     """A LedgerGate's ledger may be looked at from anywhere."""
     assert statuses("knex", tmp_path / "nowhere", {}, record("a"), record("b")) == {"a": "applied", "b": "applied"}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "files", "names", "missing", "ahead"),
+    [
+        ("goose", ["00001_a", "00003_c"], ["1", "2", "3", "4"], ["2"], ["4"]),
+        (
+            "rails",
+            ["20250101000000_a", "20250103000000_c"],
+            ["20250101000000", "20250102000000"],
+            ["20250102000000"],
+            [],
+        ),
+        ("dbmate", ["9_a", "10_b"], ["2", "9", "11"], ["2"], ["11"]),
+        ("flyway", ["V1__a", "V10__b"], ["1", "9", "10", "11", "R__gone"], ["9", "R__gone"], ["11"]),
+        ("typeorm", ["1700000000001-A"], ["Gone1600000000000", "A1700000000001"], ["Gone1600000000000"], []),
+        ("golang-migrate", ["1_a", "3_c"], ["2"], ["2"], []),
+        ("golang-migrate", ["1_a", "3_c"], ["4"], [], ["4"]),
+        ("django", ["shop.0001_a"], ["auth.0001_x", "shop.0000_z", "shop.0001_a"], ["shop.0000_z"], []),
+        ("yoyo", ["z", "b"], ["a", "z", "b", "y"], ["a"], ["y"]),
+    ],
+)
+def test_an_applied_version_without_a_file_is_missing(
+    dialect: str, files: list[str], names: list[str], missing: list[str], ahead: list[str]
+) -> None:
+    """It is a problem, except where it is newer than every file: then an older image looks at a newer ledger."""
+    found = verification(dialect, files, *map(record, names))
+    assert sorted(drift.revision for drift in found.drifts) == sorted(missing)
+    assert (sorted(found.ahead), found.ok) == (sorted(ahead), not missing)
+
+
+def test_a_failed_migration_of_a_tool_is_dirty_and_a_new_one_pending() -> None:
+    """Both are told, the pending one without being a problem."""
+    found = verification("flyway", ["V1__a", "V2__b"], Record("2", State.FAILED, error="boom"))
+    assert ([drift.kind for drift in found.drifts], found.pending) == (["Dirty"], ("V1__a",))

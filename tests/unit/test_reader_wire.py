@@ -74,3 +74,20 @@ def test_texts_are_cut() -> None:
     assert run is not None
     assert len(run.holder) == wire.MAX_TEXT
     assert wire.to_run(None) is None
+
+
+@pytest.mark.parametrize("since", [1e300, -1e300, float("inf"), float("nan"), 2.0**62])
+def test_a_time_that_is_none_is_left_out(since: float) -> None:
+    """Who migrates is known all the same."""
+    assert wire.to_active(wire.Run("pod-1", "a", since)) == ActiveMigration("pod-1", "a", None)
+    assert wire.to_active(wire.Run("pod-1", None, 0.0)) == ActiveMigration(
+        "pod-1", None, datetime(1970, 1, 1, tzinfo=UTC)
+    )
+
+
+@pytest.mark.parametrize("place", [-1, -(2**40)])
+def test_a_place_counts_from_the_start(place: int) -> None:
+    """A negative place is refused, not taken for another ledger's."""
+    for answer in (wire.Migrating(1, place, None), wire.FaultFound(1, place, Fault.UNREACHABLE, "", "")):
+        with pytest.raises(msgspec.DecodeError):
+            wire.decode_answer(wire.encode_answer(answer)[wire.HEADER_BYTES :])

@@ -18,11 +18,12 @@ from typing import Protocol, TypeVar
 
 from migrations.core.snapshot import LedgerSnapshot
 from webhook.admission.forecast import preview
+from webhook.admission.freeze import Loss, find_loss
 from webhook.admission.review import Request
 from webhook.admission.rollout_warnings import rollout_warnings
-from webhook.api.objects import SCHEDULING_GATE, Pod
+from webhook.api.objects import SCHEDULING_GATE, LedgerGate, Pod
 from webhook.api.workload import Workload
-from webhook.core.gate import Gate, Mode, Readiness
+from webhook.core.gate import BYPASS_LIMIT, Gate, Mode, Readiness, parse_gate
 from webhook.core.images import STATUS_IMAGES, ImageView
 from webhook.core.near_misses import find_misplaced
 from webhook.core.patches import Patch, condition_type, creation_patch
@@ -130,6 +131,31 @@ class Admission:
         warnings = (*_messages(decided, Outcome.WARN, Outcome.HOLD), *decided.hints)
         return Answer(verdict, _RESULT[verdict.outcome], warnings=warnings)
 
+    def relabel(self, request: Request[Pod]) -> Answer:
+        """Decide on other labels of a held pod: a gate whose verdict is bad has to go on selecting it.
+
+        Judged by the pod as it was, as the removal of its scheduling gate is.
+        """
+        old, new = request.old_object, _subject(request)
+        if old is None or not old.held:
+            return Answer(UNSELECTED, Result.PASSED)
+        loss = find_loss(self._gates.selecting(request.namespace, old.labels), new.labels)
+        if loss is None:
+            return Answer(UNSELECTED, Result.PASSED)
+        verdict = self._decide(request.namespace, old).final
+        if verdict.outcome.good:
+            return Answer(verdict, Result.ADMITTED)
+        return Answer(verdict, Result.DENIED, f"{_explain_loss(loss, request.namespace)} ({verdict.message})")
+
+    def limit_bypass(self, request: Request[LedgerGate]) -> Answer:
+        """Refuse a bypass that ends too late to count, so that its author learns of it."""
+        gate = parse_gate(_subject(request))
+        until, verdict = gate.policy.bypass_until, Verdict(Reason.BYPASSED, Outcome.WARN, "", gate.name)
+        if until is None or not gate.policy.is_bypass_too_long(self._now()):
+            return Answer(verdict, Result.ADMITTED)
+        verdict = replace(verdict, outcome=Outcome.DENY, message=f"{until.isoformat()} is too late: {BYPASS_LIMIT}")
+        return Answer(verdict, Result.DENIED, verdict.message)
+
     def audit(self, request: Request[Pod]) -> Answer:
         """Warn of what would happen to a new pod, and admit it, whatever the gates say."""
         decided = self._decide(request.namespace, _subject(request), audit=True)
@@ -182,6 +208,18 @@ _RESULT = {
     Outcome.HOLD: Result.HELD,
     Outcome.DENY: Result.DENIED,
 }
+
+
+def _explain_loss(loss: Loss, namespace: str) -> str:
+    """Return what is frozen, and the two ways on."""
+    labels = f"label{'s' if len(loss.labels) > 1 else ''} {', '.join(loss.labels)}"
+    plural = len(loss.gates) > 1
+    gates = f"LedgerGate{'s' if plural else ''} {', '.join(loss.gates)} select{'' if plural else 's'}"
+    return (
+        f"{labels} cannot change while the pod is held, since {gates} it thereby: correct the template of its "
+        "Deployment, Job or other owner and delete the pod, or, in an emergency, open the gate for a while with "
+        f"`ledgergate bypass {loss.gates[0]} -n {namespace} --for 30m --reason TEXT`"
+    )
 
 
 def _messages(decided: PodVerdict, *outcomes: Outcome) -> tuple[str, ...]:

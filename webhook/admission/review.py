@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from webhook.api.objects import Pod, Struct
+from webhook.api.objects import LedgerGate, Pod, Struct
 from webhook.api.workload import Workload
 from webhook.core.patches import Patch
 
@@ -54,6 +54,7 @@ _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {
     Pod: msgspec.json.Decoder(_Review[Pod]),
     Workload: msgspec.json.Decoder(_Review[Workload]),
+    LedgerGate: msgspec.json.Decoder(_Review[LedgerGate]),
 }
 _encoder = msgspec.json.Encoder()
 
@@ -62,7 +63,7 @@ def decode_review(body: bytes, kind: type[T]) -> Request[T]:
     """Decode an AdmissionReview about a namespaced object.
 
     Args:
-        kind: the type of the object: :class:`Pod` or :class:`Workload`.
+        kind: the type of the object: :class:`Pod`, :class:`Workload` or :class:`LedgerGate`.
 
     Raises:
         ReviewError: the body is empty, not JSON, or not a review of ``admission.k8s.io/v1`` with a uid, a namespace and

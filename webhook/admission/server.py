@@ -41,7 +41,7 @@ from webhook.admission.connections import Connections, HttpHandler, Limits
 from webhook.admission.handlers import Admission, Answer, GateView, Result
 from webhook.admission.listener import Listener
 from webhook.admission.review import Request, ReviewError, decode_review, encode_response, shorten
-from webhook.api.objects import Pod
+from webhook.api.objects import LedgerGate, Pod
 from webhook.api.workload import Workload
 from webhook.settings import Endpoint
 from webhook.telemetry import Telemetry, log_event
@@ -56,7 +56,7 @@ LINGERING_SECONDS = 1.0
 PROBE_LIMITS = Limits(connections=128, header_seconds=5.0)
 """Of the port without TLS, which kubelet and Prometheus use."""
 
-O = TypeVar("O", Pod, Workload)  # noqa: E741 - the object of a review
+O = TypeVar("O", Pod, Workload, LedgerGate)  # noqa: E741 - the object of a review
 
 Handler = Callable[[Request[O]], Answer]
 
@@ -102,7 +102,9 @@ class AdmissionServer:
         self._add("/mutate", "hold", Pod, admission.mutate)
         self._add("/validate", "verdict", Pod, admission.validate)
         self._add("/validate/deny", "deny", Pod, admission.validate)
+        self._add("/validate/relabel", "relabel", Pod, admission.relabel)
         self._add("/validate/audit", "audit", Pod, admission.audit)
+        self._add("/validate-gate", "bypass", LedgerGate, admission.limit_bypass)
         self._add("/validate-workload", "workload", Workload, admission.preview)
         self._add("/validate-workload/audit", "workload-audit", Workload, partial(admission.preview, audit=True))
 

@@ -231,6 +231,7 @@ class Bypass(Struct, frozen=True):
 
     until: str
     reason: str = ""
+    by: str = ""
 
 
 class SelectorRequirement(Struct, frozen=True):
@@ -272,6 +273,7 @@ class LedgerGateSpec(Struct, frozen=True):
     contracts: list[ContractEntry] | None = None
     readiness: str | bool = "Off"  # YAML 1.1 reads an unquoted Off as false
     max_hold: str = "8m"
+    superseded_pods: str = "Keep"
     bypass: Bypass | None = None
 
 

@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from webhook.api.objects import API_GROUP, Condition, Metadata, Pod, Struct
 
+REVISION_HASH = "controller-revision-hash"
+"""Label of a StatefulSet's pods: the revision of the template that they were made from."""
+
 
 class OwnerKind(StrEnum):
     """The kinds whose controllers create pods, and back off when a pod is refused."""
@@ -27,6 +30,18 @@ class OwnerKind(StrEnum):
         return f"{self.value.lower()}s"
 
 
+class RollingUpdate(Struct, frozen=True):
+    """``spec.updateStrategy.rollingUpdate`` of a StatefulSet."""
+
+    partition: int = 0
+
+
+class UpdateStrategy(Struct, frozen=True):
+    """``spec.updateStrategy`` of a StatefulSet."""
+
+    rolling_update: RollingUpdate | None = None
+
+
 class OwnerSpec(Struct, frozen=True):
     """How many pods there should be, and their template."""
 
@@ -35,6 +50,7 @@ class OwnerSpec(Struct, frozen=True):
     completions: int | None = None
     suspend: bool | None = None
     pod_management_policy: str = ""
+    update_strategy: UpdateStrategy | None = None
     template: Pod = Pod()
 
 
@@ -48,6 +64,7 @@ class OwnerStatus(Struct, frozen=True):
     active: int = 0
     succeeded: int = 0
     failed: int = 0
+    update_revision: str = ""
     conditions: list[Condition] | None = None
 
     def condition(self, kind: str) -> Condition | None:
@@ -103,3 +120,21 @@ def waits_for_retry(kind: OwnerKind, owner: Owner) -> bool:
             return status.failed == 0  # otherwise the Job waits by its own back-off limit
         case _:
             return True
+
+
+def is_superseded(owner: Owner, pod: Pod) -> bool:
+    """Return whether a pod that never becomes ready is in the way of its StatefulSet's newer revision.
+
+    Under OrderedReady the StatefulSet's controller waits for each pod to be ready before it replaces any, also for one
+    that it would replace: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback. Pods
+    below the partition keep their revision.
+    """
+    reference, newest = pod.metadata.owner, owner.status.update_revision
+    if reference is None or reference.uid != owner.metadata.uid or owner.metadata.deletion_timestamp is not None:
+        return False
+    if not newest or owner.spec.pod_management_policy == "Parallel" or pod.labels.get(REVISION_HASH) in {None, newest}:
+        return False
+    strategy = owner.spec.update_strategy
+    partition = strategy.rolling_update.partition if strategy and strategy.rolling_update else 0
+    ordinal = pod.metadata.name.rpartition("-")[2]
+    return ordinal.isdecimal() and int(ordinal) >= partition

@@ -4,17 +4,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
+import msgspec
 
 from migrations.cli.conventions import Exit, flag
-from webhook.api.objects import API_GROUP, API_VERSION
+from webhook.api.objects import API_GROUP, API_VERSION, Struct
 from webhook.cli.options import cluster_command, report_failure
 from webhook.core.duration import parse_duration
+from webhook.core.gate import MAX_BYPASS
 from webhook.core.overview import format_time
+from webhook.kube.client import KubeClient
 from webhook.kube.errors import NotFound
 from webhook.kube.kubeconfig import ClusterTarget, connect_to
-
-MAX_DURATION = timedelta(hours=24)
-"""A gate that stays open for longer is no emergency: `spec.mode: Audit` belongs into its manifest."""
 
 MAX_REASON = 256
 """Characters that the CRD allows."""
@@ -46,15 +46,17 @@ class Duration(click.ParamType[timedelta]):
 async def bypass(target: ClusterTarget, *, gate: str, duration: timedelta | None, reason: str | None, end: bool) -> int:
     """Open GATE for a limited time, in an emergency: every pod that it selects starts, whatever its ledger holds.
 
-    Held pods are released at once. kubectl warns of it, and Events and a metric show it. Needs the right to patch the
-    LedgerGate. Exits 2 when there is no such gate or a right is missing, 4 when the API server does not answer.
+    Held pods are released at once. kubectl warns of it, and a metric and an Event with your user name show it. Needs
+    the verbs patch and bypass on the LedgerGate, which ClusterRole ledgergate-bypass has; to end a bypass, patch alone.
+    Exits 2 when there is no such gate or a right is missing, 4 when the API server does not answer.
     """
     problems = _problems(duration, reason, end=end)
     if problems:
         raise click.UsageError("\n".join(problems))
     async with connect_to(target) as (cluster, namespace):
         until = datetime.now(UTC) + (duration or timedelta())
-        value = None if end else {"until": f"{until:%Y-%m-%dT%H:%M:%SZ}", "reason": reason}
+        opened = {"until": f"{until:%Y-%m-%dT%H:%M:%SZ}", "reason": reason}
+        value = None if end else {**opened, "by": await _user_name(cluster)}
         path = f"/apis/{API_GROUP}/{API_VERSION}/namespaces/{namespace}/ledgergates/{gate}"
         # Its own field manager, so that a later `kubectl apply --server-side` of the manifest leaves the bypass alone.
         query = {"fieldManager": "ledgergate-bypass"}
@@ -72,6 +74,28 @@ async def bypass(target: ClusterTarget, *, gate: str, duration: timedelta | None
     return Exit.DONE
 
 
+class _UserInfo(Struct, frozen=True):
+    username: str = ""
+
+
+class _ReviewStatus(Struct, frozen=True):
+    user_info: _UserInfo = _UserInfo()
+
+
+class _SubjectReview(Struct, frozen=True):
+    status: _ReviewStatus = _ReviewStatus()
+
+
+async def _user_name(cluster: KubeClient) -> str:
+    """Return the name under which the API server knows the user.
+
+    https://kubernetes.io/docs/reference/access-authn-authz/authentication/#self-subject-review
+    """
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    answer = await cluster.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=body)
+    return msgspec.json.decode(answer, type=_SubjectReview).status.user_info.username
+
+
 def _problems(duration: timedelta | None, reason: str | None, *, end: bool) -> list[str]:
     """Return everything that is wrong with the flags."""
     if end:
@@ -80,7 +104,7 @@ def _problems(duration: timedelta | None, reason: str | None, *, end: bool) -> l
     found = []
     if duration is None:
         found.append("expected --for with a duration such as 30m, or --end")
-    elif not timedelta() < duration <= MAX_DURATION:
+    elif not timedelta() < duration <= MAX_BYPASS:
         found.append("--for: expected more than 0s and 24h at most; for longer, set `mode: Audit` in the gate's spec")
     if reason is None or not reason.strip():
         found.append("expected --reason with why the gate is opened")

@@ -69,7 +69,8 @@ def registry_flags(command: Function) -> Callable[..., Any]:
         ),
         flag(
             "--registry-refuse-network",
-            "Network in which no registry may be, such as the cluster's Services; may be repeated.",
+            "Network in which no registry may be; may be repeated. Before Kubernetes 1.33: that of the cluster's "
+            "Services, which is refused by itself from then on.",
             multiple=True,
         ),
     )

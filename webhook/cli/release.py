@@ -26,7 +26,7 @@ _IN_SERVICE = (
 @flag("--all", "Every held pod, of every namespace unless -n names one.", "everything", is_flag=True)
 @flag(
     "--uninstall",
-    "Before that, delete what holds pods: the MutatingAdmissionPolicy, then both webhook configurations.",
+    "Before that, delete what holds pods: the policies, then both webhook configurations.",
     is_flag=True,
 )
 @flag(
@@ -41,9 +41,9 @@ async def release(target: ClusterTarget, *, everything: bool, uninstall: bool, u
     --uninstall ledgergate is put out of service first, and no pod's readiness waits for it any more; run that before
     you delete its manifests. May be repeated at any time.
 
-    Needs the rights to list and patch pods; with --uninstall also to patch pods/status and to delete the policy, its
-    binding and the webhook configurations. Exits 1 when a pod could not be released, 2 when a right is missing or
-    --unless-in-service refuses, 4 when the API server does not answer.
+    Needs the rights to list and patch pods; with --uninstall also to patch pods/status and to delete the policies,
+    their bindings and the webhook configurations. Exits 1 when a pod could not be released, 2 when a right is missing
+    or --unless-in-service refuses, 4 when the API server does not answer.
     """
     if not everything:
         raise click.UsageError("expected --all: every held pod is released; for one gate there is `ledgergate bypass`")

@@ -36,6 +36,9 @@ GUARDS = (
     f"mutatingadmissionpolicies/hold.{API_GROUP}",
     # This puts it on before Kubernetes 1.36, and takes it off a pod that need not wait.
     f"mutatingwebhookconfigurations/{CONFIGURATION}",
+    # This freezes what a held pod declares.
+    f"validatingadmissionpolicybindings/freeze.{API_GROUP}",
+    f"validatingadmissionpolicies/freeze.{API_GROUP}",
     # This refuses to release a pod whose ledger is not where it needs it.
     f"validatingwebhookconfigurations/{CONFIGURATION}",
 )

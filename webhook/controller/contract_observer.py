@@ -70,9 +70,9 @@ class ContractObserver:
         One that another gate holds for another reason is not among them: older pods would be refused for as long.
         """
         policy = gate.policy
-        if policy.on_contract is not Action.HOLD or policy.mode is not Mode.ENFORCE:
+        if policy.on_contract not in {Action.HOLD, Action.DENY} or policy.mode is not Mode.ENFORCE:
             return []
-        if policy.bypass_until is not None and self._now() < policy.bypass_until:
+        if policy.is_bypassed(self._now()):
             return []
         selected = (pod for pod in self._held(gate.namespace) if gate.selector.matches(pod.labels))
         return [pod for pod in selected if self._brings_contract(gate, pod) and not self._is_held_elsewhere(gate, pod)]

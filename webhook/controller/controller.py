@@ -17,6 +17,7 @@ from webhook.controller.pull_credentials import PullCredentialsReader
 from webhook.controller.readiness import ReadinessApi, ReadinessReconciler
 from webhook.controller.release import PodApi, ReleaseReconciler
 from webhook.controller.status import StatusApi, StatusReconciler
+from webhook.controller.superseded_pods import SupersededApi, SupersededReconciler
 from webhook.core.gate import Gate
 from webhook.core.images import REFRESH
 from webhook.kube.reflector import Key
@@ -38,6 +39,7 @@ class ControllerApi(
     PodApi,
     ContractApi,
     OwnerApi,
+    SupersededApi,
     ReadinessApi,
     StatusApi,
     EventApi,
@@ -133,6 +135,7 @@ class Controller:
             now=now,
             monotonic=monotonic,
         )
+        self._superseded = SupersededReconciler(api, gates, emit, held=self._release.held_in)
         self._readiness = ReadinessReconciler(
             api, gates, ledgers, namespaces, images=images, now=now, monotonic=monotonic
         )
@@ -169,6 +172,7 @@ class Controller:
             self._release,
             self._wakeup,
             self._contracts,
+            self._superseded,
             self._readiness,
             self._status,
             self._recorder,

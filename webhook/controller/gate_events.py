@@ -1,5 +1,6 @@
 """The Events of a LedgerGate, derived from its state alone. Each is emitted when it begins to hold."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from migrations.core.ledger import State
 from webhook.controller.held_pods import HeldCount
 from webhook.core.duration import format_duration
-from webhook.core.gate import Gate
+from webhook.core.gate import BYPASS_LIMIT, Gate, Policy
 from webhook.core.status import GateObservation, GateState, status_message
 
 
@@ -43,16 +44,26 @@ def gate_events(
         limit = format_duration(gate.policy.max_hold)
         note = f"pods are held for longer than {limit}: {status_message(observation, gate)}"
         events.add(GateEvent("HeldTooLong", note, warning=True, dedup_key=note))
-    until = gate.policy.bypass_until
-    if until is not None:
-        stamp = f"{until:%Y-%m-%dT%H:%M:%SZ}"
-        if now < until:
-            note = f"every pod starts, whatever its ledger says, until {stamp}: {gate.policy.bypass_reason}"
-            events.add(GateEvent("Bypassed", note, warning=True, dedup_key=note))
-        else:
-            note = f"the bypass ended at {stamp}: verdicts count again; remove spec.bypass"
-            events.add(GateEvent("BypassEnded", note, warning=False, dedup_key=note))
+    events.update(_bypass_events(gate.policy, now))
     return frozenset(events)
+
+
+def _bypass_events(policy: Policy, now: datetime) -> Iterator[GateEvent]:
+    until = policy.bypass_until
+    if until is None:
+        return
+    stamp, by = f"{until:%Y-%m-%dT%H:%M:%SZ}", policy.bypass_by or "an unknown user"
+    if policy.is_bypass_too_long(now):
+        note = f"the bypass until {stamp}, set by {by}, does not count: {BYPASS_LIMIT}"
+        yield GateEvent("BypassTooLong", note, warning=True, dedup_key=note)
+    elif now < until:
+        note = (
+            f"opened by {by} until {stamp}, so that every pod starts, whatever its ledger says: {policy.bypass_reason}"
+        )
+        yield GateEvent("Bypassed", note, warning=True, dedup_key=note)
+    else:
+        note = f"the bypass by {by} ended at {stamp}: verdicts count again; remove spec.bypass"
+        yield GateEvent("BypassEnded", note, warning=False, dedup_key=note)
 
 
 def unreadable_event(error: str) -> frozenset[GateEvent]:

@@ -156,9 +156,9 @@ class ReleaseReconciler:
         """Return how many pods wait for a gate, and how many of them for longer than its ``maxHold``."""
         return self._held.count(gate.key)
 
-    def held_in(self, namespace: str) -> Sequence[Pod]:
-        """Return the held pods of a namespace."""
-        return [held.pod for held in self._held.of(namespace)]
+    def held_in(self, *namespaces: str) -> Sequence[Pod]:
+        """Return the held pods of these namespaces; of the cluster where none is given."""
+        return [held.pod for each in namespaces or self._held.namespaces for held in self._held.of(each)]
 
     def is_releasing(self, uid: str) -> bool:
         """Return whether the request that releases a pod may be on its way."""

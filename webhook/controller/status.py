@@ -222,15 +222,13 @@ class StatusReconciler:
             self._emit(Event(Reference.gate(metadata), "Watch", new.reason, new.note, new.warning, new.dedup_key))
 
     def _set_bypass_timer(self, key: Key, gate: Gate | None) -> None:
-        """Enqueue the gate at the moment at which its bypass ends: no object changes then."""
+        """Enqueue the gate at the moment at which its bypass begins or ends: no object changes then."""
         timer = self._bypass_timers.pop(key, None)
         if timer is not None:
             timer.cancel()
-        if gate is None or gate.policy.bypass_until is None:
-            return
-        left = (gate.policy.bypass_until - self._now()).total_seconds()
-        if left > 0:
-            self._bypass_timers[key] = asyncio.get_running_loop().call_later(left, self.enqueue, key)
+        left = gate.policy.next_bypass_change(self._now()) if gate is not None else None
+        if left is not None:
+            self._bypass_timers[key] = asyncio.get_running_loop().call_later(left.total_seconds(), self.enqueue, key)
 
     def _set_metrics(self, gate: Gate, observation: GateObservation, count: HeldCount) -> None:
         key = gate.key
@@ -241,8 +239,7 @@ class StatusReconciler:
         self._telemetry.held_too_long.labels(*key).set(count.overdue)
         self._telemetry.contract_waiting.labels(*key)  # from 0 on, as below; others count
         self._telemetry.releases.labels(*key, "gate")  # exists from 0 on, so that the first release is an increase
-        until = gate.policy.bypass_until
-        self._telemetry.bypass.labels(*key).set(until is not None and self._now() < until)
+        self._telemetry.bypass.labels(*key).set(gate.policy.is_bypassed(self._now()))
         if observation.snapshot.ledger is not None and observation.snapshot.observed_at is not None:
             self._telemetry.applied.labels(*key).set(len(observation.snapshot.ledger.applied))
             self._telemetry.age.labels(*key).set_function(lambda: self._ledger_age(key))

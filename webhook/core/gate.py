@@ -26,6 +26,11 @@ from webhook.core.selector import Selector, compile_selector
 DEFAULT_INTERVAL = 60.0
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 10.0, 86400.0
 """Seconds between two looks at a ledger at rest."""
+MAX_BYPASS = timedelta(hours=24)
+"""A gate that stays open for longer is no emergency: `spec.mode: Audit` belongs into its manifest."""
+CLOCK_TOLERANCE = timedelta(minutes=1)
+"""By which the clock of who writes a bypass may be ahead of the clock that judges it."""
+BYPASS_LIMIT = "spec.bypass.until may be 24 hours ahead at most; for longer, set spec.mode to Audit"
 
 
 class Mode(StrEnum):
@@ -55,6 +60,13 @@ class Readiness(StrEnum):
     """Not ready while the ledger is seen to lack the revision, also after the pod was ready."""
 
 
+class SupersededPods(StrEnum):
+    """What happens to a StatefulSet's held pod that a newer revision has superseded."""
+
+    KEEP = "Keep"
+    DELETE = "Delete"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What a gate does with a pod, by the verdict's reason.
@@ -66,6 +78,8 @@ class Policy:
         max_hold: how long a pod may be held before an Event and a metric say so. The default is below the 10 minutes of
             a Deployment's progressDeadlineSeconds, after which `kubectl rollout status` fails.
         on_contract: what happens to a migrator that brings a contract migration which the ledger lacks.
+        superseded_pods: what happens to a held pod that its StatefulSet has superseded and does not replace.
+        bypass_by: user name of who opened it, checked by a policy of the API server; empty where it is not known.
     """
 
     mode: Mode = Mode.ENFORCE
@@ -79,6 +93,26 @@ class Policy:
     readiness: Readiness = Readiness.OFF
     max_hold: timedelta = timedelta(minutes=8)
     on_contract: Action = Action.HOLD
+    superseded_pods: SupersededPods = SupersededPods.KEEP
+    bypass_by: str = ""
+
+    def is_bypassed(self, now: datetime) -> bool:
+        """Return whether the gate is open at an aware time."""
+        return self.bypass_until is not None and now < self.bypass_until and not self.is_bypass_too_long(now)
+
+    def is_bypass_too_long(self, now: datetime) -> bool:
+        """Return whether the bypass ends so late that it does not count at an aware time.
+
+        The API server's policies have no clock, so the limit cannot be checked where the bypass is stored.
+        """
+        return self.bypass_until is not None and self.bypass_until - now > MAX_BYPASS + CLOCK_TOLERANCE
+
+    def next_bypass_change(self, now: datetime) -> timedelta | None:
+        """Return in how long the bypass begins to count, or ends; None where neither is to come."""
+        if self.bypass_until is None or self.bypass_until <= now:
+            return None
+        left = self.bypass_until - now
+        return left - MAX_BYPASS - CLOCK_TOLERANCE if self.is_bypass_too_long(now) else left
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,8 +326,10 @@ def _policy(spec: LedgerGateSpec, problems: list[str]) -> Policy:
         on_undeclared=action("onUndeclared", spec.on_undeclared),
         on_unreachable=action("onUnreachable", spec.on_unreachable),
         on_contract=action("onContract", spec.on_contract),
+        superseded_pods=_one_of("spec.supersededPods", spec.superseded_pods, tuple(SupersededPods), problems),
         bypass_until=_bypass_until(spec.bypass, problems),
         bypass_reason=spec.bypass.reason if spec.bypass else "",
+        bypass_by=spec.bypass.by if spec.bypass else "",
         on_behind_workload=action("onBehindWorkload", spec.on_behind_workload),
         readiness=_one_of(
             "spec.readiness", Readiness.OFF if spec.readiness is False else spec.readiness, tuple(Readiness), problems

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from webhook.api.namespace import ADMISSION_LABEL, Namespace
 from webhook.api.objects import LedgerGate, LedgerGateStatus, Metadata, Pod, Struct
-from webhook.core.gate import Gate, Mode, parse_gate
+from webhook.core.gate import BYPASS_LIMIT, Gate, Mode, parse_gate
 from webhook.core.history import recall_snapshot
 from webhook.core.pod_verdict import PodVerdict, decide_pod
 from webhook.core.status import GateState
@@ -133,7 +133,7 @@ def build_overview(listed: ListedObjects, now: datetime) -> Overview:
 
 
 def _gate_row(found: ShownGate, gate: Gate, admission: Mapping[str, str | None], now: datetime) -> GateRow:
-    status, until = found.status, gate.policy.bypass_until
+    status = found.status
     running = status.migration
     return GateRow(
         namespace=gate.namespace,
@@ -147,7 +147,7 @@ def _gate_row(found: ShownGate, gate: Gate, admission: Mapping[str, str | None],
         migration=(
             {"revision": running.revision, "holder": running.holder, "since": running.since} if running else None
         ),
-        bypass_until=until if until is not None and now < until else None,
+        bypass_until=gate.policy.bypass_until if gate.policy.is_bypassed(now) else None,
         remarks=tuple(_remarks(found, gate, admission, now)),
     )
 
@@ -163,8 +163,11 @@ def _remarks(found: ShownGate, gate: Gate, admission: Mapping[str, str | None], 
         name, since = status.migration.revision or "a migration", parse_time(status.migration.since)
         yield f"{name} is running, by {status.migration.holder}" + (f", for {format_age(since, now)}" if since else "")
     yield from _contract_remarks(gate)
-    if policy.bypass_until is not None and now < policy.bypass_until:
-        yield f"bypassed until {format_time(policy.bypass_until)}: every pod starts ({policy.bypass_reason})"
+    if policy.bypass_until is not None and policy.is_bypassed(now):
+        by = f" by {policy.bypass_by}" if policy.bypass_by else ""
+        yield f"bypassed until {format_time(policy.bypass_until)}{by}: every pod starts ({policy.bypass_reason})"
+    if policy.bypass_until is not None and policy.is_bypass_too_long(now):
+        yield f"its bypass until {format_time(policy.bypass_until)} does not count: {BYPASS_LIMIT}"
     if policy.mode is Mode.AUDIT:
         yield "mode Audit: verdicts are only reported, every pod starts"
     if gate.namespace in admission:

@@ -48,6 +48,10 @@ class Selector:
         """Decide whether labels satisfy every term."""
         return all(_MATCH[operator](labels.get(key), values) for key, operator, values in self.terms)
 
+    def unmatched(self, labels: Mapping[str, str]) -> frozenset[str]:
+        """Return the keys of the labels that do not satisfy a term."""
+        return frozenset(key for key, operator, values in self.terms if not _MATCH[operator](labels.get(key), values))
+
 
 def compile_selector(selector: LabelSelector) -> tuple[Selector, tuple[str, ...]]:
     """Compile a LedgerGate's selector.

@@ -101,7 +101,7 @@ _OUTCOMES = {
 def _decide_enforced(gate: Gate, required: Requirement, snapshot: LedgerSnapshot, now: datetime) -> Verdict:
     policy, shown = gate.policy, _shown_gate(gate)
     # The order counts: a bypass opens the gate to every pod, and a migrator must start although the ledger is behind.
-    if policy.bypass_until is not None and now < policy.bypass_until:
+    if policy.is_bypassed(now):
         text = f"gate {shown} is bypassed: the pod starts without a check of the ledger"
         return Verdict(Reason.BYPASSED, Outcome.WARN, text, gate.name)
     early = _refused_by_contract(gate, required, snapshot)
@@ -198,19 +198,34 @@ def _decide_migrator(gate: Gate, required: Requirement, snapshot: LedgerSnapshot
     if not contracts or (gate.cleared and gate.cleared == required.brings.uid):
         text = f"the pod brings the migrations of gate {shown} itself"
         return Verdict(Reason.SELF_MIGRATING, Outcome.ADMIT, text, gate.name)
-    outcome, waiting = _OUTCOMES[action], gate.contract_waiting
-    counted = waiting is not None and waiting.step.uid == required.brings.uid
-    groups = waiting.groups if waiting is not None and counted else ()
-    text = still_needed_text(shown, contracts[-1].revision, boundary_of(gate, contracts), groups, _shown)
-    return Verdict(Reason.STILL_NEEDED, outcome, f"{text}: {_WHILE_NEEDED[outcome]}", gate.name)
+    outcome, waiting, boundary = _OUTCOMES[action], gate.contract_waiting, boundary_of(gate, contracts)
+    own = waiting is not None and waiting.step.uid == required.brings.uid
+    refused = outcome is Outcome.DENY and not own and _needed_before(gate, boundary)
+    groups = waiting.groups if waiting is not None and (own or refused) else ()
+    if outcome is Outcome.DENY and not refused:
+        outcome = Outcome.HOLD
+    what_next = _UNCOUNTED if action is Action.DENY and not groups else _WHILE_NEEDED[outcome]
+    text = still_needed_text(shown, contracts[-1].revision, boundary, groups, _shown)
+    return Verdict(Reason.STILL_NEEDED, outcome, f"{text}: {what_next}", gate.name)
+
+
+def _needed_before(gate: Gate, boundary: str) -> bool:
+    """Return whether living pods are known to expect less than a revision.
+
+    Admission lists no pods. It knows those that the controller has counted for a migrator that is held. So under
+    ``onContract: Deny`` the first one is held, and those that come beside it are refused.
+    """
+    waiting = gate.contract_waiting
+    return waiting is not None and waiting.step.compatible_from == boundary and waiting.needed > 0
 
 
 _WHILE_NEEDED = {
     Outcome.ADMIT: "the migrator starts, whichever pods run",
     Outcome.WARN: "the migrator starts all the same, whichever pods run",
     Outcome.HOLD: "the migrator is held while older pods run",
-    Outcome.DENY: "onContract of the gate denies it",
+    Outcome.DENY: "onContract of the gate denies it while older pods run",
 }
+_UNCOUNTED = "the migrator is held until the controller has counted older pods"
 
 
 def _compare(gate: Gate, expected: Revision, ancestors: frozenset[str] | None, ledger: Ledger) -> Verdict:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -15,6 +16,7 @@ from webhook.api.lease import Lease
 from webhook.api.namespace import ADMISSION_LABEL, Namespace
 from webhook.api.objects import API_GROUP, API_VERSION, GATED_LABEL, KeptPod, LedgerGate, Metadata, Pod, Secret, Struct
 from webhook.api.owners import Owner, OwnerKind, lacks_pods
+from webhook.api.service_cidr import ServiceCIDR
 from webhook.core.patches import Patch
 from webhook.core.selector import Selector
 from webhook.kube.collection import PAGE, Collection, ListMetadata, Query, Status
@@ -69,6 +71,15 @@ class KubeClient:
         """Every pod with the label that marks our scheduling gate or readiness gates, on a node or not."""
         return Collection(self, "/api/v1/pods", KeptPod, (("labelSelector", f"{GATED_LABEL}=true"),))
 
+    @property
+    def server_host(self) -> str:
+        """The API server's host name or address."""
+        return urlsplit(self.client.configuration.host).hostname or ""
+
+    def service_cidrs(self) -> Collection[ServiceCIDR]:
+        """Every ServiceCIDR."""
+        return Collection(self, "/apis/networking.k8s.io/v1/servicecidrs", ServiceCIDR)
+
     def ledger_gates_of(self, namespace: str) -> Collection[LedgerGate]:
         """Every LedgerGate of a namespace."""
         return Collection(self, f"/apis/{API_GROUP}/{API_VERSION}/namespaces/{namespace}/ledgergates", LedgerGate)
@@ -119,6 +130,12 @@ class KubeClient:
     async def patch_pod(self, pod: Metadata, patch: Patch) -> None:
         """Apply a JSON patch to a pod."""
         await self.request("PATCH", f"{_core(pod.namespace, 'pods')}/{pod.name}", body=patch, content="json-patch")
+
+    async def delete_pod(self, pod: Metadata) -> None:
+        """Delete a pod, unless it has changed since it was read (409)."""
+        conditions = {"uid": pod.uid, "resourceVersion": pod.resource_version}
+        path = f"{_core(pod.namespace, 'pods')}/{pod.name}"
+        await self.request("DELETE", path, body={"preconditions": conditions})
 
     async def patch_pod_conditions(self, pod: Metadata, conditions: Sequence[Mapping[str, str]]) -> None:
         """Merge conditions, by their type, into a pod's status."""

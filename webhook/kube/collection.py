@@ -120,7 +120,7 @@ def _decode(raw: msgspec.Raw, kind: type[T]) -> T | Unreadable:
     """Decode one object. One that another version of ledgergate wrote must not hide all the others."""
     try:
         return msgspec.json.decode(raw, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         metadata = msgspec.json.decode(raw, type=_MetadataOnly).metadata
         log_event(
             "object.unreadable", level=logging.ERROR, kind=kind.__name__, key="/".join(metadata.key), error=str(error)
@@ -138,5 +138,5 @@ def _decode_change(line: bytes, kind: type[T]) -> Change[T]:
         version = msgspec.json.decode(event.object, type=_MetadataOnly).metadata.resource_version
         changed = None if event.type == ChangeKind.BOOKMARK else _decode(event.object, kind)
         return Change(ChangeKind(event.type), version, changed)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # the last of one that is nested too deeply
         raise ClusterError(f"a watch event cannot be read: {error}") from error

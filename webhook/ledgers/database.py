@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from migrations.core.snapshot import ActiveMigration, Fault
+from migrations.core.snapshot import Fault
 from migrations.postgres.address import Address
 from migrations.reader import wire
 from webhook.core.status import Problem
@@ -315,9 +315,7 @@ class TenantDatabase:
                 self._notify(binding)
 
     def _note_run(self, answer: wire.Migrating) -> None:
-        run = answer.run
-        since = None if run is None or run.since is None else datetime.fromtimestamp(run.since, UTC)
-        active = None if run is None else ActiveMigration(run.holder, run.revision, since)
+        active = wire.to_active(answer.run)
         for binding in self._ledgers[answer.ledger]:
             if binding.migrating(active):
                 self._notify(binding)

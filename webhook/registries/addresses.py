@@ -4,7 +4,7 @@ An image reference is a tenant's text, and so is what its registry answers. ledg
 server that the tenant cannot reach himself: the node's metadata service, the API server, a port of its own pod.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -26,12 +26,13 @@ class AddressPolicy:
 
     Args:
         allowed: networks that are connected to in spite of the rules below.
-        refused: networks that are refused beside loopback, link-local, metadata services and multicast: the
-            cluster's Services above all (``10.96.0.0/12`` unless configured), for which there is no rule that fits all.
+        refused: networks that are refused beside loopback, link-local, metadata services and multicast.
+        services: returns the networks of the cluster's Services and the API server's address, as known now.
     """
 
     allowed: tuple[Network, ...] = ()
     refused: tuple[Network, ...] = ()
+    services: Callable[[], tuple[Network, ...]] = tuple
 
     def objection(self, address: Address) -> str | None:
         """Return what is wrong with an address, in a few words; None where it may be connected to."""
@@ -45,6 +46,8 @@ class AddressPolicy:
                     return kind
             if is_within(meant, self.refused):
                 return "a network that this installation refuses"
+            if is_within(meant, self.services()):
+                return "a Service of this cluster"
         return None
 
 

@@ -14,6 +14,7 @@ import yaml
 from testbed.cluster.application import LEDGERGATE, SECOND, THIRD, Application, migrate
 from testbed.cluster.guard import CHART, Guard
 from testbed.waiting import until
+from webhook.cli.uninstall import GUARDS
 
 MANIFESTS = Path(CHART).parent
 ONE = "webhook.replicas=1,controller.replicas=1"
@@ -93,9 +94,7 @@ def assert_in_service(guard: Guard, application: Application) -> None:
     application.deploy("late", THIRD, replicas=1)
     application.await_held("late", 1)
     assert "denied the request" in application.try_to_ungate(application.held("late")[0])
-    kinds = "mutatingadmissionpolicies,mutatingadmissionpolicybindings,mutatingwebhookconfigurations"
-    found = guard.plane.kubectl("get", f"{kinds},validatingwebhookconfigurations", "-o", "name").split()
-    assert sum("ledgergate" in name for name in found) == 4
+    guard.plane.kubectl("get", *GUARDS)  # fails unless each of them is there
 
 
 def test_rendered_and_applied(nothing: Guard, namespace: str, database: str, migrations: Path) -> None:

@@ -1,0 +1,154 @@
+"""Pods created at a rate through the API server, a good one and a bad one in turn, and what is wrong with them."""
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from testbed.cluster.application import FIRST, GATE, SECOND, Application
+from testbed.controlplane import ControlPlane, ControlPlaneError
+
+log = logging.getLogger(__name__)
+
+SECONDS = float(os.environ.get("LEDGERGATE_STORM", "6"))
+"""How long each storm lasts; `make storm` has 60."""
+RATE = 50.0 if SECONDS >= 30 else 20.0
+"""Pods a second."""
+THREADS = 4
+BAD = SECOND
+"""What the ledger lacks; `FIRST` it has."""
+
+
+OVERLOADED = 3.0
+"""Seconds: where a creation takes longer, the machine is too busy for a webhook's timeout of 1 s to mean much. A call
+that hangs although it is not takes 1 s, and its creation little more."""
+PROMPT = 1.0
+"""Seconds: a webhook's timeout. A creation that takes longer may have had a failed call, which counts by itself."""
+CALLS = re.compile(
+    r"""^apiserver_admission_webhook_(?:fail_open_count\{|rejection_count\{[^}]*calling_webhook_error)
+    [^}]*ledgergate\.dev[^}]*\}\ (\S+)""",
+    re.MULTILINE | re.VERBOSE,
+)
+FAILED = re.compile(r"^W.*Failed calling webhook.*ledgergate.*$", re.MULTILINE)
+LATE = "deadline exceeded"
+
+
+@dataclass
+class PodStorm:
+    """Creates pods of which every other one must stay held.
+
+    Args:
+        application: whose gate is read already, and has the first revision only.
+        excused: whether a failed creation is the fault's, by its text.
+        judged: whether a good pod must be let go at its creation; else the controller may do it.
+
+    Attributes:
+        wrong: what must not be.
+    """
+
+    application: Application
+    excused: Callable[[str], bool] = lambda _: False
+    judged: bool = True
+    wrong: list[str] = field(default_factory=list)
+    made: int = 0
+    cut: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Create pods until the block ends."""
+        stop, began = threading.Event(), time.monotonic()
+
+        def work(share: int) -> None:
+            number = share
+            while not stop.is_set():
+                self._create(number)
+                number += THREADS
+                stop.wait(max(0.0, began + number / RATE - time.monotonic()))
+
+        threads = [threading.Thread(target=work, args=(share,)) for share in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+            self.seconds = time.monotonic() - began
+
+    @property
+    def rate(self) -> float:
+        """Pods a second that were created."""
+        return self.made / self.seconds
+
+    def _create(self, number: int) -> None:
+        # By pairs, so that each thread has good and bad ones.
+        revision = (FIRST, BAD)[number // THREADS % 2]
+        pod: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": f"pod-{number}",
+                "labels": {"guarded": "true", "app": "storm"},
+                "annotations": {"ledgergate.dev/revision": revision},
+            },
+            "spec": {"containers": [{"name": "app", "image": "app"}], "terminationGracePeriodSeconds": 0},
+        }
+        began = time.monotonic()
+        try:
+            made = self.application.plane.api.create(f"/api/v1/namespaces/{self.application.namespace}/pods", pod)
+        except ControlPlaneError as error:
+            self.cut += 1
+            if not self.excused(str(error)):
+                self.wrong.append(str(error))
+            return
+        took = time.monotonic() - began
+        self.slowest = max(self.slowest, took)
+        self.made += 1
+        held = any(gate["name"] == GATE for gate in made["spec"].get("schedulingGates", ()))
+        if (revision == BAD and not held) or (revision == FIRST and held and self.judged and took < PROMPT):
+            self.wrong.append(f"pod-{number} expects {revision}, held: {held}")
+
+    def late(self) -> list[str]:
+        """Return the good pods that are held now; note the bad ones that are not."""
+        late = []
+        for pod in self.application.pods("storm"):
+            held = any(gate["name"] == GATE for gate in pod["spec"].get("schedulingGates", ()))
+            good = pod["metadata"]["annotations"]["ledgergate.dev/revision"] == FIRST
+            if good and held:
+                late.append(pod["metadata"]["name"])
+            elif not good and not held:
+                self.wrong.append(f"{pod['metadata']['name']} is free")
+        return late
+
+
+class FailedCalls:
+    """Those of ledgergate's webhooks that fail from now on, as the API server counts and logs them."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self._count, self._logged = self._now(), len(self._log())
+
+    def since(self, storm: PodStorm) -> list[str]:
+        """Return why calls have failed under a storm; not those that were late on a machine that is too busy."""
+        causes: list[str] = FAILED.findall(self._log()[self._logged :])
+        count = self._now() - self._count
+        if len(causes) < count:
+            causes.append(f"{count:g} calls have failed, of which the log tells {len(causes)}")
+        busy = storm.slowest > OVERLOADED
+        if causes:
+            log.warning("%g calls failed; a creation took %.2f s: %s", count, storm.slowest, "\n".join(causes[-5:]))
+        return [cause for cause in causes if not (busy and LATE in cause)]
+
+    def _now(self) -> float:
+        return sum(map(float, CALLS.findall(self._plane.kubectl("get", "--raw", "/metrics"))))
+
+    def _log(self) -> str:
+        return (self._plane.logs / "kube-apiserver.log").read_text(errors="replace")

@@ -1,0 +1,32 @@
+"""The cluster's Services are no registries, although nothing was configured."""
+
+import json
+from pathlib import Path
+
+from testbed.cluster.application import Application
+from testbed.waiting import until
+from tests.cluster.events import events
+
+NETWORK = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "ServiceCIDR",
+    "metadata": {"name": "more-services"},
+    "spec": {"cidrs": ["10.77.0.0/24"]},
+}
+
+
+def test_an_image_that_names_a_service_is_not_asked_for(shop: Application, tmp_path: Path) -> None:
+    """The controller learns a network of Services from the API server: an image there stays held, and is told why."""
+    manifest = tmp_path / "network.json"
+    manifest.write_text(json.dumps(NETWORK), encoding="utf-8")
+    shop.plane.kubectl("apply", "-f", str(manifest))
+    try:
+        shop.deploy("gateway", None, image="10.77.0.5:5000/shop/gateway:1", replicas=1)
+        shop.await_held("gateway", 1)
+        until(
+            "the reason",
+            lambda: [each for each in events(shop, "Held", "Pod") if "a Service of this cluster" in each["note"]],
+            timeout=60,
+        )
+    finally:
+        shop.plane.kubectl("delete", "-f", str(manifest), "--wait=false")

@@ -1,0 +1,106 @@
+"""The networks of the cluster's Services, as the API server lists them, are refused to registries."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+
+import pytest
+
+from tests.object_feeds import Collection
+from webhook.api.objects import Metadata
+from webhook.api.service_cidr import ServiceCIDR, ServiceCIDRSpec
+from webhook.cache.service_networks import ServiceNetworks
+from webhook.kube.errors import Forbidden, NotFound, Unavailable
+from webhook.kube.reflector import Feed
+from webhook.registries.addresses import AddressPolicy, parse_networks
+
+
+def cidr(name: str, *networks: str) -> ServiceCIDR:
+    return ServiceCIDR(metadata=Metadata(name=name), spec=ServiceCIDRSpec(cidrs=networks))
+
+
+class Cluster:
+    """An API server at an address."""
+
+    server_host = "198.51.100.7"
+
+    def __init__(self, *networks: ServiceCIDR) -> None:
+        self.networks = Collection(*networks)
+
+    def service_cidrs(self) -> Feed[ServiceCIDR]:
+        """Return the feed."""
+        return self.networks
+
+
+@asynccontextmanager
+async def running(cluster: Cluster) -> AsyncIterator[ServiceNetworks]:
+    services = ServiceNetworks(cluster)
+    task = asyncio.create_task(services.run())
+    try:
+        yield services
+    finally:
+        task.cancel()
+
+
+async def settled() -> None:
+    """Let the watch take what it was given: nothing here waits for anything but a turn of the loop."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def refused(services: ServiceNetworks, address: str, allowed: tuple[str, ...] = ()) -> bool:
+    policy = AddressPolicy(allowed=parse_networks(allowed), services=services.current)
+    return policy.objection(ip_address(address)) == "a Service of this cluster"
+
+
+async def test_services_of_every_network_are_refused_also_of_a_later_one() -> None:
+    """Both families, in every notation; a network that is added or removed counts at once; a flag allows one."""
+    cluster = Cluster(cidr("kubernetes", "10.96.0.0/12", "fd00:10::/112"))
+    async with running(cluster) as services, asyncio.timeout(5):
+        await services.wait_known()
+        for address in ("10.96.0.10", "::ffff:10.96.0.10", "fd00:10::5"):
+            assert refused(services, address)
+        assert not refused(services, "10.77.0.5")
+        assert not refused(services, "10.96.0.10", allowed=("10.96.0.10/32",))
+        cluster.networks.put(cidr("more", "10.77.0.0/24", "no network"))
+        await settled()
+        assert refused(services, "10.77.0.5")
+        cluster.networks.remove(("", "more"))
+        await settled()
+        assert not refused(services, "10.77.0.5")
+
+
+@pytest.mark.parametrize("refusal", [NotFound("404: no such resource"), Forbidden("403: servicecidrs is forbidden")])
+async def test_without_them_the_api_server_is_refused(refusal: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """An older API server, or a missing right: its own address is refused, and the log says so."""
+    cluster = Cluster()
+    cluster.networks.refusal = refusal
+    async with running(cluster) as services, asyncio.timeout(5):
+        await services.wait_known()
+        assert refused(services, cluster.server_host)
+        assert not refused(services, "10.96.0.10")
+    assert "service_networks.unknown" in caplog.text
+
+
+async def test_an_api_server_that_does_not_answer_is_waited_for() -> None:
+    """No registry is asked before the networks are known: one could be a Service."""
+    cluster = Cluster(cidr("kubernetes", "10.96.0.0/12"))
+    cluster.networks.refusal = Unavailable("no answer")
+    async with running(cluster) as services, asyncio.timeout(5):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(services.wait_known(), 0.05)
+        assert services.problem
+        cluster.networks.refusal = None
+        await services.wait_known()
+        assert refused(services, "10.96.0.10")
+        assert services.problem == ""
+
+
+async def test_the_name_of_the_api_server_is_resolved() -> None:
+    """A kubeconfig may have a name; its addresses are refused."""
+    cluster = Cluster()
+    cluster.server_host = "localhost"
+    async with running(cluster) as services, asyncio.timeout(5):
+        await services.wait_known()
+        assert {str(each.network_address) for each in services.current()} & {"127.0.0.1", "::1"}

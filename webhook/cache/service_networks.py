@@ -1,0 +1,110 @@
+"""The networks of the cluster's Services, and the API server's own address: no registry is in either."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+from typing import Protocol
+
+from migrations.core.networks import Network
+from webhook.api.service_cidr import ServiceCIDR
+from webhook.kube.errors import ClusterError, Unavailable
+from webhook.kube.reflector import Feed, Reflector
+from webhook.telemetry import log_event
+
+RESOLVE_SECONDS = 5.0
+"""For the name of the API server. It is connected to by then, so the name is known."""
+
+
+class ServiceNetworkApi(Protocol):
+    """Where the networks are watched."""
+
+    @property
+    def server_host(self) -> str:
+        """The API server's host name or address."""
+
+    def service_cidrs(self) -> Feed[ServiceCIDR]:
+        """Return the feed of the ServiceCIDRs."""
+
+
+class ServiceNetworks:
+    """The cluster's networks of Services, followed.
+
+    The API has ServiceCIDRs from Kubernetes 1.33 on. Where they cannot be had (an older server, or a right is missing),
+    the API server's address alone is known; a flag names the rest.
+    https://kubernetes.io/docs/reference/kubernetes-api/networking/service-cidr-v1/
+    """
+
+    def __init__(self, api: ServiceNetworkApi) -> None:
+        self._host = api.server_host
+        self._networks: tuple[Network, ...] = ()
+        self._server: tuple[Network, ...] = ()
+        self._known = asyncio.Event()
+        self._lacking = ""
+        self._reflector = Reflector(
+            api.service_cidrs(),
+            self._changed,
+            on_failure=self._listed,
+            retry=(0.05, 5.0),  # a server without ServiceCIDRs is asked for them again and again
+        )
+
+    async def run(self) -> None:
+        """Follow the networks until cancelled."""
+        self._server = await _addresses(self._host)
+        await self._reflector.run()
+
+    def current(self) -> tuple[Network, ...]:
+        """Return the networks as they are now known."""
+        return (*self._server, *self._networks)
+
+    @property
+    def problem(self) -> str:
+        """Why no registry is asked yet; empty once they are known."""
+        return "" if self._known.is_set() else f"networks of Services: {self._reflector.problem or 'not listed yet'}"
+
+    async def wait_known(self) -> None:
+        """Wait until they have been listed, or the API server has said that it will not list them."""
+        await self._known.wait()
+
+    def _changed(self, _old: ServiceCIDR | None, _new: ServiceCIDR | None) -> None:
+        self._networks = tuple(_readable(text for each in self._reflector.objects.values() for text in each.spec.cidrs))
+
+    def _listed(self, failure: ClusterError | None) -> None:
+        if failure is None:
+            self._lacking = ""
+        elif not isinstance(failure, Unavailable):
+            if self._lacking != str(failure):
+                self._lacking = str(failure)
+                log_event(
+                    "service_networks.unknown",
+                    level=logging.WARNING,
+                    error=self._lacking,
+                    fix="name the cluster's Service networks with --registry-refuse-network",
+                )
+        else:
+            return  # no answer: what was not listed yet is waited for
+        self._known.set()
+
+
+def _readable(texts: Iterable[str]) -> Iterable[Network]:
+    for text in texts:
+        try:
+            yield ip_network(text, strict=False)
+        except ValueError:
+            log_event("service_networks.unreadable", level=logging.WARNING, network=text[:100])
+
+
+async def _addresses(host: str) -> tuple[Network, ...]:
+    """Return the addresses of a host, each as a network; none where it cannot be resolved now."""
+    try:
+        return (ip_network(ip_address(host)),)
+    except ValueError:
+        pass
+    try:
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError) as error:
+        log_event("service_networks.unresolved", level=logging.WARNING, error=str(error))
+        return ()
+    return tuple({ip_network(str(address[0]).partition("%")[0]) for *_, address in found})

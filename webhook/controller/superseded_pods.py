@@ -1,0 +1,99 @@
+"""Held pods of a StatefulSet that a newer revision has superseded: Kubernetes replaces none of them by itself."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from webhook.api.objects import Metadata, Pod
+from webhook.api.owners import Owner, OwnerKind, is_superseded
+from webhook.cache.gates import GateCache
+from webhook.controller.events import Event, EventSink, Reference
+from webhook.core.gate import Mode, SupersededPods
+from webhook.kube.errors import ClusterError
+from webhook.telemetry import isolated, log_event
+
+CHECK_SECONDS = 5.0
+"""Between two looks at the StatefulSets that have held pods; each costs one request."""
+
+
+class SupersededApi(Protocol):
+    """Where StatefulSets are read, and their pods deleted."""
+
+    async def owner(self, kind: OwnerKind, namespace: str, name: str) -> Owner:
+        """Return one owner of pods."""
+
+    async def delete_pod(self, pod: Metadata) -> None:
+        """Delete a pod, unless it has changed since it was read."""
+
+
+class SupersededReconciler:
+    """Reports superseded held pods, and deletes them where every gate that selects them allows it.
+
+    Writes Events on the pods and their StatefulSets.
+
+    Args:
+        held: the held pods of the cluster.
+    """
+
+    def __init__(
+        self, api: SupersededApi, gates: GateCache, emit: EventSink, *, held: Callable[[], Iterable[Pod]]
+    ) -> None:
+        self._api = api
+        self._gates = gates
+        self._emit = emit
+        self._held = held
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        await self._gates.wait_synced()
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            by_owner: defaultdict[tuple[str, str], list[Pod]] = defaultdict(list)
+            for pod in self._held():
+                owner = pod.metadata.owner
+                if owner is not None and owner.kind == OwnerKind.STATEFUL_SET:
+                    by_owner[pod.metadata.namespace, owner.name].append(pod)
+            for (namespace, name), pods in by_owner.items():
+                with isolated("superseded.failed", statefulset=f"{namespace}/{name}"):
+                    await self._check(namespace, name, pods)
+
+    async def _check(self, namespace: str, name: str, pods: Iterable[Pod]) -> None:
+        try:
+            owner = await self._api.owner(OwnerKind.STATEFUL_SET, namespace, name)
+        except ClusterError as error:
+            log_event("superseded.unreadable", level=logging.WARNING, statefulset=name, error=str(error))
+            return
+        for pod in pods:
+            if pod.metadata.deletion_timestamp is None and is_superseded(owner, pod):
+                self._report(pod, owner, deleted=self._allows(pod) and await self._delete(pod))
+
+    def _allows(self, pod: Pod) -> bool:
+        policies = [gate.policy for gate in self._gates.selecting(pod.metadata.namespace, pod.labels)]
+        return bool(policies) and all(
+            policy.superseded_pods is SupersededPods.DELETE and policy.mode is Mode.ENFORCE for policy in policies
+        )
+
+    async def _delete(self, pod: Pod) -> bool:
+        try:
+            await self._api.delete_pod(pod.metadata)
+        except ClusterError as error:
+            # A right that is missing (controller.deleteSupersededPods of the chart), or a pod that has changed.
+            log_event("superseded.undeleted", level=logging.WARNING, pod=pod.metadata.name, error=str(error))
+            return False
+        log_event("superseded.deleted", namespace=pod.metadata.namespace, pod=pod.metadata.name)
+        return True
+
+    def _report(self, pod: Pod, owner: Owner, *, deleted: bool) -> None:
+        namespace, name = pod.metadata.key
+        newest = owner.status.update_revision
+        end = "it was deleted" if deleted else f"delete it: kubectl delete pod {name} -n {namespace}"
+        note = (
+            f"held pod {name} is superseded by revision {newest} of statefulset/{owner.metadata.name}, which replaces "
+            f"no pod before it is ready: {end}"
+        )
+        statefulset = Metadata(namespace=namespace, name=owner.metadata.name, uid=owner.metadata.uid)
+        for regarding in (Reference.pod(pod.metadata), Reference("apps/v1", "StatefulSet", statefulset)):
+            key = f"{pod.metadata.uid} {newest} {deleted}"
+            self._emit(Event(regarding, "Hold", "Superseded", note, warning=not deleted, dedup_key=key))
