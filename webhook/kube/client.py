@@ -74,7 +74,8 @@ class KubeClient:
     @property
     def server_host(self) -> str:
         """The API server's host name or address."""
-        return urlsplit(self.client.configuration.host).hostname or ""
+        host: str = self.client.configuration.host
+        return urlsplit(host).hostname or ""
 
     def service_cidrs(self) -> Collection[ServiceCIDR]:
         """Every ServiceCIDR."""
