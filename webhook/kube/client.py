@@ -74,8 +74,7 @@ class KubeClient:
     @property
     def server_host(self) -> str:
         """The API server's host name or address."""
-        host: str = self.client.configuration.host
-        return urlsplit(host).hostname or ""
+        return urlsplit(self.client.configuration.host or "").hostname or ""
 
     def service_cidrs(self) -> Collection[ServiceCIDR]:
         """Every ServiceCIDR."""
