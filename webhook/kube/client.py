@@ -74,7 +74,7 @@ class KubeClient:
     @property
     def server_host(self) -> str:
         """The API server's host name or address."""
-        return urlsplit(self.client.configuration.host).hostname or ""
+        return urlsplit(self.client.configuration.host or "").hostname or ""
 
     def service_cidrs(self) -> Collection[ServiceCIDR]:
         """Every ServiceCIDR."""
