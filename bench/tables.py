@@ -53,9 +53,13 @@ def _footprint(results: Figures) -> Iterator[Table]:
 def _release(results: Figures) -> Iterator[Table]:
     table = Table("what", "median", "p95", "max", "of", title="releases")
     for what, found in results.items():
+        if what == "figures":
+            continue
         times = (f"{found[key]:.0f} ms" for key in ("median_ms", "p95_ms", "max_ms"))
         table.add_row(what, *times, str(found["count"]))
     yield table
+    if "figures" in results:
+        yield _judged(results["figures"])
 
 
 def _lint(results: Figures) -> Iterator[Table]:
