@@ -50,8 +50,8 @@ def _attempt(owner: Owner, pod: Pod) -> tuple[str, int, str]:
 class SupersededApi(Protocol):
     """Where StatefulSets are read, and their pods deleted."""
 
-    async def owner(self, kind: OwnerKind, namespace: str, name: str) -> Owner:
-        """Return one owner of pods."""
+    async def stateful_set(self, namespace: str, name: str) -> Owner | None:
+        """Return a StatefulSet; None where there is none of that name."""
 
     async def delete_pod(self, pod: Metadata) -> None:
         """Delete a pod, unless it has changed since it was read."""
@@ -91,9 +91,11 @@ class SupersededReconciler:
 
     async def _check(self, namespace: str, name: str, pods: Iterable[Pod]) -> None:
         try:
-            owner = await self._api.owner(OwnerKind.STATEFUL_SET, namespace, name)
+            owner = await self._api.stateful_set(namespace, name)
         except ClusterError as error:
             log_event("superseded.unreadable", level=logging.WARNING, statefulset=name, error=str(error))
+            return
+        if owner is None:
             return
         for pod in pods:
             if pod.metadata.deletion_timestamp is None and is_superseded(owner, pod):
