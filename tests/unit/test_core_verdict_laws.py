@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from migrations.core.ledger import History, Ledger, Record, State
@@ -176,6 +176,12 @@ def test_last_known_stays_good(requirement: Requirement, ledger: Ledger, policy:
 
 
 @given(requirements(), ledgers(), policies, faults)
+@example(
+    Requirement(Revision(NAMES[0]), migrates=True),
+    Ledger.of([Record(name, State.APPLIED, compatible_from=name) for name in NAMES[:2]]),
+    Policy(),
+    Fault.UNREAD,
+)
 def test_last_known_opens_nothing(requirement: Requirement, ledger: Ledger, policy: Policy, fault: Fault) -> None:
     """A verdict that was bad by the last snapshot stays bad when the ledger cannot be read: an outage opens no gate."""
     before = decided(requirement, LedgerSnapshot(ledger, NOW), policy, NOW)

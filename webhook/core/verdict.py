@@ -167,8 +167,10 @@ def _refused_by_contract(gate: Gate, required: Requirement, snapshot: LedgerSnap
     if is_shut_out(gate, required, snapshot.ledger) and gate.contracting is not None:
         running = Contract(gate.contracting.revision, gate.contracting.compatible_from)
         return _incompatible(gate, required, running, "is being applied")
-    if not required.migrates or snapshot.ledger is None or snapshot.fault is not None:
+    if not required.migrates or snapshot.ledger is None:
         return None
+    if snapshot.fault is not None and gate.policy.on_unreachable is Action.ALLOW:
+        return None  # without a fresh reading the gate is open; else what was last known goes on shutting out
     barrier = barrier_for(gate, required, snapshot.ledger)
     return None if barrier is None else _incompatible(gate, required, barrier)
 
