@@ -138,6 +138,15 @@ async def test_the_line_of_an_error(ledgergate: Ledgergate, connection: Connecti
     assert "ledger" not in done.stderr
 
 
+@pytest.mark.parametrize("sql", ["select 1;\nselect (", "select 1 +"])
+def test_a_statement_that_what_follows_it_breaks(ledgergate: Ledgergate, sql: str) -> None:
+    """The message says that it is not complete, and not what of our own the server met after it."""
+    ledgergate.write("20250101000000_a", sql)
+    done = ledgergate("up")
+    assert done.returncode == 1
+    assert "syntax error at the end of the section: the last statement is not complete" in done.stderr
+
+
 def test_notices_are_shown(ledgergate: Ledgergate) -> None:
     """NOTICE and WARNING of the migration, up and down, transactional or not, in Python too; none of our own."""
     raising = "do $$ begin raise notice 'rows: %', 7; raise warning 'slow\nhere'; end $$;"

@@ -101,6 +101,15 @@ def probe(options: CommonOptions, reporter: CommandReporter) -> int:
     return 0
 
 
+@click.command()
+@common_options
+def probe_directories(options: CommonOptions, reporter: CommandReporter) -> int:
+    """Show the directories."""
+    del reporter
+    click.echo(" ".join(map(str, options.directories)))
+    return 0
+
+
 @pytest.mark.parametrize(
     ("file", "environment", "flags", "expected"),
     [
@@ -143,3 +152,12 @@ def test_a_file_that_cannot_be_used_is_a_usage_error(tmp_path: Path, monkeypatch
         done = CliRunner().invoke(probe, [])
         assert done.exit_code == 2, text
         assert "ledgergate.toml" in done.output or "--lock-timeout" in done.output
+
+
+@pytest.mark.parametrize(("value", "expected"), [('"core"', "core"), ('["core", "shop"]', "core shop")])
+def test_directories_in_the_file(value: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text is one directory, and not one for each of its characters; a list is several."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ledgergate.toml").write_text(f"[defaults]\ndir = {value}\n")
+    done = CliRunner().invoke(probe_directories, [])
+    assert (done.exit_code, done.output) == (0, f"{expected}\n")
