@@ -170,6 +170,22 @@ def test_notices_are_shown(ledgergate: Ledgergate) -> None:
     ]
 
 
+def test_what_a_notice_adds(ledgergate: Ledgergate) -> None:
+    """Its DETAIL and its HINT are shown with it."""
+    ledgergate.write("20250101000000_a", "do $$ begin raise notice 'slow' using detail = 'big', hint = 'wait'; end $$;")
+    done = ledgergate("up")
+    assert "20250101000000_a: NOTICE: slow big wait" in done.stdout.splitlines()
+
+
+def test_no_notice_is_about_our_rollback(ledgergate: Ledgergate) -> None:
+    """The server warns of a ROLLBACK outside a transaction, which a user has not written."""
+    ledgergate.write("20250101000000_a", "do $$ begin raise notice 'here'; end $$; select 1 / 0", "transaction:false")
+    done = ledgergate("up")
+    assert done.returncode == 1
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "NOTICE" in line or "WARNING" in line]
+    assert lines == ["20250101000000_a: NOTICE: here"]
+
+
 def test_many_notices(ledgergate: Ledgergate) -> None:
     """Twenty are shown, and the number of the rest; a failed migration shows them too, and a long one is cut."""
     ledgergate.write("20250101000000_a", "do $$ begin for i in 1..50 loop raise notice '%', i; end loop; end $$;")
