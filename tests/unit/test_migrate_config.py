@@ -56,7 +56,11 @@ def test_an_environment_comes_on_top_of_the_defaults() -> None:
         (FILE + "[environments.production]\ndri = 'x'", "staging", "'dri'"),
         ("[defaults]\ndri = 'x'", "development", "database-url, dir, lock-timeout"),
         ("[defaults]\nlock-timeout = ['x']", "development", "got a list"),
-        ("[defaults]\ndir = ['x', 1]", "development", "got a list"),
+        ("[defaults]\ndir = ['x', 1]", "development", "a list of strings, got a list"),
+        ("[defaults]\ndir = []", "development", "got an empty list"),
+        ("[defaults]\ndir = 1", "development", "a list of strings, got a int"),
+        ("[defaults]\ndir = ['x', '${DIR}']", "development", "LEDGERGATE_DIR"),
+        ("[defaults]\nlock-timeout = []", "development", "got a list"),
         ("[defaults]\ndatabase-url = '${URL}'", "development", "LEDGERGATE_DATABASE_URL"),
     ],
 )
