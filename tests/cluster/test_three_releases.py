@@ -35,6 +35,8 @@ RELEASES = int(os.environ.get("LEDGERGATE_RELEASES", "1"))
 """Seeds; more of them find rarer orders."""
 NAME = "gateway"
 PODS = 3
+SLOW = 1
+"""Seconds from one pod of a rollout to the next; a pod here starts so fast that no migrator would end before it."""
 USERS, ADD, FILL, DROP = DIRECTORY = (
     "20260222090000_create_users",
     "20260301090000_add_full_name",
@@ -87,7 +89,8 @@ def deployment(release: int) -> dict[str, Any]:
         "metadata": {"labels": labels, "annotations": {REVISION: NEEDS[release]}},
         "spec": {"containers": [container]},
     }
-    spec = {"replicas": PODS, "selector": {"matchLabels": {"app": NAME}}, "template": template}
+    selector = {"matchLabels": {"app": NAME}}
+    spec = {"replicas": PODS, "minReadySeconds": SLOW, "selector": selector, "template": template}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": NAME}, "spec": spec}
 
 
