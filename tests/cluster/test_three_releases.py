@@ -29,6 +29,8 @@ from tests.pages import blocks, marked
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from testbed.cluster.helm import Helm
+
 log = logging.getLogger(__name__)
 
 RELEASES = int(os.environ.get("LEDGERGATE_RELEASES", "1"))
@@ -94,11 +96,13 @@ def deployment(release: int) -> dict[str, Any]:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": NAME}, "spec": spec}
 
 
-def migrators(release: int) -> list[dict[str, Any]]:
+def migrators(release: int, *, hooks: bool = False) -> list[dict[str, Any]]:
     """The guide's Jobs, with the gate, the image and the settings of a release."""
     jobs: list[dict[str, Any]] = list(yaml.safe_load_all(blocks(PAGE, "yaml")[0].replace("shop", "app")))
     for job in jobs:
-        job["metadata"] = {"name": f"{job['metadata']['name']}-{release}"}
+        job["metadata"]["name"] += f"-{release}"
+        if not hooks:
+            del job["metadata"]["annotations"]
         template = job["spec"]["template"]
         template["metadata"]["labels"] |= {"guarded": "true"}
         if release < len(DIRECTORY) - 1:
@@ -208,6 +212,44 @@ def test_three_releases_with_a_rollback(
     assert all(checker.asked[release] for release in USES)
     contracts = [each for each in kubelet.of("migrate") if "contract-3" in each.pod and each.code == 0]
     assert len(contracts) == 1
+
+
+@pytest.fixture
+def chart(tmp_path: Path) -> Path:
+    """An empty chart."""
+    directory = tmp_path / "chart"
+    (directory / "templates").mkdir(parents=True)
+    (directory / "Chart.yaml").write_text("{apiVersion: v2, name: app, version: 1.0.0}\n")
+    return directory
+
+
+def test_three_releases_by_helm(
+    helm: Helm, application: Application, kubelet: Kubelet, images: dict[str, Image], database: str, chart: Path
+) -> None:
+    """Add, switch, back and drop with the guide's hooks; helm does not wait for the rollout, the last hook does."""
+    fill(database, images)
+    application.opt_in(database)
+    at = ("app", "-n", application.namespace)
+
+    def upgrade(release: int) -> None:
+        early = settings(release)
+        early["metadata"]["annotations"] = {"helm.sh/hook": "pre-install,pre-upgrade", "helm.sh/hook-weight": "-1"}
+        objects = [early, deployment(release), *migrators(release, hooks=True)]
+        (chart / "templates" / "all.yaml").write_text(yaml.safe_dump_all(objects))
+        helm("upgrade", "--install", *at[:1], str(chart), *at[1:])
+
+    with ReleaseChecker(application, NAME, database, USES) as checker:
+        team = Team(application, checker, random.Random(0))  # noqa: S311 - a seed, no secret
+        for release in (0, 1, 2):
+            upgrade(release)
+            team.await_end(release)
+        helm("rollback", *at[:1], "2", *at[1:])
+        team.await_end(1)
+        upgrade(3)
+        team.await_end(3)
+    assert checker.errors == []
+    assert checker.together["1", "3"], "the contract migration had nothing to wait for"
+    assert [each.code for each in kubelet.of("migrate", "app-contract-3")] == [0]
 
 
 def run(team: Team, chance: random.Random) -> None:
