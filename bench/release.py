@@ -4,7 +4,9 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+from bench.bare_client import patch_rate
 from testbed.cluster.application import FIRST, Application, migrate, write_migrations
 from testbed.cluster.crowd import PODS as CROWD
 from testbed.cluster.crowd import Crowd
@@ -17,6 +19,8 @@ from testbed.postgres import Postgres
 ROUNDS = 20
 PODS = 3
 CROWDS = 5
+OF_BARE = 0.8
+FIRST_SECONDS = 0.15
 
 
 def measure(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, float]]:
@@ -44,8 +48,11 @@ def measure(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, floa
     }
 
 
-def scale(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, float]]:
-    """Measure in milliseconds how soon a thousand held pods of ten Deployments are released, :data:`CROWDS` times."""
+def scale(plane: ControlPlane, postgres: Postgres) -> dict[str, Any]:
+    """Measure in milliseconds how soon a thousand held pods of ten Deployments are released, :data:`CROWDS` times.
+
+    And their rate, from the first to the last, beside that of a client that only patches, in the same run.
+    """
     first: list[float] = []
     last: list[float] = []
     every: list[float] = []
@@ -59,7 +66,24 @@ def scale(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, float]
             every += delays
             # The pods of one crowd must not keep the controller busy during the next.
             plane.kubectl("delete", "namespace", f"crowd-{number}", "--timeout=300s", timeout=310)
+    bare = patch_rate(plane, CROWD)
+    ours = statistics.median((CROWD - 1) / (end - begin) for begin, end in zip(first, last, strict=True))
+    share, begin = ours / bare, statistics.median(first)
     return {
+        "figures": [
+            {
+                "figure": f"rate of {CROWD:,} releases, of a bare client's patches ({bare:.0f} a second)",
+                "ratio": round(share, 2),
+                "target": OF_BARE,
+                "holds": share >= OF_BARE,
+            },
+            {
+                "figure": "seconds until the first of them",
+                "ratio": round(begin, 3),
+                "target": FIRST_SECONDS,
+                "holds": begin <= FIRST_SECONDS,
+            },
+        ],
         f"first of {CROWD:,} held pods released after the commit": summary(first),
         f"last of {CROWD:,}": summary(last),
         "each of them": summary(every),

@@ -1,6 +1,6 @@
 """Figures as tables for a terminal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -14,6 +14,7 @@ def of(name: str, results: Figures) -> Iterator[Table]:
     """Yield the tables of one benchmark's results."""
     makers = {
         "admission": _admission,
+        "footprint": _footprint,
         "release": _release,
         "scale": _release,
         "tenants": _tenants,
@@ -30,19 +31,35 @@ def _admission(results: Figures) -> Iterator[Table]:
         for name, found in servers.items():
             table.add_row(name, f"{found['rate']:,.0f}", f"{found['p99_ms']:.1f} ms", f"{found['cpu_us']:.0f} µs")
         yield table
+    yield _judged(results["figures"])
+
+
+def _judged(figures: Sequence[Figures]) -> Table:
     table = Table("figure", "ratio", "target", "holds")
-    for found in results["figures"]:
+    for found in figures:
         holds = "yes" if found["holds"] else "no"
         table.add_row(found["figure"], f"{found['ratio']:.2f}", f"{found['target']:g}", holds)
+    return table
+
+
+def _footprint(results: Figures) -> Iterator[Table]:
+    table = Table("what", "MB", title=f"resident memory; the peak at a start among {results['pods']:,} pods")
+    for name, mb in results["resident_mb"].items():
+        table.add_row(name, f"{mb:.0f}")
     yield table
+    yield _judged(results["figures"])
 
 
 def _release(results: Figures) -> Iterator[Table]:
     table = Table("what", "median", "p95", "max", "of", title="releases")
     for what, found in results.items():
+        if what == "figures":
+            continue
         times = (f"{found[key]:.0f} ms" for key in ("median_ms", "p95_ms", "max_ms"))
         table.add_row(what, *times, str(found["count"]))
     yield table
+    if "figures" in results:
+        yield _judged(results["figures"])
 
 
 def _lint(results: Figures) -> Iterator[Table]:

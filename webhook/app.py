@@ -54,7 +54,7 @@ async def run_webhook(settings: WebhookSettings) -> None:
         async with (
             serving(
                 Site(
-                    server.application,
+                    server.handle,
                     settings.bind,
                     certificate.context,
                     Limits(connections=connection_limit(raise_file_limit())),

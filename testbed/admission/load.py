@@ -84,9 +84,13 @@ def run(server: Server, body: Path, seconds: int) -> Load:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU that a process has used, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the CPU that the threads of a process have used, in seconds.
+
+    To the nanosecond (https://docs.kernel.org/scheduler/sched-stats.html): the ticks in proc(5)'s stat are 10 ms, which
+    is as much as a hundred requests.
+    """
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks) / 1e9
 
 
 def resident_mb(pid: int) -> float:

@@ -55,7 +55,7 @@ async def serve(port: int) -> None:
     """Serve until the process is killed."""
     view = FixedGates()
     server = AdmissionServer(Admission(view, view, lambda: datetime.now(UTC)), view, Telemetry())
-    async with serving(Site(server.application, Endpoint("127.0.0.1", port), limits=Limits(header_seconds=5.0))):
+    async with serving(Site(server.handle, Endpoint("127.0.0.1", port), limits=Limits(header_seconds=5.0))):
         print("ready", flush=True)
         await asyncio.get_running_loop().create_future()
 

@@ -134,7 +134,7 @@ async def port(limits: Limits | None = None, *, secure: bool = False) -> AsyncIt
     _, context, trust = issue() if secure else (None, None, None)
     async with (
         serving(
-            Site(server.application, Endpoint("127.0.0.1", admission), context, limits or Limits()),
+            Site(server.handle, Endpoint("127.0.0.1", admission), context, limits or Limits()),
             Site(probes(lambda: True, lambda: "", telemetry), Endpoint("127.0.0.1", metrics)),
         ),
         aiohttp.ClientSession(
@@ -277,6 +277,10 @@ class Source:
         self.content, self.content_length = self, None
         self._chunks, self._ends = chunks, ends
 
+    def is_eof(self) -> bool:
+        """Return False: more is to come."""
+        return False
+
     async def readany(self) -> bytes:
         """Return the next chunk; wait for ever where the body does not end."""
         if self._chunks:
@@ -324,10 +328,10 @@ async def test_only_the_expected_client_is_answered(tmp_path: Path) -> None:
     ends = {"not_before": now - timedelta(hours=1), "not_after": now + timedelta(hours=1)}
     tls.serve(context, issue_leaf(authority, ["127.0.0.1"], **ends))
     del serving_context
-    application = probes(lambda: True, lambda: "", Telemetry())
+    handler = probes(lambda: True, lambda: "", Telemetry())
     (number,) = free_ports(1)
     names = expected_client(["kube-apiserver"])
-    async with serving(Site(application, Endpoint("127.0.0.1", number), context, Limits(), names)):
+    async with serving(Site(handler, Endpoint("127.0.0.1", number), context, Limits(), names)):
         for issuer, name, answered in (
             (ours, "kube-apiserver", True),
             (ours, "kubelet", False),

@@ -43,7 +43,15 @@ EVERYTHING = {
     "admission": {"policy": "always", "timeoutSeconds": 5, "excludedNamespaces": ["monitoring"]},
     "databases": [{"namespace": "default", "secrets": ["pg", "reports"]}],
     "uninstall": {"release": "always"},
-    "metrics": {"serviceMonitor": {"enabled": True}, "alerts": {"enabled": True}, "dashboard": {"enabled": True}},
+    "metrics": {
+        "auth": {
+            "enabled": True,
+            "readers": [{"kind": "ServiceAccount", "name": "prometheus", "namespace": "monitoring"}],
+        },
+        "serviceMonitor": {"enabled": True},
+        "alerts": {"enabled": True},
+        "dashboard": {"enabled": True},
+    },
     "networkPolicy": {"enabled": True, "admissionFrom": [{"ipBlock": {"cidr": "10.0.0.0/28"}}]},
 }
 
@@ -194,6 +202,26 @@ def test_the_controller_is_told_where_databases_are(helm: Helm) -> None:
     assert "--allowed-database-hosts" not in arguments["ledgergate-webhook"]
 
 
+def test_metrics_can_be_kept_from_others(helm: Helm) -> None:
+    """One value: both processes ask for a token, may ask the API server about it, and the readers may get the path."""
+    reader = {"kind": "ServiceAccount", "name": "prometheus", "namespace": "monitoring"}
+    values = {"metrics": {"auth": {"enabled": True, "readers": [reader]}, "serviceMonitor": {"enabled": True}}}
+    objects = render(helm, values, "-n", "platform")
+    for each in (each for each in objects if each["kind"] == "Deployment"):
+        assert "--metrics-auth" in each["spec"]["template"]["spec"]["containers"][0]["args"]
+    bindings = {each["roleRef"]["name"]: each["subjects"] for each in objects if each["kind"] == "ClusterRoleBinding"}
+    assert [(each["name"], each["namespace"]) for each in bindings["system:auth-delegator"]] == [
+        ("webhook", "platform"),
+        ("controller", "platform"),
+    ]
+    assert bindings["ledgergate-metrics-reader"] == [reader]
+    monitors = [each for each in objects if each["kind"] == "ServiceMonitor"]
+    assert monitors
+    assert all(each["spec"]["endpoints"][0]["bearerTokenFile"] for each in monitors)
+    assert "--metrics-auth" not in text(helm)
+    assert "metrics-auth" not in text(helm)
+
+
 def test_the_policy_is_there_where_the_cluster_has_it(helm: Helm) -> None:
     """The value auto follows what the API server knows; without the policy the final word still fails closed."""
     policy = "MutatingAdmissionPolicy"
@@ -211,13 +239,12 @@ def test_the_policy_is_there_where_the_cluster_has_it(helm: Helm) -> None:
 
 def test_the_controller_is_confined_unless_told_otherwise(helm: Helm) -> None:
     """Whatever the version, in the release's namespace: every Kubernetes that is supported has this policy."""
-    policy = "ValidatingAdmissionPolicy"
-    (found,) = (
-        each for each in render(helm, None, "--kube-version", "1.30.0", "-n", "guard") if each["kind"] == policy
-    )
+    name = "confine.ledgergate.dev"
+    values = ("--kube-version", "1.30.0", "-n", "guard")
+    found, binding = (each for each in render(helm, None, *values) if each["metadata"]["name"] == name)
+    assert (found["kind"], binding["kind"]) == ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
     assert found["spec"]["matchConditions"][0]["expression"].endswith("'system:serviceaccount:guard:controller'")
-    off = kinds(render(helm, {"admission": {"confineController": False}}))
-    assert {policy, f"{policy}Binding"}.isdisjoint(off)
+    assert name not in text(helm, {"admission": {"confineController": False}})
 
 
 def test_with_cert_manager_there_is_no_right_to_certificates(helm: Helm) -> None:

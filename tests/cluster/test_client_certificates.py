@@ -73,7 +73,7 @@ async def test_the_api_server_shows_its_certificate(plane: ControlPlane, clients
         context = tls.server_context("1.3", clients.pem.decode())
         tls.serve(context, issue_leaf(ours, ["127.0.0.1"], **ends))
         view, (port,) = NoGates(), free_ports(1)
-        application = AdmissionServer(Admission(view, view, lambda: NOW), view, Telemetry()).application
+        handler = AdmissionServer(Admission(view, view, lambda: NOW), view, Telemetry()).handle
         names = expected_client([name])
         hook = {
             "name": "verdict.ledgergate.dev",
@@ -92,7 +92,7 @@ async def test_the_api_server_shows_its_certificate(plane: ControlPlane, clients
             "metadata": {"name": "test"},
             "webhooks": [hook],
         }
-        async with serving(Site(application, Endpoint("127.0.0.1", port), context, Limits(), names)):
+        async with serving(Site(handler, Endpoint("127.0.0.1", port), context, Limits(), names)):
             await asyncio.to_thread(plane.apply, json.dumps(configuration))
             async with asyncio.timeout(30):
                 while await asyncio.to_thread(_is_admitted, plane, f"pod-{number}") is not answered:  # noqa: ASYNC110

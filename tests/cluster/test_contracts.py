@@ -210,6 +210,22 @@ def test_deny_holds_the_first_migrator_and_refuses_the_next(expanded: Applicatio
     until("the first migrator to run", lambda: expanded.running("migrate") == ["migrate-1"])
 
 
+def test_a_gate_in_audit_says_which_pods_would_be_waited_for(expanded: Application) -> None:
+    """The Event on a migrator that starts all the same counts them."""
+    expanded.gate(mode="Audit")
+    expanded.deploy("old", FIRST, replicas=1)
+    expanded.await_running("old", 1)
+    apply_pod(expanded, "migrate-1")
+    until("the migrator to run", lambda: expanded.running("migrate"))
+    note = until("the Event", lambda: _audit_notes(expanded, "migrate-1"))
+    assert f"1 pod of deployment/old expects {FIRST}" in note
+
+
+def _audit_notes(application: Application, pod: str) -> str:
+    events = application.objects("events.k8s.io/v1", "events")
+    return "".join(each["note"] for each in events if each["reason"] == "Audit" and each["regarding"]["name"] == pod)
+
+
 def test_an_older_pod_never_gets_in_at_the_moment_of_the_release(expanded: Application) -> None:
     """An older ReplicaSet is scaled up again about when its last pod has ended: one of the two waits, each time."""
     expanded.deploy("old", FIRST, replicas=1)

@@ -279,15 +279,13 @@ async def test_an_answer_in_plain_text_is_a_failed_try(
     """An overloaded API server, or a proxy, answers in plain text: the election tries again, and logs why once."""
     asked = asyncio.Semaphore(0)
 
-    async def refuse(_: web.Request) -> web.Response:
+    async def refuse(_: web.BaseRequest) -> web.Response:
         asked.release()
         return web.Response(status=status, text="Too many requests, please try again later.\n")
 
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", refuse)
     (port,) = free_ports(1)
     kubeconfig = Kubeconfig(f"http://127.0.0.1:{port}", None).write_for_token(tmp_path / "config", "x", "default")
-    async with serving(Site(application, Endpoint("127.0.0.1", port))), candidate(kubeconfig, "one") as one:
+    async with serving(Site(refuse, Endpoint("127.0.0.1", port))), candidate(kubeconfig, "one") as one:
         for _ in range(3):
             await asyncio.wait_for(asked.acquire(), 10)
         errors = [record.fields["error"] for record in caplog.records if record.getMessage() == "leader.failed"]  # type: ignore[attr-defined]

@@ -51,8 +51,8 @@ async def test_metrics_are_for_those_who_may_read_them(plane: ControlPlane, acco
     good, other = token(plane, "prometheus"), token(plane, "other")
     (port,) = free_ports(1)
     async with await connect(kubeconfig, "test") as cluster:
-        application = probes(lambda: True, lambda: "", Telemetry(), metrics_refusal(settings, cluster))
-        async with serving(Site(application, Endpoint("127.0.0.1", port))), aiohttp.ClientSession() as session:
+        handler = probes(lambda: True, lambda: "", Telemetry(), metrics_refusal(settings, cluster))
+        async with serving(Site(handler, Endpoint("127.0.0.1", port))), aiohttp.ClientSession() as session:
 
             async def status(path: str, given: str | None = None) -> int:
                 headers = {} if given is None else {"Authorization": given}

@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+import msgspec
+import pytest
 import yaml
 
 from testbed.cluster.application import FIRST, SECOND, Application, migrate, write_migrations
 from testbed.waiting import until
+from webhook.api.objects import Metadata
+from webhook.kube.errors import Conflict
+from webhook.kube.kubeconfig import connect
 
 
 def apply_statefulset(application: Application, revision: str) -> None:
@@ -54,3 +59,21 @@ def test_a_superseded_pod_is_reported_and_deleted_where_the_gate_allows_it(
     application.gate(supersededPods="Delete")
     application.await_running("db", 2)
     until("the Event of the deletion", lambda: any("it was deleted" in note for note in notes(application, "Pod")))
+
+
+async def test_a_pod_that_has_changed_since_it_was_judged_is_not_deleted(
+    application: Application, database: str
+) -> None:
+    """It may have been released meanwhile, or be another pod of the same name."""
+    application.opt_in(database)
+    apply_statefulset(application, FIRST)
+    until("the first pod to be held", lambda: application.held("db") == ["db-0"])
+    (found,) = application.pods("db")
+    read = msgspec.convert(found["metadata"], Metadata)
+    application.plane.kubectl("annotate", "pod", "db-0", "changed=true", "-n", application.namespace)
+    async with await connect(application.plane.kubeconfig, "test") as cluster:
+        for stale in (read, msgspec.structs.replace(read, uid="another", resource_version="")):
+            with pytest.raises(Conflict):
+                await cluster.delete_pod(stale)
+    (now,) = application.pods("db")
+    assert now["metadata"]["uid"] == read.uid

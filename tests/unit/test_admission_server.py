@@ -16,7 +16,6 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
-from aiohttp import web
 
 from certs import tls
 from certs.pki import issue_authority, issue_leaf
@@ -101,7 +100,7 @@ async def running(context: ssl.SSLContext | None = None, trust: ssl.SSLContext |
     scheme = "http" if context is None else "https"
     connector = aiohttp.TCPConnector(ssl=trust)
     async with (
-        serving(Site(server.application, Endpoint("127.0.0.1", port), context)),
+        serving(Site(server.handle, Endpoint("127.0.0.1", port), context)),
         aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session,
     ):
         yield Running(f"{scheme}://127.0.0.1:{port}", session, view, server, telemetry)
@@ -362,8 +361,8 @@ async def test_reviews_over_tls() -> None:
 @asynccontextmanager
 async def probed(live: list[bool], ready: list[str], telemetry: Telemetry) -> AsyncIterator[Any]:
     (port,) = free_ports(1)
-    application: web.Application = probes(lambda: live[0], lambda: ready[0], telemetry)
-    async with serving(Site(application, Endpoint("127.0.0.1", port))), aiohttp.ClientSession() as session:
+    handler = probes(lambda: live[0], lambda: ready[0], telemetry)
+    async with serving(Site(handler, Endpoint("127.0.0.1", port))), aiohttp.ClientSession() as session:
 
         async def get(path: str) -> tuple[int, str]:
             async with session.get(f"http://127.0.0.1:{port}{path}") as response:
@@ -390,11 +389,58 @@ async def test_probes() -> None:
 async def test_a_port_in_use_raises_at_once() -> None:
     """The second server on a port fails at once, and closes what it had opened."""
     first, second = free_ports(2)
-    application = web.Application
+    handler = probes(lambda: True, lambda: "", Telemetry())
     one, two = Endpoint("127.0.0.1", first), Endpoint("127.0.0.1", second)
-    async with serving(Site(application(), one)):
+    async with serving(Site(handler, one)):
         with pytest.raises(OSError, match="address"):
-            async with serving(Site(application(), two), Site(application(), one)):
+            async with serving(Site(handler, two), Site(handler, one)):
                 pass
-        async with serving(Site(application(), two)):
+        async with serving(Site(handler, two)):
             pass
+
+
+async def test_other_paths_and_methods(site: Running) -> None:
+    """A path that does not exist is 404; one that does is 405 with the methods it has, and the connection goes on."""
+    for path in ("/", "/nowhere", "//validate", "/validate/", "/mutate/x?timeout=1s"):
+        assert (await site.post(review(), path))[0] == 404, path
+    async with site.session.get(f"{site.base}/validate") as response:
+        assert (response.status, response.headers["Allow"]) == (405, "POST")
+    assert await site.serves()
+
+
+@pytest.mark.parametrize(
+    "target", ["/validate", "/validate?timeout=2s", "/validate?timeout=2s&x=%zz", "/validate?&=&timeout"]
+)
+@pytest.mark.parametrize("host", ["", "http://127.0.0.1"])
+async def test_targets(site: Running, target: str, host: str) -> None:
+    """Any query is answered, and a target with a host as RFC 9112 (3.2.2) wants it."""
+    body = review()
+    head = f"POST {host}{target} HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(site.base.rpartition(":")[2]))
+    writer.write(head.encode() + body)
+    assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_a_body_in_pieces(site: Running) -> None:
+    """One that is not complete with its headers is read to its end."""
+    body = review()
+    head = f"POST /validate HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(site.base.rpartition(":")[2]))
+    for piece in (head.encode(), body[:50], body[50:]):
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0)
+    assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_probes_are_read_only() -> None:
+    """A probe answers GET and HEAD."""
+    (port,) = free_ports(1)
+    handler = probes(lambda: True, lambda: "", Telemetry())
+    async with serving(Site(handler, Endpoint("127.0.0.1", port))), aiohttp.ClientSession() as session:
+        for method, status in (("GET", 200), ("HEAD", 200), ("POST", 405), ("DELETE", 405)):
+            async with session.request(method, f"http://127.0.0.1:{port}/livez") as response:
+                assert response.status == status
+                assert status == 200 or response.headers["Allow"] == "GET,HEAD"

@@ -5,6 +5,7 @@ import pytest
 
 from webhook.api.objects import Pod
 from webhook.api.owners import Owner, is_superseded
+from webhook.controller.superseded_pods import MOST_DELETIONS, DeletionLimit
 
 
 def statefulset(newest: str = "db-2", **spec: object) -> Owner:
@@ -36,3 +37,15 @@ def pod(revision: str = "db-1", uid: str = "s", name: str = "db-1") -> Pod:
 def test_a_pod_of_an_older_revision_that_is_waited_for(held: Pod, owner: Owner, superseded: bool) -> None:
     """Only of this very StatefulSet, under OrderedReady, and not where the partition keeps the older revision."""
     assert is_superseded(owner, held) is superseded
+
+
+def test_pods_that_come_back_as_they_were_are_not_deleted_for_ever() -> None:
+    """A few times for each generation of the StatefulSet, and each name; then an Event leaves it to people."""
+    limit, owner = DeletionLimit(), statefulset()
+    for _ in range(MOST_DELETIONS):
+        assert limit.allows(owner, pod())
+        limit.count(owner, pod())
+    assert not limit.allows(owner, pod())
+    assert limit.allows(owner, pod(name="db-0"))
+    edited = msgspec.structs.replace(owner, metadata=msgspec.structs.replace(owner.metadata, generation=2))
+    assert limit.allows(edited, pod())

@@ -21,6 +21,9 @@ from typing import cast
 
 from aiohttp import web
 
+HttpHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+"""Answers one request."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -51,13 +54,15 @@ class Connection(asyncio.Protocol):
         cancel: ends the connection while it is opening.
     """
 
-    __slots__ = ("_connections", "_served", "_timer", "_transport", "cancel", "protocol")
+    __slots__ = ("_connections", "_deadline", "_loop", "_served", "_timer", "_transport", "cancel", "protocol")
 
     def __init__(self, protocol: asyncio.Protocol, connections: "Connections") -> None:
         self.protocol = protocol
         self.cancel: Callable[[], object] = lambda: None
         self._connections = connections
         self._served = False
+        self._loop = asyncio.get_running_loop()
+        self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -74,7 +79,7 @@ class Connection(asyncio.Protocol):
         """Start the time for a request's headers with its first byte."""
         if self._transport is None:
             return
-        if self._timer is None and not self._served:
+        if self._deadline is None and not self._served:
             self._limit(self._connections.limits.header_seconds)
         self.protocol.data_received(data)
 
@@ -88,8 +93,8 @@ class Connection(asyncio.Protocol):
         self.protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """Stop it: the client reads."""
-        self._stop_timer()
+        """Lift the limit: the client reads."""
+        self._deadline = None
         self.protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -103,7 +108,7 @@ class Connection(asyncio.Protocol):
     def begin_serving(self) -> None:
         """Stop the time for the headers: a handler has them."""
         self._served = True
-        self._stop_timer()
+        self._deadline = None
 
     def end_serving(self) -> None:
         """Expect another request."""
@@ -116,11 +121,28 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.abort()
 
+    # The timer stays when the deadline goes, and looks for the next one when it fires: a timer for each request would
+    # be set and cancelled in a millisecond, and cost more than what it limits.
+
     def _limit(self, seconds: float) -> None:
-        self._stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.abort)
+        self._deadline = self._loop.time() + seconds
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline, self._check_deadline)
+
+    def _check_deadline(self) -> None:
+        self._timer = None
+        if self._deadline is None:
+            return
+        if self._loop.time() >= self._deadline:
+            self.abort()
+        else:
+            self._timer = self._loop.call_at(self._deadline, self._check_deadline)
 
     def _stop_timer(self) -> None:
+        self._deadline = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -169,14 +191,10 @@ class Connections:
             victim.abort()
         return crowded
 
-    @property
-    def middleware(self) -> Callable[..., Awaitable[web.StreamResponse]]:
-        """The part inside aiohttp, which knows when a request's headers are complete and when it is answered."""
+    def track(self, handler: HttpHandler) -> HttpHandler:
+        """Return a handler that knows when a request's headers are complete and when it is answered."""
 
-        @web.middleware
-        async def track(
-            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-        ) -> web.StreamResponse:
+        async def tracked(request: web.BaseRequest) -> web.StreamResponse:
             connection = self._of.get(request.protocol)
             if connection is None:  # closed meanwhile
                 return await handler(request)
@@ -190,7 +208,7 @@ class Connections:
                     self._answered.pop(connection, None)
                     self._answered[connection] = None
 
-        return track
+        return tracked
 
 
 def expected_client(names: Collection[str]) -> Callable[[asyncio.BaseTransport], bool]:

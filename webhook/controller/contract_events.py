@@ -25,15 +25,15 @@ class ContractEvents:
         if migrator is None or not candidate.living.needed:
             return
         step = candidate.step
-        note = still_needed_text(gate.name, step.revision, step.compatible_from, candidate.living.groups, _shown)
+        note = still_needed_text(gate.name, step.revision, step.compatible_from, candidate.living.groups, shown_name)
         self._report(migrator, "Hold", "StillNeeded", f"{note}: the migrator is held until they are gone")
         log_event("contract.waits", gate="/".join(gate.key), contract=step.revision, pods=candidate.living.needed)
 
     def released(self, gate: Gate, migrator: Pod, step: ContractStep) -> None:
         """Report that no living pod needs the old schema."""
         note = (
-            f"no living pod under LedgerGate {gate.name} expects less than {_shown(step.compatible_from)}: contract "
-            f"migration {_shown(step.revision)} may be applied, and such pods are refused from now on"
+            f"no living pod under LedgerGate {gate.name} expects less than {shown_name(step.compatible_from)}: "
+            f"contract migration {shown_name(step.revision)} may be applied, and such pods are refused from now on"
         )
         self._report(migrator, "Release", "ContractReleased", note)
         log_event("contract.released", gate="/".join(gate.key), contract=step.revision)
@@ -46,6 +46,7 @@ class ContractEvents:
             self._emit(Event(Reference(owner.api_version, owner.kind, metadata), action, reason, note, dedup_key=uid))
 
 
-def _shown(text: str) -> str:
+def shown_name(text: str) -> str:
+    """Return a name as a note has room for it."""
     clean = "".join(character if character.isprintable() else "?" for character in text[: _SHOWN + 1])
     return clean if len(clean) <= _SHOWN else f"{clean[: _SHOWN - 1]}…"

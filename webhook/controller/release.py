@@ -17,7 +17,7 @@ from webhook.api.namespace import OptIn
 from webhook.api.objects import Metadata, Pod
 from webhook.cache.gates import GateCache
 from webhook.cache.namespaces import NamespaceCache
-from webhook.controller.audit_events import AuditEvents
+from webhook.controller.audit_events import AuditApi, AuditEvents
 from webhook.controller.conflict_events import ConflictEvents
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.controller.held_pods import HeldCount, HeldPod, HeldPods
@@ -65,7 +65,7 @@ PAUSE_FACTOR = 4
 """A namespace is judged again after this many times the CPU time that it took: it gets a fifth of the CPU at most."""
 
 
-class PodApi(RolloutApi, Protocol):
+class PodApi(RolloutApi, AuditApi, Protocol):
     """Where pods are watched and released."""
 
     def unbound_pods(self) -> Feed[Pod]:
@@ -121,7 +121,7 @@ class ReleaseReconciler:
         self._monotonic = monotonic
         self._pods = Reflector(api.unbound_pods(), self._pod_changed)
         self._held = HeldPods()
-        self._audit = AuditEvents(gates, ledgers, images, emit, admission=namespaces.label, now=now)
+        self._audit = AuditEvents(api, gates, ledgers, images, emit, admission=namespaces.label, now=now)
         self._conflicts = ConflictEvents(emit)
         self._rollouts = RolloutEvents(api, emit)
         self._releasing: set[str] = set()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -18,11 +18,40 @@ CHECK_SECONDS = 5.0
 """Between two looks at the StatefulSets that have held pods; each costs one request."""
 
 
+MOST_DELETIONS = 3
+"""Of pods of one name, for one generation of a StatefulSet. Its controller makes a pod that it has not come to yet from
+the current revision again, not from the newest: such a pod would be deleted for ever."""
+
+MAX_REMEMBERED = 10_000
+"""Names of pods whose deletions are counted; beyond, all are forgotten."""
+
+
+class DeletionLimit:
+    """How often pods of one name were deleted for one generation of their StatefulSet."""
+
+    def __init__(self) -> None:
+        self._deletions: Counter[tuple[str, int, str]] = Counter()
+
+    def allows(self, owner: Owner, pod: Pod) -> bool:
+        """Return whether a pod may be deleted once more."""
+        return self._deletions[_attempt(owner, pod)] < MOST_DELETIONS
+
+    def count(self, owner: Owner, pod: Pod) -> None:
+        """Note that a pod was deleted."""
+        if len(self._deletions) >= MAX_REMEMBERED:
+            self._deletions.clear()
+        self._deletions[_attempt(owner, pod)] += 1
+
+
+def _attempt(owner: Owner, pod: Pod) -> tuple[str, int, str]:
+    return owner.metadata.uid, owner.metadata.generation, pod.metadata.name
+
+
 class SupersededApi(Protocol):
     """Where StatefulSets are read, and their pods deleted."""
 
-    async def owner(self, kind: OwnerKind, namespace: str, name: str) -> Owner:
-        """Return one owner of pods."""
+    async def stateful_set(self, namespace: str, name: str) -> Owner | None:
+        """Return a StatefulSet; None where there is none of that name."""
 
     async def delete_pod(self, pod: Metadata) -> None:
         """Delete a pod, unless it has changed since it was read."""
@@ -44,6 +73,7 @@ class SupersededReconciler:
         self._gates = gates
         self._emit = emit
         self._held = held
+        self._limit = DeletionLimit()
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -61,13 +91,18 @@ class SupersededReconciler:
 
     async def _check(self, namespace: str, name: str, pods: Iterable[Pod]) -> None:
         try:
-            owner = await self._api.owner(OwnerKind.STATEFUL_SET, namespace, name)
+            owner = await self._api.stateful_set(namespace, name)
         except ClusterError as error:
             log_event("superseded.unreadable", level=logging.WARNING, statefulset=name, error=str(error))
             return
+        if owner is None:
+            return
         for pod in pods:
             if pod.metadata.deletion_timestamp is None and is_superseded(owner, pod):
-                self._report(pod, owner, deleted=self._allows(pod) and await self._delete(pod))
+                deleted = self._allows(pod) and self._limit.allows(owner, pod) and await self._delete(pod)
+                if deleted:
+                    self._limit.count(owner, pod)
+                self._report(pod, owner, deleted=deleted)
 
     def _allows(self, pod: Pod) -> bool:
         policies = [gate.policy for gate in self._gates.selecting(pod.metadata.namespace, pod.labels)]

@@ -14,6 +14,7 @@ _MOST = 4
 
 _OF_PODS = (REVISION, MIGRATES, ANCESTORS)
 _PREFIX = f"{API_GROUP}/"
+_OURS = (_PREFIX, PER_GATE, ANCESTORS_PER_GATE)
 _SIMILAR = 0.85  # of difflib: one letter wrong, missing or too many
 _SHOWN = 56
 
@@ -41,33 +42,42 @@ def find_misplaced(workload: Workload) -> tuple[str, ...]:
 
 
 def _of_annotations(pod: Pod, gates: Sequence[Gate]) -> Iterator[str]:
-    names = {gate.name for gate in gates}
-    migrates = {name for part in pod.annotations.get(MIGRATES, "")[:MAX_MIGRATES].split(",") if (name := part.strip())}
-    if migrates and not migrates & names:
-        yield f"annotation {MIGRATES} names {_listed(migrates)}, but this pod is selected by {_listed(names)}"
-    for annotation in sorted(pod.annotations):
+    if MIGRATES in pod.annotations:
+        yield from _of_migrates(pod.annotations[MIGRATES], gates)
+    ours = [name for name in pod.annotations if name.startswith(_OURS) and name not in _OF_PODS]
+    names = {gate.name for gate in gates} if ours else set()
+    for annotation in sorted(ours):
         for prefix in (PER_GATE, ANCESTORS_PER_GATE):
             if annotation.startswith(prefix) and annotation.removeprefix(prefix) not in names:
                 yield f"annotation {_cut(annotation)} names no LedgerGate that selects this pod: {_listed(names)} would"
-        if annotation.startswith(_PREFIX) and annotation not in _OF_PODS:
+        if annotation.startswith(_PREFIX):
             for similar in get_close_matches(annotation[:100], _OF_PODS, 1, _SIMILAR):
                 yield f"annotation {_cut(annotation)} is not known: did you mean {similar}?"
 
 
-def _of_readiness(pod: Pod, gates: Sequence[Gate]) -> Iterator[str]:
+def _of_migrates(text: str, gates: Sequence[Gate]) -> Iterator[str]:
     names = {gate.name for gate in gates}
-    for gate in pod.spec.readiness_gates or ():
+    migrates = {name for part in text[:MAX_MIGRATES].split(",") if (name := part.strip())}
+    if migrates and not migrates & names:
+        yield f"annotation {MIGRATES} names {_listed(migrates)}, but this pod is selected by {_listed(names)}"
+
+
+def _of_readiness(pod: Pod, gates: Sequence[Gate]) -> Iterator[str]:
+    if not pod.spec.readiness_gates:
+        return
+    names = {gate.name for gate in gates}
+    for gate in pod.spec.readiness_gates:
         name = gate.condition_type.removeprefix(_PREFIX)
         if gate.condition_type.startswith(_PREFIX) and name not in names:
             yield f"readiness gate {_cut(gate.condition_type)} names no LedgerGate that selects this pod: always True"
 
 
 def _of_variables(pod: Pod, gates: Sequence[Gate]) -> Iterator[str]:
-    containers = [*(pod.spec.containers or ()), *(pod.spec.init_containers or ())]
     for gate in gates:
-        annotated = REVISION in pod.annotations or f"{PER_GATE}{gate.name}" in pod.annotations
-        if gate.expect_env and not annotated:
-            yield from _of_variable(containers, gate.expect_env)
+        if not gate.expect_env or REVISION in pod.annotations or f"{PER_GATE}{gate.name}" in pod.annotations:
+            continue
+        containers = [*(pod.spec.containers or ()), *(pod.spec.init_containers or ())]
+        yield from _of_variable(containers, gate.expect_env)
 
 
 def _of_variable(containers: Iterable[Container], name: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """What a pod requires of one gate's ledger: an expected revision, unless it brings the migrations itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
@@ -96,14 +96,16 @@ def read_requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requ
         expect_env: the environment variable that the gate names. It counts in any container, but with a literal value
             only, or one that is made of such: a value from a ConfigMap or Secret is not known at admission.
     """
-    migrates = gate in _names(pod.annotations.get(MIGRATES, "")[:MAX_MIGRATES])
+    migrates = MIGRATES in pod.annotations and gate in _names(pod.annotations[MIGRATES][:MAX_MIGRATES])
     declared, source = _declared_revision(pod, gate, expect_env)
-    if declared is None:
-        return Requirement(migrates=migrates)
-    expected = parse_declared(declared)
-    if expected is None:
-        return Requirement(invalid=declared[:_SHOWN], migrates=migrates, source=source)
-    return Requirement(expected=expected, migrates=migrates, ancestors=_ancestors(pod, gate), source=source)
+    found = _NOT_DECLARED if declared is None else _declared(declared[: LONGEST_TEXT + 1], *source)
+    ancestors = None if found.expected is None else _ancestors(pod, gate)
+    if not migrates and ancestors is None:
+        return found
+    return replace(found, migrates=migrates, ancestors=ancestors)
+
+
+_NOT_DECLARED = Requirement()
 
 
 def parse_declared(text: str) -> Revision | None:
@@ -138,6 +140,15 @@ def _names(text: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=1024)
+def _declared(text: str, kind: SourceKind, name: str) -> Requirement:
+    """Return what a pod requires that declares a revision, and nothing else."""
+    expected = parse_declared(text)
+    if expected is None:
+        return Requirement(invalid=text[:_SHOWN], source=Source(kind, name))
+    return Requirement(expected=expected, source=Source(kind, name))
+
+
+@lru_cache(maxsize=1024)
 def _parse(text: str) -> Revision | None:
     try:
         return Revision.parse(text)
@@ -150,13 +161,12 @@ def _split(text: str) -> list[str]:
     return [name for part in text.split(",") if (name := part.strip())]
 
 
-def _declared_revision(pod: Pod, gate: str, expect_env: str | None) -> tuple[str | None, Source]:
+def _declared_revision(pod: Pod, gate: str, expect_env: str | None) -> tuple[str | None, tuple[SourceKind, str]]:
     for annotation in (f"{PER_GATE}{gate}", REVISION):
         if annotation in pod.annotations:
-            return pod.annotations[annotation], Source(SourceKind.ANNOTATION, annotation)
-    if expect_env is None:
-        return None, Source()
-    for container in [*(pod.spec.containers or []), *(pod.spec.init_containers or [])]:
-        if (value := literal_value(container, expect_env)) is not None:
-            return value, Source(SourceKind.VARIABLE, expect_env)
-    return None, Source()
+            return pod.annotations[annotation], (SourceKind.ANNOTATION, annotation)
+    if expect_env is not None:
+        for container in [*(pod.spec.containers or []), *(pod.spec.init_containers or [])]:
+            if (value := literal_value(container, expect_env)) is not None:
+                return value, (SourceKind.VARIABLE, expect_env)
+    return None, (SourceKind.NONE, "")

@@ -241,26 +241,31 @@ def _compare(gate: Gate, expected: Revision, ancestors: frozenset[str] | None, l
 def _compare_known(gate: Gate, expected: Revision, ancestors: frozenset[str] | None, ledger: Ledger) -> Verdict:
     behind, ahead = _OUTCOMES[gate.policy.on_behind], _OUTCOMES[gate.policy.on_ahead]
     shown, name = _shown_gate(gate), _shown(expected.name)
-    head = _shown(ledger.head or "its beginning (nothing is applied)")
     position, dirty = ledger.position_for(expected.name, ancestors), ledger.dirty_for(expected.name)
     if dirty is not None:
         text = f"ledger {shown}: {_shown(dirty.revision)} is recorded as {dirty.state}; the pod expects {name}"
         return Verdict(Reason.DIRTY, behind, f"{text}: {_what_next(behind, 'settled')}", gate.name)
-    if position in {Position.BEHIND, Position.UNKNOWN}:
+    if position is Position.BEHIND or position is Position.UNKNOWN:
         doubt = " (which of them is newer is not known)" if position is Position.UNKNOWN else ""
-        text = f"ledger {shown} is at {head}, the pod expects {name}{doubt}"
+        text = f"ledger {shown} is at {_head(ledger)}, the pod expects {name}{doubt}"
         return Verdict(Reason.BEHIND, behind, f"{text}: {_what_next(behind, 'applied')}", gate.name)
     if position is not Position.PRESUMED_AHEAD and not ledger.is_complete_for(expected):
         text = f"ledger {shown} has {name} but lacks an older revision that the pod's image contains"
         return Verdict(Reason.INCOMPLETE, behind, f"{text}: {_what_next(behind, 'applied')}", gate.name)
-    barrier = barrier_for(gate, Requirement(expected, ancestors=ancestors), ledger)
+    # Most ledgers have no contract migration; looking for one costs as much as the rest.
+    contracts = gate.contracts or ledger.strictest_contract is not None
+    barrier = barrier_for(gate, Requirement(expected, ancestors=ancestors), ledger) if contracts else None
     if barrier is not None:
         return _incompatible(gate, Requirement(expected), barrier)
     if position is Position.AT_HEAD:
         return Verdict(Reason.MATCHES, Outcome.ADMIT, f"ledger {shown} is at {name}, as the pod expects", gate.name)
     what_next = "onAhead denies it" if ahead is Outcome.DENY else _NEXT[ahead]
-    text = f"ledger {shown} is at {head}, ahead of {name}, which the pod expects: {what_next}"
+    text = f"ledger {shown} is at {_head(ledger)}, ahead of {name}, which the pod expects: {what_next}"
     return Verdict(Reason.AHEAD, ahead, text, gate.name)
+
+
+def _head(ledger: Ledger) -> str:
+    return _shown(ledger.head or "its beginning (nothing is applied)")
 
 
 def _leave_to_controller(gate: Gate, expected: Revision, ledger: Ledger | None, why: str) -> Verdict:

@@ -170,6 +170,15 @@ class KubeClient:
         path = f"{_workloads(kind, namespace)}/{name}"
         return msgspec.json.decode(await self.read_collection(path, {}), type=Owner)
 
+    async def stateful_set(self, namespace: str, name: str) -> Owner | None:
+        """Return a StatefulSet, by a list of that name; None where there is none.
+
+        The controller may list StatefulSets, for their wake-up, and not get them.
+        """
+        path, query = _workloads(OwnerKind.STATEFUL_SET, namespace), {"fieldSelector": f"metadata.name={name}"}
+        found = msgspec.json.decode(await self.read_collection(path, query), type=_OwnerList).items
+        return msgspec.json.decode(found[0], type=Owner) if found else None
+
     async def wake(self, kind: OwnerKind, owner: Metadata, at: datetime) -> None:
         """Annotate an owner of pods with a time, so that its controller reconciles it now, whatever its back-off."""
         annotations = {WAKING_ANNOTATION: at.isoformat().replace("+00:00", "Z")}

@@ -58,6 +58,7 @@ Argument: the root context.
 {{- with $values.allowedDatabaseHosts -}}
   {{- $arguments = concat $arguments (list "--allowed-database-hosts" (join "," .)) -}}
 {{- end -}}
+{{- if $root.Values.metrics.auth.enabled }}{{ $arguments = append $arguments "--metrics-auth" }}{{ end -}}
 {{- $_ := set $container "args" (concat $arguments $values.extraArgs) -}}
 {{- end -}}
 
