@@ -72,10 +72,14 @@ def _problems(title: str, table: object, flags: Collection[str]) -> Iterator[str
     for key, value in table.items():
         if key not in flags:
             yield f"expected settings of [{title}] among {', '.join(sorted(flags))}, got {key!r}"
-        elif key == "dir" and isinstance(value, list) and all(isinstance(item, str) for item in value):
             continue
-        elif not isinstance(value, str | int | float):
-            yield f"expected {key} of [{title}] to be a string, a number or a boolean, got a {type(value).__name__}"
-        elif isinstance(value, str) and "${" in value:
+        items = value if key == "dir" and isinstance(value, list) else [value]
+        kinds = (str,) if key == "dir" else (str, int, float)
+        if not items:
+            yield f"expected {key} of [{title}] to name a directory, got an empty list; leave it out for the default"
+        elif not all(isinstance(item, kinds) for item in items):
+            wanted = "a string or a list of strings" if key == "dir" else "a string, a number or a boolean"
+            yield f"expected {key} of [{title}] to be {wanted}, got a {type(value).__name__}"
+        elif any(isinstance(item, str) and "${" in item for item in items):
             twin = f"LEDGERGATE_{key.upper().replace('-', '_')}"
             yield f"{key} of [{title}] has a ${{...}}, which is not expanded; leave it out and set {twin} instead"

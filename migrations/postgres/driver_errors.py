@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -81,10 +82,12 @@ def decode(error: UnicodeDecodeError, encoding: str = "") -> str:
 
     Args:
         error: What asyncpg has raised.
-        encoding: The encoding in which the server may write; empty where it is not known.
+        encoding: PostgreSQL's name of the encoding in which the server may write; empty where it is not known.
     """
+    # Python calls PostgreSQL's WIN1251 and KOI8R cp1251 and koi8_r; the other names it knows.
+    codec = re.sub("koi8(?=[ru])", "koi8_", encoding.lower().replace("win", "cp"))
     try:
-        text = error.object.decode(encoding)
+        text = error.object.decode(codec)
     except (LookupError, UnicodeDecodeError):
         text = error.object.decode("cp1252", errors="replace")
     return f"{text} (a message in another encoding than UTF-8)"

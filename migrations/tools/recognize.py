@@ -36,6 +36,7 @@ _WITH_VALUE = _ELSEWHERE | frozenset(
     ("-c", "-e", "-f", "-m", "-n", "-p", "-r", "-u", "--env-file", "--import", "--loader", "--package", "--require")
 )
 """Flags of starters with a value of their own, which is no program; the value of Python's `-m` is one."""
+_GOLANG = "migrate"
 _GOLANG_FLAG = re.compile(r"--?(?:path|source|database)(?:=.*)?")
 _SEPARATORS = frozenset(("&&", "||", "|", ";", "&", "(", ")", ";;", "|&"))
 _PYTHON = re.compile(r"python[0-9.]*")
@@ -75,7 +76,7 @@ def goes_back(command: Sequence[str], script: Script) -> bool:
 
 def _dialect(words: Sequence[str]) -> str | None:
     name = _name(words[0])
-    if name == "migrate" and not any(map(_GOLANG_FLAG.fullmatch, words)):
+    if name == _GOLANG and not any(map(_GOLANG_FLAG.fullmatch, words)):
         return None  # many programs and scripts are called so; golang-migrate needs to be told what it works on
     return _DIALECTS.get(name)
 
@@ -95,9 +96,11 @@ def _resolve(words: list[str], script: Script, depth: int) -> Iterator[list[str]
         package = _PACKAGE.fullmatch(rest[0]) if rest else None
         if package:
             rest = [package["package"] or package["tool"], *rest[1:]]
-        # Whatever else is called `migrate.js` is a program of the user's.
-        if rest and (package or "." not in _name(rest[0])) and _name(rest[0]) in _DIALECTS:
+        # What is called `migrate` is a program of the user's, or node-migrate.
+        if rest and _name(rest[0]) in _DIALECTS and _name(rest[0]) != _GOLANG:
             yield rest
+    elif name in {"py", "python"} and _name("".join(_program_first(rest)[:1])) == _GOLANG:
+        return  # a script of the user's too
     elif name in _STARTERS | _RUNNERS | _INTERPRETERS | _PACKAGE_MANAGERS:
         yield from _resolve(_program_first(rest), script, depth + 1)
     elif name not in _DIALECTS and "--" in rest:  # such as `doppler run -- knex …`

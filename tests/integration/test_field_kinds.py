@@ -113,6 +113,21 @@ def test_a_message_in_an_encoding_of_the_session(ledgergate: Ledgergate, encodin
     assert "applied 20250101000000_a" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"), [("EUC_JP", "日本語"), ("UHC", "한국어"), ("WIN1251", "ошибка"), ("KOI8R", "ошибка")]
+)
+def test_a_message_in_an_encoding_that_the_server_has_reported(
+    ledgergate: Ledgergate, encoding: str, text: str
+) -> None:
+    """It is read as it was written; within one message the server does not report what a failure takes back."""
+    message = " || ".join(f"chr({ord(character)})" for character in text)
+    sql = f"set client_encoding = '{encoding}';\ndo $$ begin raise exception '%', {message}; end $$"
+    ledgergate.write("20250101000000_a", sql, "transaction:false")
+    done = ledgergate("up")
+    assert done.returncode == 1
+    assert text in done.stderr
+
+
 YOYO = """
     create table _yoyo_migration (migration_hash varchar primary key, migration_id varchar, applied_at_utc timestamp);
     create table yoyo_lock (locked int primary key, ctime timestamp, pid int not null);

@@ -163,6 +163,23 @@ async def test_a_resume_does_not_go_on_without_what_the_session_had(
     assert await connection.fetchval("select count(*) from users") == 2
 
 
+async def test_a_resume_after_a_statement_that_was_completed_unrecorded(
+    ledgergate: Ledgergate, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """The same where the run was killed between an index and its record: its effect shows that it was completed."""
+    await connection.execute("create table users (id bigint, email text); insert into users values (1, 'a'), (2, 'a')")
+    ledgergate.write("one", f"{LOST['table'][0]};\n{BREAKS};\n{LOST['table'][1]};", "transaction:false")
+    assert ledgergate("up").returncode == 1
+    await connection.execute("update users set email = 'b' where id = 2; drop index users_email")
+    await connection.execute(BREAKS)
+    await connection.execute("update ledgergate_migrations set state = 'running', statement_begun = 2")
+    second = ledgergate("up")
+    assert second.returncode == 1
+    assert "It cannot be resumed" in second.stderr
+    assert "what follows may need the" in second.stderr
+    assert await connection.fetchval("select count(*) from users") == 2
+
+
 @pytest.mark.parametrize(
     "before",
     [

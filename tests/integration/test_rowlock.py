@@ -13,7 +13,8 @@ from migrations.postgres.address import Address
 from migrations.postgres.connection import connect
 from migrations.reader.activity import read_row_lock
 from migrations.reader.reader import LedgerSource, locate_ledger
-from migrations.tools.lock_table import find_owners
+from migrations.tools.exec_mark import MarkTable
+from migrations.tools.lock_table import find_owners, free_row_lock
 from tests.integration.test_exec import KNEX
 from tests.integration.test_foreign_views import KNEX_LOCK
 
@@ -162,3 +163,23 @@ async def test_the_other_tools_that_lock_by_a_row(database: str, dialect: str, s
         assert taken.since is not None
         await session.execute(location.dialect.unlock_statement(location.table) or "")
         assert await read_row_lock(session, location) is None
+
+
+@pytest.mark.parametrize("again", [True, False])
+async def test_a_row_that_was_taken_again_is_not_freed(knex: str, *, again: bool) -> None:
+    """Its version was read before the table was locked: in between, an owner of its own may have written it."""
+    other = await asyncpg.connect(knex)
+    try:
+        async with opened(knex) as (session, location):
+            marks = MarkTable(session, location)
+            await marks.begin("pod-1")
+            version = await marks.lock_row_version()
+            assert version is not None
+            if again:
+                await other.execute("update knex_migrations_lock set is_locked = 0")
+                await other.execute("update knex_migrations_lock set is_locked = 1")
+            assert await free_row_lock(session, location, marks, version) is not again
+            assert await other.fetchval("select is_locked from knex_migrations_lock") == int(again)
+            assert await other.fetchval("select count(*) from ledgergate_exec") == int(again)
+    finally:
+        await other.close()

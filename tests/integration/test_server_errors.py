@@ -138,6 +138,15 @@ async def test_the_line_of_an_error(ledgergate: Ledgergate, connection: Connecti
     assert "ledger" not in done.stderr
 
 
+@pytest.mark.parametrize("sql", ["select 1;\nselect (", "select 1 +"])
+def test_a_statement_that_what_follows_it_breaks(ledgergate: Ledgergate, sql: str) -> None:
+    """The message says that it is not complete, and not what of our own the server met after it."""
+    ledgergate.write("20250101000000_a", sql)
+    done = ledgergate("up")
+    assert done.returncode == 1
+    assert "syntax error at the end of the section: the last statement is not complete" in done.stderr
+
+
 def test_notices_are_shown(ledgergate: Ledgergate) -> None:
     """NOTICE and WARNING of the migration, up and down, transactional or not, in Python too; none of our own."""
     raising = "do $$ begin raise notice 'rows: %', 7; raise warning 'slow\nhere'; end $$;"
@@ -159,6 +168,22 @@ def test_notices_are_shown(ledgergate: Ledgergate) -> None:
         "20250101000001_b: NOTICE: rows: 7",
         "20250101000000_a: NOTICE: rows: 7",
     ]
+
+
+def test_what_a_notice_adds(ledgergate: Ledgergate) -> None:
+    """Its DETAIL and its HINT are shown with it."""
+    ledgergate.write("20250101000000_a", "do $$ begin raise notice 'slow' using detail = 'big', hint = 'wait'; end $$;")
+    done = ledgergate("up")
+    assert "20250101000000_a: NOTICE: slow big wait" in done.stdout.splitlines()
+
+
+def test_no_notice_is_about_our_rollback(ledgergate: Ledgergate) -> None:
+    """The server warns of a ROLLBACK outside a transaction, which a user has not written."""
+    ledgergate.write("20250101000000_a", "do $$ begin raise notice 'here'; end $$; select 1 / 0", "transaction:false")
+    done = ledgergate("up")
+    assert done.returncode == 1
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "NOTICE" in line or "WARNING" in line]
+    assert lines == ["20250101000000_a: NOTICE: here"]
 
 
 def test_many_notices(ledgergate: Ledgergate) -> None:

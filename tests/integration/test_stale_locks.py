@@ -9,8 +9,10 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
+from migrations.tools.exec_mark import DEATH_PERIOD
 from tests.integration.test_interruption import until
 from tests.integration.test_pooler import home, pgbouncer
 from tests.integration.test_wait import line
@@ -19,8 +21,6 @@ from tests.stale_locks import FREED, KNEX_ROW, LOCKS, LONG_AGO, Lock, Runs, owne
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    import asyncpg
 
     from tests.integration.conftest import Ledgergate
 
@@ -222,6 +222,34 @@ async def test_a_statement_that_goes_on_is_ended(runs: Runs, connection: Connect
     await runs.frees(connection)
     assert not await connection.fetchval(sleeps)
     assert await connection.fetchval("select count(*) from effects") == 0
+
+
+@knex_only
+async def test_a_session_that_the_run_has_not_seen(runs: Runs, connection: Connection, database: str) -> None:
+    """The command may have opened it after the run was killed: what it does would come beside the next run."""
+    run = runs.start(runs.lock.take, "wait")
+    await runs.waits()
+    await until(connection, "select lock_version is not null from ledgergate_exec")
+    await runs.kill(run, connection)
+    async with owner(database, name="billing") as session:
+        pid = await session.fetchval("select pg_backend_pid()")
+        # As if it had been opened in the last moment in which the command may have lived.
+        await connection.execute(
+            "update ledgergate_exec set seen_at = backend_start - make_interval(secs => $1) "
+            "from pg_stat_activity where pid = $2",
+            DEATH_PERIOD,
+            pid,
+        )
+        work = asyncio.create_task(session.execute("select pg_sleep(60)"))
+        await until(
+            connection, "select exists (select from pg_stat_activity where query ~ '[p]g_sleep' and state = 'active')"
+        )
+        message = await runs.robs_nobody(connection)
+        assert f"the end of backend {pid} (billing), which a killed run may have left" in message
+        await connection.execute("select pg_terminate_backend($1)", pid)
+        with pytest.raises(asyncpg.PostgresError):
+            await work
+    await runs.frees(connection)
 
 
 @knex_only

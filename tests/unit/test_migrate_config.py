@@ -56,7 +56,11 @@ def test_an_environment_comes_on_top_of_the_defaults() -> None:
         (FILE + "[environments.production]\ndri = 'x'", "staging", "'dri'"),
         ("[defaults]\ndri = 'x'", "development", "database-url, dir, lock-timeout"),
         ("[defaults]\nlock-timeout = ['x']", "development", "got a list"),
-        ("[defaults]\ndir = ['x', 1]", "development", "got a list"),
+        ("[defaults]\ndir = ['x', 1]", "development", "a list of strings, got a list"),
+        ("[defaults]\ndir = []", "development", "got an empty list"),
+        ("[defaults]\ndir = 1", "development", "a list of strings, got a int"),
+        ("[defaults]\ndir = ['x', '${DIR}']", "development", "LEDGERGATE_DIR"),
+        ("[defaults]\nlock-timeout = []", "development", "got a list"),
         ("[defaults]\ndatabase-url = '${URL}'", "development", "LEDGERGATE_DATABASE_URL"),
     ],
 )
@@ -98,6 +102,15 @@ def probe(options: CommonOptions, reporter: CommandReporter) -> int:
     """Show two of the flags."""
     del reporter
     click.echo(f"{options.lock_timeout:g} {options.table}")
+    return 0
+
+
+@click.command()
+@common_options
+def probe_directories(options: CommonOptions, reporter: CommandReporter) -> int:
+    """Show the directories."""
+    del reporter
+    click.echo(" ".join(map(str, options.directories)))
     return 0
 
 
@@ -143,3 +156,12 @@ def test_a_file_that_cannot_be_used_is_a_usage_error(tmp_path: Path, monkeypatch
         done = CliRunner().invoke(probe, [])
         assert done.exit_code == 2, text
         assert "ledgergate.toml" in done.output or "--lock-timeout" in done.output
+
+
+@pytest.mark.parametrize(("value", "expected"), [('"core"', "core"), ('["core", "shop"]', "core shop")])
+def test_directories_in_the_file(value: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text is one directory, and not one for each of its characters; a list is several."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ledgergate.toml").write_text(f"[defaults]\ndir = {value}\n")
+    done = CliRunner().invoke(probe_directories, [])
+    assert (done.exit_code, done.output) == (0, f"{expected}\n")
