@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import MutableMapping, MutableSequence
+from copy import deepcopy
 from typing import Any
 
 ODD: tuple[Any, ...] = (
@@ -79,4 +80,4 @@ def mutate(document: Any, chance: random.Random) -> None:
         case 1 if isinstance(place, MutableMapping):
             place[chance.choice((key.upper(), key + "x", ""))] = below
         case _:
-            place[key] = chance.choice(ODD)
+            place[key] = deepcopy(chance.choice(ODD))  # or the next mutation would change the values here
