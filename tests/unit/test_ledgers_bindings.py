@@ -47,6 +47,20 @@ def test_a_recorded_history_counts_for_its_own_ledger_only() -> None:
         assert applied(other) is None
 
 
+def test_a_status_of_another_ledger_is_replaced_at_once() -> None:
+    """Not only once the new server has answered, which may take its time to fail: admission goes by the status."""
+    here, there = Address.from_url(NO_SERVER), Address.from_url(OTHER_SERVER)
+    place = ledger_fingerprint(LedgerSource(here, DIALECTS["ledgergate"]))
+    binding = LedgerBinding(remembered(place))
+    binding.rebind(here, None)
+    assert not binding.first_read_done, "the status of an earlier leader says more than is known here"
+    binding.rebind(there, None)
+    assert binding.first_read_done
+    new = LedgerBinding(remembered(""))
+    new.rebind(here, None)
+    assert not new.first_read_done
+
+
 def test_what_was_read_stays_known_while_it_is_not_current() -> None:
     """A fault, a vanished Secret and a new password keep the ledger; the time of a reading alone is no news."""
     address = Address.from_url(NO_SERVER)

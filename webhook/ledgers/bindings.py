@@ -37,6 +37,7 @@ class LedgerBinding:
         self.fingerprint = gate.ledger_fingerprint
         self._known = LedgerSnapshot(recall_ledger(gate) if gate.history else None, fault=Fault.UNREAD)
         self._heads = _HeadHistory(tuple(gate.history))
+        self._has_left = False
 
     def snapshot(self, gate: Gate) -> LedgerSnapshot:
         """Return what is known of the ledger now.
@@ -57,8 +58,12 @@ class LedgerBinding:
 
     @property
     def first_read_done(self) -> bool:
-        """Whether the ledger was read, or the reason why it cannot be read is known."""
-        return bool(self.problem or self.gate.problems) or self._known.fault is not Fault.UNREAD
+        """Whether the gate's status may be written: more is known than what an earlier leader has written there.
+
+        The ledger was read, or why it cannot be read is known, or the status is of a ledger to which the Secret does not
+        lead any more: admission goes by it for as long as the new server takes to answer or to fail.
+        """
+        return self._has_left or bool(self.problem or self.gate.problems) or self._known.fault is not Fault.UNREAD
 
     def rebind(self, address: Address | None, problem: Problem | None) -> bool:
         """Follow the gate and its Secret to another ledger; none while a problem keeps it unknown.
@@ -83,6 +88,7 @@ class LedgerBinding:
         if source is not None:
             fingerprint = ledger_fingerprint(source)
             if self.fingerprint != fingerprint:
+                self._has_left = bool(self.fingerprint)
                 self._known = LedgerSnapshot(fault=Fault.UNREAD)
                 self._heads = _HeadHistory()
             self.fingerprint = fingerprint
