@@ -60,8 +60,8 @@ class LedgerBinding:
     def first_read_done(self) -> bool:
         """Whether the gate's status may be written: more is known than what an earlier leader has written there.
 
-        The ledger was read, or why it cannot be read is known, or the status is of a ledger to which the Secret does not
-        lead any more: admission goes by it for as long as the new server takes to answer or to fail.
+        The ledger was read, or why it cannot be read is known, or the status is of a ledger to which the Secret no
+        longer leads: admission goes by it for as long as the new server takes to answer or to fail.
         """
         return self._has_left or bool(self.problem or self.gate.problems) or self._known.fault is not Fault.UNREAD
 
