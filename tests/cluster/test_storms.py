@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from testbed.cluster.application import FIRST, Application, migrate, write_migrations
+from testbed.cluster.application import Application
 from testbed.cluster.balancer import Balancer
 from testbed.cluster.installation import LEDGERGATE, Installation
 from testbed.cluster.pod_storm import SECONDS, FailedCalls, PodStorm
@@ -29,15 +29,6 @@ REPLICAS = 3
 DRAIN = 1.0
 """Seconds that a replica goes on answering after SIGTERM; it has left the balancer by then."""
 RESTARTS = 5 if SECONDS >= 30 else 1
-
-
-@pytest.fixture
-def ready(application: Application, database: str, tmp_path: Path) -> Application:
-    """The application, its ledger read, with the first revision."""
-    migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)
-    application.opt_in(database)
-    until("the ledger to be read", lambda: application.status().get("head") == FIRST)
-    return application
 
 
 class Replicas:
@@ -98,12 +89,12 @@ def replicas(plane: ControlPlane, installation: Installation, directory: Path) -
 
 
 def test_a_rolling_restart_fails_no_call(
-    ready: Application, installation: Installation, plane: ControlPlane, tmp_path: Path
+    behind: Application, installation: Installation, plane: ControlPlane, tmp_path: Path
 ) -> None:
     """Three replicas behind a balancer are replaced one by one: each pod is judged at its creation, no call fails."""
     (logs := tmp_path / "replicas").mkdir()
     with replicas(plane, installation, logs) as found:
-        failed, storm = FailedCalls(plane), PodStorm(ready)
+        failed, storm = FailedCalls(plane), PodStorm(behind)
         end, replaced = time.monotonic() + SECONDS, 0
         with storm.running():
             while time.monotonic() < end or replaced < REPLICAS:
@@ -122,9 +113,9 @@ def settled(storm: PodStorm) -> float:
     return time.monotonic() - began
 
 
-def test_dead_webhooks_refuse_and_open_nothing(ready: Application, installation: Installation) -> None:
+def test_dead_webhooks_refuse_and_open_nothing(behind: Application, installation: Installation) -> None:
     """With every webhook dead each pod is created, held; the controller lets the good ones go, and no other."""
-    storm = PodStorm(ready, judged=False)
+    storm = PodStorm(behind, judged=False)
     installation.kill("webhook")
     with storm.running():
         time.sleep(SECONDS)  # the length of the outage
@@ -139,9 +130,9 @@ def _is_the_api_servers(text: str) -> bool:
     return "webhook" not in text and "denied" not in text and "polic" not in text
 
 
-def test_restarts_of_the_api_server_refuse_and_open_nothing(ready: Application, plane: ControlPlane) -> None:
+def test_restarts_of_the_api_server_refuse_and_open_nothing(behind: Application, plane: ControlPlane) -> None:
     """It is killed and started, five times in a long storm: every pod is held that must wait."""
-    storm = PodStorm(ready, excused=_is_the_api_servers, judged=False)
+    storm = PodStorm(behind, excused=_is_the_api_servers, judged=False)
     pause = SECONDS / RESTARTS / 2
     with storm.running():
         for _ in range(RESTARTS):
