@@ -14,6 +14,7 @@ def of(name: str, results: Figures) -> Iterator[Table]:
     """Yield the tables of one benchmark's results."""
     makers = {
         "admission": _admission,
+        "creation": _creation,
         "footprint": _footprint,
         "release": _release,
         "scale": _release,
@@ -31,6 +32,15 @@ def _admission(results: Figures) -> Iterator[Table]:
         for name, found in servers.items():
             table.add_row(name, f"{found['rate']:,.0f}", f"{found['p99_ms']:.1f} ms", f"{found['cpu_us']:.0f} µs")
         yield table
+    yield _judged(results["figures"])
+
+
+def _creation(results: Figures) -> Iterator[Table]:
+    table = Table("pods a second", "namespace", "median", "p99", title="creations of a pod through the API server")
+    for rate, namespaces in results["creations"].items():
+        for name, found in namespaces.items():
+            table.add_row(str(rate), name, f"{found['median_ms']:.1f} ms", f"{found['p99_ms']:.1f} ms")
+    yield table
     yield _judged(results["figures"])
 
 
