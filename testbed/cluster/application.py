@@ -1,17 +1,19 @@
 """An application whose pods wait for its database: a namespace label, an annotation and a LedgerGate."""
 
 import json
-import subprocess
+import os
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
 from testbed.controlplane import ControlPlane
+from testbed.forks import shared
 from testbed.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -41,15 +43,20 @@ def write_migrations(directory: Path, names: tuple[str, ...] = NAMES) -> Path:
 
 def migrate(directory: Path, database: str, *arguments: str, command: str = "up") -> str:
     """Run `ledgergate migrate` and return its output."""
-    done = subprocess.run(
-        [LEDGERGATE, "migrate", command, "--dir", directory, "--database-url", database, *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    with TemporaryDirectory() as written:
+        flags = ("--dir", str(directory), "--database-url", database)
+        run = shared().start(
+            "migrate",
+            command,
+            *flags,
+            *arguments,
+            directory=Path(written),
+            environment=os.environ,
+            output=Path(written, "output"),
+        )
+        code, output = run.wait(), run.output
+    assert code == 0, output
+    return output
 
 
 @dataclass(frozen=True)
