@@ -17,6 +17,7 @@ BEFORE = up(
     create table q (id bigint primary key);
     create unique index t_mail on t (mail);
     alter table t add constraint s_filled check (s is not null) not valid;
+    alter table t add constraint k_apart check (k > 0 or k < -9) not valid;
     create domain positive as int;
     create function f() returns int language sql as 'select 1';
     create schema side;
@@ -168,6 +169,7 @@ FITS = [
     "create index i on t (v)",
     "drop index unknown",
     "alter table t add constraint x check (a > 0) not enforced",
+    "alter table t add constraint x check (k > 0 or k < -9)",
     "alter table t drop constraint s_filled",
     "revoke grant option for select on t from app",
     "revoke create on schema public from public",

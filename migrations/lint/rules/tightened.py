@@ -219,8 +219,17 @@ def _check_check(table: Name, expression: Any, context: StatementContext) -> Ite
     if _is_only_not_null(expression):
         for column in sorted(columns_not_null(expression)):
             yield from _check_not_null(table, column, context)
-    elif not columns or not all(_added(table, column, context) for column in columns):
+    elif not _has_check(table, expression, context) and not (
+        columns and all(_added(table, c, context) for c in columns)
+    ):
         yield _constrained(f"{table} refuses rows without {to_sql(expression)}", context)
+
+
+def _has_check(table: Name, expression: Any, context: StatementContext) -> bool:
+    """Return whether a CHECK of the same expression is known, NOT VALID or not: the other way to validate it."""
+    known, text = context.schema.table(table), to_sql(expression)
+    checks = [each.expression for each in known.constraints.values() if each.expression] if known else []
+    return any(to_sql(check) == text for check in checks)
 
 
 def _is_only_not_null(expression: Any) -> bool:
