@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+STRAGGLER = "straggler"
+"""Name of a pod that no rollout ends."""
 RELEASES = int(os.environ.get("LEDGERGATE_RELEASES", "1"))
 """Seeds; more of them find rarer orders."""
 
@@ -80,6 +82,26 @@ class Team:
     def _apply(self, documents: list[dict[str, Any]]) -> None:
         text = yaml.safe_dump_all(documents)
         self._application.plane.kubectl("apply", "-n", self._application.namespace, "-f", "-", stdin=text)
+
+    def start_straggler(self, release: int) -> None:
+        """Start a pod that no rollout ends, such as that of a branch."""
+        template = deployment(release)["spec"]["template"]
+        pod = {"apiVersion": "v1", "kind": "Pod", **template}
+        pod["metadata"] |= {"name": STRAGGLER, "namespace": self._application.namespace}
+        self.steps.append(f"another pod of {release}")
+        self._application.plane.apply(yaml.safe_dump(pod))
+        until(self.steps[-1], lambda: self._checker.running().count(str(release)) > PODS)
+
+    def end_straggler(self) -> None:
+        """Wait until the contract migration is held, if only for that pod, and delete it."""
+        self.steps.append("the contract migration waits")
+
+        def waits() -> bool:
+            waiting = self._application.status().get("contractWaiting")
+            return bool(waiting and waiting["waitingFor"]) or bool(self._checker.errors)
+
+        until(self.steps[-1], waits, timeout=60)
+        self._application.plane.api.delete(f"/api/v1/namespaces/{self._application.namespace}/pods/{STRAGGLER}")
 
     def pause(self, seconds: float) -> None:
         """Let a drawn time pass: not to wait for anything, but to meet another moment with each seed."""
@@ -140,13 +162,13 @@ def run(team: Team, chance: random.Random, database: str) -> None:
     team.apply(2)
     team.await_some(2)
     team.roll_back(1)
+    team.await_end(1)
+    team.start_straggler(1)
     if chance.random() < 0.5:
-        team.await_end(1)
         team.apply(2)
         team.await_some(2)
-    else:
-        team.await_end(1)
     team.apply(3)
+    team.end_straggler()
     if chance.random() < 0.5:
         team.pause(2.0)
         team.roll_back(chance.choice((1, 2)))

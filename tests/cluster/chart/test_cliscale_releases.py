@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from testbed.cluster.application import Application
 from testbed.cluster.cliscale import CONTROLLER, Cliscale, ledger
@@ -27,6 +29,8 @@ TAG = "{}.0.0"
 SELECTOR = "app.kubernetes.io/component in (controller, gateway)"
 PODS = 5
 """Of both components."""
+STRAGGLER = "straggler"
+"""Name of a pod that no rollout ends."""
 
 
 def tag_of(pod: dict[str, Any]) -> str:
@@ -81,13 +85,33 @@ def roll_out(cliscale: Cliscale, checker: ReleaseChecker) -> None:
     await_release(checker, 1)
 
 
+def start_straggler(cliscale: Cliscale) -> None:
+    """Start a pod of the release that runs, which no rollout ends: that of a branch, or of a Job."""
+    template = cliscale.get("deployment/cliscale-gateway")["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", **template}
+    pod["metadata"] |= {"name": STRAGGLER, "namespace": cliscale.namespace}
+    cliscale.plane.apply(yaml.safe_dump(pod))
+
+
+def waited_for(cliscale: Cliscale) -> int | None:
+    """Return how many pods the contract Job waits for; None where it does not wait."""
+    waiting = cliscale.get("ledgergate/cliscale")["status"].get("contractWaiting")
+    return waiting and int(waiting["waitingFor"])
+
+
 def test_three_releases_with_a_rollback(phased: Cliscale, checker: ReleaseChecker) -> None:
     """No pod is ever without its schema; the contract Job is held until the last old pod has ended; helm succeeds."""
     roll_out(phased, checker)
+    start_straggler(phased)
+    until("another pod", lambda: len(checker.running()) == PODS + 1)
     old = {pod["metadata"]["name"] for each in ("controller", "gateway") for pod in phased.pods(each)}
-    assert len(old) == PODS
-    with PodWatch(phased.plane, phased.namespace) as watch:
-        upgrade(phased, LAST)
+    with PodWatch(phased.plane, phased.namespace) as watch, ThreadPoolExecutor() as pool:
+        upgraded = pool.submit(upgrade, phased, LAST)
+        until("the rollout's end", lambda: checker.running() == [TAG.format(1), *[TAG.format(LAST)] * PODS], timeout=90)
+        until("the contract Job to wait for it", lambda: waited_for(phased) == 1 or checker.errors)
+        assert checker.errors == []
+        phased.kubectl("delete", "pod", STRAGGLER, "--wait=false")
+        upgraded.result()
         await_release(checker, LAST)
         sights = watch.sights
     assert checker.errors == []
