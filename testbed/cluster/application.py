@@ -82,16 +82,7 @@ class Application:
 
     def gate(self, name: str = "app", **spec: Any) -> None:
         """Write a LedgerGate that selects the pods with the label `guarded`."""
-        whole = {
-            "selector": {"matchLabels": {"guarded": "true"}},
-            "database": {"secretRef": {"name": "pg"}},
-            "ledger": {"dialect": "ledgergate"},
-            **spec,
-        }
-        if "bypass" in spec:
-            whole["bypass"] = {"by": ADMINISTRATOR, **spec["bypass"]}
-        kind = {"apiVersion": "ledgergate.dev/v1alpha1", "kind": "LedgerGate"}
-        self._apply({**kind, "metadata": {"name": name}, "spec": whole})
+        self._apply(gate_manifest(name, **spec))
 
     def objects(self, version: str, collection: str, **selectors: str) -> list[dict[str, Any]]:
         """Return the namespace's objects of a kind, such as ("apps/v1", "replicasets"), that match selectors."""
@@ -180,6 +171,20 @@ class Application:
     def _apply(self, manifest: dict[str, Any]) -> None:
         manifest["metadata"]["namespace"] = self.namespace
         self.plane.apply(yaml.safe_dump(manifest))
+
+
+def gate_manifest(name: str = "app", **spec: Any) -> dict[str, Any]:
+    """Return a LedgerGate that selects the pods with the label `guarded`, with further fields of its spec."""
+    whole = {
+        "selector": {"matchLabels": {"guarded": "true"}},
+        "database": {"secretRef": {"name": "pg"}},
+        "ledger": {"dialect": "ledgergate"},
+        **spec,
+    }
+    if "bypass" in spec:
+        whole["bypass"] = {"by": ADMINISTRATOR, **spec["bypass"]}
+    kind = {"apiVersion": "ledgergate.dev/v1alpha1", "kind": "LedgerGate"}
+    return {**kind, "metadata": {"name": name}, "spec": whole}
 
 
 @cache
