@@ -1,6 +1,7 @@
-"""A newcomer's first days, literally: docs/install.md, then a namespace, operations.md, quick-start.md, and back.
+"""A newcomer's first days, literally: docs/install.md, then a namespace, operations.md, and back.
 
 One control plane, and on it what the pages' own commands install: the processes run from the pods that these make.
+quick-start.md, which needs a registry, is walked by expect_image/test_image_quick_start.py.
 """
 
 import asyncio
@@ -23,13 +24,8 @@ from testbed.cluster.helm import Helm
 from testbed.cluster.kubelet import Kubelet
 from testbed.controlplane import ControlPlane
 from testbed.postgres import create_database, drop_database
-from testbed.registries.server import Registry
 from testbed.tools import install
-from tests.cluster.docker_shim import write_docker
-from tests.pages import blocks, walk
-from tests.registries.conftest import registry_program
-
-__all__ = ["registry_program"]
+from tests.pages import walk
 
 ROOT = Path(__file__).parents[2]
 # What is not here: a registry, a kind cluster, an image builder (tests/cluster/images/test_image.py has one).
@@ -177,69 +173,6 @@ def test_every_command_of_the_operations(
     assert kubelet.of("rollback")
     files = sorted((EXAMPLE / "controller/src/migrations").iterdir())
     assert asyncio.run(ledger(database)) == [file.name for file in files]
-
-
-@pytest.fixture
-def registry(guard: Guard, registry_program: str, tmp_path: Path) -> Iterator[Registry]:
-    """The reader's registry, on plain HTTP and on this machine, which ledgergate may ask; it may ask no other."""
-    assert registry_program
-    directory = tmp_path / "registry"
-    directory.mkdir()
-    with Registry(directory) as server:
-        values = {
-            "images.registries": server.authority,
-            "images.plainHttp": server.authority,
-            "images.allowedNetworks": "127.0.0.0/8,::1/128",
-        }
-        guard.upgrade(*(word for name, text in values.items() for word in ("--set", f"{name}={{{text}}}")))
-        guard.await_ready()
-        yield server
-    guard.upgrade(*(word for name in values for word in ("--set-json", f"{name}=[]")))
-    guard.await_ready()
-
-
-def test_the_quick_start(
-    guard: Guard, registry: Registry, surroundings: dict[str, str], database: str, tmp_path: Path
-) -> None:
-    """Pods wait for what their images need, the Job migrates, pods run, twice: in the reader's own words."""
-    desk, programs = tmp_path / "shop", tmp_path / "programs"
-    (desk / "migrations").mkdir(parents=True)
-    write_docker(programs, registry)
-    reader = {
-        **surroundings,
-        "PATH": os.pathsep.join([str(programs), surroundings["PATH"]]),
-        "DATABASE_URL": database,
-        "REGISTRY": registry.authority,
-    }
-    # The image's working directory, with the files that the pod mounts there.
-    images = {"ledgergate:0.1.0": Image(desk, path=(Path(sys.executable).parent,))}
-    with Kubelet(guard.plane, "shop", images) as kubelet:
-        printed = walk("quick-start.md", desk, reader)
-        assert [run.code for run in kubelet.runs] == [0, 0]
-        second = kubelet.runs[1].output
-    assert re.search(r"applied \d{14}_create_orders in", printed)
-    assert re.search(r"applied \d{14}_create_customers in", second)
-
-
-def test_the_annotation_instead(
-    guard: Guard, plane: ControlPlane, surroundings: dict[str, str], database: str, tmp_path: Path
-) -> None:
-    """Where images have no label, the how-to's pods wait by their annotation; the next image brings its own."""
-    del guard
-    desk = tmp_path / "shop"
-    desk.mkdir()
-    (desk / "migrations").mkdir()
-    (desk / "migrations/20260101000000_orders.sql").write_text(
-        "-- migrate:up\ncreate table orders (id int);\n\n-- migrate:down\ndrop table orders;\n"
-    )
-    plane.create_namespace("shop")
-    plane.kubectl("label", "namespace", "shop", "ledgergate.dev/admission=enabled")
-    plane.kubectl("create", "secret", "generic", "pg", "-n", "shop", f"--from-literal=url={database}")
-    plane.kubectl("apply", "-n", "shop", "-k", str(ROOT / "manifests/namespace"))
-    (gate,) = blocks("how-to/annotation.md", "yaml")
-    plane.kubectl("apply", "-f", "-", stdin=gate)
-    walk("how-to/annotation.md", desk, {**surroundings, "DATABASE_URL": database})
-    plane.kubectl("delete", "namespace", "shop", timeout=60)
 
 
 @pytest.mark.usefixtures("guard")
