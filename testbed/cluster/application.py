@@ -68,13 +68,21 @@ class Application:
 
     def opt_in(self, database: str, **spec: Any) -> None:
         """Label the namespace, let ledgergate read the Secret, and create the LedgerGate `app`."""
+        self.grant(database)
+        self.gate(**spec)
+        self.label(admission="enabled")
+        until("the gate's first status", lambda: self.status().get("state"))
+
+    def label(self, **values: str) -> None:
+        """Set labels of the namespace; `admission` stands for `ledgergate.dev/admission`."""
+        labels = {f"ledgergate.dev/{name}": value for name, value in values.items()}
+        self.plane.api.merge(f"/api/v1/namespaces/{self.namespace}", {"metadata": {"labels": labels}})
+
+    def grant(self, database: str) -> None:
+        """Write the Secret `pg`, and let ledgergate read it."""
         self.secret(database)
         for each in yaml.safe_load_all(role(self.plane)):
             self._apply(each)
-        self.gate(**spec)
-        label = {"metadata": {"labels": {"ledgergate.dev/admission": "enabled"}}}
-        self.plane.api.merge(f"/api/v1/namespaces/{self.namespace}", label)
-        until("the gate's first status", lambda: self.status().get("state"))
 
     def secret(self, database: str) -> None:
         """Write the Secret `pg`."""
