@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from errno import EACCES
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +12,6 @@ from migrations.core.ledger import Position, Record, State
 from migrations.core.revision import Revision
 from migrations.dialects.catalogue import find_dialect
 from migrations.files.external import ExternalFilesError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MIGRATION = "class Migration: ...\n"
 
@@ -286,6 +285,27 @@ def test_what_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     assert "expected a directory" in refusal("knex", tmp_path / "loop")
     (tmp_path / "a\udcff.js").touch()
     assert "expected names in UTF-8" in refusal("knex", tmp_path)
+
+
+def test_a_line_end_in_a_name_counts(tmp_path: Path) -> None:
+    """A tool looks at the end of a name only, so that the file is the newest migration."""
+    fill(tmp_path, **{"1_a.js": "", "2_b\nc.js": ""})
+    assert listed("knex", tmp_path) == ["1_a", "2_b\nc"]
+
+
+def test_directories_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project may have a database's files beside its own; a directory of migrations is read whole or not at all."""
+    fill(tmp_path, **{"a.py": "revision = 'a'\n", "V1__a.sql": "", "closed/b.py": "", "closed/V2__b.sql": ""})
+    scandir = os.scandir
+
+    def scan(path: str) -> object:  # root may read everything
+        if Path(path).name == "closed":
+            raise PermissionError(EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert listed("alembic", tmp_path) == ["a"]
+    assert "closed: expected to read it: Permission denied" in refusal("flyway", tmp_path)
 
 
 @pytest.mark.parametrize(
