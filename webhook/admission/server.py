@@ -269,6 +269,7 @@ class Site:
         context: of TLS; None for none.
         limits: of its connections.
         admits: see :class:`Connections`.
+        last_seconds: how long connections that have come last may wait for their first answer when it ends.
     """
 
     handler: HttpHandler
@@ -276,6 +277,7 @@ class Site:
     context: ssl.SSLContext | None = None
     limits: Limits = field(default_factory=Limits)
     admits: Callable[[asyncio.BaseTransport], bool] = lambda _: True
+    last_seconds: float = 0.0
 
 
 @asynccontextmanager
@@ -301,7 +303,7 @@ async def serving(*sites: Site) -> AsyncIterator[None]:
             stack.push_async_callback(runner.cleanup)
             listener = Listener(server, connections, site.context)
             await listener.listen(site.endpoint)
-            stack.push_async_callback(listener.close)
+            stack.push_async_callback(listener.close, site.last_seconds)
         yield
 
 
