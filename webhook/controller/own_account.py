@@ -29,12 +29,12 @@ class _Condition(Struct, frozen=True):
     expression: str = ""
 
 
-class _Webhook(Struct, frozen=True):
+class _ConditionalHook(Struct, frozen=True):
     match_conditions: tuple[_Condition, ...] = ()
 
 
 class _Configuration(Struct, frozen=True):
-    webhooks: tuple[_Webhook, ...] = ()
+    webhooks: tuple[_ConditionalHook, ...] = ()
 
 
 class ConfigurationApi(Protocol):
