@@ -14,6 +14,7 @@ def of(name: str, results: Figures) -> Iterator[Table]:
     """Yield the tables of one benchmark's results."""
     makers = {
         "admission": _admission,
+        "attack": _attack,
         "creation": _creation,
         "footprint": _footprint,
         "release": _release,
@@ -32,6 +33,19 @@ def _admission(results: Figures) -> Iterator[Table]:
         for name, found in servers.items():
             table.add_row(name, f"{found['rate']:,.0f}", f"{found['p99_ms']:.1f} ms", f"{found['cpu_us']:.0f} µs")
         yield table
+    yield _judged(results["figures"])
+
+
+def _attack(results: Figures) -> Iterator[Table]:
+    title = f"good requests beside {results['clients']:,} hostile connections, load average {results['load_average']}"
+    table = Table("attack", "median", "p99", "CPU", "quiet: median", "p99", "CPU", "of", title=title)
+    for kind, turns in results["attacks"].items():
+        cells = []
+        for found in (turns["attacked"], turns["quiet"]):
+            cells += [f"{found[key]:.1f} ms" for key in ("median_ms", "p99_ms")]
+            cells.append(f"{found['server_cpu_share']:.0%}")
+        table.add_row(kind, *cells, str(turns["attacked"]["count"]))
+    yield table
     yield _judged(results["figures"])
 
 

@@ -21,6 +21,7 @@ from webhook.admission.forecast import preview
 from webhook.admission.freeze import Loss, find_loss
 from webhook.admission.review import Request
 from webhook.admission.rollout_warnings import rollout_warnings
+from webhook.api.account import REMEDY
 from webhook.api.objects import SCHEDULING_GATE, LedgerGate, Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import BYPASS_LIMIT, Gate, Mode, Readiness, parse_gate
@@ -91,15 +92,22 @@ class Admission:
     Args:
         now: the clock, aware.
         images: what is known of the pods' images.
+        controller: the user name of the controller's account, about which the API server should not ask.
     """
 
     def __init__(
-        self, gates: GateView, ledgers: LedgerView, now: Callable[[], datetime], images: ImageView = STATUS_IMAGES
+        self,
+        gates: GateView,
+        ledgers: LedgerView,
+        now: Callable[[], datetime],
+        images: ImageView = STATUS_IMAGES,
+        controller: str = "",
     ) -> None:
         self._gates = gates
         self._ledgers = ledgers
         self._now = now
         self._images = images
+        self._controller = controller
 
     def mutate(self, request: Request[Pod], *, waits: bool = False) -> Answer:
         """Add or remove a new pod's scheduling gate, as the verdict says, and add the readiness gates.
@@ -197,7 +205,10 @@ class Admission:
         verdict = self._decide(request.namespace, old).final
         if verdict.outcome.good or verdict.reason is Reason.UNSELECTED:
             return Answer(verdict, Result.ADMITTED)
-        return Answer(verdict, Result.DENIED, f"scheduling gate {SCHEDULING_GATE} stays: {verdict.message}")
+        message = f"scheduling gate {SCHEDULING_GATE} stays: {verdict.message}"
+        if self._controller and request.user_info.username == self._controller:
+            message += f" (the webhook configuration does not except {self._controller}: {REMEDY})"
+        return Answer(verdict, Result.DENIED, message)
 
     def _decide(self, namespace: str, pod: Pod, *, audit: bool = False) -> PodVerdict:
         gates = sorted(self._gates.selecting(namespace, pod.labels), key=attrgetter("name"))

@@ -174,7 +174,7 @@ class ContractReconciler:
             self._watch(gate, state, refusing=gate.contracting is not None)
         active = self._active[key]
         active.spent = 0.0
-        if not active.pods.synced or not self._ledgers.first_read_done(key):
+        if not active.pods.synced or not self._ledgers.may_write_status(key):
             return
         for _ in range(MAX_STEPS):
             if not await self._step(gate, active):
