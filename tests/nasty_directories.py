@@ -243,6 +243,7 @@ NASTY: dict[str, dict[str, str]] = {
         "migrations/sub/00019_i.sql": GOOSE,
         "migrations/helper_test.go": "package migrations\n",
         "migrations/00011_helper_test.go": "package migrations\n",
+        "migrations/00012_c_test.sql": GOOSE,
     },
     "dbmate": {
         "migrations/20250101000001_a.sql": MARKED,
@@ -262,6 +263,7 @@ NASTY: dict[str, dict[str, str]] = {
         "migrations/4_gone.down.sql": SQL,
         "migrations/8_.up.sql.orig": SQL,  # the newest, since the tool records no other
         "migrations/5_notes.sql": SQL,
+        "migrations/x_9.up.sql": SQL,
         "migrations/6_directory.up.sql/x.sql": SQL,
         "migrations/sub/9_i.up.sql": SQL,
     },
