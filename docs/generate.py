@@ -172,6 +172,8 @@ def versions() -> str:
         rows.append([product, version.name, found["date"], found["exact"], *map(str, counts)])
         failures += [f"- {product} {version.name}: `{failure}`" for failure in found["failed"]]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    if not record:
+        return table
     return "\n".join([table, "", "Failed:", "", *failures]) if failures else f"{table}\n\nNothing that was run failed."
 
 
