@@ -34,7 +34,7 @@ RATES = (100, 300)
 """Pods a second."""
 SECONDS = 8
 ROUNDS = 5
-WITHOUT, GUARDED, KOPF = "without", "ledgergate", "kopf"
+WITHOUT, GUARDED, KOPF = "alone", "with-ledgergate", "with-kopf"
 """Namespaces, each by what is asked about its pods."""
 PEER = "peer.example.com"
 """The webhook in kopf."""
@@ -173,9 +173,9 @@ def _figures(times: Mapping[int, Mapping[str, Sequence[float]]]) -> Iterator[dic
             if name == WITHOUT:
                 continue
             for what, measured, target in (("median", _median, MEDIAN_ADDED), ("p99", _p99, P99_ADDED)):
-                added = measured(found[name]) - measured(found[WITHOUT])
+                added, words = measured(found[name]) - measured(found[WITHOUT]), name.replace("-", " ")
                 yield {
-                    "figure": f"ms that {name} adds to the {what}, {rate} pods a second",
+                    "figure": f"ms more in the {what} {words}, {rate} pods a second",
                     "ratio": round(added, 2),
                     "target": target,
                     "holds": added <= target,
