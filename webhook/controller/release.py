@@ -8,7 +8,6 @@ import asyncio
 import logging
 import math
 import random
-import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
@@ -24,7 +23,7 @@ from webhook.controller.events import Event, EventSink, Reference
 from webhook.controller.held_pods import HeldCount, HeldPod, HeldPods
 from webhook.controller.late_gates import LateGates
 from webhook.controller.rollout_events import RolloutApi, RolloutEvents
-from webhook.controller.work_queue import WorkQueue
+from webhook.controller.work_queue import WorkQueue, work_in_parts
 from webhook.core.duration import format_duration
 from webhook.core.gate import Gate
 from webhook.core.images import ImageView
@@ -51,13 +50,6 @@ LONGEST_REFUSED_SECONDS = 120.0
 
 FAILED_RETRY_SECONDS = 30.0
 """Until a pod is judged again that could not be judged. A change of the pod, a gate or a ledger does it at once."""
-
-
-PODS_AT_A_TIME = 50
-"""Pods of a namespace that are judged before other work gets a turn."""
-
-PAUSE_FACTOR = 4
-"""A namespace is judged again after this many times the CPU time that it took: it gets a fifth of the CPU at most."""
 
 
 class PodApi(RolloutApi, AuditApi, Protocol):
@@ -167,15 +159,12 @@ class ReleaseReconciler:
 
     async def _judge_namespace(self, namespace: str) -> float:
         """Judge the held pods of a namespace, and return the seconds until it may be done again."""
-        spent, pods = 0.0, self._held.of(namespace)
-        for start in range(0, len(pods), PODS_AT_A_TIME):
-            began = time.thread_time()
-            for held in pods[start : start + PODS_AT_A_TIME]:
-                if self._held.get(held.pod.metadata.key) is held:
-                    self._reconcile(held)
-            spent += time.thread_time() - began
-            await asyncio.sleep(0)
-        return spent * PAUSE_FACTOR
+
+        def judge(held: HeldPod) -> None:
+            if self._held.get(held.pod.metadata.key) is held:
+                self._reconcile(held)
+
+        return await work_in_parts(self._held.of(namespace), judge)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
