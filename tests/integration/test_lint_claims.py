@@ -162,8 +162,8 @@ async def session(connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterat
         yield session
 
 
-OLDER_IMAGES = "-without-contract"
-"""End of the names of rules that say nothing of locks."""
+OLDER_IMAGES = ("-without-contract", "-need-contract")
+"""Ends of the names of rules that say nothing of locks."""
 
 
 def lint(sql: str, *, advice: bool = False) -> list[Reason]:
