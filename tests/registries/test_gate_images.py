@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import pytest
 
 from testbed.controlplane.processes import free_ports
 from testbed.registries.images import REVISION, Pusher, RegistryImage, index
@@ -144,6 +145,19 @@ async def test_what_the_status_knows_goes_on_while_the_registry_is_down() -> Non
         assert isinstance(found, UnknownImage)
         assert "does not answer" in found.message or "connect" in found.message
         assert images.unresolved(gate.key) == 2
+
+
+async def test_an_image_that_cannot_be_read_is_tried_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else happens in the cluster: the gate is named again, so that its pods are judged and it is asked."""
+    monkeypatch.setattr("webhook.controller.images.RETRY_SECONDS", 0.2)
+    settings = RegistrySettings(addresses=LOCAL, plain_http=frozenset({"127.0.0.1:1"}), limits=QUICK)
+    async with RegistryClient(settings) as client, running(client) as (images, watched), asyncio.timeout(20):
+        images.find(GATE, POD, "127.0.0.1:1/app:1")
+        await watched.change()  # it could not be read
+        await watched.change()
+        found = images.find(GATE, POD, "127.0.0.1:1/app:1")
+        assert isinstance(found, UnknownImage)
+        assert found.message
 
 
 async def test_a_tag_that_leads_to_contradictory_labels(

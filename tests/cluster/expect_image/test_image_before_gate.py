@@ -20,8 +20,9 @@ SOON = 5.0
 
 @pytest.fixture(params=["answers", "dead"])
 def webhook(request: pytest.FixtureRequest, installed_with_registry: Installation) -> str:
-    """The webhook answers, or is dead; then the API server's own policy holds the pods."""
+    """The webhook answers, or is dead; then the API server's own policy, where it has one, holds the pods."""
     if request.param == "dead":
+        request.getfixturevalue("policy_cluster")
         installed_with_registry.kill("webhook")
     return str(request.param)
 
