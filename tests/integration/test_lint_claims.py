@@ -162,6 +162,10 @@ async def session(connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterat
         yield session
 
 
+OLDER_IMAGES = ("-without-contract", "-need-contract")
+"""Ends of the names of rules that say nothing of locks."""
+
+
 def lint(sql: str, *, advice: bool = False) -> list[Reason]:
     """Lint a statement on top of the schema; without what is of level advice, unless that is asked for."""
     return [reason for reason in reasons(up(SCHEMA), up(sql)) if advice or reason.level != "advice"]
@@ -225,8 +229,11 @@ async def test_a_rewrite_that_lint_claims_happens(session: LintSession, sql: str
 
 @pytest.mark.parametrize("sql", KEEPS)
 async def test_a_statement_without_findings_scans_no_row(session: LintSession, sql: str) -> None:
-    """The rows stay in their file, and no constraint is checked and no index built."""
-    assert lint(sql) == []
+    """The rows stay in their file, and no constraint is checked and no index built.
+
+    What breaks images of an older revision is no matter of locks.
+    """
+    assert [finding for finding in lint(sql) if not finding.rule.endswith(OLDER_IMAGES)] == []
     before = await session.filenode()
     async with session.connection.transaction():
         await session.connection.execute(sql)
@@ -262,7 +269,8 @@ async def test_a_statement_without_findings_scans_no_row(session: LintSession, s
 )
 async def test_the_safe_way_works_without_a_scan_under_a_blocking_lock(session: LintSession, sql: str) -> None:
     """No statement of it scans a table under a lock that blocks reads or writes."""
-    (finding,) = [reason for reason in lint(sql, advice=True) if reason.rule != "short-lock"]
+    found = [reason for reason in lint(sql, advice=True) if not reason.rule.endswith(OLDER_IMAGES)]
+    (finding,) = [reason for reason in found if reason.rule != "short-lock"]
     if "add column c int check" in sql:
         await session.connection.execute("alter table t add column c int")
     for line in _statements(finding.safe):
