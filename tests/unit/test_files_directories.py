@@ -39,7 +39,16 @@ def refusal(dialect: str, directory: Path) -> str:
 
 def test_ecto_by_its_source(tmp_path: Path) -> None:
     """`Ecto.Migrator` of ecto_sql: `**/*.{ex,exs}` whose name is an integer and an underscore; `.ex` is left out."""
-    names = ("1_a.exs", "2025/02_b.c.exs", "2025/deep/3_.exs", "4_d.ex", ".formatter.exs", "helper.exs", ".h/5_e.exs")
+    names = (
+        "1_a.exs",
+        "2025/02_b.c.exs",
+        "2025/deep/3_.exs",
+        "4_d.ex",
+        "6.exs",
+        ".formatter.exs",
+        "helper.exs",
+        ".h/5_e.exs",
+    )
     fill(tmp_path, **dict.fromkeys(names, ""))
     assert sorted(listed("ecto", tmp_path)) == ["02_b.c", "1_a", "3_"]
     fill(tmp_path, **{"other/0003_twice.exs": ""})
@@ -130,6 +139,9 @@ def test_alembic_reads_subdirectories_as_its_settings_say(tmp_path: Path) -> Non
     [
         "[alembic]\nversion_locations = %(here)s/a %(here)s/b\n",
         "[alembic]\nversion_path_separator = os\nversion_locations = a:b\n",
+        "[alembic]\nversion_locations = %(here)s/a %(here)s/b %(here)s/../{}/a\n",
+        "[alembic]\npath_separator = ;\nversion_locations = a;b\n",
+        "[alembic]\npath_separator = :\nversion_locations = a:b\n",
         "[alembic]\npath_separator = newline\nversion_locations =\n  a\n  b\n  package:versions\n",
     ],
 )
@@ -138,7 +150,7 @@ def test_every_directory_of_alembics_settings_is_read(listed_as: str, tmp_path: 
     fill(
         tmp_path,
         **{
-            "alembic.ini": listed_as,
+            "alembic.ini": listed_as.format(tmp_path.name),
             "a/one.py": "revision = 'one'\n",
             "b/two.py": "revision, down_revision = 'two', 'one'\n",
             "c/three.py": "revision, down_revision = 'three', 'two'\n",
@@ -164,6 +176,20 @@ def test_a_revision_that_only_running_the_file_would_show_is_refused(text: str, 
     """It may be the newest: what comes before it must not be declared instead."""
     fill(tmp_path, **{"a.py": "revision = 'a'\n", "other.py": text})
     assert "other.py: expected" in refusal("alembic", tmp_path)
+
+
+def test_a_file_may_name_its_revision(tmp_path: Path) -> None:
+    """As before Alembic 0.2, where a revision is hexadecimal."""
+    fill(tmp_path, **{"ae10.py": "down_revision = None\n", "b.py": "revision = 'b'\ndown_revision = 'ae10'\n"})
+    assert listed("alembic", tmp_path) == ["ae10", "b"]
+
+
+@pytest.mark.parametrize("word", ["1", "true", "Yes", "on", "no"])
+def test_alembics_words_for_true(word: str, tmp_path: Path) -> None:
+    """With any other, subdirectories do not count."""
+    files = {"a.py": "revision = 'a'\n", "2025/b.py": "revision, down_revision = 'b', 'a'\n"}
+    fill(tmp_path, **files, **{"alembic.ini": f"[alembic]\nrecursive_version_locations = {word}\n"})
+    assert listed("alembic", tmp_path) == (["a"] if word == "no" else ["a", "b"])
 
 
 def test_two_revisions_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -306,6 +332,20 @@ def test_every_extension_counts(dialect: str, stem: str, extensions: str, others
     for number, extension in enumerate([*extensions.split(), *others.split()], start=1_700_000_000_000):
         fill(tmp_path, **{f"{stem.format(number)}.{extension}": ""})
     assert len(listed(dialect, tmp_path)) == len(extensions.split())
+
+
+def test_what_compilers_make_of_a_class_of_typeorm(tmp_path: Path) -> None:
+    """A function, or a class without a name; where a file shows no number, its own name may have one."""
+    fill(
+        tmp_path,
+        **{
+            "a.js": "var AddUsers1700000000001 = (function () { function AddUsers1700000000001() {} })();",
+            "b.js": "exports.AddUsers1700000000002 = class {};",
+            "AddUsers1700000000003.js": "module.exports = make();",
+            "helper.js": "exports.helper = 1;",
+        },
+    )
+    assert listed("typeorm", tmp_path) == ["1700000000001", "1700000000002", "1700000000003"]
 
 
 def test_several_files_of_one_name_are_one_migration(tmp_path: Path) -> None:
