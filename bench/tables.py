@@ -15,6 +15,7 @@ def of(name: str, results: Figures) -> Iterator[Table]:
     makers = {
         "admission": _admission,
         "attack": _attack,
+        "creation": _creation,
         "footprint": _footprint,
         "release": _release,
         "scale": _release,
@@ -44,6 +45,15 @@ def _attack(results: Figures) -> Iterator[Table]:
             cells += [f"{found[key]:.1f} ms" for key in ("median_ms", "p99_ms")]
             cells.append(f"{found['server_cpu_share']:.0%}")
         table.add_row(kind, *cells, str(turns["attacked"]["count"]))
+    yield table
+    yield _judged(results["figures"])
+
+
+def _creation(results: Figures) -> Iterator[Table]:
+    table = Table("pods a second", "namespace", "median", "p99", title="creations of a pod through the API server")
+    for rate, namespaces in results["creations"].items():
+        for name, found in namespaces.items():
+            table.add_row(str(rate), name, f"{found['median_ms']:.1f} ms", f"{found['p99_ms']:.1f} ms")
     yield table
     yield _judged(results["figures"])
 

@@ -5,6 +5,7 @@ The runner's half comes first: it needs no control plane, which is compiled mean
 
 import platform
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -38,15 +39,18 @@ def main() -> int:
         postgres = stack.enter_context(Postgres())
         timeline.event("ready", f"Kubernetes {_version(plane)} and PostgreSQL, on this machine ({platform.machine()})")
         installation = stack.enter_context(Installation(plane))
-        timeline.event("installed", "ledgergate's manifests; one webhook and one controller, as local processes")
+        without = "" if installation.with_policy else " without the policy of Kubernetes 1.36"
+        timeline.event(
+            "installed", f"ledgergate's manifests{without}; one webhook and one controller, as local processes"
+        )
         stage = _set_up(plane, postgres, stack)
         release = _hold_and_release(timeline, stage)
-        outage = _roll_without_webhook(timeline, stage, installation)
+        roll = _roll_without_webhook if installation.with_policy else _wait_for_the_webhook
         timeline.summary(
             [
                 ("first pod released after the commit", f"{release[0] * 1000:.0f} ms"),
                 ("last pod released after the commit", f"{release[-1] * 1000:.0f} ms"),
-                ("longest hold with every webhook dead", f"{outage * 1000:.0f} ms"),
+                roll(timeline, stage, installation),
             ]
         )
     return 0
@@ -98,8 +102,8 @@ def _hold_and_release(timeline: Timeline, stage: Stage) -> list[float]:
     return delays
 
 
-def _roll_without_webhook(timeline: Timeline, stage: Stage, installation: Installation) -> float:
-    """Show a rollout while no webhook runs; return the longest hold in seconds."""
+def _roll_without_webhook(timeline: Timeline, stage: Stage, installation: Installation) -> tuple[str, str]:
+    """Show a rollout while no webhook runs; return what was measured, and how long the longest hold was."""
     timeline.heading("An outage of ledgergate itself stops no rollout")
     installation.kill("webhook")
     timeline.event("killed", "every webhook process, by SIGKILL")
@@ -112,7 +116,28 @@ def _roll_without_webhook(timeline: Timeline, stage: Stage, installation: Instal
         "released", f"3 new pods: created held, and released by the controller within {longest * 1000:.0f} ms"
     )
     timeline.show("kubectl rollout status deployment/gateway", stage.kubectl("rollout", "status", "deployment/gateway"))
-    return longest
+    return "longest hold with every webhook dead", f"{longest * 1000:.0f} ms"
+
+
+def _wait_for_the_webhook(timeline: Timeline, stage: Stage, installation: Installation) -> tuple[str, str]:
+    """Show a rollout during an outage before Kubernetes 1.36; return what was measured, and the time it took."""
+    timeline.heading("Before Kubernetes 1.36 an outage of ledgergate delays rollouts, and stops no running pod")
+    installation.kill("webhook")
+    timeline.event("killed", "every webhook process, by SIGKILL")
+    before = frozenset(pod.name for pod in stage.pods("gateway"))
+    stage.kubectl("rollout", "restart", "deployment/gateway")
+    timeline.event("applied", "kubectl rollout restart deployment/gateway")
+    refusal = stage.wait_until_refused("gateway")
+    timeline.event("denied", f"a new pod; the {len(before)} old ones go on running:")
+    timeline.show("kubectl get replicasets (ReplicaFailure)", refusal)
+    installation.start_webhook()
+    begin = time.monotonic()
+    timeline.event("started", "a webhook")
+    stage.wait_until_running("gateway", 3, besides=before)
+    took = time.monotonic() - begin
+    timeline.event("running", f"3 new pods, {took * 1000:.0f} ms later")
+    timeline.show("kubectl rollout status deployment/gateway", stage.kubectl("rollout", "status", "deployment/gateway"))
+    return "rollout done after a webhook was back", f"{took * 1000:.0f} ms"
 
 
 if __name__ == "__main__":

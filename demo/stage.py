@@ -80,6 +80,15 @@ class Stage:
         patch = '[{"op": "remove", "path": "/spec/schedulingGates"}]'
         return self.kubectl("patch", "pod", pod, "--type=json", f"--patch={patch}", check=False)
 
+    def wait_until_refused(self, app: str) -> str:
+        """Wait until a ReplicaSet of an app reports that its pods are refused; return the message."""
+        path = "jsonpath={.items[*].status.conditions[?(@.type=='ReplicaFailure')].message}"
+        return until(
+            f"a refused pod of {app}",
+            lambda: self.kubectl("get", "replicasets", "-l", f"app={app}", "-o", path),
+            timeout=LIMIT,
+        )
+
     def pods(self, app: str) -> list[Sight]:
         """Return the pods of an app as they were last seen, without deleted ones."""
         latest = {sight.name: sight for sight in self._watch.sights if sight.labels.get("app") == app}

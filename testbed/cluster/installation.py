@@ -29,12 +29,14 @@ class Installation:
 
     Args:
         plane: control plane.
-        with_policy: False installs without the admission policy, as on clusters before 1.36.
+        with_policy: False installs without the admission policy, as on clusters before 1.36; by default it is
+            installed where the cluster has its kind.
     """
 
-    def __init__(self, plane: ControlPlane, *, with_policy: bool = True) -> None:
+    def __init__(self, plane: ControlPlane, *, with_policy: bool | None = None) -> None:
         self._plane = plane
-        self._manifests = "manifests/base" if with_policy else "manifests/overlays/before-1.36"
+        self.with_policy = plane.has_policy if with_policy is None else with_policy
+        self._manifests = "manifests/base" if self.with_policy else "manifests/overlays/before-1.36"
         self.webhook_port, self._webhook_metrics, self._controller_metrics = free_ports(3)
         self._webhook_url = f"https://127.0.0.1:{self.webhook_port}"
         self.controller_flags: tuple[str, ...] = ()

@@ -1,17 +1,17 @@
 """A watch of the pods of a namespace, with the time of each event."""
 
-import json
-import subprocess
 import threading
 import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from testbed.controlplane import ControlPlane
+from testbed.controlplane import ControlPlane, ControlPlaneError
+from testbed.controlplane.api import EventStream
 
 GATE = "ledgergate.dev/ledger"
-START_TIMEOUT = 30.0
+RETRY = 0.05
+"""Seconds between two tries to reach an API server that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,34 +35,30 @@ class Sight:
 class PodWatch:
     """A watch in the background; it is started again, with all existing pods, when the API server ends it.
 
+    A list and a watch from its version on: `sendInitialEvents` (KEP-3157) is refused by older servers, such as 1.30.
+
     Args:
         plane: control plane.
         namespace: namespace of the pods.
     """
 
     def __init__(self, plane: ControlPlane, namespace: str) -> None:
-        # KEP-3157: a bookmark follows when all existing pods have been sent and the watch is established.
-        query = "watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
-        path = f"/api/v1/namespaces/{namespace}/pods?{query}"
-        kubectl = str(plane.programs / "kubectl")
-        self._command = [kubectl, f"--kubeconfig={plane.kubeconfig}", "get", "--raw", path]
+        self._api = plane.api
+        self._path = f"/api/v1/namespaces/{namespace}/pods"
         self._sights: list[Sight] = []
         self._lock = threading.Lock()
-        self._established = threading.Event()
-        self._closed = False
+        self._closed = threading.Event()
 
     def __enter__(self) -> Self:
-        self._process = self._start()
+        self._stream = self._start()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        if not self._established.wait(START_TIMEOUT):
-            raise TimeoutError("the watch of pods did not start")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with self._lock:
-            self._closed = True
-            self._process.terminate()
+            self._closed.set()
+            self._stream.close()
         self._thread.join()
 
     @property
@@ -71,26 +67,40 @@ class PodWatch:
         with self._lock:
             return list(self._sights)
 
-    def _start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+    def _start(self) -> EventStream:
+        """List the pods and watch what changes; return when the watch is established."""
+        found = self._api.get(self._path)
+        now = time.time()
+        for pod in found["items"]:
+            self._take(now, {"type": "ADDED", "object": pod})
+        return self._api.watch(self._path, found["metadata"]["resourceVersion"])
 
     def _read(self) -> None:
         while True:
-            with self._process as process:
-                for line in process.stdout or ():
-                    self._take(time.time(), json.loads(line))
+            for event in self._stream:
+                if event["type"] != "ERROR":  # after which the server ends the watch
+                    self._take(time.time(), event)
+            if not self._restart():
+                return
+
+    def _restart(self) -> bool:
+        """Watch again as soon as the API server answers; return False if the watch was closed meanwhile."""
+        while not self._closed.wait(RETRY):
+            try:
+                stream = self._start()
+            except ControlPlaneError:
+                continue
             with self._lock:
-                if self._closed:
-                    return
-                self._process = self._start()
+                self._stream = stream
+                if self._closed.is_set():
+                    stream.close()
+            return True
+        return False
 
     def _take(self, at: float, event: dict[str, Any]) -> None:
-        if event["type"] == "BOOKMARK":
-            self._established.set()
-        elif event["type"] != "ERROR":  # after which the server ends the watch
-            sight = _sight(at, event)
-            with self._lock:
-                self._sights.append(sight)
+        sight = _sight(at, event)
+        with self._lock:
+            self._sights.append(sight)
 
 
 def _sight(at: float, event: dict[str, Any]) -> Sight:

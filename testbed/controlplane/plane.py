@@ -132,6 +132,12 @@ class ControlPlane:
         """The API server's port."""
         return self._layout.api_port
 
+    @property
+    def has_policy(self) -> bool:
+        """Whether the API server has MutatingAdmissionPolicy (v1, since 1.36), and so can hold pods by itself."""
+        served = self.api.get("/apis/admissionregistration.k8s.io/v1")["resources"]
+        return any(each["name"] == "mutatingadmissionpolicies" for each in served)
+
     def apply(self, manifest: str) -> None:
         """Apply YAML, server-side."""
         self.api.apply(manifest)

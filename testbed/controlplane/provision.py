@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from testbed.controlplane.cache import cache_directory, once
+from testbed.controlplane.minors import MODULE, VARIABLE, module_of
 from testbed.controlplane.pins import ALL, Pins, Program, cache_key, platform, read_pins
 from testbed.controlplane.releases import Release, ReleaseError, checksums, download, release_of
 from testbed.controlplane.toolchain import ToolchainError, build, find_go
 
-MODULE = Path(__file__).parent
 # A separate module: helm's requirements would raise versions that Kubernetes pins.
 HELM_MODULE = MODULE / "helm"
 LINE_INTERVAL = 30.0
@@ -75,18 +75,21 @@ def find(
     """Find the programs, or get them.
 
     First that has them: `KUBEBUILDER_ASSETS` (https://book.kubebuilder.io/reference/envtest); the cache;
-    the official release; `go build`, which takes minutes, once.
+    the official release; `go build`, which takes minutes, once. `LEDGERGATE_KUBERNETES` names another minor version
+    than the newest, and then `KUBEBUILDER_ASSETS` is not looked at.
 
     Args:
         needed: Names of the programs.
         progress: Called with a line for each step.
         interval: Seconds between two lines about one build.
-        environment: Environment variables, for `KUBEBUILDER_ASSETS` and the cache.
+        environment: Environment variables, for `KUBEBUILDER_ASSETS`, `LEDGERGATE_KUBERNETES` and the cache.
         module: Directory of the `go.mod` that pins the programs.
 
     Raises:
         Unavailable: They can be neither found, fetched nor built.
     """
+    if module == MODULE and (minor := environment.get(VARIABLE)):
+        return _find_minor(minor, needed, progress, interval, environment)
     tried: list[str] = []
     if assets := environment.get("KUBEBUILDER_ASSETS"):
         lacking = missing(Path(assets), needed)
@@ -104,6 +107,41 @@ def find(
     tried.append(f"the cache {directory} lacks {', '.join(lacking)}")
     work = _Work(needed, pins, module, cache, directory, progress, interval, tried)
     return Found(directory, dict.fromkeys(needed, "cache") | work.get([pins.programs[name] for name in lacking], on))
+
+
+def _find_minor(
+    minor: str,
+    needed: Sequence[str],
+    progress: Callable[[str], None],
+    interval: float,
+    environment: Mapping[str, str],
+) -> Found:
+    """Find the programs of a minor version; what its `go.mod` does not pin is the newest's, linked beside them."""
+    try:
+        module = module_of(minor)
+    except ValueError as error:
+        raise Unavailable(str(error)) from error
+    rest = {name: value for name, value in environment.items() if name not in {VARIABLE, "KUBEBUILDER_ASSETS"}}
+    if module == MODULE:
+        return find(needed, progress=progress, interval=interval, environment=rest)
+    own = read_pins((module / "go.mod").read_text()).programs
+    theirs = [name for name in needed if name in own]
+    found = find(theirs, progress=progress, interval=interval, environment=rest, module=module)
+    shared = find([name for name in needed if name not in own], progress=progress, interval=interval, environment=rest)
+    found.directory.mkdir(parents=True, exist_ok=True)
+    for name in shared.origins:
+        _link(found.directory / name, shared.directory / name)
+    return Found(found.directory, {**found.origins, **shared.origins})
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make a symbolic link, atomically: another run may do the same, or use the one that is there."""
+    if link.is_symlink() and link.readlink() == target:
+        return
+    fresh = link.with_name(f".{link.name}.{os.getpid()}.link")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)
 
 
 def missing(directory: Path, needed: Sequence[str]) -> list[str]:

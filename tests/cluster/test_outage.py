@@ -27,6 +27,7 @@ def migrations(tmp_path: Path) -> Path:
     return write_migrations(tmp_path / "migrations")
 
 
+@pytest.mark.usefixtures("policy_cluster")
 def test_without_a_webhook_pods_are_created_held_and_judged_by_the_controller(
     application: Application, installation: Installation, database: str, migrations: Path
 ) -> None:

@@ -11,6 +11,7 @@ GENERATED = {
     "docs/hardening.md": {"rights"},
     "docs/lint.md": {"rules"},
     "docs/reference.md": {"spec", "status"},
+    "docs/versions.md": {"versions"},
 }
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from testbed.controlplane import releases
 from testbed.controlplane.cache import once
+from testbed.controlplane.minors import MODULE
 from testbed.controlplane.pins import cache_key, go_version, platform, read_pins
-from testbed.controlplane.provision import HELM_MODULE, MODULE, find
+from testbed.controlplane.provision import HELM_MODULE, find
 from testbed.controlplane.releases import Release, ReleaseError, checksum_in, checksums, download, release_of
 
 GO_MOD = """\

@@ -28,7 +28,7 @@ from webhook.core.gate import BYPASS_LIMIT, Gate, Mode, Readiness, parse_gate
 from webhook.core.images import STATUS_IMAGES, ImageView
 from webhook.core.near_misses import find_misplaced
 from webhook.core.patches import Patch, condition_type, creation_patch
-from webhook.core.pod_verdict import UNSELECTED, PodVerdict, decide_pod, leave_to_controller
+from webhook.core.pod_verdict import UNSELECTED, PodVerdict, await_gate, decide_pod, leave_to_controller
 from webhook.core.verdict import Outcome, Reason, Verdict
 
 
@@ -109,13 +109,18 @@ class Admission:
         self._images = images
         self._controller = controller
 
-    def mutate(self, request: Request[Pod]) -> Answer:
+    def mutate(self, request: Request[Pod], *, waits: bool = False) -> Answer:
         """Add or remove a new pod's scheduling gate, as the verdict says, and add the readiness gates.
 
         A bad verdict holds the pod also where validation will deny it: should that call fail, the pod is at least held.
+
+        Args:
+            waits: the namespace has label ``ledgergate.dev/undeclared: wait``.
         """
         pod = _subject(request)
         decided = self._decide(request.namespace, pod)
+        if waits:
+            decided = await_gate(pod, decided)
         verdict, good = decided.final, decided.final.outcome.good
         patch = creation_patch(pod, hold=not good, conditions=_conditions(each.gate for each in decided.by_gate))
         result = _RESULT[verdict.outcome] if good else Result.HELD

@@ -104,6 +104,7 @@ class AdmissionServer:
         self.draining = False
         self._routes: dict[str, _Route[Any]] = {}
         self._add("/mutate", "hold", Pod, admission.mutate)
+        self._add("/mutate/wait", "wait", Pod, partial(admission.mutate, waits=True))
         self._add("/validate", "verdict", Pod, admission.validate)
         self._add("/validate/deny", "deny", Pod, admission.validate)
         self._add("/validate/relabel", "relabel", Pod, admission.relabel)

@@ -32,6 +32,14 @@ PARALLEL_LISTS = 32
 """Lists at a time. A start lists a thousand Secrets, and a change the owners of pods in a thousand namespaces."""
 
 
+class _ServerAddress(Struct, frozen=True):
+    server_address: str = ""
+
+
+class _ApiVersions(Struct, frozen=True):
+    server_addresses: tuple[_ServerAddress, ...] = msgspec.field(default=(), name="serverAddressByClientCIDRs")
+
+
 class _OwnerList(Struct, frozen=True):
     items: list[msgspec.Raw]
     metadata: ListMetadata = ListMetadata()
@@ -76,6 +84,21 @@ class KubeClient:
     def server_host(self) -> str:
         """The API server's host name or address."""
         return urlsplit(self.client.configuration.host or "").hostname or ""
+
+    async def advertised_hosts(self) -> tuple[str, ...]:
+        """Return the hosts under which the API server that answers wants to be reached. Every account may ask for them.
+
+        https://kubernetes.io/docs/reference/kubernetes-api/definitions/api-versions-v1-meta/
+
+        Raises:
+            ClusterError: they cannot be read.
+        """
+        body = await self.read_collection("/api", {})
+        try:
+            found = msgspec.json.decode(body, type=_ApiVersions).server_addresses
+            return tuple(urlsplit(f"//{each.server_address}").hostname or "" for each in found)
+        except ValueError as error:  # msgspec's DecodeError is one too
+            raise ClusterError(f"/api cannot be decoded: {error}") from error
 
     def service_cidrs(self) -> Collection[ServiceCIDR]:
         """Every ServiceCIDR."""

@@ -14,20 +14,18 @@ from testbed.waiting import until
 from tests.pages import blocks
 
 NODE_LABEL = "runs-the-release"
-ADMISSION_KINDS = (
-    "mutatingadmissionpolicies",
-    "mutatingadmissionpolicybindings",
-    "mutatingwebhookconfigurations",
-    "validatingwebhookconfigurations",
-)
-KINDS = "all,pdb,sa,roles,rolebindings,resourcequotas,clusterroles,clusterrolebindings," + ",".join(
-    f"{kind}.admissionregistration.k8s.io" for kind in ADMISSION_KINDS
+POLICY_KINDS = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
+KINDS = (
+    *("all", "pdb", "sa", "roles", "rolebindings", "resourcequotas", "clusterroles", "clusterrolebindings"),
+    *("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
+    *("validatingadmissionpolicies", "validatingadmissionpolicybindings"),
 )
 
 
 def assert_nothing_is_left(guard: Guard) -> None:
     """Assert that only LedgerGates, the CRD and what the controller created are left."""
-    named = guard.plane.kubectl("get", KINDS, "-n", guard.namespace, "-o", "name")
+    kinds = (*KINDS, *POLICY_KINDS) if guard.plane.has_policy else KINDS
+    named = guard.plane.kubectl("get", ",".join(kinds), "-n", guard.namespace, "-o", "name")
     assert "ledgergate" not in named
 
 
