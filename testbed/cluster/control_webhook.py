@@ -45,11 +45,11 @@ class Calls(NamedTuple):
     """Calls of the control, as the API server has counted and measured them.
 
     Args:
-        count: how many.
+        made: how many.
         slow: those that took longer than `SLOW`.
     """
 
-    count: int
+    made: int
     slow: int
 
 
@@ -70,7 +70,7 @@ class Control:
                 count += float(value)
             elif f'le="{SLOW}"' in labels:
                 quick += float(value)
-        return Calls(round(count) - self._before.count, round(count - quick) - self._before.slow)
+        return Calls(round(count) - self._before.made, round(count - quick) - self._before.slow)
 
 
 @contextmanager

@@ -146,9 +146,9 @@ class FailedCalls:
         if len(causes) < count:
             causes.append(f"{count:g} calls have failed, of which the log tells {len(causes)}")
         control = self._control.calls
-        assert control.count, "the control was not called"
+        assert control.made, "the control was not called"
         text = "%g calls failed; of %d of the control %d were slow; a creation took %.2f s: %s"
-        log.warning(text, count, control.count, control.slow, storm.slowest, "\n".join(causes[-5:]))
+        log.warning(text, count, control.made, control.slow, storm.slowest, "\n".join(causes[-5:]))
         return [cause for cause in causes if not (control.slow and LATE in cause)]
 
     def _now(self) -> float:
