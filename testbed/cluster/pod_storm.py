@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from testbed.cluster.application import FIRST, GATE, SECOND, Application
+from testbed.cluster.control_webhook import Control
 from testbed.controlplane import ControlPlane, ControlPlaneError
 
 log = logging.getLogger(__name__)
@@ -24,9 +25,6 @@ BAD = SECOND
 """What the ledger lacks; `FIRST` it has."""
 
 
-OVERLOADED = 3.0
-"""Seconds: where a creation takes longer, the machine is too busy for a webhook's timeout of 1 s to mean much. A call
-that hangs although it is not takes 1 s, and its creation little more."""
 PROMPT = 1.0
 """Seconds: a webhook's timeout. A creation that takes longer may have had a failed call, which counts by itself."""
 CALLS = re.compile(
@@ -130,22 +128,28 @@ class PodStorm:
 
 
 class FailedCalls:
-    """Those of ledgergate's webhooks that fail from now on, as the API server counts and logs them."""
+    """Those of ledgergate's webhooks that fail from now on, as the API server counts and logs them.
 
-    def __init__(self, plane: ControlPlane) -> None:
+    Args:
+        control: called for the same pods.
+    """
+
+    def __init__(self, plane: ControlPlane, control: Control) -> None:
         self._plane = plane
+        self._control = control
         self._count, self._logged = self._now(), len(self._log())
 
     def since(self, storm: PodStorm) -> list[str]:
-        """Return why calls have failed under a storm; not those that were late on a machine that is too busy."""
+        """Return why calls have failed under a storm; not those that were late while calls of the control were slow."""
         causes: list[str] = FAILED.findall(self._log()[self._logged :])
         count = self._now() - self._count
         if len(causes) < count:
             causes.append(f"{count:g} calls have failed, of which the log tells {len(causes)}")
-        busy = storm.slowest > OVERLOADED
-        if causes:
-            log.warning("%g calls failed; a creation took %.2f s: %s", count, storm.slowest, "\n".join(causes[-5:]))
-        return [cause for cause in causes if not (busy and LATE in cause)]
+        control = self._control.calls
+        assert control.made, "the control was not called"
+        text = "%g calls failed; of %d of the control %d were slow; a creation took %.2f s: %s"
+        log.warning(text, count, control.made, control.slow, storm.slowest, "\n".join(causes[-5:]))
+        return [cause for cause in causes if not (control.slow and LATE in cause)]
 
     def _now(self) -> float:
         return sum(map(float, CALLS.findall(self._plane.kubectl("get", "--raw", "/metrics"))))

@@ -16,6 +16,7 @@ import pytest
 from certs.pki import issue_authority
 from testbed.cluster import pod_storm
 from testbed.cluster.application import FIRST, Application, migrate, write_migrations
+from testbed.cluster.control_webhook import control_webhook
 from testbed.cluster.installation import Installation
 from testbed.cluster.pod_storm import FailedCalls, PodStorm
 from testbed.controlplane import ControlPlane
@@ -120,18 +121,20 @@ def test_no_call_fails_whatever_becomes_of_the_secret(
     migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)
     application.opt_in(database)
     until("the ledger to be read", lambda: application.status().get("head") == FIRST)
-    failed, storm = FailedCalls(plane), PodStorm(application)
-    with storm.running():
-        end = time.monotonic() + SECONDS
-        number = 0
-        while time.monotonic() < end:
-            fault = faults[number % len(faults)]
-            until("a Secret", lambda: plane.api.get(SECRETS, fieldSelector="metadata.name=ledgergate-ca")["items"])
-            fault(plane)
-            number += 1
-            time.sleep(EVERY)
+    with control_webhook(plane, application.namespace, balanced=False) as control:
+        failed, storm = FailedCalls(plane, control), PodStorm(application)
+        with storm.running():
+            end = time.monotonic() + SECONDS
+            number = 0
+            while time.monotonic() < end:
+                fault = faults[number % len(faults)]
+                until("a Secret", lambda: plane.api.get(SECRETS, fieldSelector="metadata.name=ledgergate-ca")["items"])
+                fault(plane)
+                number += 1
+                time.sleep(EVERY)
+        failures = failed.since(storm)
     log.warning("%d pods, %.0f/s, %d faults", storm.made, storm.rate, number)
-    assert failed.since(storm) == []
+    assert failures == []
     assert storm.wrong == []
     assert application.running("storm") == [] or all(
         pod["metadata"]["annotations"]["ledgergate.dev/revision"] == FIRST

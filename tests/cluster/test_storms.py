@@ -16,6 +16,7 @@ import pytest
 
 from testbed.cluster.application import Application
 from testbed.cluster.balancer import Balancer
+from testbed.cluster.control_webhook import control_webhook
 from testbed.cluster.installation import LEDGERGATE, Installation
 from testbed.cluster.pod_storm import SECONDS, FailedCalls, PodStorm
 from testbed.controlplane import ControlPlane
@@ -93,16 +94,20 @@ def test_a_rolling_restart_fails_no_call(
 ) -> None:
     """Three replicas behind a balancer are replaced one by one: each pod is judged at its creation, no call fails."""
     (logs := tmp_path / "replicas").mkdir()
-    with replicas(plane, installation, logs) as found:
-        failed, storm = FailedCalls(plane), PodStorm(behind)
+    with (
+        replicas(plane, installation, logs) as found,
+        control_webhook(plane, behind.namespace, balanced=True) as control,
+    ):
+        failed, storm = FailedCalls(plane, control), PodStorm(behind)
         end, replaced = time.monotonic() + SECONDS, 0
         with storm.running():
             while time.monotonic() < end or replaced < REPLICAS:
                 found.add()
                 found.remove()
                 replaced += 1
+        failures = failed.since(storm)
     log.warning("%d pods, %.0f/s, %d replaced, slowest %.2f s", storm.made, storm.rate, replaced, storm.slowest)
-    assert failed.since(storm) == []
+    assert failures == []
     assert storm.wrong == []
 
 
