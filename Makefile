@@ -34,8 +34,10 @@ demo: $(VENV)/installed ## the main job on a real API server and a real PostgreS
 PYTEST = $(BIN)/pytest --numprocesses=2 -m "not examples"
 # What fails, fails; .ci/run has another answer, which tells a flaky test from a broken one.
 ON_FAILURE ?= exit 1
-# What runs other tools, or a hostile server of the tests' own, runs once: it is the same beside every server.
-ONCE = $(foreach name,dialects adopt exec_knex docs_foreign foreign_views lint_made evil_ demo_runner,--ignore-glob='*test_$(name)*')
+# What the server itself decides: its SQL, its catalogues, its rights, its errors. `make matrix` runs the rest beside it.
+OF_THE_SERVER = $(foreach name,baseline copy down dry_run_differs field_kinds fresh_session hidden_rows interruption \
+	lint_claims lint_oracle lint_soundness lost_lock nontransactional phases pooler resolve restart_standby rights role rowlock \
+	sections_and_sessions server_errors session source status up verify watcher,tests/integration/test_$(name).py)
 
 .PHONY: test
 test: $(VENV)/installed lint ## every check, and every test but those of test-examples
@@ -43,10 +45,10 @@ test: $(VENV)/installed lint ## every check, and every test but those of test-ex
 	@$(PYTEST) || $(ON_FAILURE)
 	@for version in 13 15; do \
 		if $(BIN)/python -m testbed.postgres_versions $$version; then \
-			echo "tests/integration on PostgreSQL $$version"; \
+			echo "what the server decides, on PostgreSQL $$version"; \
 			export LEDGERGATE_POSTGRES=$$version; \
-			$(PYTEST) tests/integration $(ONCE) || $(ON_FAILURE); \
-		else echo "tests/integration NOT RUN on PostgreSQL $$version"; fi; \
+			$(PYTEST) $(OF_THE_SERVER) || $(ON_FAILURE); \
+		else echo "NOT RUN on PostgreSQL $$version"; fi; \
 	done
 
 # Of some: make matrix ONLY="postgres-13 kubernetes-1.30". Each Kubernetes is built first, in minutes, once.

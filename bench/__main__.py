@@ -1,6 +1,6 @@
 """`make bench`: run benchmarks, print their tables and write bench/results.json.
 
-python -m bench [admission|footprint|release|scale|tenants|migrate|lint]…   # without a name: all that can run
+python -m bench [admission|attack|creation|footprint|release|scale|tenants|migrate|lint]…   # with no name: all
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import admission, footprint, lint, migrate, release, tables, tenants
+from bench import admission, attack, creation, footprint, lint, migrate, release, tables, tenants
 from testbed import peers
 from testbed.controlplane import ControlPlane, Unavailable, provision
 from testbed.postgres import Postgres
@@ -65,6 +65,16 @@ def _admission(console: Console) -> Mapping[str, Any]:
         return admission.measure(plane, postgres, console.print)
 
 
+def _attack(console: Console) -> Mapping[str, Any]:
+    return attack.measure(console.print)
+
+
+def _creation(console: Console) -> Mapping[str, Any]:
+    programs = provision(progress=console.print)
+    with ControlPlane(programs) as plane, Postgres() as postgres:
+        return creation.measure(plane, postgres, console.print)
+
+
 def _footprint(console: Console) -> Mapping[str, Any]:
     programs = provision(progress=console.print)
     with ControlPlane(programs) as plane, Postgres() as postgres:
@@ -104,6 +114,8 @@ def _lint(console: Console) -> Mapping[str, Any]:
 
 BENCHES: Mapping[str, Callable[[Console], Mapping[str, Any]]] = {
     "admission": _admission,
+    "attack": _attack,
+    "creation": _creation,
     "footprint": _footprint,
     "release": _release,
     "scale": _scale,

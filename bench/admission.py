@@ -1,27 +1,22 @@
 """The webhook beside what a user would write instead: rates, latencies and CPU for a review of a pod that may run."""
 
-import json
 import os
-import ssl
 import statistics
-import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from bench.servers import allows, running, write_certificate
 from testbed.admission import load, peers
 from testbed.admission.load import Load, Server
 from testbed.admission.reviews import review
 from testbed.cluster.application import FIRST, Application, migrate, write_migrations
 from testbed.cluster.installation import Installation
 from testbed.controlplane import ControlPlane
-from testbed.controlplane.certificates import Authority
 from testbed.controlplane.processes import free_ports
 from testbed.postgres import Postgres
 from testbed.tools.install import InstallError
@@ -34,7 +29,6 @@ SIZES = (5, 20, 200)
 """Bodies in KB."""
 NAMESPACE = "shop"
 GATES, IN_NAMESPACE = 1000, 50
-ROOT = Path(__file__).parents[1]
 TARGETS: Sequence[tuple[str, int, str, float]] = (
     *(("rate, of fixed bytes", size, "fixed bytes", 0.75) for size in SIZES),
     ("rate, of a handler in Go", 5, "Go", 2.0),
@@ -67,7 +61,7 @@ def measure(plane: ControlPlane, postgres: Postgres, progress: Progress) -> dict
         servers = {"ledgergate": ours, **_peers(stack, directory, plane.kubeconfig, progress)}
         for server in servers.values():
             load.pin(server.pid, server_cpu)
-            until(f"an answer of {server.url}", lambda server=server: _allows(server, bodies[5]), timeout=60)  # type: ignore[misc]
+            _await_answer(server, bodies[5].read_bytes())
         assert 'reason="Matches"' in installation.metrics("webhook")
         loads = _by_turns(servers, bodies, progress)
         progress(f"{GATES} gates")
@@ -134,10 +128,7 @@ def _figure(what: str, ratio: float, target: float, *, holds: bool) -> dict[str,
 
 def _peers(stack: ExitStack, directory: Path, kubeconfig: Path, progress: Progress) -> dict[str, Server]:
     """Start the peers that this machine can have."""
-    pair = Authority(datetime.now(UTC)).server(["localhost"], ["127.0.0.1"])
-    certificate, key = directory / "server.crt", directory / "server.key"
-    certificate.write_bytes(pair.certificate)
-    key.write_bytes(pair.key)
+    certificate, key, _ = write_certificate(directory)
 
     def fixed(port: str) -> list[str | Path]:
         return [sys.executable, "-m", "testbed.admission.fixed", port, certificate, key]
@@ -149,11 +140,12 @@ def _peers(stack: ExitStack, directory: Path, kubeconfig: Path, progress: Progre
         return [peers.kopf(progress), "-m", "kopf", "run", "--standalone", "--namespace=default", peers.KOPF]
 
     found = {}
+    pinned = ["taskset", "-c", str(load.cpus()[0])]  # from its start, so that Go's runtime counts one CPU too
     programs = {"fixed bytes": fixed, "Go": go, "kopf": kopf}
     for (name, command), port in zip(programs.items(), free_ports(3), strict=True):
         addresses = {"PORT": str(port), "CERTIFICATE": str(certificate), "KEY": str(key), "KUBECONFIG": str(kubeconfig)}
         try:
-            pid = stack.enter_context(_running(command(str(port)), {**os.environ, **addresses}, directory / name))
+            pid = stack.enter_context(running([*pinned, *command(str(port))], addresses, directory / name))
         except InstallError as reason:
             progress(f"{name} is left out: {reason}")
         else:
@@ -161,27 +153,5 @@ def _peers(stack: ExitStack, directory: Path, kubeconfig: Path, progress: Progre
     return found
 
 
-@contextmanager
-def _running(command: Sequence[str | Path], environment: Mapping[str, str], log: Path) -> Iterator[int]:
-    """Run a server from its one CPU on, so that Go's runtime counts one too; yield its process id."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            ["taskset", "-c", str(load.cpus()[0]), *command], env=environment, cwd=ROOT, stdout=output, stderr=output
-        )
-    try:
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _allows(server: Server, body: Path) -> bool:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(server.url, body.read_bytes(), headers)  # noqa: S310 - https, see above
-    try:
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:  # noqa: S310
-            return json.load(answer)["response"]["allowed"] is True
-    except OSError:
-        return False
+def _await_answer(server: Server, body: bytes) -> None:
+    until(f"an answer of {server.url}", lambda: allows(server.url, body), timeout=60)

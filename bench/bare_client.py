@@ -15,13 +15,14 @@ _PATCH = [{"op": "remove", "path": "/spec/schedulingGates"}]
 
 def patch_rate(plane: ControlPlane, pods: int) -> float:
     """Create pods with a scheduling gate, take it off each by one JSON patch, and return the patches per second."""
-    plane.create_namespace("bare")
-    return asyncio.run(_patch_rate(plane.kubeconfig, pods))
+    namespace = f"bare-{pods}"
+    plane.create_namespace(namespace)
+    return asyncio.run(_patch_rate(plane.kubeconfig, namespace, pods))
 
 
-async def _patch_rate(kubeconfig: Path, pods: int) -> float:
+async def _patch_rate(kubeconfig: Path, namespace: str, pods: int) -> float:
     async with await connect(kubeconfig, "bench") as cluster:
-        path = "/api/v1/namespaces/bare/pods"
+        path = f"/api/v1/namespaces/{namespace}/pods"
 
         async def run(method: str) -> float:
             numbers, began = iter(range(pods)), time.monotonic()

@@ -1,15 +1,14 @@
 """How long after a migration's commit held pods are released, and how long pods are held while no webhook runs."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.bare_client import patch_rate
 from testbed.cluster.application import FIRST, Application, migrate, write_migrations
-from testbed.cluster.crowd import PODS as CROWD
-from testbed.cluster.crowd import Crowd
+from testbed.cluster.crowd import DEPLOYMENTS, Crowd
 from testbed.cluster.installation import Installation
 from testbed.cluster.pod_watch import PodWatch, Sight
 from testbed.controlplane import ControlPlane
@@ -18,7 +17,8 @@ from testbed.postgres import Postgres
 
 ROUNDS = 20
 PODS = 3
-CROWDS = 5
+CROWDS = {100: 5, 1000: 1}
+"""How often crowds are measured, by the replicas of each of their Deployments."""
 OF_BARE = 0.8
 FIRST_SECONDS = 0.15
 
@@ -49,44 +49,51 @@ def measure(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, floa
 
 
 def scale(plane: ControlPlane, postgres: Postgres) -> dict[str, Any]:
-    """Measure in milliseconds how soon a thousand held pods of ten Deployments are released, :data:`CROWDS` times.
+    """Measure in milliseconds how soon crowds of held pods of ten Deployments are released, each size by its turns.
 
     And their rate, from the first to the last, beside that of a client that only patches, in the same run.
     """
-    first: list[float] = []
-    last: list[float] = []
-    every: list[float] = []
+    found: dict[str, Any] = {"figures": []}
     with Installation(plane), TemporaryDirectory() as directory:
-        for number in range(CROWDS):
-            crowd = Crowd(_application(plane, f"crowd-{number}"), postgres.create_database())
-            crowd.gather()
-            delays = crowd.release(Path(directory))
-            first.append(delays[0])
-            last.append(delays[-1])
-            every += delays
-            # The pods of one crowd must not keep the controller busy during the next.
-            plane.kubectl("delete", "namespace", f"crowd-{number}", "--timeout=300s", timeout=310)
-    bare = patch_rate(plane, CROWD)
-    ours = statistics.median((CROWD - 1) / (end - begin) for begin, end in zip(first, last, strict=True))
-    share, begin = ours / bare, statistics.median(first)
-    return {
-        "figures": [
-            {
-                "figure": f"rate of {CROWD:,} releases, of a bare client's patches ({bare:.0f} a second)",
-                "ratio": round(share, 2),
-                "target": OF_BARE,
-                "holds": share >= OF_BARE,
-            },
-            {
-                "figure": "seconds until the first of them",
-                "ratio": round(begin, 3),
-                "target": FIRST_SECONDS,
-                "holds": begin <= FIRST_SECONDS,
-            },
-        ],
-        f"first of {CROWD:,} held pods released after the commit": summary(first),
-        f"last of {CROWD:,}": summary(last),
-        "each of them": summary(every),
+        for replicas, turns in CROWDS.items():
+            pods = replicas * DEPLOYMENTS
+            delays = [
+                _release_crowd(plane, postgres, f"crowd-{pods}-{turn}", replicas, Path(directory))
+                for turn in range(turns)
+            ]
+            found[f"first of {pods:,} held pods released after the commit"] = summary(each[0] for each in delays)
+            found[f"last of {pods:,}"] = summary(each[-1] for each in delays)
+            found[f"each of {pods:,}"] = summary(second for each in delays for second in each)
+            found["figures"] += _crowd_figures(pods, delays, patch_rate(plane, pods))
+    return found
+
+
+def _release_crowd(
+    plane: ControlPlane, postgres: Postgres, namespace: str, replicas: int, migrations: Path
+) -> list[float]:
+    """Return the seconds from a commit to the release of each pod, sorted."""
+    crowd = Crowd(_application(plane, namespace), postgres.create_database(), replicas=replicas)
+    crowd.gather()
+    delays = crowd.release(migrations)
+    # The pods of one crowd must not keep the controller busy during the next.
+    plane.kubectl("delete", "namespace", namespace, "--timeout=900s", timeout=910)
+    return delays
+
+
+def _crowd_figures(pods: int, delays: Sequence[Sequence[float]], bare: float) -> Iterator[dict[str, Any]]:
+    share = statistics.median((pods - 1) / (each[-1] - each[0]) for each in delays) / bare
+    yield {
+        "figure": f"rate of {pods:,} releases, of a bare client's patches ({bare:.0f} a second)",
+        "ratio": round(share, 2),
+        "target": OF_BARE,
+        "holds": share >= OF_BARE,
+    }
+    begin = statistics.median(each[0] for each in delays)
+    yield {
+        "figure": f"seconds until the first of {pods:,}",
+        "ratio": round(begin, 3),
+        "target": FIRST_SECONDS,
+        "holds": begin <= FIRST_SECONDS,
     }
 
 

@@ -14,6 +14,8 @@ def of(name: str, results: Figures) -> Iterator[Table]:
     """Yield the tables of one benchmark's results."""
     makers = {
         "admission": _admission,
+        "attack": _attack,
+        "creation": _creation,
         "footprint": _footprint,
         "release": _release,
         "scale": _release,
@@ -31,6 +33,28 @@ def _admission(results: Figures) -> Iterator[Table]:
         for name, found in servers.items():
             table.add_row(name, f"{found['rate']:,.0f}", f"{found['p99_ms']:.1f} ms", f"{found['cpu_us']:.0f} µs")
         yield table
+    yield _judged(results["figures"])
+
+
+def _attack(results: Figures) -> Iterator[Table]:
+    title = f"good requests beside {results['clients']:,} hostile connections, load average {results['load_average']}"
+    table = Table("attack", "median", "p99", "CPU", "quiet: median", "p99", "CPU", "of", title=title)
+    for kind, turns in results["attacks"].items():
+        cells = []
+        for found in (turns["attacked"], turns["quiet"]):
+            cells += [f"{found[key]:.1f} ms" for key in ("median_ms", "p99_ms")]
+            cells.append(f"{found['server_cpu_share']:.0%}")
+        table.add_row(kind, *cells, str(turns["attacked"]["count"]))
+    yield table
+    yield _judged(results["figures"])
+
+
+def _creation(results: Figures) -> Iterator[Table]:
+    table = Table("pods a second", "namespace", "median", "p99", title="creations of a pod through the API server")
+    for rate, namespaces in results["creations"].items():
+        for name, found in namespaces.items():
+            table.add_row(str(rate), name, f"{found['median_ms']:.1f} ms", f"{found['p99_ms']:.1f} ms")
+    yield table
     yield _judged(results["figures"])
 
 

@@ -15,7 +15,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -31,11 +30,14 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from testbed import postgres_versions
+from testbed.controlplane.processes import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 START_TIMEOUT = 60.0
+PORTS_TRIED = 5
+_IN_USE = "Address already in use"
 _PR_SET_PDEATHSIG = 1
 _IPC_RMID = 0
 _LIBC = ctypes.CDLL(None)
@@ -54,6 +56,10 @@ _SETTINGS = {
     "max_parallel_workers": "0",
     "autovacuum": "off",
 }
+
+
+class ServerEndedError(RuntimeError):
+    """A server ended while it started; the message has its log."""
 
 
 class Postgres:
@@ -115,10 +121,28 @@ class Postgres:
         self.close()
 
     def start(self) -> None:
-        """Start it, after creating its data directory if there is none yet, and wait until it accepts sessions."""
-        if self._home is None:
-            self._port = _free_port()
-            self._set_up()
+        """Start it, after creating its data directory if there is none yet, and wait until it accepts sessions.
+
+        A new server takes another port where someone else was quicker; a restarted one has to keep its own.
+        """
+        if self._home is not None:
+            self._launch()
+            self._await_sessions()
+            return
+        self._set_up()
+        for _ in range(PORTS_TRIED):
+            (self._port,) = free_ports(1)
+            self._launch()
+            try:
+                self._await_sessions()
+            except ServerEndedError:
+                if _IN_USE not in self.log:
+                    raise
+            else:
+                return
+        raise RuntimeError(f"no free port in {PORTS_TRIED} tries:\n{self.log}")
+
+    def _launch(self) -> None:
         command = [self._program("postgres"), "-D", str(self.data), "-p", str(self.port)]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
@@ -126,7 +150,6 @@ class Postgres:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._directory(), **_as_server()
             )
-        self._await_sessions()
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
         """Stop it as `pg_ctl stop -m MODE` does, and wait for its end."""
@@ -201,7 +224,7 @@ class Postgres:
         deadline = time.monotonic() + START_TIMEOUT
         while not _answers(self.url()):
             if not self.running:
-                raise RuntimeError(f"the server ended while it started:\n{self.log}")
+                raise ServerEndedError(f"the server ended while it started:\n{self.log}")
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the server took no session within {START_TIMEOUT:g} s:\n{self.log}")
             time.sleep(0.02)
@@ -265,13 +288,9 @@ def _answers(url: str) -> bool:
         run(_statement(url, "select 1"))
     except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
         return False
+    except asyncpg.InvalidPasswordError:  # another server has the port, and this one is about to end
+        return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _children(pid: int) -> list[int]:

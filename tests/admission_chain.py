@@ -66,18 +66,25 @@ class Created:
 
 
 def create(
-    view: Ledgers, pod: dict[str, Any], *, policy: bool = True, mutating: bool = True, namespace: str = "ns"
+    view: Ledgers,
+    pod: dict[str, Any],
+    *,
+    policy: bool = True,
+    mutating: bool = True,
+    waits: bool = False,
+    namespace: str = "ns",
 ) -> Created:
     """Create a pod.
 
     Args:
         policy: the API server has the in-process hold (Kubernetes 1.36 and newer).
         mutating: the mutating webhook answers; its failurePolicy is Ignore.
+        waits: the namespace has label `ledgergate.dev/undeclared: wait`.
     """
     admission = Admission(view, view, lambda: NOW, view)
     stored = _held(pod) if policy and not pod["spec"].get("nodeName") else copy.deepcopy(pod)
     if mutating:
-        stored = apply(stored, admission.mutate(_request(stored, namespace)).patch)
+        stored = apply(stored, admission.mutate(_request(stored, namespace), waits=waits).patch)
     return Created(stored, admission.validate(_request(stored, namespace)))
 
 

@@ -184,6 +184,8 @@ NASTY: dict[str, dict[str, str]] = {
         "env/pyvenv.cfg": "",
         "env/lib/python3.11/site-packages/auth/migrations/__init__.py": "",
         "env/lib/python3.11/site-packages/auth/migrations/0001_initial.py": django(),
+        "debian/dist-packages/auth/migrations/__init__.py": "",
+        "debian/dist-packages/auth/migrations/0001_initial.py": django(),
         "node_modules/x/migrations/__init__.py": "",
         "node_modules/x/migrations/0001_initial.py": django(),
     },
@@ -198,6 +200,7 @@ NASTY: dict[str, dict[str, str]] = {
         "migrations/20250101000007_l.rb": "-> ../elsewhere/l.rb",
         "elsewhere/l.rb": RUBY.format("L"),
         "migrations/20250101000008_notes.txt": "",
+        "migrations/node_modules/20250101000009_d.rb": RUBY.format("D"),
     },
     "flyway": {
         "migrations/V1__a.sql": SQL,
@@ -228,6 +231,9 @@ NASTY: dict[str, dict[str, str]] = {
         "elsewhere/V7.1__linked.sql": SQL,
         "migrations/V7.2__linked.sql": "-> ../elsewhere/V7.1__linked.sql",
         "migrations/V1__a.sql.conf": "",
+        "migrations/node_modules/V7.3__package.sql": SQL,
+        "migrations/env/pyvenv.cfg": "",
+        "migrations/env/V7.4__environment.sql": SQL,
     },
     "goose": {
         "migrations/00001_a.sql": GOOSE,
@@ -237,6 +243,7 @@ NASTY: dict[str, dict[str, str]] = {
         "migrations/sub/00019_i.sql": GOOSE,
         "migrations/helper_test.go": "package migrations\n",
         "migrations/00011_helper_test.go": "package migrations\n",
+        "migrations/00012_c_test.sql": GOOSE,
     },
     "dbmate": {
         "migrations/20250101000001_a.sql": MARKED,
@@ -256,6 +263,7 @@ NASTY: dict[str, dict[str, str]] = {
         "migrations/4_gone.down.sql": SQL,
         "migrations/8_.up.sql.orig": SQL,  # the newest, since the tool records no other
         "migrations/5_notes.sql": SQL,
+        "migrations/x_9.up.sql": SQL,
         "migrations/6_directory.up.sql/x.sql": SQL,
         "migrations/sub/9_i.up.sql": SQL,
     },
@@ -267,6 +275,7 @@ NASTY: dict[str, dict[str, str]] = {
         "migrations/notes.sql": SQL,
         "migrations/notes_1.txt": "",
         "migrations/5_directory.sql/x.sql": SQL,
+        "migrations/x_6.sql/x.sql": SQL,
         "migrations/sub/9_i.sql": SQL,
     },
 }

@@ -20,6 +20,7 @@ from webhook.admission.connections import Limits, expected_client
 from webhook.admission.handlers import Admission
 from webhook.admission.listener import connection_limit, raise_file_limit
 from webhook.admission.server import PROBE_LIMITS, AdmissionServer, Site, drain, probes, serving
+from webhook.api.account import controller_account
 from webhook.cache.gates import GateCache
 from webhook.cache.leader import LeaderWatch
 from webhook.cache.recorded_images import RecordedImages
@@ -49,7 +50,8 @@ async def run_webhook(settings: WebhookSettings) -> None:
         ledgers = RecordedLedgers(gates, leader)
         trust = TrustWatch(cluster, (settings.namespace, CA_SECRET))
         certificate = _certificate_source(settings, cluster, trust, telemetry)
-        server = AdmissionServer(Admission(gates, ledgers, _now, RecordedImages(leader, _now)), gates, telemetry)
+        images, controller = RecordedImages(leader, _now), controller_account(settings.namespace)
+        server = AdmissionServer(Admission(gates, ledgers, _now, images, controller), gates, telemetry)
         readiness = _Readiness(server, certificate, gates)
         async with (
             serving(
@@ -59,6 +61,7 @@ async def run_webhook(settings: WebhookSettings) -> None:
                     certificate.context,
                     Limits(connections=connection_limit(raise_file_limit())),
                     expected_client(settings.client_names),
+                    last_seconds=min(1.0, settings.drain.total_seconds()),
                 ),
                 Site(
                     probes(lambda: True, readiness, telemetry, metrics_refusal(settings, cluster)),
@@ -89,13 +92,14 @@ async def run_controller(settings: ControllerSettings, registries: RegistrySetti
     """
     # Here, because the webhook, which is the same program, must not load a database driver.
     from webhook.controller.controller import Controller  # noqa: PLC0415
+    from webhook.controller.own_account import OwnAccount  # noqa: PLC0415
     from webhook.registries.client import RegistryClient  # noqa: PLC0415 - nor a client of registries
 
     stop, telemetry = _stop_signal(), Telemetry()
     raise_file_limit()
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(await connect(settings.kubeconfig, "ledgergate-controller"))
-        services = ServiceNetworks(cluster)
+        services, account = ServiceNetworks(cluster), OwnAccount(cluster, settings.namespace)
         registry_client = await stack.enter_async_context(
             RegistryClient(replace(registries, addresses=replace(registries.addresses, services=services.current)))
         )
@@ -132,7 +136,9 @@ async def run_controller(settings: ControllerSettings, registries: RegistrySetti
                 telemetry.clear_leader_gauges()
 
         def unready() -> str:
-            return elector.problem or services.problem or next((each.unready for each in leading), "")
+            # One with a wrong account goes on working: a rollout that stops here leaves those before in service.
+            problems = (elector.problem, services.problem, account.problem, *(each.unready for each in leading))
+            return next(filter(None, problems), "")
 
         async with (
             serving(
@@ -145,6 +151,8 @@ async def run_controller(settings: ControllerSettings, registries: RegistrySetti
             asyncio.TaskGroup() as group,
         ):
             tasks = [group.create_task(part) for part in (services.run(), elector.run(term))]
+            if settings.own_certificates:
+                tasks.append(group.create_task(account.run()))
             log_event("controller.started", identity=settings.identity)
             await stop.wait()
             _cancel(tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,7 @@ def _list_several(dialect: Dialect, directories: Sequence[Path]) -> tuple[str, .
             f"expected one --dir for {dialect.name}, got {len(directories)}: the order of its migrations does not show "
             "in several directories"
         )
+    _refuse_repeated(directories)
     problems: list[str] = []
     found: dict[str, Path] = {}
     for directory in directories:
@@ -124,6 +126,18 @@ def _list_several(dialect: Dialect, directories: Sequence[Path]) -> tuple[str, .
     if dialect.history is History.NAMES:
         return tuple(sorted(found, key=lambda name: dialect.versioning.sort_key(canonical(name))))
     return tuple(found)
+
+
+def _refuse_repeated(directories: Sequence[Path]) -> None:
+    first: dict[str, Path] = {}
+    problems: list[str] = []
+    for directory in directories:
+        other = first.setdefault(os.path.realpath(directory), directory)
+        if other is not directory:
+            found = f"{other} again" if other == directory else f"{directory}, which is {other}"
+            problems.append(f"expected each --dir once, got {found}")
+    if problems:
+        raise ExternalFilesError(*problems)
 
 
 def list_migrations(

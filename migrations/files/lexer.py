@@ -73,7 +73,9 @@ _BLOCK_DELIMITER = re.compile(r"/\*|\*/")
 _BLANKS_AND_LINE_COMMENTS = re.compile(r"(?:\s++|--[^\n\r]*+)*+")
 _SPACES = " \t\n\r\f\v"
 
-_COPY_FROM_STDIN = re.compile(r"\bfrom\s+stdin\b", re.IGNORECASE)
+COPY_FROM_STDIN = r"copy\b(?!\s*+\()[^;]*?\bfrom\s+stdin\b"
+"""Matches the code of a statement COPY ... FROM STDIN; with a query in parentheses it can only be TO."""
+_COPY_FROM_STDIN = re.compile(rf"\s*+{COPY_FROM_STDIN}", re.IGNORECASE)
 _END_OF_COPY_DATA = re.compile(r"^\\\.[ \t\r]*$", re.MULTILINE)
 
 
@@ -94,19 +96,18 @@ def regions(sql: str) -> Iterator[Region]:
     opening = _OPENING_OR_END if has_copy_data else _OPENING
     position = 0  # behind the last region: what precedes it belongs to no token that goes on here
     escaped_until: int | None = None  # behind an escape string, while what follows may continue it
-    statement: int | None = None  # where the code of the statement begins; followed only where COPY data may occur
+    code: list[str] = []  # that of the statement so far; followed only where COPY data may occur
     while match := opening.search(sql, position):
         begin, mark = match.start(), match[0]
         gap = sql[position:begin]
-        blank = not gap.strip(_SPACES)
-        escaped_until = escaped_until if blank else None
-        if has_copy_data and statement is None and not (blank and mark in {"--", "/*", ";"}):
-            statement = begin - len(gap.lstrip(_SPACES))
+        escaped_until = None if gap.strip(_SPACES) else escaped_until
+        if has_copy_data:
+            code += [gap, " " if mark in {"--", "/*"} else mark]
         if mark == ";":
-            data = None if statement is None else _copy_data(sql, statement, begin)
+            data = _copy_data(sql, "".join(code), begin)
             if data is not None:
                 yield data
-            position, statement, escaped_until = (data.end if data else match.end()), None, None
+            position, code, escaped_until = (data.end if data else match.end()), [], None
             continue
         if mark[0] == "$" and _continues_identifier(sql, position, begin):
             rest = _REST_OF_IDENTIFIER.match(sql, begin)
@@ -166,9 +167,15 @@ def _has_line_end(sql: str, begin: int, end: int) -> bool:
     return sql.find("\n", begin, end) >= 0 or sql.find("\r", begin, end) >= 0
 
 
-def _copy_data(sql: str, statement: int, semicolon: int) -> Region | None:
-    r"""Return the data of `COPY ... FROM STDIN;`, which ends with a line `\.`; None for any other statement."""
-    if sql[statement : statement + 4].lower() != "copy" or not _COPY_FROM_STDIN.search(sql, statement, semicolon):
+def _copy_data(sql: str, code: str, semicolon: int) -> Region | None:
+    r"""Return the data of `COPY ... FROM STDIN;`, which ends with a line `\.`; None for any other statement.
+
+    Args:
+        sql: The script.
+        code: The statement, with a blank for each comment and a delimiter for each quoted text.
+        semicolon: Its end.
+    """
+    if _COPY_FROM_STDIN.match(code) is None:
         return None
     begin = sql.find("\n", semicolon) + 1
     end = _END_OF_COPY_DATA.search(sql, begin) if begin else None

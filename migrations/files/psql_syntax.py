@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrations.files.lexer import IDENTIFIER_START, RegionKind, regions
+from migrations.files.lexer import COPY_FROM_STDIN, IDENTIFIER_START, RegionKind, regions
 from migrations.files.native import is_simple
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 # Most files have neither, and need no closer look.
 _MAY_COPY = re.compile(r"\bcopy\b", re.IGNORECASE)
-_COPY = re.compile(
-    r"(?:\A|;)\s*+(?P<statement>copy\b[^;]*?\b(?P<direction>from\s+(?=stdin\b)|to\s+(?=stdout\b)))", re.IGNORECASE
-)
+_COPY = re.compile(rf"(?:\A|;)\s*+(?P<statement>{COPY_FROM_STDIN}|(?P<to>copy\b[^;]*?\bto\s+stdout\b))", re.IGNORECASE)
 _COMMAND = re.compile(r"\\(?P<name>[^\s\\]*)")
 _VARIABLE = re.compile(rf"(?<![:\\]):(?={IDENTIFIER_START})")
 _NOT_LINE_END = re.compile(r"[^\n]")
@@ -101,7 +99,7 @@ def find_unsupported(sql: str) -> Iterator[tuple[int, str]]:
     with_rows = {block.begin: block for block in find_copy_blocks(sql)}
     for match in _COPY.finditer(code):
         begin = match.start("statement")
-        if match["direction"].lower().startswith("to"):
+        if match["to"]:
             yield begin, "COPY ... TO STDOUT sends rows to a client, and none receives them here; delete it"
         elif (block := with_rows.get(begin)) is None:
             yield begin, _NO_ROWS
@@ -156,12 +154,12 @@ def count_statements(sql: str) -> int:
 
 
 def _code(sql: str) -> str:
-    """Return the script with `x` instead of each quoted character, and blanks instead of comments and rows of COPY."""
+    """Return the script with `"` instead of each quoted character, and blanks instead of comments and rows of COPY."""
     parts, position = [], 0
     for region in regions(sql):
         text = sql[region.begin : region.end]
         is_text = not region.kind.is_comment and region.kind is not RegionKind.COPY_DATA
-        parts += [sql[position : region.begin], _NOT_LINE_END.sub("x", text) if is_text else _blank(text)]
+        parts += [sql[position : region.begin], _NOT_LINE_END.sub('"', text) if is_text else _blank(text)]
         position = region.end
     return "".join((*parts, sql[position:]))
 

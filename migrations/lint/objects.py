@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from migrations.lint.parser import Name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from migrations.lint.types import SqlType
 
@@ -102,6 +102,24 @@ class Table:
     def is_unique(self, column: str) -> bool:
         """Return whether a unique index on the column alone is known."""
         return any(index.unique and index.keys == (column,) for index in self.indexes.values())
+
+    def keeps_apart(self, columns: Iterable[str], *, without: str = "") -> bool:
+        """Return whether a unique index on some of these columns is known, so that no two rows have the same values.
+
+        Args:
+            columns: Names of the columns.
+            without: Name of an index that does not count.
+        """
+        wanted = set(columns)
+        found = (index for name, index in self.indexes.items() if name != without and index.unique and index.keys)
+        return any(wanted.issuperset(index.keys) for index in found)
+
+    def refuses_null(self, column: str) -> bool:
+        """Return whether no row can be written with NULL in a column; a CHECK that is NOT VALID ensures that too."""
+        known = self.columns.get(column)
+        if known is not None and known.not_null:
+            return True
+        return any(column in constraint.not_null for constraint in self.constraints.values())
 
 
 @dataclass(slots=True)

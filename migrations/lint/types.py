@@ -23,6 +23,17 @@ SERIAL = {
     "bigserial": "bigint",
     "serial8": "bigint",
 }
+_STRINGS = frozenset(("text", "varchar", "bpchar", "citext"))
+_WIDER = (
+    ("int2", "int4", "int8"),
+    ("float4", "float8"),
+    ("cidr", "inet"),
+    ("json", "jsonb"),
+    ("jsonb", "json"),
+    ("timestamp", "timestamptz"),
+    ("timestamptz", "timestamp"),
+)
+"""Families of types, from the narrowest on. Drivers read a timestamp with and without a zone alike."""
 _INTEGERS = {"smallint": "int2", "integer": "int4", "bigint": "int8"}
 
 
@@ -103,6 +114,38 @@ def keeps_indexes(old: SqlType, new: SqlType) -> bool:
     Source: PostgreSQL's `CheckIndexCompatible` (indexcmds.c)
     """
     return {old.name.name, new.name.name} != _TIMESTAMPS
+
+
+def takes_all(old: SqlType, new: SqlType) -> bool:
+    """Return whether an older image can go on writing its values to a column, and reading them, after its type changes.
+
+    A wider type of the same family is one: its drivers read the same kind of value. Where that cannot be known, it is
+    taken for one too.
+
+    Args:
+        old: Type of the column; for a domain, the type that it is over.
+        new: Type that the statement gives it, likewise.
+    """
+    if old.array != new.array or old.limits is None or new.limits is None:
+        return old.array == new.array
+    before, after = old.name.name, new.name.name
+    if before == after == "numeric":
+        return _takes_numeric(old.limits, new.limits)
+    if before == after == "bit":
+        return old.limits == new.limits
+    if {before, after} <= _STRINGS or before == after == "varbit":
+        pads = after == "bpchar" != before  # what is read has blanks at its end
+        return not pads and (not new.limits or bool(old.limits and new.limits[0] >= old.limits[0]))
+    return old.name.matches(new.name) or any(
+        before in family and after in family[family.index(before) :] for family in _WIDER
+    )
+
+
+def _takes_numeric(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    if not (old and new):
+        return not new
+    old_scale, new_scale = (limits[1] if len(limits) > 1 else 0 for limits in (old, new))
+    return new_scale >= old_scale and new[0] - new_scale >= old[0] - old_scale
 
 
 def _wider_numeric(old: tuple[int, ...], new: tuple[int, ...]) -> bool:

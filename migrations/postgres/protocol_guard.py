@@ -49,7 +49,7 @@ _FOLLOWERS: Mapping[int, frozenset[int]] = {
 _FIRST = frozenset({_OK, 2, 3, 5, 6, 7, 9, 10})
 _NONE: frozenset[int] = frozenset()
 
-_header = Struct("!xi")
+_header = Struct("!Bi")
 _code = Struct("!i")
 LENGTH_BYTES, HEADER_BYTES = 4, 5
 _AUTHENTICATION_BYTES = 9
@@ -82,7 +82,7 @@ class MessageCheck:
         at, end, read = self._left, len(data), _header.unpack_from
         last = end - HEADER_BYTES
         while at <= last:
-            kind, (length,) = data[at], read(data, at)
+            kind, length = read(data, at)
             if not self.ready or not LENGTH_BYTES <= length <= MAX_SHORT:
                 if kind == _AUTHENTICATION and not self._authenticated and at + _AUTHENTICATION_BYTES > end:
                     _check_length(kind, length, MAX_AUTHENTICATION, least=8)

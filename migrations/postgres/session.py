@@ -117,6 +117,7 @@ class Session:
         self.lock_pid: int | None = None
         """The backend that acquired the advisory lock; None while it is not held."""
         self._rolls_back = False
+        self._on_notice: Callable[[str, str], None] | None = None
 
     @property
     def closed(self) -> bool:
@@ -153,19 +154,19 @@ class Session:
     @contextmanager
     def show_notices(self, on_notice: Callable[[str, str], None]) -> Iterator[None]:
         """Call `on_notice` with severity and text of every message that the server sends beside results."""
-
-        def listen(_: object, message: asyncpg.PostgresLogMessage) -> None:
-            if not self._rolls_back:  # outside a transaction, our ROLLBACK causes a warning
-                parts = (message.message, message.detail, message.hint)
-                on_notice(message.severity_en or message.severity or "", " ".join(filter(None, parts)))
-
-        self.raw.log_listener = listen
-        self.raw.add_log_listener(listen)
+        if self.raw.log_listener is None:  # once for the session: asyncpg looks closely at each listener
+            self.raw.log_listener = self._show_notice
+            self.raw.add_log_listener(self._show_notice)
+        self._on_notice = on_notice
         try:
             yield
         finally:
-            self.raw.log_listener = None
-            self.raw.remove_log_listener(listen)
+            self._on_notice = None
+
+    def _show_notice(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
+        if self._on_notice and not self._rolls_back:  # outside a transaction, our ROLLBACK causes a warning
+            parts = (message.message, message.detail, message.hint)
+            self._on_notice(message.severity_en or message.severity or "", " ".join(filter(None, parts)))
 
     async def fetch(self, sql: str, *arguments: object) -> Sequence[Mapping[str, Any]]:
         """Run one statement and return its rows."""

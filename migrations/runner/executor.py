@@ -13,10 +13,9 @@ from migrations.core.plan import Refusal, UpPlan
 from migrations.core.revision import spellings
 from migrations.postgres.errors import INSUFFICIENT_PRIVILEGE, DatabaseError, StatementFailed
 from migrations.reader.reader import READ_TIMEOUT, read_ledger
-from migrations.runner import blockers, non_transactional, transactional
+from migrations.runner import blockers, transactional
 from migrations.runner.ledger_writer import LedgerWriter, prepare_table
 from migrations.runner.reporter import report_notices
-from migrations.runner.resume import find_lost_state, find_resume_point
 from migrations.runner.run import Done, Failed, plan_run
 from migrations.runner.section import MigrationFailed, Section
 
@@ -106,6 +105,8 @@ async def _plan_with_resume(
     migration = next((migration for migration in run.migrations if migration.revision == dirty.revision), None)
     if migration is None:
         return plan, None
+    from migrations.runner.resume import find_resume_point  # noqa: PLC0415 - rare
+
     writer = LedgerWriter.for_run(run, batch=0)  # it only reads the progress
     await prepare_table(session, writer)
     resume_point = await find_resume_point(session, writer, migration, dirty)
@@ -167,6 +168,8 @@ async def _apply_migration(
             await session.reset()
             await _write_end(session, writer, section, "finish", spellings(migration.revision), State.APPLIED, None)
     else:
+        from migrations.runner import non_transactional  # noqa: PLC0415 - few migrations need it
+
         statements = non_transactional.split_section(section)
         if resume_point is None:
             begin = writer.guarded_statement("begin", session, migration)
@@ -202,6 +205,8 @@ async def undo_migration(
         unrecord = writer.guarded_statement("unrecord", session, migration)
         await transactional.run_section(session, writer, section, unrecord, reporter)
         return _milliseconds_since(started)
+    from migrations.runner import non_transactional  # noqa: PLC0415 - as above
+
     function = transactional.load_section_function(section) if down.sql is None else None
     statements = () if function else non_transactional.split_section(section)
     begin = writer.statement("begin_undo")
@@ -260,6 +265,8 @@ async def _resume_hint(
     session: Session, writer: LedgerWriter, section: Section, statements: Sequence[Statement]
 ) -> str:
     """Return what is to be done about a failed migration whose first statements are committed."""
+    from migrations.runner.resume import find_lost_state  # noqa: PLC0415 - as above
+
     revision = section.migration.revision
     reason = None
     if not session.closed:

@@ -10,6 +10,8 @@ from migrations.runner.run import MigrationLimits
 from migrations.sql.statements import bind, literal, load, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from migrations.core.migration import Migration
     from migrations.postgres.advisory_lock import HeldLock
     from migrations.postgres.errors import StatementFailed
@@ -56,6 +58,12 @@ class LedgerWriter:
     applied_by: str
     limits: MigrationLimits = field(default_factory=MigrationLimits)
     lock: HeldLock | None = None
+    _fixed: Mapping[str, str] = field(init=False, repr=False, compare=False)  # what is the same in every statement
+
+    def __post_init__(self) -> None:
+        table, schema = quoted(self.schema, self.table), quoted(self.schema)
+        lock_is_held = self.lock.is_held if self.lock else "true"
+        object.__setattr__(self, "_fixed", {"table": table, "schema": schema, "lock_is_held": lock_is_held})
 
     @classmethod
     def for_run(cls, run: RunOptions, batch: int, lock: HeldLock | None = None) -> Self:
@@ -74,13 +82,12 @@ class LedgerWriter:
             guard: An SQL expression; where it is false, a statement with a guard fails.
             values: What is bound by name.
         """
-        literals = {key: literal(value) for key, value in values.items()}
-        literals["lock_is_held"] = self.lock.is_held if self.lock else "true"
+        literals = {**self._fixed, **{key: literal(value) for key, value in values.items()}}
         if isinstance(revision := values.get("revision"), str):
             literals["decomposed"] = literal(spellings(revision)[-1])
         if guard is not None:
             literals["guard"] = guard
-        return bind(_SQL[name], table=quoted(self.schema, self.table), schema=quoted(self.schema), **literals)
+        return bind(_SQL[name], **literals)
 
     def guarded_statement(self, name: str, session: Session, migration: Migration) -> str:
         """Return a statement about a migration that fails unless it runs in the transaction that we began.

@@ -15,7 +15,8 @@ from migrations.files.psql_syntax import escape_for_psql
 from migrations.runner import non_transactional
 from migrations.runner.ledger_writer import RESET_ROLE
 from migrations.runner.section import Section
-from migrations.runner.splitter import TransactionUse, find_transaction_end
+from migrations.runner.splitter import TransactionUse
+from migrations.runner.transactional import find_transaction_end
 from migrations.sql.statements import bind, literal, load, quoted
 
 if TYPE_CHECKING:

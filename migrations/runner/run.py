@@ -35,6 +35,8 @@ class MigrationLimits:
 
     def for_section(self, body: SectionBody) -> MigrationLimits:
         """Return the limits of one section, whose own options take precedence."""
+        if body.lock_timeout is None and body.statement_timeout is None:
+            return self
         return replace(
             self,
             lock_timeout=self.lock_timeout if body.lock_timeout is None else body.lock_timeout,

@@ -11,15 +11,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrations.files.lexer import find_code
-from migrations.files.psql_syntax import count_statements
-
 if TYPE_CHECKING:
     from migrations.core.migration import Migration, SectionBody
     from migrations.postgres.errors import StatementFailed
 
 _IN_TRANSACTION = "25001"  # active_sql_transaction
-_LETS_GO = re.compile(r"\bpg_advisory_unlock(_all)?\b|\bdiscard\s+all\b|\.reset\(\)", re.IGNORECASE)
+_LETS_GO = r"(?i)\bpg_advisory_unlock(_all)?\b|\bdiscard\s+all\b|\.reset\(\)"
 _UNIQUE_VIOLATION = "23505"
 _RESTART_SEQUENCE = "`select setval(pg_get_serial_sequence('{table}', 'id'), max(id)) from {table}`"
 
@@ -56,6 +53,9 @@ class Section:
 
     def only_statement(self, begin: int = 0, end: int | None = None) -> int | None:
         """Return the offset of the only statement of the section, or of a part of it; None where there are several."""
+        from migrations.files.lexer import find_code  # noqa: PLC0415 - errors alone need it
+        from migrations.files.psql_syntax import count_statements  # noqa: PLC0415
+
         sql = (self.body.sql or "")[begin:end]
         return begin + find_code(sql) if count_statements(sql) == 1 else None
 
@@ -132,13 +132,13 @@ class Section:
             "lock that keeps other runs out, which something that an earlier migration started has let go; run it again"
         )
 
-    def find_line(self, pattern: re.Pattern[str]) -> int | None:
+    def find_line(self, pattern: str) -> int | None:
         """Return the first line of the file, within the section, that the pattern matches; None where none does."""
         if self.body.sql is not None:
-            found = pattern.search(self.body.sql)
+            found = re.search(pattern, self.body.sql)
             return self.line(found.start()) if found else None
         lines = linecache.getlines(str(self.migration.path))
-        return next((number for number, line in enumerate(lines, 1) if pattern.search(line)), None)
+        return next((number for number, line in enumerate(lines, 1) if re.search(pattern, line)), None)
 
     def ended_transaction_error(self) -> MigrationFailed:
         """Return the error of a section that has ended our transaction, so that the ledger row was refused."""

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
-from migrations.files.psql_syntax import blank_rows
-
 
 class SplitError(ValueError):
     """A script that the grammar rejects.
@@ -131,35 +129,6 @@ def split_statements(sql: str) -> tuple[Statement, ...]:
         raise SplitError(str(message), len(sql.rstrip()) if position is None else int(position)) from error
     except RecursionError as error:
         raise SplitError("nested too deeply to be parsed", 0) from error
-
-
-_MAY_END_TRANSACTION = re.compile(
-    r"\b(commit|rollback|abort|prepare\s+transaction)\b|\bend\s*(;|\Z|work|transaction|and)", re.IGNORECASE
-)
-_END_KINDS = frozenset(("COMMIT", "ROLLBACK", "PREPARE"))
-
-
-def find_transaction_end(sql: str) -> tuple[int, str] | None:
-    """Find the first statement of a script that ends the transaction it runs in, with or without `AND CHAIN`.
-
-    Returns:
-        Its offset in characters, and its text; None where there is none, or where the grammar rejects the script, as
-        the server will.
-    """
-    if _MAY_END_TRANSACTION.search(sql) is None:
-        return None  # nearly always, so the parser need not be imported
-    sql = blank_rows(sql)
-    from pglast import Error, parse_sql, split  # noqa: PLC0415 - as above
-
-    try:
-        for at in split(sql, only_slices=True):
-            statement = parse_sql(sql[at])[0].stmt
-            kind = getattr(getattr(statement, "kind", None), "name", "")
-            if type(statement).__name__ == "TransactionStmt" and kind.removeprefix("TRANS_STMT_") in _END_KINDS:
-                return at.start, " ".join(sql[at].split())
-    except (Error, RecursionError):
-        pass
-    return None
 
 
 # Statements that PostgreSQL refuses in a transaction (in its source, the callers of PreventInTransactionBlock), and

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from migrations.core.revision import spellings
-from migrations.files.psql_syntax import count_statements, find_copy_blocks, is_closed
+from migrations.files.native import is_simple
 from migrations.postgres.advisory_lock import application_name
 from migrations.postgres.errors import ConnectionLost, MessageUnreadable, StatementFailed
-from migrations.runner import python_module
 from migrations.runner.ledger_writer import ENTRY_BEGINS, ENTRY_ENDS, RESET_ROLE, failed_in_entry
 from migrations.runner.retry import is_transient, retry_attempts
 from migrations.runner.section import MigrationFailed
-from migrations.runner.splitter import find_transaction_end
 from migrations.sql.statements import literal
 
 if TYPE_CHECKING:
@@ -28,6 +27,10 @@ if TYPE_CHECKING:
     from migrations.runner.section import Section
 
 _SYNTAX_ERROR = "42601"
+_MAY_END_TRANSACTION = re.compile(
+    r"\b(commit|rollback|abort|prepare\s+transaction)\b|\bend\s*(;|\Z|work|transaction|and)", re.IGNORECASE
+)
+_END_KINDS = frozenset(("COMMIT", "ROLLBACK", "PREPARE"))
 
 
 async def run_section(
@@ -72,7 +75,7 @@ def _sql_attempt(
     error, with its own position, and where there is none, the ledger statement follows.
     """
     sql = section.body.sql or ""
-    blocks = find_copy_blocks(sql)
+    blocks, closed = _find_parts(sql)
     # Each migration begins in a session like new. What precedes it needs no answer, so the reset costs no round trip.
     reset = session.reset_statements(lock_is_held=True)
     end = f"{ENTRY_BEGINS}{ledger_statement};{ENTRY_ENDS}commit;\n{reset}"
@@ -85,7 +88,7 @@ def _sql_attempt(
             await sender.send(prefix, position, block.begin)
             await sender.copy(block)
             position, prefix = block.next, ""
-        if is_closed(sql):
+        if closed:
             # The newline ends a `--` comment in the section's last line.
             await sender.send(prefix, position, len(sql), f"\n;{end}")
         else:
@@ -93,6 +96,40 @@ def _sql_attempt(
             await sender.send("", len(sql), len(sql), end)
 
     return attempt
+
+
+def _find_parts(sql: str) -> tuple[tuple[CopyBlock, ...], bool]:
+    """Return each COPY with rows of a script, and whether it ends outside of every string, comment and quoted name."""
+    if is_simple(sql, len(sql)) and "\n\\." not in sql:
+        return (), True  # nearly always, so the modules need not be imported
+    from migrations.files.psql_syntax import find_copy_blocks, is_closed  # noqa: PLC0415
+
+    return find_copy_blocks(sql), is_closed(sql)
+
+
+def find_transaction_end(sql: str) -> tuple[int, str] | None:
+    """Find the first statement of a script that ends the transaction it runs in, with or without `AND CHAIN`.
+
+    Returns:
+        Its offset in characters, and its text; None where there is none, or where the grammar rejects the script, as
+        the server will.
+    """
+    if _MAY_END_TRANSACTION.search(sql) is None:
+        return None  # nearly always, so the parser need not be imported
+    from pglast import Error, parse_sql, split  # noqa: PLC0415
+
+    from migrations.files.psql_syntax import blank_rows  # noqa: PLC0415
+
+    sql = blank_rows(sql)
+    try:
+        for at in split(sql, only_slices=True):
+            statement = parse_sql(sql[at])[0].stmt
+            kind = getattr(getattr(statement, "kind", None), "name", "")
+            if type(statement).__name__ == "TransactionStmt" and kind.removeprefix("TRANS_STMT_") in _END_KINDS:
+                return at.start, " ".join(sql[at].split())
+    except (Error, RecursionError):
+        pass
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +144,7 @@ class _Sender:
         """Send the part of the section from `begin` to `end`, with our own statements around it, as one message."""
         part = (self.section.body.sql or "")[begin:end]
         try:
-            # Between two COPY there may be comments only, and asyncpg raises an AttributeError at an empty message.
-            if prefix or suffix or count_statements(part) or not is_closed(part):
+            if prefix or suffix or _is_sendable(part):
                 await self.session.execute(f"{prefix}{part}{suffix}")
         except StatementFailed as error:
             was_open = self.session.in_transaction
@@ -148,6 +184,13 @@ class _Sender:
         if self.writer.is_lock_lost(error):
             raise self.section.lost_lock_error() from error
         return is_entry
+
+
+def _is_sendable(part: str) -> bool:
+    """Return whether asyncpg takes it: it raises an AttributeError at comments alone, as there may be between COPY."""
+    from migrations.files.psql_syntax import count_statements, is_closed  # noqa: PLC0415 - few migrations have COPY
+
+    return bool(count_statements(part)) or not is_closed(part)
 
 
 def _python_attempt(
@@ -237,6 +280,8 @@ def load_section_function(section: Section) -> Callable[[object], Awaitable[None
     Raises:
         MigrationFailed: The module raised something.
     """
+    from migrations.runner import python_module  # noqa: PLC0415 - few migrations are in Python
+
     try:
         return python_module.load_function(section.migration, section.direction)
     except BaseException as error:  # sys.exit() too: nothing here is awaited, so no cancellation can arrive
@@ -250,6 +295,8 @@ async def call_function(session: Session, section: Section, function: Callable[[
         MigrationFailed: The function raised something, closed the connection, or forked this process.
         ConnectionLost: The connection ended meanwhile.
     """
+    from migrations.runner import python_module  # noqa: PLC0415 - as above
+
     path = section.migration.path
     task = asyncio.current_task()
     with python_module.watch_forks(path) as forks:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -93,7 +92,7 @@ def _ended_by(migration: Migration, error: ConnectionLost, losses: int) -> str |
         return None
     from migrations.runner.section import Section  # noqa: PLC0415 - as above
 
-    line = Section(migration, body, "up").find_line(re.compile(_ENDS_SESSION))
+    line = Section(migration, body, "up").find_line(_ENDS_SESSION)
     if line is None:
         return None
     return (

@@ -1,17 +1,19 @@
 """An application whose pods wait for its database: a namespace label, an annotation and a LedgerGate."""
 
 import json
-import subprocess
+import os
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
 from testbed.controlplane import ControlPlane
+from testbed.forks import shared
 from testbed.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -41,15 +43,20 @@ def write_migrations(directory: Path, names: tuple[str, ...] = NAMES) -> Path:
 
 def migrate(directory: Path, database: str, *arguments: str, command: str = "up") -> str:
     """Run `ledgergate migrate` and return its output."""
-    done = subprocess.run(
-        [LEDGERGATE, "migrate", command, "--dir", directory, "--database-url", database, *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    with TemporaryDirectory() as written:
+        flags = ("--dir", str(directory), "--database-url", database)
+        run = shared().start(
+            "migrate",
+            command,
+            *flags,
+            *arguments,
+            directory=Path(written),
+            environment=os.environ,
+            output=Path(written, "output"),
+        )
+        code, output = run.wait(), run.output
+    assert code == 0, output
+    return output
 
 
 @dataclass(frozen=True)
@@ -61,13 +68,21 @@ class Application:
 
     def opt_in(self, database: str, **spec: Any) -> None:
         """Label the namespace, let ledgergate read the Secret, and create the LedgerGate `app`."""
+        self.grant(database)
+        self.gate(**spec)
+        self.label(admission="enabled")
+        until("the gate's first status", lambda: self.status().get("state"))
+
+    def label(self, **values: str) -> None:
+        """Set labels of the namespace; `admission` stands for `ledgergate.dev/admission`."""
+        labels = {f"ledgergate.dev/{name}": value for name, value in values.items()}
+        self.plane.api.merge(f"/api/v1/namespaces/{self.namespace}", {"metadata": {"labels": labels}})
+
+    def grant(self, database: str) -> None:
+        """Write the Secret `pg`, and let ledgergate read it."""
         self.secret(database)
         for each in yaml.safe_load_all(role(self.plane)):
             self._apply(each)
-        self.gate(**spec)
-        label = {"metadata": {"labels": {"ledgergate.dev/admission": "enabled"}}}
-        self.plane.api.merge(f"/api/v1/namespaces/{self.namespace}", label)
-        until("the gate's first status", lambda: self.status().get("state"))
 
     def secret(self, database: str) -> None:
         """Write the Secret `pg`."""
@@ -75,16 +90,7 @@ class Application:
 
     def gate(self, name: str = "app", **spec: Any) -> None:
         """Write a LedgerGate that selects the pods with the label `guarded`."""
-        whole = {
-            "selector": {"matchLabels": {"guarded": "true"}},
-            "database": {"secretRef": {"name": "pg"}},
-            "ledger": {"dialect": "ledgergate"},
-            **spec,
-        }
-        if "bypass" in spec:
-            whole["bypass"] = {"by": ADMINISTRATOR, **spec["bypass"]}
-        kind = {"apiVersion": "ledgergate.dev/v1alpha1", "kind": "LedgerGate"}
-        self._apply({**kind, "metadata": {"name": name}, "spec": whole})
+        self._apply(gate_manifest(name, **spec))
 
     def objects(self, version: str, collection: str, **selectors: str) -> list[dict[str, Any]]:
         """Return the namespace's objects of a kind, such as ("apps/v1", "replicasets"), that match selectors."""
@@ -173,6 +179,20 @@ class Application:
     def _apply(self, manifest: dict[str, Any]) -> None:
         manifest["metadata"]["namespace"] = self.namespace
         self.plane.apply(yaml.safe_dump(manifest))
+
+
+def gate_manifest(name: str = "app", **spec: Any) -> dict[str, Any]:
+    """Return a LedgerGate that selects the pods with the label `guarded`, with further fields of its spec."""
+    whole = {
+        "selector": {"matchLabels": {"guarded": "true"}},
+        "database": {"secretRef": {"name": "pg"}},
+        "ledger": {"dialect": "ledgergate"},
+        **spec,
+    }
+    if "bypass" in spec:
+        whole["bypass"] = {"by": ADMINISTRATOR, **spec["bypass"]}
+    kind = {"apiVersion": "ledgergate.dev/v1alpha1", "kind": "LedgerGate"}
+    return {**kind, "metadata": {"name": name}, "spec": whole}
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,8 @@ from testbed.controlplane import ControlPlane
 from testbed.waiting import until
 
 CHART = str(Path(__file__).parents[2] / "manifests/chart")
-SMALL = ("--set", "webhook.replicas=2,controller.replicas=2")
+SMALL = ("--set", "webhook.replicas=2,controller.replicas=2", "--set", "images.registries={registry.invalid}")
+"""Few processes, which ask no registry: the images of the tests are directories."""
 PARTS = ("webhook", "controller")
 CONFIGURATIONS = ("mutatingwebhookconfiguration/ledgergate", "validatingwebhookconfiguration/ledgergate")
 START_TIMEOUT = 60.0
@@ -85,11 +86,11 @@ class Guard:
         """Uninstall the release."""
         self.helm("uninstall", *self._at, *flags)
 
-    def serve(self) -> None:
-        """Start the Service's proxy and wait until the webhook is ready."""
+    def serve(self, *parts: str) -> None:
+        """Start the Service's proxy and wait until webhook and controller, or only some parts, are ready."""
         self._service.close()
         self._service.enter_context(ServiceProxy(self.pods, self.get("service/ledgergate-webhook")))
-        self.await_ready()
+        self.await_ready(*parts)
 
     @contextmanager
     def unreachable(self) -> Iterator[None]:
@@ -105,12 +106,12 @@ class Guard:
         found: dict[str, Any] = json.loads(self.plane.kubectl("get", what, "-n", self.namespace, "-o", "json"))
         return found
 
-    def await_ready(self) -> None:
-        """Wait until the rollouts are over, every process is ready, and the webhook is trusted."""
+    def await_ready(self, *parts: str) -> None:
+        """Wait until the rollouts are over, every process (of some parts) is ready, and the webhook is trusted."""
         rollout = ("rollout", "status", "deployment/ledgergate-webhook", "-n", self.namespace)
         self.plane.kubectl(*rollout, f"--timeout={START_TIMEOUT:g}s", timeout=START_TIMEOUT + 10)
         try:
-            until("ready processes", self._ready, timeout=START_TIMEOUT)
+            until("ready processes", lambda: self._ready(parts or PARTS), timeout=START_TIMEOUT)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.pods.logs()}") from error
         until("a caBundle in each webhook", lambda: all(self.bundles()))
@@ -123,9 +124,9 @@ class Guard:
     def _upgrade(self, *flags: str) -> tuple[str, ...]:
         return ("upgrade", *self._at, CHART, "--reset-then-reuse-values", *flags)
 
-    def _ready(self) -> bool:
-        wanted = {name: self.get(f"deployment/ledgergate-{name}")["spec"]["replicas"] for name in PARTS}
+    def _ready(self, parts: Sequence[str]) -> bool:
+        wanted = {name: self.get(f"deployment/ledgergate-{name}")["spec"]["replicas"] for name in parts}
         return all(
             len(running := self.pods.running(name)) == wanted[name] and all(each.ready() for each in running)
-            for name in PARTS
+            for name in parts
         )

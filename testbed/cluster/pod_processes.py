@@ -21,6 +21,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from testbed.cluster.container import Image, Object, command, environment
@@ -59,12 +60,21 @@ class PodProcess:
 
     def ready(self) -> bool:
         """Return whether the process runs and its readiness probe succeeds."""
+        return not self.unready()
+
+    def unready(self) -> str:
+        """Return why its readiness probe fails; empty where it succeeds."""
         if self.process.poll() is not None:
-            return False
+            return "the process has ended"
         probe = self.pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]
-        with suppress(OSError), urlopen(self._url(probe["port"], probe["path"]), timeout=2) as answer:  # noqa: S310 - http, see _url
-            return bool(answer.status == 200)
-        return False
+        try:
+            with urlopen(self._url(probe["port"], probe["path"]), timeout=2):  # noqa: S310 - http, see _url
+                return ""
+        except HTTPError as error:
+            with error:
+                return error.read().decode() or str(error)
+        except OSError as error:
+            return str(error) or type(error).__name__
 
     def metrics(self) -> str:
         """Return its metrics in Prometheus' text format."""

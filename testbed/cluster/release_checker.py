@@ -1,6 +1,6 @@
 """Uses a database as the pods that run at each moment would, in a thread beside a test.
 
-with ReleaseChecker(application, "gateway", database, {"1": use_old, "2": use_new}) as checker:
+with ReleaseChecker(application, "app=gateway", database, {"1": use_old, "2": use_new}) as checker:
     application.plane.apply(deployment)
 assert checker.errors == []
 """
@@ -26,9 +26,16 @@ if TYPE_CHECKING:
 
 RELEASE = "release"
 """Label of a pod that tells which version of the application it runs."""
+
 PACE = 0.05
 """Seconds from one look at the pods to the next."""
 START_TIMEOUT = 30.0
+
+
+def label(pod: dict[str, Any]) -> str:
+    """Return the version of the application that a pod runs, by its label `release`."""
+    release: str = pod["metadata"]["labels"][RELEASE]
+    return release
 
 
 class ReleaseChecker:
@@ -39,14 +46,23 @@ class ReleaseChecker:
 
     Args:
         application: whose pods are looked at.
-        name: their label `app`.
+        selector: their labels, as `kubectl get -l` takes them.
         database: URL that the pods use.
-        uses: what a version does with the database, by the label `release`; raises where the schema is not its own.
+        uses: what a version does with the database, by its name; raises where the schema is not its own.
+        version: returns the name of the version that a pod runs.
     """
 
-    def __init__(self, application: Application, name: str, database: str, uses: Mapping[str, Use]) -> None:
+    def __init__(
+        self,
+        application: Application,
+        selector: str,
+        database: str,
+        uses: Mapping[str, Use],
+        version: Callable[[dict[str, Any]], str] = label,
+    ) -> None:
         self._application = application
-        self._name = name
+        self._selector = selector
+        self._version = version
         self._database = database
         self._uses = uses
         self._stopped = threading.Event()
@@ -76,8 +92,8 @@ class ReleaseChecker:
 
     def running(self) -> list[str]:
         """Return the releases whose pods run now, terminating pods among them, oldest first; one entry a pod."""
-        pods = self._application.objects("v1", "pods", labelSelector=f"app={self._name}")
-        return sorted(_release(pod) for pod in pods if pod["status"].get("phase") == "Running")
+        pods = self._application.objects("v1", "pods", labelSelector=self._selector)
+        return sorted(self._version(pod) for pod in pods if pod["status"].get("phase") == "Running")
 
     def _work(self) -> None:
         try:
@@ -109,8 +125,3 @@ class ReleaseChecker:
         except (asyncpg.PostgresError, AssertionError) as error:
             self.errors.append(f"release {release}: {error!r}")
         self.slowest = max(self.slowest, time.monotonic() - began)
-
-
-def _release(pod: dict[str, Any]) -> str:
-    release: str = pod["metadata"]["labels"][RELEASE]
-    return release

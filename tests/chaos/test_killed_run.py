@@ -15,22 +15,22 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from testbed import forks
 from testbed.postgres import create_database, drop_database
-from tests.forks import Forks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.forks import Fork
+    from testbed.forks import Fork
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
 SEED = 20250126
 POINTS = 200
 SHARES = 10  # tests that the points are dealt to
-MIGRATIONS = 40
-MESSAGES = 720
+MIGRATIONS = 24  # three of each kind, but for the first
+MESSAGES = 440
 """About how many messages a whole run sends; a point beyond its end is a run that is not killed."""
 
 UNANSWERED = b"PBDEC"
@@ -77,7 +77,7 @@ def points(share: int) -> list[Point]:
 
 
 def write_migrations(directory: Path) -> None:
-    """Write 40 migrations of all kinds; number N inserts `N` into the table `effects` once."""
+    """Write migrations of all kinds; number N inserts `N` into the table `effects` once."""
     directory.mkdir()
     effect = "insert into effects values ({0});"
     kinds = {
@@ -196,13 +196,6 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    """Processes with ledgergate already imported, which run `up`."""
-    with Forks() as forks:
-        yield forks
-
-
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """Where the migrations are."""
@@ -213,15 +206,14 @@ def directory(tmp_path: Path) -> Path:
 class Story:
     """One database, and the runs against it."""
 
-    def __init__(self, forks: Forks, directory: Path, url: str) -> None:
-        self.forks = forks
+    def __init__(self, directory: Path, url: str) -> None:
         self.directory = directory
         self.url = url
 
     def start(self, *arguments: str, url: str | None = None) -> Fork:
         """Start a run."""
         environment = {"PATH": os.environ["PATH"], "DATABASE_URL": url or self.url, "POD_NAME": "pod-1"}
-        return self.forks.start(
+        return forks.shared().start(
             "migrate", *arguments, directory=self.directory, environment=environment, output=self.directory / "output"
         )
 
@@ -302,15 +294,13 @@ async def complete(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-async def test_whatever_is_killed_the_next_run_does_the_rest(
-    forks: Forks, directory: Path, postgres: str, share: int
-) -> None:
+async def test_whatever_is_killed_the_next_run_does_the_rest(directory: Path, postgres: str, share: int) -> None:
     """Ledger and schema agree after the kill; in the end every effect is there exactly once."""
     for point in points(share):
         url = create_database(postgres)
         connection = await asyncpg.connect(url)
         try:
-            story = Story(forks, directory, url)
+            story = Story(directory, url)
             await story.killed(point)
             await agrees(connection)
             await story.finish(connection)
@@ -323,11 +313,11 @@ async def test_whatever_is_killed_the_next_run_does_the_rest(
             drop_database(url)
 
 
-async def test_a_run_that_is_not_killed(forks: Forks, directory: Path, database: str) -> None:
+async def test_a_run_that_is_not_killed(directory: Path, database: str) -> None:
     """The migrations succeed without a kill, and the points are spread over all messages of a run."""
     connection = await asyncpg.connect(database)
     point = Point(0, When.BEFORE)
-    story = Story(forks, directory, database)
+    story = Story(directory, database)
     await story.killed(point)
     assert point.victim is not None
     assert point.victim.returncode == 0, point.victim.output

@@ -31,7 +31,15 @@ log = logging.getLogger(__name__)
 COUNT = int(os.environ.get("LEDGERGATE_FUZZ", "4000"))
 SEED = 20260126
 CLIENTS = 8
-PATHS = ("/mutate", "/validate", "/validate/deny", "/validate/audit", "/validate-workload", "/validate-workload/audit")
+PATHS = (
+    "/mutate",
+    "/mutate/wait",
+    "/validate",
+    "/validate/deny",
+    "/validate/audit",
+    "/validate-workload",
+    "/validate-workload/audit",
+)
 ODD_PATHS = ("/", "/mutate/", "/validate?timeout=x&timeout=1s", "/%00", "/livez", "*", "/mutate?timeout=" + "9" * 300)
 ANSWERS = {200, 400, 404, 405, 408, 413, 415, 417}
 """What may be answered: contract, "Bad input", and HTTP's answers to what is no request for a review."""

@@ -13,7 +13,7 @@ from testbed.cluster.pod_watch import PodWatch
 from testbed.postgres import create_database, drop_database
 from testbed.waiting import until
 from tests.cluster.events import events
-from webhook.controller.release import LATE_GATE_SECONDS
+from webhook.controller.late_gates import LATE_GATE_SECONDS
 
 LABEL = "ledgergate.dev/admission"
 SOON = 5.0

@@ -1,6 +1,7 @@
-"""A newcomer's first days, literally: docs/install.md, then a namespace, operations.md, quick-start.md, and back.
+"""A newcomer's first days, literally: docs/install.md, then a namespace, operations.md, and back.
 
 One control plane, and on it what the pages' own commands install: the processes run from the pods that these make.
+quick-start.md, which needs a registry, is walked by expect_image/test_image_quick_start.py.
 """
 
 import asyncio
@@ -172,18 +173,6 @@ def test_every_command_of_the_operations(
     assert kubelet.of("rollback")
     files = sorted((EXAMPLE / "controller/src/migrations").iterdir())
     assert asyncio.run(ledger(database)) == [file.name for file in files]
-
-
-def test_the_quick_start(guard: Guard, surroundings: dict[str, str], database: str, tmp_path: Path) -> None:
-    """Pods wait, the Job migrates, pods run: in the reader's own words."""
-    desk = tmp_path / "shop"
-    (desk / "migrations").mkdir(parents=True)
-    # The image's working directory, with the files that the pod mounts there.
-    images = {"ledgergate:0.1.0": Image(desk, path=(Path(sys.executable).parent,))}
-    with Kubelet(guard.plane, "shop", images) as kubelet:
-        printed = walk("quick-start.md", desk, {**surroundings, "DATABASE_URL": database})
-        assert [run.code for run in kubelet.runs] == [0]
-    assert re.search(r"applied \d{14}_create_orders in", printed)
 
 
 @pytest.mark.usefixtures("guard")

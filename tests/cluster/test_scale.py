@@ -1,4 +1,4 @@
-"""A thousand pods that wait for one migration: how soon they go, and what that costs the API server."""
+"""A thousand pods that wait for one migration: what their release costs the API server."""
 
 import logging
 from collections import Counter
@@ -13,22 +13,21 @@ from tests.cluster.request_counts import pod_patches
 
 log = logging.getLogger(__name__)
 
-FIRST_WITHIN, ALL_WITHIN = 1.5, 20.0
-"""Seconds after the commit. What is promised, 0.15 and 4, is measured by `python -m bench scale` on a quiet machine;
-here other tests share it, and what must not happen is that each pod costs more the more of them there are."""
-
 
 @pytest.mark.timeout(400)
-def test_a_thousand_held_pods_are_released_in_seconds(application: Application, database: str, tmp_path: Path) -> None:
-    """All of them go within seconds of the commit, by one patch and one Event each, and by nothing else."""
+def test_a_thousand_held_pods_go_by_one_patch_and_one_event_each(
+    application: Application, database: str, tmp_path: Path
+) -> None:
+    """All of them go after the commit, by one patch and one Event each, and by nothing else.
+
+    How soon they go is measured by `python -m bench scale`.
+    """
     crowd = Crowd(application, database)
     crowd.gather()
     before = pod_patches(application.plane)
     delays = crowd.release(tmp_path / "migrations")
     log.info("released after %.3f s the first, %.3f s the last of %d", delays[0], delays[-1], len(delays))
     assert len(delays) == PODS
-    assert delays[0] <= FIRST_WITHIN, delays[:3]
-    assert delays[-1] <= ALL_WITHIN, delays[-3:]
     assert pod_patches(application.plane) - before <= PODS
     until("an Event of each release", lambda: len(releases_told(application)) == PODS, timeout=60, pause=0.5)
     assert set(releases_told(application).values()) == {1}

@@ -10,27 +10,20 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from testbed import forks
 from testbed.postgres import Postgres
-from tests.forks import Forks
 from tests.integration.test_interruption import until
 from tests.integration.test_up import LOCK, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.forks import Fork
+    from testbed.forks import Fork
     from tests.integration.conftest import Ledgergate
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
 OURS = "from pg_stat_activity where datname = current_database() and application_name like 'ledgergate pod%'"
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    """What runs `up`."""
-    with Forks() as forks:
-        yield forks
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +33,11 @@ def logging_postgres() -> Iterator[Postgres]:
         yield server
 
 
-def start(forks: Forks, ledgergate: Ledgergate, url: str, count: int) -> list[Fork]:
+def start(ledgergate: Ledgergate, url: str, count: int) -> list[Fork]:
     """Start many `up`, each a pod of its own."""
     environment = {"PATH": os.environ["PATH"], "DATABASE_URL": url}
     return [
-        forks.start(
+        forks.shared().start(
             "migrate",
             "up",
             directory=ledgergate.home,
@@ -74,19 +67,17 @@ async def numbers(url: str) -> list[int]:
     return [row[0] for row in rows]
 
 
-async def test_64_with_pending_work_and_64_with_none(
-    forks: Forks, ledgergate: Ledgergate, logging_postgres: Postgres
-) -> None:
+async def test_64_with_pending_work_and_64_with_none(ledgergate: Ledgergate, logging_postgres: Postgres) -> None:
     """All exit 0 and each migration ran once; with nothing pending none takes a lock or sends more than two queries."""
     effects(ledgergate, 10)
     url = logging_postgres.create_database()
-    runs = start(forks, ledgergate, url, 64)
+    runs = start(ledgergate, url, 64)
     assert await ended(runs) == [0] * 64, [run.output for run in runs if run.returncode]
     assert await numbers(url) == list(range(1, 10))
     assert sum(run.output.count("applied 2025") for run in runs) == 10
 
     before = len(logging_postgres.log)
-    runs = start(forks, ledgergate, url, 64)
+    runs = start(ledgergate, url, 64)
     assert await ended(runs) == [0] * 64, [run.output for run in runs if run.returncode]
     asked: dict[str, list[str]] = {}
     statement = r"^(\d+) ledgergate [^|]*\|LOG:  (?:statement|execute [^:]*): (\w+)"
@@ -97,25 +88,21 @@ async def test_64_with_pending_work_and_64_with_none(
     assert "advisory" not in logging_postgres.log[before:]
 
 
-async def test_256_on_a_server_with_100_connections(
-    forks: Forks, ledgergate: Ledgergate, logging_postgres: Postgres
-) -> None:
+async def test_256_on_a_server_with_100_connections(ledgergate: Ledgergate, logging_postgres: Postgres) -> None:
     """All exit 0, and each of 200 migrations ran once."""
     effects(ledgergate, 200)
     url = logging_postgres.create_database()
-    runs = start(forks, ledgergate, url, 256)
+    runs = start(ledgergate, url, 256)
     assert await ended(runs) == [0] * 256, [run.output for run in runs if run.returncode]
     assert await numbers(url) == list(range(1, 200))
     assert sum(run.output.count("applied 2025") for run in runs) == 200
 
 
-async def test_who_waits_holds_no_connection(
-    forks: Forks, ledgergate: Ledgergate, connection: Connection, database: str
-) -> None:
+async def test_who_waits_holds_no_connection(ledgergate: Ledgergate, connection: Connection, database: str) -> None:
     """While another session holds the lock, waiting runs connect seldom, and never stay connected."""
     ledgergate.write("one", "select 1")
     await connection.fetchval("select pg_advisory_lock($1)", LOCK)
-    runs = start(forks, ledgergate, database, 16)
+    runs = start(ledgergate, database, 16)
     seen: dict[int, int] = {}
     looks = 100
     for _ in range(looks):
@@ -129,16 +116,16 @@ async def test_who_waits_holds_no_connection(
 
 
 async def test_waiters_do_not_stop_an_index_that_is_built_concurrently(
-    forks: Forks, ledgergate: Ledgergate, connection: Connection, database: str
+    ledgergate: Ledgergate, connection: Connection, database: str
 ) -> None:
     """CREATE INDEX CONCURRENTLY waits for old transactions; runs that wait for the lock have none."""
     await connection.execute("create table big (id int)")
     old = await asyncpg.connect(database)
     await old.execute("begin isolation level repeatable read; select * from big")
     ledgergate.write("one", "create index concurrently big_id on big (id)", "transaction:false")
-    runs = start(forks, ledgergate, database, 1)
+    runs = start(ledgergate, database, 1)
     await until(connection, "select exists (select from pg_stat_progress_create_index)")
-    runs += start(forks, ledgergate, database, 15)
+    runs += start(ledgergate, database, 15)
     await until(connection, f"select count(*) > 1 {OURS}")
     await old.close()
     assert await ended(runs) == [0] * 16, [run.output for run in runs]

@@ -67,6 +67,22 @@ async def test_a_row_that_fails(ledgergate: Ledgergate, connection: Connection) 
     assert await connection.fetchval("select count(*) from orders") == 0
 
 
+@pytest.mark.parametrize("options", ["", "transaction:false"])
+async def test_comments_within_copy(
+    ledgergate: Ledgergate, connection: Connection, database: str, options: str
+) -> None:
+    """COPY with comments between its words takes its rows as psql does."""
+    up = f"{TABLE};\ncopy /* ; */ orders from -- 'x'\n/* y */ stdin/* z */;\n1\tit's -- a\n\\.\nselect 1;"
+    ledgergate.write("20250101000000_a", up, options)
+    script = ledgergate("up", "--dry-run").stdout
+    done = ledgergate("up")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert await connection.fetchval("select note from orders") == "it's -- a"
+    await connection.execute("drop table orders; drop table ledgergate_migrations")
+    assert psql(database, script).returncode == 0
+    assert await connection.fetchval("select note from orders") == "it's -- a"
+
+
 async def test_rows_are_not_copied_twice(ledgergate: Ledgergate, connection: Connection) -> None:
     """A run that resumes continues after a COPY that was recorded with its rows."""
     await connection.execute("create table switch (on_ boolean)")

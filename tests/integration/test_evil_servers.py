@@ -153,7 +153,7 @@ async def test_an_evil_server_is_the_fault_of_its_gate(
     tenants.delays.clear()
     before, workers = resident(), set(tenants.ledgers.pids)
     async with tenants.joined(namespace, f"postgresql://u:p@127.0.0.1:{evil[behaviour]}/evil"):
-        await until(lambda: tenants.ledgers.first_read_done((namespace, "app")))
+        await until(lambda: tenants.ledgers.may_write_status((namespace, "app")))
         await tenants.seen()
         assert tenants.fault(namespace) is not None
     assert max(tenants.delays) < USUAL_SECONDS

@@ -7,9 +7,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from testbed.controlplane.processes import free_ports
 from testbed.postgres import Postgres, _scratch
 from testbed.waiting import until
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +38,16 @@ def test_it_dies_with_its_parent() -> None:
         process.kill()
         process.communicate()
         until("its end", lambda: not Path(f"/proc/{server}").exists())
+
+
+def test_a_port_that_is_taken_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another server has taken its port, with another password, a new server takes the next one."""
+    with Postgres() as other:
+        ports = iter(([other.port], free_ports(1)))
+        monkeypatch.setattr("testbed.postgres.free_ports", lambda _: next(ports))
+        with Postgres() as server:
+            assert server.port != other.port
+            assert server.create_database().startswith(f"postgresql://postgres:{server.password}@")
 
 
 def test_it_leaves_nothing() -> None:

@@ -74,6 +74,17 @@ def test_a_pod_whose_gate_may_be_on_its_way_is_held_and_never_refused() -> None:
         assert validate(view, found).allowed
 
 
+def test_a_pod_that_declares_nothing_waits_where_the_namespace_says_so() -> None:
+    """In a namespace with label `ledgergate.dev/undeclared: wait` it is held, and validation admits it, held."""
+    view, found = Ledgers([gate()], BEHIND), pod(revision=None, guarded=False)
+    answer = admission(view).mutate(create(found), waits=True)
+    assert (answer.verdict.reason, answer.result) == (Reason.UNSELECTED, "held")
+    assert answer.patch
+    assert validate(view, pod(SCHEDULING_GATE, revision=None, guarded=False)).allowed
+    bound = admission(view).mutate(create(pod(revision=None, guarded=False, node_name="node-0")), waits=True)
+    assert (bound.result, bound.patch) == (Result.PASSED, [])
+
+
 def test_mutation_holds_what_validation_will_deny() -> None:
     """Should the validating call fail (it is allowed to, for a pod with our gate), a denied pod is at least held."""
     answer = mutate(Ledgers([gate(on_behind=Action.DENY)], BEHIND), pod())

@@ -98,6 +98,24 @@ def test_no_pod_with_a_bad_verdict_is_stored_without_the_gate(
 
 
 @unhurried
+@given(views(), pods(), st.booleans(), st.booleans())
+def test_where_the_namespace_waits_no_pod_starts_before_its_gate(
+    view: Ledgers, pod: dict[str, Any], in_process: bool, mutating: bool
+) -> None:
+    """Whatever it declares, a pod that no gate selects is stored held, unless it migrates, or is on its node."""
+    selected = any(gate.selector.matches({"app": "x"}) for gate in view.gates)
+    created = create(view, pod, policy=in_process, mutating=mutating, waits=True)
+    if selected:
+        assert created == create(view, pod, policy=in_process, mutating=mutating)
+        return
+    assert created.final.allowed
+    exempt = "nodeName" in pod["spec"] or not (in_process or mutating)
+    declares = any("revision" in name for name in pod["metadata"]["annotations"])
+    if not exempt and (declares or "ledgergate.dev/migrates" not in pod["metadata"]["annotations"]):
+        assert created.gated
+
+
+@unhurried
 @given(views(modes=st.just(Mode.AUDIT)), pods(), st.booleans())
 def test_audit_never_changes_admission(view: Ledgers, pod: dict[str, Any], in_process: bool) -> None:
     """Where every gate audits, a pod is stored as if no gate were there."""

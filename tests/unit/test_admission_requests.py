@@ -1,13 +1,15 @@
 """Requests to the admission server by path, method, target and body, and to its probes."""
 
 import asyncio
+import json
 
 import aiohttp
 import pytest
 
 from testbed.controlplane.processes import free_ports
-from tests.unit.test_admission_server import JSON, Running, review, site
+from tests.unit.test_admission_server import JSON, PATHS, Running, review, site
 from webhook.admission.server import Site, probes, serving
+from webhook.core.selector import Selector
 from webhook.settings import Endpoint
 from webhook.telemetry import Telemetry
 
@@ -21,6 +23,17 @@ async def test_other_paths_and_methods(site: Running) -> None:
     async with site.session.get(f"{site.base}/validate") as response:
         assert (response.status, response.headers["Allow"]) == (405, "POST")
     assert await site.serves()
+
+
+async def test_a_pod_waits_for_its_gate_by_the_path(site: Running) -> None:
+    """The path alone tells a namespace whose pods wait: the one holds what the other lets go."""
+    site.view.selector = Selector((("app", "Exists", frozenset()),))
+    undeclared = review(object={"metadata": {}, "spec": {"containers": []}})
+    for path, outcome in (("/mutate", "admitted"), ("/mutate/wait", "held")):
+        _, body, _ = await site.post(undeclared, path)
+        assert ("patch" in json.loads(body)["response"]) is (outcome == "held")
+        name = PATHS[path]
+        assert site.counted(webhook=f"{name}.ledgergate.dev", outcome=outcome, reason="Unselected") == 1
 
 
 @pytest.mark.parametrize(

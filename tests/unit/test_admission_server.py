@@ -146,6 +146,7 @@ REFUSED = {
 
 PATHS = {
     "/mutate": "hold",
+    "/mutate/wait": "wait",
     "/validate": "verdict",
     "/validate/relabel": "relabel",
     "/validate/deny": "deny",
@@ -252,7 +253,7 @@ async def test_each_webhook_is_counted_under_its_name(site: Running) -> None:
     """By path: each of them answers the same review in its own way."""
     template = {"metadata": {"annotations": {"ledgergate.dev/revision": "b"}}}
     workload = {"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": template}}
-    outcomes = {"hold": "held", "verdict": "denied", "deny": "denied"}
+    outcomes = {"hold": "held", "wait": "held", "verdict": "denied", "deny": "denied"}
     for path, name in PATHS.items():
         if name in {"relabel", "bypass"}:
             continue  # they are asked about changes

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from webhook.api.namespace import ADMISSION_LABEL, Namespace, OptIn
+from webhook.api.namespace import ADMISSION_LABEL, UNDECLARED_LABEL, Namespace, OptIn
 from webhook.api.objects import Metadata
 from webhook.cache.namespaces import NamespaceCache
 from webhook.kube.errors import NotFound, Unavailable
@@ -15,8 +15,9 @@ from webhook.kube.reflector import Change, ChangeKind, Feed
 ENABLED, AUDIT, OFF = OptIn.ENABLED, OptIn.AUDIT, OptIn.OFF
 
 
-def labelled(value: str | None, version: str = "1") -> Namespace:
+def labelled(value: str | None, version: str = "1", undeclared: str | None = None) -> Namespace:
     labels = {} if value is None else {ADMISSION_LABEL: value}
+    labels |= {} if undeclared is None else {UNDECLARED_LABEL: undeclared}
     return Namespace(metadata=Metadata(name="shop", labels=labels, resource_version=version))
 
 
@@ -117,6 +118,65 @@ async def test_opting_out_counts_once_it_is_confirmed(true: Namespace | None, ex
         await asyncio.wait_for(changed.get(), 5)
         assert namespaces.admission("shop", since=101.5) is ENABLED
         assert cluster.asked == 2
+
+
+async def test_pods_wait_where_the_label_says_so() -> None:
+    """What the watch shows is believed at once, and the API server is not asked."""
+    cluster = Cluster(labelled("enabled", undeclared="wait"), None)
+    async with following(cluster, Clock()) as (namespaces, _):
+        assert namespaces.waits("shop", since=100) is True
+        assert cluster.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("watched", "true", "expected"),
+    [
+        (labelled("enabled"), labelled("enabled", undeclared="wait"), True),
+        (None, labelled("enabled", undeclared="wait"), True),
+        (labelled("enabled"), labelled("enabled", undeclared="Wait"), False),
+        (labelled("enabled"), labelled("enabled"), False),
+        (None, None, False),
+    ],
+)
+async def test_no_pod_starts_before_it_is_certain_that_it_need_not_wait(
+    watched: Namespace | None, true: Namespace | None, expected: bool
+) -> None:
+    """The label may have been set before the pod and be seen after it: the API server is asked, once."""
+    clock, cluster = Clock(), Cluster(watched, true)
+    async with following(cluster, clock) as (namespaces, changed):
+        if watched is not None:
+            await asyncio.wait_for(changed.get(), 5)
+        clock.now = 101
+        assert namespaces.waits("shop", since=100.5) is None
+        assert namespaces.waits("shop", since=100.5) is None
+        assert await asyncio.wait_for(changed.get(), 5) == "shop"
+        assert namespaces.waits("shop", since=100.5) is expected
+        assert cluster.asked == 1
+        assert namespaces.waits("shop", since=101.5) is None, "for a later pod the answer may be another"
+
+
+async def test_a_change_of_the_wait_is_reported() -> None:
+    """Held pods are judged anew, and what the API server said before does not count any more."""
+    clock, cluster = Clock(), Cluster(labelled("enabled"), labelled("enabled"))
+    async with following(cluster, clock) as (namespaces, changed):
+        await asyncio.wait_for(changed.get(), 5)
+        clock.now = 101
+        assert namespaces.waits("shop", since=100) is None
+        await asyncio.wait_for(changed.get(), 5)
+        assert namespaces.waits("shop", since=100) is False
+        cluster.changed.put_nowait(Change(ChangeKind.MODIFIED, "2", labelled("enabled", "2", undeclared="wait")))
+        await asyncio.wait_for(changed.get(), 5)
+        assert namespaces.waits("shop", since=100) is True
+        cluster.changed.put_nowait(Change(ChangeKind.MODIFIED, "3", labelled("enabled", "3")))
+        await asyncio.wait_for(changed.get(), 5)
+        assert namespaces.waits("shop", since=100) is None
+
+
+async def test_an_unknown_value_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """With what was probably meant: the namespace's pods start as if there were no label."""
+    async with following(Cluster(labelled("enabled", undeclared="waits"), None), Clock()) as (_, changed):
+        await asyncio.wait_for(changed.get(), 5)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == ["namespace.label_unknown"]
 
 
 async def test_a_change_of_the_label_is_reported() -> None:

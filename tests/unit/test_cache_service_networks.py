@@ -27,6 +27,14 @@ class Cluster:
 
     def __init__(self, *networks: ServiceCIDR) -> None:
         self.networks = Collection(*networks)
+        self.advertised: list[tuple[str, ...] | Exception] = [("203.0.113.9",)]
+
+    async def advertised_hosts(self) -> tuple[str, ...]:
+        """Return or raise the next answer; the last one stays."""
+        answer = self.advertised.pop(0) if len(self.advertised) > 1 else self.advertised[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def service_cidrs(self) -> Feed[ServiceCIDR]:
         """Return the feed."""
@@ -95,6 +103,28 @@ async def test_an_api_server_that_does_not_answer_is_waited_for() -> None:
         await services.wait_known()
         assert refused(services, "10.96.0.10")
         assert services.problem == ""
+
+
+async def test_the_address_that_the_api_server_advertises_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a cluster the controller reaches it by a Service, and its own address is another. It is asked again."""
+    monkeypatch.setattr("webhook.cache.service_networks.RETRY_SECONDS", 0.01)
+    cluster = Cluster()
+    cluster.advertised = [Unavailable("no answer"), ("203.0.113.9", "2001:db8::9", "")]
+    async with running(cluster) as services, asyncio.timeout(5):
+        await services.wait_known()
+        for address in ("203.0.113.9", "2001:db8::9", cluster.server_host):
+            assert refused(services, address)
+        assert not refused(services, "203.0.113.10")
+
+
+async def test_an_api_server_that_advertises_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """What it says of itself cannot be read: the log says so, and the rest is known."""
+    cluster = Cluster(cidr("kubernetes", "10.96.0.0/12"))
+    cluster.advertised = [Forbidden("403: no")]
+    async with running(cluster) as services, asyncio.timeout(5):
+        await services.wait_known()
+        assert refused(services, "10.96.0.10")
+    assert "service_networks.unadvertised" in caplog.text
 
 
 async def test_the_name_of_the_api_server_is_resolved() -> None:

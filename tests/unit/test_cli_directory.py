@@ -42,6 +42,18 @@ def test_problems_of_all_directories_are_reported_at_once(tmp_path: Path) -> Non
     assert f"found 1_a in {a} and {b}" in refused.value.problems[0]
 
 
+def test_a_directory_that_is_named_twice(tmp_path: Path) -> None:
+    """It is that which is wrong, not its migrations; a link to it is the same directory."""
+    core, link = make(tmp_path / "core", "20240301_c.js"), tmp_path / "link"
+    link.symlink_to(core)
+    with pytest.raises(ExternalFilesError) as refused:
+        list_revisions(KNEX, [core, tmp_path / "." / "core", link])
+    assert refused.value.problems == (
+        f"expected each --dir once, got {core} again",
+        f"expected each --dir once, got {link}, which is {core}",
+    )
+
+
 @pytest.mark.parametrize("dialect", ["ledgergate", "alembic", "golang-migrate"])
 def test_tools_with_one_directory(dialect: str, tmp_path: Path) -> None:
     """Several are refused, not merged in an order that the tool does not have."""

@@ -141,7 +141,7 @@ async def test_an_unknown_dialect_is_reported_and_waited_for_by_no_replica(datab
     objects = StatusObjects(database, dialect="nosuch")
     async with reconciling(objects) as (_, ledgers):
         await asyncio.wait_for(objects.wrote.wait(), 20)
-        assert ledgers.first_read_done(("ns", "app"))
+        assert ledgers.may_write_status(("ns", "app"))
     assert objects.written[0]["state"] == "Misconfigured"
     assert "'nosuch' is not one of" in objects.written[0]["conditions"][0]["message"]
 

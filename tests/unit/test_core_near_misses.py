@@ -9,9 +9,10 @@ from tests.admission_chain import NOW, Ledgers
 from tests.admission_subjects import BEHIND, THERE, A, B, admission, create, gate, pod
 from webhook.admission.handlers import Result
 from webhook.admission.review import Request
-from webhook.api.objects import Container, LabelSelector, Pod, ReadinessGate, SelectorRequirement
+from webhook.api.namespace import Namespace
+from webhook.api.objects import Container, LabelSelector, Metadata, Pod, ReadinessGate, SelectorRequirement
 from webhook.api.workload import Workload
-from webhook.core.near_misses import find_misplaced, find_near_misses
+from webhook.core.near_misses import find_misplaced, find_near_misses, find_unknown_labels
 from webhook.core.patches import creation_patch
 from webhook.core.readiness import assess
 from webhook.core.requirement import read_requirement
@@ -52,6 +53,31 @@ def test_annotations(declared: dict[str, str], hint: str | None) -> None:
     found = find_near_misses(annotated(**declared), [gate()])
     assert (len(found), hint in found[0] if hint and found else None) == ((1, True) if hint else (0, None))
     assert find_near_misses(annotated(**declared), []) == ()
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "hint"),
+    [
+        ("admission", "enabled", None),
+        ("admission", "audit", None),
+        ("undeclared", "wait", None),
+        ("anything", "else", None),
+        ("admission", "Enabled", "admission=Enabled is not known and has no effect: did you mean enabled?"),
+        ("admission", "enable", "did you mean enabled?"),
+        ("admission", "true", "admission=true is not known and has no effect: expected enabled or audit"),
+        ("admission", "wait", "expected enabled or audit"),
+        ("undeclared", "waits", "undeclared=waits is not known and has no effect: did you mean wait?"),
+        ("undeclared", "", "undeclared= is not known and has no effect: expected wait"),
+        ("undeclare", "wait", "undeclare is not known: did you mean ledgergate.dev/undeclared?"),
+        ("admision", "enabled", "admision is not known: did you mean ledgergate.dev/admission?"),
+    ],
+)
+def test_labels_of_a_namespace(label: str, value: str, hint: str | None) -> None:
+    """A value or a name that is misspelt has no effect, and is named with what was probably meant."""
+    labels = {f"ledgergate.dev/{label}": value, "kubernetes.io/metadata.name": "shop"}
+    found = find_unknown_labels(Namespace(metadata=Metadata(labels=labels)))
+    assert found == () if hint is None else len(found) == 1
+    assert hint is None or found[0].endswith(hint)
 
 
 def test_a_readiness_gate_of_no_gate() -> None:

@@ -137,6 +137,23 @@ def test_a_pod_that_no_gate_selects() -> None:
     assert "no LedgerGate selects it" in line.message
 
 
+def test_a_pod_that_waits_for_its_gate() -> None:
+    """It declares nothing, and the label of its namespace is the reason."""
+    labelled = namespace(**{"ledgergate.dev/admission": "enabled", "ledgergate.dev/undeclared": "wait"})
+    (line,) = build_overview(ListedObjects((), [pod(expects=None)], (), [labelled]), NOW).held
+    assert (line.gates, line.reason) == ((), "Unselected")
+    assert "ledgergate.dev/undeclared=wait" in line.message
+
+
+def test_a_label_that_is_misspelt_is_a_remark() -> None:
+    """Every gate of the namespace shows it."""
+    labelled = namespace(**{"ledgergate.dev/admission": "enabled", "ledgergate.dev/undeclared": "waits"})
+    (remark,) = remarks(gate(), labelled)
+    assert (
+        remark == "namespace label ledgergate.dev/undeclared=waits is not known and has no effect: did you mean wait?"
+    )
+
+
 def test_a_ledger_that_cannot_be_read_is_the_reason() -> None:
     """The last known revisions do not satisfy this pod, so it waits for the database."""
     line = the_pod(gate(status={**LIVE, "state": "Unreachable"}))
@@ -209,8 +226,9 @@ def test_a_bypass_is_shown_while_it_is_in_force() -> None:
     ],
 )
 def test_a_gate_in_a_namespace_that_has_not_opted_in_says_how(labels: dict[str, str], says: str) -> None:
-    """The most common reason why a gate holds nothing."""
-    (remark,) = remarks(gate(), namespace(**labels))
+    """The most common reason why a gate holds nothing; a value that is not known is named, too."""
+    remark, *more = remarks(gate(), namespace(**labels))
+    assert len(more) == ("yes" in labels.values())
     assert says in remark
     assert remarks(gate(), namespace(**{"ledgergate.dev/admission": "enabled"})) == ()
 

@@ -11,7 +11,7 @@ from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import LedgerSnapshot
 from webhook.api.objects import Metadata, Pod
 from webhook.core.gate import Action, Gate, Mode, Policy
-from webhook.core.pod_verdict import UNSELECTED, decide_pod, strictest
+from webhook.core.pod_verdict import AWAITING, UNSELECTED, await_gate, decide_pod, strictest
 from webhook.core.requirement import read_requirement
 from webhook.core.selector import Selector
 from webhook.core.verdict import Outcome, Reason, Verdict, decide
@@ -38,6 +38,21 @@ def test_a_pod_whose_gate_may_not_exist_yet_is_held() -> None:
     waiting = decide_pod(DECLARING, [], NOW).final
     assert (waiting.reason, waiting.outcome) == (Reason.UNSELECTED, Outcome.HOLD)
     assert decide_pod(DECLARING, [gate("other")], NOW).final.reason is Reason.MATCHES
+
+
+def test_a_pod_that_declares_nothing_waits_where_the_namespace_says_so() -> None:
+    """It is held as one that declares a revision is; a migrator, for which the others wait, is not."""
+    assert await_gate(Pod(), decide_pod(Pod(), [], NOW)).final is AWAITING
+    assert (AWAITING.reason, AWAITING.outcome) == (Reason.UNSELECTED, Outcome.HOLD)
+    migrator = Pod(metadata=Metadata(annotations={"ledgergate.dev/migrates": "app"}))
+    assert await_gate(migrator, decide_pod(migrator, [], NOW)).final is UNSELECTED
+
+
+def test_the_wait_changes_nothing_for_other_pods() -> None:
+    """One that a gate selects is that gate's; one that declares a revision waits anyway."""
+    for pod, gates in ((Pod(), [gate("app")]), (DECLARING, [gate("other")]), (DECLARING, [])):
+        decided = decide_pod(pod, gates, NOW)
+        assert await_gate(pod, decided) is decided
 
 
 def test_each_gate_decides_by_its_own_requirement() -> None:

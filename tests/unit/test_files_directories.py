@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from errno import EACCES
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +12,6 @@ from migrations.core.ledger import Position, Record, State
 from migrations.core.revision import Revision
 from migrations.dialects.catalogue import find_dialect
 from migrations.files.external import ExternalFilesError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MIGRATION = "class Migration: ...\n"
 
@@ -57,6 +56,8 @@ def test_atlas_by_its_source(tmp_path: Path) -> None:
             "3_checkpoint.sql": "-- atlas:checkpoint v3\n\ncreate table a ();",
             "4_no_checkpoint.sql": "-- atlas:checkpoint\nselect 1;",  # belongs to the statement
             "5.sql": "select '\n-- atlas:checkpoint\n\n'",
+            "5_hash.sql": "# atlas:checkpoint\n \t\nselect 1;",
+            "5_only.sql": "-- atlas:checkpoint",
             ".6_hidden.sql": "",
             "sub/7_c.sql": "",
             "atlas.sum": "",
@@ -84,9 +85,9 @@ def test_a_directory_of_checkpoints_alone(tmp_path: Path) -> None:
 
 def test_pgroll_by_its_source(tmp_path: Path) -> None:
     """`CollectFilesFromDir` of pgroll: `*.json`, `*.yml`, `*.yaml` of the directory alone."""
-    names = ("01_a.json", "02_b.yml", "03_c.yaml", "04_d.yaml.tmpl", "sub/05_e.json", "06_f.sql")
+    names = ("01_a.json", "02_b.yml", "03_c.yaml", "04_d.yaml.tmpl", "sub/05_e.json", "06_f.sql", ".07_hidden.json")
     fill(tmp_path, **dict.fromkeys(names, ""))
-    assert listed("pgroll", tmp_path) == ["01_a", "02_b", "03_c"]
+    assert listed("pgroll", tmp_path) == [".07_hidden", "01_a", "02_b", "03_c"]
     fill(tmp_path, **{"03_c.json": ""})
     assert "are one version, 03_c" in refusal("pgroll", tmp_path)
 
@@ -286,6 +287,59 @@ def test_what_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     assert "expected a directory" in refusal("knex", tmp_path / "loop")
     (tmp_path / "a\udcff.js").touch()
     assert "expected names in UTF-8" in refusal("knex", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "stem", "extensions", "others"),
+    [
+        ("knex", "{}", "co coffee eg iced js cjs litcoffee ls ts", "mjs mts cts sql json d.ts js.map"),
+        ("node-pg-migrate", "{}", "sql js cjs mjs ts cts mts", "json d.ts d.cts d.mts"),
+        ("umzug", "{}", "sql js cjs mjs ts cts mts", "json d.ts d.cts d.mts down.sql"),
+        ("typeorm", "{}-A", "js cjs mjs ts cts mts", "json d.ts js.map"),
+        ("flyway", "V{}__a", "sql SQL java class", "sql.conf json"),
+        ("goose", "{}_a", "sql go", "json sql.orig"),
+        ("yoyo", "{}", "py sql", "rollback.sql pyc"),
+    ],
+)
+def test_every_extension_counts(dialect: str, stem: str, extensions: str, others: str, tmp_path: Path) -> None:
+    """Those that a tool loads by default, most of which no other test has; and no other."""
+    for number, extension in enumerate([*extensions.split(), *others.split()], start=1_700_000_000_000):
+        fill(tmp_path, **{f"{stem.format(number)}.{extension}": ""})
+    assert len(listed(dialect, tmp_path)) == len(extensions.split())
+
+
+def test_several_files_of_one_name_are_one_migration(tmp_path: Path) -> None:
+    """The source and what was compiled from it, or a file that applies and one that undoes."""
+    fill(tmp_path, **dict.fromkeys(("1_a.js", "1_a.ts", "2_b.up.sql", "2_b.down.sql"), ""))
+    assert listed("knex", tmp_path) == ["1_a"]
+    assert listed("golang-migrate", tmp_path) == ["2_b"]
+
+
+def test_a_directory_in_the_place_of_prismas_file(tmp_path: Path) -> None:
+    """Prisma stops at it."""
+    fill(tmp_path, **{"1_a/migration.sql": "", "2_b/migration.sql/x": ""})
+    assert "2_b: expected a migration.sql in it" in refusal("prisma", tmp_path)
+
+
+def test_a_line_end_in_a_name_counts(tmp_path: Path) -> None:
+    """A tool looks at the end of a name only, so that the file is the newest migration."""
+    fill(tmp_path, **{"1_a.js": "", "2_b\nc.js": ""})
+    assert listed("knex", tmp_path) == ["1_a", "2_b\nc"]
+
+
+def test_directories_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project may have a database's files beside its own; a directory of migrations is read whole or not at all."""
+    fill(tmp_path, **{"a.py": "revision = 'a'\n", "V1__a.sql": "", "closed/b.py": "", "closed/V2__b.sql": ""})
+    scandir = os.scandir
+
+    def scan(path: str) -> object:  # root may read everything
+        if Path(path).name == "closed":
+            raise PermissionError(EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert listed("alembic", tmp_path) == ["a"]
+    assert "closed: expected to read it: Permission denied" in refusal("flyway", tmp_path)
 
 
 @pytest.mark.parametrize(

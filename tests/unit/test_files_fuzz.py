@@ -23,7 +23,8 @@ from migrations.lint.scripts.native import native_script
 from migrations.runner.ledger_writer import LedgerWriter
 from migrations.runner.psql_script import render
 from migrations.runner.section import MigrationFailed, Section
-from migrations.runner.splitter import SplitError, find_transaction_end, split_statements
+from migrations.runner.splitter import SplitError, split_statements
+from migrations.runner.transactional import find_transaction_end
 
 if TYPE_CHECKING:
     from migrations.core.migration import Migration

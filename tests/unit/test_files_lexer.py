@@ -37,6 +37,8 @@ _SCRIPTS = st.lists(st.sampled_from(_PIECES), max_size=20).map("".join)
         ("/* open /* */", ["/* open /* */"]),
         ("copy a from stdin;\n'\n\\.\nselect 'b'", ["'\n\\.", "'b'"]),
         ("-- x\nCOPY a (b) FROM stdin (format csv);\n$$\n\\.\n-- y", ["-- x", "$$\n\\.", "-- y"]),
+        ("copy a from /* x */ stdin;\n'\n\\.\n-- y", ["/* x */", "'\n\\.", "-- y"]),
+        ("copy a from b -- from stdin\n;\n'\n\\.\n", ["-- from stdin", "'\n\\.\n"]),
         ("select 'copy a from stdin';\n\\.\n'b'", ["'copy a from stdin'", "'b'"]),
     ],
 )

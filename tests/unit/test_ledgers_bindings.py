@@ -56,7 +56,7 @@ def test_a_status_of_another_ledger_is_replaced_at_once() -> None:
     for address in (here, there):
         binding.rebind(address, None)
         new.rebind(address, None)
-        written.append((binding.first_read_done, new.first_read_done))
+        written.append((binding.may_write_status, new.may_write_status))
     # At first the status of an earlier leader says more than is known here; a new gate's says nothing.
     assert written == [(False, False), (True, True)]
 

@@ -43,7 +43,7 @@ async def test_a_ledger_is_read_and_a_change_is_reported(database: str) -> None:
     objects.gates.put(a_gate())
     objects.secrets["ns", "pg"] = a_secret(database)
     async with registered(objects) as (gates, ledgers, changed):
-        await until(lambda: ledgers.first_read_done(KEY))
+        await until(lambda: ledgers.may_write_status(KEY))
         gate = gates.gate(KEY)
         assert gate is not None
         await until(lambda: ledgers.snapshot(gate).fault is None)
@@ -67,7 +67,7 @@ async def test_gates_that_were_cached_before_are_found() -> None:
         await asyncio.wait_for(gates.wait_synced(), 10)
         gate = gates.gate(KEY)
         assert gate is not None
-        assert not ledgers.first_read_done(KEY)
+        assert not ledgers.may_write_status(KEY)
         assert ledgers.snapshot(gate).fault is Fault.UNREAD
         assert (ledgers.fingerprint(KEY), ledgers.problems(KEY)) == ("", ())
         assert changed == []
@@ -133,7 +133,7 @@ async def test_a_database_that_is_down_counts_as_read() -> None:
     objects.gates.put(a_gate())
     objects.secrets["ns", "pg"] = a_secret(NO_SERVER)
     async with registered(objects) as (gates, ledgers, _):
-        await until(lambda: ledgers.first_read_done(KEY))
+        await until(lambda: ledgers.may_write_status(KEY))
         gate = gates.gate(KEY)
         assert gate is not None
         assert ledgers.snapshot(gate).fault is Fault.UNREACHABLE

@@ -24,7 +24,7 @@ WANTED: dict[str, list[tuple[int, str]]] = {
     "fp_index_if_not_exists_known": [],
     "fp_serial_to_integer": [],
     "fp_set_not_null_already": [],
-    "miss_add_column_if_not_exists_type": [(2, "type-change")],
+    "miss_add_column_if_not_exists_type": [(2, "narrow-without-contract"), (2, "type-change")],
     "miss_attach_partition_scan": [(2, "partition-scan"), (2, "partition-scan")],
     "miss_create_table_references": [(3, "mixed-ddl-dml")],
     "miss_domain_column": [(2, "domain-column")],

@@ -151,10 +151,11 @@ def test_the_text_lists_the_reasons_of_one_statement() -> None:
     assert lines[0].startswith("one.sql:1: unique-without-index: ")
     assert [line.strip().split(":")[0] for line in lines if line.startswith("    and ")] == [
         "and drop-without-contract",
+        "and constraint-without-contract (warning)",
         "and timestamp-without-time-zone (advice)",
     ]
-    assert "    3 reasons for one statement" in lines
-    assert run("one.sql", output="text").output.splitlines()[-2] == "    2 reasons for one statement"
+    assert "    4 reasons for one statement" in lines
+    assert run("one.sql", output="text").output.splitlines()[-2] == "    3 reasons for one statement"
 
 
 def test_pre_commit_finds_the_hook() -> None:

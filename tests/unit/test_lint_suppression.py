@@ -25,9 +25,10 @@ def test_a_finding_is_allowed_by_a_comment(text: str) -> None:
     assert rules(text) == []
 
 
-def test_two_rules_are_allowed_by_two_comments() -> None:
-    """Both cover the next statement."""
-    allows = [f"-- lint:allow {rule} because we know" for rule in ("drop-without-contract", "unique-without-index")]
+def test_rules_are_allowed_by_as_many_comments() -> None:
+    """All cover the next statement."""
+    names = ("drop-without-contract", "unique-without-index", "constraint-without-contract")
+    allows = [f"-- lint:allow {rule} because we know" for rule in names]
     assert rules(up("\n".join([*allows, "alter table t drop a, add unique (b)"]))) == []
 
 

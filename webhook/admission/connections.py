@@ -21,6 +21,9 @@ from typing import cast
 
 from aiohttp import web
 
+_LOOK_SECONDS = 0.02
+"""Between two looks whether every connection has had an answer."""
+
 HttpHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 """Answers one request."""
 
@@ -190,6 +193,13 @@ class Connections:
             self.forget(victim)  # now: the transport reports the loss only with the loop's next turn
             victim.abort()
         return crowded
+
+    async def wait_answered(self, seconds: float) -> None:
+        """Wait until each connection has had an answer or is closed, but no longer than some seconds."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self._unanswered and loop.time() < end:  # noqa: ASYNC110 - an event would cost each request something
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def track(self, handler: HttpHandler) -> HttpHandler:
         """Return a handler that knows when a request's headers are complete and when it is answered."""

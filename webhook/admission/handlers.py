@@ -21,13 +21,14 @@ from webhook.admission.forecast import preview
 from webhook.admission.freeze import Loss, find_loss
 from webhook.admission.review import Request
 from webhook.admission.rollout_warnings import rollout_warnings
+from webhook.api.account import REMEDY
 from webhook.api.objects import SCHEDULING_GATE, LedgerGate, Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import BYPASS_LIMIT, Gate, Mode, Readiness, parse_gate
 from webhook.core.images import STATUS_IMAGES, ImageView
 from webhook.core.near_misses import find_misplaced
 from webhook.core.patches import Patch, condition_type, creation_patch
-from webhook.core.pod_verdict import UNSELECTED, PodVerdict, decide_pod, leave_to_controller
+from webhook.core.pod_verdict import UNSELECTED, PodVerdict, await_gate, decide_pod, leave_to_controller
 from webhook.core.verdict import Outcome, Reason, Verdict
 
 
@@ -91,23 +92,35 @@ class Admission:
     Args:
         now: the clock, aware.
         images: what is known of the pods' images.
+        controller: the user name of the controller's account, about which the API server should not ask.
     """
 
     def __init__(
-        self, gates: GateView, ledgers: LedgerView, now: Callable[[], datetime], images: ImageView = STATUS_IMAGES
+        self,
+        gates: GateView,
+        ledgers: LedgerView,
+        now: Callable[[], datetime],
+        images: ImageView = STATUS_IMAGES,
+        controller: str = "",
     ) -> None:
         self._gates = gates
         self._ledgers = ledgers
         self._now = now
         self._images = images
+        self._controller = controller
 
-    def mutate(self, request: Request[Pod]) -> Answer:
+    def mutate(self, request: Request[Pod], *, waits: bool = False) -> Answer:
         """Add or remove a new pod's scheduling gate, as the verdict says, and add the readiness gates.
 
         A bad verdict holds the pod also where validation will deny it: should that call fail, the pod is at least held.
+
+        Args:
+            waits: the namespace has label ``ledgergate.dev/undeclared: wait``.
         """
         pod = _subject(request)
         decided = self._decide(request.namespace, pod)
+        if waits:
+            decided = await_gate(pod, decided)
         verdict, good = decided.final, decided.final.outcome.good
         patch = creation_patch(pod, hold=not good, conditions=_conditions(each.gate for each in decided.by_gate))
         result = _RESULT[verdict.outcome] if good else Result.HELD
@@ -192,7 +205,10 @@ class Admission:
         verdict = self._decide(request.namespace, old).final
         if verdict.outcome.good or verdict.reason is Reason.UNSELECTED:
             return Answer(verdict, Result.ADMITTED)
-        return Answer(verdict, Result.DENIED, f"scheduling gate {SCHEDULING_GATE} stays: {verdict.message}")
+        message = f"scheduling gate {SCHEDULING_GATE} stays: {verdict.message}"
+        if self._controller and request.user_info.username == self._controller:
+            message += f" (the webhook configuration does not except {self._controller}: {REMEDY})"
+        return Answer(verdict, Result.DENIED, message)
 
     def _decide(self, namespace: str, pod: Pod, *, audit: bool = False) -> PodVerdict:
         gates = sorted(self._gates.selecting(namespace, pod.labels), key=attrgetter("name"))

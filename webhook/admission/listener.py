@@ -5,6 +5,7 @@ import logging
 import resource
 import socket
 import ssl
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -60,7 +61,6 @@ class Listener:
         self._connections = connections
         self._context = context
         self._sockets: list[socket.socket] = []
-        self._accepting: list[asyncio.Task[None]] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._reported_at = float("-inf")
 
@@ -88,36 +88,74 @@ class Listener:
             self._close_sockets()
             where = f"{endpoint.host}:{endpoint.port}"
             raise OSError(error.errno, f"cannot listen on the address {where}: {error.strerror or error}") from error
-        self._accepting = [loop.create_task(self._accept(each)) for each in self._sockets]
+        for listening in self._sockets:
+            self._watch(listening)
 
-    async def close(self) -> None:
-        """Accept no more connections; those that are open stay open."""
-        tasks = (*self._accepting, *self._opening)
+    async def close(self, seconds: float = 0.0) -> None:
+        """Accept no more connections; those that are open stay open.
+
+        Args:
+            seconds: for which those that came last, also by the kernel alone, may get their first answer. Without that
+                a client whose handshake or first request is on its way would see a reset.
+        """
+        for listening in self._sockets:
+            asyncio.get_running_loop().remove_reader(listening)
+            with suppress(OSError):
+                while seconds and self._accept(listening):
+                    pass
+        self._close_sockets()
+        await self._connections.wait_answered(seconds)
+        tasks = tuple(self._opening)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._close_sockets()
 
     def _close_sockets(self) -> None:
         while self._sockets:
             self._sockets.pop().close()
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, _ = await loop.sock_accept(listening)
-            except OSError as error:
-                self._report(str(error))
-                await asyncio.sleep(PAUSE_SECONDS)
-                continue
-            if self._connections.make_room():
-                self._report(f"more than {self._connections.limits.connections} connections; the idlest is closed")
-            opening = self._connections.add(self._server())
-            task = loop.create_task(self._open(accepted, opening))
-            opening.cancel = task.cancel
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+    def _watch(self, listening: socket.socket) -> None:
+        # Not by `sock_accept`: a coroutine that is cancelled loses the connection that it has just accepted.
+        if listening in self._sockets:
+            asyncio.get_running_loop().add_reader(listening, self._accept_or_pause, listening)
+
+    def _accept_or_pause(self, listening: socket.socket) -> None:
+        try:
+            self._accept(listening)
+        except OSError as error:
+            self._report(str(error))
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listening)
+            loop.call_later(PAUSE_SECONDS, self._watch, listening)
+
+    def _accept(self, listening: socket.socket) -> bool:
+        """Accept a connection; return whether there was one.
+
+        Raises:
+            OSError: there is one that cannot be accepted, for example for want of a file descriptor.
+        """
+        try:
+            accepted, _ = listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        accepted.setblocking(False)
+        self._admit(accepted)
+        return True
+
+    def _admit(self, accepted: socket.socket) -> None:
+        if self._connections.make_room():
+            self._report(f"more than {self._connections.limits.connections} connections; the idlest is closed")
+        opening = self._connections.add(self._server())
+        task = asyncio.get_running_loop().create_task(self._open(accepted, opening))
+        opening.cancel = task.cancel
+        self._opening.add(task)
+
+        def done(_: object) -> None:
+            self._opening.discard(task)
+            if task.cancelled():  # perhaps before its first step, so that it has closed nothing itself
+                accepted.close()
+
+        task.add_done_callback(done)
 
     async def _open(self, accepted: socket.socket, connection: Connection) -> None:
         """Open one connection, with its TLS handshake."""

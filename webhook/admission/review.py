@@ -31,6 +31,12 @@ class ReviewError(ValueError):
 T = TypeVar("T")
 
 
+class UserInfo(Struct, frozen=True):
+    """Who sent a request to the API server."""
+
+    username: str = ""
+
+
 class Request(Struct, Generic[T], frozen=True):
     """The fields of an AdmissionRequest that decisions need, about one kind of object."""
 
@@ -38,6 +44,7 @@ class Request(Struct, Generic[T], frozen=True):
     operation: str
     namespace: str = ""
     dry_run: bool | None = None
+    user_info: UserInfo = UserInfo()
     object: T | None = None
     old_object: T | None = None
 

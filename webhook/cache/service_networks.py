@@ -1,4 +1,4 @@
-"""The networks of the cluster's Services, and the API server's own address: no registry is in either."""
+"""The networks of the cluster's Services, and the API server's own addresses: no registry is in either."""
 
 import asyncio
 import logging
@@ -13,6 +13,9 @@ from webhook.kube.errors import ClusterError, Unavailable
 from webhook.kube.reflector import Feed, Reflector
 from webhook.telemetry import log_event
 
+RETRY_SECONDS = 1.0
+"""Until an API server that does not answer is asked again under which address it wants to be reached."""
+
 RESOLVE_SECONDS = 5.0
 """For the name of the API server. It is connected to by then, so the name is known."""
 
@@ -24,6 +27,9 @@ class ServiceNetworkApi(Protocol):
     def server_host(self) -> str:
         """The API server's host name or address."""
 
+    async def advertised_hosts(self) -> tuple[str, ...]:
+        """Return the hosts under which the API server that answers wants to be reached."""
+
     def service_cidrs(self) -> Feed[ServiceCIDR]:
         """Return the feed of the ServiceCIDRs."""
 
@@ -32,12 +38,13 @@ class ServiceNetworks:
     """The cluster's networks of Services, followed.
 
     The API has ServiceCIDRs from Kubernetes 1.33 on. Where they cannot be had (an older server, or a right is missing),
-    the API server's address alone is known; a flag names the rest.
+    the API server's addresses alone are known; a flag names the rest. Of several API servers that is the one that
+    answers: the others' addresses stand in an EndpointSlice, for which a right would be needed.
     https://kubernetes.io/docs/reference/kubernetes-api/networking/service-cidr-v1/
     """
 
     def __init__(self, api: ServiceNetworkApi) -> None:
-        self._host = api.server_host
+        self._api = api
         self._networks: tuple[Network, ...] = ()
         self._server: tuple[Network, ...] = ()
         self._known = asyncio.Event()
@@ -51,12 +58,24 @@ class ServiceNetworks:
 
     async def run(self) -> None:
         """Follow the networks until cancelled."""
-        self._server = await _addresses(self._host)
+        self._server = (*await _addresses(self._api.server_host), *await self._advertised())
         await self._reflector.run()
 
     def current(self) -> tuple[Network, ...]:
         """Return the networks as they are now known."""
         return (*self._server, *self._networks)
+
+    async def _advertised(self) -> tuple[Network, ...]:
+        while True:
+            try:
+                hosts = await self._api.advertised_hosts()
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)  # nor are the networks of Services listed meanwhile
+                continue
+            except ClusterError as error:
+                log_event("service_networks.unadvertised", level=logging.WARNING, error=str(error))
+                return ()
+            return tuple([network for host in hosts if host for network in await _addresses(host)])
 
     @property
     def problem(self) -> str:

@@ -12,14 +12,14 @@ import msgspec
 import yaml
 
 from migrations.cli.conventions import Exit, flag
-from webhook.api.namespace import OptIn
+from webhook.api.namespace import NamespaceLabels, OptIn
 from webhook.api.objects import API_GROUP, LedgerGate, Pod
 from webhook.cli.options import cluster_command, print_note, report_failure
 from webhook.core.contracting import lacking
 from webhook.core.gate import Gate, parse_gate
 from webhook.core.history import recall_snapshot
 from webhook.core.living import LivingPods, count_living
-from webhook.core.pod_verdict import Decision, decide_pod, read_required
+from webhook.core.pod_verdict import AWAITING, Decision, PodVerdict, await_gate, decide_pod, read_required
 from webhook.core.verdict import Reason
 from webhook.kube.client import KubeClient
 from webhook.kube.errors import ClusterError, Forbidden
@@ -106,26 +106,29 @@ async def _ask(cluster: KubeClient, sample: SamplePod, namespace: str) -> _Repor
         found = OptIn.of(await cluster.namespace(namespace))
         lines = warnings if found is OptIn.ENABLED else (*warnings, f"namespace {namespace} is not opted in")
         return _Report(sample.title, "would start", starts=True, lines=lines)
-    bad = await _bad_decisions(cluster, namespace, pod)
+    decided = await _decide(cluster, namespace, pod)
+    bad = [each for each in decided.by_gate if not each.verdict.outcome.good] if decided else []
     waits = [await _count(cluster, namespace, pod, each) for each in bad if each.verdict.reason is Reason.STILL_NEEDED]
     counted = tuple(line for living in waits for line in _describe(living))
     if waits and len(waits) == len(bad) and not any(living.needed for living in waits):
         return _Report(sample.title, "would start, as no living pod needs the old schema", starts=True, lines=counted)
     lines = warnings or ("the guard did not answer; it decides when it is back",)
+    if not warnings and decided and await_gate(pod, decided).final is AWAITING:
+        waiting = NamespaceLabels.of(await cluster.namespace(namespace)).waits
+        lines = (AWAITING.message,) if waiting else lines
     return _Report(sample.title, "would be held", starts=False, lines=(*lines, *counted))
 
 
-async def _bad_decisions(cluster: KubeClient, namespace: str, pod: Pod) -> list[Decision]:
-    """Return the decisions, by the gates' statuses, that hold a pod; the guard itself has said the same in words."""
+async def _decide(cluster: KubeClient, namespace: str, pod: Pod) -> PodVerdict | None:
+    """Return the verdict by the gates' statuses, which the guard has said in words; None where they cannot be read."""
     try:
         listed, _ = await cluster.ledger_gates_of(namespace).list_objects()
     except ClusterError as error:
         print_note(f"LedgerGates cannot be listed: {error}")
-        return []
+        return None
     gates = [parse_gate(each) for each in listed if isinstance(each, LedgerGate)]
     selecting = [(gate, recall_snapshot(gate)) for gate in gates if gate.selector.matches(pod.labels)]
-    decided = decide_pod(pod, selecting, datetime.now(UTC))
-    return [each for each in decided.by_gate if not each.verdict.outcome.good]
+    return decide_pod(pod, selecting, datetime.now(UTC))
 
 
 async def _count(cluster: KubeClient, namespace: str, pod: Pod, decision: Decision) -> LivingPods:

@@ -10,6 +10,7 @@ import msgspec
 from migrations.cli.conventions import Exit, Seconds, flag
 from webhook.api.objects import SCHEDULING_GATE, Pod
 from webhook.cli.options import cluster_command, report_failure
+from webhook.core.requirement import MIGRATES
 from webhook.kube.client import KubeClient
 from webhook.kube.errors import ClusterError
 from webhook.kube.kubeconfig import ClusterTarget, connect_to
@@ -64,7 +65,8 @@ async def _dry_run(cluster: KubeClient, namespace: str, spec: dict[str, Any]) ->
     body = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"generateName": "ledgergate-probe-"},
+        # A migrator waits for no LedgerGate, whatever the namespace's labels are.
+        "metadata": {"generateName": "ledgergate-probe-", "annotations": {MIGRATES: "ledgergate-probe"}},
         "spec": {"containers": [{"name": "probe", "image": "probe"}], **spec},
     }
     path = f"/api/v1/namespaces/{namespace}/pods"

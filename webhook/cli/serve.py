@@ -14,6 +14,7 @@ import uvloop
 
 from certs.pki import CertificateError
 from migrations.cli.conventions import Seconds, flag, format_examples
+from webhook.admission.server import COLLECTION_THRESHOLDS
 from webhook.app import run_controller, run_webhook
 from webhook.cli.registry_flags import read_registry_settings, registry_flags
 from webhook.kube.kubeconfig import KubeconfigError
@@ -23,8 +24,9 @@ from webhook.telemetry import configure_logging
 Function = TypeVar("Function", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
 
-_COLLECTION_THRESHOLDS = (700, 10, 10)
-"""Python's own, which suit a process that runs for long; the entry point raises them for short runs."""
+_CONTROLLER_THRESHOLDS = (700, 10, 10)
+"""Of the garbage collector: Python's own, which suit a process that runs for long; the entry point raises them for
+short runs."""
 
 
 class _EndpointType(click.ParamType[Endpoint]):
@@ -165,7 +167,7 @@ def webhook(
         client_names=client_name,
         **_fill_in(shared),
     )
-    _run(settings, log_format, run_webhook)
+    _run(settings, log_format, run_webhook, COLLECTION_THRESHOLDS)
 
 
 @click.command(
@@ -230,16 +232,19 @@ def controller(
         registry_config=registry_config,
         **_fill_in(shared),
     )
-    _run(settings, log_format, partial(run_controller, registries=read_registry_settings(registries)))
+    role = partial(run_controller, registries=read_registry_settings(registries))
+    _run(settings, log_format, role, _CONTROLLER_THRESHOLDS)
 
 
-def _run(settings: S, log_format: str, role: Callable[[S], Coroutine[Any, Any, None]]) -> None:
+def _run(
+    settings: S, log_format: str, role: Callable[[S], Coroutine[Any, Any, None]], thresholds: tuple[int, int, int]
+) -> None:
     problems = settings.problems()
     if problems:
         raise click.UsageError("\n".join(problems))
     configure_logging(log_format)
     gc.freeze()  # what the imports made stays until the process ends
-    gc.set_threshold(*_COLLECTION_THRESHOLDS)
+    gc.set_threshold(*thresholds)
     try:
         uvloop.run(role(settings))
     except (KubeconfigError, CertificateError, OSError) as error:

@@ -12,7 +12,7 @@ from webhook.api.objects import Pod
 from webhook.cache.gates import GateCache
 from webhook.controller.contract_events import ContractEvents
 from webhook.controller.contract_observer import ContractObserver
-from webhook.controller.work_queue import WorkQueue
+from webhook.controller.work_queue import PAUSE_FACTOR, WorkQueue
 from webhook.core import contract_plan as plan
 from webhook.core.contract_plan import Candidate, ContractState, NextStep
 from webhook.core.contract_state import ContractStep
@@ -29,8 +29,6 @@ REACTION_SECONDS = 0.02
 TICK_SECONDS = 0.5
 """Between two looks at a gate under which a contract migration waits or runs, without any change; and between two
 writes of how many pods it waits for."""
-PAUSE_FACTOR = 4
-"""A gate is looked at again after this many times the CPU time that it took: it gets a fifth of the CPU at most."""
 WORKERS = 4
 MAX_STEPS = 8
 """Steps of one gate in a row, before others get a turn."""
@@ -174,7 +172,7 @@ class ContractReconciler:
             self._watch(gate, state, refusing=gate.contracting is not None)
         active = self._active[key]
         active.spent = 0.0
-        if not active.pods.synced or not self._ledgers.first_read_done(key):
+        if not active.pods.synced or not self._ledgers.may_write_status(key):
             return
         for _ in range(MAX_STEPS):
             if not await self._step(gate, active):

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from webhook.api.namespace import OptIn
 from webhook.api.objects import Condition, Metadata, Pod
 from webhook.cache.gates import GateCache
 from webhook.cache.namespaces import NamespaceCache
-from webhook.controller.work_queue import WorkQueue
+from webhook.controller.work_queue import WorkQueue, work_in_parts
 from webhook.core.gate import Readiness
 from webhook.core.images import STATUS_IMAGES, ImageView
 from webhook.core.patches import condition_type
@@ -30,12 +29,6 @@ PARALLEL_PATCHES = 8
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 4.0
 LONGEST_REFUSED_SECONDS = 120.0
 """Longest pause where the API server refuses the condition: one tenant's pods must not use up the requests of all."""
-
-PODS_AT_A_TIME = 50
-"""Pods of a namespace that are assessed before other work gets a turn."""
-
-PAUSE_FACTOR = 4
-"""A namespace is assessed again after this many times the CPU time that it took."""
 
 GRACE_SECONDS = 10.0
 """How long a pod must have been seen before its gate counts as gone, or as not selecting it. The webhook, which put the
@@ -134,14 +127,7 @@ class ReadinessReconciler:
 
     async def _reconcile_pods(self, namespace: str) -> float:
         """Assess the tracked pods of a namespace, and return the seconds until it may be done again."""
-        spent, pods = 0.0, tuple(self._tracked.get(namespace, {}).values())
-        for start in range(0, len(pods), PODS_AT_A_TIME):
-            began = time.thread_time()
-            for tracked in pods[start : start + PODS_AT_A_TIME]:
-                self._reconcile(tracked)
-            spent += time.thread_time() - began
-            await asyncio.sleep(0)
-        return spent * PAUSE_FACTOR
+        return await work_in_parts(tuple(self._tracked.get(namespace, {}).values()), self._reconcile)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old

@@ -6,8 +6,8 @@ the pod itself, a gate, a ledger, and the label by which the namespace opted in.
 
 import asyncio
 import logging
+import math
 import random
-import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
@@ -21,8 +21,9 @@ from webhook.controller.audit_events import AuditApi, AuditEvents
 from webhook.controller.conflict_events import ConflictEvents
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.controller.held_pods import HeldCount, HeldPod, HeldPods
+from webhook.controller.late_gates import LateGates
 from webhook.controller.rollout_events import RolloutApi, RolloutEvents
-from webhook.controller.work_queue import WorkQueue
+from webhook.controller.work_queue import WorkQueue, work_in_parts
 from webhook.core.duration import format_duration
 from webhook.core.gate import Gate
 from webhook.core.images import ImageView
@@ -37,13 +38,6 @@ from webhook.telemetry import Telemetry, isolated, log_event
 PARALLEL_PATCHES = 32
 """Requests to the API server at a time; more of them only queue in its fair queuing, fewer keep a rollout waiting."""
 
-LATE_GATE_SECONDS = 10.0
-"""How long a pod waits that declares a revision and that no LedgerGate selects. Helm creates Deployments before custom
-resources, seconds apart; `kubectl replace --force` deletes a gate and creates it again. A pod that its gate, which is
-still there, does not select any more is released at once: that was meant. A finalizer would show what was meant by a
-deletion; but then a namespace with a LedgerGate could not be deleted while ledgergate is down or uninstalled, which is
-worse than these seconds."""
-
 RESOLVING_SECONDS = 2.0
 """How long a pod may wait for its image without an Event."""
 
@@ -56,13 +50,6 @@ LONGEST_REFUSED_SECONDS = 120.0
 
 FAILED_RETRY_SECONDS = 30.0
 """Until a pod is judged again that could not be judged. A change of the pod, a gate or a ledger does it at once."""
-
-
-PODS_AT_A_TIME = 50
-"""Pods of a namespace that are judged before other work gets a turn."""
-
-PAUSE_FACTOR = 4
-"""A namespace is judged again after this many times the CPU time that it took: it gets a fifth of the CPU at most."""
 
 
 class PodApi(RolloutApi, AuditApi, Protocol):
@@ -123,6 +110,7 @@ class ReleaseReconciler:
         self._held = HeldPods()
         self._audit = AuditEvents(api, gates, ledgers, images, emit, admission=namespaces.label, now=now)
         self._conflicts = ConflictEvents(emit)
+        self._late_gates = LateGates(gates, namespaces, monotonic)
         self._rollouts = RolloutEvents(api, emit)
         self._releasing: set[str] = set()
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
@@ -171,15 +159,12 @@ class ReleaseReconciler:
 
     async def _judge_namespace(self, namespace: str) -> float:
         """Judge the held pods of a namespace, and return the seconds until it may be done again."""
-        spent, pods = 0.0, self._held.of(namespace)
-        for start in range(0, len(pods), PODS_AT_A_TIME):
-            began = time.thread_time()
-            for held in pods[start : start + PODS_AT_A_TIME]:
-                if self._held.get(held.pod.metadata.key) is held:
-                    self._reconcile(held)
-            spent += time.thread_time() - began
-            await asyncio.sleep(0)
-        return spent * PAUSE_FACTOR
+
+        def judge(held: HeldPod) -> None:
+            if self._held.get(held.pod.metadata.key) is held:
+                self._reconcile(held)
+
+        return await work_in_parts(self._held.of(namespace), judge)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
@@ -254,7 +239,9 @@ class ReleaseReconciler:
             self._group.create_task(self._report_rollout(held.pod.metadata, verdict.message))
 
     def _too_early(self, held: HeldPod, verdict: Verdict) -> bool:
-        """Return whether a pod waits for its image alone, as the first pods of each new image do for a moment."""
+        """Return whether a pod may wait for a moment only: for its image, or until its namespace's label is certain."""
+        if not self._late_gates.is_certain(held, verdict):
+            return True
         return verdict.reason is Reason.RESOLVING and self._monotonic() - held.first_seen < RESOLVING_SECONDS
 
     async def _report_rollout(self, pod: Metadata, why: str) -> None:
@@ -278,7 +265,7 @@ class ReleaseReconciler:
             held.unclaimed_since = None
         elif held.claimed_by and held.unclaimed_since is None:
             held.unclaimed_since = self._monotonic()
-        decided = decide_pod(held.pod, selecting, self._now(), self._images)
+        decided = self._late_gates.judge(held, decide_pod(held.pod, selecting, self._now(), self._images))
         for each in decided.by_gate:
             if each.verdict.reason is Reason.STILL_NEEDED:
                 self._on_migrator(each.gate.key)
@@ -294,21 +281,11 @@ class ReleaseReconciler:
         """Return whether a pod may start; set a timer for one whose gate may still be created."""
         if verdict.outcome.good or verdict.reason is not Reason.UNSELECTED:
             return verdict.outcome.good
-        if self._gates.has_unknown_selector(held.pod.metadata.namespace):
-            return False  # a gate that cannot be decoded may select the pod
-        left = 0.0 if self._is_given_up(held) else self._grace_left(held)
-        if left > 0 and not held.timer_set:
+        left = self._late_gates.seconds_left(held)
+        if 0 < left < math.inf and not held.timer_set:
             held.timer_set = True
             asyncio.get_running_loop().call_later(left, self._timer_fired, held)
         return left <= 0
-
-    def _is_given_up(self, held: HeldPod) -> bool:
-        """Return whether every gate that selected a pod is still there, and so was changed not to select it."""
-        return bool(held.claimed_by) and all(self._gates.gate(key) is not None for key in held.claimed_by)
-
-    def _grace_left(self, held: HeldPod) -> float:
-        since = held.first_seen if held.unclaimed_since is None else held.unclaimed_since
-        return since + LATE_GATE_SECONDS - self._monotonic()
 
     def _timer_fired(self, held: HeldPod) -> None:
         held.timer_set = False  # it may fire a moment early (uvloop rounds); then `_may_start` sets it again

@@ -167,7 +167,7 @@ class StatusReconciler:
             self._emit_new(key, unreadable_event(unreadable.error) if unreadable else frozenset())
             return
         surplus = self._gates.is_surplus(key)
-        if not surplus and not self._ledgers.first_read_done(key):
+        if not surplus and not self._ledgers.may_write_status(key):
             # Just started: an earlier leader's status says more than is known here. The first read enqueues it again.
             return
         count = self._count(gate)

@@ -118,15 +118,16 @@ def needs_old_schema(gate: Gate, required: Requirement, contracts: Iterable[Cont
 def barrier_for(gate: Gate, required: Requirement, ledger: Ledger) -> Contract | None:
     """Return an applied contract migration with which a pod's image cannot run, if any.
 
-    The native ledger records its own; ``spec.contracts`` names those of other tools. A ledger of which the newest part
-    is known counts as having one that it cannot tell of: then it is an old one.
+    The native ledger records its own. ``spec.contracts`` names those of other tools. The status remembers what it has
+    named, and what a migrator that was let go has brought, for as long as the ledger has it. A ledger of which only the
+    newest part is known counts as having one that it cannot tell of: then it is an old one.
     """
     if required.expected is None:
         return None
     recorded = ledger.incompatible_contract_for(required.expected.name)
     if recorded is not None:
         return Contract(recorded.revision, recorded.compatible_from or "")
-    for contract in reversed(gate.contracts):
+    for contract in reversed((*gate.former_contracts, *gate.contracts)):
         applied = ledger.contains(contract.revision) or not ledger.can_tell(Revision(contract.revision))
         if applied and expects_less(gate, required, contract.compatible_from, ledger) is True:
             return contract

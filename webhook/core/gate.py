@@ -10,6 +10,7 @@ from typing import TypeVar
 from migrations.core.contract import Contract
 from migrations.core.revision import canonical
 from migrations.dialects.catalogue import DIALECTS
+from migrations.dialects.native import NATIVE
 from webhook.api.objects import (
     Bypass,
     ContractPod,
@@ -121,7 +122,8 @@ class RecordedRevision:
 
     Args:
         observed_at: when the revision was first seen in the ledger (RFC 3339); empty where that is not known.
-        compatible_from: for a contract migration, the oldest revision whose images can still run.
+        compatible_from: for a contract migration, the oldest revision whose images can still run; of a ledger that
+            records none it is what the spec, or the migrator, said of it.
         count: how many revisions were applied up to this one; None where the status does not say.
         digest: the digest over their names; None exactly where `count` is.
         baseline: everything older counts as applied too.
@@ -189,6 +191,8 @@ class Gate:
         images: what the images of its pods say, by digest and by name.
         transitions: status and time of the last transition of each condition, by its type.
         contracts: the contract migrations of a tool whose ledger records none, oldest first.
+        former_contracts: those that the status remembers and ``contracts`` does not name. A rollback takes an entry
+            out of the spec, and not the migration out of the database.
         contracting: the migrator that applies a contract migration now.
         contract_waiting: the migrator that waits until no living pod needs the old schema.
         cleared: uid of the migrator that the controller has found to break no living pod; known to it alone.
@@ -217,6 +221,7 @@ class Gate:
     images: Mapping[str, ImageRecord] = field(default_factory=dict, compare=False)
     transitions: Mapping[str, tuple[str, str]] = field(default_factory=dict, compare=False)
     contracts: tuple[Contract, ...] = ()
+    former_contracts: tuple[Contract, ...] = field(default=(), compare=False)
     contracting: ContractStep | None = field(default=None, compare=False)
     contract_waiting: ContractWaiting | None = field(default=None, compare=False)
     cleared: str = field(default="", compare=False)
@@ -251,6 +256,9 @@ def parse_gate(resource: LedgerGate) -> Gate:
     """
     spec, status = resource.spec, resource.status
     selector, selector_problems = compile_selector(spec.selector)
+    contracts = tuple(
+        Contract(canonical(each.revision), canonical(each.compatible_from)) for each in spec.contracts or ()
+    )
     problems = list(selector_problems)
     if spec.ledger.dialect not in DIALECTS:
         problems.append(f"spec.ledger.dialect: {spec.ledger.dialect!r} is not one of {', '.join(sorted(DIALECTS))}")
@@ -293,11 +301,21 @@ def parse_gate(resource: LedgerGate) -> Gate:
         migration=status.migration,
         images=index_images(status.images or ()),
         transitions={each.type: (each.status, each.last_transition_time or "") for each in status.conditions or ()},
-        contracts=tuple(
-            Contract(canonical(each.revision), canonical(each.compatible_from)) for each in spec.contracts or ()
-        ),
+        contracts=contracts,
+        former_contracts=_former_contracts(resource, {each.revision for each in contracts}),
         contracting=_step(status.contracting),
         contract_waiting=_waiting(status.contract_waiting),
+    )
+
+
+def _former_contracts(resource: LedgerGate, named: set[str]) -> tuple[Contract, ...]:
+    """Return the contract migrations of ``status.history``, of a ledger that records none, without those named."""
+    if resource.spec.ledger.dialect == NATIVE.name:
+        return ()
+    return tuple(
+        Contract(entry.revision, entry.compatible_from)
+        for entry in resource.status.history or ()
+        if entry.compatible_from and entry.revision not in named
     )
 
 

@@ -12,6 +12,7 @@ from migrations.core.revision import Revision
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from migrations.dialects.catalogue import DIALECTS
 from migrations.dialects.dialect import Dialect
+from migrations.dialects.native import NATIVE
 from webhook.core.gate import Gate, RecordedMigration, RecordedRevision
 
 
@@ -90,9 +91,9 @@ def _rebuild(dialect: Dialect, gate: Gate) -> RecalledLedger:
     missing = (gate.reading.applied or 0) - len(names)
     if dialect.history is History.HEADS:
         heads = [name for name in names if recorded[name].is_head] or names[-1:]
-        ledger = dialect.build_ledger(_applied(heads, recorded)).with_former_heads(names)
+        ledger = dialect.build_ledger(_applied(heads, recorded, dialect)).with_former_heads(names)
     else:
-        records = _with_unsettled(_applied(names, recorded), gate.reading.unsettled, max(0, missing))
+        records = _with_unsettled(_applied(names, recorded, dialect), gate.reading.unsettled, max(0, missing))
         ledger = dialect.build_ledger(records)
     key = dialect.versioning.key
     return RecalledLedger(
@@ -109,9 +110,16 @@ def _rebuild(dialect: Dialect, gate: Gate) -> RecalledLedger:
     )
 
 
-def _applied(names: Iterable[str], recorded: Mapping[str, RecordedRevision]) -> list[Record]:
+def _applied(names: Iterable[str], recorded: Mapping[str, RecordedRevision], dialect: Dialect) -> list[Record]:
+    """Return the records of applied revisions; of another tool's, `Gate.former_contracts` has the boundaries."""
+    native = dialect is NATIVE
     return [
-        Record(name, State.APPLIED, compatible_from=recorded[name].compatible_from, baseline=recorded[name].baseline)
+        Record(
+            name,
+            State.APPLIED,
+            compatible_from=recorded[name].compatible_from if native else None,
+            baseline=recorded[name].baseline,
+        )
         for name in names
     ]
 

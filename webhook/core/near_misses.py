@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
+from webhook.api.namespace import ADMISSION_LABEL, UNDECLARED_LABEL, WAIT, Namespace, OptIn
 from webhook.api.objects import API_GROUP, Container, Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import Gate
@@ -13,9 +14,11 @@ _MOST = 4
 """Hints about one pod: one shows the mistake, ten hide it."""
 
 _OF_PODS = (REVISION, MIGRATES, ANCESTORS)
+_OF_NAMESPACES = {ADMISSION_LABEL: (OptIn.ENABLED, OptIn.AUDIT), UNDECLARED_LABEL: (WAIT,)}
 _PREFIX = f"{API_GROUP}/"
 _OURS = (_PREFIX, PER_GATE, ANCESTORS_PER_GATE)
 _SIMILAR = 0.85  # of difflib: one letter wrong, missing or too many
+_SIMILAR_VALUE = 0.7  # of short words, such as `waits`, `enable`
 _SHOWN = 56
 
 
@@ -39,6 +42,24 @@ def find_misplaced(workload: Workload) -> tuple[str, ...]:
         for name in sorted(names)
         if name not in pod.annotations
     )[:_MOST]
+
+
+def find_unknown_labels(namespace: Namespace) -> tuple[str, ...]:
+    """Return hints about labels of a namespace by which ledgergate does not go: their names or values are not known."""
+    ours = {name: value for name, value in (namespace.metadata.labels or {}).items() if name.startswith(_PREFIX)}
+    return tuple(filter(None, (_of_label(name, ours[name]) for name in sorted(ours))))[:_MOST]
+
+
+def _of_label(name: str, value: str) -> str:
+    values = _OF_NAMESPACES.get(name)
+    if values is None:
+        near = get_close_matches(name[:100], _OF_NAMESPACES, 1, _SIMILAR)
+        return f"namespace label {_cut(name)} is not known: did you mean {near[0]}?" if near else ""
+    if value in values:
+        return ""
+    near = get_close_matches(value.lower(), values, 1, _SIMILAR_VALUE)
+    meant = f"did you mean {near[0]}?" if near else f"expected {' or '.join(values)}"
+    return f"namespace label {name}={_cut(value)} is not known and has no effect: {meant}"
 
 
 def _of_annotations(pod: Pod, gates: Sequence[Gate]) -> Iterator[str]:

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from webhook.api.namespace import ADMISSION_LABEL, Namespace
+from webhook.api.namespace import ADMISSION_LABEL, Namespace, NamespaceLabels, OptIn
 from webhook.api.objects import LedgerGate, LedgerGateStatus, Metadata, Pod, Struct
 from webhook.core.gate import BYPASS_LIMIT, Gate, Mode, parse_gate
 from webhook.core.history import recall_snapshot
-from webhook.core.pod_verdict import PodVerdict, decide_pod
+from webhook.core.near_misses import find_unknown_labels
+from webhook.core.pod_verdict import PodVerdict, await_gate, decide_pod
 from webhook.core.status import GateState
 from webhook.core.verdict import Reason
 
@@ -124,15 +125,18 @@ def build_overview(listed: ListedObjects, now: datetime) -> Overview:
     """
     gates = {gate.key: (found, gate) for found in listed.gates for gate in [parse_gate(found)]}
     newest = {event.involved_object.uid: event for event in sorted(listed.events, key=lambda event: event.last_seen)}
-    admission = {each.metadata.name: (each.metadata.labels or {}).get(ADMISSION_LABEL) for each in listed.namespaces}
+    namespaces = {each.metadata.name: each for each in listed.namespaces}
     held = sorted((pod for pod in listed.pods if pod.held), key=lambda pod: pod.metadata.key)
     return Overview(
-        gates=tuple(_gate_row(*gates[key], admission, now) for key in sorted(gates)),
-        held=tuple(_pod_row(pod, gates, newest.get(pod.metadata.uid), now) for pod in held),
+        gates=tuple(_gate_row(*gates[key], namespaces.get(key[0]), now) for key in sorted(gates)),
+        held=tuple(
+            _pod_row(pod, namespaces.get(pod.metadata.namespace), gates, newest.get(pod.metadata.uid), now)
+            for pod in held
+        ),
     )
 
 
-def _gate_row(found: ShownGate, gate: Gate, admission: Mapping[str, str | None], now: datetime) -> GateRow:
+def _gate_row(found: ShownGate, gate: Gate, namespace: Namespace | None, now: datetime) -> GateRow:
     status = found.status
     running = status.migration
     return GateRow(
@@ -148,11 +152,11 @@ def _gate_row(found: ShownGate, gate: Gate, admission: Mapping[str, str | None],
             {"revision": running.revision, "holder": running.holder, "since": running.since} if running else None
         ),
         bypass_until=gate.policy.bypass_until if gate.policy.is_bypassed(now) else None,
-        remarks=tuple(_remarks(found, gate, admission, now)),
+        remarks=tuple(_remarks(found, gate, namespace, now)),
     )
 
 
-def _remarks(found: ShownGate, gate: Gate, admission: Mapping[str, str | None], now: datetime) -> Iterable[str]:
+def _remarks(found: ShownGate, gate: Gate, namespace: Namespace | None, now: datetime) -> Iterable[str]:
     status, policy = found.status, gate.policy
     if not status.state:
         yield "no controller has read its ledger yet; is `ledgergate controller` running?"
@@ -170,11 +174,13 @@ def _remarks(found: ShownGate, gate: Gate, admission: Mapping[str, str | None], 
         yield f"its bypass until {format_time(policy.bypass_until)} does not count: {BYPASS_LIMIT}"
     if policy.mode is Mode.AUDIT:
         yield "mode Audit: verdicts are only reported, every pod starts"
-    if gate.namespace in admission:
-        if admission[gate.namespace] == "audit":
+    if namespace is not None:
+        admission = OptIn.of(namespace)
+        if admission is OptIn.AUDIT:
             yield f"namespace {gate.namespace} is labelled {ADMISSION_LABEL}=audit: verdicts are only reported"
-        elif admission[gate.namespace] != "enabled":
+        elif admission is OptIn.OFF:
             yield f"it guards nothing until its namespace is opted in: {_OPT_IN.format(gate.namespace)}"
+        yield from find_unknown_labels(namespace)
 
 
 def _contract_remarks(gate: Gate) -> Iterable[str]:
@@ -198,19 +204,25 @@ def _contract_remarks(gate: Gate) -> Iterable[str]:
 
 
 def _pod_row(
-    pod: Pod, gates: Mapping[tuple[str, str], tuple[ShownGate, Gate]], event: PodEvent | None, now: datetime
+    pod: Pod,
+    namespace: Namespace | None,
+    gates: Mapping[tuple[str, str], tuple[ShownGate, Gate]],
+    event: PodEvent | None,
+    now: datetime,
 ) -> PodRow:
-    namespace = pod.metadata.namespace
     selecting = [
         (found, gate)
         for found, gate in gates.values()
-        if gate.namespace == namespace and gate.selector.matches(pod.labels)
+        if gate.namespace == pod.metadata.namespace and gate.selector.matches(pod.labels)
     ]
     verdicts = decide_pod(pod, [(gate, recall_snapshot(gate)) for _, gate in selecting], now)
+    if namespace is not None and NamespaceLabels.of(namespace).waits:
+        verdicts = await_gate(pod, verdicts)
     names, reason, message = _explain(verdicts, selecting, event)
     held_since = parse_time(pod.metadata.creation_timestamp)
     sources = [str(each.required.source) for each in verdicts.by_gate if each.gate.name in names]
-    return PodRow(namespace, pod.metadata.name, names, reason, message, held_since, next(filter(None, sources), ""))
+    source = next(filter(None, sources), "")
+    return PodRow(*pod.metadata.key, names, reason, message, held_since, source)
 
 
 _LEFT_TO_CONTROLLER = {Reason.UNDECIDED, Reason.RESOLVING}

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from migrations.core.snapshot import LedgerSnapshot
+from webhook.api.namespace import UNDECLARED_LABEL, WAIT
 from webhook.api.objects import Pod
 from webhook.core.contracting import is_announced_against, read_brought
 from webhook.core.expectation import read_expectation
 from webhook.core.gate import Gate, Mode
 from webhook.core.images import STATUS_IMAGES, ImageView, has_tag
 from webhook.core.near_misses import find_near_misses
-from webhook.core.requirement import Requirement, declares_revision
+from webhook.core.requirement import MIGRATES, Requirement, declares_revision
 from webhook.core.verdict import Outcome, Reason, Verdict, decide
 
 
@@ -92,6 +93,26 @@ def _left_to_controller(decision: Decision) -> Decision:
 
 
 UNSELECTED = Verdict(Reason.UNSELECTED, Outcome.ADMIT, "no LedgerGate selects this pod")
+AWAITING = Verdict(
+    Reason.UNSELECTED,
+    Outcome.HOLD,
+    f"no LedgerGate selects this pod, and label {UNDECLARED_LABEL}={WAIT} of its namespace has it wait for one: it "
+    "starts in a few seconds if none appears",
+)
+
+
+def await_gate(pod: Pod, decided: PodVerdict) -> PodVerdict:
+    """Return the verdict on a pod in a namespace with label ``ledgergate.dev/undeclared: wait``.
+
+    A pod whose image alone says what it needs cannot be told from one that needs nothing while its gate is missing. So
+    each pod that no gate selects waits, as one that declares a revision does anywhere; the controller limits the wait.
+
+    A migrator does not wait: the others wait for it. A Job's pod does: its labels may be those of a gate as well as a
+    Deployment's, and a gate with an empty selector selects every pod.
+    """
+    if decided.final is not UNSELECTED or MIGRATES in pod.annotations:
+        return decided
+    return replace(decided, final=AWAITING)
 
 
 def decide_pod(

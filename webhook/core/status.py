@@ -8,10 +8,14 @@ from typing import Any
 
 from migrations.core.ledger import History, Ledger, State
 from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
+from migrations.dialects.native import NATIVE
 from webhook.core.gate import Gate
 
 HISTORY = 50
 """Revisions kept in ``status.history``: what admission decides by, which reads no database."""
+
+CONTRACTS = 16
+"""Contract migrations kept in ``status.history``, of a tool whose ledger does not record them."""
 
 UNSETTLED = 5
 """Migrations kept in ``status.unsettled``. Verdicts depend on the first of them alone."""
@@ -75,27 +79,32 @@ class GateObservation:
 
 @dataclass(frozen=True, slots=True)
 class PreviousStatus:
-    """The times in the previous status that the next one keeps.
+    """What the next status keeps of the previous one.
 
     Args:
         history: when each revision was first seen, by revision.
         transitions: status and time of the last transition of each condition, by its type.
+        boundaries: the oldest revision whose images can run with a contract migration, by that; of a ledger that
+            records none.
     """
 
     history: Mapping[str, str] = field(default_factory=dict)
     transitions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    boundaries: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_gate(cls, gate: Gate) -> "PreviousStatus":
-        """Return the times in a gate's object."""
+        """Return what a gate's object has."""
         history = {revision: recorded.observed_at for revision, recorded in gate.history.items()}
-        return cls(history, gate.transitions)
+        return cls(history, gate.transitions, dict(gate.former_contracts))
 
     def updated(self, status: Mapping[str, Any]) -> "PreviousStatus":
-        """Return these times with those of a status that was written since: the watch may not have brought it yet."""
-        history = {entry["revision"]: entry["observedAt"] for entry in status.get("history") or ()}
+        """Return this with a status that was written since: the watch may not have brought it yet."""
+        entries = status.get("history") or ()
+        history = {entry["revision"]: entry["observedAt"] for entry in entries}
         transitions = {each["type"]: (each["status"], each["lastTransitionTime"]) for each in status["conditions"]}
-        return PreviousStatus({**self.history, **history}, transitions)
+        boundaries = {entry["revision"]: entry["compatibleFrom"] for entry in entries if "compatibleFrom" in entry}
+        return PreviousStatus({**self.history, **history}, transitions, {**self.boundaries, **boundaries})
 
 
 def build_status(observation: GateObservation, gate: Gate, previous: PreviousStatus, now: datetime) -> dict[str, Any]:
@@ -140,36 +149,54 @@ def _ledger_fields(observation: GateObservation, gate: Gate, previous: PreviousS
         "applied": len(snapshot.ledger.applied),
         "place": observation.ledger_fingerprint,
         "source": gate.source,
-        "history": _history(snapshot.ledger, previous, now),
+        "history": _history(snapshot.ledger, gate, previous, now),
         "unsettled": _unsettled(snapshot.ledger) or None,
         "observedAt": _timestamp(snapshot.observed_at),
     }
 
 
-def _history(ledger: Ledger, previous: PreviousStatus, now: datetime) -> list[dict[str, Any]]:
+def _history(ledger: Ledger, gate: Gate, previous: PreviousStatus, now: datetime) -> list[dict[str, Any]]:
     """Return the newest revisions and, however old they are, what decides about images that are older than these.
 
-    That is the contract migration that excludes most images, and the baseline before which nothing is recorded.
+    That is the contract migration that excludes most images, or each of a tool whose revisions have no order, and the
+    baseline before which nothing is recorded.
     """
     newest = ledger.applied[-HISTORY:]
     records = {record.revision: record for record in ledger.records if record.state is State.APPLIED}
     baselines = [name for name, record in records.items() if record.baseline]
-    contract = ledger.strictest_contract
-    kept = {*baselines[-1:], *([contract.revision] if contract else [])} - set(newest)
+    boundaries, contract = _boundaries(ledger, gate, previous), ledger.strictest_contract
+    contracts = [contract.revision] if contract else list(boundaries)[-CONTRACTS:]
+    kept = {*baselines[-1:], *contracts} - set(newest)
     entries = []
     for name in (*(name for name in ledger.applied if name in kept), *newest):
         shown, record, extent = _cut(name), records.get(name), ledger.extent(name)
         entry: dict[str, Any] = {"revision": shown, "observedAt": previous.history.get(shown) or _timestamp(now)}
         if extent is not None:
             entry |= {"count": extent[0], "digest": extent[1]}
-        if record is not None and record.compatible_from:
-            entry["compatibleFrom"] = _cut(record.compatible_from)
+        boundary = boundaries.get(name) or (record and record.compatible_from)
+        if boundary:
+            entry["compatibleFrom"] = _cut(boundary)
         if record is not None and record.baseline:
             entry["baseline"] = True
         if record is not None and ledger.history is History.HEADS:
             entry["head"] = True
         entries.append(entry)
     return entries
+
+
+def _boundaries(ledger: Ledger, gate: Gate, previous: PreviousStatus) -> dict[str, str]:
+    """Return the boundaries of applied contract migrations that the ledger does not record, in the ledger's order.
+
+    What the spec says now counts before what a migrator said that was let go, and that before what was known.
+    """
+    if gate.dialect == NATIVE.name:
+        return {}
+    key, step = ledger.versioning.key, gate.contracting
+    running = {step.revision: step.compatible_from} if step else {}
+    said = {
+        key(name): boundary for name, boundary in {**previous.boundaries, **running, **dict(gate.contracts)}.items()
+    }
+    return {name: said[key(name)] for name in ledger.applied if key(name) in said}
 
 
 def _unsettled(ledger: Ledger) -> list[dict[str, Any]]:

@@ -253,7 +253,7 @@ def _compare_known(gate: Gate, expected: Revision, ancestors: frozenset[str] | N
         text = f"ledger {shown} has {name} but lacks an older revision that the pod's image contains"
         return Verdict(Reason.INCOMPLETE, behind, f"{text}: {_what_next(behind, 'applied')}", gate.name)
     # Most ledgers have no contract migration; looking for one costs as much as the rest.
-    contracts = gate.contracts or ledger.strictest_contract is not None
+    contracts = gate.contracts or gate.former_contracts or ledger.strictest_contract is not None
     barrier = barrier_for(gate, Requirement(expected, ancestors=ancestors), ledger) if contracts else None
     if barrier is not None:
         return _incompatible(gate, Requirement(expected), barrier)

@@ -20,6 +20,7 @@ from webhook.api.service_cidr import ServiceCIDR
 from webhook.core.patches import Patch
 from webhook.core.selector import Selector
 from webhook.kube.collection import PAGE, Collection, ListMetadata, Query, Status
+from webhook.kube.decoding import decode
 from webhook.kube.errors import ClusterError, Unavailable, cluster_error
 
 WAKING_ANNOTATION = "ledgergate.dev/released-at"
@@ -29,6 +30,14 @@ REQUEST_TIMEOUT = 10.0
 
 PARALLEL_LISTS = 32
 """Lists at a time. A start lists a thousand Secrets, and a change the owners of pods in a thousand namespaces."""
+
+
+class _ServerAddress(Struct, frozen=True):
+    server_address: str = ""
+
+
+class _ApiVersions(Struct, frozen=True):
+    server_addresses: tuple[_ServerAddress, ...] = msgspec.field(default=(), name="serverAddressByClientCIDRs")
 
 
 class _OwnerList(Struct, frozen=True):
@@ -76,6 +85,21 @@ class KubeClient:
         """The API server's host name or address."""
         return urlsplit(self.client.configuration.host or "").hostname or ""
 
+    async def advertised_hosts(self) -> tuple[str, ...]:
+        """Return the hosts under which the API server that answers wants to be reached. Every account may ask for them.
+
+        https://kubernetes.io/docs/reference/kubernetes-api/definitions/api-versions-v1-meta/
+
+        Raises:
+            ClusterError: they cannot be read.
+        """
+        body = await self.read_collection("/api", {})
+        try:
+            found = msgspec.json.decode(body, type=_ApiVersions).server_addresses
+            return tuple(urlsplit(f"//{each.server_address}").hostname or "" for each in found)
+        except ValueError as error:  # msgspec's DecodeError is one too
+            raise ClusterError(f"/api cannot be decoded: {error}") from error
+
     def service_cidrs(self) -> Collection[ServiceCIDR]:
         """Every ServiceCIDR."""
         return Collection(self, "/apis/networking.k8s.io/v1/servicecidrs", ServiceCIDR)
@@ -95,7 +119,7 @@ class KubeClient:
         path, query = _core(namespace, "pods"), {"dryRun": "All"}
         warnings: list[str] = []
         body = await self._request(self.client, "POST", path, query, dict(manifest), warnings=warnings)
-        return msgspec.json.decode(body, type=Pod), tuple(warnings)
+        return decode(body, Pod), tuple(warnings)
 
     def selected_pods(self, namespace: str, selector: Selector) -> Collection[Pod]:
         """Every pod of a namespace that a LedgerGate's selector matches."""
@@ -113,7 +137,7 @@ class KubeClient:
 
     async def namespace(self, name: str) -> Namespace:
         """Read one namespace."""
-        return msgspec.json.decode(await self.read_collection(f"/api/v1/namespaces/{name}", {}), type=Namespace)
+        return decode(await self.read_collection(f"/api/v1/namespaces/{name}", {}), Namespace)
 
     async def read_secret(self, namespace: str, name: str) -> Secret:
         """Read one Secret.
@@ -123,7 +147,7 @@ class KubeClient:
         """
         body = await self.read_collection(f"{_core(namespace, 'secrets')}/{name}", {})
         try:
-            return msgspec.json.decode(body, type=Secret)
+            return decode(body, Secret)
         except msgspec.DecodeError as error:
             raise ClusterError(f"Secret {namespace}/{name} cannot be decoded: {error}") from error
 
@@ -157,9 +181,9 @@ class KubeClient:
         found: list[Owner] = []
         while True:
             answer = await self.read_collection(_workloads(kind, namespace), query)
-            page = msgspec.json.decode(answer, type=_OwnerList)
+            page = decode(answer, _OwnerList)
             # One by one: of ten thousand owners in a cluster a few are short of pods.
-            every = (msgspec.json.decode(item, type=Owner) for item in page.items)
+            every = (decode(item, Owner) for item in page.items)
             found.extend(owner for owner in every if lacks_pods(kind, owner))
             if not page.metadata.continue_token:
                 return found
@@ -168,7 +192,7 @@ class KubeClient:
     async def owner(self, kind: OwnerKind, namespace: str, name: str) -> Owner:
         """Read one owner of pods."""
         path = f"{_workloads(kind, namespace)}/{name}"
-        return msgspec.json.decode(await self.read_collection(path, {}), type=Owner)
+        return decode(await self.read_collection(path, {}), Owner)
 
     async def stateful_set(self, namespace: str, name: str) -> Owner | None:
         """Return a StatefulSet, by a list of that name; None where there is none.
@@ -176,8 +200,8 @@ class KubeClient:
         The controller may list StatefulSets, for their wake-up, and not get them.
         """
         path, query = _workloads(OwnerKind.STATEFUL_SET, namespace), {"fieldSelector": f"metadata.name={name}"}
-        found = msgspec.json.decode(await self.read_collection(path, query), type=_OwnerList).items
-        return msgspec.json.decode(found[0], type=Owner) if found else None
+        found = decode(await self.read_collection(path, query), _OwnerList).items
+        return decode(found[0], Owner) if found else None
 
     async def wake(self, kind: OwnerKind, owner: Metadata, at: datetime) -> None:
         """Annotate an owner of pods with a time, so that its controller reconciles it now, whatever its back-off."""
@@ -305,6 +329,6 @@ def _warning_text(header: str) -> str:
 
 def _error_message(body: bytes) -> str:
     try:
-        return msgspec.json.decode(body, type=Status).message
+        return decode(body, Status).message
     except msgspec.DecodeError:  # a proxy's answer, not the API server's
         return body[:200].decode(errors="replace")

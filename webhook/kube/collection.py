@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from webhook.api.objects import Metadata, Struct
+from webhook.kube.decoding import decode
 from webhook.kube.errors import ClusterError, cluster_error
 from webhook.kube.reflector import Change, ChangeKind, Listing, Object, Unreadable
 from webhook.telemetry import log_event
@@ -66,7 +67,7 @@ class Collection(Generic[T]):
         listed: list[T | Unreadable] = []
         query = {**dict(self.query), "limit": str(PAGE)}
         while True:
-            page = msgspec.json.decode(await self.transport.read_collection(self.path, query), type=_ObjectList)
+            page = decode(await self.transport.read_collection(self.path, query), _ObjectList)
             listed.extend(_decode(item, self.kind) for item in page.items)
             if not page.metadata.continue_token:
                 return listed, page.metadata.resource_version
@@ -120,9 +121,9 @@ class _MetadataOnly(Struct, frozen=True):
 def _decode(raw: msgspec.Raw, kind: type[T]) -> T | Unreadable:
     """Decode one object. One that another version of ledgergate wrote must not hide all the others."""
     try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
-        metadata = msgspec.json.decode(raw, type=_MetadataOnly).metadata
+        return decode(raw, kind)
+    except msgspec.DecodeError as error:
+        metadata = decode(raw, _MetadataOnly).metadata
         log_event(
             "object.unreadable", level=logging.ERROR, kind=kind.__name__, key="/".join(metadata.key), error=str(error)
         )
@@ -131,13 +132,13 @@ def _decode(raw: msgspec.Raw, kind: type[T]) -> T | Unreadable:
 
 def _decode_change(line: bytes, kind: type[T]) -> Change[T]:
     try:
-        event = msgspec.json.decode(line, type=_WatchEvent)
+        event = decode(line, _WatchEvent)
         if event.type == "ERROR":
             # The response has begun with 200, so an error, such as 410 Gone, comes as an event.
-            status = msgspec.json.decode(event.object, type=Status)
+            status = decode(event.object, Status)
             raise cluster_error(status.code, status.message)
-        version = msgspec.json.decode(event.object, type=_MetadataOnly).metadata.resource_version
+        version = decode(event.object, _MetadataOnly).metadata.resource_version
         changed = None if event.type == ChangeKind.BOOKMARK else _decode(event.object, kind)
         return Change(ChangeKind(event.type), version, changed)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # the last of one that is nested too deeply
+    except (msgspec.DecodeError, ValueError) as error:
         raise ClusterError(f"a watch event cannot be read: {error}") from error

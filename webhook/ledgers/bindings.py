@@ -57,7 +57,7 @@ class LedgerBinding:
         return self._known.fault
 
     @property
-    def first_read_done(self) -> bool:
+    def may_write_status(self) -> bool:
         """Whether the gate's status may be written: more is known than what an earlier leader has written there.
 
         The ledger was read, or why it cannot be read is known, or the status is of a ledger to which the Secret no

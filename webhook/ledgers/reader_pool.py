@@ -64,12 +64,14 @@ class _Record:
     Args:
         answered: it was read.
         suspected: it was being read when a worker died, and which of the visits did it is not known.
+        spared: it was being read alone when the worker was killed from outside, and was not read since.
         strikes: how many workers its visits have ended.
         pardoned: its Secret was edited since the last of them.
     """
 
     answered: bool = False
     suspected: bool = False
+    spared: bool = False
     strikes: int = 0
     struck_at: float = float("-inf")
     pardoned: bool = False
@@ -228,7 +230,12 @@ class ReaderPool:
                 job.ended.set_result(end)
 
     def _blame(self, worker: _Worker, end: WorkerEnd, jobs: Mapping[int, Job]) -> None:
-        """Note which visit has ended a worker; where that is not known, each of them is made alone once."""
+        """Note which visit has ended a worker; where that is not known, each of them is made alone once.
+
+        A kill from outside, by the node for want of memory or by a person, proves nothing against a visit that ran at
+        that moment. But a database may have filled the memory. So it counts only where it happens twice while the same
+        database is read alone.
+        """
         culprit = jobs.get(end.job)
         log_event(
             "reader.ended",
@@ -238,20 +245,20 @@ class ReaderPool:
             secret="/".join(culprit.database) if culprit else "",
             visits=len(jobs),
         )
-        if culprit is not None:
-            self._strike(culprit.database)
-            return
-        for job in jobs.values():
-            if worker is self._suspects:
+        for job in jobs.values() if culprit is None else (culprit,):
+            record = self._records.setdefault(job.database, _Record())
+            alone = worker is self._suspects
+            if (alone and record.spared) or not (end.from_outside or (culprit is None and not alone)):
                 self._strike(job.database)
             else:
-                self._records.setdefault(job.database, _Record()).suspected = True
+                record.suspected = True
+                record.spared = alone
 
     def _strike(self, database: Key) -> None:
         record = self._records.setdefault(database, _Record())
         record.strikes += 1
         record.struck_at = _now()
-        record.suspected = record.pardoned = False
+        record.suspected = record.pardoned = record.spared = False
 
     def _pass_on(self, worker: _Worker, answer: wire.Answer) -> None:
         job = None if isinstance(answer, wire.Pong) else worker.jobs.get(answer.job)
@@ -264,7 +271,7 @@ class ReaderPool:
         if isinstance(answer, wire.Reading):
             record = self._records.setdefault(job.database, _Record())
             record.answered = True
-            record.suspected = False
+            record.suspected = record.spared = False
         with isolated("answer.failed", secret="/".join(job.database)):
             job.on_answer(answer)
 

@@ -8,6 +8,7 @@ import asyncio
 import mmap
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,8 @@ SILENCE_SECONDS = 10.0
 """Time that a worker may leave a ping without an answer, whether it works or not."""
 RESIDENT_BYTES = 192 * 1024**2
 """Memory at which a worker is killed; it ends itself at less, where it still can."""
+END_SECONDS, END_PAUSE = 1.0, 0.01
+"""How long a process may go on after it has closed its socket, and the time between two looks."""
 SAMPLES = 10
 """Looks at the mark before a worker is killed: what it is busy with is what it is killed for."""
 
@@ -47,10 +50,13 @@ class WorkerEnd:
     Args:
         reason: what happened.
         job: the visit that did it; 0 where that is not known.
+        from_outside: another process or the kernel killed it, for example for want of memory on the node; `job` is then
+            the visit that ran at that moment.
     """
 
     reason: str
     job: int = 0
+    from_outside: bool = False
 
 
 class ReaderProcess:
@@ -127,7 +133,7 @@ class ReaderProcess:
             try:
                 await self._pass_on(reader)
             except (asyncio.IncompleteReadError, ConnectionError):
-                pass  # it has ended
+                await self._await_end()
             except (wire.FrameTooLarge, msgspec.DecodeError) as error:
                 self._killed = f"an answer cannot be read: {error}"
             finally:
@@ -139,9 +145,19 @@ class ReaderProcess:
             else:
                 self._socket.close()
             status = self._process.wait()  # at once: it was killed
-        end = WorkerEnd(self._killed or f"it ended with status {status}", self._marked())
+        from_outside = not self._killed and status == -signal.SIGKILL
+        reason = "it was killed from outside" if from_outside else f"it ended with status {status}"
+        end = WorkerEnd(self._killed or reason, self._marked(), from_outside)
         self._mark.close()
         return end
+
+    async def _await_end(self) -> None:
+        """Wait until a process that has closed its socket has ended, so that its status is its own."""
+        for _ in range(round(END_SECONDS / END_PAUSE)):
+            if self._process.poll() is not None:
+                return
+            await asyncio.sleep(END_PAUSE)
+        self._killed = self._killed or "it has closed its socket"
 
     async def _pass_on(self, reader: asyncio.StreamReader) -> None:
         while True:

@@ -83,10 +83,10 @@ class LedgerRegistry:
         """The process ids of the workers."""
         return self._pool.pids
 
-    def first_read_done(self, key: Key) -> bool:
-        """Return whether a gate's ledger was read or found to be unreadable; True where there is no such gate."""
+    def may_write_status(self, key: Key) -> bool:
+        """Return whether a gate's status may be written, see `LedgerBinding`; True where there is no such gate."""
         binding = self._bindings.get(key)
-        return binding.first_read_done if binding else self._gates.gate(key) is None
+        return binding.may_write_status if binding else self._gates.gate(key) is None
 
     def snapshot(self, gate: Gate) -> LedgerSnapshot:
         """Return what is known of a gate's ledger, without I/O."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 DROP_WITHOUT_CONTRACT = Rule(
     "drop-without-contract",
     Level.ERROR,
-    "A table, column, view, schema, type, function, trigger, sequence or default is dropped while pods of older images "
-    "still use it.",
+    "A table, column, view, schema, type, function, trigger, sequence, default or expression is dropped while pods of "
+    "older images still use it.",
     ALTER_TABLE,
     Lock.ACCESS_EXCLUSIVE,
     ("ban-drop-table", "ban-drop-column", "ban-drop-database", "remove_column", "drop_table"),
@@ -156,7 +156,8 @@ def _is_new(name: Name, kind: Any, context: StatementContext) -> bool:
     return context.is_new(name)
 
 
-def _contract_way(context: StatementContext) -> tuple[str, ...]:
+def contract_way(context: StatementContext) -> tuple[str, ...]:
+    """Return how a statement that breaks older images is run: lines for the end of a safe way."""
     if not context.native:
         return (
             "-- first deploy images that do not use it; then, in a migration of its own, allowed in lint.toml:",
@@ -179,7 +180,7 @@ def _drop_violation(
 
 
 def _violation(text: str, context: StatementContext, locks: tuple[str, ...] = ()) -> Violation:
-    return Violation(DROP_WITHOUT_CONTRACT, text, _contract_way(context), locks)
+    return Violation(DROP_WITHOUT_CONTRACT, text, contract_way(context), locks)
 
 
 def _check_altered(node: Any, context: StatementContext) -> Iterator[Violation]:
@@ -198,6 +199,9 @@ def _check_altered(node: Any, context: StatementContext) -> Iterator[Violation]:
                         "its default: it is NOT NULL"
                     )
                     yield _violation(text, context, (str(table),))
+            case _AT.AT_DropExpression:
+                text = f"older images do not write {quote_ident(command.name)} of {table}, which was computed until now"
+                yield _violation(text, context, (str(table),))
             case _AT.AT_DropConstraint if command.behavior == _CASCADE:
                 text = f"CASCADE also drops the foreign keys that refer to {quote_ident(command.name)} of {table}"
                 yield _violation(text, context, (str(table),))
@@ -248,7 +252,7 @@ def _rename_violation(text: str, context: StatementContext, locks: tuple[str, ..
         f"{text}, and pods of older images use the old name",
         (
             "-- add a column (or a view) with the new name beside the old one. To drop the old one,",
-            *_contract_way(context),
+            *contract_way(context),
         ),
         locks,
     )

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from testbed.cluster.application import LEDGERGATE, SECOND, THIRD, Application, migrate
-from testbed.cluster.guard import CHART, Guard
+from testbed.cluster.guard import CHART, PARTS, Guard
 from testbed.waiting import until
 from webhook.cli.uninstall import GUARDS
 
@@ -162,24 +162,35 @@ def test_under_an_umbrella(nothing: Guard, namespace: str, database: str, migrat
     application.await_running("late", 1)
 
 
+def kustomize(guard: Guard, namespace: str, directory: Path, *, transformer: bool) -> list[Object]:
+    """Return the base in another namespace, by a kustomization with our transformer or without."""
+    manifests = Path(*[".."] * (len(directory.parts) - 1), *MANIFESTS.parts[1:])
+    replicas = [{"name": f"ledgergate-{name}", "count": 1} for name in ("webhook", "controller")]
+    base = "base" if guard.plane.has_policy else "overlays/before-1.36"
+    kustomization: Object = {"namespace": namespace, "resources": [f"{manifests}/{base}"], "replicas": replicas}
+    if transformer:
+        kustomization["transformers"] = [f"{manifests}/transformers/namespace"]
+    (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return list(yaml.safe_load_all(guard.plane.kubectl("kustomize", str(directory))))
+
+
+def grant_from(guard: Guard, namespace: str) -> None:
+    """Let ledgergate, in the guard's namespace, read the Secret of another one."""
+    role = yaml.safe_load_all((MANIFESTS / "chart/files/namespace/role.yaml").read_text())
+    text = yaml.safe_dump_all(list(role)).replace("namespace: ledgergate", f"namespace: {guard.namespace}")
+    guard.plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=text)
+
+
 def test_kustomize_in_another_namespace(
     nothing: Guard, namespace: str, database: str, migrations: Path, tmp_path: Path
 ) -> None:
     """With kustomize's `namespace` and our transformer the controller may release pods there."""
-    manifests = Path(*[".."] * (len(tmp_path.parts) - 1), *MANIFESTS.parts[1:])
-    replicas = [{"name": f"ledgergate-{name}", "count": 1} for name in ("webhook", "controller")]
-    base = "base" if nothing.plane.has_policy else "overlays/before-1.36"
-    kustomization = {"namespace": "elsewhere", "resources": [f"{manifests}/{base}"], "replicas": replicas}
-    kustomization["transformers"] = [f"{manifests}/transformers/namespace"]
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     plane = nothing.plane
-    objects = list(yaml.safe_load_all(plane.kubectl("kustomize", str(tmp_path))))
-    role = yaml.safe_load_all((MANIFESTS / "chart/files/namespace/role.yaml").read_text())
+    objects = kustomize(nothing, "elsewhere", tmp_path, transformer=True)
     plane.kubectl("create", "namespace", "elsewhere")
     with Guard(nothing.helm, plane, "none", "elsewhere") as there:
         apply(there, objects)
-        text = yaml.safe_dump_all(list(role)).replace("namespace: ledgergate", "namespace: elsewhere")
-        plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=text)
+        grant_from(there, namespace)
         application = hold_a_bad_pod(there, namespace, database, migrations)
         assert_in_service(there, application)
         migrate(migrations, database)
@@ -191,3 +202,37 @@ def test_kustomize_in_another_namespace(
         release(there)
         delete(there, objects)
         application.await_running("again", 1)
+
+
+def test_kustomize_in_another_namespace_without_the_transformer(
+    nothing: Guard, namespace: str, database: str, migrations: Path, tmp_path: Path
+) -> None:
+    """The controller does not become ready and says which line to add; with that line everything is in order.
+
+    Neither before, in between nor after it is a bad pod free.
+    """
+    line = "transformers: [.../manifests/transformers/namespace]"
+    plane = nothing.plane
+    plane.kubectl("create", "namespace", "moved")
+    with Guard(nothing.helm, plane, "none", "moved") as there:
+        apply(there, kustomize(there, "moved", tmp_path, transformer=False))
+        grant_from(there, namespace)
+        there.serve(PARTS[0])
+        (controller,) = until("the controller", lambda: there.pods.running("controller"))
+        until("the controller to say why it is not ready", lambda: line in controller.unready())
+        assert "installation.wrong_account" in there.pods.logs()
+        application = Application(plane, namespace)
+        application.secret(database)
+        application.gate()
+        plane.kubectl("label", "namespace", namespace, "ledgergate.dev/admission=enabled")
+        migrate(migrations, database, "--to", SECOND)
+        application.deploy("early", THIRD, replicas=1)
+        application.await_held("early", 1)
+        assert "denied the request" in application.try_to_ungate(application.held("early")[0])
+        apply(there, objects := kustomize(there, "moved", tmp_path, transformer=True))
+        there.await_ready()
+        assert_in_service(there, application)
+        migrate(migrations, database)
+        application.await_running("early", 1)
+        release(there)
+        delete(there, objects)

@@ -1,58 +1,65 @@
-"""The quick start's step with an image: its own commands, and the registry of the tests."""
+"""The quick start, by image, and the page of the annotation: their own commands, from top to bottom."""
 
 import os
-import subprocess
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from testbed.cluster.application import FIRST, LEDGERGATE, Application, migrate
-from testbed.waiting import until
-from tests.cluster.expect_image.conftest import Images
-from tests.pages import marked
+import pytest
 
-DOCKER = """#!{python}
-import asyncio, sys
-sys.path.insert(0, {root!r})
-from testbed.registries.images import Pusher, RegistryImage
-words = sys.argv[1:]
-labels = dict(words[at + 1].split("=", 1) for at, word in enumerate(words) if word == "--label")
-labels |= dict(word[8:].split("=", 1) for word in words if word.startswith("--label="))
-name, _, tag = words[words.index("--tag") + 1].partition("/")[2].rpartition(":")
-asyncio.run(Pusher({url!r}, name).image(RegistryImage(labels), tag))
-"""
-"""In place of a builder: pushes an image with the labels and the name that it is given."""
+from testbed.cluster.application import NAMES, Application, write_migrations
+from testbed.cluster.container import Image
+from testbed.cluster.installation import Installation
+from testbed.cluster.kubelet import Kubelet
+from testbed.controlplane import ControlPlane
+from testbed.registries.server import Registry
+from tests.cluster.docker_shim import write_docker
+from tests.pages import blocks, walk
+
+NAMESPACE = "shop"
+"""That of the pages."""
 
 
-def test_the_image_step_of_the_quick_start(shop: Application, images: Images, database: str, tmp_path: Path) -> None:
-    """The page's commands hold the new image's pods in spite of the older annotation; the migration frees them."""
-    for file in (tmp_path / "migrations").iterdir():
-        if file.stem != FIRST:
-            file.unlink()
-    shop.gate()  # as the page's step 2 leaves it: it asks no image yet
-    shop.deploy("gateway", FIRST, containers=[{"name": "gateway", "image": "app"}])
-    shop.await_running("gateway")
-
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    root = str(Path(__file__).parents[3])
-    docker = programs / "docker"
-    docker.write_text(DOCKER.format(python=sys.executable, root=root, url=str(images.server.url)))
-    docker.chmod(0o755)
-    (block,) = marked("quick-start.md", "# run with a registry\n")
-    here = block.replace("-n shop", f"-n {shop.namespace}").replace("ledgergate shop", "ledgergate app")
-    path = (programs, LEDGERGATE.parent, shop.plane.programs)
-    environment = {
+@pytest.fixture
+def reader(
+    plane: ControlPlane, installed_with_registry: Installation, registry: Registry, database: str, tmp_path: Path
+) -> Iterator[dict[str, str]]:
+    """The reader's shell: kubectl, ledgergate and docker on the path, and the addresses of database and registry."""
+    installed_with_registry.ensure()
+    write_docker(tmp_path / "programs", registry)
+    path = (tmp_path / "programs", Path(sys.executable).parent, plane.programs)
+    yield {
         "PATH": os.pathsep.join([*map(str, path), os.defpath]),
         "HOME": str(tmp_path),
-        "KUBECONFIG": str(shop.plane.kubeconfig),
-        "REGISTRY": images.server.authority,
+        "KUBECONFIG": str(plane.kubeconfig),
+        "DATABASE_URL": database,
+        "REGISTRY": registry.authority,
     }
-    command = ["bash", "-euo", "pipefail", "-c", here]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    until("a held pod", lambda: shop.held("gateway"))
-    assert len(shop.running("gateway")) == 3, "the pods of the first image stay"
-    migrate(tmp_path / "migrations", database)
-    shop.await_running("gateway")
+    plane.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout=60)
+
+
+def test_the_quick_start(plane: ControlPlane, reader: dict[str, str], tmp_path: Path) -> None:
+    """Pods wait for what their images need, the Job migrates, pods run, twice: no annotation anywhere."""
+    desk = tmp_path / "shop"
+    (desk / "migrations").mkdir(parents=True)
+    # The image's working directory, with the files that the pod mounts there.
+    images = {"ledgergate:0.1.0": Image(desk, path=(Path(sys.executable).parent,))}
+    with Kubelet(plane, NAMESPACE, images) as kubelet:
+        printed = walk("quick-start.md", desk, reader)
+        assert [run.code for run in kubelet.runs] == [0, 0]
+        second = kubelet.runs[1].output
+    assert re.search(r"applied \d{14}_create_orders in", printed)
+    assert re.search(r"applied \d{14}_create_customers in", second)
+
+
+def test_the_annotation_instead(plane: ControlPlane, reader: dict[str, str], database: str, tmp_path: Path) -> None:
+    """Where images have no label, pods wait by their annotation; the next image brings its own."""
+    write_migrations(tmp_path / "migrations", NAMES[:1])
+    plane.create_namespace(NAMESPACE)
+    shop = Application(plane, NAMESPACE)
+    shop.grant(database)
+    shop.label(admission="enabled")
+    (gate,) = blocks("how-to/annotation.md", "yaml")
+    plane.apply(gate)
+    walk("how-to/annotation.md", tmp_path, reader)

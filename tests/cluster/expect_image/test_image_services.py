@@ -1,11 +1,15 @@
 """The cluster's Services are no registries, although nothing was configured."""
 
 import json
+from ipaddress import ip_address
 from pathlib import Path
 
 from testbed.cluster.application import Application
+from testbed.cluster.installation import Installation
+from testbed.controlplane import ControlPlane
 from testbed.waiting import until
 from tests.cluster.events import events
+from webhook.kube.kubeconfig import connect
 
 NETWORK = {
     "apiVersion": "networking.k8s.io/v1",
@@ -30,3 +34,11 @@ def test_an_image_that_names_a_service_is_not_asked_for(shop: Application, tmp_p
         )
     finally:
         shop.plane.kubectl("delete", "-f", str(manifest), "--wait=false")
+
+
+async def test_the_api_server_says_where_it_wants_to_be_reached(plane: ControlPlane, installed: Installation) -> None:
+    """The controller needs no right for it, and no registry is asked there."""
+    del installed
+    async with await connect(plane.kubeconfig_for("ledgergate", "controller"), "test") as cluster:
+        hosts = await cluster.advertised_hosts()
+    assert [str(ip_address(host)) for host in hosts] == list(hosts) != []

@@ -77,6 +77,9 @@ ATTEMPTS = (
     # Pods
     Attempt("create a pod", "POST", PODS, _NEW_POD),
     Attempt("delete a pod", "DELETE", f"{PODS}/free"),
+    Attempt("delete a held pod that no StatefulSet owns", "DELETE", f"{PODS}/held"),
+    Attempt("delete a held pod of a ReplicaSet", "DELETE", f"{PODS}/held-of-replicaset"),
+    Attempt("delete a pod of a StatefulSet that is not held", "DELETE", f"{PODS}/free-of-statefulset"),
     Attempt("delete all pods", "DELETE", PODS),
     Attempt("run a command in a pod", "POST", f"{PODS}/free/exec", query=(("command", "id"), ("container", "main"))),
     Attempt(

@@ -138,6 +138,16 @@ def _create_targets(plane: ControlPlane) -> None:
     ):
         metadata = {"name": "x", "namespace": NAMESPACE, **each.get("metadata", {})}
         plane.apply(yaml.safe_dump({**each, "metadata": metadata}))
+    for kind, name, gates in (
+        ("ReplicaSet", "held-of-replicaset", [{"name": HELD}]),
+        ("StatefulSet", "free-of-statefulset", []),
+    ):
+        # An owner that exists, else the pod is collected as garbage; it is not the pod's controller.
+        uid = plane.kubectl("get", kind, "x", "-n", NAMESPACE, "-o", "jsonpath={.metadata.uid}")
+        pod = _pod(name, gates)
+        owner = {"apiVersion": "apps/v1", "kind": kind, "name": "x", "uid": uid}
+        pod["metadata"] |= {"namespace": NAMESPACE, "ownerReferences": [owner]}
+        plane.apply(yaml.safe_dump(pod))
     other = {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",

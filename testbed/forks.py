@@ -5,15 +5,19 @@ A fork goes through the same `main` as the console script, with its own argument
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
+import itertools
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
-import time
+import threading
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,21 +36,21 @@ class Fork:
         returncode: How it ended, negative for a signal; None while it runs.
     """
 
-    def __init__(self, forks: Forks, pid: int, output: Path) -> None:
-        self.pid = pid
+    def __init__(self, output: Path) -> None:
+        self.pid = 0
         self.returncode: int | None = None
-        self._forks = forks
         self._output = output
+        self._started, self._ended = threading.Event(), threading.Event()
 
     @property
     def output(self) -> str:
-        """What it has written to standard output and standard error."""
+        """What it has written to standard output and, unless that has a file of its own, to standard error."""
         return self._output.read_text()
 
     def wait(self, timeout: float = 60.0) -> int:
-        """Wait for its end, and return its exit code, negative for a signal."""
-        self._forks.pump(lambda: self.returncode is not None, timeout)
-        assert self.returncode is not None
+        """Wait for its end, at most some seconds, and return its exit code, negative for a signal."""
+        assert self._ended.wait(timeout), f"not within {timeout:g} s"
+        assert self.returncode is not None, "the process that forks has ended"
         return self.returncode
 
     def kill(self, number: int = signal.SIGKILL) -> None:
@@ -54,22 +58,36 @@ class Fork:
         if self.returncode is None:
             os.kill(self.pid, number)
 
+    def take(self, report: Mapping[str, int]) -> None:
+        """Note what the process that forks reports; nothing, where it has ended."""
+        self.pid = report.get("pid", self.pid)
+        self.returncode = report.get("code")
+        self._started.set()
+        if "pid" not in report:
+            self._ended.set()
+
+    def await_start(self) -> None:
+        """Wait until it has a process."""
+        assert self._started.wait(30), "no fork within 30 s"
+        assert self.pid, "the process that forks has ended"
+
 
 class Forks:
-    """The process that forks, for use in a `with` block; not for several threads at once."""
+    """The process that forks, for use in a `with` block, by any thread."""
 
     def __init__(self) -> None:
         """Create it; entering the block starts the process."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._rest = b""  # an incomplete report
         self._runs: dict[int, Fork] = {}
-        self._pids: list[int] = []
-        self._early: dict[int, int] = {}  # runs whose end was reported together with their beginning
+        self._begun = itertools.count()
+        self._writing = threading.Lock()
+        self._reader = threading.Thread(target=self._read, daemon=True)
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forks"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "testbed.forks"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        self._reader.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,9 +96,17 @@ class Forks:
         assert process.stdout is not None
         process.stdin.close()
         process.wait(10)
+        self._reader.join(10)
         process.stdout.close()
 
-    def start(self, *arguments: str, directory: Path, environment: Mapping[str, str], output: Path) -> Fork:
+    def start(
+        self,
+        *arguments: str,
+        directory: Path,
+        environment: Mapping[str, str],
+        output: Path,
+        errors: Path | None = None,
+    ) -> Fork:
         """Start a run.
 
         Args:
@@ -88,53 +114,58 @@ class Forks:
             directory: To run in.
             environment: The complete environment.
             output: File for what it writes.
+            errors: File for what it writes to standard error; None for the same one.
         """
-        request = {"arguments": arguments, "directory": str(directory), "environment": dict(environment)}
+        number, run = next(self._begun), Fork(output)
+        request = {
+            "run": number,
+            "arguments": arguments,
+            "directory": str(directory),
+            "environment": dict(environment),
+            "output": str(output),
+            "errors": str(errors or output),
+        }
         process = self._running()
         assert process.stdin is not None
-        process.stdin.write(json.dumps(request | {"output": str(output)}).encode() + b"\n")
-        process.stdin.flush()
-        self.pump(lambda: bool(self._pids), 30)
-        pid = self._pids.pop()
-        run = self._runs[pid] = Fork(self, pid, output)
-        if pid in self._early:
-            self._runs.pop(pid).returncode = self._early.pop(pid)
+        self._runs[number] = run
+        with self._writing:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+        run.await_start()
         return run
 
-    def pump(self, done: Any, timeout: float) -> None:
-        """Read reports until the condition holds."""
-        deadline = time.monotonic() + timeout
+    def _read(self) -> None:
         process = self._running()
         assert process.stdout is not None
-        while not done():
-            ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"not within {timeout:g} s"
-            # Not through the file's own buffer, whose content `select` does not see.
-            chunk = os.read(process.stdout.fileno(), 65536)
-            assert chunk, "the process that forks has ended"
-            *lines, self._rest = (self._rest + chunk).split(b"\n")
-            for line in lines:
-                self._take(json.loads(line))
-
-    def _take(self, report: Mapping[str, int]) -> None:
-        pid = report["pid"]
-        if "code" not in report:
-            self._pids.append(pid)
-        elif pid in self._runs:
-            self._runs.pop(pid).returncode = report["code"]
-        else:
-            self._early[pid] = report["code"]
+        for line in process.stdout:
+            report = json.loads(line)
+            number = report["run"]
+            (self._runs[number] if "pid" in report else self._runs.pop(number)).take(report)
+        for run in self._runs.values():
+            run.take({})
 
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None
         return self._process
 
 
+@cache
+def shared() -> Forks:
+    """Return the one of this process, which ends with it."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(Forks())
+
+
 def _child(request: Mapping[str, Any]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    # Appending, so that two descriptors of one file do not write over each other.
+    for name in ("output", "errors"):
+        Path(request[name]).write_bytes(b"")
+    write = os.O_WRONLY | os.O_APPEND
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for here, there in ((nothing, 0), (output, 1), (output, 2)):
+    output, errors = (os.open(request[name], write) for name in ("output", "errors"))
+    for here, there in ((nothing, 0), (output, 1), (errors, 2)):
         os.dup2(here, there)
     os.chdir(request["directory"])
     os.environ.clear()
@@ -145,13 +176,12 @@ def _child(request: Mapping[str, Any]) -> None:
     main()
 
 
-def _reap(*, children: set[int]) -> None:
+def _reap(children: dict[int, int]) -> None:
     while children:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
             return
-        children.discard(pid)
-        _report({"pid": pid, "code": os.waitstatus_to_exitcode(status)})
+        _report({"run": children.pop(pid), "code": os.waitstatus_to_exitcode(status)})
 
 
 def _report(report: Mapping[str, int]) -> None:
@@ -171,7 +201,7 @@ def main() -> None:
 
     gc.collect()
     gc.freeze()  # a frozen object is not touched by the collector, so its page stays shared
-    children: set[int] = set()
+    children: dict[int, int] = {}  # the number of the run, by its process
     buffer = b""
     while True:
         ready, _, _ = select.select([0], [], [], 0.005 if children else None)
@@ -181,13 +211,14 @@ def main() -> None:
                 break
             *lines, buffer = (buffer + chunk).split(b"\n")
             for line in lines:
+                request = json.loads(line)
                 pid = os.fork()
                 if not pid:
-                    _child(json.loads(line))
+                    _child(request)
                     os._exit(0)
-                children.add(pid)
-                _report({"pid": pid})
-        _reap(children=children)
+                children[pid] = request["run"]
+                _report({"run": request["run"], "pid": pid})
+        _reap(children)
     for child in children:
         os.kill(child, signal.SIGKILL)
 

@@ -1,0 +1,80 @@
+"""Pods that are created before their LedgerGate, as a first `helm install` creates them."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from testbed.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
+from testbed.cluster.installation import Installation
+from testbed.cluster.pod_watch import PodWatch
+from testbed.waiting import until
+from tests.cluster.events import events
+from tests.cluster.expect_image.conftest import Images
+from webhook.controller.late_gates import LATE_GATE_SECONDS
+
+SOON = 5.0
+"""Seconds for what takes effect within one, on a machine that has other things to do."""
+
+
+@pytest.fixture(params=["answers", "dead"])
+def webhook(request: pytest.FixtureRequest, installed_with_registry: Installation) -> str:
+    """The webhook answers, or is dead; then the API server's own policy holds the pods."""
+    if request.param == "dead":
+        installed_with_registry.kill("webhook")
+    return str(request.param)
+
+
+@pytest.fixture
+def waiting(
+    application: Application, database: str, tmp_path: Path, installed_with_registry: Installation, webhook: str
+) -> Application:
+    """Application in a namespace whose pods wait, without a LedgerGate, and whose ledger is at FIRST."""
+    del installed_with_registry, webhook
+    migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)
+    application.grant(database)
+    application.label(admission="enabled", undeclared="wait")
+    command = ("run", "probe", "--image=app", "-n", application.namespace, "--dry-run=server", "-o", "json")
+    until("the labels to count", lambda: "schedulingGates" in json.loads(application.plane.kubectl(*command))["spec"])
+    return application
+
+
+def test_a_pod_before_its_gate_never_starts_on_a_bad_verdict(
+    waiting: Application, images: Images, database: str, tmp_path: Path
+) -> None:
+    """The image alone says what the pods need, and their gate comes two seconds later: they wait for the ledger."""
+    with PodWatch(waiting.plane, waiting.namespace) as watch:
+        waiting.deploy("gateway", None, image=images.push("1", THIRD))
+        waiting.await_held("gateway")
+        began = time.monotonic()
+        until("two seconds", lambda: time.monotonic() > began + 2)
+        waiting.gate(expect={"image": {}})
+        until("the reason", lambda: any(THIRD in event["note"] for event in events(waiting, "Held", "Pod")))
+        until("the end of the wait", lambda: time.monotonic() > began + LATE_GATE_SECONDS + 2)
+        assert all(sight.gated for sight in watch.sights)
+    migrate(tmp_path / "migrations", database)
+    waiting.await_running("gateway")
+
+
+def test_a_pod_without_any_gate_starts_after_the_wait(waiting: Application, webhook: str) -> None:
+    """Its Events say why it waited and why it starts. A migrator, for which others wait, starts at once."""
+    created = time.monotonic()
+    waiting.deploy("cache", None, labels={}, replicas=1)
+    waiting.deploy("migrator", None, labels={}, replicas=1, annotations={"ledgergate.dev/migrates": "app"})
+    waiting.await_running("migrator", 1, timeout=SOON)
+    waiting.await_held("cache", 1)
+    (held,) = until("why it waits", lambda: events(waiting, "Held", "Pod"))
+    assert "label ledgergate.dev/undeclared=wait of its namespace" in held["note"]
+    waiting.await_running("cache", 1, timeout=LATE_GATE_SECONDS + SOON)
+    assert time.monotonic() - created > LATE_GATE_SECONDS - 1, f"the webhook {webhook}"
+    (free,) = until("why it starts", lambda: events(waiting, "Released", "Pod"))
+    assert free["note"] == "no LedgerGate has come to select it: the pod starts"
+
+
+def test_the_wait_ends_with_the_label(waiting: Application) -> None:
+    """Taken off, what waits starts at once."""
+    waiting.deploy("cache", None, labels={}, replicas=1)
+    waiting.await_held("cache", 1)
+    waiting.plane.kubectl("label", "namespace", waiting.namespace, "ledgergate.dev/undeclared-")
+    waiting.await_running("cache", 1, timeout=SOON)

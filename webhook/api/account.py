@@ -1,0 +1,31 @@
+"""The controller's service account, which the manifests name inside of conditions on the user."""
+
+import re
+from collections.abc import Iterable
+
+_NAMED = re.compile(r"'(system:serviceaccount:[^']*:controller)'")
+
+REMEDY = (
+    "kustomize's `namespace` changes no CEL expression: add `transformers: [.../manifests/transformers/namespace]` to "
+    "your kustomization and apply it again"
+)
+
+
+def controller_account(namespace: str) -> str:
+    """Return the user name of the controller's service account, for ledgergate in a namespace."""
+    return f"system:serviceaccount:{namespace}:controller"
+
+
+def find_other_accounts(expressions: Iterable[str], namespace: str) -> tuple[str, ...]:
+    """Return the accounts that conditions take for the controller's and that are of other namespaces, sorted.
+
+    Args:
+        expressions: CEL expressions of an installation. One that also names the right account is in order.
+        namespace: the controller's.
+    """
+    own, others = controller_account(namespace), set[str]()
+    for expression in expressions:
+        named = _NAMED.findall(expression)
+        if own not in named:
+            others.update(named)
+    return tuple(sorted(others))
