@@ -121,7 +121,7 @@ def _roll_without_webhook(timeline: Timeline, stage: Stage, installation: Instal
 
 def _wait_for_the_webhook(timeline: Timeline, stage: Stage, installation: Installation) -> tuple[str, str]:
     """Show a rollout during an outage before Kubernetes 1.36; return what was measured, and the time it took."""
-    timeline.heading("Before Kubernetes 1.36 an outage of ledgergate delays rollouts, and stops no running pod")
+    timeline.heading("Before Kubernetes 1.36 an outage delays rollouts, and stops no running pod")
     installation.kill("webhook")
     timeline.event("killed", "every webhook process, by SIGKILL")
     before = frozenset(pod.name for pod in stage.pods("gateway"))

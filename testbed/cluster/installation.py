@@ -29,13 +29,14 @@ class Installation:
 
     Args:
         plane: control plane.
-        with_policy: False installs without the admission policy, as on clusters before 1.36; by default it is
-            installed where the cluster has its kind.
+
+    Attributes:
+        with_policy: Whether the admission policy is installed, as it is where the cluster has its kind (since 1.36).
     """
 
-    def __init__(self, plane: ControlPlane, *, with_policy: bool | None = None) -> None:
+    def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
-        self.with_policy = plane.has_policy if with_policy is None else with_policy
+        self.with_policy = plane.has_policy
         self._manifests = "manifests/base" if self.with_policy else "manifests/overlays/before-1.36"
         self.webhook_port, self._webhook_metrics, self._controller_metrics = free_ports(3)
         self._webhook_url = f"https://127.0.0.1:{self.webhook_port}"

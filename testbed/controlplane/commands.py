@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STAGES = Path(__file__).with_name("stages")
+_POLICY_KINDS = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
+WITHOUT_POLICY = (
+    "--disable-admission-plugins=MutatingAdmissionPolicy",
+    f"--runtime-config={','.join(f'admissionregistration.k8s.io/v1/{kind}=false' for kind in _POLICY_KINDS)}",
+)
+"""Flags of an API server of Kubernetes 1.36 or newer, with which it is in this respect as one of before."""
 
 
 @dataclass(frozen=True, slots=True)

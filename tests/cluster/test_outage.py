@@ -12,6 +12,7 @@ import pytest
 from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
 from testbed.cluster.installation import Installation
 from testbed.controlplane import ControlPlane
+from testbed.controlplane.commands import WITHOUT_POLICY
 from testbed.postgres import Postgres
 from testbed.waiting import until
 
@@ -52,10 +53,12 @@ def test_without_a_webhook_pods_are_created_held_and_judged_by_the_controller(
 
 
 @pytest.fixture(scope="module")
-def old_cluster(programs: Path) -> Iterator[tuple[ControlPlane, Installation]]:
-    """A cluster before 1.36, which has no admission policy that holds pods; a test may kill the webhook."""
-    with ControlPlane(programs) as plane, Installation(plane, with_policy=False) as installation:
-        yield plane, installation
+def old_cluster(programs: Path, plane: ControlPlane) -> Iterator[tuple[ControlPlane, Installation]]:
+    """A cluster as before 1.36, which has no admission policy that holds pods; a test may kill the webhook."""
+    flags = WITHOUT_POLICY if plane.has_policy else ()
+    with ControlPlane(programs, api_flags=flags) as old, Installation(old) as installation:
+        assert not installation.with_policy
+        yield old, installation
 
 
 def test_without_policy_and_webhook_no_pod_slips_through(

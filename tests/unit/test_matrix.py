@@ -14,7 +14,8 @@ from testbed.matrix import Outcome, Version, counted
 
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.unit.test_a" name="test_passes"/>
-<testcase classname="tests.unit.test_a" name="test_fails"><failure message="x"/><error message="teardown"/></testcase>
+<testcase classname="tests.unit.test_a" name="test_fails"><failure message="x"/></testcase>
+<testcase classname="tests.unit.test_a" name="test_fails"><error message="its teardown"/></testcase>
 <testcase classname="tests.unit.test_a" name="test_breaks"><error message="setup"/></testcase>
 <testcase classname="tests.unit.test_a" name="test_waits"><skipped message="since PostgreSQL 15"/></testcase>
 </testsuite></testsuites>"""
