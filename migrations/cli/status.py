@@ -200,7 +200,7 @@ def _print(view: _View) -> None:
     """Print a table of the revisions, and under it what concerns the whole ledger."""
     rows = _compare(view)
     if rows:
-        print_table(_HEADINGS, [_cells(row) for row in rows], styled="STATE", styles=_STYLES)
+        print_table(_HEADINGS, [_cells(row) for row in rows], styled="STATE", styles=_STYLES, headed=False)
     for line in _summary(view, rows):
         click.echo(line)
 

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def print_table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], *, styled: str = "", styles: Mapping[Any, str] | None = None
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    styled: str = "",
+    styles: Mapping[Any, str] | None = None,
+    headed: bool = True,
 ) -> None:
     """Print rows under headings to standard output.
 
@@ -23,10 +28,12 @@ def print_table(
         rows: Cells, as many as there are headings.
         styled: Heading of the column whose cells have a style.
         styles: The style of each value in that column, as rich names it; others have none.
+        headed: Print the headings also where this is no terminal: where rows are taken apart by a script, they are in
+            its way.
     """
     rows = [[clean(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        for line in _align([headings, *rows]):
+        for line in _align([headings, *rows] if headed else rows):
             click.echo(line)
         return
     from rich.console import Console  # noqa: PLC0415 - rich is slow to import, and only a terminal needs it

@@ -58,10 +58,10 @@ def test_the_text_shows_what_is_wrong_and_what_to_do(ledgergate: Ledgergate) -> 
     done = ledgergate("status")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert [line.split()[1] for line in lines[1:5]] == ["applied", "applied", "failed", "pending"]
-    assert "images older than 20250101000000_one cannot run" in lines[2]
-    assert "nonsense" in lines[3]
-    assert "images older than 20250101000002_three cannot run" in lines[4]
+    assert [line.split()[1] for line in lines[:4]] == ["applied", "applied", "failed", "pending"]
+    assert "images older than 20250101000000_one cannot run" in lines[1]
+    assert "nonsense" in lines[2]
+    assert "images older than 20250101000002_three cannot run" in lines[3]
     assert "head: 20250101000001_two; 2 applied, 1 pending, 1 failed" in lines
     assert "lock: free" in lines
     assert "ledger: ledgergate, public.ledgergate_migrations" in lines

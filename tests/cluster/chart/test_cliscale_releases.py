@@ -60,8 +60,8 @@ def checker(phased: Cliscale) -> Iterator[ReleaseChecker]:
 def upgrade(cliscale: Cliscale, release: int, *more: str) -> None:
     """Install a release of the guide, or upgrade to it; helm waits for the hooks, and not for the rollout."""
     contracts = [CONTRACT] if release == LAST else []
-    values = ("--set=migrations.phases=true", "--set-json", f"migrations.contracts={json.dumps(contracts)}")
-    values = ("--set=ledgerGate.askImages=false", *values)  # they are in no registry: none would be known to be new
+    phases = ("--set=migrations.phases=true", "--set-json", f"migrations.contracts={json.dumps(contracts)}")
+    values = ("--set=ledgerGate.askImages=false", *phases)  # they are in no registry: none would be known to be new
     cliscale.upgrade(TAG.format(release), *values, *more)
 
 
