@@ -131,7 +131,7 @@ def test_no_call_fails_whatever_becomes_of_the_secret(
                 until("a Secret", lambda: plane.api.get(SECRETS, fieldSelector="metadata.name=ledgergate-ca")["items"])
                 fault(plane)
                 number += 1
-                time.sleep(EVERY)
+                time.sleep(EVERY)  # paces the faults; nothing is waited for
         failures = failed.since(storm)
     log.warning("%d pods, %.0f/s, %d faults", storm.made, storm.rate, number)
     assert failures == []

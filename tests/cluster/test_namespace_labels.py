@@ -1,4 +1,4 @@
-"""Labels of a namespace that are not known: whoever sets one is warned, and nothing is refused."""
+"""Labels of a namespace that are not known: the user who sets one gets a warning, and nothing is refused."""
 
 import pytest
 

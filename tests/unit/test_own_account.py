@@ -80,7 +80,7 @@ def test_a_controller_that_is_refused_learns_why() -> None:
     view = Ledgers([gate()], BEHIND)
     asked = Admission(view, view, lambda: NOW, controller=own)
     removal = update(pod(SCHEDULING_GATE), pod())
-    for user, told in ((own, True), ("jane", False), ("", False)):
+    for user, named in ((own, True), ("jane", False), ("", False)):
         answer = asked.validate(msgspec.structs.replace(removal, user_info=UserInfo(username=user)))
         assert answer.result is Result.DENIED
-        assert (LINE in answer.message) is told
+        assert (LINE in answer.message) is named
