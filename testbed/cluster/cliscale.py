@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import asyncpg
 import yaml
 
+from testbed.cluster.application import Application
 from testbed.cluster.container import Image
 from testbed.cluster.helm import Helm
 from testbed.cluster.kubelet import Kubelet
@@ -147,8 +148,12 @@ class Cliscale:
 
     def pods(self, component: str) -> list[dict[str, Any]]:
         """Return the pods of a component that are not terminating."""
-        found = self.get("pods", "-l", f"app.kubernetes.io/component={component}")
+        found = self._objects("pods", labelSelector=f"app.kubernetes.io/component={component}")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def gate_status(self) -> dict[str, Any]:
+        """Return the status of the LedgerGate."""
+        return Application(self.plane, self.namespace).status("cliscale")
 
     def held(self, component: str) -> list[str]:
         """Return the names of a component's pods that have the scheduling gate."""
@@ -174,10 +179,13 @@ class Cliscale:
         """Wait for an Event on a held pod, and return its message."""
 
         def message() -> str:
-            events = self.get("events", f"--field-selector=involvedObject.name={pod}")
+            events = self._objects("events", fieldSelector=f"involvedObject.name={pod}")
             return next((event["message"] for event in events if event["reason"] == "Held"), "")
 
         return until(f"an Event that says why {pod} is held", message)
+
+    def _objects(self, collection: str, **selectors: str) -> list[dict[str, Any]]:
+        return Application(self.plane, self.namespace).objects("v1", collection, **selectors)
 
 
 def _gated(pod: dict[str, Any]) -> bool:
