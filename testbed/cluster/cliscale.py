@@ -1,6 +1,7 @@
 """The mission's application on a test control plane, with its chart, its migrations and Knex."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +21,7 @@ from testbed.cluster.container import Image
 from testbed.cluster.helm import Helm
 from testbed.cluster.kubelet import Kubelet
 from testbed.controlplane import ControlPlane
+from testbed.forks import shared
 from testbed.tools import install
 from testbed.waiting import until
 
@@ -57,9 +60,15 @@ def build_images(directory: Path) -> dict[str, Image]:
 
 def revision(image: Image) -> str:
     """Return the revision that an image expects, by the command that CI runs."""
-    directory = str(image.directory / "src/migrations")
-    command = [str(LEDGERGATE), "migrate", "revision", "--dialect", "knex", "--dir", directory]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+    with TemporaryDirectory() as written:
+        run = shared().start(
+            *("migrate", "revision", "--dialect", "knex", "--dir", "src/migrations"),
+            directory=image.directory,
+            environment=os.environ,
+            output=Path(written, "output"),
+        )
+        assert run.wait() == 0, run.output
+        return run.output.strip()
 
 
 def secret(database: str) -> dict[str, str]:
