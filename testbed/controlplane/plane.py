@@ -186,7 +186,7 @@ class ControlPlane:
             f"{condition} of {path}",
             lambda: any(
                 each["type"] == condition and each["status"] == "True"
-                for each in self.api.get(path).get("status", {}).get("conditions", ())
+                for each in self.api.get(path).get("status", {}).get("conditions") or ()  # a new CRD has null
             ),
         )
 
