@@ -33,8 +33,9 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path: Path) -> 
         long_ago = time.time() - 3600
         os.utime(left, (long_ago, long_ago))
         first = data_directory.make(None, tmp_path)
-        assert sorted(tmp_path.iterdir()) == sorted([left, first])
+        beside = sorted(tmp_path.iterdir())
         process.kill()
+    assert beside == sorted([left, first])
     second = data_directory.make(None, tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([first, second])
     for each in (first, second):
