@@ -286,8 +286,8 @@ class Walk:
     def check_refusal(self, pod: WalkPod, refusal: str, at: float) -> None:
         """Check that a pod was refused only with a reason.
 
-        A gate denies it, the webhook was being killed, or the world changed between the two calls of one creation: by the
-        first the pod might run, by the second it has to wait, and no call can hold it any more.
+        A gate denies it, the webhook was being killed, or the world changed between the two calls of one creation: by
+        the first the pod might run, by the second it has to wait, and no call can hold it any more.
         """
         worlds = self.chronicle.possible(at, self.lag)
         denied = any(world.denies(pod.group, pod.expects) for world in worlds)
