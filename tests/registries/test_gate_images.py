@@ -161,6 +161,7 @@ async def test_what_the_status_knows_goes_on_while_the_registry_is_down() -> Non
         assert isinstance(found, UnknownImage)
         assert "does not answer" in found.message or "connect" in found.message
         assert images.unresolved(gate.key) == 2
+        assert images.unresolved((gate.namespace, "other")) == 0
         assert watched.readings("Unreachable") == 2
         assert watched.readings("Read") == 0
         clock.ahead += FORGET_SECONDS
