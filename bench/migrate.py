@@ -56,13 +56,14 @@ def measure(peers: InstalledPeers, *, progress: Progress) -> Figures:
         every_tool = [ours, *peers.tools]
         # With nothing pending there is no commit, so `NAME, 1 transaction` would be the same as NAME.
         committing_each = [tool for tool in every_tool if "," not in tool.name]
+        load_average = round(os.getloadavg()[0], 1)
         nothing = bench.nothing_pending([*committing_each, least])
         few = bench.small_migrations([script, least, *every_tool], MANY, ROUNDS)
         thousands = bench.small_migrations([script, *committing_each], THOUSANDS, THOUSANDS_ROUNDS)
         return {
             "versions": {tool.name: tool.version for tool in [script, least, *committing_each]},
             "absent": dict(peers.absent),
-            "load_average": round(os.getloadavg()[0], 1),
+            "load_average": load_average,
             "nothing_pending": nothing,
             "small_migrations": few,
             "thousands": thousands,
