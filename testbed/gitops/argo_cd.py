@@ -93,7 +93,7 @@ class ArgoCD:
         }
         self._write("Application", name, spec=spec, finalizers=[CASCADE])
 
-    def await_synced(self, name: str, timeout: float = 120) -> Object:
+    def await_synced(self, name: str, timeout: float = 240) -> Object:
         """Wait until the present spec of an Application is in effect, without differences, and healthy."""
 
         def synced() -> Object | None:
@@ -113,7 +113,7 @@ class ArgoCD:
         assert found is not None
         return found
 
-    def delete(self, name: str, timeout: float = 120) -> None:
+    def delete(self, name: str, timeout: float = 240) -> None:
         """Delete an Application with its resources, as `argocd app delete --cascade`, and wait until it is gone."""
         self._plane.kubectl("delete", "applications.argoproj.io", name, "-n", NAMESPACE, "--wait=false")
         try:

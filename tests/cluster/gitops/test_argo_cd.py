@@ -14,7 +14,7 @@ from testbed.gitops.repository import Repository
 from testbed.waiting import until
 from tests.cluster.held_pods import assert_in_service, hold_a_bad_pod, release
 
-pytestmark = [pytest.mark.gitops, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.gitops, pytest.mark.timeout(1200)]
 
 NAME = "ledgergate"
 POLICY = "mutatingadmissionpolicy/hold.ledgergate.dev"
@@ -38,7 +38,7 @@ def values(namespace: str, **changed: Any) -> dict[str, Any]:
 def install(argo: ArgoCD, guard: Guard, repository: Repository, wanted: dict[str, Any], **policy: Any) -> None:
     """Have Argo CD install the chart, and wait until it reports that it is synced and healthy."""
     argo.apply(NAME, repository.url, guard.release, guard.namespace, wanted, **policy)
-    until("the Deployments", lambda: "webhook" in deployments(guard), timeout=60)
+    until("the Deployments", lambda: "webhook" in deployments(guard), timeout=180)
     guard.serve()
     argo.await_synced(NAME)
 
