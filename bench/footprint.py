@@ -57,7 +57,7 @@ def measure(
         progress("starting the controller")
         installation.kill("controller")
         installation.start_controller()
-        until("a leader", lambda: "ledgergate_leader 1.0" in _metrics(installation), timeout=60)
+        until("a leader", lambda: "ledgergate_leader 1.0" in installation.metrics("controller"), timeout=60)
         found["peak"] = _steady_peak_mb(installation.pid("controller"))
     limit = _limit_mb()
     return {
@@ -122,13 +122,6 @@ def _pod(number: int) -> dict[str, Any]:
 
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
-
-
-def _metrics(installation: Installation) -> str:
-    try:
-        return installation.metrics("controller")
-    except OSError:  # it does not listen yet
-        return ""
 
 
 def _steady_peak_mb(pid: int) -> float:

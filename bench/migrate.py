@@ -20,10 +20,13 @@ from testbed.timing import Ended, run, summary, together
 ROUNDS = 9
 """Runs of each tool, taken in turns; an odd number, so that the median is one of the runs."""
 CROWD_ROUNDS = 5
-MANY, CROWD_PENDING = 200, 30
-CROWD, HORDE = 8, 256
+MANY, THOUSANDS, CROWD_PENDING = 200, 2000, 30
+THOUSANDS_ROUNDS = 3
+CROWD, HORDES = 8, (64, 256)
 CROWD_SECONDS = 0.02
 """Seconds that a migration of the crowd takes; with less, the first process would finish before the others start."""
+
+OURS, LEAST = "ledgergate", "asyncpg alone"
 
 # A commit waits for the disk, as it does in production.
 SETTINGS = {"fsync": "on", "full_page_writes": "on", "max_connections": "100"}
@@ -53,15 +56,41 @@ def measure(peers: InstalledPeers, *, progress: Progress) -> Figures:
         every_tool = [ours, *peers.tools]
         # With nothing pending there is no commit, so `NAME, 1 transaction` would be the same as NAME.
         committing_each = [tool for tool in every_tool if "," not in tool.name]
+        load_average = round(os.getloadavg()[0], 1)
+        nothing = bench.nothing_pending([*committing_each, least])
+        few = bench.small_migrations([script, least, *every_tool], MANY, ROUNDS)
+        thousands = bench.small_migrations([script, *committing_each], THOUSANDS, THOUSANDS_ROUNDS)
         return {
             "versions": {tool.name: tool.version for tool in [script, least, *committing_each]},
             "absent": dict(peers.absent),
-            "load_average": round(os.getloadavg()[0], 1),
-            "nothing_pending": bench.nothing_pending([*committing_each, least]),
-            "small_migrations": bench.small_migrations([script, least, *every_tool]),
+            "load_average": load_average,
+            "nothing_pending": nothing,
+            "small_migrations": few,
+            "thousands": thousands,
             "at_once": {tool.name: bench.at_once(tool) for tool in every_tool},
-            "many_at_once": bench.many_at_once(ours),
+            "many_at_once": [bench.many_at_once(ours, count) for count in HORDES],
+            "figures": list(figures(nothing, thousands)),
         }
+
+
+def figures(nothing: Mapping[str, Figures], thousands: Mapping[str, Figures]) -> Iterator[Figures]:
+    """Yield the ratios that have a target; none to a tool that was not measured.
+
+    Args:
+        nothing: Of each tool, the times of a run with nothing pending.
+        thousands: Of each tool, the times of a run of :data:`THOUSANDS` small migrations.
+    """
+    peers = {name: found for name, found in thousands.items() if name not in {OURS, "psql"}}
+    fastest = min(peers, key=lambda name: float(peers[name]["wall_ms"]), default="")
+    for what, times, peer, clock, target in (
+        ("nothing pending: CPU", nothing, "knex", "cpu_ms", 0.5),
+        ("nothing pending: wall time", nothing, LEAST, "wall_ms", 1.15),
+        (f"{THOUSANDS:,} small migrations: wall time", thousands, "psql", "wall_ms", 1.1),
+        (f"{THOUSANDS:,} small migrations: wall time", thousands, fastest, "wall_ms", 1.0),
+    ):
+        if peer in times:
+            ratio = float(times[OURS][clock]) / float(times[peer][clock])
+            yield {"figure": f"{what}, of {peer}", "ratio": round(ratio, 3), "target": target, "holds": ratio <= target}
 
 
 class _Bench:
@@ -74,22 +103,22 @@ class _Bench:
 
     def nothing_pending(self, compared: Sequence[Peer]) -> Mapping[str, Figures]:
         """Time runs with nothing pending; they change nothing, so each tool keeps its database."""
-        projects = {tool: self._project(tool, "all", small(MANY)) for tool in compared}
+        projects = {tool: self._project(tool, f"small-{MANY}", small(MANY)) for tool in compared}
         urls = {tool: self._new_database() for tool in compared}
         for tool in compared:
             _succeed(tool, projects[tool], urls[tool])
             _succeed(tool, projects[tool], urls[tool])  # the first run with nothing pending fills caches
         runs: dict[Peer, list[Ended]] = {tool: [] for tool in compared}
-        for number, tool in self._turns("nothing pending", compared):
+        for number, tool in self._turns("nothing pending", compared, ROUNDS):
             del number
             runs[tool].append(_succeed(tool, projects[tool], urls[tool]))
         return {tool.name: summary(found) for tool, found in runs.items()}
 
-    def small_migrations(self, compared: Sequence[Peer]) -> Mapping[str, Figures]:
-        """Time runs that apply MANY migrations to a new database."""
-        projects = {tool: self._project(tool, "all", small(MANY)) for tool in compared}
+    def small_migrations(self, compared: Sequence[Peer], count: int, rounds: int) -> Mapping[str, Figures]:
+        """Time runs that apply so many migrations to a new database."""
+        projects = {tool: self._project(tool, f"small-{count}", small(count)) for tool in compared}
         runs: dict[Peer, list[Ended]] = {tool: [] for tool in compared}
-        for number, tool in self._turns(f"{MANY} small migrations", compared, unmeasured=1):
+        for number, tool in self._turns(f"{count} small migrations", compared, rounds, unmeasured=1):
             with self._database() as url:
                 ended = _succeed(tool, projects[tool], url)
             if number:
@@ -111,17 +140,17 @@ class _Bench:
                 times += _counts(url, steps[1:])
         return {"of": CROWD, "exited_0": succeeded, "least_runs": min(times), "most_runs": max(times)}
 
-    def many_at_once(self, tool: Peer) -> Figures:
-        """Start HORDE processes, more than the server accepts connections, with MANY pending migrations."""
-        self._progress(f"{HORDE} at once: {tool.name}")
+    def many_at_once(self, tool: Peer, processes: int) -> Figures:
+        """Start so many processes, of 256 more than the server accepts connections, with MANY pending migrations."""
+        self._progress(f"{processes} at once: {tool.name}")
         steps = logged(MANY)
-        project = self._project(tool, "horde", steps)
+        project = self._project(tool, "logged-many", steps)
         with self._database() as url:
             _execute(url, "create table ran (step integer not null)")
-            ended = together([tool.command(project, url)] * HORDE)
+            ended = together([tool.command(project, url)] * processes)
             times = _counts(url, steps)
         return {
-            "of": HORDE,
+            "of": processes,
             "exited_0": sum(run.status == 0 for run in ended),
             "least_runs": min(times),
             "most_runs": max(times),
@@ -130,10 +159,12 @@ class _Bench:
             "failures": sorted({run.said[-200:] for run in ended if run.status})[:3],
         }
 
-    def _turns(self, what: str, compared: Sequence[Peer], unmeasured: int = 0) -> Iterator[tuple[int, Peer]]:
+    def _turns(
+        self, what: str, compared: Sequence[Peer], rounds: int, unmeasured: int = 0
+    ) -> Iterator[tuple[int, Peer]]:
         """Yield the tools in rounds, each round beginning with another tool, so that slow moments are shared evenly."""
-        for number in range(ROUNDS + unmeasured):
-            self._progress(f"{what}: round {number + 1} of {ROUNDS + unmeasured}")
+        for number in range(rounds + unmeasured):
+            self._progress(f"{what}: round {number + 1} of {rounds + unmeasured}")
             start = number % len(compared)
             for tool in [*compared[start:], *compared[:start]]:
                 yield number, tool

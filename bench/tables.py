@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from bench.migrate import CROWD, CROWD_PENDING, HORDE, MANY
+from bench.migrate import CROWD, CROWD_PENDING, MANY, THOUSANDS
 
 Figures = Mapping[str, Any]
 
@@ -123,17 +123,19 @@ def _migrate(results: Figures) -> Iterator[Table]:
     versions = results["versions"]
     yield _comparison(f"nothing pending, {MANY} applied", results["nothing_pending"], "knex", versions)
     yield _comparison(f"{MANY} small migrations, a commit each", results["small_migrations"], "psql", versions)
+    yield _comparison(f"{THOUSANDS:,} small migrations, a commit each", results["thousands"], "psql", versions)
     table = Table("tool", "exit 0", "a migration ran", title=f"{CROWD} at once, {CROWD_PENDING} pending")
     for name, found in results["at_once"].items():
         exited = ", ".join(map(str, found["exited_0"]))
         table.add_row(name, f"{exited} of {found['of']}", _times(found))
     yield table
-    found = results["many_at_once"]
-    table = Table(
-        "exit 0", "a migration ran", "wall", "CPU", title=f"{HORDE} ledgergate at once, {MANY} pending, 100 connections"
-    )
-    table.add_row(f"{found['exited_0']} of {found['of']}", _times(found), f"{found['wall_s']} s", f"{found['cpu_s']} s")
+    title = f"ledgergate at once, {MANY} pending, 100 connections"
+    table = Table("processes", "exit 0", "a migration ran", "wall", "CPU", title=title)
+    for found in results["many_at_once"]:
+        ended = f"{found['exited_0']} of {found['of']}"
+        table.add_row(str(found["of"]), ended, _times(found), f"{found['wall_s']} s", f"{found['cpu_s']} s")
     yield table
+    yield _judged(results["figures"])
 
 
 def _comparison(title: str, tools: Figures, reference: str, versions: Mapping[str, str]) -> Table:

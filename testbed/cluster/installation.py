@@ -16,6 +16,7 @@ import yaml
 
 from testbed.controlplane import ControlPlane
 from testbed.controlplane.processes import Processes, free_ports
+from testbed.waiting import until
 
 ROOT = Path(__file__).parents[2]
 LEDGERGATE = Path(sys.executable).with_name("ledgergate")
@@ -107,11 +108,20 @@ class Installation:
         return self._processes.log(name).read_text()
 
     def metrics(self, name: str) -> str:
-        """Return the metrics of a process in Prometheus' text format."""
+        """Return the metrics of a process in Prometheus' text format, as soon as it listens."""
         port = self._webhook_metrics if name == "webhook" else self._controller_metrics
-        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            text: bytes = answer.read()
-        return text.decode()
+
+        def read() -> str:
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                    text: bytes = answer.read()
+            except URLError as error:
+                if isinstance(error.reason, ConnectionRefusedError):
+                    return ""
+                raise
+            return text.decode()
+
+        return until(f"the metrics of the {name}", read)
 
     def _start(self, name: str, *arguments: str) -> None:
         kubeconfig = self._plane.kubeconfig_for("ledgergate", name)

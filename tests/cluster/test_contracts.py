@@ -20,8 +20,8 @@ RACES = int(os.environ.get("LEDGERGATE_RACES", "12"))
 """Tries of the race; more of them find rarer orders."""
 KILLS = int(os.environ.get("LEDGERGATE_KILLS", "4"))
 """Tries with a kill."""
-SLOW_SECONDS = 5.0
-"""From the last old pod's end to the release, on a machine that runs other tests too; 1 s on a quiet one."""
+SLOW_SECONDS = 20.0
+"""From the last old pod's end to the release: less than 1 s, but a machine that runs other tests may be busy."""
 
 
 @pytest.fixture

@@ -15,11 +15,8 @@ AUTHORITY = 'ledgergate_certificate_expiry_timestamp_seconds{kind="authority"}'
 
 
 def says(installation: Installation, series: str) -> str:
-    """Return the first line of the controller's metrics with a prefix; empty if there is none, or no controller."""
-    try:
-        lines = installation.metrics("controller").splitlines()
-    except OSError:
-        return ""
+    """Return the first line of the controller's metrics with a prefix; empty if there is none."""
+    lines = installation.metrics("controller").splitlines()
     return next((line for line in lines if line.startswith(series)), "")
 
 

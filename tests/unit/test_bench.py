@@ -9,7 +9,7 @@ import pytest
 
 from bench import __main__ as bench
 from bench import tables
-from bench.migrate import logged, small
+from bench.migrate import figures, logged, small
 from migrations.files.native import load_directory
 from testbed.controlplane import Unavailable
 from testbed.peers import Peer, Step, tools
@@ -146,3 +146,20 @@ def test_pins_name_no_registry() -> None:
     lock = json.loads((PINS / "package-lock.json").read_text())
     assert not [name for name, package in lock["packages"].items() if "resolved" in package]
     assert "http" not in (PINS / "requirements.txt").read_text()
+
+
+def test_the_runner_is_judged_beside_each_peer_that_was_measured() -> None:
+    """The fastest peer is none of ours and not psql, and a peer that was left out has no figure."""
+
+    def times(**wall: float) -> dict[str, dict[str, float]]:
+        return {name.replace("_", " "): {"wall_ms": ms, "cpu_ms": ms / 2} for name, ms in wall.items()}
+
+    found = list(figures(times(ledgergate=60, asyncpg_alone=50), times(psql=100, ledgergate=105, goose=110, knex=400)))
+    assert [(each["figure"], each["ratio"], each["holds"]) for each in found] == [
+        ("nothing pending: wall time, of asyncpg alone", 1.2, False),
+        ("2,000 small migrations: wall time, of psql", 1.05, True),
+        ("2,000 small migrations: wall time, of goose", 0.955, True),
+    ]
+    assert [each["figure"] for each in figures(times(ledgergate=1, knex=2), times(ledgergate=1))] == [
+        "nothing pending: CPU, of knex"
+    ]
