@@ -22,8 +22,9 @@ VALIDATING = "validatingwebhookconfiguration/ledgergate"
 
 
 @pytest.fixture
-def argo(argo_cd: ArgoCD) -> Iterator[ArgoCD]:
-    """Argo CD without an Application; what a test leaves behind is removed."""
+def argo(argo_cd: ArgoCD, guard: Guard) -> Iterator[ArgoCD]:
+    """Argo CD without an Application, and no Event of an earlier test; what a test leaves behind is removed."""
+    guard.plane.kubectl("delete", "events", "--all", "-n", guard.namespace)
     yield argo_cd
     if argo_cd.application(NAME):
         argo_cd.delete(NAME)
