@@ -29,7 +29,7 @@ NAMESPACE = "argocd"
 CASCADE = "resources-finalizer.argocd.argoproj.io"
 """Finalizer that `argocd app create` and `argocd app delete --cascade` set: the resources go with the Application."""
 SYNC_POLICY: Object = {"automated": {"prune": True, "selfHeal": True}, "syncOptions": ["CreateNamespace=true"]}
-START_TIMEOUT = 60.0
+START_TIMEOUT = 120.0
 STOP_GRACE = 15.0
 _GROUPS = (("controller",), ("repo-server",), ("redis",))
 
@@ -50,9 +50,9 @@ class ArgoCD:
 
     def __enter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="ledgergate-argocd-"))
-        self._install()
         self._processes = Processes(self._directory, self._directory)
         try:
+            self._install()
             self._start()
         except BaseException:
             self._processes.stop(_GROUPS, grace=STOP_GRACE)
@@ -128,7 +128,7 @@ class ArgoCD:
     def _install(self) -> None:
         for file in sorted((self._program.parent / DEFINITIONS).glob("*.yaml")):
             self._plane.kubectl("apply", "--server-side", "-f", str(file))
-        until("Argo CD's kinds", self._established)
+        until("Argo CD's kinds", self._established, timeout=START_TIMEOUT, pause=0.5)
         self._plane.create_namespace(NAMESPACE)
         labels = {"app.kubernetes.io/part-of": "argocd"}
         for name in ("argocd-cm", "argocd-rbac-cm"):
