@@ -31,7 +31,7 @@ setup: $(VENV)/installed ## install everything into .venv/
 demo: $(VENV)/installed ## the main job on a real API server and a real PostgreSQL
 	@$(BIN)/python -m demo
 
-PYTEST = $(BIN)/pytest --numprocesses=2 -m "not examples"
+PYTEST = $(BIN)/pytest --numprocesses=2 -m "not examples and not gitops"
 # What fails, fails; .ci/run has another answer, which tells a flaky test from a broken one.
 ON_FAILURE ?= exit 1
 # What the server itself decides: its SQL, its catalogues, its rights, its errors. `make matrix` runs the rest beside it.
@@ -40,7 +40,7 @@ OF_THE_SERVER = $(foreach name,baseline copy down dry_run_differs field_kinds fr
 	sections_and_sessions server_errors session source status up verify watcher,tests/integration/test_$(name).py)
 
 .PHONY: test
-test: $(VENV)/installed lint ## every check, and every test but those of test-examples
+test: $(VENV)/installed lint ## every check, and every test but those of test-examples and gitops
 	@$(BIN)/python -m testbed.controlplane build
 	@$(PYTEST) || $(ON_FAILURE)
 	@for version in 13 15; do \
@@ -59,6 +59,12 @@ matrix: $(VENV)/installed ## every supported PostgreSQL and Kubernetes, one afte
 .PHONY: test-examples
 test-examples: $(VENV)/installed ## the example's workflow: actionlint, and its image, built by the workflow's steps
 	@$(BIN)/pytest -m examples tests/cluster
+
+# Argo CD is built first, in minutes, once.
+.PHONY: gitops
+gitops: $(VENV)/installed ## the real Argo CD installs the chart and removes it
+	@$(BIN)/python -m testbed.controlplane build
+	@$(BIN)/pytest -m gitops tests/cluster/gitops
 
 # Of ten minutes; another number of seconds: LEDGERGATE_SOAK=3600 make soak. The log says what was done and measured.
 .PHONY: soak

@@ -13,6 +13,7 @@ import pytest
 from testbed.cluster.application import Application
 from testbed.cluster.installation import Installation
 from testbed.controlplane import ControlPlane, Unavailable, provision, provision_helm
+from testbed.gitops.programs import provision_argo_cd
 
 
 class Provision(Protocol):
@@ -26,7 +27,13 @@ class Provision(Protocol):
         """
 
 
-PROVISIONS: Mapping[str, Provision] = MappingProxyType({"programs": provision, "helm_program": provision_helm})
+PROVISIONS: Mapping[str, Provision] = MappingProxyType(
+    {
+        "programs": provision,
+        "helm_program": provision_helm,
+        "argo_cd_program": provision_argo_cd,
+    }
+)
 """Providers of programs that the machine may lack, by the name of their fixture."""
 
 _PROVIDED = pytest.StashKey[dict[str, Path | Unavailable]]()
@@ -67,6 +74,12 @@ def programs(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def helm_program(request: pytest.FixtureRequest) -> Path:
     """Executable of helm."""
+    return _provided(request)
+
+
+@pytest.fixture(scope="session")
+def argo_cd_program(request: pytest.FixtureRequest) -> Path:
+    """Executable of Argo CD's controller and repository server."""
     return _provided(request)
 
 

@@ -4,17 +4,16 @@
 """
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from testbed.cluster.application import LEDGERGATE, SECOND, THIRD, Application, migrate
+from testbed.cluster.application import SECOND, THIRD, Application, migrate
 from testbed.cluster.guard import CHART, PARTS, Guard
 from testbed.waiting import until
-from webhook.cli.uninstall import GUARDS
+from tests.cluster.held_pods import assert_in_service, hold_a_bad_pod, release
 
 MANIFESTS = Path(CHART).parent
 ONE = "webhook.replicas=1,controller.replicas=1"
@@ -60,43 +59,9 @@ def delete(guard: Guard, objects: list[Object]) -> None:
     guard.plane.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=yaml.safe_dump_all(objects))
 
 
-def release(guard: Guard) -> None:
-    """Run what the page says to run before the manifests are deleted."""
-    command = [str(LEDGERGATE), "release", "--all", "--uninstall", "--kubeconfig", str(guard.plane.kubeconfig)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-
-
-def hold_a_bad_pod(guard: Guard, namespace: str, database: str, migrations: Path) -> Application:
-    """Return an application with a pod that is held; one whose migration is there has started."""
-    guard.serve()
-    application = Application(guard.plane, namespace)
-    application.secret(database)
-    application.gate()
-    guard.plane.kubectl("label", "namespace", namespace, "ledgergate.dev/admission=enabled")
-    migrate(migrations, database, "--to", SECOND)
-    until("the ledger to be read", lambda: application.status().get("head") == SECOND)
-    application.deploy("early", THIRD, replicas=1)
-    application.await_held("early", 1)
-    application.deploy("good", SECOND, replicas=1)
-    application.await_running("good", 1)
-    return application
-
-
 def await_refusal(guard: Guard) -> None:
     """Wait until the Job, applied like any other object, has refused to work."""
     until("the Job's refusal", lambda: REFUSAL in guard.pods.logs())
-
-
-def assert_in_service(guard: Guard, application: Application) -> None:
-    """Assert that pods are held and judged as before."""
-    application.await_held("early", 1)
-    application.deploy("late", THIRD, replicas=1)
-    application.await_held("late", 1)
-    assert "denied the request" in application.try_to_ungate(application.held("late")[0])
-    policy = guard.plane.has_policy
-    guards = [each for each in GUARDS if policy or not each.startswith("mutatingadmissionpolic")]
-    guard.plane.kubectl("get", *guards)  # fails unless each of them is there
 
 
 def test_rendered_and_applied(nothing: Guard, namespace: str, database: str, migrations: Path) -> None:
