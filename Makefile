@@ -31,7 +31,8 @@ setup: $(VENV)/installed ## install everything into .venv/
 demo: $(VENV)/installed ## the main job on a real API server and a real PostgreSQL
 	@$(BIN)/python -m demo
 
-PYTEST = $(BIN)/pytest --numprocesses=2 -m "not examples and not gitops"
+# More than the CPUs of a small machine: most of a test is waiting.
+PYTEST = $(BIN)/pytest --numprocesses=4 -m "not examples and not gitops"
 # What fails, fails; .ci/run has another answer, which tells a flaky test from a broken one.
 ON_FAILURE ?= exit 1
 # What the server itself decides: its SQL, its catalogues, its rights, its errors. `make matrix` runs the rest beside it.

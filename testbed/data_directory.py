@@ -21,14 +21,14 @@ _NEW = 60.0
 _locks: dict[Path, int] = {}
 
 
-def make(elsewhere: str | None, memory: Path = MEMORY) -> Path:
+def make(elsewhere: str | None, memory: Path | None = MEMORY) -> Path:
     """Create a directory, and remove those of processes that were killed: they would occupy memory.
 
     Args:
         elsewhere: Directory to make it in where memory has no room; None for the default one.
-        memory: A file system in memory.
+        memory: A file system in memory; None for a server that has to wait for a disk.
     """
-    parent = str(memory) if _has_room(memory) else elsewhere
+    parent = str(memory) if memory and _has_room(memory) else elsewhere
     _remove_left(Path(parent or tempfile.gettempdir()))
     made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     # The kernel releases it when this process dies; a process id would mean nothing in another container.

@@ -152,7 +152,7 @@ def run(version: Version) -> Outcome:
             sys.executable,
             "-m",
             "pytest",
-            "--numprocesses=2",
+            "--numprocesses=4",
             "-m",
             "not examples and not gitops",
             f"--junitxml={report}",

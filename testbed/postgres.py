@@ -70,7 +70,7 @@ class Postgres:
 
         Args:
             version: Major number; None for that of `LEDGERGATE_POSTGRES`, without which it is the newest.
-            settings: Run-time parameters in addition to the defaults.
+            settings: Run-time parameters in addition to the defaults. With `fsync` on, the data is on a disk.
         """
         self.user = "postgres"
         self.password = secrets.token_hex(8)
@@ -198,7 +198,8 @@ class Postgres:
         return str(_installation(self._version) / "bin" / name)
 
     def _set_up(self) -> None:
-        self._home = data_directory.make(_scratch())
+        waits = self._settings["fsync"] == "on"
+        self._home = data_directory.make(_scratch(), None if waits else data_directory.MEMORY)
         password = self._home / "password"
         password.write_text(self.password)
         owner = _server_user()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from testbed import data_directory
+from testbed.postgres import Postgres
 
 LEFT = """
 import os, signal, sys
@@ -53,3 +54,12 @@ def test_without_room_in_memory_it_is_elsewhere(tmp_path: Path, monkeypatch: pyt
         data_directory.remove(made)
         memory.mkdir(exist_ok=True)
         monkeypatch.setattr(data_directory, "ROOM", 2**62)
+
+
+def test_a_server_that_waits_for_a_disk_is_not_in_memory(tmp_path: Path) -> None:
+    """With `fsync` on, as a benchmark of commits has it, the data is where a flush takes its time."""
+    with Postgres(fsync="on") as server:
+        assert data_directory.MEMORY not in server.data.parents
+    made = data_directory.make(str(tmp_path), None)
+    assert made.parent == tmp_path
+    data_directory.remove(made)
