@@ -1,6 +1,6 @@
 """`make bench`: run benchmarks, print their tables and write bench/results.json.
 
-python -m bench [admission|attack|creation|footprint|release|scale|tenants|migrate|lint]…   # with no name: all
+python -m bench [admission|attack|creation|footprint|release|images|scale|tenants|migrate|lint]…   # with no name: all
 """
 
 import argparse
@@ -16,10 +16,12 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import admission, attack, creation, footprint, lint, migrate, release, tables, tenants
+from bench import admission, attack, creation, footprint, images, lint, migrate, release, tables, tenants
 from testbed import peers
 from testbed.controlplane import ControlPlane, Unavailable, provision
 from testbed.postgres import Postgres
+from testbed.tools.debian import program
+from testbed.tools.install import InstallError
 
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -87,6 +89,16 @@ def _release(console: Console) -> Mapping[str, Any]:
         return release.measure(plane, postgres)
 
 
+def _images(console: Console) -> Mapping[str, Any]:
+    programs = provision(progress=console.print)
+    try:
+        program("docker-registry")
+    except InstallError as reason:
+        raise Unavailable(str(reason)) from reason
+    with ControlPlane(programs) as plane, Postgres() as postgres:
+        return images.measure(plane, postgres, console.print)
+
+
 def _scale(console: Console) -> Mapping[str, Any]:
     programs = provision(progress=console.print)
     with ControlPlane(programs) as plane, Postgres() as postgres:
@@ -118,6 +130,7 @@ BENCHES: Mapping[str, Callable[[Console], Mapping[str, Any]]] = {
     "creation": _creation,
     "footprint": _footprint,
     "release": _release,
+    "images": _images,
     "scale": _scale,
     "tenants": _tenants,
     "migrate": _migrate,

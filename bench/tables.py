@@ -18,6 +18,7 @@ def of(name: str, results: Figures) -> Iterator[Table]:
         "creation": _creation,
         "footprint": _footprint,
         "release": _release,
+        "images": _release,
         "scale": _release,
         "tenants": _tenants,
         "migrate": _migrate,

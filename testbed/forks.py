@@ -8,9 +8,11 @@ from __future__ import annotations
 import atexit
 import ctypes
 import gc
+import importlib
 import itertools
 import json
 import os
+import pkgutil
 import select
 import signal
 import subprocess
@@ -190,15 +192,14 @@ def _report(report: Mapping[str, int]) -> None:
 
 def main() -> None:
     """Fork at every line of standard input, and report each pid and each end."""
-    import asyncpg  # noqa: F401, PLC0415 - what every run would import
+    import asyncpg  # noqa: F401, PLC0415 - what the runs would import
     import pglast  # noqa: F401, PLC0415
 
-    import migrations.cli.main  # noqa: PLC0415
-    import migrations.cli.up  # noqa: PLC0415
-    import migrations.postgres.pooler  # noqa: PLC0415
-    import migrations.runner.down  # noqa: F401, PLC0415
+    import migrations  # noqa: PLC0415
     import webhook.cli.main  # noqa: F401, PLC0415
 
+    for module in pkgutil.walk_packages(migrations.__path__, "migrations."):
+        importlib.import_module(module.name)
     gc.collect()
     gc.freeze()  # a frozen object is not touched by the collector, so its page stays shared
     children: dict[int, int] = {}  # the number of the run, by its process

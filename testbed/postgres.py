@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from testbed import postgres_versions
+from testbed import data_directory, postgres_versions
 from testbed.controlplane.processes import free_ports
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Postgres:
             self.stop("immediate")
         if self._home is not None:
             _remove_shared_memory(self.data / "postmaster.pid")
-            shutil.rmtree(self._home, ignore_errors=True)
+            data_directory.remove(self._home)
             self._home = None
 
     def create_database(self, template: str | None = None) -> str:
@@ -198,7 +198,7 @@ class Postgres:
         return str(_installation(self._version) / "bin" / name)
 
     def _set_up(self) -> None:
-        self._home = Path(tempfile.mkdtemp(prefix="ledgergate-postgres-", dir=_scratch()))
+        self._home = data_directory.make(_scratch())
         password = self._home / "password"
         password.write_text(self.password)
         owner = _server_user()

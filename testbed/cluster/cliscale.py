@@ -1,6 +1,7 @@
 """The mission's application on a test control plane, with its chart, its migrations and Knex."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,16 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
 import yaml
 
+from testbed.cluster.application import Application
 from testbed.cluster.container import Image
 from testbed.cluster.helm import Helm
 from testbed.cluster.kubelet import Kubelet
 from testbed.controlplane import ControlPlane
+from testbed.forks import shared
 from testbed.tools import install
 from testbed.waiting import until
 
@@ -56,9 +60,15 @@ def build_images(directory: Path) -> dict[str, Image]:
 
 def revision(image: Image) -> str:
     """Return the revision that an image expects, by the command that CI runs."""
-    directory = str(image.directory / "src/migrations")
-    command = [str(LEDGERGATE), "migrate", "revision", "--dialect", "knex", "--dir", directory]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+    with TemporaryDirectory() as written:
+        run = shared().start(
+            *("migrate", "revision", "--dialect", "knex", "--dir", "src/migrations"),
+            directory=image.directory,
+            environment=os.environ,
+            output=Path(written, "output"),
+        )
+        assert run.wait() == 0, run.output
+        return run.output.strip()
 
 
 def secret(database: str) -> dict[str, str]:
@@ -147,8 +157,12 @@ class Cliscale:
 
     def pods(self, component: str) -> list[dict[str, Any]]:
         """Return the pods of a component that are not terminating."""
-        found = self.get("pods", "-l", f"app.kubernetes.io/component={component}")
+        found = self._objects("pods", labelSelector=f"app.kubernetes.io/component={component}")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def gate_status(self) -> dict[str, Any]:
+        """Return the status of the LedgerGate."""
+        return Application(self.plane, self.namespace).status("cliscale")
 
     def held(self, component: str) -> list[str]:
         """Return the names of a component's pods that have the scheduling gate."""
@@ -174,10 +188,13 @@ class Cliscale:
         """Wait for an Event on a held pod, and return its message."""
 
         def message() -> str:
-            events = self.get("events", f"--field-selector=involvedObject.name={pod}")
+            events = self._objects("events", fieldSelector=f"involvedObject.name={pod}")
             return next((event["message"] for event in events if event["reason"] == "Held"), "")
 
         return until(f"an Event that says why {pod} is held", message)
+
+    def _objects(self, collection: str, **selectors: str) -> list[dict[str, Any]]:
+        return Application(self.plane, self.namespace).objects("v1", collection, **selectors)
 
 
 def _gated(pod: dict[str, Any]) -> bool:

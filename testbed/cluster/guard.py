@@ -18,7 +18,8 @@ CHART = str(Path(__file__).parents[2] / "manifests/chart")
 SMALL = ("--set", "webhook.replicas=2,controller.replicas=2", "--set", "images.registries={registry.invalid}")
 """Few processes, which ask no registry: the images of the tests are directories."""
 PARTS = ("webhook", "controller")
-CONFIGURATIONS = ("mutatingwebhookconfiguration/ledgergate", "validatingwebhookconfiguration/ledgergate")
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+CONFIGURATIONS = ("mutatingwebhookconfigurations/ledgergate", "validatingwebhookconfigurations/ledgergate")
 START_TIMEOUT = 60.0
 
 
@@ -118,15 +119,18 @@ class Guard:
 
     def bundles(self) -> list[str]:
         """Return the caBundle of every webhook, empty where it has none."""
-        hooks = [hook for name in CONFIGURATIONS for hook in self.get(name)["webhooks"]]
+        hooks = [hook for name in CONFIGURATIONS for hook in self.plane.api.get(f"{ADMISSION}/{name}")["webhooks"]]
         return [hook["clientConfig"].get("caBundle", "") for hook in hooks]
 
     def _upgrade(self, *flags: str) -> tuple[str, ...]:
         return ("upgrade", *self._at, CHART, "--reset-then-reuse-values", *flags)
 
     def _ready(self, parts: Sequence[str]) -> bool:
-        wanted = {name: self.get(f"deployment/ledgergate-{name}")["spec"]["replicas"] for name in parts}
         return all(
-            len(running := self.pods.running(name)) == wanted[name] and all(each.ready() for each in running)
+            len(running := self.pods.running(name)) == self._replicas(name) and all(each.ready() for each in running)
             for name in parts
         )
+
+    def _replicas(self, part: str) -> int:
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/ledgergate-{part}"
+        return int(self.plane.api.get(path)["spec"]["replicas"])

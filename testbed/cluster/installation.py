@@ -149,5 +149,5 @@ class Installation:
 
     def _apply(self) -> None:
         self._plane.apply(self._documents(("Definition", "Namespace")))
-        self._plane.kubectl("wait", "--for=condition=Established", "crd/ledgergates.ledgergate.dev", "--timeout=30s")
+        self._plane.await_gate_kind()
         self._plane.apply(self._documents())

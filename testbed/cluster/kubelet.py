@@ -12,7 +12,7 @@ Secrets of its specification, its exit code counts by the pod's restart policy, 
 import asyncio
 import base64
 import datetime as dt
-import json
+import itertools
 import os
 import shutil
 import signal
@@ -36,7 +36,6 @@ from testbed.waiting import until
 INIT = "test.ledgergate.dev/init"
 """Annotation that kwok's stages wait for: a pod with init containers runs once it is `done`."""
 
-LINE = 2**24
 BACKOFF = 0.2
 LONGEST_BACKOFF = 3.0
 POLL = 0.02
@@ -57,6 +56,7 @@ class Kubelet:
     ) -> None:
         self._plane = plane
         self._namespace = namespace
+        self._path = f"/api/v1/namespaces/{namespace}"
         self._images = images
         self._backoff = backoff
         self._pods: dict[str, Object] = {}
@@ -168,25 +168,26 @@ class Kubelet:
                 self._announce(0)
 
     async def _watch(self) -> None:
-        path = f"/api/v1/namespaces/{self._namespace}/pods?watch=1"
-        process = await asyncio.create_subprocess_exec(
-            self._plane.programs / "kubectl",
-            f"--kubeconfig={self._plane.kubeconfig}",
-            "get",
-            f"--raw={path}",
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            limit=LINE,
-        )
+        """Follow the pods until the API server ends the watch; return at once where it does not answer."""
         try:
-            while process.stdout is not None and (line := await process.stdout.readline()):
-                event = json.loads(line)
+            stream = await asyncio.to_thread(self._plane.api.watch, f"{self._path}/pods", "")
+        except ControlPlaneError:
+            return
+        events: asyncio.Queue[Object | None] = asyncio.Queue()
+
+        def read() -> None:
+            for event in itertools.chain(stream, (None,)):
+                self._loop.call_soon_threadsafe(events.put_nowait, event)
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        try:
+            while (event := await events.get()) is not None:
                 if event["type"] in {"ADDED", "MODIFIED", "DELETED"}:
                     self._see(event["object"], deleted=event["type"] == "DELETED")
         finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            stream.close()
+            reader.join()
 
     def _see(self, pod: Object, *, deleted: bool) -> None:
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
@@ -271,7 +272,7 @@ class Kubelet:
 
     def _lookup(self, kind: str, name: str) -> Mapping[str, str]:
         try:
-            found = json.loads(self._plane.kubectl("get", kind, name, "-n", self._namespace, "-o", "json"))
+            found = self._plane.api.get(f"{self._path}/{kind.lower()}s/{name}")
         except ControlPlaneError as error:
             raise ConfigurationError(str(error)) from error
         data: dict[str, str] = found.get("data", {})
@@ -281,12 +282,12 @@ class Kubelet:
         await self._patch(pod, {"metadata": {"annotations": {INIT: value}}})
 
     async def _report(self, pod: Object, status: Object) -> None:
-        await self._patch(pod, {"status": status}, "--subresource=status")
+        await self._patch(pod, {"status": status}, "/status")
 
-    async def _patch(self, pod: Object, patch: Object, *flags: str) -> None:
-        at = ("-n", self._namespace, "--type=strategic", "-p", json.dumps(patch), *flags)
+    async def _patch(self, pod: Object, patch: Object, subresource: str = "") -> None:
+        path = f"{self._path}/pods/{pod['metadata']['name']}{subresource}"
         try:
-            await asyncio.to_thread(self._plane.kubectl, "patch", "pod", pod["metadata"]["name"], *at)
+            await asyncio.to_thread(self._plane.api.strategic, path, patch)
         except ControlPlaneError as error:
             if "not found" not in str(error):
                 raise
@@ -297,13 +298,12 @@ class Kubelet:
             "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
             "declaredFeatures": [FEATURE] if port else [],
         }
-        for name in self._plane.kubectl("get", "nodes", "-o", "name").split():
+        for node in self._plane.api.get("/api/v1/nodes")["items"]:
+            name = node["metadata"]["name"]
             # The API server prefers a node's host name, which does not resolve here.
-            address = "127.0.0.1" if port else name.partition("/")[2]
+            address = "127.0.0.1" if port else name
             status = {**patch, "addresses": [{"type": "InternalIP" if port else "Hostname", "address": address}]}
-            self._plane.kubectl(
-                "patch", name, "--type=merge", "--subresource=status", "-p", json.dumps({"status": status})
-            )
+            self._plane.api.merge(f"/api/v1/nodes/{name}/status", {"status": status})
 
     def _tls(self) -> ssl.SSLContext:
         pair = Authority(dt.datetime.now(dt.UTC)).server(["kubelet"], ["127.0.0.1"])

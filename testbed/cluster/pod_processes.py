@@ -5,7 +5,6 @@ the specification, at a separate address. Differences from a node: no image, no 
 """
 
 import base64
-import json
 import os
 import random
 import shutil
@@ -20,12 +19,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from testbed.cluster.container import Image, Object, command, environment
 from testbed.controlplane import ControlPlane, ControlPlaneError
+from testbed.controlplane.api import EventStream
 from testbed.waiting import until
 
 IMAGE = Image(Path("/"), (str(Path(sys.executable).with_name("ledgergate")),))
@@ -102,6 +102,7 @@ class PodProcesses:
     def __init__(self, plane: ControlPlane, namespace: str) -> None:
         self._plane = plane
         self._namespace = namespace
+        self._path = f"/api/v1/namespaces/{namespace}"
         self._running: dict[str, PodProcess] = {}
         self._ever: list[PodProcess] = []
         self._lock = threading.Lock()
@@ -110,22 +111,14 @@ class PodProcesses:
     def __enter__(self) -> Self:
         self._temporary = tempfile.TemporaryDirectory(prefix="ledgergate-pods-")
         self._directory = Path(self._temporary.name)
-        kubectl = str(self._plane.programs / "kubectl")
-        path = f"/api/v1/namespaces/{self._namespace}/pods?watch=1"
-        self._watch = subprocess.Popen(
-            [kubectl, f"--kubeconfig={self._plane.kubeconfig}", "get", "--raw", path], stdout=subprocess.PIPE, text=True
-        )
-        assert self._watch.stdout
-        self._reader = threading.Thread(target=self._read, args=(self._watch.stdout,), daemon=True)
+        self._watch = self._plane.api.watch(f"{self._path}/pods", "")
+        self._reader = threading.Thread(target=self._read, args=(self._watch,), daemon=True)
         self._reader.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._watch.terminate()
-        self._watch.wait()
+        self._watch.close()
         self._reader.join()
-        if self._watch.stdout is not None:
-            self._watch.stdout.close()
         for each in self._ever:
             each.process.kill()
             each.process.wait()
@@ -148,9 +141,8 @@ class PodProcesses:
         files = sorted(self._directory.glob("*.log"))
         return "\n".join(f"--- {file.name}\n{file.read_text()}" for file in files)
 
-    def _read(self, lines: IO[str]) -> None:
-        for line in lines:
-            event = json.loads(line)
+    def _read(self, events: EventStream) -> None:
+        for event in events:
             pod = event["object"]
             gone = event["type"] == "DELETED" or "deletionTimestamp" in pod["metadata"]
             with self._lock:
@@ -199,17 +191,16 @@ class PodProcesses:
 
     def _write(self, secret: str, directory: Path) -> None:
         """Wait for a Secret, as a kubelet does before it starts a container, and write its files."""
-        get = ("get", "secret", secret, "-n", self._namespace, "-o", "json", "--ignore-not-found")
-        found = until(f"Secret {secret}", lambda: self._plane.kubectl(*get))
-        for name, value in json.loads(found)["data"].items():
+        named = {"fieldSelector": f"metadata.name={secret}"}
+        (found,) = until(f"Secret {secret}", lambda: self._plane.api.get(f"{self._path}/secrets", **named)["items"])
+        for name, value in found["data"].items():
             (directory / name).write_bytes(base64.b64decode(value))
 
     def _report(self, ended: PodProcess) -> None:
         """Wait for the end of a container and annotate its pod with the exit code, for kwok."""
         code = ended.process.wait()
-        at = ("pod", ended.name, "-n", self._namespace, f"{EXIT}={code}")
         with suppress(ControlPlaneError):  # the pod may be deleted
-            self._plane.kubectl("annotate", *at)
+            self._plane.api.merge(f"{self._path}/pods/{ended.name}", {"metadata": {"annotations": {EXIT: str(code)}}})
 
     def _stop(self, one: PodProcess) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import select
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +46,10 @@ class EventStream:
 
 
 class Api:
-    """A client of an API server for one user; it opens a connection per request, so any thread may use it.
+    """A client of an API server for one user; any thread may use it.
+
+    It keeps its connections: a handshake with certificates costs both sides more than most requests do, and a test
+    that waits asks twenty times a second.
 
     Args:
         port: Port of the API server on 127.0.0.1.
@@ -56,6 +60,12 @@ class Api:
         self._port = port
         self._tls = tls
         self._paths: dict[tuple[str, str], tuple[str, bool]] = {}
+        self._idle: list[http.client.HTTPSConnection] = []
+
+    def close(self) -> None:
+        """Close the connections that no request uses."""
+        while self._idle:
+            self._idle.pop().close()
 
     def get(self, path: str, **parameters: str) -> Any:
         """Get an object or a list, such as `/api/v1/namespaces/NAMESPACE/pods` with a `labelSelector`."""
@@ -64,13 +74,15 @@ class Api:
     def watch(self, path: str, version: str) -> EventStream:
         """Watch a collection from a resource version on; return when the watch is established.
 
+        Without a version (`""`) it begins with an event for each object that exists.
+
         Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 
         Raises:
             ControlPlaneError: The server refused or did not answer.
         """
         query = urlencode({"watch": "1", "resourceVersion": version})
-        connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=TIMEOUT, context=self._tls)
+        connection = self._connection()
         try:
             connection.request("GET", f"{path}?{query}")
             answer = connection.getresponse()
@@ -90,6 +102,10 @@ class Api:
     def merge(self, path: str, patch: Mapping[str, Any]) -> Any:
         """Patch an object by a JSON merge patch (RFC 7386)."""
         return self._ask("PATCH", path, body=patch, content="application/merge-patch+json")
+
+    def strategic(self, path: str, patch: Mapping[str, Any]) -> Any:
+        """Patch an object by a strategic merge patch, which `kubectl patch` sends for the kinds of Kubernetes."""
+        return self._ask("PATCH", path, body=patch, content="application/strategic-merge-patch+json")
 
     def delete(self, path: str) -> None:
         """Delete an object, without waiting until it is gone."""
@@ -145,12 +161,36 @@ class Api:
     def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, content: str = "application/json"
     ) -> tuple[int, Any]:
-        connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=TIMEOUT, context=self._tls)
+        connection = self._kept() or self._connection()
         try:
             connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": content})
             answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            found = answer.status, json.loads(answer.read())
         except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
-            raise ControlPlaneError(f"{method} {path}: {error!r}") from error
-        finally:
             connection.close()
+            raise ControlPlaneError(f"{method} {path}: {error!r}") from error
+        except BaseException:  # such as a test's timeout: half an answer may be left
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return found
+
+    def _connection(self) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection("127.0.0.1", self._port, timeout=TIMEOUT, context=self._tls)
+
+    def _kept(self) -> http.client.HTTPSConnection | None:
+        """Take an idle connection; None without one that the server has left open."""
+        while self._idle:
+            with suppress(IndexError):  # another thread was quicker
+                connection = self._idle.pop()
+                if connection.sock is not None and not _readable(connection.sock):
+                    return connection
+                connection.close()
+        return None
+
+
+def _readable(idle: socket.socket) -> bool:
+    """Return whether there is something to read: of an idle connection, that the server has ended it."""
+    poll = select.poll()  # unlike select.select it takes any descriptor
+    poll.register(idle, select.POLLIN)
+    return bool(poll.poll(0))

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,12 +22,13 @@ from testbed.controlplane.kubeconfig import Cluster
 from testbed.controlplane.processes import ControlPlaneError, PortTakenError, Processes, free_ports
 from testbed.waiting import until
 
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ATTEMPTS = 3
 START_TIMEOUT = 60.0
 STOP_GRACE = 5.0
 # Clients first, so that the API server has no open requests to wait for.
 STOP_ORDER = (("kwok", "kube-scheduler", "kube-controller-manager"), ("kube-apiserver",), ("etcd",))
-TOKEN_LIFETIME = "24h"
+TOKEN_SECONDS = 24 * 3600
 
 
 class ControlPlane:
@@ -59,6 +61,7 @@ class ControlPlane:
         self._api_flags = tuple(api_flags)
         self._nodes = nodes
         self._processes: Processes | None = None
+        self._connections = ExitStack()
 
     def __enter__(self) -> Self:
         self.start()
@@ -89,6 +92,7 @@ class ControlPlane:
     def stop(self) -> None:
         """End every process and remove the directory; stopping twice is no error."""
         processes, self._processes = self._processes, None
+        self._connections.close()
         if processes is not None:
             processes.stop(STOP_ORDER, grace=STOP_GRACE)
 
@@ -152,9 +156,11 @@ class ControlPlane:
 
         With it the webhook and the controller run outside the cluster with the rights they have inside.
         """
-        token = self.kubectl("create", "token", service_account, "-n", namespace, f"--duration={TOKEN_LIFETIME}")
+        account = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}"
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
+        made = self.api.create(f"{account}/token", {**asked, "spec": {"expirationSeconds": TOKEN_SECONDS}})
         path = self._layout.file(f"{namespace}.{service_account}.kubeconfig")
-        return Cluster(self.server, self.ca).write_for_token(path, token.strip(), namespace)
+        return Cluster(self.server, self.ca).write_for_token(path, made["status"]["token"], namespace)
 
     def add_node(self, name: str) -> None:
         """Add a node with ample capacity and wait until it is Ready."""
@@ -172,7 +178,21 @@ class ControlPlane:
             },
         }
         self.apply(json.dumps(manifest))
-        self.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=30s", timeout=40)
+        self.await_condition(f"/api/v1/nodes/{name}", "Ready")
+
+    def await_condition(self, path: str, condition: str) -> None:
+        """Wait until a condition of an object is True, as `kubectl wait` does."""
+        until(
+            f"{condition} of {path}",
+            lambda: any(
+                each["type"] == condition and each["status"] == "True"
+                for each in self.api.get(path).get("status", {}).get("conditions") or ()  # a new CRD has null
+            ),
+        )
+
+    def await_gate_kind(self) -> None:
+        """Wait until the API server has accepted the CRD of LedgerGates."""
+        self.await_condition(f"{CRDS}/ledgergates.ledgergate.dev", "Established")
 
     def kill_apiserver(self) -> None:
         """End the API server by SIGKILL; etcd and its data stay."""
@@ -251,7 +271,7 @@ class ControlPlane:
             cluster.write_for_certificate(at.file(f"{name}.kubeconfig"), authority.client(f"system:{name}"))
         self._tls = ssl.create_default_context(cafile=str(self.ca))
         self._tls.load_cert_chain(self.kubeconfig.with_suffix(".pem"))
-        self.api = Api(at.api_port, self._tls)
+        self.api = self._connections.enter_context(closing(Api(at.api_port, self._tls)))
 
     def _etcd_listens(self) -> bool:
         with socket.socket() as probe:

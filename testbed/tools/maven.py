@@ -1,6 +1,7 @@
 """The tools of the JVM: jars from Maven, each checked against its digest in `java/jars.sha256`."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,9 +25,10 @@ def jvm(name: str, project: Path, url: str, **environment: str) -> Iterator[Driv
     """Run Flyway or Liquibase in a project directory."""
     try:
         jars = get(install.place(), print)
+        classes = _compile(jars, install.place(), print)
     except InstallError as reason:
         pytest.skip(str(reason))
-    command = ["java", *_QUICK, "-cp", f"{jars}/*", str(JAVA / "Serve.java"), name]
+    command = ["java", *_QUICK, "-cp", f"{classes}{os.pathsep}{jars}/*", "Serve", name]
     with driven(command, project, {"DATABASE_URL": url, **environment}) as driver:
         yield driver
 
@@ -52,6 +54,18 @@ def get(cache: Path, progress: Progress) -> Path:
 
     home = cache / f"jars-{install.digest(pins)}"
     once(home, make, progress=progress)
+    return home
+
+
+def _compile(jars: Path, cache: Path, progress: Progress) -> Path:
+    """Return the directory of the compiled driver; each start would compile it anew, which takes longer than the rest.
+
+    Raises:
+        InstallError: The compiler failed.
+    """
+    source = JAVA / "Serve.java"
+    home = cache / f"driver-{install.digest([source, JAVA / 'jars.sha256'])}"
+    once(home, lambda target: install.run(["javac", "-cp", f"{jars}/*", "-d", target, source], JAVA), progress=progress)
     return home
 
 

@@ -58,6 +58,32 @@ def test_the_last_step_tells_what_there_is(plane: ControlPlane, installation: In
     assert step["if"] == "always()"
 
 
+def run_in_controller(command: str, revision: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a shell's command where the Dockerfile runs its own: beside the sources, with `ledgergate` on the path."""
+    path = os.pathsep.join([str(LEDGERGATE.parent), os.environ["PATH"]])
+    environment = {"PATH": path, "REVISION": revision}
+    words = ["sh", "-c", command]
+    directory = EXAMPLE / "controller"
+    return subprocess.run(
+        words, cwd=directory, env=environment, check=False, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_the_build_takes_no_revision_but_that_of_its_files() -> None:
+    """Without REVISION, or with that of other files, the Dockerfile's own check ends the build and names the fix."""
+    dockerfile = (EXAMPLE / "controller/Dockerfile").read_text()
+    step = r"^ARG REVISION\nRUN ((?:.*\\\n)*.*)\nLABEL dev\.ledgergate\.revision=\${REVISION}$"
+    (check,) = re.findall(step, dockerfile, re.MULTILINE)
+    needs = run_in_controller("ledgergate migrate revision --dialect knex --dir src/migrations").stdout.strip()
+    assert needs
+    good = run_in_controller(check, needs)
+    assert (good.returncode, good.stdout, good.stderr) == (0, "", "")
+    for given in ("", needs.partition("+")[0]):
+        bad = run_in_controller(check, given)
+        assert bad.returncode == 1
+        assert f"docker build --build-arg REVISION='{needs}'" in bad.stderr
+
+
 def test_skaffold_asks_for_the_revision() -> None:
     """Its template's command, run where Skaffold runs it, prints what the chart and the image's label expect."""
     skaffold = yaml.safe_load((EXAMPLE / "skaffold.yaml").read_text())

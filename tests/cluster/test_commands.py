@@ -237,8 +237,8 @@ def test_uninstalling_leaves_no_pod_gated(own_plane: ControlPlane, database: str
             "validatingwebhookconfigurations/ledgergate",
         ]
         application.await_running("gateway", 80)
-        ready = ("get", "deployment/gateway", "-n", "shop", "-o", "jsonpath={.status.readyReplicas}")
-        until("every pod to be ready", lambda: own_plane.kubectl(*ready) == "80")
+        path = "/apis/apps/v1/namespaces/shop/deployments/gateway"
+        until("every pod to be ready", lambda: own_plane.api.get(path)["status"].get("readyReplicas") == 80)
         again = ledgergate(own_plane.kubeconfig, "release", "--all", "--uninstall")
         assert (again.returncode, again.stdout) == (0, "no pod is held in any namespace\n")
 

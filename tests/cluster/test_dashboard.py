@@ -141,6 +141,20 @@ def test_the_dashboard_shows_what_the_alerts_judge() -> None:
     assert metrics_of(alert_expressions()) - metrics_of(list(queries().values())) == set()
 
 
+def test_the_choice_of_namespace_and_gate_counts_in_every_panel() -> None:
+    """Whatever a series has the labels for: a panel of one team's gates shows no other team's."""
+    of_gates = set(re.findall(r"^\| `(ledgergate_\w+)\{namespace,gate[\w,]*\}`", DOCUMENT, re.MULTILINE))
+    chosen = 0
+    for panel in panels():
+        for target in panel["targets"]:
+            for name, labels in re.findall(r"\b(ledgergate_\w+)(\{.*?\})?", target["expr"]):
+                if name in of_gates:
+                    chosen += 1
+                    assert 'namespace=~"$namespace"' in labels, panel["title"]
+                    assert 'gate=~"$gate"' in labels, panel["title"]
+    assert chosen >= len(of_gates)
+
+
 def test_every_query_and_every_alert_has_its_metric(
     prometheus: Prometheus, application: Application, database: str, tmp_path: Path
 ) -> None:

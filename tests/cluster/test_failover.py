@@ -38,8 +38,8 @@ class Replicas:
 
     def leader(self) -> PodProcess | None:
         """Return the controller that holds the Lease; None while no running one does."""
-        found = self.plane.kubectl("get", "lease", "-n", NAMESPACE, "-o", "json")
-        holders = [lease["spec"].get("holderIdentity") for lease in json.loads(found)["items"]]
+        found = self.plane.api.get(f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases")
+        holders = [lease["spec"].get("holderIdentity") for lease in found["items"]]
         return next((each for each in self.pods.running("controller") if each.name in holders), None)
 
 

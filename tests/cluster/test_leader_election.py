@@ -1,7 +1,6 @@
 """One controller leads, by a Lease in a real API server, however the Lease is lost."""
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -34,6 +34,7 @@ LEADER = """
 import asyncio, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from webhook.kube.kubeconfig import connect
 from webhook.kube.leader_election import LeaderElector
 
@@ -121,8 +122,7 @@ async def leads(found: Candidate, within: float) -> float:
 
 def holder(plane: ControlPlane) -> str | None:
     """Return the name in the Lease."""
-    lease = json.loads(plane.kubectl("get", "lease", LEASE[1], "-n", LEASE[0], "-o", "json"))
-    found: str | None = lease["spec"].get("holderIdentity")
+    found: str | None = _lease(plane).get("holderIdentity")
     return found
 
 
@@ -190,8 +190,8 @@ async def test_the_lease_is_written_in_utc(plane: ControlPlane, kubeconfig: Path
             async with asyncio.timeout(20):
                 while await asyncio.to_thread(_renewed, plane) == first:  # noqa: ASYNC110 - another process renews it
                     await asyncio.sleep(0.1)
-            get = ("get", "lease", LEASE[1], "-n", LEASE[0], "-o", "jsonpath={.spec.acquireTime} {.spec.renewTime}")
-            acquired, renewal = map(datetime.fromisoformat, plane.kubectl(*get).split())
+            lease = _lease(plane)
+            acquired, renewal = (datetime.fromisoformat(lease[name]) for name in ("acquireTime", "renewTime"))
         finally:
             leader.kill()
     assert abs(datetime.now(UTC) - renewal) < timedelta(minutes=5)
@@ -259,7 +259,15 @@ async def test_a_short_outage_ends_no_term(plane: ControlPlane, kubeconfig: Path
 
 
 def _renewed(plane: ControlPlane) -> str:
-    return plane.kubectl("get", "lease", LEASE[1], "-n", LEASE[0], "-o", "jsonpath={.spec.renewTime}")
+    renewed: str = _lease(plane)["renewTime"]
+    return renewed
+
+
+def _lease(plane: ControlPlane) -> dict[str, Any]:
+    found: dict[str, Any] = plane.api.get(f"/apis/coordination.k8s.io/v1/namespaces/{LEASE[0]}/leases/{LEASE[1]}")[
+        "spec"
+    ]
+    return found
 
 
 async def test_work_that_fails_ends_the_replica(plane: ControlPlane, kubeconfig: Path) -> None:

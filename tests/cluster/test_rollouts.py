@@ -143,8 +143,9 @@ def undo(application: Application, *, to: int) -> None:
 
 
 def refusal(application: Application) -> str:
-    path = "jsonpath={.status.conditions[?(@.type=='ReplicaFailure')].message}"
-    return application.plane.kubectl("get", "deployment/gateway", "-n", application.namespace, "-o", path)
+    (found,) = application.objects("apps/v1", "deployments")
+    conditions = found["status"].get("conditions", ())
+    return next((each["message"] for each in conditions if each["type"] == "ReplicaFailure"), "")
 
 
 def test_set_image_keeps_the_annotation_so_that_pods_start(

@@ -73,7 +73,8 @@ def secret(plane: ControlPlane) -> Iterator[Callable[[KubeClient], CaSecretStore
 
 def found(plane: ControlPlane) -> list[dict[str, Any]]:
     """Both configurations."""
-    return [json.loads(plane.kubectl("get", kind, "ledgergate", "-o", "json")) for kind in CONFIGURATIONS]
+    base = "/apis/admissionregistration.k8s.io/v1"
+    return [plane.api.get(f"{base}/{kind}s/ledgergate") for kind in CONFIGURATIONS]
 
 
 def clients(plane: ControlPlane) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_it_dies_with_its_parent() -> None:
     """After SIGKILL of the process that started it, no server is left."""
-    # What only a SIGKILL leaves behind, data and perhaps a copy of the programs, is in here.
+    # A copy of the programs, where there is one, stays in here after a SIGKILL.
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
         Path(scratch).chmod(0o755)
         process = subprocess.Popen(
@@ -34,10 +35,11 @@ def test_it_dies_with_its_parent() -> None:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("postgresql://")
         server = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
-        assert Path(f"/proc/{server}/cwd").resolve().is_relative_to(scratch)
+        home = Path(f"/proc/{server}/cwd").resolve()
         process.kill()
         process.communicate()
         until("its end", lambda: not Path(f"/proc/{server}").exists())
+        shutil.rmtree(home)  # the data, which a later run would remove
 
 
 def test_a_port_that_is_taken_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:

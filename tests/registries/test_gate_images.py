@@ -16,7 +16,7 @@ from testbed.registries.server import Registry
 from tests.registries.conftest import LOCAL, QUICK
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Pod, Secret
-from webhook.controller.images import GateImages
+from webhook.controller.images import FORGET_SECONDS, GateImages
 from webhook.controller.pull_credentials import PullCredentialsReader
 from webhook.core.gate import Gate
 from webhook.core.images import ExpectedImage, ImageRecord, UnknownImage
@@ -41,15 +41,26 @@ class NoSecrets:
 
 
 class Watched:
-    """The gates of which more became known."""
+    """The gates of which more became known, and the images whose reading has ended."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
+        self.ended: list[str] = []
+        self.telemetry = Telemetry()
+
+    def readings(self, result: str) -> float | None:
+        """Return how many readings ended so."""
+        return self.telemetry.registry.get_sample_value("ledgergate_image_readings_total", {"result": result})
 
     def __call__(self, gate: Key) -> None:
         """Note a change."""
         assert gate[1] == GATE.name
         self._changed.set()
+
+    def read(self, namespace: str, reference: str) -> None:
+        """Note the end of a reading."""
+        assert namespace == GATE.namespace
+        self.ended.append(reference)
 
     async def change(self) -> None:
         """Wait for the next change."""
@@ -80,8 +91,9 @@ async def running(
     images = GateImages(
         ImageMemory(client, clock.monotonic, refresh=59),
         PullCredentialsReader(NoSecrets()),
-        Telemetry(),
+        watched.telemetry,
         admission=lambda namespace: OptIn.OFF if namespace == opted_out else OptIn.ENABLED,
+        on_read=watched.read,
         on_change=watched,
         now=clock.now,
         monotonic=clock.monotonic,
@@ -104,6 +116,8 @@ async def test_one_reading_serves_every_pod(
     async with running(client) as (images, watched):
         assert all(images.find(GATE, POD, reference) == UnknownImage(reference) for _ in range(100))
         await watched.change()
+        assert watched.ended == [reference]
+        assert watched.readings("Read") == 1
         found = [images.find(GATE, POD, reference) for _ in range(100)]
         assert isinstance(found[0], ImageRecord)
         assert set(found) == {found[0]}
@@ -133,7 +147,8 @@ async def test_what_the_status_knows_goes_on_while_the_registry_is_down() -> Non
     known = ImageRecord(f"localhost:{port}/app@sha256:{'1' * 64}", "1_a", references=(f"localhost:{port}/app:1",))
     gate = replace(GATE, images=dict.fromkeys((known.digest, *known.references), known))
     settings = RegistrySettings(addresses=LOCAL, plain_http=frozenset({f"localhost:{port}"}), limits=QUICK)
-    async with RegistryClient(settings) as client, running(client) as (images, watched):
+    clock = Clock()
+    async with RegistryClient(settings) as client, running(client, clock=clock) as (images, watched):
         assert images.find(gate, POD, known.image) == known, "what a digest names never changes"
         tag, other = known.references[0], f"localhost:{port}/app:2"
         assert images.find(gate, POD, tag) == UnknownImage(tag)
@@ -141,10 +156,16 @@ async def test_what_the_status_knows_goes_on_while_the_registry_is_down() -> Non
         assert images.find(gate, POD, tag) == known
         images.find(gate, POD, other)
         await watched.change()
+        assert watched.ended == [tag, other], "a reading that failed has ended, too: an annotation may count now"
         found = images.find(gate, POD, other)
         assert isinstance(found, UnknownImage)
         assert "does not answer" in found.message or "connect" in found.message
         assert images.unresolved(gate.key) == 2
+        assert images.unresolved((gate.namespace, "other")) == 0
+        assert watched.readings("Unreachable") == 2
+        assert watched.readings("Read") == 0
+        clock.ahead += FORGET_SECONDS
+        assert images.unresolved(gate.key) == 0, "no pod has asked for them since"
 
 
 async def test_an_image_that_cannot_be_read_is_tried_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +179,19 @@ async def test_an_image_that_cannot_be_read_is_tried_again_by_itself(monkeypatch
         found = images.find(GATE, POD, "127.0.0.1:1/app:1")
         assert isinstance(found, UnknownImage)
         assert found.message
+
+
+async def test_the_last_failure_is_forgotten_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pods are gone, and nothing asks for the image again: the gate is named once more, for its metric."""
+    for name, seconds in (("RETRY_SECONDS", 0.2), ("FORGET_SECONDS", 0.5)):
+        monkeypatch.setattr(f"webhook.controller.images.{name}", seconds)
+    settings = RegistrySettings(addresses=LOCAL, plain_http=frozenset({"127.0.0.1:1"}), limits=QUICK)
+    async with RegistryClient(settings) as client, running(client) as (images, watched), asyncio.timeout(20):
+        images.find(GATE, POD, "127.0.0.1:1/app:1")
+        await watched.change()
+        assert images.unresolved(GATE.key) == 1
+        while images.unresolved(GATE.key):
+            await watched.change()
 
 
 async def test_a_tag_that_leads_to_contradictory_labels(

@@ -121,6 +121,7 @@ async def test_a_label_that_cannot_be_read(
         "long": {REVISION: "x" * 100_000},
         "control": {REVISION: "1_a\x1b[31m"},
         "suffix": {REVISION: "1_a+x"},
+        "empty": {REVISION: ""},
         "contract": {REVISION: "1_a", "dev.ledgergate.contract": "no"},
         "contracts": {REVISION: "1_a", "dev.ledgergate.contract": "a:b " * 2000},
         "ancestors": {REVISION: "1_a", "dev.ledgergate.ancestors": "x," * 40_000},

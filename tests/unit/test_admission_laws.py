@@ -71,6 +71,8 @@ def pods(draw: st.DrawFn) -> dict[str, Any]:
             st.sampled_from(["ledgergate.dev/revision", "revision.ledgergate.dev/app"]), revisions | st.just("a+b")
         )
     )
+    if undeclared := draw(st.none() | st.sampled_from(["start", "wait"])):
+        annotations["ledgergate.dev/undeclared"] = undeclared
     migrates = draw(st.none() | st.sampled_from(GATES))
     if migrates:
         annotations["ledgergate.dev/migrates"] = migrates
@@ -102,16 +104,18 @@ def test_no_pod_with_a_bad_verdict_is_stored_without_the_gate(
 def test_where_the_namespace_waits_no_pod_starts_before_its_gate(
     view: Ledgers, pod: dict[str, Any], in_process: bool, mutating: bool
 ) -> None:
-    """Whatever it declares, a pod that no gate selects is stored held, unless it migrates, or is on its node."""
+    """A pod that no gate selects is stored held, unless it migrates, says that it needs no ledger, or has a node."""
     selected = any(gate.selector.matches({"app": "x"}) for gate in view.gates)
     created = create(view, pod, policy=in_process, mutating=mutating, waits=True)
     if selected:
         assert created == create(view, pod, policy=in_process, mutating=mutating)
         return
     assert created.final.allowed
+    annotations = pod["metadata"]["annotations"]
     exempt = "nodeName" in pod["spec"] or not (in_process or mutating)
-    declares = any("revision" in name for name in pod["metadata"]["annotations"])
-    if not exempt and (declares or "ledgergate.dev/migrates" not in pod["metadata"]["annotations"]):
+    declares = any("revision" in name for name in annotations)
+    starts = "ledgergate.dev/migrates" in annotations or annotations.get("ledgergate.dev/undeclared") == "start"
+    if not exempt and (declares or not starts):
         assert created.gated
 
 

@@ -3,14 +3,16 @@
 import json
 import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bench import __main__ as bench
-from bench import tables
+from bench import images, tables
 from bench.migrate import figures, logged, small
 from migrations.files.native import load_directory
+from testbed.cluster.pod_watch import Sight
 from testbed.controlplane import Unavailable
 from testbed.peers import Peer, Step, tools
 from testbed.peers.install import PINS, Source, find
@@ -124,6 +126,32 @@ def test_the_exit_status_is_1_when_no_benchmark_can_run(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(bench, "BENCHES", {"release": refuse})
     assert bench.main([]) == 1
+
+
+def test_a_pod_waits_from_its_images_label_on() -> None:
+    """Each counts by its own image's first reading, whatever other images and namespaces do, and one never held not."""
+    log = (
+        "2026-01-01T00:00:10.000Z info    image.read namespace=shop image=localhost:1/shop/one@sha256:1 revision=a\n"
+        "2026-01-01T00:00:10.500Z info    image.read namespace=shop image=localhost:1/shop/two@sha256:2 revision=a\n"
+        "2026-01-01T00:00:11.000Z info    image.read namespace=shop image=localhost:1/shop/one@sha256:1 revision=a\n"
+        "2026-01-01T00:00:01.000Z info    image.read namespace=shopper image=localhost:1/shop/two@sha256:2 revision=\n"
+    )
+    began = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+    def sight(at: float, name: str, *, gated: bool) -> Sight:
+        return Sight(began + at, name, {"app": name.partition("-")[0]}, gated, "Pending", init_running=False)
+
+    known = images.labels_known(log, "shop")
+    assert known == {"one": began + 10, "two": began + 10.5}
+    sights = [
+        *(sight(9, name, gated=True) for name in ("one-early", "two-early")),
+        sight(10.125, "one-early", gated=False),
+        sight(10.25, "one-late", gated=True),
+        sight(10.25, "one-never", gated=False),
+        sight(10.5, "one-late", gated=False),
+        sight(10.75, "two-early", gated=False),
+    ]
+    assert images.waits(sights, known) == {"one": [0.125, 0.25], "two": [0.25]}
 
 
 def test_absent_peers_are_named(tmp_path: Path) -> None:

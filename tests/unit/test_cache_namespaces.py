@@ -128,6 +128,13 @@ async def test_pods_wait_where_the_label_says_so() -> None:
         assert cluster.asked == 0
 
 
+async def test_where_a_namespace_does_not_enforce_the_wait_is_not_certain() -> None:
+    """Its other label has yet to be confirmed, too: until then no Event may say that a pod waits for a gate."""
+    cluster = Cluster(labelled("audit", undeclared="wait"), None)
+    async with following(cluster, Clock()) as (namespaces, _):
+        assert namespaces.waits("shop", since=100) is None
+
+
 @pytest.mark.parametrize(
     ("watched", "true", "expected"),
     [

@@ -52,8 +52,8 @@ class StatusObjects(Objects):
         self.wrote.set()
 
 
-class NoImages:
-    """No gate asks images."""
+class UnreadImages:
+    """Images of which two cannot be read."""
 
     def status(self, gate: Gate) -> dict[str, Any]:
         """Return nothing."""
@@ -61,9 +61,9 @@ class NoImages:
         return {}
 
     def unresolved(self, gate: tuple[str, str]) -> int:
-        """Return none."""
-        del gate
-        return 0
+        """Return two."""
+        assert gate == ("ns", "app")
+        return 2
 
     def forget(self, gate: tuple[str, str]) -> None:
         """Do nothing."""
@@ -77,7 +77,7 @@ def reconciler(
         gates,
         ledgers,
         telemetry,
-        images=NoImages(),
+        images=UnreadImages(),
         count=lambda _: HeldCount(0, 0),
         awaited=lambda _: False,
         on_written=lambda _: None,
@@ -110,6 +110,15 @@ async def test_a_restart_is_no_news(database: str) -> None:
     first = objects.written[0]
     assert first["state"] == "Live"
     assert {condition["lastTransitionTime"] for condition in first["conditions"]} == {SINCE}
+
+
+async def test_images_that_cannot_be_read_are_counted() -> None:
+    """The metric of the alert and of the dashboard has the gate's figure, whatever the state of its ledger."""
+    objects = StatusObjects(NO_SERVER)
+    async with reconciling(objects) as (telemetry, _):
+        await asyncio.wait_for(objects.wrote.wait(), 20)
+    labels = {"namespace": "ns", "gate": "app"}
+    assert telemetry.registry.get_sample_value("ledgergate_unresolved_images", labels) == 2
 
 
 async def test_a_start_in_an_outage_says_so_and_keeps_what_was_read() -> None:

@@ -44,6 +44,8 @@ def container(*variables: tuple[str, str | None], name: str = "a") -> Container:
         ({"ancestors_ledgergate_dev__ap": B}, "annotation ancestors.ledgergate.dev/ap names no LedgerGate"),
         ({"ledgergate_dev__revison": B}, "ledgergate.dev/revison is not known: did you mean ledgergate.dev/revision?"),
         ({"ledgergate_dev__migrate": "app"}, "did you mean ledgergate.dev/migrates?"),
+        ({"ledgergate_dev__undeclared": "start"}, "undeclared has no effect: this pod is selected by app"),
+        ({"ledgergate_dev__undeclare": "start"}, "did you mean ledgergate.dev/undeclared?"),
         ({"ledgergate_dev__migrates": "app,other", "revision_ledgergate_dev__app": A}, None),
         ({"ledgergate_dev__contract": "x", "ledgergate_dev__released-at": "y", "example_com__a": "b"}, None),
     ],

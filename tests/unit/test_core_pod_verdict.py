@@ -48,6 +48,20 @@ def test_a_pod_that_declares_nothing_waits_where_the_namespace_says_so() -> None
     assert await_gate(migrator, decide_pod(migrator, [], NOW)).final is UNSELECTED
 
 
+def test_a_pod_that_needs_no_ledger_does_not_wait() -> None:
+    """Its annotation spares it the wait, and nothing else: not its gate's verdict, nor what another value would do."""
+    for value, final in (("start", UNSELECTED), ("Start", AWAITING), ("", AWAITING), ("wait", AWAITING)):
+        pod = Pod(metadata=Metadata(annotations={"ledgergate.dev/undeclared": value}))
+        assert await_gate(pod, decide_pod(pod, [], NOW)).final is final
+    assert "ledgergate.dev/undeclared=start" in AWAITING.message
+    annotations = {"ledgergate.dev/undeclared": "start", "ledgergate.dev/revision": "b"}
+    for gates in ([gate("app")], []):
+        pod = Pod(metadata=Metadata(annotations=annotations))
+        decided = decide_pod(pod, gates, NOW)
+        assert await_gate(pod, decided) is decided
+        assert decided.final.outcome is Outcome.HOLD
+
+
 def test_the_wait_changes_nothing_for_other_pods() -> None:
     """One that a gate selects is that gate's; one that declares a revision waits anyway."""
     for pod, gates in ((Pod(), [gate("app")]), (DECLARING, [gate("other")]), (DECLARING, [])):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from webhook.settings import Endpoint, Settings, SettingsError, WebhookSettings, read_namespace
+from webhook.settings import ControllerSettings, Endpoint, Settings, SettingsError, WebhookSettings, read_namespace
 
 METRICS = Endpoint("127.0.0.1", 8080)
 
@@ -61,6 +61,18 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
         "--kubeconfig",
         "--webhook-url",
     ]
+
+
+def test_a_config_json_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    """The controller refuses to start without the logins of registries that it was told of, and names the flag."""
+    logins = tmp_path / "config.json"
+    settings = ControllerSettings("pod-1", METRICS, registry_config=logins, allowed_database_hosts=("a b",))
+    assert [problem.split(":", maxsplit=1)[0] for problem in settings.problems()] == [
+        "--allowed-database-hosts",
+        "--registry-config",
+    ]
+    logins.touch()
+    assert ControllerSettings("pod-1", METRICS, registry_config=logins).problems() == []
 
 
 @pytest.mark.parametrize(

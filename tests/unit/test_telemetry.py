@@ -22,6 +22,8 @@ CONTRACT = {
     "ledgergate_held_pods": {"namespace", "gate"},
     "ledgergate_held_too_long_pods": {"namespace", "gate"},
     "ledgergate_contract_waiting_pods": {"namespace", "gate"},
+    "ledgergate_unresolved_images": {"namespace", "gate"},
+    "ledgergate_image_readings_total": {"result"},
     "ledgergate_hold_duration_seconds": set(),
     "ledgergate_releases_total": {"namespace", "gate", "how"},
     "ledgergate_owner_wakeups_total": set(),
@@ -51,7 +53,9 @@ def filled() -> Telemetry:
     telemetry.duration.labels("hold.ledgergate.dev").observe(0.002)
     for metric in (telemetry.applied, telemetry.age, telemetry.bypass, telemetry.held, telemetry.held_too_long):
         metric.labels("ns", "app").set(3)
-    telemetry.contract_waiting.labels("ns", "app").set(3)
+    for metric in (telemetry.contract_waiting, telemetry.unresolved_images):
+        metric.labels("ns", "app").set(3)
+    telemetry.image_readings.labels("Read").inc()
     telemetry.gate_state.labels("ns", "app", "Live").set(1)
     telemetry.releases.labels("ns", "app", "gate").inc()
     telemetry.expiry.labels("serving").set(1)
@@ -74,11 +78,13 @@ def test_metrics_have_the_names_and_labels_of_the_contract() -> None:
     """Dashboards and alerts rely on them."""
     found = samples(filled())
     assert {name: found.get(name) for name in CONTRACT} == CONTRACT
+    families = {family.name for family in Telemetry().registry.collect()}
+    assert families == {re.sub("_(total|info)$", "", name) for name in CONTRACT}, "each is filled above"
 
 
 def test_no_metric_names_a_pod() -> None:
     """The number of series is bounded by the gates."""
-    allowed = {"webhook", "outcome", "reason", "namespace", "gate", "state", "how", "kind", "version"}
+    allowed = {"webhook", "outcome", "reason", "namespace", "gate", "state", "how", "kind", "version", "result"}
     assert set().union(*samples(filled()).values()) <= allowed
 
 

@@ -102,6 +102,7 @@ class Controller:
             PullCredentialsReader(api, registry_config),
             telemetry,
             admission=namespaces.label,
+            on_read=self._image_read,
             on_change=self._gate_changed,
             now=now,
             monotonic=monotonic,
@@ -187,6 +188,9 @@ class Controller:
         self._readiness.reconcile_namespace(gate[0])
         self._contracts.changed(gate)
         self._status.enqueue(gate, changed=True)
+
+    def _image_read(self, namespace: str, reference: str) -> None:
+        self._release.image_read(namespace, reference)
 
     def _migrator_held(self, gate: Key) -> None:
         self._contracts.migrator_held(gate)

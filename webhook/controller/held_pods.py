@@ -22,6 +22,7 @@ class HeldPod:
         unclaimed_since: since when none selects it, although one did; seconds of the monotonic clock.
         timer_set: it is reconciled again when the grace for a late gate has passed.
         waits_for: the names of the gates that it waits for.
+        unknown_images: those of its images, as they stand in it, without whose labels it could not be judged last.
         overdue: the names of the gates that have held it for longer than their ``maxHold``.
         next_overdue: when the next of the gates has held it for too long; None where none will.
     """
@@ -34,6 +35,7 @@ class HeldPod:
     unclaimed_since: float | None = None
     timer_set: bool = False
     waits_for: frozenset[str] = frozenset()
+    unknown_images: frozenset[str] = frozenset()
     overdue: set[str] = field(default_factory=set)
     next_overdue: datetime | None = None
 

@@ -95,6 +95,7 @@ class GateImages:
         memory: reads images, each once.
         credentials: where logins come from.
         admission: what a namespace's label says: the images of others are not asked for.
+        on_read: called with a namespace and an image, as it stands in pods, when its reading has ended, well or not.
         on_change: called with a gate when more is known of its images, or when they are to be tried again.
         now: the clock, aware.
         monotonic: seconds of the monotonic clock.
@@ -107,6 +108,7 @@ class GateImages:
         telemetry: Telemetry,
         *,
         admission: Callable[[str], OptIn],
+        on_read: Callable[[str, str], None],
         on_change: Callable[[Key], None],
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
@@ -116,6 +118,7 @@ class GateImages:
         self._telemetry = telemetry
         telemetry.image_readings.labels("Read")  # exists from 0 on, so that the first reading is an increase
         self._admission = admission
+        self._on_read = on_read
         self._on_change = on_change
         self._now = now
         self._monotonic = monotonic
@@ -229,6 +232,8 @@ class GateImages:
             log_event("image.read", namespace=ask.namespace, image=found.reference, revision=found.revision)
         else:
             self._fail(ask, found, problem, gates)
+        with isolated("image.failed", namespace=ask.namespace, image=ask.reference[:200]):
+            self._on_read(ask.namespace, ask.reference)
         self._notify(gates)
 
     def _fail(self, ask: _Ask, found: Unresolved | None, problem: str, gates: set[Key]) -> None:

@@ -157,14 +157,25 @@ class ReleaseReconciler:
         if self._held.of(namespace):
             self._namespaces_to_judge.add(namespace)
 
+    def image_read(self, namespace: str, reference: str) -> None:
+        """Have the held pods that wait for an image judged at once, however many others the namespace has.
+
+        Judging all of them takes seconds where they are thousands, and is not begun again before a longer pause.
+
+        Args:
+            reference: the image, as it stands in the pods.
+        """
+        waiting = [held for held in self._held.of(namespace) if reference in held.unknown_images]
+        if waiting:
+            self._group.create_task(work_in_parts(waiting, self._rejudge))
+
     async def _judge_namespace(self, namespace: str) -> float:
         """Judge the held pods of a namespace, and return the seconds until it may be done again."""
+        return await work_in_parts(self._held.of(namespace), self._rejudge)
 
-        def judge(held: HeldPod) -> None:
-            if self._held.get(held.pod.metadata.key) is held:
-                self._reconcile(held)
-
-        return await work_in_parts(self._held.of(namespace), judge)
+    def _rejudge(self, held: HeldPod) -> None:
+        if self._held.get(held.pod.metadata.key) is held:
+            self._reconcile(held)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
@@ -269,6 +280,8 @@ class ReleaseReconciler:
         for each in decided.by_gate:
             if each.verdict.reason is Reason.STILL_NEEDED:
                 self._on_migrator(each.gate.key)
+        unknown = (each.required.unknown for each in decided.by_gate)
+        held.unknown_images = frozenset(image.reference for image in unknown if image is not None)
         # A pod that no gate holds any longer is about to be released; until then it counts for each of its gates.
         waits_for = [each for each in decided.by_gate if decided.final.outcome.good or not each.verdict.outcome.good]
         changed = self._held.set_waits(held, frozenset(each.gate.name for each in waits_for))
@@ -289,8 +302,7 @@ class ReleaseReconciler:
 
     def _timer_fired(self, held: HeldPod) -> None:
         held.timer_set = False  # it may fire a moment early (uvloop rounds); then `_may_start` sets it again
-        if self._held.get(held.pod.metadata.key) is held:
-            self._reconcile(held)
+        self._rejudge(held)
 
     async def _release_isolated(self, held: HeldPod) -> None:
         done = False

@@ -7,13 +7,21 @@ from webhook.api.namespace import ADMISSION_LABEL, UNDECLARED_LABEL, WAIT, Names
 from webhook.api.objects import API_GROUP, Container, Pod
 from webhook.api.workload import Workload
 from webhook.core.gate import Gate
-from webhook.core.requirement import ANCESTORS, ANCESTORS_PER_GATE, MAX_MIGRATES, MIGRATES, PER_GATE, REVISION
+from webhook.core.requirement import (
+    ANCESTORS,
+    ANCESTORS_PER_GATE,
+    MAX_MIGRATES,
+    MIGRATES,
+    PER_GATE,
+    REVISION,
+    UNDECLARED,
+)
 from webhook.core.variables import is_set, literal_value
 
 _MOST = 4
 """Hints about one pod: one shows the mistake, ten hide it."""
 
-_OF_PODS = (REVISION, MIGRATES, ANCESTORS)
+_OF_PODS = (REVISION, MIGRATES, ANCESTORS, UNDECLARED)
 _OF_NAMESPACES = {ADMISSION_LABEL: (OptIn.ENABLED, OptIn.AUDIT), UNDECLARED_LABEL: (WAIT,)}
 _PREFIX = f"{API_GROUP}/"
 _OURS = (_PREFIX, PER_GATE, ANCESTORS_PER_GATE)
@@ -65,6 +73,8 @@ def _of_label(name: str, value: str) -> str:
 def _of_annotations(pod: Pod, gates: Sequence[Gate]) -> Iterator[str]:
     if MIGRATES in pod.annotations:
         yield from _of_migrates(pod.annotations[MIGRATES], gates)
+    if UNDECLARED in pod.annotations:
+        yield f"annotation {UNDECLARED} has no effect: this pod is selected by {_listed(gate.name for gate in gates)}"
     ours = [name for name in pod.annotations if name.startswith(_OURS) and name not in _OF_PODS]
     names = {gate.name for gate in gates} if ours else set()
     for annotation in sorted(ours):

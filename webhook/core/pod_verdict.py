@@ -15,7 +15,7 @@ from webhook.core.expectation import read_expectation
 from webhook.core.gate import Gate, Mode
 from webhook.core.images import STATUS_IMAGES, ImageView, has_tag
 from webhook.core.near_misses import find_near_misses
-from webhook.core.requirement import MIGRATES, Requirement, declares_revision
+from webhook.core.requirement import MIGRATES, START, UNDECLARED, Requirement, declares_revision, needs_nothing
 from webhook.core.verdict import Outcome, Reason, Verdict, decide
 
 
@@ -97,7 +97,7 @@ AWAITING = Verdict(
     Reason.UNSELECTED,
     Outcome.HOLD,
     f"no LedgerGate selects this pod, and label {UNDECLARED_LABEL}={WAIT} of its namespace has it wait for one: it "
-    "starts in a few seconds if none appears",
+    f"starts in a few seconds if none appears, at once with annotation {UNDECLARED}={START} on its template",
 )
 
 
@@ -107,10 +107,11 @@ def await_gate(pod: Pod, decided: PodVerdict) -> PodVerdict:
     A pod whose image alone says what it needs cannot be told from one that needs nothing while its gate is missing. So
     each pod that no gate selects waits, as one that declares a revision does anywhere; the controller limits the wait.
 
-    A migrator does not wait: the others wait for it. A Job's pod does: its labels may be those of a gate as well as a
-    Deployment's, and a gate with an empty selector selects every pod.
+    A migrator does not wait: the others wait for it. Nor does a pod whose annotation says that it needs no ledger. A
+    Job's pod does: its labels may be those of a gate as well as a Deployment's, and a gate with an empty selector
+    selects every pod.
     """
-    if decided.final is not UNSELECTED or MIGRATES in pod.annotations:
+    if decided.final is not UNSELECTED or MIGRATES in pod.annotations or needs_nothing(pod):
         return decided
     return replace(decided, final=AWAITING)
 

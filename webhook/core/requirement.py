@@ -5,6 +5,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from migrations.core.revision import LONGEST_TEXT, Revision, RevisionError, canonical
+from webhook.api.namespace import UNDECLARED_LABEL
 from webhook.api.objects import Pod
 from webhook.core.contract_state import NOTHING, Brought
 from webhook.core.images import UnknownImage
@@ -15,6 +16,8 @@ PER_GATE = "revision.ledgergate.dev/"
 MIGRATES = "ledgergate.dev/migrates"
 ANCESTORS = "ledgergate.dev/ancestors"
 ANCESTORS_PER_GATE = "ancestors.ledgergate.dev/"
+UNDECLARED, START = UNDECLARED_LABEL, "start"
+"""Annotation of a pod that needs no ledger, named as the namespace's label that has such pods wait; its one value."""
 
 
 MAX_ANCESTORS = 64 * 1024
@@ -86,6 +89,11 @@ class Requirement:
 def declares_revision(pod: Pod) -> bool:
     """Decide whether the pod's annotations declare a revision, of whichever gate."""
     return any(name == REVISION or name.startswith(PER_GATE) for name in pod.annotations)
+
+
+def needs_nothing(pod: Pod) -> bool:
+    """Decide whether the pod's annotation says that it waits for no LedgerGate."""
+    return pod.annotations.get(UNDECLARED) == START
 
 
 def read_requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requirement:

@@ -5,14 +5,14 @@ What a digest names never changes, so labels are kept by digest; a tag is looked
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 from webhook.registries.client import RegistryClient
 from webhook.registries.credentials import NO_CREDENTIALS, Keyring
 from webhook.registries.reference import ImageReference, ImageReferenceError
-from webhook.registries.result import ImageLabels, Platform, Unresolved
+from webhook.registries.result import ImageLabels, Unresolved
 
 Key = tuple[str, str]
 """Scope and reference."""
@@ -74,16 +74,13 @@ class ImageMemory:
         for image in images:
             self._remember((scope, image.reference), image)
 
-    async def find(
-        self, scope: str, reference: str, keyring: Keyring = NO_CREDENTIALS, platforms: Sequence[Platform] = ()
-    ) -> ImageLabels | Unresolved:
-        """Return what an image says, read now unless it is known.
+    async def find(self, scope: str, reference: str, keyring: Keyring = NO_CREDENTIALS) -> ImageLabels | Unresolved:
+        """Return what an image says on each of its platforms, read now unless it is known.
 
         Args:
-            scope: whose image it is: the namespace. The same scope always asks with the same platforms.
+            scope: whose image it is: the namespace.
             reference: the image, as it stands in a pod.
             keyring: the credentials that the scope may use.
-            platforms: of the nodes.
         """
         key = (scope, _normal(reference))
         known = self._known.get(key)
@@ -92,7 +89,7 @@ class ImageMemory:
             return known.found
         reading = self._readings.get(key)
         if reading is None:
-            reading = asyncio.create_task(self._read(key, keyring, platforms))
+            reading = asyncio.create_task(self._read(key, keyring))
             self._readings[key] = reading
             reading.add_done_callback(lambda _: self._readings.pop(key, None))
         # One who no longer waits must not end the reading of the others.
@@ -105,7 +102,7 @@ class ImageMemory:
             reading.cancel()
         await asyncio.gather(*readings, return_exceptions=True)
 
-    async def _read(self, key: Key, keyring: Keyring, platforms: Sequence[Platform]) -> ImageLabels | Unresolved:
+    async def _read(self, key: Key, keyring: Keyring) -> ImageLabels | Unresolved:
         scope, reference = key
         before = self.recall(scope, reference)
         if before is not None:
@@ -116,7 +113,7 @@ class ImageMemory:
             if named is not None:
                 return self._remember(key, named)
             before = None  # the tag leads to another image: what the former one said is not what this one says
-        found = await self._client.read(reference, keyring, platforms)
+        found = await self._client.read(reference, keyring)
         if isinstance(found, ImageLabels):
             self._remember((scope, found.reference), found)
         return self._remember(key, found, before)

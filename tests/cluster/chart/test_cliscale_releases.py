@@ -96,7 +96,7 @@ def start_straggler(cliscale: Cliscale) -> None:
 
 def waited_for(cliscale: Cliscale) -> int | None:
     """Return how many pods the contract Job waits for; None where it does not wait."""
-    waiting = cliscale.get("ledgergate/cliscale")["status"].get("contractWaiting")
+    waiting = cliscale.gate_status().get("contractWaiting")
     return waiting and int(waiting["waitingFor"])
 
 
@@ -128,7 +128,7 @@ def test_three_releases_with_a_rollback(phased: Cliscale, checker: ReleaseChecke
     assert [(run.container, run.code) for run in phased.kubelet.runs][-2:] == [("migrate", 0), ("contract", 0)]
     assert asyncio.run(ledger(phased.database)) == [f"{name}.js" for name in DIRECTORY]
     assert phased.helm.history("cliscale", phased.namespace)[-1]["status"] == "deployed"
-    until("nothing to wait for", lambda: not phased.get("ledgergate/cliscale")["status"].get("contracting"))
+    until("nothing to wait for", lambda: not phased.gate_status().get("contracting"))
     phased.helm("rollback", "cliscale", "2", "-n", phased.namespace)
     assert "contracts" not in phased.get("ledgergate/cliscale")["spec"]
     until("the older pods to be refused", lambda: checker.errors or "cannot run" in refusals(phased), timeout=60)
@@ -137,5 +137,5 @@ def test_three_releases_with_a_rollback(phased: Cliscale, checker: ReleaseChecke
 
 def refusals(cliscale: Cliscale) -> str:
     """Return what keeps ReplicaSets from creating pods."""
-    found = cliscale.get("replicasets")
+    found = Application(cliscale.plane, cliscale.namespace).objects("apps/v1", "replicasets")
     return "".join(each.get("message", "") for found in found for each in found["status"].get("conditions", ()))

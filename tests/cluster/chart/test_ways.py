@@ -51,7 +51,7 @@ def apply(guard: Guard, objects: list[Object], *flags: str) -> None:
     first = [each for each in objects if each["kind"] in {"CustomResourceDefinition", "Namespace"}]
     command = ("apply", "--server-side", "--force-conflicts", *flags, "-f", "-")
     guard.plane.kubectl(*command, stdin=yaml.safe_dump_all(first))
-    guard.plane.kubectl("wait", "--for=condition=Established", "crd/ledgergates.ledgergate.dev", "--timeout=30s")
+    guard.plane.await_gate_kind()
     guard.plane.kubectl(*command, stdin=yaml.safe_dump_all(objects))
 
 

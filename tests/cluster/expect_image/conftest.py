@@ -1,45 +1,18 @@
 """A controller that may reach the registry of the tests, and an application whose gate asks images."""
 
-import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from testbed.cluster.application import FIRST, Application, migrate, write_migrations
 from testbed.cluster.installation import Installation
-from testbed.registries.images import REVISION, Pusher, RegistryImage
+from testbed.registries.repository import Images, controller_flags
 from testbed.registries.server import Registry
 from testbed.waiting import until
 from tests.registries.conftest import registry_program
 
 __all__ = ["registry_program"]
-
-
-@dataclass(frozen=True)
-class Images:
-    """A repository of the test's own.
-
-    Args:
-        server: the registry.
-        repository: name of the repository.
-    """
-
-    server: Registry
-    repository: str
-
-    def push(self, tag: str, revision: str | None, repository: str | None = None, **labels: str) -> str:
-        """Push an image that needs a revision, and return its reference."""
-        name = repository or self.repository
-        all_labels = {**({} if revision is None else {REVISION: revision}), **labels}
-        asyncio.run(Pusher(self.server.url, name).image(RegistryImage(all_labels), tag))
-        return f"{self.server.authority}/{name}:{tag}"
-
-    def manifest_reads(self) -> int:
-        """Return how many manifests of this repository, and those below it, were read or looked up."""
-        lines = [line for line in self.server.log.splitlines() if f"/v2/{self.repository}" in line]
-        return sum(1 for line in lines if '"GET /v2' in line and "/manifests/" in line)
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +26,7 @@ def registry(registry_program: str, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def flags(registry: Registry) -> tuple[str, ...]:
     """The controller's flags, with which it may ask the registry."""
-    return (
-        "--registry-plain-http",
-        registry.authority,
-        "--registry-allow-network",
-        "127.0.0.0/8",
-        "--registry-allow-network",
-        "::1/128",
-    )
+    return controller_flags(registry)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 from testbed.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
 from testbed.cluster.installation import Installation
 from testbed.cluster.pod_watch import PodWatch
+from testbed.registries.repository import Images
 from testbed.waiting import until
 from tests.cluster.events import events
-from tests.cluster.expect_image.conftest import Images
 from webhook.controller.late_gates import LATE_GATE_SECONDS
 
 SOON = 5.0
@@ -59,11 +59,16 @@ def test_a_pod_before_its_gate_never_starts_on_a_bad_verdict(
 
 
 def test_a_pod_without_any_gate_starts_after_the_wait(waiting: Application, webhook: str) -> None:
-    """Its Events say why it waited and why it starts. A migrator, for which others wait, starts at once."""
+    """Its Events say why it waited and why it starts.
+
+    A migrator, for which others wait, starts at once; so does a pod that says that it needs no ledger.
+    """
     created = time.monotonic()
     waiting.deploy("cache", None, labels={}, replicas=1)
     waiting.deploy("migrator", None, labels={}, replicas=1, annotations={"ledgergate.dev/migrates": "app"})
+    waiting.deploy("proxy", None, labels={}, replicas=1, annotations={"ledgergate.dev/undeclared": "start"})
     waiting.await_running("migrator", 1, timeout=SOON)
+    waiting.await_running("proxy", 1, timeout=SOON)
     waiting.await_held("cache", 1)
     (held,) = until("why it waits", lambda: events(waiting, "Held", "Pod"))
     assert "label ledgergate.dev/undeclared=wait of its namespace" in held["note"]

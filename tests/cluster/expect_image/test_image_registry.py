@@ -2,14 +2,13 @@
 
 import json
 import re
-from datetime import datetime
 from pathlib import Path
 
 from testbed.cluster.application import FIRST, THIRD, Application, migrate
 from testbed.cluster.installation import Installation
+from testbed.registries.repository import Images
 from testbed.waiting import until
 from tests.cluster.events import events
-from tests.cluster.expect_image.conftest import Images
 
 
 def metric(installation: Installation, name: str, namespace: str) -> float:
@@ -99,12 +98,14 @@ def test_a_tag_that_has_moved_is_noticed(shop: Application, images: Images, inst
 
 
 def test_many_pods_of_few_images_cost_few_reads(
-    shop: Application, images: Images, database: str, tmp_path: Path, installation: Installation
+    shop: Application, images: Images, database: str, tmp_path: Path
 ) -> None:
-    """300 pods of 20 images: at most 20 manifests are read, and pods go moments after their label is known."""
+    """300 pods of 20 images: at most 20 manifests are read. How soon the pods start, bench/images.py measures."""
     migrate(tmp_path / "migrations", database)
     until("the ledger to be read", lambda: shop.status().get("head") == THIRD)
-    references = [images.push("1", THIRD, f"{images.repository}/app{number}") for number in range(20)]
+    # Each has a digest of its own, as images of different builds have.
+    names = [f"{images.repository}/app{number}" for number in range(20)]
+    references = [images.push("1", THIRD, name, build=name) for name in names]
     for number, reference in enumerate(references):
         shop.deploy(f"app{number}", None, image=reference, replicas=15)
     until(
@@ -114,24 +115,6 @@ def test_many_pods_of_few_images_cost_few_reads(
         pause=1,
     )
     assert images.manifest_reads() <= 20
-    assert max(delays(installation.log("controller"), shop.namespace)) < 5, "generous: the machine may be busy"
-
-
-def delays(log: str, namespace: str) -> list[float]:
-    """Return the seconds from the reading of an image to the first release after it, for each image."""
-    found: list[float] = []
-    read: datetime | None = None
-    for line in log.splitlines():
-        stamp, _, rest = line.partition(" ")
-        if f"namespace={namespace} " not in rest:
-            continue
-        if " image.read " in rest:
-            read = datetime.fromisoformat(stamp)
-        elif " pod.released " in rest and read is not None:
-            found.append((datetime.fromisoformat(stamp) - read).total_seconds())
-            read = None
-    assert found
-    return found
 
 
 def age_tags(application: Application) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate
 from testbed.cluster.helm import Helm
+from testbed.registries.repository import Images
 from testbed.waiting import until
 from tests.cluster.events import events
-from tests.cluster.expect_image.conftest import Images
 
 
 def kubectl(application: Application, *arguments: str) -> str:

@@ -61,7 +61,7 @@ def plane(programs: Path) -> Iterator[ControlPlane]:
         objects = list(yaml.safe_load_all(started.kubectl("kustomize", str(MANIFESTS / "base"))))
         first = [each for each in objects if each["kind"] in {"CustomResourceDefinition", "Namespace"}]
         started.apply(yaml.safe_dump_all(first))
-        started.kubectl("wait", "--for=condition=Established", "crd/ledgergates.ledgergate.dev", "--timeout=30s")
+        started.await_gate_kind()
         started.apply(yaml.safe_dump_all([each for each in objects if each["kind"] not in LEFT_OUT]))
         _create_targets(started)
         yield started
