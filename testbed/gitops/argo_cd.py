@@ -68,7 +68,7 @@ class ArgoCD:
         text = self._plane.kubectl(*get)
         return dict(json.loads(text)) if text.strip() else {}
 
-    def apply(self, name: str, repository: str, release: str, namespace: str, values: Object, **policy: Any) -> None:
+    def apply(self, name: str, repository: str, release: str, namespace: str, values: Object) -> None:
         """Write an Application of the chart.
 
         Args:
@@ -77,7 +77,6 @@ class ArgoCD:
             release: name of helm's release.
             namespace: where to install; it is created.
             values: values of the chart.
-            policy: further fields of its `syncPolicy`.
         """
         source = {
             "repoURL": repository,
@@ -89,7 +88,7 @@ class ArgoCD:
             "project": "default",
             "source": source,
             "destination": {"server": "https://kubernetes.default.svc", "namespace": namespace},
-            "syncPolicy": {**SYNC_POLICY, **policy},
+            "syncPolicy": SYNC_POLICY,
         }
         self._write("Application", name, spec=spec, finalizers=[CASCADE])
 

@@ -17,7 +17,6 @@ from tests.cluster.held_pods import assert_in_service, hold_a_bad_pod, release
 pytestmark = [pytest.mark.gitops, pytest.mark.timeout(1200)]
 
 NAME = "ledgergate"
-POLICY = "mutatingadmissionpolicy/hold.ledgergate.dev"
 VALIDATING = "validatingwebhookconfiguration/ledgergate"
 
 
@@ -36,9 +35,9 @@ def values(namespace: str, **changed: Any) -> dict[str, Any]:
     return {**small, "databases": [{"namespace": namespace, "secrets": ["pg"]}], **changed}
 
 
-def install(argo: ArgoCD, guard: Guard, repository: Repository, wanted: dict[str, Any], **policy: Any) -> None:
+def install(argo: ArgoCD, guard: Guard, repository: Repository, wanted: dict[str, Any]) -> None:
     """Have Argo CD install the chart, and wait until it reports that it is synced and healthy."""
-    argo.apply(NAME, repository.url, guard.release, guard.namespace, wanted, **policy)
+    argo.apply(NAME, repository.url, guard.release, guard.namespace, wanted)
     until("the Deployments", lambda: "webhook" in deployments(guard), timeout=180)
     guard.serve()
     argo.await_synced(NAME)
@@ -142,18 +141,3 @@ def test_what_is_released_by_hand_is_restored(
 def find(guard: Guard, what: str) -> str:
     found = guard.plane.kubectl("get", what, "--ignore-not-found", "-o", "name")
     return found.replace(".admissionregistration.k8s.io", "")
-
-
-def test_applied_by_the_server(
-    argo: ArgoCD, guard: Guard, repository: Repository, namespace: str, database: str, migrations: Path
-) -> None:
-    """With ServerSideApply nothing of what the controller writes (`caBundle`) is a difference either."""
-    options = ["CreateNamespace=true", "ServerSideApply=true"]
-    always = {"release": "always"}
-    install(argo, guard, repository, values(namespace, uninstall=always), syncOptions=options)
-    application = hold_a_bad_pod(guard, namespace, database, migrations)
-    assert_in_service(guard, application)
-    argo.await_synced(NAME)
-    argo.delete(NAME)
-    application.await_running("early", 1)
-    application.await_running("late", 1)
