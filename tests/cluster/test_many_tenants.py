@@ -93,7 +93,7 @@ BAD_ROWS = {
         "umzug",
         (
             'create table "SequelizeMeta" (name text);'
-            "insert into \"SequelizeMeta\" select repeat('x', 100000) from generate_series(1, 100)"
+            "insert into \"SequelizeMeta\" select repeat('x', 20000) from generate_series(1, 10)"
         ),
         "Misconfigured",
     ),
