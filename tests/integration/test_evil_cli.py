@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from testbed.evil.server import evil_servers
@@ -127,7 +128,10 @@ def test_a_server_that_falls_silent_or_floods_leaves_the_command_killable(
 
 
 def _has_connection(pid: int) -> bool:
-    """Return whether a process has an event loop, and so has installed what handles its signals."""
-    with suppress(OSError):  # a file that was closed meanwhile
-        return any("socket:" in str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
+    """Return whether a process connects to its server, and so has installed what handles its signals.
+
+    A mere socket says less: an event loop has a pair of them before that.
+    """
+    with suppress(psutil.Error):
+        return bool(psutil.Process(pid).net_connections("tcp"))
     return False
