@@ -141,4 +141,7 @@ def _wait_for_the_webhook(timeline: Timeline, stage: Stage, installation: Instal
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped; what was built is kept, and the next run goes on from there")
