@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from testbed.cluster.etcd import compact
 from testbed.controlplane import ControlPlaneError
+from testbed.controlplane.etcd import compact
 from testbed.waiting import until
 from tests.chaos.guard_model import FRAGILE, Claim
 from tests.chaos.guard_walk import GROUPS, RECONNECTED, REVISIONS, Walk, WalkPod, pod

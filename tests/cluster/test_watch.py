@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 import webhook.kube.collection
-from testbed.cluster.etcd import compact
 from testbed.controlplane import ControlPlane
+from testbed.controlplane.etcd import compact
 from webhook.api.objects import Secret
 from webhook.kube.client import KubeClient
 from webhook.kube.collection import Collection

@@ -177,7 +177,7 @@ def test_pins_name_no_registry() -> None:
 
 
 def test_the_runner_is_judged_beside_each_peer_that_was_measured() -> None:
-    """The fastest peer is none of ours and not psql, and a peer that was left out has no figure."""
+    """The fastest peer is neither ledgergate nor psql, and a peer that was left out has no figure."""
 
     def times(**wall: float) -> dict[str, dict[str, float]]:
         return {name.replace("_", " "): {"wall_ms": ms, "cpu_ms": ms / 2} for name, ms in wall.items()}

@@ -65,7 +65,7 @@ async def test_a_mounted_config_that_cannot_be_read_takes_no_login_away(
     assert [record.message for record in caplog.records] == ["registry_config.unreadable"]
 
 
-async def test_each_pull_secret_that_cannot_be_used_is_told() -> None:
+async def test_each_pull_secret_that_cannot_be_used_is_reported() -> None:
     """With what to do where that is known; the others still count, and no message has any of a Secret's content."""
     objects = pull_secrets(own=config("shop"), garbled="hidden")
     objects.secrets["shop", "other"] = Secret(metadata=Metadata(namespace="shop", name="other"), data={"x": b"hidden"})
@@ -76,11 +76,11 @@ async def test_each_pull_secret_that_cannot_be_used_is_told() -> None:
     assert garbled.startswith("pull secret garbled: expected JSON in the form of Docker's config.json")
     assert other.startswith("pull secret other: expected the key .dockerconfigjson")
     assert "hidden" not in found.problem
-    for refusal, told in (
+    for refusal, message in (
         (Forbidden("403"), "kubectl create role ledgergate-images -n shop"),
         (Unavailable("x"), "now"),
     ):
         objects.refusal = refusal
         found = await PullCredentialsReader(objects).read("shop", ["own"])
         assert users(found) == []
-        assert told in found.problem
+        assert message in found.problem

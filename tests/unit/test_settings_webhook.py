@@ -64,7 +64,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
 
 
 def test_a_config_json_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
-    """The controller refuses to start without the logins of registries that it was told of, and names the flag."""
+    """The controller refuses to start where the logins that a flag names are not there, and names the flag."""
     logins = tmp_path / "config.json"
     settings = ControllerSettings("pod-1", METRICS, registry_config=logins, allowed_database_hosts=("a b",))
     assert [problem.split(":", maxsplit=1)[0] for problem in settings.problems()] == [
