@@ -298,7 +298,7 @@ def _utc(finding: Reason, line: str) -> str:
     return " ".join(_statements(finding.safe)) if "timezone" in finding.safe[0] else line
 
 
-@since(14, "timezone(text, timetz) is stable")
+@since(15, "timezone(text, timetz) is stable")
 async def test_no_function_that_lint_accepts_as_default_is_volatile(
     connection: asyncpg.Connection[asyncpg.Record],
 ) -> None:
