@@ -160,7 +160,7 @@ class ReleaseReconciler:
     def image_read(self, namespace: str, reference: str) -> None:
         """Have the held pods that wait for an image judged at once, however many others the namespace has.
 
-        Judging all of them takes seconds where they are thousands, and is not begun again before a longer pause.
+        Judging all of them takes the longer the more they are, and is not begun again before a longer pause.
 
         Args:
             reference: the image, as it stands in the pods.
