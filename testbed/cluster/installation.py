@@ -20,7 +20,7 @@ from testbed.waiting import until
 
 ROOT = Path(__file__).parents[2]
 LEDGERGATE = Path(sys.executable).with_name("ledgergate")
-START_TIMEOUT = 30.0
+START_TIMEOUT = 60.0
 STOP_GRACE = 15.0
 LEFT_OUT = {"Deployment", "PodDisruptionBudget", "Service"}
 
