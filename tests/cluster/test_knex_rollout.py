@@ -47,7 +47,7 @@ def kubelet(application: Application, project: Path) -> Iterator[Kubelet]:
 
 
 def controller(revision: str) -> str:
-    """A Deployment whose init container brings the database to the revision."""
+    """Return a Deployment whose init container brings the database to the revision."""
     flags = ["--dialect", "knex", "--expect", "$(EXPECTED_REVISION)", "--clear-stale-lock"]
     variables: list[dict[str, Any]] = [
         {"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": "pg", "key": "url"}}},
