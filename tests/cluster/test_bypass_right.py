@@ -56,7 +56,7 @@ def opening(**changes: Any) -> dict[str, Any]:
     return {"until": in_an_hour(), "reason": "incident 4711", "by": ADMINISTRATOR, **changes}
 
 
-def test_only_who_has_the_verb_opens_a_gate(application: Application, held: list[str], operator: Path) -> None:
+def test_only_a_user_with_the_verb_opens_a_gate(application: Application, held: list[str], operator: Path) -> None:
     """An editor is refused with the command that grants the verb; once it is granted, the Event has their name."""
     command = ("bypass", "app", "-n", application.namespace, "--for", "30m", "--reason", "incident 4711")
     refused = ledgergate(operator, *command)
@@ -77,7 +77,7 @@ def test_only_who_has_the_verb_opens_a_gate(application: Application, held: list
 
 
 @pytest.mark.usefixtures("operator")
-def test_nobody_opens_a_gate_in_another_s_name(application: Application, held: list[str]) -> None:
+def test_a_gate_is_not_opened_in_another_s_name(application: Application, held: list[str]) -> None:
     """The name is the user's own, in a bypass that is written and in a LedgerGate that is created with one."""
     assert f"spec.bypass.by: expected your user name, {ADMINISTRATOR}" in write(application, opening(by="alice"))
     found = json.loads(application.plane.kubectl("get", "ledgergate", "app", "-n", application.namespace, "-o", "json"))
