@@ -1,8 +1,8 @@
 """The markers `-- migrate:up` and `-- migrate:down` of an SQL file, and everything that is nearly one.
 
-PostgreSQL takes a marker for a comment. So a line that is meant as one and is not recognised would run the down section
-together with the up section; it is a problem instead. A line that dbmate would recognise, but that PostgreSQL reads as
-part of a string, a comment or COPY data, is a problem too: either reading may be the one that was meant.
+To PostgreSQL, a marker is a comment. If a misspelt `-- migrate:down` passed as a comment, the down section would run
+with the up section, so a line that resembles a marker is a problem. A line that dbmate would recognise as a marker, but
+that PostgreSQL reads as part of a string, a comment or COPY data, is a problem too: its author may have meant either.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from migrations.files.native import AddProblem
 
 # Each part is bounded by what the next one begins with, so that a search takes linear time. \W is every blank, dash and
-# invisible character; the second colon is that of Chinese and Japanese keyboards. goose and sql-migrate write the
-# markers of the last alternative: a file that was converted in part has both.
+# invisible character; the second colon is the full-width one of Chinese and Japanese keyboards. The last alternative
+# matches the markers of goose and sql-migrate: a partly converted file has both kinds.
 _NEARLY = re.compile(
     "migrate[^\\w:\uff1a]*[:\uff1a](?:\\W*(?:up|down)\\b|up|down)|\\+\\s*(?:goose|migrate)\\s+(?:up|down)\\b",
     re.IGNORECASE,
@@ -31,7 +31,7 @@ _SHOWN = 60
 
 
 def check_markers(text: str, markers: Sequence[re.Match[str]], add_problem: AddProblem) -> list[re.Match[str]]:
-    """Return the markers outside quotes, and report the others and what is nearly a marker.
+    """Return the markers outside quotes; report the others, and text that is nearly a marker.
 
     Args:
         text: The whole file.
@@ -57,10 +57,10 @@ def check_markers(text: str, markers: Sequence[re.Match[str]], add_problem: AddP
     return [*found, *waiting]
 
 
-def resembles(name: str, options: str) -> bool:
-    """Return whether the name of an option is one of these options, or may be one with a mistake.
+def resembles_option(name: str, options: str) -> bool:
+    """Return whether the name of an option is one of these, or may be one of them misspelt.
 
-    dbmate ignores every other one.
+    Any other name may be an option of another tool: dbmate ignores what it does not know.
     """
     from difflib import get_close_matches  # noqa: PLC0415 - few files have such an option
 

@@ -37,12 +37,13 @@ _OPTIONS = {
     "compatible-from:REVISION",
     "down": "transaction:true, transaction:false, lock-timeout:2s, statement-timeout:30s, none",
 }
-# The two patterns that few directories need are left to the cache of `re`: compiling them costs a start 0.3 ms.
+# The two patterns that are plain strings are needed for few directories. `re` compiles and caches them on first use:
+# compiling them at import would cost every start 0.3 ms.
 _DURATION = r"(?P<number>[0-9]{1,9}(\.[0-9]{1,3})?)(?P<unit>ms|s|min|h)?"
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _TIMEOUTS = {"lock-timeout": "lock_timeout", "statement-timeout": "statement_timeout"}  # option: Python constant
 _SUFFIXES = (".sql", ".py")
-# Names that end otherwise, and still are meant: `.SQL`, Windows' hidden `.sql.txt`, and dated names of SQL.
+# Other names that were probably meant as migrations: `.SQL`, Windows' hidden `.sql.txt`, and SQL with a timestamp.
 _MEANT_AS_MIGRATION = r"(?i)\.(?:sql|py)(?:\.txt)?[\s.]*\Z|\A\d{14}_[^.]*(?:\.(?:psql|pgsql|plsql|ddl))?\Z"
 Constant = TypeVar("Constant")
 
@@ -51,7 +52,8 @@ def load_directory(directory: Path) -> tuple[Migration, ...]:
     """Load every migration of a directory, in order; other kinds of files, `_*` and `.*` are ignored.
 
     Raises:
-        FilesError: With every problem of every file, and every file that was meant as a migration and is none.
+        FilesError: With every problem of every file, and every file that was meant as a migration but is not named as
+            one.
     """
     if not directory.is_dir():
         raise FilesError(
@@ -88,7 +90,7 @@ def list_revisions(directory: Path) -> tuple[str, ...]:
 
 
 def _migration_files(directory: Path, problems: list[Problem]) -> list[Path]:
-    """Return the files to parse, in the order of names, and add what was meant as one and would be skipped."""
+    """Return the files to parse, in the order of their names; add a problem for each that was meant as one."""
     try:
         with os.scandir(directory) as entries:
             named = sorted((entry for entry in entries if entry.name[0] not in "_."), key=lambda entry: entry.name)
@@ -186,7 +188,8 @@ def _sql(text: str, add_problem: AddProblem) -> Parsed:
             irreversible = irreversible or (name == "down" and marker["options"] == "none")
             options, compatible = (SectionBody(None), None) if irreversible else _options(marker, line, add_problem)
             compatible_from = compatible_from or compatible
-            sql = text[marker.end() : end]  # `replace` takes five times as long, for every file of every start
+            sql = text[marker.end() : end]
+            # Not by `dataclasses.replace`, which takes five times as long: every start parses every file.
             sections[name] = SectionBody(
                 sql, line, options.transactional, options.lock_timeout, options.statement_timeout, options.unknown
             )
@@ -226,7 +229,7 @@ def _are_unquoted(text: str, markers: Sequence[re.Match[str]]) -> bool:
 def is_simple(sql: str, end: int) -> bool:
     """Return whether the text before an offset is so simple that the offset is certainly not inside quotes.
 
-    This takes a tenth of the time of `lexer.regions`. False does not mean the contrary.
+    This takes a tenth of the time of `lexer.regions`. After False, the offset may still be outside quotes.
     """
     simple = _SIMPLE.match(sql, 0, end)
     return simple is not None and simple.end() == end
@@ -249,7 +252,7 @@ def _has_statement(section: SectionBody) -> bool:
 
 
 def _find_psql_syntax(sql: str, line: int, add_problem: AddProblem) -> None:
-    """Report what only psql could run; `line` is that of the section's first character."""
+    """Report what only psql could run; `line` is the line on which the SQL begins."""
     if "\\" not in sql and "copy" not in sql.lower():
         return  # nearly always, so the module need not be imported
     from migrations.files.psql_syntax import find_unsupported  # noqa: PLC0415
@@ -283,9 +286,9 @@ def _options(marker: re.Match[str], line: int, add_problem: AddProblem) -> tuple
 
 
 def _is_of_another_tool(name: str) -> bool:
-    from migrations.files.markers import resembles  # noqa: PLC0415 - few files have such an option
+    from migrations.files.markers import resembles_option  # noqa: PLC0415 - few files have such an option
 
-    return not resembles(name, " ".join(_OPTIONS.values()))
+    return not resembles_option(name, " ".join(_OPTIONS.values()))
 
 
 def _with_timeout(section: SectionBody, option: str, seconds: float) -> SectionBody:
@@ -355,7 +358,7 @@ def _parse_python(text: str, add_problem: AddProblem) -> list[ast.stmt] | None:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as that of an invalid escape: it would name no file
+            warnings.simplefilter("ignore")  # such as about an invalid escape: it would not name the file
             return ast.parse(text).body
     except SyntaxError as error:
         add_problem(error.lineno or 1, f"expected Python: {error.msg}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SQL = load("advisory_lock")
 _PROGRAM = "ledgergate"
 _MAX_NAME_BYTES = 63  # longer names are cut: https://www.postgresql.org/docs/current/runtime-config-logging.html
-_MIN_POD_BYTES = 24  # the end of a pod's name, which tells it from the other pods of its Deployment or Job
+_MIN_POD_BYTES = 24  # the end of a pod's name, which differs between the pods of a Deployment or Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def lock_key(relation: str) -> int:
 class HeldLock:
     """A ledger's lock as the session that acquired it sees it.
 
-    SQL that a migration runs can let it go: pg_advisory_unlock_all and DISCARD ALL release every session-level lock.
+    SQL that a migration runs can release it: pg_advisory_unlock_all and DISCARD ALL release every session-level lock.
 
     Args:
         key: Its key.

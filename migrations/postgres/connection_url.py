@@ -47,7 +47,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "sslkeylogfile": (),
     "sslsni": ("1",),
 }
-"""Keywords of libpq that the driver cannot honour, each with the values that ask for nothing it cannot do."""
+"""Keywords of libpq that the driver cannot honour, each with the values that are accepted, as they demand nothing."""
 
 _SCHEMES = words("postgresql postgres postgis pgsql psql pgx pgx5 ecto")
 _HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?\Z", re.DOTALL)
@@ -219,7 +219,7 @@ class UrlParser:
             ports.append(port)
         if any(hosts):
             self.keywords["host"] = ",".join(hosts)
-        # As libpq does: several hosts without ports have the default port, whatever PGPORT is.
+        # As in libpq, several hosts without ports have the default port, whatever PGPORT is.
         if any(ports) or len(ports) > 1:
             self.keywords["port"] = ",".join(ports)
 

@@ -1,6 +1,6 @@
--- The advisory lock of a ledger; $1 is its key. A second lock, with a key of two numbers, shows since when it is held:
--- $2, and the seconds since 2020. A row of a table would need one transaction to write and another to clear it, and
--- would outlive a session that is killed.
+-- The advisory lock of a ledger; $1 is its key. A companion lock, whose key is two numbers, shows since when it is
+-- held: the first is $2, the second the time of acquisition in seconds since 2020. A row of a table would need one
+-- transaction to write it and another to clear it, and would outlive a session that is killed.
 
 -- name: attempt
 -- The second key of the companion lock; null where another session holds the lock. `offset 0` keeps the clock from being
@@ -9,9 +9,10 @@ select case when pg_try_advisory_lock($1) then case when pg_try_advisory_lock($2
 from (select (extract(epoch from clock_timestamp()) - 1577836800)::int as since offset 0) as now
 
 -- name: is_held
--- Whether this session holds the lock. pg_locks could answer too, but looking through the locks of the whole server costs
--- ten times as much. Unlocking answers, and a transaction-level lock on the same key, which a session may hold beside
--- its session-level lock, keeps other sessions out until the lock is acquired again. CASE fixes the order of the calls.
+-- Whether this session holds the lock. pg_locks shows it too, but looking through the locks of the whole server costs
+-- ten times as much. So the lock is released, which returns whether it was held, and acquired again. In between, a
+-- transaction-level lock on the same key, which a session may hold beside its session-level lock, keeps other sessions
+-- out. CASE fixes the order of the calls.
 case
     when pg_try_advisory_xact_lock({key}) then case when pg_advisory_unlock({key}) then pg_try_advisory_lock({key}) else false end
     else false
@@ -20,7 +21,8 @@ end
 -- name: unlock_others
 -- Release every session-level advisory lock but ours. A lock is held as often as it was acquired, which pg_locks does not
 -- show, so that unlocking one by one could leave some. The transaction-level lock that {is_held} acquires keeps our lock
--- until it is acquired again. A lock that the migration has let go stays so: the next statement about the ledger says so.
+-- until it is acquired again. If the migration has released our lock, it stays released: the next statement about the
+-- ledger fails.
 select case
     when {is_held} then case
         when pg_advisory_unlock_all() is not null
@@ -29,7 +31,7 @@ select case
 end
 
 -- name: unlock_others_when_held
--- The same where the lock is known to be held, which costs half. The list of a SELECT is computed from left to right.
+-- The same where the lock is known to be held, which costs half. A SELECT evaluates its list from left to right.
 select
     pg_try_advisory_xact_lock({key}),
     pg_advisory_unlock_all(),
