@@ -159,7 +159,7 @@ class Dialect:
             raise LedgerUnreadable(f"the table is no {self.name} ledger: {error}") from error
 
     def build_ledger(self, records: Iterable[Record]) -> Ledger:
-        """Make a ledger of records, sorted where the tool's order is that of names; else in the order given."""
+        """Make a ledger of records, sorted by name where the tool runs them in that order; else in the order given."""
         if self.history is History.NAMES:
             records = sorted(records, key=lambda record: self.versioning.sort_key(record.revision))
         return Ledger.of(records, self.history, self.versioning)
@@ -186,7 +186,8 @@ class Dialect:
     def find_elsewhere(self, known: Sequence[str]) -> Callable[[str], bool]:
         """Return the function that decides whether a recorded revision may have its file in another directory.
 
-        Without a directory every revision may; in Django, those of applications that are installed as packages.
+        Without a directory every revision may. With one, only a revision of a branch that has no file in it may, such
+        as a Django application that is installed as a package.
 
         Args:
             known: Every migration of the directory.

@@ -1,7 +1,7 @@
 """Loads a directory of migrations: every migration, or every problem with file and line.
 
 A migration is `<14 digits>_<name>.sql` with `-- migrate:up` and `-- migrate:down` sections (dbmate's convention), or
-`<14 digits>_<name>.py` with `async def up(connection)`. The order of migrations is that of their names.
+`<14 digits>_<name>.py` with `async def up(connection)`. Migrations are ordered by their names.
 """
 
 from __future__ import annotations
