@@ -25,7 +25,7 @@ class RecordedImages:
     A gate that pins leaves every tag to the controller, which puts the digest in its place.
 
     Args:
-        leader: tells whether a controller leads.
+        leader: shows whether a controller leads.
         now: the clock, aware.
     """
 

@@ -26,7 +26,7 @@ class RecordedLedgers:
     """The snapshot in the status of each gate of a cache, rebuilt once for each status.
 
     Args:
-        leader: tells whether a controller keeps the statuses up to date. A ledger whose status is not up to date counts
+        leader: shows whether a controller keeps the statuses up to date. A ledger whose status is not up to date counts
             as unreachable.
     """
 

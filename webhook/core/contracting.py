@@ -107,7 +107,7 @@ def boundary_of(gate: Gate, contracts: Sequence[Contract]) -> str:
     """Return the oldest revision whose images can still run after these contract migrations (at least one)."""
     dialect = DIALECTS.get(gate.dialect)
     if dialect is None or dialect.history in {History.HEADS, History.EXECUTION}:
-        return contracts[-1].compatible_from  # without an order of names: that of the newest migration
+        return contracts[-1].compatible_from  # without an order of names, the newest migration decides
     return max((contract.compatible_from for contract in contracts), key=dialect.versioning.sort_key)
 
 

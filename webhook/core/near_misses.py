@@ -31,7 +31,7 @@ _SHOWN = 56
 
 
 def find_near_misses(pod: Pod, gates: Sequence[Gate]) -> tuple[str, ...]:
-    """Return hints about a pod that is selected by these gates; none about one that no gate selects."""
+    """Return hints about a pod that is selected by these gates; none where no gate selects it."""
     if not gates:
         return ()
     found = (*_of_annotations(pod, gates), *_of_readiness(pod, gates), *_of_variables(pod, gates))

@@ -69,7 +69,7 @@ class Schedule:
             self.rest(now)
 
     def rest(self, now: float) -> None:
-        """Set the time of the next visit to that of the next look."""
+        """Set the time of the next visit: the next look at a ledger at rest."""
         self.due = now + self.interval * (1 - JITTER + 2 * JITTER * self._jitter())
 
     def failed(self, now: float, *, hostile: bool = False, penalty: float = 0.0) -> None:
