@@ -86,7 +86,7 @@ def private(
 ) -> Iterator[Registry]:
     """A registry with TLS and a password."""
     assert registry_program
-    pair = authority.server(["localhost"], ["127.0.0.1"])
+    pair = authority.server(["localhost", "registry.invalid"], ["127.0.0.1"])
     with Registry(tmp_path_factory.mktemp("private"), tls=pair, htpasswd=True) as server:
         yield server
 

@@ -87,17 +87,18 @@ async def test_a_proxy_reaches_what_this_machine_cannot(registry: Registry, push
 async def test_tls_goes_through_a_proxy(private_image: tuple[Registry, str], ca_file: Path, repository: str) -> None:
     """As a tunnel, in which the registry's certificate counts and the proxy sees no login."""
     server, _ = private_image
+    authority = f"registry.invalid:{server.port}"  # localhost would be reached without the proxy
     async with proxy(server.port) as (used, url):
         settings = RegistrySettings(
             ca_file=ca_file, proxies=Proxies.from_environment({"https_proxy": url}), limits=QUICK
         )
-        keyring = Keyring.parse(json.dumps({"auths": {server.authority: {"username": USER, "password": PASSWORD}}}))
+        keyring = Keyring.parse(json.dumps({"auths": {authority: {"username": USER, "password": PASSWORD}}}))
         async with RegistryClient(settings) as client:
-            found = await client.read(f"{server.authority}/{repository}:1", keyring)
+            found = await client.read(f"{authority}/{repository}:1", keyring)
     assert isinstance(found, ImageLabels), str(found)
     assert used.heads
     for head in used.heads:
-        assert head.startswith(f"CONNECT {server.authority} ".encode())
+        assert head.startswith(f"CONNECT {authority} ".encode())
         assert b"\r\nAuthorization" not in head
 
 

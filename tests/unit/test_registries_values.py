@@ -213,6 +213,35 @@ def test_proxies_are_found_as_go_finds_them() -> None:
     assert Proxies.from_environment({"HTTPS_PROXY": "p:1", "NO_PROXY": "*"}).find("https", "ghcr.io", 443) is None
 
 
+@pytest.mark.parametrize(
+    ("entry", "host", "direct"),
+    [
+        ("y.example", "y.example", True),
+        ("y.example", "x.y.example", True),
+        (".y.example", "x.y.example", True),
+        (".y.example", "y.example", False),
+        ("*.y.example", "y.example", False),
+        ("*y.example", "x.y.example", False),
+        ("y.example:", "y.example", True),
+        ("10.0.0.0/8", "10.1.2.3", True),
+        ("10.1.2.3:443", "10.1.2.3", True),
+        ("10.1.2.3:5000", "10.1.2.3", False),
+        ("::2", "[::2]", True),
+        ("[::2]:443", "[::2]", True),
+        ("[::2]", "[::2]", False),
+        ("10.0.0.0/99", "10.1.2.3", False),
+        ("", "localhost", True),
+        ("", "127.0.0.1", True),
+        ("", "[::1]", True),
+        ("", "localhost.y.example", False),
+    ],
+)
+def test_an_entry_of_no_proxy_matches_as_in_go(entry: str, host: str, direct: bool) -> None:
+    """A leading dot excludes the domain itself, and this machine is reached directly, as httpproxy of Go decides."""
+    proxies = Proxies.from_environment({"HTTPS_PROXY": "proxy.example:3128", "NO_PROXY": entry})
+    assert (proxies.find("https", host, 443) is None) is direct
+
+
 def test_challenges_of_well_known_registries() -> None:
     """Docker Hub's, a Basic one, both in one header, and with blanks and escapes."""
     hub = 'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull"'

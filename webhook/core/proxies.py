@@ -3,9 +3,12 @@
 Source: https://pkg.go.dev/golang.org/x/net/http/httpproxy#Config
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+_WITH_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:]+):(?P<port>[0-9]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,8 @@ class Proxies:
 
     Args:
         by_scheme: URL of the proxy for ``http`` and for ``https``.
-        direct: entries of NO_PROXY: a host and its subdomains, an address, a network, each with a port or without.
+        direct: entries of NO_PROXY in small letters: a host and its subdomains, ``.host`` for the subdomains alone, an
+            address, each with a port or without; a network. Loopback addresses and localhost are direct without one.
     """
 
     by_scheme: Mapping[str, str]
@@ -33,10 +37,10 @@ class Proxies:
 
     def find(self, scheme: str, host: str, port: int) -> str | None:
         """Return the URL of the proxy for a request; None for a direct one."""
-        proxy = self.by_scheme.get(scheme)
-        if proxy is None or any(_matches(entry, host.lower().rstrip("."), port) for entry in self.direct):
+        host = host.lower().rstrip(".").strip("[]")
+        if _is_loopback(host) or any(_matches(entry, host, port) for entry in self.direct):
             return None
-        return proxy
+        return self.by_scheme.get(scheme)
 
 
 NO_PROXIES = Proxies({})
@@ -47,16 +51,32 @@ def _with_scheme(url: str) -> str:
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
+    """Return whether an entry of NO_PROXY names a host; ``.y.com`` names the subdomains of y.com alone."""
     if entry == "*":
         return True
-    try:
-        return ip_address(host) in ip_network(entry, strict=False)
-    except ValueError:
-        pass  # the host is not an address, or the entry not a network
-    name, colon, only = entry.rpartition(":")
-    if colon and only.isdigit():
-        if int(only) != port:
+    address = _address(host)
+    if "/" in entry:
+        try:
+            return address is not None and address in ip_network(entry, strict=False)
+        except ValueError:
             return False
-        entry = name.strip("[]")
-    entry = entry.removeprefix("*")
-    return host == entry.lstrip(".") or host.endswith(f".{entry.lstrip('.')}")
+    if found := _WITH_PORT.fullmatch(entry):
+        if found["port"] not in {"", str(port)}:
+            return False
+        entry = found["host"].strip("[]")
+    if (wanted := _address(entry)) is not None:
+        return address == wanted
+    domain = entry.removeprefix("*") if entry.startswith("*.") else entry
+    return host == domain or host.endswith(domain if domain.startswith(".") else f".{domain}")
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
