@@ -20,7 +20,8 @@ end
 -- name: unlock_others
 -- Release every session-level advisory lock but ours. A lock is held as often as it was acquired, which pg_locks does not
 -- show, so that unlocking one by one could leave some. The transaction-level lock that {is_held} acquires keeps our lock
--- until it is acquired again. A lock that the migration has let go stays so: the next statement about the ledger says so.
+-- until it is acquired again. Where the migration has released our lock, it stays released, and the next write to the
+-- ledger reports that.
 select case
     when {is_held} then case
         when pg_advisory_unlock_all() is not null

@@ -89,8 +89,8 @@ begin transaction isolation level read committed read write
 select pg_stat_clear_snapshot()
 
 -- name: let_through
--- Let go who waits for the lock's table, in the same moment write down what our transaction has noted, and keep the table
--- again as soon as those have written: PostgreSQL grants locks in the order of the requests, so that no other session
+-- Let the sessions that wait for the lock's table write it, commit what our transaction has noted, and lock the table
+-- again as soon as they have written: PostgreSQL grants locks in the order of the requests, so that no other session
 -- writes in between. The wait is short, since others queue behind it.
 commit;
 begin transaction isolation level read committed read write;
@@ -98,8 +98,8 @@ set local lock_timeout = '1s';
 lock table {lock} in share row exclusive mode
 
 -- name: guard
--- Keep every session from writing the lock's table until our transaction ends. Without a wait: one that is queued here
--- would keep out sessions that could go on.
+-- Keep every session from writing the lock's table until our transaction ends. NOWAIT: while our request waited, sessions
+-- that could go on would queue behind it.
 lock table {lock} in share row exclusive mode nowait
 
 -- name: busy

@@ -106,13 +106,14 @@ where revision in ({revision}, {decomposed})
 update {table} set statement_begun = {begun}, applied_by = case when {lock_is_held} then applied_by end where revision in ({revision}, {decomposed})
 
 -- name: finish
--- Record how a migration ended: state $2, error $3 (null when applied).
+-- Record how a migration ended: state $2, error $3 (null when applied). Statements that only change the session do not
+-- advance `statements_done`, so that it is set to the total here.
 with recorded as (
     update {table}
     set state = $2,
         applied_by = case when {lock_is_held} then applied_by end,
         error = $3,
-        statements_done = case when $2 = 'applied' then statements_total else statements_done end, -- also of settings
+        statements_done = case when $2 = 'applied' then statements_total else statements_done end,
         finished_at = clock_timestamp(),
         duration_ms = extract(epoch from clock_timestamp() - started_at) * 1000
     where revision = any($1) and state = 'running'
