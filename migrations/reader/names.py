@@ -24,8 +24,8 @@ TENANT: ContextVar[str] = ContextVar("TENANT", default="")
 """The tenant for whom a name is resolved."""
 
 THREADS = 48
-"""Threads that may resolve names at once in one worker. A thread lives only while it resolves a name, and takes a stack
-of `STACK_BYTES`."""
+"""Most threads that resolve names at once in one worker. A thread lives only while it resolves a name, and takes a
+stack of `STACK_BYTES`."""
 THREADS_PER_TENANT = 2
 STACK_BYTES = 256 * 1024
 

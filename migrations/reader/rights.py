@@ -94,7 +94,7 @@ async def _describe_denied(session: Session, role: str, kind: str, name: str, sq
     lacking, more = list(row["lacking"]), ""
     if kind == "database":
         lacking = [privilege for privilege in lacking if privilege != "temporary"] or lacking
-    elif kind == "schema":  # USAGE stands before CREATE, which only a statement that creates needs
+    elif kind == "schema":  # the list begins with USAGE; only a statement that creates needs CREATE
         lacking = lacking if _CREATES.search(sql) else lacking[:1]
     elif name == ledger:
         lacking = [privilege for privilege in lacking if privilege in _OF_A_LEDGER]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from migrations.postgres.errors import StatementFailed
 
 _IN_TRANSACTION = "25001"  # active_sql_transaction
+# What may release our advisory lock; the last is a method of asyncpg's connection.
 _LETS_GO = r"(?i)\bpg_advisory_unlock(_all)?\b|\bdiscard\s+all\b|\.reset\(\)"
 _UNIQUE_VIOLATION = "23505"
 _RESTART_SEQUENCE = "`select setval(pg_get_serial_sequence('{table}', 'id'), max(id)) from {table}`"

@@ -164,7 +164,7 @@ def _to_statement(offset: int, text: str, node: Any) -> Statement:
     if kind == "VacuumStmt":  # VACUUM or ANALYZE
         use = alone if node.is_vacuumcmd else TransactionUse.TRANSACTIONAL
         return Statement(offset, text, use, repeatable=True)
-    # A procedure may commit part of its work. So may a DO block, which counts only where its text has such a statement.
+    # A procedure may commit part of its work. So may a DO block, but only one whose text has COMMIT or ROLLBACK.
     if kind == "CallStmt" or (kind == "DoStmt" and _MAY_COMMIT.search(text)):
         return Statement(offset, text, alone, atomic=False)
     # DETACH PARTITION ... CONCURRENTLY runs in two transactions.
