@@ -82,6 +82,7 @@ class Names:
                 answer.set_exception(error)
             else:
                 answer.set_result(found or [])
+            # Kept in an attribute, since the event loop has only a weak reference to a task.
             self._waking = loop.create_task(self._wake())
 
         def work() -> None:
