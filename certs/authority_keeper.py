@@ -31,7 +31,7 @@ class BundlePublisher(Protocol):
     """The clients that have to trust the authority."""
 
     async def published(self) -> bytes:
-        """Return every authority that a client trusts now (PEM); empty where none does.
+        """Return every authority that a client trusts now (PEM); empty where no client trusts any.
 
         Raises:
             Unavailable: a client cannot be read.
@@ -120,7 +120,7 @@ class AuthorityKeeper:
                     self._on_issued(reason, expires_at)
                 return wanted.bundle
             if reason is not None:
-                unused.append(wanted.pair.certificate)  # another replica was first, and this one signs nothing
+                unused.append(wanted.pair.certificate)  # another replica was first, so this authority never signs
         raise Contended(
             f"the CA Secret was changed by another client {ATTEMPTS} times in a row, although only the leading "
             "controller should write it; the next check tries again"
@@ -131,8 +131,8 @@ class AuthorityKeeper:
             pair = issue_authority(self._common_name, not_before=now - CLOCK_SKEW, not_after=now + self._life)
         else:
             pair = stored.pair
-        # What clients trust already counts too: where the Secret was deleted or replaced, nothing else knows the
-        # authority that the replicas' certificates are of. They use the new one as soon as clients trust it.
+        # What clients trust already counts too: where the Secret was deleted or replaced, only the clients still know
+        # the authority that signed the replicas' certificates. Replicas use the new one as soon as clients trust it.
         return Authority(pair, merge_bundle(pair.certificate, stored.bundle if stored else b"", published, now=now))
 
     async def _write(self, stored: Authority | None, wanted: Authority) -> bool:

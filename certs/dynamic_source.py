@@ -25,9 +25,9 @@ from certs.serving import ServingCertificate
 LEAF_LIFE = timedelta(hours=24)
 """It is renewed with 8 hours left. A leaf exists in memory only, so a new one costs nothing but its signature."""
 
-SETTLE = timedelta(seconds=1)
-"""From when clients are known to trust another authority to the first leaf that it signs: the API servers hear of it by
-watches of their own, each at its time."""
+TRUST_DELAY = timedelta(seconds=1)
+"""Time from when clients are known to trust another authority to the first leaf that it signs: each API server learns
+of the authority by its own watch, some later than others."""
 
 
 class Clients(Protocol):
@@ -71,7 +71,7 @@ class DynamicCertificate(ServingCertificate):
         self._life = life
         self._clients = clients
         self._signer = b""
-        self._trusted: tuple[bytes, datetime] | None = None
+        self._trusted: tuple[bytes, datetime] | None = None  # an authority that clients trust, and since when
 
     @property
     def waits_for(self) -> str:
@@ -99,7 +99,7 @@ class DynamicCertificate(ServingCertificate):
             self._signer = authority.certificate
 
     def _may_sign(self, authority: bytes, now: datetime) -> bool:
-        """Return whether clients have trusted an authority for long enough to take the place of the present one."""
+        """Return whether clients have trusted an authority for long enough for it to replace the current one."""
         if self._clients is None or authority == self._signer:
             return True
         if not self._clients.trust(authority):
@@ -107,7 +107,7 @@ class DynamicCertificate(ServingCertificate):
             return False
         if self._trusted is None or self._trusted[0] != authority:
             self._trusted = authority, now
-        return now - self._trusted[1] >= SETTLE
+        return now - self._trusted[1] >= TRUST_DELAY
 
     def _sign(self, authority: KeyPair, now: datetime) -> KeyPair:
         try:

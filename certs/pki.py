@@ -35,8 +35,8 @@ _NEVER = {
 
 
 BUNDLE_LIMIT = 10
-"""Authorities of a bundle. There are more than two only where the CA Secret is replaced again and again; with one
-every two seconds, a replica has twenty to follow."""
+"""Authorities of a bundle at most. There are more than two only where the CA Secret is replaced again and again; with a
+new one every two seconds, a replica has 20 seconds to follow."""
 
 CLOCK_SKEW = timedelta(hours=1)
 """How far in the past a certificate's validity starts, for clients whose clock is slow."""
@@ -206,7 +206,7 @@ def _certificates(text: bytes) -> list[x509.Certificate]:
 
 
 def _is_trustworthy(certificate: x509.Certificate, now: datetime) -> bool:
-    """Return whether a certificate is an authority that is intact: its own signature is of what it says.
+    """Return whether a certificate is an authority that has not expired, and whose signature matches its content.
 
     A damaged one would be of no use, and the API server refuses a bundle with one that it cannot read.
     """

@@ -100,7 +100,7 @@ def run_command(
         run = _run_options(options, Revision.parse(to).name if to else None, files=files)
         return asyncio.run(_interruptible(reporter, _explain_rights(run, work(run))))
     except (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError) as error:
-        # Signals arrive as a cancellation, which is handled. So a task that a Python migration started has raised it.
+        # `_interruptible` turns signals into a cancellation. So a task that a Python migration started has raised this.
         reporter.error("failed", f"a Python migration ended the run: {_describe_exit(error)}")
         return Exit.FAILED
     except (FilesError, AddressError, RevisionError, IdentifierError, Misconfigured, LedgerUnreadable) as error:
@@ -128,15 +128,15 @@ async def _explain_rights(run: RunOptions, work: Coroutine[Any, Any, int]) -> in
     except RowsHidden:
         raise  # it says what to do
     except PermissionMissing as error:
-        from migrations.reader.rights import describe_missing  # noqa: PLC0415 - rare
+        from migrations.reader.rights import describe_missing_right  # noqa: PLC0415 - rare
         from migrations.runner.locked_session import open_session  # noqa: PLC0415
 
         ledger = run.source.table or run.source.dialect.table
         user, database = quoted(run.source.address.user), quoted(run.source.address.database)
         remedy = f"; the owner of the database, or a superuser, runs `grant connect on database {database} to {user}`"
-        with suppress(DatabaseError):  # of a session that cannot be opened: then that is the right
+        with suppress(DatabaseError):  # where no session can be opened, CONNECT is the missing right
             async with open_session(run) as session:
-                remedy = await describe_missing(session, str(error), ledger=ledger)
+                remedy = await describe_missing_right(session, str(error), ledger=ledger)
         raise PermissionMissing(f"{error}{remedy}", error.sqlstate) from error
 
 

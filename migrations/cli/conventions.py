@@ -48,7 +48,7 @@ class Seconds(click.ParamType[float]):
 
 
 def _parse_seconds(text: str) -> float | None:
-    """Return a duration in seconds; None where the text is none, or is not finite."""
+    """Return a duration in seconds; None where the text is not a duration, or is not finite."""
     total, rest = 0.0, text
     try:
         while rest:
@@ -64,7 +64,7 @@ def _parse_seconds(text: str) -> float | None:
 
 
 def _split(text: str, characters: str) -> tuple[str, str]:
-    """Split a text behind the leading characters that are among these."""
+    """Split a text after its leading characters that are among these."""
     rest = text.lstrip(characters)
     return text[: len(text) - len(rest)], rest
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def select_dialect(name: str | None) -> Dialect:
-    """Return the dialect that a flag names, without one the native dialect.
+    """Return the dialect that a flag names; the native one without the flag.
 
     Raises:
         DialectError: There is no dialect of this name.
@@ -66,7 +66,7 @@ def list_revisions(
     try:
         names = _list_several(_configured(dialect, extensions), directories)
         if not extensions and dialect.by_extensions is not None:
-            _name_unloaded(dialect, directories, names)
+            _warn_of_unloaded(dialect, directories, names)
         return names  # noqa: TRY300 - what is above raises too
     except (FilesError, ExternalFilesError):
         # A native directory that is there has to be right; other tools' files may be missing from this image.
@@ -76,7 +76,7 @@ def list_revisions(
 
 
 def _configured(dialect: Dialect, extensions: Sequence[str]) -> Dialect:
-    """Return the dialect with a directory of these extensions."""
+    """Return the dialect, configured to load files with these extensions."""
     if not extensions:
         return dialect
     if dialect.by_extensions is None:
@@ -86,8 +86,8 @@ def _configured(dialect: Dialect, extensions: Sequence[str]) -> Dialect:
     return replace(dialect, directory=dialect.by_extensions([extension.lstrip(".") for extension in extensions]))
 
 
-def _name_unloaded(dialect: Dialect, directories: Sequence[Path], names: Sequence[str]) -> None:
-    """Name files that the tool loads only if it is configured to: a newer migration among them would be missed."""
+def _warn_of_unloaded(dialect: Dialect, directories: Sequence[Path], names: Sequence[str]) -> None:
+    """Warn of files that the tool loads only if it is configured to: a newer migration among them would be missed."""
     for directory in directories:
         with suppress(ExternalFilesError):
             other = _configured(dialect, dialect.optional_extensions).directory(directory)
@@ -143,7 +143,7 @@ def _refuse_repeated(directories: Sequence[Path]) -> None:
 def list_migrations(
     dialect: Dialect, directories: Sequence[Path], extensions: Sequence[str] = (), *, required: bool = True
 ) -> tuple[Migration, ...]:
-    """Return the migrations of directories; those of another tool have a name and nothing else. As `list_revisions`."""
+    """Return the migrations of directories; of another tool's, only the names are known. See `list_revisions`."""
     if dialect.name == "ledgergate" and len(directories) == 1 and directories[0].is_dir():
         return native.load_directory(directories[0])
     names = list_revisions(dialect, directories, extensions, required=required)
@@ -160,7 +160,7 @@ def list_phase(
 ) -> tuple[str, ...]:
     """Return the names of the migrations that an image needs; with the contract phase those of all its migrations.
 
-    Other tools' files declare no contract migrations, so their images need all. As `list_revisions`.
+    Other tools' files declare no contract migrations, so their images need all. Raises what `list_revisions` raises.
 
     Args:
         dialect: The tool's dialect.

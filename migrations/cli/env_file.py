@@ -31,7 +31,7 @@ class EnvFileError(ValueError):
     """A file that cannot be used.
 
     Attributes:
-        problems: Every one, with file and line, and without a value, which may be a password.
+        problems: Each with file and line, and without a value, which may be a password.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -47,7 +47,7 @@ def read_env_file(path: Path, environment: Mapping[str, str]) -> dict[str, str]:
         environment: Variables that values may refer to, beside those of the lines before.
 
     Raises:
-        EnvFileError: It cannot be read, or a line of it.
+        EnvFileError: The file, or a line of it, cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

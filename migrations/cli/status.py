@@ -111,7 +111,7 @@ class _View:
 
     Attributes:
         migrations: The directory.
-        expected: Those of them that the ledger is to hold, which are its beginning.
+        expected: The first of `migrations`: those that the ledger has to hold.
         found: The ledger.
     """
 
@@ -121,7 +121,7 @@ class _View:
 
     @property
     def revision(self) -> Revision | None:
-        """The revision that the ledger is to hold; None where the directory is empty."""
+        """The revision that the ledger has to hold; None where the directory is empty."""
         names = [migration.revision for migration in self.expected]
         return self.found.location.dialect.declare(names) if names else None
 
@@ -145,7 +145,7 @@ class _View:
 
 
 def _compare(view: _View) -> tuple[Comparison, ...]:
-    """Compare files and ledger; nothing where the tool records only where the ledger is, and not how it came there."""
+    """Compare files and ledger; return nothing where the tool records only heads or a number."""
     found, migrations = view.found, view.migrations
     if found.ledger.history in {History.HEADS, History.NUMBER}:
         return ()

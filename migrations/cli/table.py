@@ -28,8 +28,8 @@ def print_table(
         rows: Cells, as many as there are headings.
         styled: Heading of the column whose cells have a style.
         styles: The style of each value in that column, as rich names it; others have none.
-        headed: Print the headings also where this is no terminal: where rows are taken apart by a script, they are in
-            its way.
+        headed: Whether to print the headings also where standard output is not a terminal; False where a script reads
+            the rows.
     """
     rows = [[clean(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():

@@ -1,4 +1,4 @@
-"""Who migrates now: by our lock, by the tool's own advisory lock, or by its lock row."""
+"""Finding who migrates now: from our lock, from the tool's own advisory lock, or from its lock row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SQL = load("reading")
 
 
 async def find_active_migration(session: Session, location: Location) -> ActiveMigration | None:
-    """Return who holds our lock of the ledger or the tool's own; None where both are free, or the tool takes none.
+    """Return who holds our lock of the ledger, else who holds the tool's own advisory lock; None where both are free.
 
     Raises:
         DatabaseError: The connection was lost, or a query failed.
@@ -52,7 +52,7 @@ async def read_row_lock(session: Session, location: Location) -> RowLock | None:
     statement = location.dialect.read_lock_statement(location.table)
     if table is None or statement is None:
         return None
-    async with session.read_only(READ_TIMEOUT):  # with it, a policy that hides the row is an error
+    async with session.read_only(READ_TIMEOUT):  # it sets row_security = off: a policy that hides the row raises
         if not await session.fetch_value(_SQL["readable"], table):
             return None
         rows = await session.fetch(statement)

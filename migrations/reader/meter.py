@@ -34,7 +34,10 @@ class Meter:
         self.spent: defaultdict[int, float] = defaultdict(float)
 
     def install(self) -> None:
-        """Meter every callback of every event loop in this process, which has no other purpose."""
+        """Meter every callback of every event loop in this process.
+
+        To be called in a worker only, which runs nothing but visits: it replaces a method of asyncio.
+        """
         # No public hook sees the callbacks of a transport.
         run, spent, mark, clock = asyncio.Handle._run, self.spent, self.mark, time.thread_time  # noqa: SLF001
 
@@ -54,7 +57,7 @@ class Meter:
         asyncio.Handle._run = metered  # type: ignore[method-assign, assignment]  # noqa: SLF001
 
     def mark(self, job: int) -> None:
-        """Mark which visit runs now, or which one is the reason for the end of the process."""
+        """Write which visit runs now, 0 for none; or, before the process ends itself, which visit is the cause."""
         self._memory[:MARK_BYTES] = job.to_bytes(MARK_BYTES, "big")
 
     def take(self) -> dict[int, float]:

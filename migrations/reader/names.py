@@ -1,4 +1,4 @@
-"""Resolution of host names in which slow names of one tenant do not delay those of others.
+"""Resolution of host names, in which one tenant's slow names do not delay another tenant's.
 
 `getaddrinfo` blocks a thread, and nothing can end it: a name whose servers do not answer keeps a thread for as long as
 the resolver tries. So each name is resolved once at a time, and a tenant has few threads.
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from migrations.core.networks import HostPolicy
 
 TENANT: ContextVar[str] = ContextVar("TENANT", default="")
-"""Whose name is resolved."""
+"""The tenant for whom a name is resolved."""
 
 THREADS = 48
-"""Threads of one worker; each takes a stack of `STACK_BYTES` while it resolves, and none at rest."""
+"""Most threads that resolve names at once in one worker. A thread lives only while it resolves a name, and takes a
+stack of `STACK_BYTES`."""
 THREADS_PER_TENANT = 2
 STACK_BYTES = 256 * 1024
 
@@ -33,7 +34,7 @@ class Names:
     """Resolves names in threads.
 
     Args:
-        lookup: What resolves; blocks.
+        lookup: Resolves a name as `socket.getaddrinfo` does, and blocks meanwhile.
     """
 
     def __init__(self, lookup: Callable[..., list[Any]] = socket.getaddrinfo) -> None:
@@ -43,7 +44,9 @@ class Names:
         self._freed = asyncio.Condition()
 
     async def resolve(self, *question: Any) -> list[Any]:
-        """Return what `getaddrinfo` returns; who is cancelled leaves the thread behind.
+        """Return what `getaddrinfo` returns; concurrent calls with the same arguments share one lookup.
+
+        A call that is cancelled does not end the lookup, whose thread goes on.
 
         Args:
             question: The arguments of `getaddrinfo`.
@@ -57,14 +60,15 @@ class Names:
                 await self._freed.wait_for(
                     lambda: self._busy[tenant] < THREADS_PER_TENANT and self._busy.total() < THREADS
                 )
-                if question not in self._pending:
+                if question not in self._pending:  # another call may have started it meanwhile
                     self._start(tenant, question)
         return await asyncio.shield(self._pending[question])
 
     def _start(self, tenant: str, question: tuple[Any, ...]) -> None:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Any]] = loop.create_future()
-        # It may have been given up: then nothing awaits it, and its exception counts as retrieved.
+        # Every call may have been cancelled. Then nothing awaits the answer, and asyncio would log that its exception
+        # was never retrieved; this retrieves it.
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._pending[question] = answer
         self._busy[tenant] += 1
@@ -78,13 +82,14 @@ class Names:
                 answer.set_exception(error)
             else:
                 answer.set_result(found or [])
+            # Kept in an attribute, since the event loop has only a weak reference to a task.
             self._waking = loop.create_task(self._wake())
 
         def work() -> None:
             found, failure = None, None
             try:
                 found = self._lookup(*question)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+            except Exception as error:  # noqa: BLE001 - any exception is the answer
                 failure = error
             try:
                 loop.call_soon_threadsafe(finish, found, failure)
@@ -102,8 +107,8 @@ class Names:
 class Destinations:
     """Where one visit may connect to.
 
-    What counts is the address that a connection is opened to, not the one that a check has seen before: a name may have
-    other addresses a moment later.
+    The address is checked when the connection is opened, not when the name is resolved: between the two, the name may
+    get other addresses.
 
     Args:
         policy: The servers that the installation allows.
@@ -114,15 +119,15 @@ class Destinations:
         self._named: set[str] = set()
 
     def resolved(self, host: object, found: list[Any]) -> None:
-        """Note the addresses of a name."""
+        """Note the addresses of a name that the policy allows by name."""
         if isinstance(host, str) and self._policy.allows_name(host):
             self._named.update(address[0] for *_, address in found)
 
     def check(self, address: object) -> None:
-        """Check where a connection is about to be opened to.
+        """Check the address that a connection is about to be opened to.
 
         Raises:
-            AddressRefused: It is a Unix socket, or a server that may not be connected to.
+            AddressRefused: The address is a Unix socket, or the policy refuses it.
         """
         if not isinstance(address, tuple):
             raise AddressRefused("the address of the database is a Unix socket of ledgergate's own pod")
@@ -131,11 +136,11 @@ class Destinations:
 
 
 DESTINATIONS: ContextVar[Destinations | None] = ContextVar("DESTINATIONS", default=None)
-"""Where the present visit may connect to; None outside of a visit."""
+"""Where the current visit may connect to; None outside of a visit."""
 
 
 class ResolvingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose connections resolve names by `Names`, and go where the visit may connect to."""
+    """An event loop that resolves names by `Names`, and connects only where `DESTINATIONS` allows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,10 +165,10 @@ class ResolvingLoop(asyncio.SelectorEventLoop):
         return found
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        """Connect, as every connection of this loop does, if it is to a server that may be connected to.
+        """Connect a socket, where `DESTINATIONS` allows the address; asyncio calls this for every connection it opens.
 
         Raises:
-            AddressRefused: It is not.
+            AddressRefused: The address is not allowed.
         """
         if (destinations := DESTINATIONS.get()) is not None:
             destinations.check(address)

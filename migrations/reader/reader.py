@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 _SQL = load("reading")
 READ_TIMEOUT = 30.0
-"""Seconds that reading a ledger may take for a command that migrates: it had better wait for a busy server, or for a
-session that has locked the table, than fail. A watcher has to answer sooner."""
+"""Seconds that each query of a reading may take in a command that migrates. Such a command waits for a busy server, or
+for a session that has locked the table, rather than fail. A watcher has to answer sooner."""
 
 
 MAX_ROWS = 20_000
 """Rows of a ledger's table. The largest ledgers have some thousands. Parsing this many takes about half a second, in
-which the webhook and the controller do nothing else."""
+which a worker process serves no other database."""
 MAX_ROW_BYTES = 16 * 1024
-"""Bytes of one row, as text. A revision has at most 512 characters, and of an error 2,000 are read."""
+"""Bytes of one row, as text. A revision has at most 512 characters, and at most 2,000 of an error are read."""
 MAX_BYTES = 8 * 1024 * 1024
 """Bytes of all rows together."""
 
@@ -56,7 +56,7 @@ class LedgerSource:
 
 
 class LedgerReader:
-    """Repeated reads of one ledger over one session, in which an unchanged ledger costs no rows.
+    """Reads one ledger again and again over one session, and fetches no rows while it is unchanged.
 
     Each read is one read-only transaction. The first locates the table and reads it with its fingerprint (see
     sql/reading.sql, `mark`): the number of rows, and sum and maximum of their `xmin`, which every insert, update and
@@ -95,8 +95,8 @@ class LedgerReader:
                     return await self._read_first()
                 return await self._read_again(self._location)
         except (TableMissing, RowsHidden) as error:
-            # The table was dropped, or has got row-level security, between two queries; or another relation that it
-            # reads was (it is a view). Look once more: this raises with the cause, or finds that there is no table.
+            # Between two queries the table was dropped or got row-level security; or the ledger is a view, and that
+            # happened to a relation that it reads. Look once more: this raises with the cause, or finds no table.
             self._location = self._fingerprint = None
             async with self._session.read_only(limit):
                 location = await _locate(self._session, self._source)

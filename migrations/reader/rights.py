@@ -49,15 +49,16 @@ _CREATES = re.compile(r"\bcreate\b", re.IGNORECASE)
 _OF_A_LEDGER = ("select", "insert", "update", "delete")
 
 
-async def describe_missing(session: Session, message: str, sql: str = "", ledger: str = "") -> str:
-    """Return which role lacks what, and who grants it by which statement, to be put behind a message.
+async def describe_missing_right(session: Session, message: str, sql: str = "", ledger: str = "") -> str:
+    """Return which role lacks what, and who grants it by which statement, to be appended to a message.
 
     Args:
         session: A session of the same role, not in a failed transaction.
-        message: What the server said, with SQLSTATE 42501.
+        message: The message of an error with SQLSTATE 42501.
         sql: The section that failed: what it does with a table decides which privileges it needs, and it may have taken
             another role.
-        ledger: The name of the ledger's table, for whose rows other privileges are needed than for what `sql` does.
+        ledger: The name of the ledger's table. For this table the privileges to write a ledger count, not what `sql`
+            does.
 
     Raises:
         DatabaseError: The connection was lost.
@@ -93,16 +94,16 @@ async def _describe_denied(session: Session, role: str, kind: str, name: str, sq
     lacking, more = list(row["lacking"]), ""
     if kind == "database":
         lacking = [privilege for privilege in lacking if privilege != "temporary"] or lacking
-    elif kind == "schema":
+    elif kind == "schema":  # the list begins with USAGE; only a statement that creates needs CREATE
         lacking = lacking if _CREATES.search(sql) else lacking[:1]
     elif name == ledger:
         lacking = [privilege for privilege in lacking if privilege in _OF_A_LEDGER]
-        if not sql and lacking[:1] == ["select"]:
+        if not sql and lacking[:1] == ["select"]:  # a command that only reads needs no more
             lacking, more = ["select"], f" (a role that migrates needs {', '.join(_OF_A_LEDGER)})"
     elif kind in _RELATIONS:
         needed = [privilege for privilege in lacking if privilege in _VERBS and _VERBS[privilege].search(sql)]
         lacking = needed or [privilege for privilege in lacking if privilege in {*_OF_A_LEDGER, "usage"}]
-    word = "table" if kind in _RELATIONS and kind != "sequence" else kind  # GRANT says so of views too
+    word = "table" if kind in _RELATIONS and kind != "sequence" else kind  # GRANT calls a view a table
     return _remedy(who, lacking, f"{word} {row['name']}", grantee, row["owner"]) + more
 
 

@@ -45,15 +45,15 @@ Result = TypeVar("Result")
 
 IDLE_GROWTH = 1.5  # factor from one idle pause to the next
 RECOVERY_CHECK = 2.0
-"""Seconds between two checks whether the server was demoted."""
+"""Seconds between two checks whether a primary was demoted to a standby."""
 STANDBY_SESSION = 10.0
 """Seconds after which a session with a standby is opened anew: by then the name may lead to the primary."""
 CPU_SHARE = 0.2
-"""Of the worker's CPU time, what the reads of one database may use; a read that took long makes the pause longer."""
+"""Share of the worker's CPU time that the reads of one database may use: after a costly read the pause is longer."""
 ENTRIES_A_SECOND = 10_000
-"""Records that one visit may send: the parent builds a ledger of them, and has others to attend to."""
+"""Records that one visit may send in a second: the parent builds a ledger of them, and has other visits to serve."""
 LONGEST_GAP = 0.25
-"""Seconds between two reads while NOTIFY after NOTIFY comes and nothing has changed."""
+"""Seconds that the pause between two reads grows to while one NOTIFY follows another and nothing has changed."""
 
 
 class Visitor:
@@ -104,7 +104,7 @@ class Visitor:
         self._wake.set()
 
     async def run(self) -> None:
-        """Read until everything was read, or until cancelled; every failure becomes an answer."""
+        """Read every ledger once, or follow them until cancelled; every failure becomes an answer."""
         try:
             while await self._hold_session():
                 pass
@@ -116,7 +116,7 @@ class Visitor:
                 raise
             await self._report(None, unforeseen(error))  # a future of the driver was cancelled, not this task
         except MemoryError:
-            raise
+            raise  # the worker ends itself
         except Exception as error:  # noqa: BLE001 - see the module
             await self._report(None, unforeseen(error))
 
@@ -125,15 +125,15 @@ class Visitor:
         limit = self._intervals.timeout
         session = await connect(self._address, timeout=limit, application_name=self._visit.application_name)
         try:
-            standby = bool(await self._timed(session, session.fetch_value(_SQL["recovery"])))
+            standby = bool(await self._with_timeout(session, session.fetch_value(_SQL["recovery"])))
             if self._visit.follow:
                 session.on_close(self._wake.set)
                 with suppress(ServerReadOnly):  # a standby does not support LISTEN, and is polled
-                    await self._timed(session, session.listen(CHANNEL, self._wake.set))
+                    await self._with_timeout(session, session.listen(CHANNEL, self._wake.set))
             return await self._read_until_done(session, standby)
         except ConnectionLost:
             # A session that ended proves nothing about the server: a failover, or a pooler that closes idle sessions,
-            # ends it too. It is a fault only when the next one fails as well.
+            # ends it too. It is reported only when the next session fails as well.
             if not self._was_read:
                 raise
             self._was_read = False
@@ -164,7 +164,7 @@ class Visitor:
                 return True
             if not standby and now - checked > RECOVERY_CHECK:
                 checked = now
-                if await self._timed(session, session.fetch_value(_SQL["recovery"])):
+                if await self._with_timeout(session, session.fetch_value(_SQL["recovery"])):
                     return True  # it was demoted: the name may lead to the new primary
 
     def _after_loss(self) -> float:
@@ -180,14 +180,14 @@ class Visitor:
         return [place for place in sorted(self._pending) if self._retry_at[place] <= now]
 
     async def _read(self, session: Session, reader: LedgerReader, place: int, standby: bool) -> bool:
-        """Read one ledger and report it; return False where that has cost the session."""
+        """Read one ledger and send the result or the failure; return False where the session has ended."""
         clock = time.monotonic
         began = clock()
         try:
-            ledger = await self._timed(session, reader.read())
+            ledger = await self._with_timeout(session, reader.read())
         except (StatementFailed, LedgerUnreadable) as error:
             await self._report(place, error)
-            self._settle(place)
+            self._finish_unless_following(place)
             self._retry_at[place] = clock() + self._backoffs[place].next(
                 at_most=float("inf") if _is_hostile(error) else self._intervals.retry_slowest
             )
@@ -206,15 +206,15 @@ class Visitor:
         except wire.FrameTooLarge:
             await self._report(place, LedgerTooLarge("the names of the ledger's revisions are too long to be one"))
             self._retry_at[place] = clock() + self._backoffs[place].next()
-            self._settle(place)
+            self._finish_unless_following(place)
             return True
         self._sent[place] = found
-        self._settle(place)
+        self._finish_unless_following(place)
         # Only after the reading was sent: who migrates is shown to users, and no decision waits for it.
         await self._report_run(session, reader, place, ledger)
         return True
 
-    def _settle(self, place: int) -> None:
+    def _finish_unless_following(self, place: int) -> None:
         if not self._visit.follow:
             self._pending.discard(place)
 
@@ -222,12 +222,12 @@ class Visitor:
         run = None
         if reader.location is not None and (self._urgent or ledger.dirty):
             with suppress(StatementFailed):  # the ledger could be read, so this is not a fault
-                run = wire.to_run(await self._timed(session, find_active_migration(session, reader.location)))
+                run = wire.to_run(await self._with_timeout(session, find_active_migration(session, reader.location)))
         if run != self._runs.get(place):
             self._runs[place] = run
             await self._send(wire.Migrating(self._visit.job, place, run))
 
-    async def _timed(self, session: Session, work: Awaitable[Result]) -> Result:
+    async def _with_timeout(self, session: Session, work: Awaitable[Result]) -> Result:
         limit = self._intervals.timeout
         try:
             async with asyncio.timeout(limit):
@@ -243,6 +243,7 @@ class Visitor:
         pause = self._intervals.urgent if self._urgent else self._idle
         self._idle = min(self._idle * IDLE_GROWTH, self._intervals.slowest)
         entries = sum(len(ledger.records) for ledger, *_ in self._sent.values()) if self._changed else 0
+        # 0.05 s of CPU time, or 1,000 records, do not make the pause longer.
         least = max(spent / CPU_SHARE if spent > LONGEST_GAP * CPU_SHARE else 0.0, entries / ENTRIES_A_SECOND - 0.1)
         began = time.monotonic()
         try:

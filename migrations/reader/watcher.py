@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class PollIntervals:
-    """How often a watcher reads; all in seconds.
+    """How often a ledger that is followed is read; all in seconds.
 
     Attributes:
         urgent: Between two reads while pods wait; the most that a lost NOTIFY can cost.
@@ -57,8 +57,8 @@ class PollIntervals:
         slowest: What `idle` grows to, and therefore how late a vanished server may be noticed.
         retry: Before the second attempt to connect after a failure; it doubles with each one, with jitter.
         retry_slowest: What `retry` grows to.
-        unreadable_slowest: What it grows to while the database answers with what cannot be read, or with too much: each
-            attempt costs more than one to connect, and only an edit of the table helps.
+        unreadable_slowest: What `retry` grows to while the answer cannot be decoded or is too large: each attempt costs
+            more than a connection, and only an edit of the table helps.
         timeout: For one read, or one attempt to connect. More than the 1 s that the server has for each statement, so
             that a slow statement is the server's error and not a lost connection.
     """
@@ -131,11 +131,6 @@ class LedgerWatcher:
             self._wake.set()
         self._urgent = value
         self._idle = self._intervals.idle
-
-    def seed(self, ledger: Ledger, observed_at: datetime | None = None) -> None:
-        """Start from what was known before a restart; no effect once a ledger is known."""
-        if self._snapshot.ledger is None:
-            self._snapshot = replace(self._snapshot, ledger=ledger, observed_at=observed_at)
 
     async def refresh(self, max_wait: float) -> LedgerSnapshot:
         """Return a snapshot whose read began after this call; concurrent callers share one read.
@@ -310,5 +305,5 @@ _FAULTS: Sequence[tuple[type[Exception], Fault]] = (  # the first class that an 
 
 
 def classify(error: DatabaseError | LedgerUnreadable) -> Fault:
-    """Return the fault that an error is."""
+    """Return the fault that a snapshot shows for an error."""
     return next((fault for kind, fault in _FAULTS if isinstance(error, kind)), Fault.UNREACHABLE)

@@ -19,13 +19,13 @@ HEADER_BYTES = 4
 MAX_REQUEST_BYTES = 2 * 1024**2
 """Bytes of a frame to a worker: an address, whose largest part is a Secret's certificates, and up to 100 ledgers."""
 MAX_ANSWER_BYTES = 4 * 1024**2
-"""Bytes of a frame from a worker. A ledger of 20,000 revisions with usual names has a quarter of it."""
+"""Bytes of a frame from a worker. A ledger of 20,000 revisions with usual names takes a quarter of it."""
 MAX_TEXT = 1_000
 """Characters of a fault's text: what a server says may be of any length."""
 
 
 Place = Annotated[int, msgspec.Meta(ge=0)]
-"""Of a ledger in a visit's list. A negative one, which counts from the end, would be taken for another ledger's."""
+"""Index of a ledger in a visit's list. A negative index would count from the end, and so name another ledger."""
 
 
 class FrameTooLarge(ValueError):  # noqa: N818 - says what happened
@@ -50,8 +50,8 @@ class Visit(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Open a session with one database and read its ledgers, once or until `Leave`.
 
     Attributes:
-        job: A number that every answer repeats.
-        tenant: Whose database it is: what one tenant keeps busy, such as name resolution, is bounded for each tenant.
+        job: Number of the visit, which every answer repeats.
+        tenant: Whose database it is; what a tenant can keep busy, such as name resolution, is limited for each tenant.
         plan: The database and the role.
         ledgers: What to read; an answer names one by its place in this list.
         application_name: What `pg_stat_activity` shows.
@@ -202,11 +202,11 @@ def decode_request(body: bytes) -> Request:
     """Return the request in a frame's body.
 
     Raises:
-        msgspec.DecodeError: It is none.
+        msgspec.DecodeError: The body is not a request.
     """
     try:
         return _request_decoder.decode(body)
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (UnicodeDecodeError, RecursionError) as error:  # msgspec raises these too
         raise msgspec.DecodeError(str(error)) from error
 
 
@@ -214,7 +214,7 @@ def decode_answer(body: bytes) -> Answer:
     """Return the answer in a frame's body.
 
     Raises:
-        msgspec.DecodeError: It is none.
+        msgspec.DecodeError: The body is not an answer.
     """
     try:
         return _answer_decoder.decode(body)
@@ -259,7 +259,7 @@ def to_run(run: ActiveMigration | None) -> Run | None:
 
 
 def to_active(run: Run | None) -> ActiveMigration | None:
-    """Return who migrates; without a time where it is none that can be written."""
+    """Return who migrates; without `since` where that is not a time which `datetime` can hold."""
     if run is None:
         return None
     try:
@@ -270,7 +270,7 @@ def to_active(run: Run | None) -> ActiveMigration | None:
 
 
 def cut(text: str) -> str:
-    """Return a text of at most `MAX_TEXT` characters that can be encoded and shown."""
+    """Cut a text to `MAX_TEXT` characters, and replace what cannot be encoded or shown."""
     return clean(text[:MAX_TEXT], lines=True).encode(errors="replace").decode()
 
 

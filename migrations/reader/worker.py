@@ -36,11 +36,12 @@ RESIDENT = 128 * 1024**2
 """Bytes of memory in use at which the worker ends itself. The largest ledger takes about 60 MiB while it is read."""
 OPEN_FILES = 512
 LOOK_SECONDS = 15.0
-"""Seconds that a visit may take that does not follow."""
-SUPERVISION_SECONDS = 0.1
+"""Seconds that a visit without `follow` may take."""
+SUPERVISION_SECONDS = 0.1  # between two checks of memory and CPU time
 WINDOW_SECONDS = 3.0
 WINDOW_SHARE = 0.5
-"""Of the CPU time of a window, what one visit may use: a server that sends without end is left."""
+"""Share of a window that the CPU time of one visit may take. A visit that takes more is ended: its server sends without
+end."""
 
 _PR_SET_PDEATHSIG = 1
 EXIT_GROWN = 71
@@ -82,7 +83,7 @@ class Worker:
             case wire.Visit():
                 visitor = Visitor(request, self._send, lambda: self._spent(request.job))
                 self._visits[request.job] = asyncio.create_task(self._carry_out(request, visitor)), visitor
-                await asyncio.sleep(0)  # it begins: one that is cancelled before would not say that it has ended
+                await asyncio.sleep(0)  # lets the task begin: one that is cancelled before never sends `Left`
             case wire.Poll(job, urgent) if job in self._visits:
                 self._visits[job][1].poll(urgent=urgent)
             case wire.Leave(job) if job in self._visits:
@@ -91,11 +92,11 @@ class Worker:
                 pass  # the visit has ended meanwhile
 
     async def _carry_out(self, visit: wire.Visit, visitor: Visitor) -> None:
+        # This task has a context of its own: whatever it opens is metered, resolved and checked as this visit's.
         JOB.set(visit.job)
         TENANT.set(visit.tenant)
         DESTINATIONS.set(Destinations(HostPolicy.parse(visit.allowed)))
         try:
-            # A task of its own, in this context: all that it opens is metered as this visit's.
             async with asyncio.timeout(None if visit.follow else LOOK_SECONDS):
                 await visitor.run()
         except TimeoutError:
@@ -121,7 +122,7 @@ class Worker:
         return self._total.get(job, 0.0) + self._meter.spent.get(job, 0.0)
 
     async def _supervise(self) -> None:
-        """Leave servers that send without end, and end this process where it has grown."""
+        """End visits to servers that send without end, and this process when it uses too much memory."""
         window: dict[int, float] = {}
         clock = asyncio.get_running_loop().time
         ends = clock() + WINDOW_SECONDS
@@ -142,7 +143,7 @@ class Worker:
                 window, ends = {}, clock() + WINDOW_SECONDS
 
     def _end_as_grown(self) -> None:
-        """End the process at once, and leave behind which visit has been the busiest, and so fills the memory."""
+        """End the process at once. The mark names the busiest visit, which is taken for the one that fills memory."""
         cost = {**self._window}
         for job, seconds in self._meter.spent.items():
             cost[job] = cost.get(job, 0.0) + seconds
@@ -164,22 +165,22 @@ def main() -> None:
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        return  # it has ended before
+        return  # the parent ended before the signal was asked for
     for limit, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_AS, ADDRESS_SPACE),
     ):
         resource.setrlimit(limit, (value, value))
-    with suppress(OSError):  # where memory is short, a worker goes before the process that decides
+    with suppress(OSError):  # where memory is short, the kernel ends a worker before the parent
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a terminal's Ctrl-C, or the end of a pod: the parent ends first
+        signal.signal(number, signal.SIG_IGN)  # at Ctrl-C or a pod's end; a worker ends with its parent
     threading.stack_size(STACK_BYTES)
     meter = Meter(mmap.mmap(int(sys.argv[1]), MARK_BYTES))
     meter.install()
     loop = ResolvingLoop()
-    loop.set_exception_handler(lambda *_: None)  # what a server made the driver raise where nothing waits for it
+    loop.set_exception_handler(lambda *_: None)  # errors that a server causes in callbacks of the driver
     loop.run_until_complete(_work(meter))
     os._exit(0)  # without waiting for what resolves or decodes
 

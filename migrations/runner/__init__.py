@@ -1,5 +1,5 @@
 def __getattr__(name: str) -> dict[str, str]:
-    """Return `SESSION_PARAMETERS` by the name `SETTINGS` that it had here before; imported only when asked for."""
+    """Return `SESSION_PARAMETERS` by its former name `SETTINGS`, which tests/cases/runner/setting-refused uses."""
     if name == "SETTINGS":
         from migrations.runner.locked_session import SESSION_PARAMETERS  # noqa: PLC0415 - most runs ask for none
 

@@ -71,7 +71,7 @@ async def adopt(
         return await adopt_under_lock(session, location)
 
     async def adopt_under_lock(session: Session, location: Location) -> AdoptionPlan | Mismatch | LockNotAcquired:
-        """Wait for an `exec` of the other tool, whose lock is the one of its ledger.
+        """Acquire the lock of the other ledger too, which an `exec` of its tool may hold, and adopt.
 
         The lock of the native ledger stays held meanwhile, so `up` waits too.
         """

@@ -35,9 +35,8 @@ async def report_blockers(
         address: The database.
         pid: The backend that runs the migrations.
         lock_timeout: Seconds after which that backend gives up; 0 for never. The interval between two queries is a
-            third
-            of it, so that two are made before.
-        running: Returns the revision that runs now; None between two.
+            third of it, so that two are made before.
+        running: Returns the revision that runs now; None between two migrations.
         reporter: Reports once for each revision, blocking session and locked object.
     """
     interval = min(lock_timeout / 3 or _LONGEST_INTERVAL, _LONGEST_INTERVAL)

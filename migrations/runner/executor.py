@@ -44,7 +44,7 @@ async def apply_pending(run: RunOptions, reporter: Reporter, session: Session, p
     """Plan again, now that no other run can change the ledger, and apply the plan.
 
     Args:
-        run: What is wanted.
+        run: The ledger, the migrations and the limits.
         reporter: Reports each migration.
         session: The session that holds the lock.
         progress: How far the run has come on earlier connections; updated here.
@@ -83,13 +83,13 @@ async def describe_failure(session: Session, writer: LedgerWriter, error: Migrat
     """Return why a section failed; where the role lacks a right, with the statement that grants it."""
     if error.sqlstate != INSUFFICIENT_PRIVILEGE or session.closed:
         return str(error)
-    from migrations.reader.rights import describe_missing  # noqa: PLC0415 - rare
+    from migrations.reader.rights import describe_missing_right  # noqa: PLC0415 - rare
 
     cause: BaseException = error
     while isinstance(cause, MigrationFailed) and cause.__cause__ is not None:
         cause = cause.__cause__
     with suppress(DatabaseError):
-        return f"{error}{await describe_missing(session, str(cause), body.sql or '', writer.table)}"
+        return f"{error}{await describe_missing_right(session, str(cause), body.sql or '', writer.table)}"
     return str(error)
 
 
@@ -156,12 +156,12 @@ async def _apply_migration(
         await transactional.run_section(session, writer, section, record, reporter)
         return _milliseconds_since(started)
     # Outside a transaction in two steps: the row says `running` before the first statement, and `applied` after the
-    # last. Whatever ends the process in between leaves a row that says so.
+    # last. Whatever ends the process in between leaves a row that says `running`.
     if migration.up.sql is None:
         function = transactional.load_section_function(section)
         await _write_begin(session, writer, section, writer.guarded_statement("begin", session, migration), None)
         async with _record_failure(session, writer, section):
-            await session.execute(transactional.set_application_name(session, writer, section))
+            await session.execute(transactional.application_name_statements(session, writer, section))
             await transactional.call_function(session, section, function)
             if session.in_transaction:
                 raise section.open_transaction_error()
@@ -225,7 +225,7 @@ async def undo_migration(
 
 
 async def record_lost_failure(run: RunOptions, session: Session, failed: Failed) -> None:
-    """Record in another session why a migration failed that has ended its own; to be called under the lock."""
+    """Record, in a new session that holds the lock, why a migration failed that ended the session it ran in."""
     writer = LedgerWriter.for_run(run, batch=0, lock=session.lock)
     await session.fetch(writer.statement("finish"), spellings(failed.migration.revision), State.FAILED, failed.reason)
 
@@ -264,7 +264,7 @@ async def _write_end(session: Session, writer: LedgerWriter, section: Section, n
 async def _resume_hint(
     session: Session, writer: LedgerWriter, section: Section, statements: Sequence[Statement]
 ) -> str:
-    """Return what is to be done about a failed migration whose first statements are committed."""
+    """Return the hint for a failed migration whose first statements are committed: how to continue or to settle it."""
     from migrations.runner.resume import find_lost_state  # noqa: PLC0415 - as above
 
     revision = section.migration.revision

@@ -42,8 +42,8 @@ async def has_completed(session: Session, statement: Statement) -> bool | None:
     """Return whether a statement that had begun was completed, judged by its effect.
 
     Returns:
-        False also for a statement that may run again either way. None where the effect cannot be seen, and the
-        statement may not run again.
+        False also for a statement that may run again in any case. None for a statement that may not run again, and
+        whose effect cannot be seen.
 
     Raises:
         DatabaseError: The connection was lost, or the query failed.

@@ -18,7 +18,7 @@ from migrations.runner.ledger_writer import ENTRY_BEGINS, ENTRY_ENDS, RESET_ROLE
 from migrations.runner.retry import is_transient, retry_attempts
 from migrations.runner.section import MigrationFailed
 from migrations.runner.splitter import SplitError, TransactionUse, split_statements
-from migrations.runner.transactional import set_application_name
+from migrations.runner.transactional import application_name_statements
 from migrations.sql.statements import literal
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ async def run_statements(
         writer: The ledger.
         section: The section.
         statements: Its statements, from `split_section`.
-        reporter: Reports each retry and of each invalid index that is dropped.
+        reporter: Reports each retry, and each invalid index that is dropped.
         done: How many statements an earlier run has completed. Of these, only those that set parameters of the session
             run again.
         recorded: Whether to write the progress to the ledger.
 
     Raises:
-        MigrationFailed: A statement failed. With recorded progress a later run can continue at an `atomic` statement.
+        MigrationFailed: A statement failed. With recorded progress, a later run can continue at it if it is `atomic`.
         DatabaseError: The connection was lost, or the ledger cannot be written.
     """
     copies = {
@@ -82,6 +82,7 @@ async def run_statements(
     runner = _StatementRunner(session, writer, section, statements, copies, reporter, recorded)
     await runner.set_parameters()
     try:
+        # What precedes a DISCARD ALL need not be set again.
         discarded = max((number for number, at in enumerate(statements[:done], 1) if at.discards_all), default=0)
         for statement in statements[discarded:done]:
             if statement.transaction_use is TransactionUse.SESSION_SETTING:
@@ -113,7 +114,7 @@ class _StatementRunner:
             f"set {name} = {literal(value)}" for name, value in limits.items() if name in self.session.parameters
         ]
         await self.session.execute(
-            "; ".join((set_application_name(self.session, self.writer, self.section), *settings))
+            "; ".join((application_name_statements(self.session, self.writer, self.section), *settings))
         )
 
     async def run_next(self, done: int) -> int:
@@ -170,7 +171,7 @@ class _StatementRunner:
             await self.session.rollback()
             if error.sqlstate not in {_IN_TRANSACTION, _ENDS_TRANSACTION} or self.session.closed:
                 raise
-            # The splitter does not recognise every such statement by its text; the server does.
+            # The splitter does not recognise by its text every statement that must run alone; the server does.
             await self._run_alone(statement, index)
 
     async def _run_alone(self, statement: Statement, index: int) -> None:
@@ -185,7 +186,7 @@ class _StatementRunner:
                 await self.session.reset()
                 await self.set_parameters()
             else:
-                await self._execute_patiently(statement)
+                await self._execute_alone(statement)
         except MigrationFailed:
             # An atomic statement that failed has no effect, so its announcement is withdrawn. A statement that the
             # server refused in a transaction is unknown to the splitter: it may not be atomic.
@@ -209,8 +210,8 @@ class _StatementRunner:
             text = f"dropped {name}, an INVALID index that an interrupted CONCURRENTLY had left"
             self.reporter.info("leftover_dropped", text, revision=self.section.migration.revision, index=name)
 
-    async def _execute_patiently(self, statement: Statement) -> None:
-        """Execute a statement; one on an index without lock_timeout, unless the file sets one.
+    async def _execute_alone(self, statement: Statement) -> None:
+        """Execute a statement; one on an index runs without lock_timeout, unless the file sets one.
 
         CONCURRENTLY waits for old transactions with a lock that blocks neither reads nor writes, so waiting does not
         harm the application, while a timeout would throw away hours of work.
@@ -220,10 +221,7 @@ class _StatementRunner:
             other.transaction_use is TransactionUse.SESSION_SETTING and "lock_timeout" in other.text.lower()
             for other in self.statements
         )
-        if statement.index is None or has_own_timeout:
-            await self.execute(statement)
-            return
-        if "lock_timeout" not in self.session.parameters:
+        if statement.index is None or has_own_timeout or "lock_timeout" not in self.session.parameters:
             await self.execute(statement)
             return
         await self.session.execute("set lock_timeout = 0")
@@ -242,7 +240,7 @@ class _StatementRunner:
             if self.writer.is_lock_lost(error):
                 raise self.section.lost_lock_error(statement.offset) from error
             if isinstance(error, MessageUnreadable) and after and await self._is_recorded(statement):
-                return  # it was a notice
+                return  # what could not be decoded was a notice, and the statement is committed
             raise await self._statement_error(error, statement, before, after) from error
 
     async def _copy(self, block: CopyBlock, before: str, after: str) -> None:
@@ -253,13 +251,13 @@ class _StatementRunner:
         try:
             await self.session.copy_in(sql[block.begin : block.end], sql[block.rows_begin : block.rows_end])
         except StatementFailed as error:
-            error.position = error.position and error.position + len(before)  # as in one message
+            error.position = error.position and error.position + len(before)  # `_statement_error` subtracts it
             raise
         if after:
             await self.session.execute(after.removeprefix("\n;"))
 
     async def _is_recorded(self, statement: Statement) -> bool:
-        """Return whether the ledger has a statement that was sent with its progress."""
+        """Return whether the ledger shows that a statement, sent together with its progress, is committed."""
         if self.session.in_transaction:
             return False
         async with self.session.transaction():

@@ -20,21 +20,21 @@ class Reporter(Protocol):
     """The receiver of a run's progress: the command line writes it as text, JSON or a progress bar."""
 
     def waiting(self, holder: LockHolder | None, seconds: float) -> None:
-        """Another session holds the lock.
+        """Report that another session holds the lock.
 
         Args:
-            holder: That session; None where the lock was free again when it was looked for.
+            holder: That session; None where the lock was free again when the holder was looked up.
             seconds: How long this run has waited so far.
         """
 
     def starting(self, migration: Migration, number: int, total: int) -> None:
-        """A migration begins; it is `number` of `total`, counted from 1."""
+        """Report that a migration begins: `number` of `total`, counted from 1."""
 
     def applied(self, migration: Migration, milliseconds: int, number: int, total: int) -> None:
-        """A migration is applied and recorded; it took `milliseconds`."""
+        """Report that a migration is applied and recorded, and took `milliseconds`."""
 
     def info(self, event: str, text: str, **fields: object) -> None:
-        """Any other event: its fixed name, a sentence for people, and the same as fields."""
+        """Report any other event: its fixed name, a sentence for people, and the same as fields."""
 
 
 @contextmanager

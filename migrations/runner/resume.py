@@ -92,8 +92,8 @@ async def _resume_point(
 def find_lost_state(section: Section, statements: Sequence[Statement], done: int) -> str | None:
     """Return the reason against resuming after `done` statements in another session; None where there is none.
 
-    What a completed statement made in its session, such as a temporary table, has ended with it. Without it the rest
-    could mean something else: a table of the same name, for instance.
+    What a completed statement made in its session, such as a temporary table, ended with that session. Without it the
+    statements that follow could mean something else, for instance another table of the same name.
     """
     if done == len(statements):
         return None

@@ -38,7 +38,7 @@ class RetryPolicy:
         """Start to count the time.
 
         Args:
-            limits: Of which `retry_for` counts.
+            limits: The limits of the migration; only `retry_for` is used.
             clock: Returns seconds of a monotonic clock.
             jitter: Returns a random number from 0 to 1.
         """
@@ -47,7 +47,7 @@ class RetryPolicy:
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter)
 
     def next_attempt(self, sqlstate: str) -> tuple[str, float] | None:
-        """Return the reason of a failure and the pause before the next attempt; None when there is to be none."""
+        """Return the reason of a failure and the pause before the next attempt; None to give up."""
         reason = _TRANSIENT.get(sqlstate)
         pause = self._backoff.next()
         return (reason, pause) if reason and self._clock() + pause < self._deadline else None

@@ -91,7 +91,7 @@ class Done:
 
     Attributes:
         plan: The last plan; its steps are the migrations that this run applied.
-        preparation: Of a preview: names of the statements that create or extend the ledger's table first.
+        preparation: In a preview, names of the statements that would first create or extend the ledger's table.
     """
 
     plan: UpPlan
@@ -118,7 +118,7 @@ class LockNotAcquired:
     """Another session held the advisory lock for longer than `lock_wait_timeout`.
 
     Attributes:
-        holder: That session; None where the lock was free again when it was looked for.
+        holder: That session; None where the lock was free again when the holder was looked up.
     """
 
     holder: LockHolder | None
@@ -133,8 +133,8 @@ class RunProgress:
 
     Attributes:
         applied: The migrations that it has applied, in order.
-        running: The migration that runs now; None between two.
-        total: How many it applies in all, including those that are applied.
+        running: The migration that runs now; None between two migrations.
+        total: How many it applies in all, those in `applied` included.
         batch: Its batch number in the ledger; None before the first plan.
     """
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from migrations.postgres.errors import StatementFailed
 
 _IN_TRANSACTION = "25001"  # active_sql_transaction
+# What may release our advisory lock; the last is a method of asyncpg's connection.
 _LETS_GO = r"(?i)\bpg_advisory_unlock(_all)?\b|\bdiscard\s+all\b|\.reset\(\)"
 _UNIQUE_VIOLATION = "23505"
 _RESTART_SEQUENCE = "`select setval(pg_get_serial_sequence('{table}', 'id'), max(id)) from {table}`"
@@ -48,7 +49,7 @@ class Section:
     direction: str
 
     def line(self, position: int) -> int:
-        """Return the line of the file that has a character of the section."""
+        """Return the line of the file at a position of the section, in characters from 0."""
         return self.body.line + (self.body.sql or "").count("\n", 0, position)
 
     def only_statement(self, begin: int = 0, end: int | None = None) -> int | None:
@@ -78,7 +79,7 @@ class Section:
     def entry_error(
         self, error: StatementFailed, table: str, outcome: str = "so all of it is rolled back"
     ) -> MigrationFailed:
-        """Return the error of a write to the ledger, which is none of the section's own."""
+        """Return the error of our write to the ledger, after the section's own statements succeeded."""
         hint = ""
         if error.sqlstate == _UNIQUE_VIOLATION:
             hint = f"\nHINT:  If the sequence of the column id is behind, as after a replication: {_RESTART_SEQUENCE}"
@@ -114,7 +115,7 @@ class Section:
         """Return the error of a section that has let go of the ledger's lock.
 
         Args:
-            position: Of the statement that did, in characters from 0; None to look for it in the text.
+            position: Where the statement that released it is, in characters from 0; None to look for it in the text.
         """
         line = self.find_line(_LETS_GO) or self.body.line if position is None else self.line(position)
         rest = "all of it is rolled back" if self.body.transactional else "what follows it was not run"

@@ -164,7 +164,7 @@ def _to_statement(offset: int, text: str, node: Any) -> Statement:
     if kind == "VacuumStmt":  # VACUUM or ANALYZE
         use = alone if node.is_vacuumcmd else TransactionUse.TRANSACTIONAL
         return Statement(offset, text, use, repeatable=True)
-    # A procedure may commit part of its work. So may a DO block; only one with such a statement is treated so.
+    # A procedure may commit part of its work. So may a DO block, but only one whose text has COMMIT or ROLLBACK.
     if kind == "CallStmt" or (kind == "DoStmt" and _MAY_COMMIT.search(text)):
         return Statement(offset, text, alone, atomic=False)
     # DETACH PARTITION ... CONCURRENTLY runs in two transactions.
@@ -226,7 +226,7 @@ _NAMES = {
     "DefineStmt": "defnames",
 }
 _HOLD = 0x0020  # CURSOR_OPT_HOLD; any other cursor ends with its transaction
-_EXECUTED = {
+_EXECUTED = {  # statements that run the functions in their text; CREATE FUNCTION, for instance, does not
     "SelectStmt",
     "InsertStmt",
     "UpdateStmt",
@@ -264,8 +264,8 @@ _UNLOCKS_ALL = re.compile(r"\bpg_advisory_unlock_all\b", re.IGNORECASE)
 def _made(text: str, node: Any) -> tuple[SessionObject, ...]:
     """Return what a statement makes that ends with the session.
 
-    A SET at the top level is not among it: it can be repeated in another session. That a function of the database does
-    the same cannot be seen.
+    A SET at the top level is left out, since it can be repeated in another session. What a function of the database
+    makes cannot be seen.
     """
     kind = type(node).__name__
     found: list[SessionObject] = []

@@ -64,25 +64,25 @@ async def run_section(
 def _sql_attempt(
     session: Session, writer: LedgerWriter, section: Section, set_limits: str, ledger_statement: str
 ) -> Callable[[], Awaitable[None]]:
-    """Return a function that sends all from BEGIN to COMMIT, and the reset of the session, as one simple Query message.
+    """Return a function that sends BEGIN to COMMIT, and the reset of the session, as one simple Query message.
 
     One message is one round trip, and the server skips the rest of it after an error. So no failure of the section, and
     no death of this process, can separate the section from its row.
     Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
 
     There are two exceptions, in the same transaction. Rows of COPY are sent between two messages. And a section that
-    seems to end in a string or a comment would swallow what follows it, so it is sent alone: the server reports the
-    error, with its own position, and where there is none, the ledger statement follows.
+    seems to end in a string or a comment would swallow what follows it, so it is sent alone: either the server reports
+    an error in it, with its position, or the ledger statement follows.
     """
     sql = section.body.sql or ""
     blocks, closed = _find_parts(sql)
-    # Each migration begins in a session like new. What precedes it needs no answer, so the reset costs no round trip.
+    # Each migration begins in a session like new. Sent together with COMMIT, the reset costs no round trip.
     reset = session.reset_statements(lock_is_held=True)
     end = f"{ENTRY_BEGINS}{ledger_statement};{ENTRY_ENDS}commit;\n{reset}"
     sender = _Sender(session, writer, section)
 
     async def attempt() -> None:
-        begin = f"{set_application_name(session, writer, section)}; begin deferrable; {set_limits}"
+        begin = f"{application_name_statements(session, writer, section)}; begin deferrable; {set_limits}"
         position, prefix = 0, begin
         for block in blocks:
             await sender.send(prefix, position, block.begin)
@@ -99,7 +99,7 @@ def _sql_attempt(
 
 
 def _find_parts(sql: str) -> tuple[tuple[CopyBlock, ...], bool]:
-    """Return each COPY with rows of a script, and whether it ends outside of every string, comment and quoted name."""
+    """Return each COPY of a script with its rows, and whether the script ends outside of strings and comments."""
     if is_simple(sql, len(sql)) and "\n\\." not in sql:
         return (), True  # nearly always, so the modules need not be imported
     from migrations.files.psql_syntax import find_copy_blocks, is_closed  # noqa: PLC0415
@@ -151,7 +151,7 @@ class _Sender:
             is_entry = await self._end_attempt(error)
             if suffix and not was_open and await _is_recorded(self.session, self.writer, self.section):
                 if isinstance(error, MessageUnreadable):
-                    return  # it was a notice
+                    return  # what could not be decoded was a notice, and the section is committed
                 # The reset failed, after COMMIT: the next connection finds the migration as it is recorded.
                 self.session.terminate()
                 raise ConnectionLost(f"the session could not be reset after a migration: {error}") from error
@@ -163,7 +163,7 @@ class _Sender:
             if position < len(part) or not suffix:
                 position = min(max(0, position), len(part.rstrip()))
                 raise self.section.statement_error(error, begin + position) from error
-            if error.sqlstate == _SYNTAX_ERROR:  # our statements are correct, so it is what they follow that is not
+            if error.sqlstate == _SYNTAX_ERROR:  # not of our statements: what precedes them is incomplete
                 raise self.section.incomplete_error(error.sqlstate) from error
             raise self.section.entry_error(error, self.writer.name) from error
 
@@ -187,7 +187,7 @@ class _Sender:
 
 
 def _is_sendable(part: str) -> bool:
-    """Return whether asyncpg takes it: it raises an AttributeError at comments alone, as there may be between COPY."""
+    """Return whether asyncpg can send a text: at comments alone, as between two COPY, it raises AttributeError."""
     from migrations.files.psql_syntax import count_statements, is_closed  # noqa: PLC0415 - few migrations have COPY
 
     return bool(count_statements(part)) or not is_closed(part)
@@ -199,7 +199,7 @@ def _python_attempt(
     function = load_section_function(section)
 
     async def attempt() -> None:
-        await session.execute(set_application_name(session, writer, section))
+        await session.execute(application_name_statements(session, writer, section))
         try:
             async with session.transaction():
                 if set_limits:
@@ -222,7 +222,7 @@ def _python_attempt(
 
 
 async def _write_row(session: Session, writer: LedgerWriter, section: Section, ledger_statement: str) -> None:
-    """Write to the ledger what a function has done."""
+    """Execute the ledger statement of a Python migration, in the transaction in which its function ran."""
     if not session.in_transaction:
         raise section.ended_transaction_error()
     try:
@@ -237,10 +237,12 @@ async def _write_row(session: Session, writer: LedgerWriter, section: Section, l
 
 
 async def _end_attempt(session: Session, error: Exception) -> bool:
-    """Roll back, and make the session like new for another attempt: ROLLBACK keeps what PREPARE made, and locks.
+    """Roll back, and make the session like new for another attempt.
+
+    ROLLBACK alone leaves prepared statements and advisory locks of the session.
 
     Returns:
-        Whether a message had reached the write to the ledger, which the session does not show after its reset.
+        Whether a message had reached the write to the ledger; after the reset the session no longer shows that.
     """
     await session.rollback()
     if session.closed:
@@ -268,8 +270,8 @@ def _set_local(session: Session, limits: MigrationLimits, default: MigrationLimi
     return "".join(f"set local {name} = {literal(value)}; " for name, value in own.items())
 
 
-def set_application_name(session: Session, writer: LedgerWriter, section: Section) -> str:
-    """Return what precedes a migration: it makes `pg_stat_activity`, and thereby other runs, show which one runs."""
+def application_name_statements(session: Session, writer: LedgerWriter, section: Section) -> str:
+    """Return the statements before a migration: by them `pg_stat_activity`, and so other runs, show which one runs."""
     name = literal(application_name(writer.applied_by, section.migration.revision))
     return f"{session.refresh_parameters()}set application_name = {name}"
 
@@ -303,7 +305,7 @@ async def call_function(session: Session, section: Section, function: Callable[[
         try:
             await function(session.raw)
         except BaseException as error:
-            # A cancellation is ours when it was asked for from outside (SIGTERM); any other is one of the migration.
+            # A cancellation that was asked for from outside (SIGTERM) is ours; the migration itself raised any other.
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
             if session.closed and not session.closed_at:

@@ -72,7 +72,7 @@ async def _apply_until_done(run: RunOptions, reporter: Reporter, progress: RunPr
 
 
 async def _record_lost_failure(run: RunOptions, reporter: Reporter, failed: Failed) -> None:
-    """Record in a new session why a migration failed that has ended its own."""
+    """Record, in a new session, why a migration failed that ended the session it ran in."""
 
     async def record(session: Session) -> None:
         from migrations.runner.executor import record_lost_failure  # noqa: PLC0415 - as above

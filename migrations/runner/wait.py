@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 REPORT_INTERVAL = 10.0
 """Seconds between two reports of what a command waits for."""
 _POLL_INTERVALS = PollIntervals(slowest=2.0, unreadable_slowest=5.0)
-"""Shorter than the controller's: here something waits all the time, and a standby, for one, sends no NOTIFY."""
+"""Shorter than the controller's: here something waits all the time, and a standby, for example, sends no NOTIFY."""
 _HOLDER_TIMEOUT = 3.0  # seconds to find out who holds the lock, for a report
 _MAX_NAMES = 5  # missing revisions that a report names
 
@@ -39,7 +39,7 @@ class WaitTimedOut:
     Attributes:
         text: What the ledger lacks, or why it could not be read, and who migrates.
         unreachable: Whether the ledger could not be read when the time was up.
-        no_ledger: Whether that is because the table is no ledger, or has a content that cannot be read.
+        no_ledger: Whether that is because the table is not a ledger, or what it holds cannot be read.
     """
 
     text: str
@@ -57,7 +57,7 @@ async def wait_for_revision(
         expected: The revision.
         reporter: Reports every ten seconds what is missing and who migrates.
         limit: Seconds to wait at most; with 0 the ledger is read once.
-        names: The known revisions, in order, for naming what is missing; they may be none.
+        names: The known revisions, in order, for naming what is missing; may be empty.
 
     Returns:
         None as soon as the ledger holds the revision.
@@ -105,7 +105,7 @@ def describe_missing(expected: Revision, ledger: Ledger, names: Sequence[str]) -
     Args:
         expected: The revision that is waited for.
         ledger: The ledger.
-        names: The known revisions, in order; they may be none.
+        names: The known revisions, in order; may be empty.
     """
     key = ledger.versioning.key
     keys = [key(name) for name in names]
@@ -152,12 +152,12 @@ async def _describe_wait(
 
 
 async def _describe_right(run: RunOptions, error: str) -> str:
-    from migrations.reader.rights import describe_missing  # noqa: PLC0415 - rare
+    from migrations.reader.rights import describe_missing_right  # noqa: PLC0415 - rare
 
     with suppress(DatabaseError, TimeoutError):
         async with (
             asyncio.timeout(_HOLDER_TIMEOUT),
             open_session(replace(run, connect_timeout=_HOLDER_TIMEOUT)) as session,
         ):
-            return await describe_missing(session, error, ledger=run.source.table or run.source.dialect.table)
+            return await describe_missing_right(session, error, ledger=run.source.table or run.source.dialect.table)
     return ""

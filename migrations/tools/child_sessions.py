@@ -1,4 +1,4 @@
-"""Which of the server's sessions are those of the command that `exec` runs."""
+"""Finding which of the server's sessions belong to the command that `exec` runs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ChildSessions:
         self._lock_relation = lock_relation
         self._classified: dict[tuple[int, datetime], bool] = {}
         self.recorded: dict[int, datetime] = {}
-        """Backend and start of the sessions that their sockets have proven to be the command's."""
+        """Start of each session whose socket has proven it to be the command's, by the process id of its backend."""
 
     async def fetch(self) -> Sequence[SeenSession]:
         """Fetch the sessions that were opened since the command began, have its mark, or wait for the lock's table.
@@ -75,7 +75,7 @@ class ChildSessions:
         Raises:
             DatabaseError: The connection was lost, or a query failed.
         """
-        if self._session.in_transaction:  # which would go on to see the sessions that it saw first
+        if self._session.in_transaction:  # within it, pg_stat_activity stays as it was first read
             await self._session.execute(_SQL["look_again"])
         rows = await self._session.fetch(_SQL["sessions"], self._since, self._session_mark, self._lock_relation)
         seen = [row for row in rows if row["waits"] or not row["name"].startswith("ledgergate ")]
@@ -96,7 +96,7 @@ class ChildSessions:
             pid, started = _identity(row)
             known = (row["address"], row["port"]) in endpoints
             same = unchanged and row["address"] == own["address"] and row["port"] in ports
-            # A session from before the command is that of a pooler, or of another program.
+            # A session from before the command belongs to a pooler, or to another program.
             self._classified[pid, started] = started >= self._since and (known or same)
             if self._classified[pid, started]:
                 self.recorded[pid] = started

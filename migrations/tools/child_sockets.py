@@ -1,6 +1,6 @@
 """The TCP sockets of this process and its descendants, by which the server's sessions of a wrapped tool are found.
 
-A tool may call its sessions as it likes, but the address and port of its socket are what the server sees, unless a
+A tool may name its sessions as it likes, but the address and port of its socket are what the server sees, unless a
 pooler or a translation of addresses stands between.
 """
 

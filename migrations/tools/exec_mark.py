@@ -1,7 +1,7 @@
 """The mark that `exec` leaves in the database while its command runs.
 
 A row that says "locked" does not show whose it is, and a list of sessions cannot prove that an owner is dead: a live
-one may be between two statements, behind a pooler, or called anything. So a run writes down that it runs, which version
+owner may be between two statements, behind a pooler, or have any name. So a run writes down that it runs, which version
 of the tool's lock row its command has written (see `lock_watch`), and which sessions the command has opened. The mark
 is taken away once the command has ended. What a killed run leaves is the proof for the next one.
 """
@@ -27,8 +27,8 @@ TABLE = "ledgergate_exec"
 DEATH_PERIOD = 25.0
 """Seconds after which the command of a run that shows no sign of life is dead.
 
-`exec` ends its command when the session that holds the lock is lost: at the latest 21 s after the last look at it, see
-`HEARTBEAT_TIMEOUT`, and it writes down at least every 3 s that it lives."""
+`exec` ends its command when the session that holds the lock is lost: at the latest 21 s after the last answered check,
+see `HEARTBEAT_TIMEOUT`. It writes down at least every 3 s that it lives. Together these are 24 s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,8 @@ class ExecOptions:
     Attributes:
         command: The program and its arguments.
         expected: What the ledger must hold afterwards. None: rely on the command's exit code.
-        skip_when_complete: Whether not to run the command where the ledger holds `expected` already.
-        names: Every migration of the image in order, for naming what is missing; they may be none.
+        skip_when_complete: Whether to skip the command where the ledger holds `expected` already.
+        names: Every migration of the image in order, for naming what is missing; may be empty.
         clear_stale_lock: Whether to free a row lock that a run of `exec` has left, once it is proven to be dead.
         limit: Seconds that the command may run; None for no limit.
     """
@@ -97,7 +97,7 @@ class ExecFailureReason(StrEnum):
     BEHIND = "behind"
     """The command succeeded, but the ledger lacks something."""
     WRITTEN_ELSEWHERE = "written_elsewhere"
-    """The command succeeded, but it wrote another ledger than the one that was read."""
+    """The command succeeded, but it wrote a ledger other than the one that was read."""
     OCCUPIED = "occupied"
     """A session that our lock does not exclude may be migrating."""
     DIALECT_UNKNOWN = "nameless"
@@ -131,7 +131,7 @@ class Execution:
         Args:
             run: The ledger, whose dialect may be `auto`, and how long to try.
             options: What to run.
-            reporter: Reports waits and of what is found.
+            reporter: Reports waits, and what is found.
         """
         self._run = run
         self._options = options
@@ -152,7 +152,7 @@ class Execution:
         Raises:
             ChildError: The command cannot be started.
             DatabaseError: The database cannot be reached in time, or cannot be used; or the lock was lost while the
-                command ran, which was ended for that.
+                command ran, and the command was ended.
             LedgerUnreadable: The table is not a ledger of the dialect.
         """
         process.require_program(self._options.command)
@@ -204,6 +204,7 @@ class Execution:
         key = advisory_lock.lock_key(location.table.relation)
         keeper = None if location.dialect.row_lock is None else RowLockKeeper(session, location, self._reporter)
 
+        # Before the ledger is read: the sessions that a killed run has left may still write it.
         async def end_orphans() -> Sequence[str]:
             named = await orphans.terminate_orphans(session, key)
             return named if named or keeper is None else await keeper.marks.end_sessions()
@@ -321,9 +322,9 @@ def _table(run: RunOptions) -> str:
 async def _is_session_lost(session: Session, ended: asyncio.Event, watch: LockWatch | None) -> bool:
     """Check the session until the command has ended or the session is lost, and return whether it is lost.
 
-    Lost is a session that is closed or does not answer; or that another backend answers, because a pooler has replaced
-    the server connection: then the lock is gone, although the session seems to live. Meanwhile the session serves the
-    watch over the command.
+    A session is lost when it is closed or does not answer; or when another backend answers, because a pooler has
+    replaced the server connection: then the lock is gone, although the session seems to live. Between the checks, the
+    session serves the watch over the command.
     """
     session.on_close(ended.set)
     clock = asyncio.get_running_loop().time

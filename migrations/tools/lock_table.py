@@ -37,15 +37,15 @@ class LockOwner:
 
 
 async def find_owners(session: Session, location: Location, *, unlikely: bool = False) -> Sequence[LockOwner]:
-    """Return the sessions that may own the row lock, as far as the server shows; it can never show that there is none.
+    """Return the sessions that may own the row lock, as far as the server shows them.
 
-    Sessions that hold a lock which only migrations take, or the tool's own advisory lock, or that have used the ledger
-    or changed the schema recently; see sql/lock_table.sql.
+    These hold a lock which only migrations take, or the tool's own advisory lock, or have used the ledger or changed
+    the schema recently; see sql/lock_table.sql. That none is found does not prove that there is no owner.
 
     Args:
         session: A session with the ledger's database.
         location: The ledger.
-        unlikely: Whether to return also those of which nothing is known but that they may write the lock.
+        unlikely: Whether to add every session whose role may write the lock, whatever the session does.
 
     Raises:
         DatabaseError: The connection was lost, or a statement failed.

@@ -1,10 +1,12 @@
 """Watching a command that may take its tool's lock row: is it the command that takes it?
 
-PostgreSQL does not record which session wrote a row. So while the row is free, our session keeps the lock's table from
-being written: a session that wants the row waits, and pg_locks shows who it is. Then it is let through at once, and the
-table is kept again as soon as it has written. If only the command's sessions waited, what is written then is the
-command's. A table that the command creates cannot be kept so; then the row counts as the command's if no other session
-came while it ran, and none of those before can be the tool's.
+PostgreSQL does not record which session wrote a row. So while the row is free, our session locks the lock's table
+against writes: that is the guard. A session that wants the row has to wait, and pg_locks shows which session it is. Our
+session lets it through at once, and guards the table again as soon as it has written. If only the command's sessions
+waited, what is written then is the command's.
+
+A table that the command itself creates cannot be guarded. Then the row counts as the command's if no other session came
+while it ran, and none of the earlier sessions can be the tool's.
 """
 
 from __future__ import annotations
@@ -28,9 +30,8 @@ if TYPE_CHECKING:
 
 _SQL = load("exec_mark")
 _NOTE_INTERVAL = 3.0  # seconds between two signs of life in the mark
-_TAKING = (
-    2.0  # seconds that the transaction in which a tool takes its row lasts at most; Knex may migrate in the same one
-)
+_MAX_TAKING = 2.0
+"""Seconds that the transaction in which a tool takes its row lasts at most; Knex may migrate in the same one."""
 
 
 class _Row(Enum):
@@ -109,7 +110,7 @@ class LockWatch:
             sessions = () if self._row is _Row.FOLLOWED else await self._children.fetch()
             if self._row is _Row.GUARDED:
                 await self._let_through([seen for seen in sessions if seen.waits])
-                return  # nothing that would be written now could be seen before the transaction's end
+                return  # what is written now becomes visible only when the guard's transaction ends
             await self._look_at_row(self._children, sessions)
             if not self._session.in_transaction:
                 await self._note()
@@ -133,12 +134,13 @@ class LockWatch:
             await self._marks.remove()
 
     async def _let_through(self, waiting: Sequence[SeenSession]) -> None:
-        """Let go who waits for the lock's table; if it is the command, look at what it writes before others write."""
+        """Let the waiting sessions write; if they are the command's, read the lock row before any other writes it."""
         if not waiting:
             return
         await self._note()
         self._row = _Row.UNKNOWN
         own = all(one.is_own for one in waiting)
+        # A session in a transaction keeps the table locked until it commits, so it cannot be guarded again at once.
         if not own or any(one.in_transaction for one in waiting):
             await self._session.execute("commit")
             if own:
@@ -161,7 +163,7 @@ class LockWatch:
                 self._row, self._version = (_Row.OWNED, version) if own else (_Row.UNKNOWN, None)
             case _Row.FOLLOWED if version is not None:
                 self._row, self._version = _Row.OWNED, version
-            case _Row.FOLLOWED if self._clock() - self._followed_at > _TAKING:
+            case _Row.FOLLOWED if self._clock() - self._followed_at > _MAX_TAKING:
                 self._row = _Row.UNKNOWN
             case _Row.OWNED if version != self._version:
                 self._row, self._version = _Row.UNKNOWN, None
@@ -207,6 +209,6 @@ class LockWatch:
 
 
 async def finish_quietly(watch: LockWatch) -> None:
-    """Finish a watch whose session may be lost: then the mark stays, and is what the next run judges by."""
+    """Finish a watch whose session may be lost: then the mark stays, and the next run judges by it."""
     with suppress(ConnectionLost, StatementFailed):
         await watch.finish()

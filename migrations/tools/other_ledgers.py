@@ -1,4 +1,4 @@
-"""Ledgers of the same tool in other tables, so that a tool which writes another one than the flags say is noticed."""
+"""Finding other ledgers of the same tool, to notice that the tool wrote another table than the flags name."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _EXTRA_COLUMNS = 3
 """Columns that a ledger may have beside those that its dialect needs."""
 
 Fingerprints = dict[str, tuple[object, ...]]
-"""By the quoted name of a table, what changes with every commit that changes it."""
+"""For each table, by its quoted name: values that change with every commit that changes the table."""
 
 
 async def read_fingerprints(session: Session, location: Location) -> Fingerprints:
     """Return a fingerprint of each table that has the columns of the tool's ledger, this one among them.
 
-    Tables that our role may not read are left out, and so is everything where a table vanishes meanwhile.
+    Tables that our role may not read are left out. Where a table vanishes meanwhile, nothing is returned.
 
     Raises:
         DatabaseError: The connection was lost.

@@ -1,4 +1,4 @@
-"""Running one command in place of this process: with its streams and its signals, and never for longer than it.
+"""Running one command in place of this process: it gets our streams and signals, and does not outlive us.
 
 ChildError   the command cannot be started
 """
@@ -145,7 +145,7 @@ class ChildProcess:
 
     async def _end_remaining(self, watchdog: subprocess.Popen[bytes]) -> None:
         """End what the command has left running: the next run must not begin while a part of it still works."""
-        watchdog.kill()
+        watchdog.kill()  # it belongs to the group, which has to become empty below
         watchdog.wait()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._grace_period + _KILL_TIMEOUT

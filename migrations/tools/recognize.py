@@ -27,15 +27,15 @@ _INTERPRETERS = frozenset(("bundle", "mix", "pdm", "pipenv", "poetry", "py", "py
 _STARTERS = frozenset(
     ("command", "cross-env", "cross-env-shell", "doas", "dotenv", "dotenvx", "dumb-init", "env", "env-cmd", "exec")
 ) | frozenset(("nice", "nohup", "sudo", "time", "timeout", "tini"))
-"""Programs that start another program and are none of the others."""
+"""Programs that start another program and are in no other set."""
 _BETWEEN = frozenset(("dlx", "exec", "run", "run-script", "x"))
 """Words between a starter and the program."""
 _ELSEWHERE = frozenset(("-C", "-F", "-w", "--cwd", "--dir", "--filter", "--prefix", "--workspace"))
-"""Flags of package managers by which the script is that of another package.json."""
+"""Flags of package managers by which the script comes from another package.json."""
 _WITH_VALUE = _ELSEWHERE | frozenset(
     ("-c", "-e", "-f", "-m", "-n", "-p", "-r", "-u", "--env-file", "--import", "--loader", "--package", "--require")
 )
-"""Flags of starters with a value of their own, which is no program; the value of Python's `-m` is one."""
+"""Flags of starters that take a value. The value is no program, except that of Python's `-m`."""
 _GOLANG = "migrate"
 _GOLANG_FLAG = re.compile(r"--?(?:path|source|database)(?:=.*)?")
 _SEPARATORS = frozenset(("&&", "||", "|", ";", "&", "(", ")", ";;", "|&"))
@@ -46,7 +46,7 @@ _PACKAGE = re.compile(
 _BACKWARD = re.compile(
     r"(?:.*[:.])?(?:down|downgrade|rollback|undo|revert|redo|reset|drop|unlock|force)(?:[:-][\w:-]*)?", re.IGNORECASE
 )
-_MAX_DEPTH = 6  # scripts that run scripts; deeper ones run themselves
+_MAX_DEPTH = 6  # scripts that run scripts; a deeper one runs itself
 
 
 def recognize_dialect(command: Sequence[str], script: Script) -> str | None:
@@ -77,7 +77,7 @@ def goes_back(command: Sequence[str], script: Script) -> bool:
 def _dialect(words: Sequence[str]) -> str | None:
     name = _name(words[0])
     if name == _GOLANG and not any(map(_GOLANG_FLAG.fullmatch, words)):
-        return None  # many programs and scripts are called so; golang-migrate needs to be told what it works on
+        return None  # many programs and scripts have this name; golang-migrate needs one of its flags
     return _DIALECTS.get(name)
 
 
@@ -89,18 +89,18 @@ def _resolve(words: list[str], script: Script, depth: int) -> Iterator[list[str]
     name, rest = _name(words[0]), words[1:]
     if name in _SHELLS:
         yield from _resolve_shell(rest, script, depth)
-    elif name in _PACKAGE_MANAGERS and (managed := _managed(rest)) is not None:
-        yield from _resolve_managed(*managed, rest, script, depth)
+    elif name in _PACKAGE_MANAGERS and (named := _script_name(rest)) is not None:
+        yield from _resolve_script(*named, rest, script, depth)
     elif name in _RUNTIMES:
         rest = _program_first(rest)
         package = _PACKAGE.fullmatch(rest[0]) if rest else None
         if package:
             rest = [package["package"] or package["tool"], *rest[1:]]
-        # What is called `migrate` is a program of the user's, or node-migrate.
+        # A script named `migrate` is the user's own, or node-migrate.
         if rest and _name(rest[0]) in _DIALECTS and _name(rest[0]) != _GOLANG:
             yield rest
     elif name in {"py", "python"} and _name("".join(_program_first(rest)[:1])) == _GOLANG:
-        return  # a script of the user's too
+        return  # the user's own script too
     elif name in _STARTERS | _RUNNERS | _INTERPRETERS | _PACKAGE_MANAGERS:
         yield from _resolve(_program_first(rest), script, depth + 1)
     elif name not in _DIALECTS and "--" in rest:  # such as `doppler run -- knex …`
@@ -120,8 +120,8 @@ def _resolve_shell(words: list[str], script: Script, depth: int) -> Iterator[lis
             return
 
 
-def _managed(words: list[str]) -> tuple[str, bool] | None:
-    """Return the name of the script that a package manager runs, and whether it must be one; None for a program.
+def _script_name(words: list[str]) -> tuple[str, bool] | None:
+    """Return the name that a package manager runs, and whether it can only be a script; None where it is a program.
 
     `yarn NAME` and `bun NAME` run a script or a program, `npm run NAME` a script only.
     """
@@ -133,9 +133,9 @@ def _managed(words: list[str]) -> tuple[str, bool] | None:
     return names[0], False
 
 
-def _resolve_managed(name: str, is_script: bool, words: list[str], script: Script, depth: int) -> Iterator[list[str]]:
+def _resolve_script(name: str, is_script: bool, words: list[str], script: Script, depth: int) -> Iterator[list[str]]:
     if not _ELSEWHERE.isdisjoint(word.partition("=")[0] for word in words):
-        return  # the script is one of another package
+        return  # the script belongs to another package
     if script(name) is None:
         if not is_script:
             yield from _resolve(_program_first(words), script, depth + 1)

@@ -107,11 +107,12 @@ class RowLockKeeper:
         return None
 
     def _is_vain(self) -> bool:
+        """Return whether no session has been seen that may be the owner for `_OWNERLESS_LIMIT`."""
         since = self._ownerless_since
         return since is not None and asyncio.get_running_loop().time() - since >= _OWNERLESS_LIMIT
 
     async def _find_obstacles(self, end_orphans: Callable[[], Awaitable[Sequence[str]]]) -> Sequence[str]:
-        """Return what keeps the row from being freed, as what is waited for; free it where nothing does."""
+        """Free the row where nothing keeps it from being freed; else return what does, worded as what is waited for."""
         version = await self.marks.lock_row_version()
         if version is None:
             return ()
@@ -122,7 +123,7 @@ class RowLockKeeper:
         alive = 0.0 if mark.ended else DEATH_PERIOD - mark.silent_for
         if alive > 0:
             return [f"the end of {mark}, whose command may live for another {math.ceil(alive)} s"]
-        # They were ended before, but a command that lived on may have opened others since.
+        # Orphans were ended before, but a command that lived on may have opened other sessions since.
         if left := [*await end_orphans(), *await self.marks.find_unseen_sessions()]:
             return left
         self._freed = await lock_table.free_row_lock(self._session, self._location, self.marks, version)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from migrations.core.ledger import Ledger, Record, State
+from migrations.core.ledger import Ledger
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from migrations.dialects.native import NATIVE
 from migrations.postgres.address import Address
@@ -365,15 +365,3 @@ async def test_a_database_that_is_not_there(database: str) -> None:
     """Its name is wrong, or it was dropped."""
     async with watching(database + "x") as watch:
         await watch.until(faulty(Fault.DATABASE))
-
-
-async def test_a_seed_is_the_last_known_ledger_until_one_is_read(database: str, connection: Connection) -> None:
-    """After a restart during an outage the ledger of before is there; the first reading replaces it."""
-    await connection.execute(SQL["create"])
-    old = Ledger.of([Record("old", State.APPLIED)])
-    async with watching(database) as watch:
-        watch.watcher.seed(old)
-        assert watch.watcher.snapshot == LedgerSnapshot(old, None, Fault.UNREAD)
-        assert (await watch.watcher.refresh(5)).ledger == Ledger()
-        watch.watcher.seed(old)
-        assert watch.watcher.snapshot.ledger == Ledger()
