@@ -25,8 +25,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
 
 _CONTROLLER_THRESHOLDS = (700, 10, 10)
-"""Of the garbage collector: Python's own, which suit a process that runs for long; the entry point raises them for
-short runs."""
+"""Thresholds of the garbage collector: Python's defaults, which suit a process that runs for long. The entry point
+raises them for short runs."""
 
 
 class _EndpointType(click.ParamType[Endpoint]):
@@ -122,8 +122,8 @@ def _common_flags(command: Function) -> Function:
 )
 @flag(
     "--client-ca",
-    "Authorities (PEM) of the API server's client certificate; without one no client is answered. The API server must "
-    "be configured to send it. Without this flag: any client is answered.",
+    "Authorities (PEM) of the API server's client certificate; a client without one of theirs is not answered. The API "
+    "server must be configured to send it. Without this flag: any client is answered.",
     type=click.Path(path_type=Path),
 )
 @flag(

@@ -90,7 +90,7 @@ class ImageReference:
 
 
 def is_registry(text: str) -> bool:
-    """Decide whether a text is HOST[:PORT], as an image's name begins."""
+    """Return whether a text is HOST[:PORT], as an image's name begins."""
     found = _REGISTRY.fullmatch(text)
     if found is None or int(found["port"] or 0) not in _PORTS:
         return False
