@@ -27,7 +27,7 @@ from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import log_event
 
 READING_TIMEOUT_SECONDS = 5.0
-"""How long a newer reading is waited for, before an Event says that a ledger is behind. No request waits for it."""
+"""How long to wait for a newer reading before an Event says that a ledger is behind. No request waits for it."""
 
 READING_POLL_SECONDS = 0.1
 

@@ -1,7 +1,8 @@
 """Release held pods as soon as their verdict is good.
 
-The verdict is the same pure decision that admission makes, over what is cached. Four things make it worth making anew:
-the pod itself, a gate, a ledger, and the label by which the namespace opted in.
+The verdict is the same pure decision that admission makes, over what is cached. It is made anew when one of these
+changes: the pod itself, a gate, a ledger, what is known of an image, a contract migration that waits or runs, or the
+label by which the namespace opted in.
 """
 
 import asyncio
@@ -377,7 +378,7 @@ class ReleaseReconciler:
 
 
 def _release_note(held: HeldPod, verdict: Verdict) -> str:
-    """Return why a pod starts; not the verdict's message of a pod that no gate selects, which says that it waits."""
+    """Return why a pod starts; where no gate selects it, the verdict's message says that it waits, and is replaced."""
     if verdict.outcome.good:
         return verdict.message
     return f"no LedgerGate {'selects it any more' if held.claimed_by else 'has come to select it'}: the pod starts"

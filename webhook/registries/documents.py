@@ -145,7 +145,7 @@ def config_of(manifest: Manifest) -> Descriptor:
     """Return the descriptor of an image's config blob.
 
     Raises:
-        RegistryFailure: the manifest is not that of a container image.
+        RegistryFailure: it is not the manifest of a container image.
     """
     if manifest.config is None or manifest.config.media_type not in _CONFIGS:
         raise RegistryFailure(

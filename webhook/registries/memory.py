@@ -112,7 +112,7 @@ class ImageMemory:
             named = self.recall(scope, f"{before.reference.partition('@')[0]}@{digest}")
             if named is not None:
                 return self._remember(key, named)
-            before = None  # the tag leads to another image: what the former one said is not what this one says
+            before = None  # the tag leads to another image, so what the former one said does not count
         found = await self._client.read(reference, keyring)
         if isinstance(found, ImageLabels):
             self._remember((scope, found.reference), found)

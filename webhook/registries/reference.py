@@ -51,7 +51,7 @@ class ImageReference:
         """Read a reference such as ``postgres``, ``ghcr.io/shop/gateway:2`` or ``registry:5000/shop@sha256:…``.
 
         Raises:
-            ImageReferenceError: it is none.
+            ImageReferenceError: it is not one.
         """
         if len(text) > _MAX_TEXT:
             raise _malformed(text)
