@@ -1,4 +1,4 @@
-"""Who may open a LedgerGate, for how long, and who is named for it."""
+"""Who may open a LedgerGate, for how long, and whose name the bypass has."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -92,7 +92,7 @@ def test_nobody_opens_a_gate_in_another_s_name(application: Application, held: l
 
 
 def test_a_name_that_is_left_out_is_filled_in(application: Application, held: list[str]) -> None:
-    """By the API server, so that a time and a reason are enough; to apply the same again is no change."""
+    """The API server fills it in, so a time and a reason are enough; applying the same again is no change."""
     bypass = {"until": in_an_hour(), "reason": "incident 4711", "by": None}
     for _ in range(2):
         assert "patched" in write(application, bypass)
@@ -103,7 +103,7 @@ def test_a_name_that_is_left_out_is_filled_in(application: Application, held: li
 
 
 def test_what_does_not_open_needs_no_verb(application: Application, held: list[str], operator: Path) -> None:
-    """An edit beside a bypass that stays as it is, and its end; another reason or time is a bypass anew."""
+    """Editors may edit a gate with a bypass, and end the bypass; another reason or name counts as a new bypass."""
     assert "patched" in write(application, opening())
     as_operator = (f"--as={name(application)}",)
     target = ("patch", "ledgergate", "app", "-n", application.namespace, "--type=merge", "-p")
