@@ -48,7 +48,8 @@ LABEL org.opencontainers.image.title="ledgergate" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.base.name="$BASE" \
       org.opencontainers.image.licenses="Apache-2.0"
-# SAFEPATH: `migrations`, the name of one of our packages, is what everybody calls their directory of migrations.
+# SAFEPATH keeps the working directory off the import path: a directory of migrations in it is often called
+# `migrations`, as one of ledgergate's packages is.
 ENV PATH=/opt/ledgergate/bin:$PATH PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 65532:65532
 ENTRYPOINT ["/opt/ledgergate/bin/ledgergate"]

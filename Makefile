@@ -31,12 +31,12 @@ setup: $(VENV)/installed ## install everything into .venv/
 demo: $(VENV)/installed ## the main job on a real API server and a real PostgreSQL
 	@$(BIN)/python -m demo
 
-# More than the CPUs of a small machine: most of a test is waiting.
+# More workers than a small machine has CPUs: a test mostly waits.
 PYTEST = $(BIN)/pytest --numprocesses=4 -m "not examples and not gitops"
-# What fails, fails; .ci/run has another answer, which tells a flaky test from a broken one.
+# A failed test fails the run. .ci/run sets .ci/retry instead, which tells flaky tests from broken ones.
 ON_FAILURE ?= exit 1
-# What the server itself decides: its SQL, its catalogues, its rights, its errors. `make matrix` runs the rest beside it.
-OF_THE_SERVER = $(foreach name,baseline copy down dry_run_differs field_kinds fresh_session hidden_rows interruption \
+# Tests of what the server itself decides: its SQL, catalogues, rights and errors. `make matrix` runs more on each version.
+SERVER_TESTS = $(foreach name,baseline copy down dry_run_differs field_kinds fresh_session hidden_rows interruption \
 	lint_claims lint_oracle lint_soundness lost_lock nontransactional phases pooler resolve restart_standby rights role rowlock \
 	sections_and_sessions server_errors session source status up verify watcher,tests/integration/test_$(name).py)
 
@@ -48,11 +48,11 @@ test: $(VENV)/installed lint ## every check, and every test but those of test-ex
 		if $(BIN)/python -m testbed.postgres_versions $$version; then \
 			echo "what the server decides, on PostgreSQL $$version"; \
 			export LEDGERGATE_POSTGRES=$$version; \
-			$(PYTEST) $(OF_THE_SERVER) || $(ON_FAILURE); \
+			$(PYTEST) $(SERVER_TESTS) || $(ON_FAILURE); \
 		else echo "NOT RUN on PostgreSQL $$version"; fi; \
 	done
 
-# Of some: make matrix ONLY="postgres-13 kubernetes-1.30". Each Kubernetes is built first, in minutes, once.
+# Some of them: make matrix ONLY="postgres-13 kubernetes-1.30". Each Kubernetes is built first, in minutes, once.
 .PHONY: matrix
 matrix: $(VENV)/installed ## every supported PostgreSQL and Kubernetes, one after the other; writes testbed/matrix.json
 	@$(BIN)/python -m testbed.matrix $(ONLY)
@@ -67,7 +67,7 @@ gitops: $(VENV)/installed ## the real Argo CD installs the chart and removes it
 	@$(BIN)/python -m testbed.controlplane build
 	@$(BIN)/pytest -m gitops tests/cluster/gitops
 
-# Of ten minutes; another number of seconds: LEDGERGATE_SOAK=3600 make soak. The log says what was done and measured.
+# For another number of seconds than 600: LEDGERGATE_SOAK=3600 make soak. The log says what was done and measured.
 .PHONY: soak
 soak: $(VENV)/installed ## everything fails at random while 20 pods a second are created, for 10 minutes
 	@$(BIN)/python -m testbed.controlplane build

@@ -29,6 +29,7 @@ SIZES = (5, 20, 200)
 """Bodies in KB."""
 NAMESPACE = "shop"
 GATES, IN_NAMESPACE = 1000, 50
+"""Gates in the cluster, and how many of them in each namespace."""
 TARGETS: Sequence[tuple[str, int, str, float]] = (
     *(("rate, of fixed bytes", size, "fixed bytes", 0.75) for size in SIZES),
     ("rate, of a handler in Go", 5, "Go", 2.0),
@@ -37,9 +38,9 @@ TARGETS: Sequence[tuple[str, int, str, float]] = (
     *(("rate, of kopf", size, "kopf", 12.0) for size in SIZES),
 )
 P99 = 0.6
-"""Of the Go handler's, at most."""
+"""Target: the share of the Go handler's p99, at most."""
 WITH_MANY_GATES = 0.9
-"""Of the rate with one gate, at least."""
+"""Target: the share of the rate with one gate, at least."""
 
 
 def measure(plane: ControlPlane, postgres: Postgres, progress: Progress) -> dict[str, Any]:

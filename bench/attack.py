@@ -1,4 +1,4 @@
-"""The admission port under attack: how long good requests take beside thousands of connections that give nothing back.
+"""The admission port under attack: how long good requests take beside thousands of hostile connections.
 
 The server is ledgergate's, in a process of its own with its default limits and over TLS. It is measured quiet and under
 each attack, in turns, in the same run: whatever else this machine does meets both.
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
@@ -21,11 +20,11 @@ from typing import Any
 
 import aiohttp
 
+from bench.servers import ROOT, write_certificate
 from testbed.admission import load
 from testbed.admission.attackers import KINDS
 from testbed.admission.reviews import review
 from testbed.admission.serve import REVISIONS
-from testbed.controlplane.certificates import Authority
 from testbed.controlplane.processes import free_ports
 
 Progress = Callable[[str], None]
@@ -36,18 +35,14 @@ CLIENTS = 2000
 CONNECTIONS, RATE = 16, 400
 """Of the good client: connections, and requests a second over all of them."""
 TARGET = 2.0
-"""Times the p99 of a quiet server, at most."""
-ROOT = Path(__file__).parents[1]
+"""The p99 under attack, as a multiple of the p99 of a quiet server, at most."""
 
 
 def measure(progress: Progress) -> dict[str, Any]:
     """Measure the latency of good requests, quiet and under each attack."""
     server_cpu, load_cpu = load.cpus()
     with TemporaryDirectory() as directory:
-        pair = Authority(datetime.now(UTC)).server(["localhost"], ["127.0.0.1"])
-        certificate, key = Path(directory, "server.crt"), Path(directory, "server.key")
-        certificate.write_bytes(pair.certificate)
-        key.write_bytes(pair.key)
+        certificate, key, _ = write_certificate(Path(directory))
         (port,) = free_ports(1)
         serve = ("testbed.admission.serve", str(port), str(certificate), str(key))
         with _running(server_cpu, *serve) as server:

@@ -22,6 +22,7 @@ IMAGES = 20
 PODS, CROWD = 3, 15
 """Pods of each image: where the images come one after the other, and where all come at once."""
 SECONDS = 0.15
+"""Target: until the last pod of an image is released, at most."""
 
 
 def measure(plane: ControlPlane, postgres: Postgres, progress: Callable[[str], None]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ CROWD_ROUNDS = 5
 MANY, THOUSANDS, CROWD_PENDING = 200, 2000, 30
 THOUSANDS_ROUNDS = 3
 CROWD, HORDES = 8, (64, 256)
+"""Processes that are started at once: of each tool, and of ledgergate alone."""
 CROWD_SECONDS = 0.02
 """Seconds that a migration of the crowd takes; with less, the first process would finish before the others start."""
 
@@ -74,7 +75,7 @@ def measure(peers: InstalledPeers, *, progress: Progress) -> Figures:
 
 
 def figures(nothing: Mapping[str, Figures], thousands: Mapping[str, Figures]) -> Iterator[Figures]:
-    """Yield the ratios that have a target; none to a tool that was not measured.
+    """Yield the ratios that have a target; leave out those to a tool that was not measured.
 
     Args:
         nothing: Of each tool, the times of a run with nothing pending.
@@ -141,7 +142,7 @@ class _Bench:
         return {"of": CROWD, "exited_0": succeeded, "least_runs": min(times), "most_runs": max(times)}
 
     def many_at_once(self, tool: Peer, processes: int) -> Figures:
-        """Start so many processes, of 256 more than the server accepts connections, with MANY pending migrations."""
+        """Start processes at once, with MANY pending migrations; 256 are more than the server accepts connections."""
         self._progress(f"{processes} at once: {tool.name}")
         steps = logged(MANY)
         project = self._project(tool, "logged-many", steps)

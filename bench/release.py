@@ -20,7 +20,9 @@ PODS = 3
 CROWDS = {100: 5, 1000: 1}
 """How often crowds are measured, by the replicas of each of their Deployments."""
 OF_BARE = 0.8
+"""Target: the share of the rate of a client that only patches, at least."""
 FIRST_SECONDS = 0.15
+"""Target: from the commit to the release of a crowd's first pod, at most."""
 
 
 def measure(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, float]]:
@@ -49,9 +51,10 @@ def measure(plane: ControlPlane, postgres: Postgres) -> dict[str, dict[str, floa
 
 
 def scale(plane: ControlPlane, postgres: Postgres) -> dict[str, Any]:
-    """Measure in milliseconds how soon crowds of held pods of ten Deployments are released, each size by its turns.
+    """Measure in milliseconds how soon after a commit crowds of held pods of ten Deployments are released.
 
-    And their rate, from the first to the last, beside that of a client that only patches, in the same run.
+    Measures also the rate of releases, from the first to the last, beside the rate of a client that only patches, in
+    the same run.
     """
     found: dict[str, Any] = {"figures": []}
     with Installation(plane), TemporaryDirectory() as directory:

@@ -1,4 +1,4 @@
-"""Servers of others that are measured: their certificate, a process each, and whether they answer."""
+"""The peers' servers that are measured: their certificate, a process each, and whether they answer."""
 
 import json
 import os

@@ -48,7 +48,7 @@ class Stage:
 
     @property
     def revision(self) -> str:
-        """Revision that an image built from the demo's migrations expects."""
+        """The revision that an image built from the demo's migrations expects."""
         return self._ledgergate("revision").strip()
 
     def apply(self, name: str) -> None:

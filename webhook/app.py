@@ -133,10 +133,10 @@ async def run_controller(settings: ControllerSettings, registries: RegistrySetti
                     parts.create_task(controller.run())
             finally:
                 leading.remove(controller)
-                telemetry.clear_leader_gauges()
+                telemetry.clear_leader_series()
 
         def unready() -> str:
-            # One with a wrong account goes on working: a rollout that stops here leaves those before in service.
+            # With a wrong account the controller works, but is not ready: a rollout stops and keeps the older replicas.
             problems = (elector.problem, services.problem, account.problem, *(each.unready for each in leading))
             return next(filter(None, problems), "")
 
@@ -163,7 +163,7 @@ _STATUSES = {Access.GRANTED: 0, Access.UNKNOWN: 401, Access.REFUSED: 403, Access
 
 
 def metrics_refusal(settings: Settings, cluster: KubeClient) -> Callable[[str], Awaitable[int]] | None:
-    """Return what decides about requests for metrics, see :func:`probes`; None where everybody is answered."""
+    """Return what decides about requests for metrics, see :func:`probes`; None where every request is answered."""
     if not settings.metrics_auth:
         return None
     authorizer = TokenAuthorizer(cluster, "/metrics")

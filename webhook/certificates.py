@@ -178,7 +178,7 @@ class TrustWatch:
                 group.create_task(each.run())
 
     def trust(self, authority: bytes) -> bool:
-        """Return whether every webhook's caBundle has an authority, or no webhook is known, which calls nothing."""
+        """Return whether every webhook's caBundle has an authority; True where none is known, since none is called."""
         return all(
             contains(hook.client_config.ca_bundle, authority)
             for each in self._configurations
@@ -192,7 +192,7 @@ class TrustWatch:
 
 
 class _Named(Struct, frozen=True):
-    """A Secret without its data: a change is all that is watched for, and who acts on it reads it."""
+    """A Secret without its data: only that it has changed is of interest here."""
 
     metadata: Metadata
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from migrations.core.networks import HostPolicy
 
 _PORTS = range(65536)
-_IDENTITY_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 
 
@@ -102,7 +102,7 @@ class WebhookSettings(Settings):
     """Address of the admission webhooks, over TLS."""
 
     tls_cert_file: Path | None = None
-    """Serving certificate (PEM) that is issued elsewhere, such as by cert-manager; None to issue our own."""
+    """Serving certificate (PEM) that is issued elsewhere, such as by cert-manager; None where ledgergate issues it."""
 
     tls_key_file: Path | None = None
     """Private key of that certificate (PEM)."""
@@ -177,9 +177,15 @@ class ControllerSettings(Settings):
 
 def read_namespace(given: str | None) -> str:
     """Return the namespace of ledgergate: the one that is given, else the pod's own, else ``ledgergate``."""
-    if given:
-        return given
-    return _IDENTITY_NAMESPACE.read_text().strip() if _IDENTITY_NAMESPACE.is_file() else "ledgergate"
+    return given or find_pod_namespace() or "ledgergate"
+
+
+def find_pod_namespace() -> str | None:
+    """Return the namespace of the pod in which this process runs; None outside a pod.
+
+    https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
+    """
+    return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else None
 
 
 def _every_address() -> str | None:
@@ -196,7 +202,7 @@ def _every_address() -> str | None:
 
 
 def _is_webhook_url(url: str) -> bool:
-    """Decide whether the API server accepts this URL, with a path added, as a webhook's `clientConfig.url`."""
+    """Return whether the API server accepts this URL, with a path added, as a webhook's `clientConfig.url`."""
     try:
         parts = urlsplit(url)
         authority = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc

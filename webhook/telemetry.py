@@ -42,8 +42,8 @@ def log_event(name: str, *, level: int = logging.INFO, trace: bool = False, **fi
 def isolated(name: str, **fields: object) -> Iterator[None]:
     """Log an exception of the block, with its traceback and these fields, instead of raising it.
 
-    For work about one object. All objects share the process: what is wrong with one, and was foreseen by nothing, must
-    not end the work about the others.
+    For work on one object. All objects share the process: an unforeseen error about one must not end the work on the
+    others.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def isolated(name: str, **fields: object) -> Iterator[None]:
 
 
 def configure_logging(log_format: str, stream: TextIO = sys.stderr) -> None:
-    """Write our events, and the warnings of libraries, to a stream as ``text`` or ``json`` lines."""
+    """Write ledgergate's events, and the warnings of libraries, to a stream as ``text`` or ``json`` lines."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_EventFormatter(as_json=log_format == "json"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
@@ -157,7 +157,7 @@ class Telemetry:
         for metric in (*self._gate_gauges, self.releases):
             metric.remove_by_labels({"namespace": namespace, "gate": gate})
 
-    def clear_leader_gauges(self) -> None:
+    def clear_leader_series(self) -> None:
         """Remove what only the leader sets: this replica's values would stay, beside the next leader's.
 
         Counters of gates too: only the leader hears that a gate was deleted. To Prometheus they begin anew.

@@ -121,7 +121,7 @@ class Paged:
         self.answers = list(answers)
         self.asked: list[dict[str, str]] = []
 
-    async def read_collection(self, path: str, query: Query) -> bytes:
+    async def get(self, path: str, query: Query) -> bytes:
         """Answer with the next page, or fail with the next status."""
         del path
         self.asked.append(dict(query))

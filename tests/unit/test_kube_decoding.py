@@ -41,7 +41,7 @@ class Answers:
     def __init__(self, *items: str) -> None:
         self._items = items
 
-    async def read_collection(self, path: str, query: Query) -> bytes:
+    async def get(self, path: str, query: Query) -> bytes:
         """Return the list."""
         del path, query
         return f'{{"metadata": {{"resourceVersion": "9"}}, "items": [{",".join(self._items)}]}}'.encode()

@@ -82,7 +82,7 @@ async def test_every_request_has_them(tmp_path: Path) -> None:
     path = kubeconfig(tmp_path, user, f"http://127.0.0.1:{runner.addresses[0][1]}")
     async with connect_to(ClusterTarget(path)) as (cluster, _):
         await cluster.request("GET", "/api")
-        await cluster.read_collection("/api", {})
+        await cluster.get("/api", {})
     await runner.cleanup()
     assert len(seen) == 2
     for request in seen:

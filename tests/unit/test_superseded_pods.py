@@ -5,7 +5,7 @@ import pytest
 
 from webhook.api.objects import Pod
 from webhook.api.owners import Owner, is_superseded
-from webhook.controller.superseded_pods import MOST_DELETIONS, DeletionLimit
+from webhook.controller.superseded_pods import MAX_DELETIONS, DeletionLimit
 
 
 def statefulset(newest: str = "db-2", **spec: object) -> Owner:
@@ -42,7 +42,7 @@ def test_a_pod_of_an_older_revision_that_is_waited_for(held: Pod, owner: Owner, 
 def test_pods_that_come_back_as_they_were_are_not_deleted_for_ever() -> None:
     """A few times for each generation of the StatefulSet, and each name; then an Event leaves it to people."""
     limit, owner = DeletionLimit(), statefulset()
-    for _ in range(MOST_DELETIONS):
+    for _ in range(MAX_DELETIONS):
         assert limit.allows(owner, pod())
         limit.count(owner, pod())
     assert not limit.allows(owner, pod())

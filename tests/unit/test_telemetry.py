@@ -108,7 +108,7 @@ def test_a_former_leader_has_no_gauges_of_gates() -> None:
     telemetry.held.labels("ns", "other").set(1)
     telemetry.expiry.labels("authority").set(1)
     for _ in range(2):
-        telemetry.clear_leader_gauges()
+        telemetry.clear_leader_series()
     series = [
         line for line in telemetry.exposition()[0].decode().splitlines() if "{" in line and "_created{" not in line
     ]

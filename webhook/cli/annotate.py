@@ -22,7 +22,7 @@ from webhook.manifests.annotations import set_annotations
 from webhook.manifests.nodes import ManifestError, entry, parse_documents, plain, shared, strings_of, text_of
 from webhook.manifests.pod_templates import Choice, GateManifest, find_gates, find_templates, objects_of
 
-_MARK = "\ufeff"  # of byte order, which editors on Windows write
+_MARK = "\ufeff"  # the byte order mark, which editors on Windows write
 _ERRORS = (ManifestError, FilesError, ExternalFilesError, RevisionError, ContractError, LookupError)
 
 
@@ -64,7 +64,7 @@ class _FunctionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metavar="NAME",
 )
 @flag("--selector", "Labels of the pods, as KEY=VALUE[,KEY=VALUE].", "-l", metavar="LABELS")
-@flag("--workload", "Object whose pods they are; may be repeated.", multiple=True, metavar="KIND/NAME")
+@flag("--workload", "Object whose pods are annotated; may be repeated.", multiple=True, metavar="KIND/NAME")
 def annotate(
     filename: str,
     dir: str | None,  # noqa: A002 - click's name of the flag
@@ -101,7 +101,7 @@ def _annotate(text: str, flags: _Options) -> tuple[str, list[str]]:
     options = _configured(roots, flags)
     objects = list(objects_of(roots))
     gate = _find_gate(list(find_gates(objects)), options)
-    # Pods that are named are chosen, whatever a LedgerGate that is not named selects.
+    # Where pods are named and no LedgerGate is, what the LedgerGate among the manifests selects does not count.
     named = options.gate is None and (options.selector is not None or options.workload)
     choice = Choice(None if named else gate, _selector(options.selector), _workloads(options.workload))
     if choice.gate is None and choice.selector is None and not choice.workloads:
@@ -125,7 +125,7 @@ def _annotate(text: str, flags: _Options) -> tuple[str, list[str]]:
 
 
 def _check(text: str, chosen: set[int], annotations: Mapping[str, str]) -> None:
-    """Read the result again: YAML has more spellings than an edit may know, and a pod must not start unguarded."""
+    """Check the result by reading it: YAML has spellings that an edit may get wrong, and no pod may start unguarded."""
     templates = list(find_templates(objects_of(parse_documents(text))))
     for index in chosen:
         found = strings_of(entry(templates[index].node, "metadata", "annotations"))
@@ -188,7 +188,7 @@ def _workloads(names: Iterable[str]) -> frozenset[str]:
 
 
 def _for_gate(annotations: dict[str, str], gate: str | None) -> dict[str, str]:
-    """Return the annotations under the names that speak to one LedgerGate."""
+    """Return the annotations under the names that only one LedgerGate reads."""
     if gate is None:
         return annotations
     names = {

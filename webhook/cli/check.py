@@ -120,7 +120,7 @@ async def _ask(cluster: KubeClient, sample: SamplePod, namespace: str) -> _Repor
 
 
 async def _decide(cluster: KubeClient, namespace: str, pod: Pod) -> PodVerdict | None:
-    """Return the verdict by the gates' statuses, which the guard has said in words; None where they cannot be read."""
+    """Return the verdict by the gates' statuses, since the guard answers in text alone; None where none can be read."""
     try:
         listed, _ = await cluster.ledger_gates_of(namespace).list_objects()
     except ClusterError as error:

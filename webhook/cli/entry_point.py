@@ -36,7 +36,7 @@ class _LastingFile(io.FileIO):
     An error would end a run between two migrations, and click ends with 1 and without a message.
 
     Attributes:
-        failure: Why output was lost that something still waits for; None while none was.
+        failure: The error, other than a closed pipe, by which output was lost; None while there was none.
     """
 
     failure: OSError | None = None
@@ -55,12 +55,12 @@ class _LastingFile(io.FileIO):
 
 
 def _outlive_readers() -> None:
-    """Let the standard streams outlive their readers, and be there where the process was started without them."""
+    """Let the standard streams outlive their readers, and open those without which the process was started."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open as long as we run
-        elif isinstance(stream, io.TextIOWrapper):  # and not what a program has put there that runs this one
+        elif isinstance(stream, io.TextIOWrapper):  # not a stream that an embedding program has put there
             file = io.BufferedWriter(_LastingFile(stream.fileno(), "w", closefd=False))
             lasting = io.TextIOWrapper(file, stream.encoding, stream.errors, None, stream.line_buffering)
             lasting.reconfigure(write_through=stream.write_through)  # PYTHONUNBUFFERED

@@ -24,7 +24,7 @@ _MAX_CONFIG = 2 * 1024 * 1024  # bytes of config.json that are read
 
 @dataclass(frozen=True, slots=True)
 class _Login:
-    """Where docker, podman and the others keep the logins of a user."""
+    """Where docker and podman keep the logins of a user."""
 
     directory: Path | None
 

@@ -1,7 +1,7 @@
-"""Whether an installation is there to stay: the chart's Job must not take such a one out of service.
+"""Decide whether an installation is meant to stay: the chart's Job must not take it out of service then.
 
 The Job is a hook. Tools that do not know the hook apply it like any other object, when they install ledgergate
-(`helm template | kubectl apply`). Evidence that the removal was asked for, one of these:
+(`helm template | kubectl apply`). One of these shows that the removal was asked for:
 
 - the Deployments are gone, or are being deleted (Argo CD's PostDelete);
 - helm's record of the release says that it is being uninstalled; helm writes this before it creates a hook;
@@ -43,7 +43,7 @@ class _Job(Struct, frozen=True):
 
 
 async def find_in_service(cluster: KubeClient, namespace: str) -> str:
-    """Return why the installation in a namespace counts as one to stay; empty if its removal was asked for.
+    """Return why the installation in a namespace is meant to stay; empty if its removal was asked for.
 
     Raises:
         ClusterError: the Deployments, the Job or helm's records cannot be read.

@@ -94,12 +94,12 @@ async def list_objects(cluster: KubeClient, namespace: str | None) -> ClusterLis
         ClusterError: the pods cannot be listed, or the API server does not answer about LedgerGates.
     """
     unscheduled, held = "spec.nodeName=", "reason=Held,involvedObject.kind=Pod"
-    own = f"metadata.name={namespace}" if namespace else ""
+    only = f"metadata.name={namespace}" if namespace else ""
     gates, pods, events, namespaces = await asyncio.gather(
         _list(cluster, _path(f"/apis/{API_GROUP}/{API_VERSION}", "ledgergates", namespace), ShownGate),
         _list(cluster, _path("/api/v1", "pods", namespace), Pod, unscheduled),
         _list(cluster, _path("/api/v1", "events", namespace), PodEvent, held),
-        _list(cluster, "/api/v1/namespaces", Namespace, own),
+        _list(cluster, "/api/v1/namespaces", Namespace, only),
     )
     if isinstance(pods, ClusterError):
         raise pods

@@ -1,4 +1,4 @@
-"""Events on pods that run where verdicts do not count: what Enforce would have done."""
+"""Events on pods that are only audited: why they would not have started under Enforce."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ from webhook.ledgers.registry import LedgerRegistry
 from webhook.telemetry import log_event
 
 READING_TIMEOUT_SECONDS = 5.0
-"""For a newer reading before an Event says that a ledger is behind; no request waits for it."""
+"""How long to wait for a newer reading before an Event says that a ledger is behind. No request waits for it."""
 
 READING_POLL_SECONDS = 0.1
 
@@ -75,7 +75,7 @@ class AuditEvents:
         return not pod.held and pod.metadata.deletion_timestamp is None and bool(self._auditing(pod))
 
     async def check(self, pod: Pod) -> None:
-        """Emit an Event if Enforce would not have let the pod start, by a fresh reading of its ledgers too."""
+        """Emit an Event if the pod would not have started under Enforce, also by a fresh reading of its ledgers."""
         if self._bad_verdict(pod) is None:
             return
         await self._await_reading(pod, self._auditing(pod))
@@ -91,7 +91,7 @@ class AuditEvents:
             self._ledgers.set_urgent(key, urgent=True)
         with suppress(TimeoutError):
             async with asyncio.timeout(READING_TIMEOUT_SECONDS):
-                while not all(self._was_read(gate, since) for gate in gates) or self._resolving(pod):  # noqa: ASYNC110 - nothing tells of it
+                while not all(self._was_read(gate, since) for gate in gates) or self._resolving(pod):  # noqa: ASYNC110 - no callback reports it
                     await asyncio.sleep(READING_POLL_SECONDS)
         for key in keys:
             self._ledgers.set_urgent(key, urgent=False)  # no pod waits for a gate that only audits
@@ -116,7 +116,7 @@ class AuditEvents:
         return None if final is None or final.outcome.good else final
 
     async def _count(self, pod: Pod, decision: Decision) -> Verdict:
-        """Return a gate's verdict; of a migrator with a contract migration, the one that the living pods make it."""
+        """Return a gate's verdict; for a migrator with a contract migration, count the living pods."""
         gate, verdict = decision.gate, decision.verdict
         if verdict.reason is not Reason.STILL_NEEDED or verdict.outcome.good:
             return verdict

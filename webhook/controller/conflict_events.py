@@ -1,4 +1,4 @@
-"""Events on pods whose annotation or variable says otherwise than their image, which counts."""
+"""Events on pods whose annotation or environment variable contradicts the label of their image, which decides."""
 
 from webhook.api.objects import Pod
 from webhook.controller.events import Event, EventSink, Reference
@@ -9,7 +9,7 @@ MAX_REMEMBERED = 10_000
 
 
 class ConflictEvents:
-    """The conflicts that were reported, each for one pod of a rollout.
+    """Reports each conflict on one pod of a rollout.
 
     Watches nothing itself: the release reconciler passes on its verdicts. Writes Events on pods.
     """

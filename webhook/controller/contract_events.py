@@ -12,7 +12,7 @@ _SHOWN = 120  # characters of a name in a note
 
 
 class ContractEvents:
-    """Emits one Event when a migrator begins to wait, and one when it goes.
+    """Emits one Event when a migrator begins to wait, and one when it is released.
 
     Watches nothing itself: the contract reconciler reports both.
     """
@@ -47,6 +47,6 @@ class ContractEvents:
 
 
 def shown_name(text: str) -> str:
-    """Return a name as a note has room for it."""
+    """Return a name, cut to what a note has room for, without control characters."""
     clean = "".join(character if character.isprintable() else "?" for character in text[: _SHOWN + 1])
     return clean if len(clean) <= _SHOWN else f"{clean[: _SHOWN - 1]}…"

@@ -1,4 +1,4 @@
-"""What is seen of a contract migration: its migrator, the living pods under the gate, and the ledger."""
+"""The facts that decide about a contract migration: its migrator, the living pods under the gate, and the ledger."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -65,9 +65,10 @@ class ContractObserver:
         )
 
     def migrators(self, gate: Gate) -> list[Pod]:
-        """Return the held pods of which the gate's policy wants that no living pod needs the old schema.
+        """Return the held migrators that, by the gate's policy, wait until no living pod needs the old schema.
 
-        One that another gate holds for another reason is not among them: older pods would be refused for as long.
+        A migrator that another gate holds for another reason is left out. Otherwise older pods would be refused for as
+        long as that gate holds it.
         """
         policy = gate.policy
         if policy.on_contract not in {Action.HOLD, Action.DENY} or policy.mode is not Mode.ENFORCE:

@@ -1,4 +1,7 @@
-"""Let a contract migration go when no living pod needs the old schema, and shut out such pods meanwhile."""
+"""Release a contract migration when no living pod needs the old schema, and keep such pods out while it runs.
+
+What happens in which order, and why, is described in :mod:`webhook.core.contract_plan`.
+"""
 
 import asyncio
 import logging
@@ -70,7 +73,7 @@ class _Active:
 
 
 class ContractReconciler:
-    """Decides when a migrator with a contract migration goes.
+    """Decides when a migrator with a contract migration is released.
 
     Watches the pods under a gate only while such a migrator is held or runs; at rest it costs nothing. Writes
     ``status.contractWaiting`` and ``status.contracting``, and Events.
@@ -79,7 +82,7 @@ class ContractReconciler:
         images: what is known of the pods' images.
         held: the held pods of a namespace.
         releasing: whether the request that releases the pod of this uid may be on its way.
-        rejudge: has the held pods of a namespace judged anew.
+        rejudge: judges the held pods of a namespace anew.
         on_taken_back: called with a namespace in which pods that were refused may start again.
         now: the clock, aware.
         monotonic: seconds of the monotonic clock.
@@ -129,11 +132,11 @@ class ContractReconciler:
         return gate in self._active
 
     def migrator_held(self, gate: Key) -> None:
-        """Have a gate looked at: a migrator that brings a contract migration is held."""
+        """Enqueue a gate that holds a migrator which brings a contract migration."""
         self._queue.add(gate)
 
     def changed(self, gate: Key) -> None:
-        """Have a gate looked at, if a contract migration waits or runs under it: something else has changed."""
+        """Enqueue a gate of which something has changed, if a contract migration waits or runs under it."""
         if gate in self._active:
             self._queue.add(gate)
 
@@ -145,7 +148,7 @@ class ContractReconciler:
             for key in self._gates.keys:
                 gate = self._gates.gate(key)
                 if gate is not None and (gate.contracting or gate.contract_waiting):
-                    self._queue.add(key)  # an earlier leader has left it so
+                    self._queue.add(key)  # an earlier leader has written it; this one goes on from there
             while True:
                 await asyncio.sleep(TICK_SECONDS)
                 for key in self._active:
@@ -205,7 +208,7 @@ class ContractReconciler:
         return False
 
     def _stop_if_idle(self, gate: Gate, active: _Active) -> None:
-        """Stop watching where nothing waits or runs, and the cache shows that it is so: `view` goes on until then."""
+        """Stop watching when nothing waits or runs, and the cached gate shows so; until then `view` corrects it."""
         cached = self._gates.gate(gate.key)
         if active.state.contracting is not None or active.state.waiting is not None:
             return
@@ -226,6 +229,7 @@ class ContractReconciler:
         if not await self._write(gate, active):
             return False
         if first:
+            # `SETTLE_SECONDS` begin with the write: admission cannot know of the announcement before.
             active.state = replace(active.state, announced_at=self._monotonic())
             self._events.waits(gate, active.pods.objects.get((gate.namespace, candidate.step.pod)), candidate)
         return first
@@ -246,6 +250,7 @@ class ContractReconciler:
     async def _confirm(self, gate: Gate, active: _Active, step: ContractStep) -> bool:
         """List the pods anew, and let the migrator go if none needs the old schema."""
         try:
+            # The watch may be late; a list shows every pod that the API server has stored before it answers.
             listed, _ = await active.feed.list_objects()
         except ClusterError as error:
             log_event("contract.unreadable", level=logging.WARNING, gate="/".join(gate.key), error=str(error))
@@ -292,7 +297,7 @@ class ContractReconciler:
         feed = self._api.selected_pods(gate.namespace, gate.selector)
         pods = Reflector(feed, lambda _old, _new: self.changed(key))
         task = self._group.create_task(self._follow(key, pods))
-        # Whether it is written is not known: the object in the cache may be a moment old.
+        # The gate in the cache may be a moment old, so nothing counts as written to its status yet.
         state = replace(state, written=False, announced_at=None)
         self._active[key] = _Active(feed, gate.selector, pods, task, state, refusing=refusing)
 

@@ -89,7 +89,7 @@ class Controller:
         self._namespaces = namespaces = NamespaceCache(api, self._reconcile_namespace, monotonic)
         self._recorder = EventRecorder(api, identity, now, busy=lambda: self._release.at_capacity)
         emit = self._recorder.emit
-        # A second less than a record counts: one that no longer counts is then always asked for anew.
+        # A second less than a record counts, so that one that no longer counts is always looked up again.
         memory = ImageMemory(
             registries,
             monotonic,
@@ -107,6 +107,7 @@ class Controller:
             now=now,
             monotonic=monotonic,
         )
+        # Callbacks that name parts which are made further down are methods: they look the part up when they are called.
         self._release = ReleaseReconciler(
             api,
             gates,
@@ -155,7 +156,7 @@ class Controller:
 
     @property
     def unready(self) -> str:
-        """Why not everything that this replica has to see was listed yet, or is seen no more; empty where it is."""
+        """Which watches are not up to date, and why: not listed yet, or failing; empty where all are up to date."""
         problems = {
             "LedgerGates": self._gates.watch_problem,
             "pods": self._release.watch_problem,
@@ -199,7 +200,7 @@ class Controller:
         return self._contracts.view(gate)
 
     def _status_written(self, gate: Key) -> None:
-        # Not before: admission would refuse the pods of an owner that was woken once more.
+        # Only now: before it sees the new status, admission would refuse the pods of a woken owner again.
         self._wakeup.enqueue(gate[0])
 
     def _reconcile_namespace(self, namespace: str) -> None:
@@ -209,5 +210,5 @@ class Controller:
 
     def _count_changed(self, gate: Gate) -> None:
         self._status.enqueue(gate.key)
-        # Pods wait for it: poll its ledger often. The status reconciler, which counts them, ends that.
+        # Pods may wait for the gate: poll its ledger often. The status reconciler ends that when it counts none.
         self._ledgers.set_urgent(gate.key, urgent=True)

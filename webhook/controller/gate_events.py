@@ -82,7 +82,8 @@ def unreadable_event(error: str) -> frozenset[GateEvent]:
 def _state_event(observation: GateObservation, gate: Gate, status: dict[str, Any]) -> GateEvent:
     since = next(condition["lastTransitionTime"] for condition in status["conditions"] if condition["status"] == "True")
     state, ledger = observation.state, observation.snapshot.ledger
-    # A healthy ledger moves from head to head: no news. Of a fault every new detail is, so there the note is the key.
+    # The note is part of the key. A healthy ledger's note is constant, since a new head is no news; the note about a
+    # fault has every detail, since each new detail is news.
     note = "the ledger can be read" if state is GateState.LIVE else status_message(observation, gate)
     dirty = ledger.dirty if ledger is not None else None
     running = state is GateState.DIRTY and dirty is not None and dirty.state is State.RUNNING

@@ -18,11 +18,11 @@ class HeldPod:
         first_seen: seconds of the monotonic clock.
         created: by the API server's clock.
         reported: the gates and reasons that had an Event; each once, however often they alternate.
-        claimed_by: the gates that selected it, when any did last.
+        claimed_by: the gates that selected it, as of the last time that any did.
         unclaimed_since: since when none selects it, although one did; seconds of the monotonic clock.
         timer_set: it is reconciled again when the grace for a late gate has passed.
         waits_for: the names of the gates that it waits for.
-        unknown_images: those of its images, as they stand in it, without whose labels it could not be judged last.
+        unknown_images: its images, as the pod names them, whose labels were missing when it was judged last.
         overdue: the names of the gates that have held it for longer than their ``maxHold``.
         next_overdue: when the next of the gates has held it for too long; None where none will.
     """

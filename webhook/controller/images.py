@@ -40,11 +40,11 @@ WAITING_PER_NAMESPACE = 200
 RETRY_SECONDS = 5.0
 """Until an image that could not be read is tried again, as long as pods wait for it."""
 
-PATIENCE_SECONDS = 3.0
-"""How long a pod waits until its tag is looked up again; then what the tag led to before counts."""
+LOOKUP_SECONDS = 3.0
+"""How long a pod waits for a new lookup of its tag; after that, the image that the tag led to before counts."""
 
 FORGET_SECONDS = 30.0
-"""Until a failure is forgotten of an image that no pod asks for any more: longer than a reading and its next try."""
+"""Until a failure is forgotten if no pod asks for its image any more: longer than a reading and its next try."""
 
 _CONTRADICTORY = frozenset({UnresolvedReason.LABELS_DISAGREE, UnresolvedReason.INVALID_LABEL})
 _REPLACED = _CONTRADICTORY | {
@@ -53,7 +53,7 @@ _REPLACED = _CONTRADICTORY | {
     UnresolvedReason.UNSUPPORTED,
     UnresolvedReason.NO_PLATFORM,
 }
-"""The registry has answered, and the image is none that can be judged: what the tag led to before counts no more."""
+"""The registry has answered, but the image cannot be judged: what the tag led to before no longer counts."""
 
 
 class CredentialsSource(Protocol):
@@ -74,12 +74,12 @@ class _Ask:
 
 @dataclass(slots=True)
 class _Failure:
-    """Why an image could not be read last.
+    """The last failure to read an image.
 
     Args:
         at: seconds of the monotonic clock.
         gates: those whose pods wait for it.
-        replaced: a tag leads to another image by now.
+        replaced: what the tag led to before no longer counts, see `_REPLACED`.
     """
 
     unknown: UnknownImage
@@ -89,12 +89,12 @@ class _Failure:
 
 
 class GateImages:
-    """What is known of the images of each gate's pods. Also reads what is not.
+    """Knows what the images of each gate's pods say, and reads the images that it does not know.
 
     Args:
         memory: reads images, each once.
         credentials: where logins come from.
-        admission: what a namespace's label says: the images of others are not asked for.
+        admission: what a namespace's label says; the images of a namespace that is off are not read.
         on_read: called with a namespace and an image, as it stands in pods, when its reading has ended, well or not.
         on_change: called with a gate when more is known of its images, or when they are to be tried again.
         now: the clock, aware.
@@ -143,7 +143,7 @@ class GateImages:
             await self._memory.close()
 
     def find(self, gate: Gate, pod: Pod, reference: str) -> ImageRecord | UnknownImage:
-        """Return what an image of a pod says; have it read where that is not known, or a tag was not looked up lately.
+        """Return what an image of a pod says; start a reading if that is unknown, or its tag was not looked up lately.
 
         Args:
             reference: the image, as it stands in the pod.
@@ -157,7 +157,8 @@ class GateImages:
         if failure is None or self._monotonic() - failure.at >= RETRY_SECONDS:
             started = self._start(ask, gate)
             if failure is None:
-                late = started is None or self._monotonic() - started > PATIENCE_SECONDS
+                # An unknown image holds the pod until it is read; a tag that is looked up again, for a moment only.
+                late = started is None or self._monotonic() - started > LOOKUP_SECONDS
                 return known if known is not None and late else UnknownImage(reference)
         failure.gates.add(gate.key)
         return failure.unknown if known is None or failure.replaced else known
@@ -193,7 +194,7 @@ class GateImages:
         return known.get(self._names[gate.key].get(key, key))
 
     def _start(self, ask: _Ask, gate: Gate) -> float | None:
-        """Have an image read, unless it is being read; return since when it is, None where it is not."""
+        """Start to read an image, unless that is under way; return when it was started, None where it is not."""
         reading = self._readings.get(ask)
         if reading is not None:
             reading[1].add(gate.key)
@@ -204,10 +205,11 @@ class GateImages:
         started = self._monotonic()
         self._readings[ask] = started, {gate.key}
         self._group.create_task(self._read(ask, tuple(self._of(gate).values())))
-        asyncio.get_running_loop().call_later(PATIENCE_SECONDS + 0.05, self._patience_over, ask, started)
+        # A moment later, so that `find` certainly sees that the time is over.
+        asyncio.get_running_loop().call_later(LOOKUP_SECONDS + 0.05, self._lookup_late, ask, started)
         return started
 
-    def _patience_over(self, ask: _Ask, started: float) -> None:
+    def _lookup_late(self, ask: _Ask, started: float) -> None:
         reading = self._readings.get(ask)
         if reading is not None and reading[0] == started:
             self._notify(reading[1])
@@ -220,7 +222,7 @@ class GateImages:
                 credentials = await self._credentials.read(ask.namespace, ask.secrets)
                 problem = credentials.problem
                 scope = _scope(ask.namespace, credentials.keyring)
-                # What was read by an earlier process: then a tag costs a request for its digest alone.
+                # The status remembers what an earlier process has read; a tag then costs only a request for its digest.
                 self._memory.learn(scope, map(_labels, known))
                 found = await self._memory.find(scope, ask.reference, credentials.keyring)
         _, gates = self._readings.pop(ask)
@@ -250,7 +252,7 @@ class GateImages:
         log_event(
             "image.unresolved", level=logging.WARNING, namespace=ask.namespace, image=ask.reference[:200], why=message
         )
-        # The first has the pods judged, which asks again; the second corrects the metric when none has asked.
+        # The first call has the pods judged, which starts the next try; the second corrects the metric if none did.
         for pause in (RETRY_SECONDS, FORGET_SECONDS):
             asyncio.get_running_loop().call_later(pause + 0.05, self._notify, gates)
 
@@ -269,7 +271,7 @@ class GateImages:
         before = known.get(found.digest)
         tags = [name for name in (before.references if before else ()) if name != reference]
         tags += [reference] if has_tag(reference) else []
-        for dropped in tags[:-REFERENCES]:
+        for dropped in tags[:-REFERENCES]:  # the oldest names: the newest is last
             names.pop(dropped, None)
         known[found.digest] = ImageRecord(
             found.reference,
@@ -293,7 +295,10 @@ class GateImages:
 
 
 def _scope(namespace: str, keyring: Keyring) -> str:
-    """Return whose image it is. With other logins another image may be seen, and a wrong one must not stay in force."""
+    """Return whose image it is: a namespace's, with its logins.
+
+    Other logins may show another image; what was read with wrong logins must not count after they were corrected.
+    """
     logins = repr([(pattern, login.username, login.password) for pattern, login in keyring.entries])
     return f"{namespace} {hashlib.sha256(logins.encode(errors='surrogatepass')).hexdigest()[:16]}"
 

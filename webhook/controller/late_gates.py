@@ -32,7 +32,14 @@ class WaitLabels(Protocol):
     """What is asked of the namespaces."""
 
     def waits(self, name: str, since: float) -> bool | None:
-        """Return whether the label has pods wait; None where that is not certain for a pod that was seen then."""
+        """Return whether the namespace's label makes its pods wait.
+
+        Args:
+            since: when the pod was first seen, in seconds of the monotonic clock.
+
+        Returns:
+            None where that is not certain yet for such a pod.
+        """
 
 
 class LateGates:
@@ -48,19 +55,19 @@ class LateGates:
         self._monotonic = monotonic
 
     def judge(self, held: HeldPod, decided: PodVerdict) -> PodVerdict:
-        """Return the verdict on a pod by its namespace's label too; the label is asked for where it matters only."""
+        """Return the verdict on a pod, with its namespace's label; the label is read only where it matters."""
         waiting = await_gate(held.pod, decided)
         return decided if waiting is decided or self._waits(held) is False else waiting
 
     def is_certain(self, held: HeldPod, verdict: Verdict) -> bool:
-        """Return whether it is certain that a pod with this verdict is to wait; at worst it is in a moment."""
+        """Return whether it is certain that a pod with this verdict has to wait; if not, it will be in a moment."""
         return verdict is not AWAITING or self._waits(held) is not None
 
     def seconds_left(self, held: HeldPod) -> float:
         """Return for how long a pod that no gate selects has to wait yet; 0 or less where it may start."""
         if self._gates.has_unknown_selector(held.pod.metadata.namespace):
             return math.inf  # a gate that cannot be decoded may select the pod
-        # Every gate that selected it is still there: it was changed not to.
+        # Every gate that selected the pod still exists, so it was changed on purpose not to select it.
         if held.claimed_by and all(self._gates.gate(key) is not None for key in held.claimed_by):
             return 0.0
         since = held.first_seen if held.unclaimed_since is None else held.unclaimed_since

@@ -1,8 +1,8 @@
-"""Whether the installation knows the controller by the account that it has.
+"""Check that the installation's manifests name the account under which the controller runs.
 
 The manifests name that account in conditions on the user. With kustomize's `namespace`, and without the transformer,
 they name an account of another namespace: the API server then asks the webhook before each release, does not confine
-this account, and trusts one that anybody who may create that namespace can have.
+this account, and trusts an account that every user who may create that other namespace can use.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class OwnAccount:
         try:
             found = msgspec.json.decode(await self._api.request("GET", _PATH), type=_Configuration)
         except (ClusterError, msgspec.DecodeError):
-            return False  # what was found last counts; that it cannot be read is said where certificates are kept
+            return False  # what was found last counts; the keeper of the certificates logs that it cannot be read
         problem = describe(found, self._namespace)
         if problem != self.problem:
             self.problem = problem

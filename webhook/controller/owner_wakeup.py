@@ -40,9 +40,9 @@ SWEEP_SECONDS = 15.0
 """Between two sweeps for owners that no change has woken: those that were refused because no webhook answered (before
 Kubernetes 1.36), or while no controller led."""
 
-NAMESPACES_APART = 8
-"""Namespaces up to which a sweep lists the owners of each; of more, it lists those of the whole cluster at once: four
-requests, and not four for each of a thousand namespaces."""
+MAX_NAMESPACE_LISTS = 8
+"""Namespaces up to which a sweep lists the owners of each. With more, it lists those of the whole cluster: one request
+for each kind of owner, and not one for each kind in a thousand namespaces."""
 
 MAX_BACKOFF_SWEEPS = 4
 """Between two wake-ups of an owner that stays short of pods, at most; the back-off doubles from one sweep to this."""
@@ -110,7 +110,7 @@ class OwnerWakeup:
         self._slots = asyncio.Semaphore(PARALLEL_PATCHES)
 
     def enqueue(self, namespace: str) -> None:
-        """Have a namespace reconciled: a change may have let its pods in."""
+        """Enqueue a namespace: a change may have let its pods in."""
         self._queue.add(namespace)
 
     def awaits(self, gate: Key) -> bool:
@@ -155,7 +155,7 @@ class OwnerWakeup:
             self._denied.pop(gone, None)
             self._backoffs.pop(gone, None)
         watched = {namespace for namespace in namespaces if self._admission(namespace) is not OptIn.OFF}
-        if len(watched) <= NAMESPACES_APART:
+        if len(watched) <= MAX_NAMESPACE_LISTS:
             for namespace in watched:
                 await self._reconcile(namespace, WakeTrigger.SWEEP)
             return
@@ -170,7 +170,7 @@ class OwnerWakeup:
         except ClusterError as error:
             log_event("owners.unreadable", level=logging.WARNING, namespace="", kind=kind, error=str(error))
             return
-        # Those of a namespace in which no owner is short of pods any more are forgotten too.
+        # A namespace in which no owner is short of pods any more gets an empty list, and so is forgotten.
         known = {namespace for namespace, each in (*self._denied, *self._backoffs) if each is kind}
         by_namespace: dict[str, list[Owner]] = {namespace: [] for namespace in known & namespaces}
         for owner in found:
@@ -195,13 +195,14 @@ class OwnerWakeup:
             found = await self._api.owners_short_of_pods(kind, namespace, cached=trigger is WakeTrigger.SWEEP)
         except ClusterError as error:
             log_event("owners.unreadable", level=logging.WARNING, namespace=namespace, kind=kind, error=str(error))
+            # A moment's outage must not lose a change; what else fails is tried again by the next sweep.
             if trigger is WakeTrigger.CHANGE and isinstance(error, Unavailable):
                 self.enqueue(namespace)
             return
         await self._wake_chosen(kind, namespace, found, trigger)
 
     async def _wake_chosen(self, kind: OwnerKind, namespace: str, found: Sequence[Owner], trigger: WakeTrigger) -> None:
-        """Wake those of a namespace's owners, which are short of pods, whose turn it is."""
+        """Wake the owners whose turn it is, of the found ones, which are short of pods."""
         self._denied[namespace, kind] = denied = set[Key]()
         ready = [owner for owner in found if self._would_be_admitted(namespace, owner, denied)]
         for gate in denied:
@@ -219,7 +220,7 @@ class OwnerWakeup:
             del self._backoffs[namespace, kind]
 
     def _would_be_admitted(self, namespace: str, owner: Owner, denied: set[Key]) -> bool:
-        """Return whether the pods that an owner lacks are ones that ledgergate decides about and would not deny now.
+        """Return whether ledgergate decides about the pods that an owner lacks, and would not deny them now.
 
         Args:
             denied: the gates that would deny them are added to it.

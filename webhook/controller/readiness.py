@@ -121,7 +121,7 @@ class ReadinessReconciler:
             await self._pods.run()
 
     def reconcile_namespace(self, namespace: str) -> None:
-        """Have every tracked pod of a namespace assessed anew: at once, unless that was done a moment ago."""
+        """Assess the tracked pods of a namespace anew, in the background: at once, unless done a moment ago."""
         if self._tracked.get(namespace):
             self._queue.add(namespace)
 

@@ -1,7 +1,8 @@
 """Release held pods as soon as their verdict is good.
 
-The verdict is the same pure decision that admission makes, over what is cached. Four things make it worth making anew:
-the pod itself, a gate, a ledger, and the label by which the namespace opted in.
+The verdict is the same pure decision that admission makes, over what is cached. It is made anew when one of these
+changes: the pod itself, a gate, a ledger, what is known of an image, a contract migration that waits or runs, or the
+label by which the namespace opted in.
 """
 
 import asyncio
@@ -132,7 +133,7 @@ class ReleaseReconciler:
 
     @property
     def watch_problem(self) -> str:
-        """Why they are not seen as they are now; empty where they are."""
+        """Why the pods are not seen as they are now; empty where they are."""
         return self._pods.problem
 
     @property
@@ -153,14 +154,14 @@ class ReleaseReconciler:
         return uid in self._releasing
 
     def reconcile_namespace(self, namespace: str) -> None:
-        """Have every held pod of a namespace judged anew: at once, unless that was done a moment ago."""
+        """Judge the held pods of a namespace anew, in the background: at once, unless that was done a moment ago."""
         if self._held.of(namespace):
             self._namespaces_to_judge.add(namespace)
 
     def image_read(self, namespace: str, reference: str) -> None:
-        """Have the held pods that wait for an image judged at once, however many others the namespace has.
+        """Judge the held pods that wait for an image, at once and in the background, however many others there are.
 
-        Judging all of them takes the longer the more they are, and is not begun again before a longer pause.
+        Judging all held pods takes longer the more there are, and so does the pause before they are judged again.
 
         Args:
             reference: the image, as it stands in the pods.
@@ -213,7 +214,7 @@ class ReleaseReconciler:
                 self._conflicts.report(pod, decide_pod(pod, selecting, self._now(), self._images))
 
     def _follow_ledgers(self, pod: Pod) -> None:
-        """Have the ledgers of a pod that was created followed: more pods may come, and a migration with them."""
+        """Follow the ledgers of a created pod for a while: more pods may come, and a migration with them."""
         age = (self._now() - _created(pod, self._now())).total_seconds()
         for gate in self._gates.selecting(pod.metadata.namespace, pod.labels):
             self._ledgers.pod_created(gate.key, max(age, 0.0))
@@ -373,11 +374,11 @@ class ReleaseReconciler:
                 pod = Reference.pod(held.pod.metadata)
                 self._emit(Event(pod, "Hold", "HeldTooLong", note, warning=True, dedup_key=gate.name))
                 self._on_count(gate)
-            self._judge(held)
+            self._judge(held)  # sets `next_overdue` to the next gate's limit
 
 
 def _release_note(held: HeldPod, verdict: Verdict) -> str:
-    """Return why a pod starts; not the verdict's message of a pod that no gate selects, which says that it waits."""
+    """Return why a pod starts; where no gate selects it, the verdict's message says that it waits, and is replaced."""
     if verdict.outcome.good:
         return verdict.message
     return f"no LedgerGate {'selects it any more' if held.claimed_by else 'has come to select it'}: the pod starts"

@@ -22,7 +22,7 @@ class RolloutApi(Protocol):
 
 
 class RolloutEvents:
-    """The rollouts that were reported.
+    """Reports held pods on their Deployments, once for each rollout.
 
     Watches nothing itself: the release reconciler reports each held pod. Writes Events on Deployments.
     """

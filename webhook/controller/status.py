@@ -1,4 +1,4 @@
-"""Keep each gate's status, metrics and Events, at a pace that the API server does not notice."""
+"""Keep each gate's status, metrics and Events up to date, with few requests to the API server."""
 
 import asyncio
 import logging
@@ -67,7 +67,8 @@ class StatusReconciler:
     Args:
         images: what is known of the images of a gate's pods.
         count: how many pods a gate holds.
-        awaited: whether pods wait for a gate that do not exist, because they were denied.
+        awaited: whether a gate is waited for by others than its held pods: by denied pods, which do not exist, or by a
+            contract migration.
         on_written: called with a gate that has changed, or whose ledger has, after its status was written as far as it
             can be; admission now knows of the change, or will in a moment.
         now: the clock, aware.
@@ -110,7 +111,7 @@ class StatusReconciler:
         """By gate, the generation at which the API server refused its status, until that is tried again."""
 
     def enqueue(self, gate: Key, *, changed: bool = False) -> None:
-        """Have a gate reconciled.
+        """Enqueue a gate to be reconciled.
 
         Args:
             changed: the gate or its ledger has changed, not only how many pods wait for it.
@@ -237,7 +238,7 @@ class StatusReconciler:
         self._telemetry.held.labels(*key).set(count.held)
         self._telemetry.unresolved_images.labels(*key).set(self._images.unresolved(key))
         self._telemetry.held_too_long.labels(*key).set(count.overdue)
-        self._telemetry.contract_waiting.labels(*key)  # from 0 on, as below; others count
+        self._telemetry.contract_waiting.labels(*key)  # exists from 0 on, as below; the contract reconciler sets it
         self._telemetry.releases.labels(*key, "gate")  # exists from 0 on, so that the first release is an increase
         self._telemetry.bypass.labels(*key).set(gate.policy.is_bypassed(self._now()))
         if observation.snapshot.ledger is not None and observation.snapshot.observed_at is not None:

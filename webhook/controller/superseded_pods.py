@@ -17,10 +17,9 @@ from webhook.telemetry import isolated, log_event
 CHECK_SECONDS = 5.0
 """Between two looks at the StatefulSets that have held pods; each costs one request."""
 
-
-MOST_DELETIONS = 3
-"""Of pods of one name, for one generation of a StatefulSet. Its controller makes a pod that it has not come to yet from
-the current revision again, not from the newest: such a pod would be deleted for ever."""
+MAX_DELETIONS = 3
+"""Deletions of pods of one name, for one generation of a StatefulSet. A pod that the rolling update has not reached yet
+is created again from the current revision, not from the newest: without a limit it would be deleted again and again."""
 
 MAX_REMEMBERED = 10_000
 """Names of pods whose deletions are counted; beyond, all are forgotten."""
@@ -34,7 +33,7 @@ class DeletionLimit:
 
     def allows(self, owner: Owner, pod: Pod) -> bool:
         """Return whether a pod may be deleted once more."""
-        return self._deletions[_attempt(owner, pod)] < MOST_DELETIONS
+        return self._deletions[_attempt(owner, pod)] < MAX_DELETIONS
 
     def count(self, owner: Owner, pod: Pod) -> None:
         """Note that a pod was deleted."""

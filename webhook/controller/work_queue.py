@@ -10,7 +10,7 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 AT_A_TIME = 50
-"""Pods of a namespace that are worked on before other work gets a turn."""
+"""Items that are worked on before other tasks get a turn."""
 
 PAUSE_FACTOR = 4
 """A key is worked on again after this many times the CPU time that it took: it gets a fifth of the CPU at most."""
@@ -58,7 +58,7 @@ class WorkQueue(Generic[K]):
         self._pauses: dict[K, _Pause] = {}
 
     def add(self, key: K, *, soon: bool = False) -> None:
-        """Have a key worked on: now, or when its interval is over."""
+        """Add a key, to be worked on now or when its interval is over."""
         if key in self._running:
             self._running[key] = soon or bool(self._running[key])
         elif key in self._pauses:

@@ -28,8 +28,9 @@ WAKING_ANNOTATION = "ledgergate.dev/released-at"
 REQUEST_TIMEOUT = 10.0
 """Seconds for any request but a watch."""
 
-PARALLEL_LISTS = 32
-"""Lists at a time. A start lists a thousand Secrets, and a change the owners of pods in a thousand namespaces."""
+PARALLEL_READS = 32
+"""Reads and lists at a time. A start reads a thousand Secrets, and a change lists the owners of pods in a thousand
+namespaces."""
 
 
 class _ServerAddress(Struct, frozen=True):
@@ -58,7 +59,7 @@ class KubeClient:
     def __init__(self, client: ApiClient, watches: ApiClient | None = None) -> None:
         self.client = client
         self._watches = watches or client
-        self._lists = asyncio.Semaphore(PARALLEL_LISTS)
+        self._reads = asyncio.Semaphore(PARALLEL_READS)
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,7 +94,7 @@ class KubeClient:
         Raises:
             ClusterError: they cannot be read.
         """
-        body = await self.read_collection("/api", {})
+        body = await self.get("/api", {})
         try:
             found = msgspec.json.decode(body, type=_ApiVersions).server_addresses
             return tuple(urlsplit(f"//{each.server_address}").hostname or "" for each in found)
@@ -137,7 +138,7 @@ class KubeClient:
 
     async def namespace(self, name: str) -> Namespace:
         """Read one namespace."""
-        return decode(await self.read_collection(f"/api/v1/namespaces/{name}", {}), Namespace)
+        return decode(await self.get(f"/api/v1/namespaces/{name}", {}), Namespace)
 
     async def read_secret(self, namespace: str, name: str) -> Secret:
         """Read one Secret.
@@ -145,7 +146,7 @@ class KubeClient:
         Raises:
             ClusterError: it cannot be read.
         """
-        body = await self.read_collection(f"{_core(namespace, 'secrets')}/{name}", {})
+        body = await self.get(f"{_core(namespace, 'secrets')}/{name}", {})
         try:
             return decode(body, Secret)
         except msgspec.DecodeError as error:
@@ -180,7 +181,7 @@ class KubeClient:
         query = {"limit": str(PAGE), **({"resourceVersion": "0"} if cached else {})}
         found: list[Owner] = []
         while True:
-            answer = await self.read_collection(_workloads(kind, namespace), query)
+            answer = await self.get(_workloads(kind, namespace), query)
             page = decode(answer, _OwnerList)
             # One by one: of ten thousand owners in a cluster a few are short of pods.
             every = (decode(item, Owner) for item in page.items)
@@ -192,7 +193,7 @@ class KubeClient:
     async def owner(self, kind: OwnerKind, namespace: str, name: str) -> Owner:
         """Read one owner of pods."""
         path = f"{_workloads(kind, namespace)}/{name}"
-        return decode(await self.read_collection(path, {}), Owner)
+        return decode(await self.get(path, {}), Owner)
 
     async def stateful_set(self, namespace: str, name: str) -> Owner | None:
         """Return a StatefulSet, by a list of that name; None where there is none.
@@ -200,7 +201,7 @@ class KubeClient:
         The controller may list StatefulSets, for their wake-up, and not get them.
         """
         path, query = _workloads(OwnerKind.STATEFUL_SET, namespace), {"fieldSelector": f"metadata.name={name}"}
-        found = decode(await self.read_collection(path, query), _OwnerList).items
+        found = decode(await self.get(path, query), _OwnerList).items
         return decode(found[0], Owner) if found else None
 
     async def wake(self, kind: OwnerKind, owner: Metadata, at: datetime) -> None:
@@ -234,13 +235,13 @@ class KubeClient:
         """
         return await self._request(self.client, method, path, query or {}, body, content)
 
-    async def read_collection(self, path: str, query: Query) -> bytes:
-        """Send a GET that many others may wait for too, over the connections of the watches.
+    async def get(self, path: str, query: Query) -> bytes:
+        """Send a GET over the connections of the watches, when fewer than :data:`PARALLEL_READS` others run.
 
         Raises:
             ClusterError: the request failed.
         """
-        async with self._lists:
+        async with self._reads:
             return await self._request(self._watches, "GET", path, query)
 
     async def _request(

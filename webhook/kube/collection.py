@@ -27,8 +27,8 @@ WATCH_SECONDS = (30, 45)
 minute."""
 
 PAGE = 200
-"""Objects of one answer: a list of ten thousand pods is no single answer of 100 MB, and none waits for it. With 500
-on a page the controller needed 30 MB more when it started among 10,000 pods of 11 KB."""
+"""Objects in one answer, so that a list of ten thousand pods does not arrive as one answer of 100 MB. With 500 on a
+page the controller needed 30 MB more when it started among 10,000 pods of 11 KB."""
 
 SILENCE = 15
 """Seconds after a watch's planned end at which one that has not ended counts as dead."""
@@ -37,7 +37,7 @@ SILENCE = 15
 class Transport(Protocol):
     """Requests to the API server. Both methods raise ClusterError."""
 
-    async def read_collection(self, path: str, query: Query) -> bytes:
+    async def get(self, path: str, query: Query) -> bytes:
         """Send a GET and return the response's body."""
 
     def stream(self, path: str, query: Query, silence: float) -> AsyncIterator[bytes]:
@@ -67,7 +67,7 @@ class Collection(Generic[T]):
         listed: list[T | Unreadable] = []
         query = {**dict(self.query), "limit": str(PAGE)}
         while True:
-            page = decode(await self.transport.read_collection(self.path, query), _ObjectList)
+            page = decode(await self.transport.get(self.path, query), _ObjectList)
             listed.extend(_decode(item, self.kind) for item in page.items)
             if not page.metadata.continue_token:
                 return listed, page.metadata.resource_version

@@ -12,9 +12,9 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 
 from webhook.kube.client import KubeClient
 from webhook.kube.session import find_proxy, impersonation
+from webhook.settings import find_pod_namespace
 
 USER_AGENT = "ledgergate-cli"
-_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class KubeconfigError(Exception):
@@ -83,7 +83,7 @@ def _client(configuration: Configuration, user_agent: str, headers: Iterable[tup
     """Return the client of these credentials, whose requests all have these headers."""
     configuration.proxy = configuration.proxy or find_proxy(configuration.host or "", os.environ)
     client = ApiClient(configuration)
-    # Of the same configuration, not of a copy: a token that expires is replaced in the configuration.
+    # Both share one configuration: the library replaces an expired token in it.
     limit, configuration.connection_pool_maxsize = configuration.connection_pool_maxsize, 0
     watches = ApiClient(configuration)
     configuration.connection_pool_maxsize = limit
@@ -101,7 +101,7 @@ def _kubeconfig(target: ClusterTarget) -> str:
     """Return the path of the kubeconfig: the one that is given, else kubectl's default; empty where there is none."""
     given = str(target.kubeconfig or os.environ.get("KUBECONFIG", ""))
     default = _home() / ".kube" / "config"
-    # A context can only come from a kubeconfig: with one, a missing file is an error and no reason to go on without.
+    # A context can only come from a kubeconfig: with a context, a missing file is an error.
     return given or (str(default) if target.context or default.is_file() else "")
 
 
@@ -124,7 +124,7 @@ async def _load(file: str, context: str | None, hint: str) -> _Access:
     try:
         if not file:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            return _Access(configuration, _pod_namespace())
+            return _Access(configuration, find_pod_namespace() or "default")
         loader = await config.load_kube_config(file, context, configuration)
         _clean_token(configuration)
         current: dict[str, Any] = loader.current_context or {}
@@ -141,7 +141,7 @@ def _clean_token(configuration: Configuration) -> None:
     """Take line ends off a token: most editors and `echo` put one at the end of a `tokenFile`; kubectl ignores it.
 
     Raises:
-        ValueError: the token has others inside, and can be no header.
+        ValueError: the token has line ends or other such characters inside, which no header may have.
     """
     token = configuration.api_key.get("BearerToken")
     if token is None:
@@ -151,7 +151,3 @@ def _clean_token(configuration: Configuration) -> None:
     if not (value.isascii() and value.isprintable()):
         raise ValueError("the user's token has characters that no token has: expected one line of ASCII text")
     configuration.api_key["BearerToken"] = f"{scheme} {value}"
-
-
-def _pod_namespace() -> str:
-    return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else "default"

@@ -29,7 +29,7 @@ RETRY_SECONDS = 1.0
 
 
 SILENCE_SECONDS = 10.0
-"""Without an answer about the Lease until a replica says that it is not ready."""
+"""How long a replica may be without an answer about the Lease before it reports that it is not ready."""
 
 
 class _TolerantLeaseLock(LeaseLock):

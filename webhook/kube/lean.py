@@ -1,8 +1,9 @@
-"""Import kubernetes_asyncio without what is not used of it.
+"""Import only the parts of kubernetes_asyncio that are used.
 
-Its packages import every model class and every API, 1,500 modules: 45 MB and most of the time that a start takes. Used
-are its client, its readers of kubeconfigs, and its election with one API and the models of a Lease. So the packages are
-registered without running their own code, and what is asked of them is imported from the module that has it.
+Its packages import every model class and every API, 1,500 modules: 45 MB and most of the time that a start takes.
+ledgergate uses its client, its readers of kubeconfigs, and its leader election with one API and the models of a Lease.
+So the packages are registered without running their own code; each attribute is imported from the module that defines
+it when it is first used.
 """
 
 import importlib

@@ -122,7 +122,7 @@ class Reflector(Generic[T]):
 
     @property
     def problem(self) -> str:
-        """Why the copy is not up to date; empty where it is, or has failed to be for a short time only."""
+        """Why the copy is not up to date; empty where it is, or lists and watches have failed for a short time only."""
         if self._failing is not None and self._clock() - self._failing[0] >= SHORT_FAILURE:
             return self._failing[1]
         return "" if self.synced else "not listed yet"

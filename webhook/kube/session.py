@@ -32,7 +32,7 @@ def find_proxy(host: str, environment: Mapping[str, str]) -> str | None:
 
 
 def impersonation(user: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the headers of the user that a kubeconfig acts as; none where it acts as nobody else.
+    """Yield the headers of the user that a kubeconfig acts as; none without `as`.
 
     https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation
 

@@ -1,4 +1,4 @@
-"""Who may read the metrics: the API server is asked who a bearer token is of, and whether that account may.
+"""Decide who may read the metrics: the API server is asked whose a bearer token is, and what that account may get.
 
 The usual way of controllers (kube-rbac-proxy, controller-runtime): TokenReview, then SubjectAccessReview of the path.
 https://kubernetes.io/docs/reference/access-authn-authz/authentication/#webhook-token-authentication
@@ -21,7 +21,7 @@ REMEMBERED_SECONDS = 60.0
 """A token that was revoked counts for so long; Prometheus asks every 15 s."""
 MAX_REMEMBERED = 256
 PARALLEL = 4
-"""Requests to the API server at a time: tokens are anybody's text."""
+"""Requests to the API server at a time. Every client that reaches the port can send tokens."""
 LONGEST_TOKEN = 16_384
 
 

@@ -39,7 +39,7 @@ def set_annotations(
         templates: mappings of it that have ``metadata``.
         annotations: by name.
         shared: identities of nodes that stand in several places; an edit of one would change them all.
-        emptied: names whose values become empty where they are there, since they are no longer true.
+        emptied: names whose values become empty where the template has them, since they are no longer true.
 
     Raises:
         ManifestError: a template takes its metadata from elsewhere in the text, by an alias or ``<<``.

@@ -91,7 +91,7 @@ def plain(node: yaml.Node | None, depth: int = 0) -> Any:
 
 
 def merges(node: yaml.MappingNode) -> bool:
-    """Decide whether a mapping takes entries from another by ``<<``."""
+    """Return whether a mapping takes entries from another by ``<<``."""
     return any(_is(name, _MERGE) for name, _ in node.value)
 
 

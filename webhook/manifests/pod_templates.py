@@ -10,7 +10,7 @@ from webhook.api.objects import API_GROUP, LabelSelector
 from webhook.core.selector import Selector, compile_selector
 from webhook.manifests.nodes import ManifestError, entry, line_of, plain, strings_of, text_of
 
-_TEMPLATES = (("spec", "template"), ("spec", "jobTemplate", "spec", "template"), ("template",))
+TEMPLATE_PATHS = (("spec", "template"), ("spec", "jobTemplate", "spec", "template"), ("template",))
 """Where a workload has its template: Deployments and their like, CronJobs, PodTemplates."""
 
 
@@ -77,7 +77,7 @@ def find_templates(objects: Iterable[yaml.MappingNode]) -> Iterator[PodTemplate]
         if identity[0] == "Pod":
             yield PodTemplate(each, *identity)
             continue
-        for path in _TEMPLATES:
+        for path in TEMPLATE_PATHS:
             node = entry(each, *path)
             if isinstance(node, yaml.MappingNode) and isinstance(entry(node, "spec", "containers"), yaml.SequenceNode):
                 yield PodTemplate(node, *identity)
@@ -87,7 +87,7 @@ def find_gates(objects: Iterable[yaml.MappingNode]) -> Iterator[GateManifest]:
     """Yield every LedgerGate.
 
     Raises:
-        ManifestError: a selector is none.
+        ManifestError: a selector is not valid.
     """
     for each in objects:
         if text_of(each, "kind") != "LedgerGate" or not text_of(each, "apiVersion").startswith(f"{API_GROUP}/"):
@@ -124,7 +124,7 @@ class Choice:
     workloads: frozenset[str] = frozenset()
 
     def includes(self, template: PodTemplate) -> bool:
-        """Decide whether a template is chosen."""
+        """Return whether a template is chosen."""
         if self.workloads and template.title not in self.workloads:
             return False
         if self.selector is not None and not self.selector.matches(template.labels):

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_TEMPLATES = (("spec", "template"), ("spec", "jobTemplate", "spec", "template"), ("template",))
+from webhook.manifests.pod_templates import TEMPLATE_PATHS
+
 _LONGEST_PREFIX = 200  # characters of a name that a generated name begins with
 
 
@@ -70,7 +71,7 @@ def with_images(sample: SamplePod, images: Sequence[str]) -> SamplePod:
 
 
 def _template(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    for path in _TEMPLATES:
+    for path in TEMPLATE_PATHS:
         node: Any = found
         for step in path:
             node = node.get(step) if isinstance(node, dict) else None

@@ -1,7 +1,7 @@
 """The addresses that a registry, a redirect or a token server may have. Pure.
 
 An image reference is a tenant's text, and so is what its registry answers. ledgergate must not become the way to a
-server that the tenant cannot reach himself: the node's metadata service, the API server, a port of its own pod.
+server that the tenant cannot reach otherwise: the node's metadata service, the API server, a port of its own pod.
 """
 
 from collections.abc import Callable, Iterable, Mapping

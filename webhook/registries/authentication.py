@@ -103,7 +103,7 @@ async def _token(
             f"{authority} sends its login to the token server {realm.raw_host}, which is not of its domain",
             "allow this token server for ledgergate, if it is the registry's",
         )
-    # The scope is ours and not the challenge's: a registry cannot ask for a token that opens more.
+    # The scope is built here, not taken from the challenge: a registry cannot ask for a token that opens more.
     query = {"service": challenge.parameters.get("service", ""), "scope": f"repository:{repository}:pull"}
     limit = settings.limits.token
     if credential and credential.kind == "identity":
@@ -128,7 +128,7 @@ async def _token(
 
 def _realm(text: str, settings: RegistrySettings, authority: str) -> URL:
     realm = parse_url(text)
-    # A token travels as a password does: without TLS only where the registry itself is named as one without.
+    # A token is as secret as a password: it goes without TLS only where the registry is configured as one without TLS.
     schemes = ("https", "http") if settings.scheme(authority) == "http" else ("https",)
     if realm is None or realm.scheme not in schemes:
         raise RegistryFailure(

@@ -12,7 +12,6 @@ from ipaddress import ip_address
 _SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)(?!=)")
 _PARAMETER = re.compile(r'\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _MAX_HEADER = 4096  # characters of one header that are looked at
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
 
 
 def may_see_credentials(realm: str, registry: str, named: Iterable[str] = ()) -> bool:
-    """Decide whether a token server may see a registry's credentials.
+    """Return whether a token server may see a registry's credentials.
 
     It may where it is the registry's own host, has the registry's parent domain (``auth.docker.io`` for
     ``registry-1.docker.io``, ``gitlab.com`` for ``registry.gitlab.com``), or is named by the operator.

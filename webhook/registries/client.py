@@ -25,7 +25,7 @@ _NEXT_LOGIN = frozenset({UnresolvedReason.UNAUTHORIZED, UnresolvedReason.NOT_FOU
 
 
 class RegistryClient:
-    """Asks registries for labels. It keeps nothing between two readings but threads for names.
+    """Asks registries for labels. Between two readings it keeps only threads for names, and the trusted authorities.
 
     Args:
         settings: which registries are asked, and how.
@@ -75,7 +75,7 @@ class RegistryClient:
                 f"the registry does not answer within {self._settings.limits.total:g} s",
                 "check that it runs, and that ledgergate may connect to it",
             )
-        except OSError:  # of the file of authorities; those of connections are failures by now
+        except OSError:  # the file of authorities; errors of connections are RegistryFailures by now
             return Unresolved(
                 UnresolvedReason.UNTRUSTED,
                 "the file of certificate authorities cannot be read",
@@ -121,7 +121,7 @@ class RegistryClient:
         keyring: Keyring,
         work: Callable[[Repository], Awaitable[Found]],
     ) -> Found:
-        """Try each credential, and at last none: which of them opens a repository, only the registry knows."""
+        """Try each credential, and at last none: only the registry knows which of them opens a repository."""
         logins = keyring.find(authority, reference.repository)[:_MAX_LOGINS]
         trust = self._trust()
         failures: list[RegistryFailure] = []
@@ -134,12 +134,12 @@ class RegistryClient:
                     # The last try, without a login, does not hide why the ones before have failed.
                     if failure.unresolved.reason not in _NEXT_LOGIN and (credential or not logins):
                         raise
-        special = [each for each in failures if each.unresolved.reason is UnresolvedReason.UNAUTHORIZED]
-        if not special:
+        refusals = [each for each in failures if each.unresolved.reason is UnresolvedReason.UNAUTHORIZED]
+        if not refusals:
             raise failures[-1]
         helper = keyring.helper(authority)
         if len(logins) == 1 or not (logins or helper):
-            raise special[0]
+            raise refusals[0]
         raise unauthorized(authority, reference.repository, logins=len(logins), helper=helper)
 
     def _trust(self) -> ssl.SSLContext:

@@ -18,7 +18,7 @@ import msgspec
 
 from webhook.registries.reference import DOCKER_HUB
 
-_MAX_TEXT = 1024 * 1024  # the size of a Secret
+_MAX_TEXT = 1024 * 1024  # the most that a Secret can have
 _MAX_ENTRIES = 1000
 
 

@@ -108,7 +108,7 @@ def verify(content: bytes, digest: str, what: str) -> None:
     """Compare a content with its digest.
 
     Raises:
-        RegistryFailure: they differ, or the digest is none.
+        RegistryFailure: they differ, or the digest is not one of sha256 or sha512.
     """
     check_digest(digest, what)
     if digest_of(content, digest.partition(":")[0]) != digest:
@@ -145,7 +145,7 @@ def config_of(manifest: Manifest) -> Descriptor:
     """Return the descriptor of an image's config blob.
 
     Raises:
-        RegistryFailure: the manifest is not that of a container image.
+        RegistryFailure: it is not the manifest of a container image.
     """
     if manifest.config is None or manifest.config.media_type not in _CONFIGS:
         raise RegistryFailure(
@@ -161,7 +161,7 @@ def decode_config(content: bytes) -> ImageConfig:
     """Read a config blob.
 
     Raises:
-        RegistryFailure: it is none.
+        RegistryFailure: it is not one.
     """
     return _decode(content, ImageConfig, "the image's configuration")
 
@@ -243,7 +243,7 @@ def _platform(descriptor: Descriptor) -> Platform:
 
 
 def _bounded(text: str) -> str:
-    """Return a registry's word as it may stand in a message."""
+    """Return a registry's text as a message may show it; `unknown` for one that is long or not printable ASCII."""
     return text if len(text) <= 32 and text.isascii() and text.isprintable() else "unknown"  # noqa: PLR2004
 
 

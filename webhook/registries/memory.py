@@ -63,7 +63,7 @@ class ImageMemory:
         """Return what an image is known to say, however long ago a tag was looked up; None where it was never read.
 
         Args:
-            scope: whose image it is: the namespace.
+            scope: whose image it is: a namespace with the logins that it has.
             reference: the image, as it stands in a pod.
         """
         known = self._known.get((scope, _normal(reference)))
@@ -78,7 +78,7 @@ class ImageMemory:
         """Return what an image says on each of its platforms, read now unless it is known.
 
         Args:
-            scope: whose image it is: the namespace.
+            scope: whose image it is: a namespace with the logins that it has.
             reference: the image, as it stands in a pod.
             keyring: the credentials that the scope may use.
         """
@@ -92,7 +92,7 @@ class ImageMemory:
             reading = asyncio.create_task(self._read(key, keyring))
             self._readings[key] = reading
             reading.add_done_callback(lambda _: self._readings.pop(key, None))
-        # One who no longer waits must not end the reading of the others.
+        # A caller that is cancelled must not cancel the reading, for which others may wait.
         return await asyncio.shield(reading)
 
     async def close(self) -> None:
@@ -112,7 +112,7 @@ class ImageMemory:
             named = self.recall(scope, f"{before.reference.partition('@')[0]}@{digest}")
             if named is not None:
                 return self._remember(key, named)
-            before = None  # the tag leads to another image: what the former one said is not what this one says
+            before = None  # the tag leads to another image, so what the former one said does not count
         found = await self._client.read(reference, keyring)
         if isinstance(found, ImageLabels):
             self._remember((scope, found.reference), found)

@@ -51,7 +51,7 @@ class ImageReference:
         """Read a reference such as ``postgres``, ``ghcr.io/shop/gateway:2`` or ``registry:5000/shop@sha256:…``.
 
         Raises:
-            ImageReferenceError: it is none.
+            ImageReferenceError: it is not one.
         """
         if len(text) > _MAX_TEXT:
             raise _malformed(text)
@@ -90,7 +90,7 @@ class ImageReference:
 
 
 def is_registry(text: str) -> bool:
-    """Decide whether a text is HOST[:PORT], as an image's name begins."""
+    """Return whether a text is HOST[:PORT], as an image's name begins."""
     found = _REGISTRY.fullmatch(text)
     if found is None or int(found["port"] or 0) not in _PORTS:
         return False

@@ -1,7 +1,7 @@
 """What asking a registry for an image's labels results in. Pure.
 
 Exception
-└── RegistryFailure   inside this room only: carries the `Unresolved` that the client returns
+└── RegistryFailure   inside this package only: carries the `Unresolved` that the client returns
 """
 
 from dataclasses import dataclass, field
@@ -105,7 +105,7 @@ class Platform:
         return cls(*parts)
 
     def runs(self, other: "Platform") -> bool:
-        """Decide whether a node of this platform runs an image that is built for another."""
+        """Return whether a node of this platform runs an image that is built for another."""
         same = (self.os, self.architecture) == (other.os, other.architecture)
         return same and (not self.variant or not other.variant or self.variant == other.variant)
 

@@ -88,7 +88,7 @@ class RegistrySettings:
         return found
 
     def allows(self, registry: str) -> bool:
-        """Decide whether a registry may be asked."""
+        """Return whether a registry may be asked."""
         return not self.allowed or any(fnmatchcase(registry, pattern) for pattern in self.allowed)
 
     def scheme(self, authority: str) -> str:

@@ -89,7 +89,7 @@ class RegistryTransport:
         form: Mapping[str, str] | None = None,
         redirects: bool = True,
     ) -> RegistryAnswer:
-        """Make a request, again where there is hope, and follow its redirects.
+        """Make a request, retry it where that may help, and follow its redirects.
 
         Args:
             url: where to.
@@ -100,7 +100,7 @@ class RegistryTransport:
             redirects: whether a redirect is followed, else it counts as malformed.
 
         Raises:
-            RegistryFailure: there is no answer, or none that may be used.
+            RegistryFailure: there is no answer, or it may not be used.
         """
         sent = dict(headers or {})
         for _ in range(self._limits.redirects + 1):

@@ -12,8 +12,8 @@ _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
 def parse_url(text: str, base: URL | None = None) -> URL | None:
     """Return a URL that may be requested, or None.
 
-    It has a host of letters, digits, dots and dashes, or an address; a port that there is; no user. It is kept as it is
-    written: a signature of a cloud's storage would not survive another quoting.
+    It has a host of letters, digits, dots and dashes, or an address; a valid port; no user. It keeps its quoting: the
+    signature in a URL of a cloud's storage would not survive another one.
 
     Args:
         text: what the registry wrote.
@@ -36,7 +36,7 @@ def parse_url(text: str, base: URL | None = None) -> URL | None:
 
 
 def is_ipv6(text: str) -> bool:
-    """Decide whether a text is an address of IPv6, without zone."""
+    """Return whether a text is an address of IPv6, without zone."""
     try:
         return IPv6Address(text).scope_id is None
     except ValueError:
