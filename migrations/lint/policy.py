@@ -45,10 +45,6 @@ class Policy:
     allowances: tuple[Allowance, ...] = ()
     baseline: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
-    def with_levels(self, levels: Mapping[str, Level | None]) -> Policy:
-        """Return the policy with levels of rules."""
-        return replace(self, levels=levels)
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

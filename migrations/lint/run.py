@@ -87,11 +87,7 @@ class LintOutcome:
 
     def above_advice(self) -> tuple[Finding, ...]:
         """Return the findings above level advice, without their reasons of that level."""
-        return tuple(
-            replace(finding, reasons=tuple(r for r in finding.reasons if r.level is not Level.ADVICE))
-            for finding in self.findings
-            if finding.level is not Level.ADVICE
-        )
+        return tuple(_above_advice(finding) for finding in self.findings if finding.level is not Level.ADVICE)
 
     def summary(self, *, hides_advice: bool) -> Summary:
         """Return how many findings there are."""
@@ -187,7 +183,7 @@ def _lint(history: LintHistory, request: LintRequest, given: LintSettings, versi
         note = f"wrote {plural(count, 'finding')} into {history.root / settings.POLICY_FILE}"
         left = tuple(finding for finding in bare.findings if finding.rule == "file")
         return LintOutcome(left, len(names), older, count, (note,))
-    verdict = apply_policy(findings, policy.with_levels(given.levels), names=names)
+    verdict = apply_policy(findings, replace(policy, levels=given.levels), names=names)
     shown = _without_rules(verdict.findings, dropped)
     return LintOutcome(shown, len(names), older, verdict.known, tuple(_notes(history, verdict)))
 

@@ -131,7 +131,7 @@ class Schema:
         return self._renamed.get((file, name.name), name.name)
 
     def value_added_in(self, value: str) -> int | None:
-        """Return the number of the transaction that adds a value to an enum of an earlier file."""
+        """Return the transaction that adds a value to any enum of an earlier file; a literal does not show its type."""
         return self._enum_values.get(value)
 
     def adds_values_in(self, transaction: int) -> bool:

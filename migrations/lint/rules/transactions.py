@@ -188,7 +188,10 @@ def refused_in_transaction(node: Any) -> str | None:  # noqa: PLR0911 - a table 
 
 
 def is_neutral(node: Any) -> bool:
-    """Return whether Flyway runs a statement with or without a transaction, whatever else the file has."""
+    """Return whether Flyway counts a statement neither as transactional nor as non-transactional.
+
+    Flyway refuses a file that mixes the two, unless its setting `mixed` allows that.
+    """
     return isinstance(node, ast.VariableSetStmt | ast.CommentStmt)
 
 
