@@ -223,7 +223,7 @@ def _check_check(table: Name, expression: Any, context: StatementContext) -> Ite
     elif not _has_check(table, expression, context) and not (
         columns and all(_added(table, c, context) for c in columns)
     ):
-        yield _constrained(f"{table} refuses rows without {to_sql(expression)}", context)
+        yield _constrained(f"{table} refuses rows that do not satisfy {to_sql(expression)}", context)
 
 
 def _has_check(table: Name, expression: Any, context: StatementContext) -> bool:
