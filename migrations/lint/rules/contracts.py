@@ -63,7 +63,9 @@ def contract_not_last(compatible_from: str, follower: str | None) -> Violation:
             image would need without it.
     """
     if follower is None:
-        text = f"images that do not need this contract migration are older than its compatible-from:{compatible_from}"
+        text = (
+            f"an image that does not need this contract migration is older than its compatible-from:{compatible_from}"
+        )
         safe = (
             "-- first deploy images that can run with and without it, with a migration that only they need;",
             "-- then name that migration by compatible-from",
