@@ -18,10 +18,10 @@ class StatementContext:
         schema: What the statements before it have made.
         file: Index of its file in the directory.
         transaction: Number of the transaction that it runs in; None where it commits by itself.
-        transactional: Whether the whole section runs in a transaction.
+        transactional: Whether the tool begins and commits the transaction of the whole section.
         contract: Whether the migration is marked `contract`, so that it may break older images.
-        deferred: Whether it is one of the contract migrations that images do not need, so that they do not wait for it.
-        previous_revision: The revision before this migration; its own where it is the first.
+        deferred: Whether images neither need it nor wait for it: it is one of the contract migrations at the end.
+        previous_revision: The revision before this migration; this one's revision where it is the first.
         section_nodes: Parse trees of all statements of the section.
         version: Major version of the oldest PostgreSQL that runs it; None for any that is supported.
         native: Whether `ledgergate migrate` runs the file.
@@ -39,21 +39,24 @@ class StatementContext:
     deferred: bool = False
 
     def proves_not_null(self, table: Name, column: str) -> bool:
-        """Whether it is known that a column contains no NULL, so that PostgreSQL does not look."""
+        """Return whether a column is known to contain no NULL, so that SET NOT NULL scans no row.
+
+        Source: `NotNullImpliedByRelConstraints` of PostgreSQL (tablecmds.c), which uses CHECKs from version 12 on
+        """
         return self.schema.proves_not_null(table, column, by_check=not self.is_before(12))
 
     def is_before(self, version: int) -> bool:
-        """Whether a PostgreSQL runs the statement that is known to be older than a major version."""
+        """Return whether the oldest PostgreSQL that runs the statement is known, and older than a major version."""
         return self.version is not None and self.version < version
 
     def adds_nothing(self, table: Name, command: Any) -> bool:
-        """Whether ADD COLUMN IF NOT EXISTS names a column that is there, so that it does nothing."""
+        """Return whether ADD COLUMN IF NOT EXISTS names an existing column, so that it does nothing."""
         return bool(command.missing_ok) and self.schema.column(table, command.def_.colname) is not None
 
     def is_new(self, table: Name) -> bool:
-        """Whether this file creates the table: no older image uses it, so a lock on it blocks no one."""
+        """Return whether this file creates the table: no older image uses it, so a lock on it blocks no one."""
         return self.schema.is_new(table, self.file)
 
     def type_is_new(self, name: Name) -> bool:
-        """Whether this file creates the type, domain or schema."""
+        """Return whether this file creates the type, domain or schema."""
         return self.schema.type_is_new(name, self.file)

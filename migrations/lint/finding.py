@@ -18,11 +18,11 @@ _ORDER = list(Level)
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A rule that a statement breaks.
+    """A violation as reports show it.
 
     Attributes:
         rule: Name of the rule.
-        level: How much it matters.
+        level: How much it matters: the rule's level, unless the policy sets another.
         message: What the statement does, with the statement's own names.
         safe: The safe way, line by line.
         lock: Mode of the lock that the statement takes.
@@ -59,7 +59,7 @@ class Finding:
 
     @property
     def gravest(self) -> Reason:
-        """The reason that the others stand behind."""
+        """The first reason; none of the others has a higher level."""
         return self.reasons[0]
 
     @property
@@ -84,7 +84,7 @@ def locate(path: str, text: str, span: tuple[int, int], violations: Sequence[Vio
     Args:
         path: The file.
         text: The whole text of the file.
-        span: Offsets of the statement in the text, in characters: of the first one, and of the one behind it.
+        span: Offset of the statement's first character in the text, and the offset behind its last, in characters.
         violations: What the statement does, at least one.
     """
     begin, end = span
@@ -104,10 +104,10 @@ def locate(path: str, text: str, span: tuple[int, int], violations: Sequence[Vio
 
 
 def arrange(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
-    """Return each reason once, the gravest first, else in their order."""
+    """Return each reason once, sorted by level, the gravest first."""
     return tuple(sorted(dict.fromkeys(reasons), key=lambda reason: _ORDER.index(reason.level)))
 
 
 def fingerprint(statement: str) -> str:
-    """Return twelve hexadecimal digits for a statement, whatever blanks are between its words."""
+    """Return twelve hexadecimal digits for a statement; white space between its words does not change them."""
     return sha256(" ".join(statement.split()).encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -76,7 +76,7 @@ SYNTAX = Rule(
 TEMPLATE = Rule(
     "template",
     Level.ADVICE,
-    "A template makes the SQL, and lint cannot parse what is left without it.",
+    "The SQL has a template's variables, and lint cannot parse it with names in their place.",
     "docs/lint.md",
     down=True,
     details=(
@@ -127,7 +127,7 @@ NAMES = frozenset(rule.name for rule in RULES)
 def lint(scripts: Iterable[Script], *, version: int | None = None) -> list[Finding]:
     """Return every finding in the scripts that are judged, by file and line.
 
-    A contract migration that is not last is found wherever it is; whether the scripts are one change is for the caller.
+    contract-not-last is reported as if the scripts were one change. The caller drops it where they are a whole history.
 
     Args:
         scripts: The files of a history, in the order in which they are applied.
@@ -168,10 +168,10 @@ class _Place(NamedTuple):
 
     Attributes:
         file: Its index.
-        previous_revision: The revision before it; its own where it is the first.
+        previous_revision: The revision before it; this one's revision where it is the first.
         version: Major version of PostgreSQL; None for any.
-        deferred: Whether it is a contract migration that images do not need.
-        next_expand: Of a contract migration: the next migration that is none; None where all behind it are contracts.
+        deferred: Whether images neither need it nor wait for it: it is one of the contract migrations at the end.
+        next_expand: For a contract migration, the revision of the next expand migration; None where none follows.
     """
 
     file: int
@@ -182,7 +182,7 @@ class _Place(NamedTuple):
 
 
 class _ScriptLinter:
-    """Judges the statements of one script and applies those that are not of a down section to the schema."""
+    """Judges the statements of one script, and applies them to the schema unless they are in a down section."""
 
     def __init__(self, script: Script, place: _Place, schema: Schema, transaction_numbers: Iterator[int]) -> None:
         self._script = script
@@ -243,14 +243,14 @@ class _ScriptLinter:
             has_down = has_down or (section.is_down and spans < len(self._spans))
         if script.compatible_from is not None and not self._place.deferred:
             yield self._head_span(), contracts.contract_not_last(script.compatible_from, self._place.next_expand)
-        # A down section of nothing but comments has added no span.
+        # A down section that has only comments adds no span, and so counts as missing.
         down = next((section for section in script.sections if section.is_down), None)
         if script.lacks_down is not None or (down is not None and not has_down):
             offset = script.head if script.lacks_down is None else script.lacks_down
             yield (offset, offset), _missing_down()
 
     def _head_span(self) -> tuple[int, int]:
-        """Return the span of the first statement; the end of the head where there is none, as in Python."""
+        """Return the span of the first statement; the end of the head where there is none, as in a Python file."""
         return min(self._spans, default=(self._script.head, self._script.head))
 
     def _apply(self, section: ScriptSection) -> None:
@@ -275,11 +275,14 @@ class _ScriptLinter:
             yield (at, at), Violation(rule, str(error), ())
             return
         self._spans += [(offset + statement.position, offset + statement.end) for statement in parsed]
-        # A down section has not run when later files do: what it drops must not be missing from their schema.
+        # A down section starts from an empty schema of its own: it has not run when later files do, so what it drops
+        # must not be missing from theirs.
         schema = Schema() if section.is_down else self._schema
         for outer, context in self._contexts(section, parsed, schema):
             for statement in (outer, *parse_do_block(outer).statements):
                 span = offset + statement.position, offset + statement.end
+                # Judge first, then note the locks and change the schema: a rule asks what was there before the
+                # statement, and which locks earlier statements took.
                 for violation in _judge(statement, context, self._families(section)):
                     if violation.rule.down or not section.is_down:
                         yield span, violation
@@ -321,6 +324,8 @@ class _ScriptLinter:
             control = statement.node.kind if isinstance(statement.node, ast.TransactionStmt) else None
             if control is None or mode is TransactionMode.OWN:
                 continue
+            # In a QUERY, BEGIN takes the statements before it into its transaction, so the number stays. Source:
+            # https://www.postgresql.org/docs/current/protocol-flow.html, "Multiple Statements in a Simple Query"
             if control in BEGINS and mode is TransactionMode.NONE:
                 transaction = next(self._transaction_numbers)
             elif control in ENDS:
@@ -330,6 +335,8 @@ class _ScriptLinter:
 def _judge(statement: ParsedStatement, context: StatementContext, families: Sequence[Any]) -> Iterator[Violation]:
     found = [violation for family in families for violation in family.check(statement, context)]
     yield from found
+    # short-lock comes last, and only where no other rule reports a lock. It holds neither in a down section nor in a
+    # dump of the schema, which are judged by fewer families.
     if (
         families is _FAMILIES
         and not any(violation.mode for violation in found)
@@ -339,11 +346,11 @@ def _judge(statement: ParsedStatement, context: StatementContext, families: Sequ
 
 
 def resolve_mode(mode: TransactionMode, nodes: Sequence[Any]) -> TransactionMode:
-    """Return whether the statements run in a transaction of the tool (OWN), one of the query (QUERY), or none."""
+    """Return how the statements run: in a transaction of the tool (OWN), in one of the query (QUERY), or in NONE."""
     match mode:
         case TransactionMode.QUERY if len(nodes) <= 1:
             return TransactionMode.NONE
-        case TransactionMode.FITTING:
+        case TransactionMode.DETECTED:
             refusing = [node for node in nodes if refused_in_transaction(node)]
             others = [node for node in nodes if not (refused_in_transaction(node) or is_neutral(node))]
             return TransactionMode.NONE if refusing and not others else TransactionMode.OWN

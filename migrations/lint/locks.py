@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _AT = enums.AlterTableType
 _KIND = enums.ConstrType
 _OBJECT = enums.ObjectType
-# These take SHARE UPDATE EXCLUSIVE, which lets reads and writes pass.
+# These take SHARE UPDATE EXCLUSIVE, which lets reads and writes pass. Source: PostgreSQL's AlterTableGetLockLevel
+# (tablecmds.c).
 _WEAK = {
     _AT.AT_ValidateConstraint,
     _AT.AT_SetStatistics,
@@ -109,6 +110,8 @@ def _locks_of_definition(node: Any) -> Iterator[tuple[Name, Lock]]:
 def _locks_of_command(table: Name, command: Any, schema: Schema) -> Iterator[tuple[Name, Lock]]:
     match command.subtype:
         case _AT.AT_AttachPartition:
+            # The partitioned table takes SHARE UPDATE EXCLUSIVE; the default partition is locked because its constraint
+            # changes. Source: ATTACH PARTITION in https://www.postgresql.org/docs/current/sql-altertable.html
             yield relation_name(command.def_.name), Lock.ACCESS_EXCLUSIVE
             known = schema.table(table)
             if known and known.default_partition:
@@ -126,6 +129,7 @@ def _locks_of_command(table: Name, command: Any, schema: Schema) -> Iterator[tup
                 yield table, Lock.ACCESS_EXCLUSIVE
                 yield from _references(command.def_.constraints)
         case _AT.AT_DropConstraint:
+            # A foreign key has triggers on the other table too, which are dropped with it.
             yield table, Lock.ACCESS_EXCLUSIVE
             known = schema.table(table)
             constraint = known.constraints.get(command.name) if known else None
@@ -144,6 +148,7 @@ def _locks_of_create(node: Any, schema: Schema) -> Iterator[tuple[Name, Lock]]:
         else:
             yield from _references([element])
     if node.partbound is not None:
+        # Unlike ATTACH PARTITION. Source: PARTITION OF in https://www.postgresql.org/docs/current/sql-createtable.html
         for parent in map(relation_name, node.inhRelations or ()):
             yield parent, Lock.ACCESS_EXCLUSIVE
             known = schema.table(parent)
@@ -167,6 +172,7 @@ def _locks_of_drop(node: Any, schema: Schema) -> Iterator[tuple[Name, Lock]]:
                 continue
             yield name, Lock.ACCESS_EXCLUSIVE
             known = schema.table(name)
+            # As with DROP CONSTRAINT, the triggers of its foreign keys go from the other tables.
             for constraint in known.constraints.values() if known else ():
                 if constraint.references:
                     yield constraint.references, Lock.ACCESS_EXCLUSIVE

@@ -103,7 +103,7 @@ class Table:
         """Return whether a unique index on the column alone is known."""
         return any(index.unique and index.keys == (column,) for index in self.indexes.values())
 
-    def keeps_apart(self, columns: Iterable[str], *, without: str = "") -> bool:
+    def ensures_unique(self, columns: Iterable[str], *, without: str = "") -> bool:
         """Return whether a unique index on some of these columns is known, so that no two rows have the same values.
 
         Args:
@@ -140,7 +140,7 @@ class UserType:
 
 
 class Objects(Generic[T]):
-    """Objects of one kind by name; a name without a schema means one of any schema, and the other way around."""
+    """Objects of one kind by name. A name without a schema matches the same name in any schema, and vice versa."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, dict[Name, T]] = {}
@@ -158,7 +158,7 @@ class Objects(Generic[T]):
         return None if key is None else self._by_name[key.name][key]
 
     def key(self, name: Name) -> Name | None:
-        """Return the name under which that object is known."""
+        """Return the name under which the object is kept; None where a name may mean none of them."""
         same = self._by_name.get(name.name, {})
         return name if name in same else next((key for key in same if key.matches(name)), None)
 

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
 _KEYWORDS = RESERVED_KEYWORDS | TYPE_FUNC_NAME_KEYWORDS
+# `${name}`, `{{ name }}`, `<%= name %>`, and psql's `:'name'` and `:"name"`. A colon after a word or `]` belongs to an
+# array slice, a colon after a colon to a cast.
 _VARIABLE = re.compile(r"\$\{[^{}\n]*\}|\{\{[^{}\n]*\}\}|<%=[^%\n]*%>|(?<![:\w]):'\w+'|(?<![:\w\]]):\"\w+\"")
+# `{% … %}`, `{# … #}`, `<% … %>`, and a line that is a command of psql.
 _DIRECTIVE = re.compile(r"\{%.*?%\}|\{#.*?#\}|<%[^=].*?%>|^\\[A-Za-z!?][^\n]*$", re.DOTALL | re.MULTILINE)
 _VISIBLE = re.compile(r"[^\n\r]")
 _COMMENTS = frozenset(("SQL_COMMENT", "C_COMMENT"))
@@ -33,7 +36,7 @@ class ScriptError(ValueError):
 
     Attributes:
         position: Offset of the first token that PostgreSQL did not accept, in characters.
-        is_template: Whether the script has the variables of a template, so that something else is run.
+        is_template: Whether the script has a template's variables, so that the tool runs another text.
     """
 
     def __init__(self, message: str, position: int, *, is_template: bool = False) -> None:
@@ -53,7 +56,7 @@ class Name:
         return f"{quote_ident(self.schema)}.{quote_ident(self.name)}" if self.schema else quote_ident(self.name)
 
     def matches(self, other: Name) -> bool:
-        """Whether both may mean the same object."""
+        """Return whether both may mean the same object."""
         return self.name == other.name and (self.schema == other.schema or None in {self.schema, other.schema})
 
 
@@ -106,7 +109,7 @@ def parse(sql: str, *, strict: bool = False) -> tuple[ParsedStatement, ...]:
 
     Args:
         sql: The script.
-        strict: Whether templates and commands of psql are no part of it.
+        strict: Whether to parse the script as it stands, without regard to templates and commands of psql.
 
     Raises:
         ScriptError: PostgreSQL cannot parse the script.
@@ -151,7 +154,12 @@ def parse_comments(sql: str) -> tuple[Comment, ...]:
 
 
 def quote_ident(name: str) -> str:
-    """Quote an identifier where SQL needs it, like the function of that name in PostgreSQL."""
+    """Quote an identifier where SQL needs it as the name of a table or column.
+
+    PostgreSQL's function of that name also quotes keywords that such a name may be, like `values`.
+
+    Source: `ColId` in PostgreSQL's gram.y
+    """
     plain = _PLAIN.fullmatch(name) and name not in _KEYWORDS
     return name if plain or not name else quoted(name)
 
@@ -205,7 +213,7 @@ def walk(node: Any) -> Iterator[Any]:
 
 
 def columns_of(node: Any) -> set[str]:
-    """Return the names of the columns that an expression refers to, without those of its tables."""
+    """Return the names of the columns that an expression refers to, without the names of their tables."""
     found: set[str] = set()
     for part in walk(node):
         match part:
@@ -215,6 +223,7 @@ def columns_of(node: Any) -> set[str]:
 
 
 def _statement(sql: str, raw: Any) -> ParsedStatement:
+    # A length of 0 means the rest of the text (RawStmt in PostgreSQL's parsenodes.h): no semicolon ends the statement.
     end = raw.stmt_location + raw.stmt_len if raw.stmt_len else len(sql)
     return ParsedStatement(raw.stmt, sql[raw.stmt_location : end].rstrip().removesuffix(";"), raw.stmt_location)
 

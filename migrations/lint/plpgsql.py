@@ -1,4 +1,4 @@
-"""The SQL statements inside a DO block, which run when the migration runs. A function's body does not run then.
+"""The SQL statements inside a DO block, which run when the migration runs; the body of a function does not.
 
 SQL that is built at run time (`EXECUTE format(...)`) cannot be read before it runs.
 """
@@ -22,7 +22,8 @@ class DoBlock:
 
     Attributes:
         statements: Its SQL statements in order, including those under a condition.
-        complete: Whether the block can run no other statement.
+        complete: Whether the block can run no other statement. Expressions, PERFORM, cursors and the query of a FOR
+            loop are not read and do not count.
     """
 
     statements: tuple[ParsedStatement, ...]
@@ -81,7 +82,7 @@ def _queries(tree: Any) -> Iterator[tuple[str, str | None]]:
 
 
 def _constant(expression: str) -> str | None:
-    """Return the SQL that EXECUTE runs where its argument is a string constant."""
+    """Return the SQL that EXECUTE runs where its argument is a string constant; None for any other argument."""
     try:
         (raw,) = parse_sql(f"select {expression}")
     except (Error, RecursionError, ValueError):

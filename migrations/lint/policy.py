@@ -1,6 +1,6 @@
-"""What a team has decided on findings outside of the files, whose comments would change their checksums.
+"""A team's decisions on findings, kept outside the migrations: a comment in a file would change its checksum.
 
-`lint.toml` beside the migrations has allowances, and a baseline of the findings that were there before lint was used.
+`lint.toml` beside the migrations has allowances, and a baseline of the findings from before lint was used.
 `[lint.rules]` in ledgergate.toml has levels of rules.
 """
 
@@ -36,7 +36,7 @@ class Policy:
     """What to do with findings.
 
     Attributes:
-        levels: Levels of rules in the place of their own; None for a rule that is off.
+        levels: By name of a rule, the level that replaces the rule's own; None turns the rule off.
         allowances: Rules that files may break.
         baseline: By file and fingerprint of a statement, the rules that it broke when the baseline was written.
     """
@@ -45,17 +45,13 @@ class Policy:
     allowances: tuple[Allowance, ...] = ()
     baseline: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
-    def with_levels(self, levels: Mapping[str, Level | None]) -> Policy:
-        """Return the policy with levels of rules."""
-        return replace(self, levels=levels)
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What remains of findings under a policy.
 
     Attributes:
-        findings: Those that are wanted.
+        findings: Those to report.
         known: How many findings the baseline has left out.
         stale: Files with entries of the baseline that no finding needs.
         unused: Allowances that no finding needs.
@@ -67,8 +63,8 @@ class Verdict:
     unused: tuple[Allowance, ...] = ()
 
 
-def judge(findings: Iterable[Finding], policy: Policy, *, names: Mapping[str, str]) -> Verdict:
-    """Apply a policy to findings.
+def apply_policy(findings: Iterable[Finding], policy: Policy, *, names: Mapping[str, str]) -> Verdict:
+    """Return what remains of findings under a policy.
 
     Args:
         findings: The findings in files that are judged.
@@ -95,6 +91,7 @@ def judge(findings: Iterable[Finding], policy: Policy, *, names: Mapping[str, st
         if reasons:
             kept.append(replace(finding, reasons=arrange(reasons)))
         known += in_baseline and not reasons
+    # With --since only some files are judged: the others have no findings, which says nothing about their entries.
     judged = set(names.values())
     stale = {
         file

@@ -7,12 +7,13 @@ from enum import StrEnum
 
 LOCKING = "https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES"
 OWN_MIGRATION = "-- in a migration of its own: -- migrate:up transaction:false"
-"""How a safe way says that a statement is run outside a transaction; the linter writes the tool's own way instead."""
+"""Line of a safe way before a statement that needs a transaction of its own. For the files of another tool, the linter
+replaces it with `Script.own_migration`."""
 ALTER_TABLE = "https://www.postgresql.org/docs/current/sql-altertable.html"
 
 
 class Level(StrEnum):
-    """How much a finding matters; only an error makes `lint` exit with 2."""
+    """How much a finding matters; `--fail-on` sets the lowest level that makes `lint` exit with 2."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -20,7 +21,7 @@ class Level(StrEnum):
 
 
 class Lock(StrEnum):
-    """A table-level lock mode, as PostgreSQL names it.
+    """A table-level lock mode, as PostgreSQL names it; from the weakest to the strongest, as `is_stronger` needs it.
 
     Source: https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
     """
@@ -32,7 +33,7 @@ class Lock(StrEnum):
     ACCESS_EXCLUSIVE = "ACCESS EXCLUSIVE"
 
     def is_stronger(self, other: Lock) -> bool:
-        """Whether it conflicts with more than another mode does."""
+        """Return whether the mode conflicts with more modes than another one does."""
         return list(Lock).index(self) > list(Lock).index(other)
 
     @property

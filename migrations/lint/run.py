@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from migrations.lint import settings
 from migrations.lint.finding import Finding, arrange
 from migrations.lint.linter import NAMES, lint, problem_findings
-from migrations.lint.policy import Policy, judge
+from migrations.lint.policy import Policy, apply_policy
 from migrations.lint.reports.summary import Summary, plural
 from migrations.lint.rule import Level
 from migrations.lint.rules.contracts import CONTRACT_NOT_LAST
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from migrations.lint.scripts.history import LintHistory
 
 _RULES_OF_CHANGES = frozenset((CONTRACT_NOT_LAST.name,))
-"""Rules that hold for one change, and not for the history of a directory: it is known only where a part is judged."""
+"""Rules on a single change. Lint knows the change only if it judges a part of a directory; they say nothing of the
+whole history."""
 _DIALECTS = frozenset((layouts.AUTO, *layouts.NAMES))
 
 
@@ -39,7 +40,7 @@ class LintRequest:
     Attributes:
         paths: Directories, files, and `-` for standard input.
         stdin: What standard input holds, where it is named.
-        dialect: Whose files they are.
+        dialect: Name of the tool whose files they are, or `auto`.
         exclude: Patterns of files that are not read.
         since: The revision of git whose later changes are judged.
         writes_baseline: Whether to write the findings into lint.toml.
@@ -66,7 +67,7 @@ class LintOutcome:
         files: How many files were judged.
         older: How many were read only for the schema.
         known: How many findings the baseline has left out.
-        notes: What else is to be said, a sentence each.
+        notes: Further remarks, one sentence each.
         fail_on: The lowest level that fails, or `never`.
     """
 
@@ -86,11 +87,7 @@ class LintOutcome:
 
     def above_advice(self) -> tuple[Finding, ...]:
         """Return the findings above level advice, without their reasons of that level."""
-        return tuple(
-            replace(finding, reasons=tuple(r for r in finding.reasons if r.level is not Level.ADVICE))
-            for finding in self.findings
-            if finding.level is not Level.ADVICE
-        )
+        return tuple(_above_advice(finding) for finding in self.findings if finding.level is not Level.ADVICE)
 
     def summary(self, *, hides_advice: bool) -> Summary:
         """Return how many findings there are."""
@@ -120,7 +117,7 @@ def run_lint(request: LintRequest, settings_file: Path) -> LintOutcome:
     """Lint what is asked for.
 
     Args:
-        request: The flags, which come before the settings.
+        request: The flags, which override the settings.
         settings_file: ledgergate.toml, which need not exist.
 
     Raises:
@@ -177,28 +174,31 @@ def _lint(history: LintHistory, request: LintRequest, given: LintSettings, versi
     policy = Policy() if is_stdin else settings.read_policy(history.root, rules=NAMES)
     findings = lint(history.scripts, version=version)
     older = len({script.path for script in history.scripts if not script.is_judged})
-    of_whole = frozenset() if older else _RULES_OF_CHANGES
+    dropped = frozenset() if older else _RULES_OF_CHANGES
     if request.writes_baseline and not is_stdin:
-        bare = judge(findings, replace(policy, baseline={}, levels=given.levels), names=names)
-        shown = _without_rules(bare.findings, of_whole)
+        bare = apply_policy(findings, replace(policy, baseline={}, levels=given.levels), names=names)
+        shown = _without_rules(bare.findings, dropped)
         wanted = [_above_advice(finding) for finding in shown if finding.rule != "file"]
         count = settings.write_baseline(history.root, [f for f in wanted if f.reasons], names=names)
         note = f"wrote {plural(count, 'finding')} into {history.root / settings.POLICY_FILE}"
         left = tuple(finding for finding in bare.findings if finding.rule == "file")
         return LintOutcome(left, len(names), older, count, (note,))
-    verdict = judge(findings, policy.with_levels(given.levels), names=names)
-    shown = _without_rules(verdict.findings, of_whole)
+    verdict = apply_policy(findings, replace(policy, levels=given.levels), names=names)
+    shown = _without_rules(verdict.findings, dropped)
     return LintOutcome(shown, len(names), older, verdict.known, tuple(_notes(history, verdict)))
 
 
 def _without_rules(findings: Iterable[Finding], rules: frozenset[str]) -> tuple[Finding, ...]:
-    """Drop reasons of these rules; after the policy, so that an allowance that a change needs is not called unused."""
+    """Drop the reasons of some rules, after the policy has been applied.
+
+    In the other order, an allowance of such a rule would be reported as unused, although a run over a change needs it.
+    """
     kept = (replace(f, reasons=tuple(reason for reason in f.reasons if reason.rule not in rules)) for f in findings)
     return tuple(finding for finding in kept if finding.reasons)
 
 
 def _above_advice(finding: Finding) -> Finding:
-    """Return a finding without its advice, which a baseline does not hide: it is not shown anyway."""
+    """Return a finding without its advice: that is not shown by default, so a baseline need not hide it."""
     return replace(finding, reasons=arrange(r for r in finding.reasons if r.level is not Level.ADVICE))
 
 

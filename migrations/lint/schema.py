@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _AT = enums.AlterTableType
 _KIND = enums.ConstrType
 _OBJECT = enums.ObjectType
+# PostgreSQL asks whether the zone's only offset from UTC is 0 (TimestampTimestampTzRequiresRewrite in timestamp.c).
 _UTC = frozenset(("UTC", "ETC/UTC", "GMT"))
 RELATIONS = {_OBJECT.OBJECT_TABLE, _OBJECT.OBJECT_VIEW, _OBJECT.OBJECT_MATVIEW, _OBJECT.OBJECT_FOREIGN_TABLE}
 TYPES = {_OBJECT.OBJECT_TYPE, _OBJECT.OBJECT_DOMAIN, _OBJECT.OBJECT_SCHEMA}
@@ -41,6 +42,7 @@ class Schema:
         self._triggers: Objects[int] = Objects()  # the file that creates each, by the name of its table and its own
         self._enum_values: dict[str, int] = {}  # value to the transaction that adds it to an existing enum
         self._gone: set[tuple[Any, str]] = set()  # kind and name of what a statement has dropped
+        # Statements are applied in order, so only the latest transaction can still hold locks.
         self._locks: dict[Name, None] = {}
         self._locks_transaction: int | None = None
         self._renamed: dict[tuple[int, str], str] = {}  # file and present name to the name before the file
@@ -51,22 +53,22 @@ class Schema:
         return self._tables.find(name)
 
     def is_new(self, name: Name, file: int) -> bool:
-        """Whether a file creates the table."""
+        """Return whether a file creates the table."""
         table = self._tables.find(name)
         return table is not None and table.file == file
 
     def type_is_new(self, name: Name, file: int) -> bool:
-        """Whether a file creates the type, domain or schema."""
+        """Return whether a file creates the type, domain or schema."""
         known = self._types.find(name)
         return known is not None and known.file == file
 
     def function_is_new(self, name: Name, file: int) -> bool:
-        """Whether a file creates the function."""
+        """Return whether a file creates the function."""
         known = self._functions.find(name)
         return known is not None and known[0] == file
 
     def trigger_is_new(self, name: Name, file: int) -> bool:
-        """Whether a file creates the trigger, named `table.trigger`."""
+        """Return whether a file creates the trigger, named `table.trigger`."""
         return self._triggers.find(name) == file
 
     def type(self, name: Name) -> UserType | None:
@@ -94,7 +96,7 @@ class Schema:
         Args:
             table: Its table.
             column: Its name.
-            by_check: Whether a CHECK counts: from PostgreSQL 12 on.
+            by_check: Whether a CHECK counts, as it does from PostgreSQL 12 on.
         """
         known = self._tables.find(table)
         if known is None:
@@ -129,7 +131,7 @@ class Schema:
         return self._renamed.get((file, name.name), name.name)
 
     def value_added_in(self, value: str) -> int | None:
-        """Return the number of the transaction that adds a value to an enum of an earlier file."""
+        """Return the transaction that adds a value to any enum of an earlier file; a literal does not show its type."""
         return self._enum_values.get(value)
 
     def adds_values_in(self, transaction: int) -> bool:
@@ -371,7 +373,7 @@ class Schema:
 
 
 def _group(kind: Any) -> Any:
-    """Return one kind for all those that share their names."""
+    """Return one kind for the kinds among which a name is looked up together, such as tables and views."""
     if kind in RELATIONS:
         return _OBJECT.OBJECT_TABLE
     if kind in TYPES:

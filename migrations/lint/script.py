@@ -25,10 +25,15 @@ class TransactionMode(Enum):
 
     Source: https://www.postgresql.org/docs/current/protocol-flow.html, "Multiple Statements in a Simple Query"
     """
-    FITTING = auto()
-    """One of the tool, except for a section of only such statements as PostgreSQL refuses in a transaction (Flyway)."""
+    DETECTED = auto()
+    """Flyway: OWN, or NONE for a section whose statements, apart from SET and COMMENT, PostgreSQL all refuses inside a
+    transaction.
+
+    Source: `detectCanExecuteInTransaction` of Flyway's PostgreSQLParser
+    """
     UNKNOWN = auto()
-    """The tool is not known: one of its own, except where the section has BEGIN or a statement that refuses one."""
+    """The tool is not known: OWN, or NONE for a section with BEGIN, COMMIT, or a statement that PostgreSQL refuses
+    inside a transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +62,15 @@ class Script:
         revision: What the tool's ledger calls the migration.
         text: The whole text.
         sections: What is run, in order; empty for a Python migration.
-        head: Length of the head: a comment before the first section that allows a rule is for the whole file.
-        compatible_from: Of a migration that is marked `contract`, so that it may break older images: the oldest
-            revision whose images can still run.
-        lacks_down: Offset of the section that should have a down section and has none; None where that is no fault.
-        own_migration: The comment in safe ways on how the tool runs a statement outside a transaction.
+        head: Length of the head, the text before the first section: a `lint:allow` in it is for the whole file.
+        compatible_from: For a migration that is marked `contract`, the oldest revision whose images can run after it;
+            None for an expand migration.
+        lacks_down: Offset at which the missing down section is reported; None where none is missing.
+        own_migration: How the tool runs a statement outside a transaction, as a comment: it replaces OWN_MIGRATION in
+            safe ways.
         native: Whether `ledgergate migrate` runs it, so that `-- migrate:up contract` can be used.
         snapshot: Whether the file is a dump of the whole schema, which is loaded into an empty database.
-        is_judged: Whether its findings are wanted; if not, it only changes the schema.
+        is_judged: Whether to report its findings; if not, it only changes the schema.
         problems: What is wrong with the file besides its SQL.
     """
 

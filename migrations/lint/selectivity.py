@@ -15,13 +15,14 @@ _KIND = enums.A_Expr_Kind
 _BOOL = enums.BoolExprType
 _RANGES = {_KIND.AEXPR_BETWEEN, _KIND.AEXPR_BETWEEN_SYM}
 _KEY_NAMES = frozenset(("id", "uuid", "ctid"))
+"""Columns that count as keys even where no file shows a unique index."""
 
 
 def is_bulk(where: Any, table: Table | None) -> bool:  # noqa: PLR0911 - a table of statements, as patterns
     """Return whether a WHERE may be true for a large part of the rows.
 
-    Few rows are those of a key, of a range of keys, of values that are compared with `=` or IN, and of a subquery with
-    a LIMIT. NULL, a truth value, an inequality or another table's rows may be any number.
+    A condition counts as true for few rows if it compares a column with values by `=` or IN, a key with a range, or
+    asks a subquery that is small itself. IS NULL, a truth value, an inequality or a join may be true for any number.
 
     Args:
         where: Parse tree of the condition; None where there is none.
@@ -69,7 +70,7 @@ def _is_key(side: Any, table: Table | None) -> bool:
 
 
 def _is_value(side: Any) -> bool:
-    """Whether a side of `=` is one value or a list of them: constants, parameters, or a query for one row."""
+    """Return whether a side of `=` is one value or a list of them: constants, parameters, or a query for one row."""
     return not any(
         isinstance(part, ast.ColumnRef) for part in walk(side) if not isinstance(side, ast.SubLink)
     ) and not (isinstance(side, ast.SubLink) and side.subLinkType != enums.SubLinkType.EXPR_SUBLINK)
@@ -82,7 +83,7 @@ def _is_truth_value(side: Any) -> bool:
 
 
 def _is_small(query: Any) -> bool:
-    """Whether a subquery has a LIMIT, names the rows of a key, or is a list of values."""
+    """Return whether a subquery has a LIMIT or a WHERE that is true for few rows, or is a list of values."""
     if query.limitCount is not None or query.valuesLists:
         return True
     return query.whereClause is not None and not is_bulk(query.whereClause, None)

@@ -26,6 +26,7 @@ OFF = "off"
 NEVER = "never"
 FAIL_ON = (*(level.value for level in Level), NEVER)
 OLDEST_VERSION, NEWEST_VERSION = 9, 99
+# Existing files contain this text: write_baseline finds by it where the part begins that it replaces.
 _BASELINE_HEAD = """\
 # Findings that were there when lint was first used: FILE = ["FINGERPRINT RULE …"]. They are not reported.
 # `ledgergate migrate lint --write-baseline` writes this part, to the end of the file, anew.
@@ -34,7 +35,7 @@ _BASELINE_HEAD = """\
 
 
 class LintSettingsError(ValueError):
-    """A settings file that cannot be used.
+    """Flags or a settings file that cannot be used.
 
     Attributes:
         problems: What is wrong, one sentence each.
@@ -50,11 +51,11 @@ class LintSettings:
     """`[lint]` of ledgergate.toml.
 
     Attributes:
-        dialect: Whose files they are; None where the file does not say.
+        dialect: Name of the tool whose files they are, or `auto`; None where the file does not say.
         exclude: Patterns of files that are not read.
         fail_on: The lowest level of a finding that makes the exit code 2, or `never`.
         pg_version: Major version of the oldest PostgreSQL that runs the migrations.
-        levels: Levels of rules in the place of their own; None for a rule that is off.
+        levels: By name of a rule, the level that replaces the rule's own; None turns the rule off.
     """
 
     dialect: str | None = None

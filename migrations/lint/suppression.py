@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BAD_ALLOW = Rule(
     "bad-allow",
     Level.ERROR,
-    "A lint:allow without a reason, or with the name of no rule, allows nothing.",
+    "A lint:allow without a reason, or with an unknown rule, allows nothing.",
     "docs/lint.md",
     down=True,
     details="It has no effect, so the finding stays.",
@@ -36,7 +36,7 @@ RULES = (BAD_ALLOW, UNUSED_ALLOW)
 _ALLOW = re.compile(r"lint:\s*(?P<verb>\w*)\s*(?P<rules>[^\s,]*(?:\s*,\s*[^\s,]+)*)\s*(?P<rest>.*)", re.DOTALL)
 _REASON = re.compile(r"because\b[\s:]*(?P<reason>.*\S)", re.DOTALL)
 RENAMED = {"trigger": "short-lock"}
-"""Former names of rules, which comments may still have."""
+"""Former names of rules to the present ones; comments, lint.toml and ledgergate.toml may still have the former."""
 _EXAMPLE = ("-- lint:allow RULE because REASON",)
 
 
@@ -57,7 +57,7 @@ class Allow:
     end: int
 
     def covers(self, rule: str, position: int) -> bool:
-        """Whether it allows a violation of the rule at an offset."""
+        """Return whether it allows a violation of the rule at an offset."""
         return self.rule == rule and self.begin <= position < self.end
 
 
@@ -97,7 +97,8 @@ def parse_allows(
         elif comment.position < head:
             yield from (Allow(rule, comment.position, 0, length + 1) for rule in rules)
         else:
-            # The comment stands before its statement or inside it; behind the last one it covers the end of the file.
+            # The comment stands before its statement or inside it. Behind the last statement it covers the end of the
+            # file: one offset more than the text has, as a violation may be placed behind the last character.
             begin, end = next((span for span in spans if span[1] > comment.position), (length, length + 1))
             yield from (Allow(rule, comment.position, begin, end) for rule in rules)
 

@@ -21,16 +21,17 @@ def keeps_name(name: Name, context: StatementContext) -> bool:
 
 
 def is_made_again(name: Name, kind: Any, context: StatementContext, *, if_exists: bool = False) -> bool:
-    """Return whether the section creates an object of the name that is dropped: that is how one changes it.
+    """Return whether the section creates an object with the name of a dropped one, which is a way to change it.
 
-    A table that is dropped and created again has lost its rows, so that only a view counts in its place, except where
-    the table is known to no file and dropped IF EXISTS. What the file has renamed before counts by its old name.
+    A table that is dropped and created again has lost its rows, so only a view counts in the place of a table. A table
+    that no file creates and that is dropped IF EXISTS may be replaced by a table too. An object that the file has
+    renamed before counts by its old name.
 
     Args:
         name: The object; a trigger is named `table.trigger`.
         kind: Its kind.
         context: Where the statement runs.
-        if_exists: Whether the statement says so.
+        if_exists: Whether the statement has IF EXISTS.
     """
     before = context.schema.name_before(name, context.file)
     if before != name.name:  # the file renamed it out of the way; the old name must be that of another object now
@@ -44,7 +45,7 @@ def is_made_again(name: Name, kind: Any, context: StatementContext, *, if_exists
 
 
 def _names(node: Any, *, tables: bool) -> list[Name]:  # noqa: C901, PLR0911, PLR0912 - a table of statements, as patterns
-    """Return the name that a statement creates, or gives to an existing object."""
+    """Return the name that a statement gives to a new object or, by a rename, to an existing one."""
     match node:
         case ast.ViewStmt(view=created):
             return [relation_name(created)]

@@ -125,7 +125,10 @@ def _drop_column(table: Table, name: str) -> None:
 
 
 def _generated(table: Table, columns: tuple[str, ...], suffix: str, taken: Any) -> str:
-    """Return the name that PostgreSQL gives to an index or a constraint (ChooseConstraintName), without its limit."""
+    """Return the name that PostgreSQL's ChooseConstraintName gives to an index or a constraint.
+
+    PostgreSQL also cuts names to 63 bytes, which this does not.
+    """
     name = base = "_".join((table.name.name, *columns, suffix))
     number = 0
     while name in taken:

@@ -14,7 +14,8 @@ from migrations.lint.parser import Name, to_sql
 
 _TEXT = frozenset(("text", "varchar"))
 _TIMESTAMPS = {"timestamp", "timestamptz"}
-_WIDENABLE = frozenset(("timestamp", "timestamptz", "time", "timetz", "varbit"))  # a higher precision rewrites no row
+_WIDENABLE = frozenset(("timestamp", "timestamptz", "time", "timetz", "varbit"))
+"""Types of which a higher precision rewrites no row."""
 SERIAL = {
     "smallserial": "smallint",
     "serial2": "smallint",
@@ -87,6 +88,11 @@ def sql_type(type_name: Any) -> SqlType:
 def keeps_rows(old: SqlType, new: SqlType, *, in_utc: bool = False) -> bool:
     """Return whether PostgreSQL changes the type without rewriting a row.
 
+    It does so where the types are binary coercible, and where the support function of the cast (`varchar_support`,
+    `numeric_support` and the like) proves that the cast changes no value.
+
+    Source: `ATColumnChangeRequiresRewrite` of PostgreSQL (tablecmds.c)
+
     Args:
         old: Type of the column; for a domain, the type that it is over.
         new: Type that the statement gives it, likewise.
@@ -116,11 +122,11 @@ def keeps_indexes(old: SqlType, new: SqlType) -> bool:
     return {old.name.name, new.name.name} != _TIMESTAMPS
 
 
-def takes_all(old: SqlType, new: SqlType) -> bool:
+def is_compatible(old: SqlType, new: SqlType) -> bool:
     """Return whether an older image can go on writing its values to a column, and reading them, after its type changes.
 
-    A wider type of the same family is one: its drivers read the same kind of value. Where that cannot be known, it is
-    taken for one too.
+    It can where the new type is a wider one of the same family, whose values drivers read alike. A type with a modifier
+    that is not a constant counts as compatible, since lint cannot know.
 
     Args:
         old: Type of the column; for a domain, the type that it is over.
@@ -130,7 +136,7 @@ def takes_all(old: SqlType, new: SqlType) -> bool:
         return old.array == new.array
     before, after = old.name.name, new.name.name
     if before == after == "numeric":
-        return _takes_numeric(old.limits, new.limits)
+        return _is_compatible_numeric(old.limits, new.limits)
     if before == after == "bit":
         return old.limits == new.limits
     if {before, after} <= _STRINGS or before == after == "varbit":
@@ -141,7 +147,8 @@ def takes_all(old: SqlType, new: SqlType) -> bool:
     )
 
 
-def _takes_numeric(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+def _is_compatible_numeric(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Return whether neither the digits behind the decimal point nor those before it become fewer."""
     if not (old and new):
         return not new
     old_scale, new_scale = (limits[1] if len(limits) > 1 else 0 for limits in (old, new))
@@ -149,7 +156,7 @@ def _takes_numeric(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
 
 
 def _wider_numeric(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
-    """Whether the scale stays the same and the precision does not shrink."""
+    """Return whether the scale stays the same and the precision does not shrink."""
     if not new:
         return True
     if not old:

@@ -24,6 +24,7 @@ def to_github(findings: Sequence[Finding]) -> Iterator[str]:
         properties = {"file": finding.path, "title": f"{finding.rule} ({finding.level})"}
         if finding.line:
             properties["line"] = str(finding.line)
+        # GitHub knows columns only for an annotation of a single line.
         if finding.end_line > finding.line:
             properties["endLine"] = str(finding.end_line)
         elif finding.column:

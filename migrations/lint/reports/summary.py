@@ -1,4 +1,4 @@
-"""How many findings there are, and which are not shown."""
+"""How many findings there are, and how many of them are not shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Summary:
         older: How many files were read only for the schema that they make.
         hidden: How many findings of level advice are not shown.
         known: How many findings the baseline has left out.
-        notes: What else is to be said, a sentence each.
+        notes: Further remarks, one sentence each.
     """
 
     counts: Mapping[Level, int]

@@ -1,4 +1,4 @@
-"""Findings as text, in lines that editors can follow."""
+"""Findings as text, with `path:line`, which editors can open."""
 
 from __future__ import annotations
 

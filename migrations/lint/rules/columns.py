@@ -146,6 +146,7 @@ def _check_added_column(table: Name, column: Any, context: StatementContext) -> 
             yield _generated_violation(table, name, column)
     elif kind in SERIAL or _KIND.CONSTR_IDENTITY in constraints:
         yield _serial_violation(table, name, SERIAL.get(kind) or to_sql(column.typeName))
+    # PostgreSQL rewrites the table even without a default (DomainHasConstraints in ATExecAddColumn, tablecmds.c).
     elif domain is not None and domain.constrained:
         yield _domain_violation(table, name, column, domain)
     elif default is not None and (function := _volatile_function(default, schema)):

@@ -177,7 +177,7 @@ def _check_command(table: Name, command: Any, commands: Any, context: StatementC
 def _check_validate(table: Name, name: str, commands: Any, context: StatementContext) -> Iterator[Violation]:
     added = [c.def_ for c in commands if c.subtype == _AT.AT_AddConstraint and c.def_.conname == name]
     earlier = context.schema.unvalidated(table, name)
-    if added:  # by the same ALTER TABLE
+    if added:  # by the same ALTER TABLE, which runs in one transaction even where the section has none
         foreign = added[0].contype == _KIND.CONSTR_FOREIGN
     elif earlier and earlier.transaction is not None and earlier.transaction == context.transaction:
         foreign = earlier.references is not None
@@ -193,9 +193,7 @@ def _check_validate(table: Name, name: str, commands: Any, context: StatementCon
 
 
 def _check_added_constraint(table: Name, constraint: Any, context: StatementContext) -> Iterator[Violation]:
-    if constraint.skip_validation or (
-        constraint.contype in {_KIND.CONSTR_CHECK, _KIND.CONSTR_FOREIGN} and _is_not_enforced(constraint)
-    ):
+    if constraint.skip_validation:  # NOT VALID, or NOT ENFORCED, which implies it (processCASbits in gram.y)
         return
     match constraint.contype:
         case _KIND.CONSTR_CHECK:
@@ -227,11 +225,6 @@ def _check_primary_key_using_index(table: Name, index: str, context: StatementCo
             yield _not_null_violation(table, column, by="PRIMARY KEY USING INDEX")
 
 
-def _is_not_enforced(constraint: Any) -> bool:
-    """Whether a constraint is NOT ENFORCED (PostgreSQL 18), so that PostgreSQL checks no row."""
-    return not constraint.is_enforced
-
-
 def _check_column_constraint(table: Name, column: Any, constraint: Any) -> Iterator[Violation]:
     """Judge a constraint in the definition of a column that is being added."""
     name = quote_ident(column.colname)
@@ -244,7 +237,8 @@ def _check_column_constraint(table: Name, column: Any, constraint: Any) -> Itera
             )
         case _KIND.CONSTR_UNIQUE | _KIND.CONSTR_PRIMARY:
             yield _unique_violation(table, constraint, name)
-        # Without a default every row gets NULL, which no foreign key forbids: PostgreSQL checks no row.
+        # Without a default every row gets NULL, which a foreign key allows, so PostgreSQL checks no row
+        # (skipValidation in parse_utilcmd.c).
         case _KIND.CONSTR_FOREIGN if any(c.contype == _KIND.CONSTR_DEFAULT for c in column.constraints):
             named = quote_ident(constraint.conname or f"{table.name}_{column.colname}_fkey")
             yield _foreign_key_violation(
@@ -335,6 +329,7 @@ def _unique_violation(table: Name, constraint: Any, columns: str) -> Violation:
 
 def _check_domain(node: Any) -> Iterator[Violation]:
     domain = qualified_name(node.typeName)
+    # The letters of AlterDomainStmt in PostgreSQL's parsenodes.h: C is ADD CONSTRAINT, O is SET NOT NULL.
     if node.subtype == "C" and not node.def_.skip_validation and node.def_.contype == _KIND.CONSTR_CHECK:
         named = quote_ident(node.def_.conname or f"{domain.name}_check")
         safe: tuple[str, ...] = (

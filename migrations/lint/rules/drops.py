@@ -208,7 +208,7 @@ def _check_altered(node: Any, context: StatementContext) -> Iterator[Violation]:
 
 
 def _drops_nothing(table: Name, command: Any, context: StatementContext) -> bool:
-    """Whether DROP COLUMN IF EXISTS names a column that a complete table does not have."""
+    """Return whether DROP COLUMN IF EXISTS names a column that the table lacks, where all its columns are known."""
     known = context.schema.table(table)
     return bool(command.missing_ok) and known is not None and known.complete and command.name not in known.columns
 
@@ -223,6 +223,7 @@ def _needs_default(table: Name, column: str, context: StatementContext) -> bool:
 def _check_rename_statement(node: Any, context: StatementContext) -> Iterator[Violation]:
     kind = _RENAMED[node.renameType]
     if node.relation is None:
+        # RENAME of a schema has the old name in `subname`, that of a type or function in `object`.
         old = qualified_name(node.object) if node.object is not None else Name(None, node.subname or "")
         if not (_is_new(old, node.renameType, context) or context.type_is_new(old) or keeps_name(old, context)):
             yield _rename_violation(f"the {kind} {old} becomes {quote_ident(node.newname)}", context, ())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from migrations.lint.context import StatementContext
     from migrations.lint.parser import ParsedStatement
 
+# The words behind which CONCURRENTLY stands.
 _VERBS = re.compile(
     r"(create\s+(?:unique\s+)?index|drop\s+index|reindex\s+(?:\([^)]*\)\s*)?(?:index|table|schema|database|system)"
     r"|refresh\s+materialized\s+view)(?=\s)",
@@ -113,7 +114,7 @@ def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Vio
 
 
 def is_concurrent(node: Any) -> bool:
-    """Whether a statement says CONCURRENTLY."""
+    """Return whether a statement has CONCURRENTLY."""
     if isinstance(node, ast.ReindexStmt):
         return any(option.defname == "concurrently" for option in node.params or ())
     if isinstance(node, ast.AlterTableStmt):

@@ -1,8 +1,9 @@
-"""What older images may still do, and a statement forbids, outside a migration that is marked `contract`.
+"""Statements that forbid what older images may still do, outside a migration that is marked `contract`.
 
-A pod of an older image writes NULL, a second row of the same value, a longer text; it reads with a right that is taken.
-Where a file shows that it fails, that is an error. Where it depends on what the images write, which no file shows, it
-is a warning, or advice where it seldom happens. What no older image can know (a new table, a new column) is none.
+A pod of an older image may write NULL, a second row with the same value or a longer text, or need a privilege that is
+revoked. Where the files show that it fails, that is an error. Where it depends on what the images write, which no file
+shows, it is a warning, or advice where it seldom happens. New tables and columns, which no older image knows, may have
+constraints, except NOT NULL on a column without a default.
 
 Source: https://www.postgresql.org/docs/current/sql-altertable.html. The same statements are errors of
 django-migration-linter (`NOT_NULL`, `ADD_UNIQUE`, `ALTER_COLUMN`), which asks the same question.
@@ -20,7 +21,7 @@ from migrations.lint.rules.columns import NOT_NULL_WITHOUT_DEFAULT
 from migrations.lint.rules.drops import contract_way
 from migrations.lint.survivors import sets_default_again
 from migrations.lint.table_changes import columns_not_null
-from migrations.lint.types import SERIAL, base_name, sql_type, takes_all
+from migrations.lint.types import SERIAL, base_name, is_compatible, sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,12 +69,12 @@ CONSTRAINT_WITHOUT_CONTRACT = Rule(
 REVOKE_WITHOUT_CONTRACT = Rule(
     "revoke-without-contract",
     Level.WARNING,
-    "A right is taken, or rows are hidden by row level security, that pods of older images may still need.",
+    "Pods of older images may still need a right that is revoked, or rows that row level security hides.",
     "https://www.postgresql.org/docs/current/sql-revoke.html",
     details=(
         "REVOKE of a right to read, write, use or execute, REVOKE and DROP of a role, ENABLE and FORCE ROW LEVEL "
-        "SECURITY, DROP POLICY, OWNER TO. Whose login the images have is in no file: if it is another one, allow it "
-        "with that reason. What the same file creates passes, and a policy that it creates again."
+        "SECURITY, DROP POLICY, OWNER TO. No file shows as which role the images log in: if it is another one, allow "
+        "it with that reason. What the same file creates passes, and a policy that it creates again."
     ),
     safe=(
         "-- first deploy images that do not need the right; then:",
@@ -100,7 +101,7 @@ _AT = enums.AlterTableType
 _KIND = enums.ConstrType
 _ALWAYS = "a"  # ATTRIBUTE_IDENTITY_ALWAYS in PostgreSQL's pg_attribute.h
 _USED = frozenset(("select", "insert", "update", "delete", "usage", "execute", "connect"))
-"""Rights that an application uses; the others are of who changes the schema."""
+"""Privileges that an application uses; the others, such as CREATE and TRIGGER, serve those that change the schema."""
 _SECURES = {
     _AT.AT_EnableRowSecurity: "ENABLE ROW LEVEL SECURITY hides every row from roles that no policy names",
     _AT.AT_ForceRowSecurity: "FORCE ROW LEVEL SECURITY applies the policies to the owner too",
@@ -144,15 +145,15 @@ def _check_command(table: Name, command: Any, context: StatementContext) -> Iter
         case _AT.AT_DropConstraint:
             yield from _check_unique_gone(Name(table.schema, command.name), context)
         case kind if kind in _SECURES:
-            yield _revoked(f"{_SECURES[kind]}: older images may still need those of {table}", context)
+            yield _revoked(f"{_SECURES[kind]}: older images may still need access to {table}", context)
 
 
 def _check_type(table: Name, command: Any, context: StatementContext) -> Iterator[Violation]:
     old, new = context.schema.column_type(table, command.name), sql_type(command.def_.typeName)
-    if old is None or takes_all(context.schema.base_type(old), context.schema.base_type(new)):
+    if old is None or is_compatible(context.schema.base_type(old), context.schema.base_type(new)):
         return
     if {old.name.name, new.name.name} & _renamed_types(context):
-        return  # a swap, as one removes a value of an enum: older images find the new type by the old name
+        return  # a swap, the usual way to remove a value of an enum: older images find the new type by the old name
     yield Violation(
         NARROW_WITHOUT_CONTRACT,
         f"{quote_ident(command.name)} of {table} changes from {old} to {new}: values that older images write may be "
@@ -165,14 +166,14 @@ def _check_type(table: Name, command: Any, context: StatementContext) -> Iterato
 
 
 def _renamed_types(context: StatementContext) -> set[str]:
-    """Return the names of types that the section takes or gives."""
+    """Return the old and the new names of the types that the section renames."""
     kinds = {_OBJECT.OBJECT_TYPE, _OBJECT.OBJECT_DOMAIN}
     renames = [node for node in context.section_nodes if isinstance(node, ast.RenameStmt) and node.renameType in kinds]
     return {name for node in renames for name in (qualified_name(node.object).name, str(node.newname))}
 
 
 def _check_not_null(table: Name, column: str, context: StatementContext) -> Iterator[Violation]:
-    """Judge that a column refuses NULL from now on."""
+    """Yield what is wrong with a column that refuses NULL from now on."""
     known, added, name = (
         context.schema.table(table),
         _added(table, column, context),
@@ -222,11 +223,14 @@ def _check_check(table: Name, expression: Any, context: StatementContext) -> Ite
     elif not _has_check(table, expression, context) and not (
         columns and all(_added(table, c, context) for c in columns)
     ):
-        yield _constrained(f"{table} refuses rows without {to_sql(expression)}", context)
+        yield _constrained(f"{table} refuses rows that do not satisfy {to_sql(expression)}", context)
 
 
 def _has_check(table: Name, expression: Any, context: StatementContext) -> bool:
-    """Return whether a CHECK of the same expression is known, NOT VALID or not: the other way to validate it."""
+    """Return whether the table has a CHECK of the same expression, which refuses the same rows even if it is NOT VALID.
+
+    Adding the CHECK again, without NOT VALID, is another way to validate it.
+    """
     known, text = context.schema.table(table), to_sql(expression)
     checks = [each.expression for each in known.constraints.values() if each.expression] if known else []
     return any(to_sql(check) == text for check in checks)
@@ -266,7 +270,7 @@ def _check_unique_keys(
     table: Name, keys: tuple[str, ...], named: str, context: StatementContext
 ) -> Iterator[Violation]:
     known = context.schema.table(table)
-    if known is not None and known.keeps_apart(keys):
+    if known is not None and known.ensures_unique(keys):
         return
     # A column that older images do not know is NULL in their rows, and NULL is not equal to NULL.
     if any((added := _added(table, key, context)) is not None and not _fills_itself(added) for key in keys):
@@ -275,12 +279,12 @@ def _check_unique_keys(
 
 
 def _check_unique_gone(index: Name, context: StatementContext) -> Iterator[Violation]:
-    """Judge that an index, or the constraint that has it, is dropped."""
+    """Yield advice where a unique index, or the constraint of one, is dropped: ON CONFLICT fails without it."""
     known, owner = context.schema.index(index), context.schema.table_of_index(index)
     if known is None or owner is None or not known.unique or context.is_new(owner):
         return
     table = context.schema.table(owner)
-    if table is not None and not table.keeps_apart(known.keys, without=index.name):
+    if table is not None and not table.ensures_unique(known.keys, without=index.name):
         yield _may_need(f"ON CONFLICT of older images may need {quote_ident(index.name)} of {owner}", context)
 
 
@@ -343,7 +347,7 @@ def _added(table: Name, column: str, context: StatementContext) -> Any:
 
 
 def _keeps_default(table: Name, definition: Any, context: StatementContext) -> bool:
-    """Return whether a column that the section adds has a value where an INSERT gives none, and keeps it."""
+    """Return whether a column that the section adds fills itself, and no statement of the section drops its default."""
     if not _fills_itself(definition):
         return False
     altered = (
@@ -365,7 +369,7 @@ def _fills_itself(definition: Any) -> bool:
 
 
 def _may_be_filled(table: Name, context: StatementContext) -> bool:
-    """Return whether the section changes what a trigger of the table does."""
+    """Return whether the section creates a trigger of the table, or a function of one, which may fill the column."""
     return any(
         isinstance(node, ast.CreateFunctionStmt)
         or (isinstance(node, ast.CreateTrigStmt) and relation_name(node.relation).matches(table))

@@ -164,7 +164,10 @@ def _releases_all_locks(statement: ParsedStatement) -> str | None:
 
 
 def refused_in_transaction(node: Any) -> str | None:  # noqa: PLR0911 - a table of statements, as patterns
-    """Return the words of a statement that PostgreSQL refuses in a transaction block; None for any other."""
+    """Return what messages call a statement that PostgreSQL refuses inside a transaction; None for any other.
+
+    Source: the calls of `PreventInTransactionBlock` in PostgreSQL, for the statements that migrations use
+    """
     if is_concurrent(node):
         return "CONCURRENTLY"
     match node:
@@ -185,12 +188,15 @@ def refused_in_transaction(node: Any) -> str | None:  # noqa: PLR0911 - a table 
 
 
 def is_neutral(node: Any) -> bool:
-    """Whether Flyway runs a statement with or without a transaction, so that it does not mix a file."""
+    """Return whether Flyway counts a statement neither as transactional nor as non-transactional.
+
+    Flyway refuses a file that mixes the two, unless its setting `mixed` allows that.
+    """
     return isinstance(node, ast.VariableSetStmt | ast.CommentStmt)
 
 
 def _repeatable(node: Any) -> bool:
-    """Whether a statement may run again, as it does when its file runs again after a failure."""
+    """Return whether a statement may run twice, as it does when its file is run again after a failure."""
     match node:
         case ast.IndexStmt():
             return bool(node.if_not_exists)
@@ -229,7 +235,7 @@ def _check_set(statement: ParsedStatement, context: StatementContext) -> Iterato
     if not local and not any(_resets(other, name) for other in context.section_nodes):
         in_transaction = context.transaction is not None
         set_local = (
-            f"SET LOCAL {statement.text[4:].strip()}"
+            f"SET LOCAL {statement.text[4:].strip()}"  # without its SET
             if isinstance(node, ast.VariableSetStmt)
             else f"SET LOCAL {name} = ..."
         )
@@ -262,6 +268,7 @@ def _resets(node: Any, name: str) -> bool:
 
 
 def _check_enum_value(statement: ParsedStatement, transaction: int, schema: Schema) -> Iterator[Violation]:
+    # To walk every statement is slow, and few transactions add a value.
     for node in walk(statement.node) if schema.adds_values_in(transaction) else ():
         match node:
             case ast.A_Const(val=ast.String(sval=str(value))) if schema.value_added_in(value) == transaction:

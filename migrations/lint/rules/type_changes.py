@@ -1,4 +1,4 @@
-"""Changed types of columns that rewrite the table, or what depends on the column."""
+"""Changes of a column's type that rewrite the table, or what depends on the column."""
 
 from __future__ import annotations
 
@@ -100,7 +100,13 @@ def _check_type_change(table: Name, command: Any, context: StatementContext) -> 
 
 
 def _dependents(table: Table, column: str, old: SqlType, new: SqlType, definition: Any) -> Iterator[str]:
-    """Yield what PostgreSQL builds or checks anew."""
+    """Yield what PostgreSQL builds or checks again for a column whose rows stay as they are.
+
+    PostgreSQL drops every index and constraint of the column and creates it again. It reuses the file of an index that
+    `CheckIndexCompatible` accepts, never that of an index with an expression or a predicate.
+
+    Source: `ATPostAlterTypeParse` (tablecmds.c) and `CheckIndexCompatible` (indexcmds.c) of PostgreSQL
+    """
     same_order = keeps_indexes(old, new) and definition.collClause is None
     for name, index in table.indexes.items():
         if column in index.columns and (index.computed or not same_order):
@@ -150,7 +156,7 @@ def _rewrite_violation(table: Name, command: Any, old: SqlType | None, *, in_utc
 
 
 def _is_default_cast(using: Any, column: str, kind: Any) -> bool:
-    """Whether USING is the cast that PostgreSQL does without it: `column` or `column::type`."""
+    """Return whether USING is the cast that PostgreSQL does without it: `column` or `column::type`."""
     if isinstance(using, ast.TypeCast) and to_sql(using.typeName) == to_sql(kind):
         using = using.arg
     match using:

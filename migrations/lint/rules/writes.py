@@ -84,6 +84,7 @@ def check(statement: ParsedStatement, context: StatementContext) -> Iterator[Vio
         table = _written_table(node)
         if table is None:
             continue
+        # An INSERT or a MERGE reads another table, which may be large even where the written one is new.
         if locked is not None and not (_changes_rows(node) and context.is_new(table)):
             yield Violation(
                 MIXED_DDL_DML,

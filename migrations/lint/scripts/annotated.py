@@ -1,4 +1,4 @@
-"""Tools that keep both directions in one file, parted by comments: goose, sql-migrate, node-pg-migrate."""
+"""Tools that keep both directions in one file, separated by comments: goose, sql-migrate, node-pg-migrate."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_sql_migrate(tree: FileTree) -> list[Script]:
 
 
 def read_node_pg_migrate(tree: FileTree) -> list[Script]:
-    """Return node-pg-migrate's migrations in SQL; the whole of a file without comments is run.
+    """Return node-pg-migrate's migrations in SQL. The whole of a file without an up or down comment is its up section.
 
     Source: https://salsita.github.io/node-pg-migrate/cli, "SQL migrations"
     """
@@ -43,7 +43,7 @@ def read_node_pg_migrate(tree: FileTree) -> list[Script]:
 
 
 def _files(tree: FileTree, annotation: re.Pattern[str]) -> list[str]:
-    """Return the files with a number or an annotation, and standard input."""
+    """Return the files, or standard input, that contain an annotation or have a name that begins with a digit."""
     candidates = tree.top() or [file for file in tree.files if file.startswith("<")]
     return [file for file in candidates if file[0].isdigit() or annotation.search(tree.text(file))]
 
@@ -51,8 +51,8 @@ def _files(tree: FileTree, annotation: re.Pattern[str]) -> list[str]:
 def _annotated(tree: FileTree, file: str, annotation: re.Pattern[str], own_migration: str) -> Script:
     text, problems = tree.read(file)
     words = [(match, match["word"].lower()) for match in annotation.finditer(text)]
-    untied = any(word == "no transaction" or word.endswith("notransaction") for _, word in words)
-    mode = TransactionMode.NONE if untied else TransactionMode.OWN
+    no_transaction = any(word == "no transaction" or word.endswith("notransaction") for _, word in words)
+    mode = TransactionMode.NONE if no_transaction else TransactionMode.OWN
     borders = [(match, word.split()[0]) for match, word in words if word.split()[:1] in (["up"], ["down"])]
     sections = []
     for number, (match, word) in enumerate(borders):

@@ -1,4 +1,4 @@
-"""Which files are new or changed since a revision of a git repository, asked from the program `git`.
+"""The files that are new or changed since a revision of a git repository, as the program `git` lists them.
 
 RuntimeError
 └── GitError   git is missing, does not answer, or does not know the revision
@@ -16,7 +16,7 @@ _SHALLOW = "; a shallow clone lacks older commits: fetch them (actions/checkout:
 
 
 class GitError(RuntimeError):
-    """The changed files cannot be listed; the message has what to do."""
+    """The changed files cannot be listed; the message says why."""
 
 
 def changed_files(directory: Path, since: str) -> frozenset[Path]:
@@ -29,10 +29,10 @@ def changed_files(directory: Path, since: str) -> frozenset[Path]:
         since: A revision as git names it, such as `origin/main`.
 
     Raises:
-        GitError: git cannot tell.
+        GitError: git cannot list them.
     """
     top = Path(_git(directory, "rev-parse", "--show-toplevel").rstrip("\n"))
-    if since.startswith("-"):
+    if since.startswith("-"):  # git would read it as an option
         raise GitError(f"expected --since to name a revision, got {since!r}")
     base = _git(directory, "merge-base", "HEAD", since, hint=_SHALLOW).strip()
     changed = _git(directory, "diff", "--name-only", "-z", "--no-ext-diff", "--diff-filter=d", base, "--", ".")
@@ -41,6 +41,7 @@ def changed_files(directory: Path, since: str) -> frozenset[Path]:
 
 
 def _git(directory: Path, *arguments: str, hint: str = "") -> str:
+    # Take no lock that git can do without: another git may run in the repository.
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
         done = subprocess.run(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from migrations.lint.scripts.layouts import Layout
 
 _FOLDER_FILES = frozenset({"migration.sql", "up.sql", "down.sql"})
+"""Files of tools that give each migration a folder: Prisma, Drizzle and Diesel."""
 _HINTS = {
     ".py": "Alembic and Django print SQL: `alembic upgrade --sql head`, `manage.py sqlmigrate`",
     ".rb": "Rails keeps SQL in db/structure.sql with `config.active_record.schema_format = :sql`",
@@ -31,7 +32,7 @@ class LintHistory:
     """The scripts of one directory in their order, or why there are none.
 
     Attributes:
-        root: The directory; that of a file that was named alone.
+        root: The directory of the scripts, also where single files of it were named.
         scripts: What was read; empty where lint reads nothing there.
         layout: Name of the tool's layout; None where no file was read.
         problems: Why no file was read.
@@ -76,7 +77,10 @@ def read_histories(
 
 
 def read_stdin(content: bytes, *, dialect: str) -> LintHistory:
-    """Return standard input as one script; what should have written an empty one may have failed."""
+    """Return standard input as one script.
+
+    Empty input is a problem: the program that should have written it may have failed.
+    """
     if not content.strip():
         return LintHistory(Path(), (), problems=(Problem(STDIN, 0, "expected SQL on standard input, found nothing"),))
     tree = FileTree(Path(), (STDIN,), {STDIN: content})
@@ -97,7 +101,10 @@ def read_directory(root: Path, dialect: str, exclude: Sequence[str]) -> LintHist
 
 
 def _read_files(root: Path, files: Sequence[Path], dialect: str, exclude: Sequence[str]) -> list[LintHistory]:
-    """Return the history of the directory with only the named files judged, and those alone that are none of it."""
+    """Return the history of a directory in which only the named files are judged.
+
+    A named file that is not in that history, such as one of another tool, gets a history of its own.
+    """
     whole = read_directory(root, dialect, exclude)
     names = {str(root / file.relative_to(root)) for file in files}
     histories = [whole.judging(names)] if names & {script.path for script in whole.scripts} else []

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _NATIVE_NAME = re.compile(r"[0-9]{14}_[^\s+]+\.(?:sql|py)", re.ASCII)
 _ANCESTORS = 4
+"""How many directories above the migrations may have the Cargo.toml of a Rust project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def _has_marked(pattern: re.Pattern[str]) -> Callable[[FileTree], bool]:
 
 
 def _candidates(tree: FileTree) -> list[str]:
-    """Return the files that may have comments by which a tool parts its sections; standard input has no suffix."""
+    """Return the files that may have comments by which a tool separates sections; standard input has no suffix."""
     return tree.top() or [file for file in tree.files if file.startswith("<")]
 
 
@@ -95,7 +96,7 @@ def _is_paired(tree: FileTree) -> bool:
 
 
 def _is_sqlx(tree: FileTree) -> bool:
-    """Return whether numbered files belong to a Rust project, or one says how sqlx shall run it."""
+    """Return whether numbered files belong to a Rust project, or one begins with sqlx's `-- no-transaction`."""
     numbered = [file for file in tree.top() if NUMBERED.fullmatch(file)]
     if not numbered:
         return False
@@ -120,7 +121,7 @@ LAYOUTS = (
     Layout("rails", lambda tree: any(map(STRUCTURE.fullmatch, tree.top())), read_rails),
     Layout("plain", lambda tree: any(file.endswith(".sql") or file[0] == "<" for file in tree.files), read_plain),
 )
-"""Every layout, the more certain sign first."""
+"""Every layout, the most certain sign first: `detect` takes the first that recognizes a directory."""
 NAMES = tuple(sorted(layout.name for layout in LAYOUTS))
 AUTO = "auto"
 

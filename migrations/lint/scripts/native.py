@@ -1,4 +1,4 @@
-"""Files of `ledgergate migrate` and of dbmate, whose convention for sections it follows."""
+"""Files of `ledgergate migrate` and of dbmate: ledgergate uses dbmate's comments for sections."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def read_golang_migrate(tree: FileTree) -> list[Script]:
 def read_sqlx(tree: FileTree) -> list[Script]:
     """Return sqlx's migrations: each in a transaction, or with `-- no-transaction` at its beginning as one query.
 
-    Source: https://docs.rs/sqlx/latest/sqlx/macro.migrate.html and `MigrateDatabase` of sqlx-postgres
+    Source: https://docs.rs/sqlx/latest/sqlx/macro.migrate.html and `Migrate::apply` of sqlx-postgres
     """
     found = sorted(
         (int(match["number"]), match["direction"] == ".down", file, match["name"])
@@ -84,7 +84,7 @@ def _flyway_mode(tree: FileTree, file: str) -> TransactionMode:
     settings = f"{file}.conf"
     if settings in tree.files and re.search(r"(?im)^\s*executeInTransaction\s*=\s*false\s*$", tree.text(settings)):
         return TransactionMode.NONE
-    return TransactionMode.FITTING
+    return TransactionMode.DETECTED
 
 
 def read_diesel(tree: FileTree) -> list[Script]:
@@ -150,6 +150,6 @@ def one_section(
 
 
 def _head(text: str) -> int:
-    """Return the length of the comments that begin a file and are parted from its first statement by an empty line."""
+    """Return the length of the comments at the start of a file, if an empty line separates them from what follows."""
     match = re.match(r"(?:[ \t]*--[^\n]*\n)+[ \t\r]*(?=\n)", text)
     return match.end() if match else 0

@@ -24,7 +24,7 @@ class FileTree:
     Attributes:
         root: The directory.
         files: Paths below it with slashes, sorted.
-        contents: What was read already, by path.
+        contents: Files that have been read, by path.
     """
 
     root: Path
@@ -33,6 +33,7 @@ class FileTree:
 
     def shown(self, file: str) -> str:
         """Return the path of a file as findings name it."""
+        # A path need not be UTF-8, but reports are.
         return file if file == STDIN else os.fsencode(self.root / file).decode("utf-8", "backslashreplace")
 
     def read(self, file: str) -> tuple[str, tuple[Problem, ...]]:
