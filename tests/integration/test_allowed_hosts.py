@@ -29,7 +29,7 @@ KEY = ("ns", "app")
 
 @asynccontextmanager
 async def reading(url: str, *allowed: str) -> AsyncIterator[Callable[[], LedgerSnapshot]]:
-    """Read the ledger of one gate, whose Secret has this URL; yields what returns what is known of it."""
+    """Read the ledger of one gate, whose Secret has this URL; yield a function that returns its snapshot."""
     objects = Objects()
     gates = GateCache(objects)
     ledgers = LedgerRegistry(gates, objects, "test", allowed_hosts=allowed)
@@ -99,7 +99,7 @@ async def test_a_server_that_is_allowed_is_read(database: str, allowed: str) -> 
 
 
 async def test_the_role_of_the_docs_reads_the_ledger_and_nothing_else(database: str) -> None:
-    """Its GRANTs, as they are written there, let it read and listen; it cannot write, nor read other tables."""
+    """The GRANTs of the docs let the role read and listen; it can neither write nor read other tables."""
     (block,) = re.findall(r"```sql\n-- read-only role\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     name = urlsplit(database).path[1:]
     role = f"reader_{name}"

@@ -101,7 +101,7 @@ def test_only_errors_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_invalid_files_are_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A program gets one form of output."""
+    """With --output json, unreadable files are findings in the JSON, not messages beside it."""
     _write_migrations(tmp_path, "-- migrate:up\n", "select 1;")
     assert lint_paths((str(tmp_path),), LintFlags(output="json")) == 2
     document = json.loads(capsys.readouterr().out)
@@ -111,7 +111,7 @@ def test_invalid_files_are_findings(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_json_keeps_its_form() -> None:
-    """Programs read it: its keys and their types must not change."""
+    """The keys and types of the JSON stay as they are, since programs read it."""
     summary = Summary({Level.ERROR: 1, Level.WARNING: 0, Level.ADVICE: 0}, files=1)
     document = json.loads(to_json(findings(up(INDEX)), summary))
     (found,) = document["findings"]

@@ -109,7 +109,7 @@ def test_in_a_whole_history_the_order_is_free(tmp_path: Path, texts: tuple[str, 
 
 
 def test_a_contract_that_its_own_image_needs_is_found() -> None:
-    """Its compatible-from is newer than all that the image would need without it; then it may add something."""
+    """Its compatible-from is newer than all else that the image needs: that is a finding, and what it adds is none."""
     own = up(
         "alter table t drop column a; alter table t add column c int;", "contract compatible-from:20250101000001_x"
     )
@@ -141,7 +141,7 @@ def test_what_a_contract_adds_is_found(sql: str) -> None:
 
 @pytest.mark.parametrize("sql", REPLACED)
 def test_what_a_contract_replaces_is_not_found(sql: str) -> None:
-    """Names that there were before, and what no image sees."""
+    """A name that existed before, and objects that no image uses, may be created."""
     assert "expand-in-contract" not in rules(BEFORE, up(sql, OPTIONS))
 
 

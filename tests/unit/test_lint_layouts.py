@@ -191,7 +191,7 @@ def test_a_tools_own_word_for_no_transaction_is_known(files: dict[str, str], lay
     assert "cannot-run-in-transaction" not in [rule for _, _, rule in run(tmp_path).found()]
 
 
-def test_the_safe_way_is_told_in_the_words_of_the_tool(tmp_path: Path) -> None:
+def test_the_safe_way_uses_the_words_of_the_tool(tmp_path: Path) -> None:
     """`transaction:false` is a word of dbmate; another tool's user could not use it."""
     words = {
         "goose": "-- +goose NO TRANSACTION",

@@ -186,13 +186,13 @@ def found(sql: str, options: str = "") -> set[str]:
 
 @pytest.mark.parametrize(("rule", "sql"), BREAKS)
 def test_what_older_images_may_still_do_is_kept(rule: str, sql: str) -> None:
-    """A statement that forbids it needs `contract`; that is all that is said of it."""
+    """A statement that forbids it has exactly one finding: that it needs `contract`."""
     assert found(sql) == {rule}
 
 
 @pytest.mark.parametrize("sql", FITS)
 def test_what_no_older_image_does_may_be_forbidden(sql: str) -> None:
-    """Nor is anything said of what allows more, or of what was forbidden before."""
+    """A statement that only allows more, or forbids what was already forbidden, has no finding either."""
     assert found(sql) == set()
 
 

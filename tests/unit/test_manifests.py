@@ -97,7 +97,7 @@ def test_only_the_annotation_changes(before: str, after: str) -> None:
 
 
 def test_line_ends_stay() -> None:
-    """Those of Windows too, also in what is inserted."""
+    """Windows line ends are kept, and inserted lines have them too."""
     text = DEPLOYMENT.format(metadata="    metadata:\n      annotations:\n        a: b").replace("\n", "\r\n")
     assert "\n" not in annotate(text).replace("\r\n", "")
 

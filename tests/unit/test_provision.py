@@ -115,7 +115,7 @@ def test_no_checksum_is_none(text: str) -> None:
 
 
 def test_unreachable_hosts_are_given_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silent host costs its patience once in a run; after that its reason is known without asking."""
+    """A host that does not answer is waited for once in a run; later requests fail at once with the same reason."""
     over = threading.Event()
     monkeypatch.setattr(releases, "_given_up", {})
     monkeypatch.setattr(releases, "_checksum", lambda _: over.wait(60))
@@ -218,7 +218,7 @@ def test_failed_maker_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_incomplete_assets_are_named_and_the_cache_is_hit(tmp_path: Path) -> None:
-    """A KUBEBUILDER_ASSETS that lacks a program is told, and the cache is used without asking the network."""
+    """A KUBEBUILDER_ASSETS that lacks a program is reported, and the cache is used without asking the network."""
     pins = read_pins((MODULE / "go.mod").read_text())
     cached = (
         tmp_path

@@ -135,7 +135,7 @@ def test_a_shell_runs_the_commands_of_its_text(shell: str, text: str, dialect: s
     ],
 )
 def test_a_command_that_goes_back(command: str, back: bool) -> None:
-    """What undoes migrations is not done already because the ledger has the newest one."""
+    """A command that undoes migrations is run although the ledger holds the newest one."""
     assert goes_back(command.split(), SCRIPTS.get) is back
 
 
