@@ -66,7 +66,7 @@ async def listening() -> AsyncIterator[tuple[int, list[object]]]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "127.1"])
 async def test_a_server_that_is_not_allowed_is_not_connected_to(host: str) -> None:
-    """By whatever name; the gate says so, and how it is allowed."""
+    """Whatever name leads to the server: the gate says that it is not allowed, and how to allow it."""
     async with listening() as (port, connected):
         url = f"postgresql://me:x@{host}:{port}/app?sslmode=disable"
         async with reading(url, "10.0.0.0/8", ".example.com", "other") as snapshot:
@@ -88,7 +88,7 @@ async def test_a_metadata_service_is_never_connected_to(host: str) -> None:
 
 @pytest.mark.parametrize("allowed", ["127.0.0.0/8", "localhost"])
 async def test_a_server_that_is_allowed_is_read(database: str, allowed: str) -> None:
-    """By its network, or by its name."""
+    """A server is read if its network or its name is allowed."""
     connection = await asyncpg.connect(database)
     await connection.execute(SQL["create"])
     await connection.close()

@@ -288,7 +288,7 @@ async def test_what_is_too_large_for_a_ledger_is_not_fetched(
 
 
 async def test_a_ledger_at_the_limit_is_read(database: str, connection: Connection) -> None:
-    """As many rows as allowed."""
+    """A ledger with as many rows as allowed is read; one row more is a fault."""
     await create(connection, "knex")
     await connection.execute(NUMBERS.format(reader.MAX_ROWS))
     async with watching(database, "knex") as watcher:

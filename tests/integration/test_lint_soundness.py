@@ -97,7 +97,7 @@ async def test_what_lint_takes_for_harmless_reads_no_row(
 async def test_a_swap_of_enums_rewrites_as_lint_says(
     connection: asyncpg.Connection[asyncpg.Record], before: str, sql: str, kept: list[str]
 ) -> None:
-    """And nothing else happens to the table."""
+    """The swap rewrites the table where lint says so, and does nothing else to it."""
     await connection.execute(before)
     async with watched(connection) as session, connection.transaction():
         await connection.execute(sql)

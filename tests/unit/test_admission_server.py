@@ -250,7 +250,7 @@ async def test_verdicts_are_answered_with_200(site: Running) -> None:
 
 
 async def test_each_webhook_is_counted_under_its_name(site: Running) -> None:
-    """By path: each of them answers the same review in its own way."""
+    """The path decides which webhook answers a review, and under which name it is counted."""
     template = {"metadata": {"annotations": {"ledgergate.dev/revision": "b"}}}
     workload = {"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": template}}
     outcomes = {"hold": "held", "wait": "held", "verdict": "denied", "deny": "denied"}

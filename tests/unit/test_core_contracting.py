@@ -240,7 +240,7 @@ def test_heads_are_compared_by_ancestors_or_by_the_ledger() -> None:
 
 
 def test_the_status_is_read_as_it_was_written() -> None:
-    """What the controller writes, the webhook and the next controller read."""
+    """The webhook and the next controller read what the controller has written."""
     step = ContractStep(C, B, "migrate-x", "uid-1", "2026-01-26T12:00:00Z")
     waiting = ContractWaiting(step, (PodGroup("deployment/gateway", A, 3),))
     spec = {"selector": {}, "database": {"secretRef": {"name": "pg"}}, "ledger": {"dialect": "ledgergate"}}

@@ -56,7 +56,7 @@ def test_a_digest_names_an_image_whatever_stands_before_it() -> None:
 
 
 def test_a_status_is_read_back_as_it_was_written() -> None:
-    """What a controller wrote, another process knows: by digest and by each name."""
+    """Another process finds the images that a controller has written by digest and by each name."""
     records = [KNOWN, ImageRecord(TWO, None, "c:b", "", (), STAMP, STAMP)]
     found = index_images(msgspec.convert(format_images(records), list[ImageEntry]))
     assert [found[KNOWN.digest], found["shop:1"]] == [KNOWN, KNOWN]

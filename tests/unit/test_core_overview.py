@@ -183,7 +183,7 @@ def test_a_gate_that_does_not_work_says_why() -> None:
 
 
 def test_a_running_migration_is_shown() -> None:
-    """Which one, by whom, and for how long."""
+    """The remark says which migration runs, who runs it, and for how long."""
     running = {"revision": SECOND, "holder": "migrate-x7k2", "since": "2026-01-26T11:58:00Z"}
     assert remarks(gate(status={**LIVE, "migration": running})) == (f"{SECOND} is running, by migrate-x7k2, for 2m",)
 

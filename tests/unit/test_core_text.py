@@ -26,7 +26,7 @@ def test_what_is_clean_can_be_shown(text: str) -> None:
 
 
 def test_a_long_text_says_how_long_it_was() -> None:
-    """Its beginning stays."""
+    """A long text is cut to its beginning, and says how long it was."""
     assert shorten("x" * MAX_ERROR) == "x" * MAX_ERROR
     assert shorten("x" * 5000) == "x" * MAX_ERROR + "… (5,000 characters)"
 

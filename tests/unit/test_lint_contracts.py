@@ -146,7 +146,7 @@ def test_what_a_contract_replaces_is_not_found(sql: str) -> None:
 
 
 def test_comments_and_lint_toml_allow_them(tmp_path: Path) -> None:
-    """As they allow every rule: in the head, before the statement, and by the file's name."""
+    """They are allowed as every rule is: in the head, before the statement, and by the file's name."""
     directory = write(tmp_path, {"20250101000000_a.sql": BEFORE, "20250103000000_c.sql": EXPAND})
     contract = directory / "20250102000000_b.sql"
     up_line = "-- migrate:up contract compatible-from:20250101000000_a\n"

@@ -50,7 +50,7 @@ def test_the_settings_change_levels_and_what_fails(home: Path) -> None:
 
 
 def test_every_mistake_in_the_settings_is_named_at_once(home: Path) -> None:
-    """With what was expected."""
+    """All mistakes are reported at once, each with what was expected."""
     write(
         home,
         {
@@ -124,7 +124,7 @@ def test_files_may_be_allowed_to_break_several_rules(home: Path) -> None:
     ],
 )
 def test_a_mistake_in_lint_toml_is_named(text: str, said: str, home: Path) -> None:
-    """With the file."""
+    """A mistake in lint.toml is reported with the name of the file."""
     write(home, {"sql/lint.toml": text})
     with pytest.raises(click.UsageError) as caught:
         run("sql")

@@ -179,7 +179,7 @@ def test_the_action_runs_no_input_as_a_script() -> None:
 
 @pytest.mark.usefixtures("home")
 def test_the_action_annotates_and_fails() -> None:
-    """Its last step, run as GitHub runs it, with two paths and a flag."""
+    """The action's last step, run as GitHub runs it, annotates the findings and fails."""
     *_, lint = steps()
     write(Path(), {"other/V1__a.sql": "truncate users;\n"})
     environment = {

@@ -245,7 +245,7 @@ HARMLESS = [
 
 @pytest.mark.parametrize(("rule", "sql"), TRANSACTIONAL)
 def test_a_hazard_is_found(rule: str, sql: str) -> None:
-    """In a file that runs in a transaction, after a file that creates the tables."""
+    """The hazard is found in a file that runs in a transaction, after a file that creates the tables."""
     assert rule in {reason.rule for reason in reasons(BEFORE, up(sql))}
 
 

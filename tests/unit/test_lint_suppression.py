@@ -21,7 +21,7 @@ INDEX = "create index i on t (a)"
     ],
 )
 def test_a_finding_is_allowed_by_a_comment(text: str) -> None:
-    """Above or inside its statement, or in the head of the file for all of it."""
+    """The comment stands above or inside the statement, or in the head of the file for all statements."""
     assert rules(text) == []
 
 

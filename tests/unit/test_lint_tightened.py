@@ -204,7 +204,7 @@ def test_a_contract_migration_may_forbid_it(rule: str, sql: str) -> None:
 
 @pytest.mark.parametrize(("rule", "sql"), BREAKS)
 def test_the_message_says_how_to_go_on(rule: str, sql: str) -> None:
-    """By the up line with a revision that exists; where lint cannot know, also by an allowance."""
+    """The message has the up line with an existing revision and, where lint cannot be sure, an allowance."""
     (reason, *_) = [each for each in reasons(BEFORE, up(sql)) if each.rule == rule]
     safe = "\n".join(reason.safe)
     if rule != "not-null-without-default":

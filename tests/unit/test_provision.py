@@ -110,7 +110,7 @@ def test_checksum_is_found(text: str) -> None:
     "text", ["", "Not Found", f"{DIGEST}  other\n", '{"assets": [{"name": "file", "digest": null}]}']
 )
 def test_no_checksum_is_none(text: str) -> None:
-    """What does not give the file's digest gives nothing."""
+    """A text without the file's digest has no checksum."""
     assert checksum_in(text, "file") is None
 
 
@@ -173,7 +173,7 @@ def _make_slowly(target: Path, log: Path, started: Event, may_end: Event) -> Non
 
 
 def test_two_runs_make_a_thing_once(tmp_path: Path) -> None:
-    """Of two processes one makes it; the other says whom it waits for, and finds it made."""
+    """One of two processes makes it; the other one reports which process it waits for, and uses the result."""
     target, log = tmp_path / "cache" / "kubectl", tmp_path / "log"
     started, may_end = SPAWN.Event(), SPAWN.Event()
     arguments = (target, log, started, may_end)

@@ -149,6 +149,6 @@ def test_any_command_line_is_accepted(command: list[str]) -> None:
 
 @given(st.text(), st.sampled_from(["sh -c", "npm run"]))
 def test_any_text_of_a_script_is_accepted(text: str, start: str) -> None:
-    """As `sh -c` and a script of package.json may hold it."""
+    """Any text of `sh -c` or of a script of package.json gives the name of a dialect, or None."""
     found = recognize_dialect([*start.split(), text], lambda _: text)
     assert found is None or found in DIALECTS
