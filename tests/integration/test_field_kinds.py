@@ -1,4 +1,4 @@
-"""More instances of kinds of field reports of which other files have fewer than three, beside the reported ones."""
+"""More instances of the kinds of field reports that have fewer than three instances in other files."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ async def test_discard_all_keeps_the_lock(ledgergate: Ledgergate, connection: Co
         "transaction:false",
     )
     process = ledgergate.start("up")
-    await until(connection, "select to_regclass('one') is not null")
+    await until(connection, "select to_regclass('one') is not null", 60)
     assert ledgergate("up", "--lock-timeout", "0.2").returncode == 4
     await go_on(connection)
     await asyncio.to_thread(process.communicate)
