@@ -13,8 +13,9 @@ from tests.json_patch import apply
 from webhook.admission.handlers import Admission, Answer
 from webhook.admission.review import Request
 from webhook.api.objects import GATED_LABEL, SCHEDULING_GATE, Pod
+from webhook.core.expectation import STATUS_IMAGES
 from webhook.core.gate import Gate
-from webhook.core.images import STATUS_IMAGES, ImageRecord, UnknownImage
+from webhook.core.images import ImageRecord, UnknownImage
 
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 

@@ -12,8 +12,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    AddProblem = Callable[[int, str], None]  # line, text
+    Sections = tuple["SectionBody", "SectionBody | None", str | None, "Undo"]  # up, down, compatible_from, undo
 
 
 @dataclass(frozen=True, slots=True, order=True)

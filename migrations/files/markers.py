@@ -12,13 +12,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from migrations.files.lexer import RegionKind, regions
-from migrations.files.native import MARKER_WORD, LineCounter
+from migrations.files.positions import LineCounter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from migrations.core.migration import AddProblem
     from migrations.files.lexer import Region
-    from migrations.files.native import AddProblem
 
 # Each part is bounded by what the next one begins with, so that a search takes linear time. \W is every blank, dash and
 # invisible character; the second colon is that of Chinese and Japanese keyboards. goose and sql-migrate write the
@@ -39,7 +39,7 @@ def check_markers(text: str, markers: Sequence[re.Match[str]], add_problem: AddP
         add_problem: Receives the line and the text of each problem.
     """
     line, region_line = LineCounter(text), LineCounter(text)
-    words = {marker.start("section") - len(MARKER_WORD) for marker in markers}
+    words = {marker.start("word") for marker in markers}
     found: list[re.Match[str]] = []
     waiting = deque(markers)
     for region in regions(text):
@@ -55,17 +55,6 @@ def check_markers(text: str, markers: Sequence[re.Match[str]], add_problem: AddP
                 if nearly.start() not in words:
                     add_problem(line(nearly.start()), _describe_nearly(text, nearly.start()))
     return [*found, *waiting]
-
-
-def resembles(name: str, options: str) -> bool:
-    """Return whether the name of an option is one of these options, or may be one with a mistake.
-
-    dbmate ignores every other one.
-    """
-    from difflib import get_close_matches  # noqa: PLC0415 - few files have such an option
-
-    known = [option.partition(":")[0].rstrip(",") for option in options.split()]
-    return bool(get_close_matches(name.lower().replace("_", "-"), known, cutoff=0.7))
 
 
 def _describe_quoted(marker: re.Match[str], region: Region, region_line: int) -> str:

@@ -9,42 +9,22 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from migrations.core.migration import FilesError, Migration, Problem, SectionBody, Undo
+from migrations.core.migration import FilesError, Migration, Problem
 from migrations.core.revision import canonical
+from migrations.files.positions import LineCounter
+from migrations.files.sql_sections import parse_sql
 
 if TYPE_CHECKING:
-    import ast
-    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    AddProblem = Callable[[int, str], None]  # line, text
-    Parsed = tuple[SectionBody, SectionBody | None, str | None, Undo]  # up, down, compatible_from, undo
+    from migrations.core.migration import AddProblem, Sections
 
 _NAME = re.compile(r"\d{14}_[^\s+]+", re.ASCII)
-MARKER_WORD = "migrate:"
-_MARKER = re.compile(rf"^--[ \t]*{MARKER_WORD}(?P<section>\S*)[ \t]*(?P<options>.*?)[ \t\r]*$", re.MULTILINE)
-# Text whose quotes end at the next delimiter: without escapes, tagged dollar quotes and block comments.
-_SIMPLE = re.compile(
-    r"(?:[^'\"$\\/-]++|'[^'\\]*+'|\"[^\"]*+\"|--[^\n\r]*+|/(?!\*)|-(?!-)"
-    r"|(?<![^\x00-#%-/:-@\[-^`{-\x7f])\$\$(?:[^$]++|\$(?!\$))*+\$\$)*+"  # not in or at the end of an identifier
-)
-_BLANKS = re.compile(r"(?:\s++|--[^\n\r]*+)*+")  # and line comments
-_OPTIONS = {
-    "up": "transaction:true, transaction:false, lock-timeout:2s, statement-timeout:30s, contract, "
-    "compatible-from:REVISION",
-    "down": "transaction:true, transaction:false, lock-timeout:2s, statement-timeout:30s, none",
-}
-# The two patterns that few directories need are left to the cache of `re`: compiling them costs a start 0.3 ms.
-_DURATION = r"(?P<number>[0-9]{1,9}(\.[0-9]{1,3})?)(?P<unit>ms|s|min|h)?"
-_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-_TIMEOUTS = {"lock-timeout": "lock_timeout", "statement-timeout": "statement_timeout"}  # option: Python constant
 _SUFFIXES = (".sql", ".py")
 # Names that end otherwise, and still are meant: `.SQL`, Windows' hidden `.sql.txt`, and dated names of SQL.
 _MEANT_AS_MIGRATION = r"(?i)\.(?:sql|py)(?:\.txt)?[\s.]*\Z|\A\d{14}_[^.]*(?:\.(?:psql|pgsql|plsql|ddl))?\Z"
-Constant = TypeVar("Constant")
 
 
 def load_directory(directory: Path) -> tuple[Migration, ...]:
@@ -162,7 +142,8 @@ def parse(path: Path, content: bytes) -> Migration:
         raise FilesError(problems) from error
     if "\0" in text:
         add_problem(LineCounter(text)(text.index("\0")), "expected text, found a NUL byte")
-    up, down, compatible_from, undo = _python(text, add_problem) if path.suffix == ".py" else _sql(text, add_problem)
+    parse_sections = _parse_python if path.suffix == ".py" else parse_sql
+    up, down, compatible_from, undo = parse_sections(text, add_problem)
     if compatible_from is not None and compatible_from > revision:
         add_problem(up.line, f"expected a compatible-from of this revision or an older one, got {compatible_from}")
     if problems:
@@ -170,213 +151,7 @@ def parse(path: Path, content: bytes) -> Migration:
     return Migration(revision, path, hashlib.sha256(content).hexdigest(), up, down, compatible_from, undo, content)
 
 
-def _sql(text: str, add_problem: AddProblem) -> Parsed:
-    markers = _markers(text, add_problem)
-    line_at = LineCounter(text)
-    sections: dict[str, SectionBody] = {}
-    compatible_from, irreversible = None, False
-    for number, marker in enumerate(markers, start=1):
-        end = markers[number].start() if number < len(markers) else len(text)
-        name, line = marker["section"], line_at(marker.start())
-        if name not in {"up", "down"}:
-            add_problem(line, f"expected `-- migrate:up` or `-- migrate:down`, got `migrate:{name}`")
-        elif name in sections:
-            add_problem(line, f"expected one {name} section, found another")
-        else:
-            irreversible = irreversible or (name == "down" and marker["options"] == "none")
-            options, compatible = (SectionBody(None), None) if irreversible else _options(marker, line, add_problem)
-            compatible_from = compatible_from or compatible
-            sql = text[marker.end() : end]  # `replace` takes five times as long, for every file of every start
-            sections[name] = SectionBody(
-                sql, line, options.transactional, options.lock_timeout, options.statement_timeout, options.unknown
-            )
-            _find_psql_syntax(sql, line, add_problem)
-    if markers and (code := _find_code(text)) < markers[0].start():
-        add_problem(line_at(code), "expected nothing but comments before `-- migrate:up`")
-    if "up" not in sections:
-        add_problem(1, "expected a line `-- migrate:up`, found none")
-    elif not _has_statement(sections["up"]):
-        add_problem(sections["up"].line, "expected a statement in the up section, found none")
-    elif markers[0]["section"] == "down":
-        add_problem(sections["down"].line, "expected the up section before the down section")
-    down = sections.get("down")
-    can_undo = down is not None and _has_statement(down)
-    if down and can_undo and irreversible:
-        add_problem(down.line, "expected no statement below `-- migrate:down none`; take out the statements, or `none`")
-    undo = Undo.NONE if irreversible else Undo.MISSING if down is None else Undo.DECLARED
-    return sections.get("up", SectionBody("")), down if can_undo else None, compatible_from, undo
+def _parse_python(text: str, add_problem: AddProblem) -> Sections:
+    from migrations.files.python_sections import parse_python  # noqa: PLC0415 - most directories hold SQL only
 
-
-def _markers(text: str, add_problem: AddProblem) -> Sequence[re.Match[str]]:
-    markers = list(_MARKER.finditer(text))
-    if text.lower().count("migrate") == len(markers) and "+goose" not in text and _are_unquoted(text, markers):
-        return markers
-    from migrations.files.markers import check_markers  # noqa: PLC0415 - most files are simpler, and the start is timed
-
-    return check_markers(text, markers, add_problem)
-
-
-def _are_unquoted(text: str, markers: Sequence[re.Match[str]]) -> bool:
-    """Return whether the markers are certainly outside strings, block comments and COPY data."""
-    if not markers:
-        return True
-    return is_simple(text, markers[-1].start()) and "\n\\." not in text
-
-
-def is_simple(sql: str, end: int) -> bool:
-    """Return whether the text before an offset is so simple that the offset is certainly not inside quotes.
-
-    This takes a tenth of the time of `lexer.regions`. False does not mean the contrary.
-    """
-    simple = _SIMPLE.match(sql, 0, end)
-    return simple is not None and simple.end() == end
-
-
-def _find_code(sql: str) -> int:
-    """Return the offset of the first character outside blanks and comments; the length where there is none."""
-    blanks = _BLANKS.match(sql)
-    begin = blanks.end() if blanks else 0
-    if not sql.startswith("/*", begin):
-        return begin
-    from migrations.files.lexer import find_code  # noqa: PLC0415 - as above
-
-    return find_code(sql, begin)
-
-
-def _has_statement(section: SectionBody) -> bool:
-    sql = section.sql or ""
-    return _find_code(sql) < len(sql)
-
-
-def _find_psql_syntax(sql: str, line: int, add_problem: AddProblem) -> None:
-    """Report what only psql could run; `line` is that of the section's first character."""
-    if "\\" not in sql and "copy" not in sql.lower():
-        return  # nearly always, so the module need not be imported
-    from migrations.files.psql_syntax import find_unsupported  # noqa: PLC0415
-
-    for offset, problem in find_unsupported(sql):
-        add_problem(line + sql.count("\n", 0, offset), problem)
-
-
-def _options(marker: re.Match[str], line: int, add_problem: AddProblem) -> tuple[SectionBody, str | None]:
-    """Parse what follows `migrate:up` or `migrate:down`; return the section without its SQL, and `compatible_from`."""
-    section, contract, compatible_from = SectionBody(None), False, None
-    if not marker["options"]:
-        return section, None
-    for option in marker["options"].split():
-        name, _, value = option.partition(":")
-        if name == "transaction" and value in {"true", "false"}:
-            section = replace(section, transactional=value == "true")
-        elif name in _TIMEOUTS and (seconds := _seconds(value)) is not None:
-            section = _with_timeout(section, name, seconds)
-        elif option == "contract" and marker["section"] == "up":
-            contract = True
-        elif name == "compatible-from" and value and marker["section"] == "up":
-            compatible_from = canonical(value)
-        elif _is_of_another_tool(name):
-            section = replace(section, unknown=(*section.unknown, option))
-        else:
-            add_problem(line, f"expected one of the options {_OPTIONS[marker['section']]}, got {option!r}")
-    if contract is (compatible_from is None):
-        add_problem(line, "expected `contract` and `compatible-from:REVISION` together, found one of them")
-    return section, compatible_from
-
-
-def _is_of_another_tool(name: str) -> bool:
-    from migrations.files.markers import resembles  # noqa: PLC0415 - few files have such an option
-
-    return not resembles(name, " ".join(_OPTIONS.values()))
-
-
-def _with_timeout(section: SectionBody, option: str, seconds: float) -> SectionBody:
-    if option == "lock-timeout":
-        return replace(section, lock_timeout=seconds)
-    return replace(section, statement_timeout=seconds)
-
-
-def _seconds(duration: str) -> float | None:
-    """Parse a duration such as 500ms, 2s, 1min or 0, the only one without a unit; None when it is malformed."""
-    match = re.fullmatch(_DURATION, duration, re.ASCII)
-    if match is None or (match["unit"] is None and float(match["number"])):
-        return None
-    return float(match["number"]) * _SECONDS[match["unit"] or "s"]
-
-
-def _python(text: str, add_problem: AddProblem) -> Parsed:
-    """Read what a module declares, without running it: a plan is made before anything is executed."""
-    import ast  # noqa: PLC0415 - most directories hold SQL only
-
-    body = _parse_python(text, add_problem)
-    if body is None:
-        return SectionBody(None), None, None, Undo.DECLARED
-    functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    for name, node in functions.items():
-        if name in {"up", "down"} and not (isinstance(node, ast.AsyncFunctionDef) and len(node.args.args) == 1):
-            add_problem(node.lineno, f"expected `async def {name}(connection)`")
-    if "up" not in functions:
-        add_problem(1, "expected `async def up(connection)`, found none")
-    constants = {
-        target.id: node.value
-        for node in body
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if isinstance(target, ast.Name)
-    }
-
-    def constant(name: str, kind: type[Constant], example: str, default: Constant | None) -> Constant | None:
-        node = constants.get(name)
-        value = node.value if isinstance(node, ast.Constant) else None
-        if node is not None and not isinstance(value, kind):
-            add_problem(node.lineno, f"expected `{name} = {example}`, a plain constant")
-        return value if isinstance(value, kind) else default
-
-    transactional = constant("transaction", bool, "False", default=True) is not False
-    compatible_from = constant("compatible_from", str, '"REVISION"', default=None)
-    section = SectionBody(None, transactional=transactional)
-    for option, name in _TIMEOUTS.items():
-        value = constant(name, str, '"2s"', default=None)
-        seconds = None if value is None else _seconds(value)
-        if seconds is not None:
-            section = _with_timeout(section, option, seconds)
-        elif value is not None:
-            add_problem(
-                constants[name].lineno, f'expected `{name} = "2s"`, or another time in ms, s, min or h; got {value!r}'
-            )
-    sections = [replace(section, line=functions[name].lineno) if name in functions else None for name in ("up", "down")]
-    declared = constants.get("down")
-    is_none = isinstance(declared, ast.Constant) and declared.value is None
-    undo = Undo.DECLARED if "down" in functions else Undo.NONE if is_none else Undo.MISSING
-    return sections[0] or SectionBody(None), sections[1], canonical(compatible_from) if compatible_from else None, undo
-
-
-def _parse_python(text: str, add_problem: AddProblem) -> list[ast.stmt] | None:
-    import ast  # noqa: PLC0415 - as above
-    import warnings  # noqa: PLC0415
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as that of an invalid escape: it would name no file
-            return ast.parse(text).body
-    except SyntaxError as error:
-        add_problem(error.lineno or 1, f"expected Python: {error.msg}")
-    except (RecursionError, MemoryError):
-        add_problem(1, "expected Python that can be parsed, found code that is nested too deeply")
-    except ValueError as error:
-        add_problem(1, f"expected Python: {error}")
-    return None
-
-
-class LineCounter:
-    """Counts lines up to offsets of a text; offsets that ascend take linear time together."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._offset, self._line = 0, 1
-
-    def __call__(self, offset: int) -> int:
-        """Return the line, from 1, that has the character at an offset."""
-        if offset < self._offset:
-            self._offset, self._line = 0, 1
-        self._line += self._text.count("\n", self._offset, offset)
-        self._offset = offset
-        return self._line
+    return parse_python(text, add_problem)

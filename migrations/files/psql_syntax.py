@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from migrations.files.lexer import COPY_FROM_STDIN, IDENTIFIER_START, RegionKind, regions
-from migrations.files.native import is_simple
+from migrations.files.positions import is_simple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

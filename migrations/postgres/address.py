@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Self
 
-from migrations.postgres.connection_url import AddressError, parse_url
+from migrations.postgres.connection_url import parse_url
+from migrations.postgres.parameters import AddressError
 from migrations.postgres.resolution import ConnectionPlan, Resolution, Server, Tls
 
 if TYPE_CHECKING:

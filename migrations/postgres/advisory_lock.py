@@ -16,7 +16,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from migrations.sql.statements import bind, load
+from migrations.postgres.held_lock import HeldLock, companion_key
+from migrations.sql.statements import load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,32 +89,6 @@ def lock_key(relation: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-class HeldLock:
-    """A ledger's lock as the session that acquired it sees it.
-
-    SQL that a migration runs can let it go: pg_advisory_unlock_all and DISCARD ALL release every session-level lock.
-
-    Args:
-        key: Its key.
-        since: Second key of the companion lock.
-    """
-
-    def __init__(self, key: int, since: int) -> None:
-        self._literals = {"key": f"({key})", "companion": f"({_companion_key(key)})", "since": f"({since})"}
-        # Every migration sends these, so they are made once.
-        self.is_held = bind(_SQL["is_held"], **self._literals)
-        """An SQL expression: whether the session that evaluates it holds the lock."""
-        self.unlock_others = bind(_SQL["unlock_others"], is_held=self.is_held, **self._literals)
-        """A statement that releases all other session-level advisory locks of the session."""
-        self.unlock_others_when_held = bind(_SQL["unlock_others_when_held"], **self._literals)
-        """The same, where a statement before it in the same message fails when the lock is not held."""
-
-    @property
-    def reacquire(self) -> str:
-        """A statement that tries once to acquire the lock again, and returns whether that succeeded."""
-        return bind(_SQL["reacquire"], **self._literals)
-
-
 @asynccontextmanager
 async def try_lock(session: Session, key: int) -> AsyncIterator[bool]:
     """Try once to acquire the lock, yield whether that succeeded, and release it after the block.
@@ -121,7 +96,7 @@ async def try_lock(session: Session, key: int) -> AsyncIterator[bool]:
     When the block raises, the transaction is rolled back and the lock is left to the end of the session: the caller
     closes a session in which something failed.
     """
-    since = await session.fetch_value(_SQL["attempt"], key, _companion_key(key))
+    since = await session.fetch_value(_SQL["attempt"], key, companion_key(key))
     acquired = since is not None
     session.lock = HeldLock(key, since) if acquired else None
     try:
@@ -135,7 +110,7 @@ async def try_lock(session: Session, key: int) -> AsyncIterator[bool]:
 
 async def find_holder(session: Session, key: int) -> LockHolder | None:
     """Return the session that holds the lock; None when it is free."""
-    rows = await session.fetch(_SQL["holder"], key, _companion_key(key))
+    rows = await session.fetch(_SQL["holder"], key, companion_key(key))
     if not rows:
         return None
     application = rows[0]["application_name"]
@@ -145,9 +120,3 @@ async def find_holder(session: Session, key: int) -> LockHolder | None:
     seconds = rows[0]["seconds"]  # `since` is rounded, so that it may be ahead of the clock
     seconds = None if seconds is None else max(0.0, seconds)
     return LockHolder(rows[0]["pid"], application, seconds, pod, revision, rows[0]["since"])
-
-
-def _companion_key(key: int) -> int:
-    """Return the first key of the companion lock: the lower 32 bits of the lock's key, signed."""
-    low = key & 0xFFFFFFFF
-    return low - (1 << 32) if low >> 31 else low

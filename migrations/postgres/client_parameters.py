@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrations.postgres.connection_url import KEYWORDS, LEFT_OUT, NO_VERIFY, REFUSED, SSL_MODES, words
+from migrations.postgres.parameters import KEYWORDS, LEFT_OUT, NO_VERIFY, REFUSED, SSL_MODES, words
 
 if TYPE_CHECKING:
-    from migrations.postgres.connection_url import UrlParser
+    from migrations.postgres.parameters import AddressParameters
 
 _ALIASES = {
     "channelbinding": "channel_binding",
@@ -90,7 +90,7 @@ _JDBC_TARGETS = {
 _TRUE, _FALSE = ("true", "1", "on", "yes"), ("false", "0", "off", "no")
 
 
-def apply_parameters(url: UrlParser) -> str | None:
+def apply_parameters(url: AddressParameters) -> str | None:
     """Apply the parameters that are none of libpq's, and return the schema that they make the default.
 
     Args:
@@ -119,7 +119,7 @@ def apply_parameters(url: UrlParser) -> str | None:
     return schema
 
 
-def _take_jdbc(url: UrlParser, keyword: str, value: str) -> bool:
+def _take_jdbc(url: AddressParameters, keyword: str, value: str) -> bool:
     """Apply a parameter that libpq spells otherwise; return False for any other."""
     if keyword == "targetservertype":
         _take_choice(url, "target_session_attrs", "targetServerType", value, _JDBC_TARGETS)
@@ -133,7 +133,7 @@ def _take_jdbc(url: UrlParser, keyword: str, value: str) -> bool:
     return True
 
 
-def _take_other(url: UrlParser, keyword: str, key: str, value: str) -> None:
+def _take_other(url: AddressParameters, keyword: str, key: str, value: str) -> None:
     if keyword in _SETTINGS or "." in keyword or keyword.startswith("options["):
         url.settings[keyword.removeprefix("options[").rstrip("]")] = value
     elif keyword in _UNUSABLE:
@@ -145,7 +145,7 @@ def _take_other(url: UrlParser, keyword: str, key: str, value: str) -> None:
         )
 
 
-def _take_ssl(url: UrlParser, value: str) -> None:
+def _take_ssl(url: AddressParameters, value: str) -> None:
     """Apply libpq's `ssl=true`, its old `requiressl=1`, and the values that node-postgres and asyncpg take.
 
     `sslmode` takes precedence, so that no order of parameters weakens it.
@@ -159,14 +159,14 @@ def _take_ssl(url: UrlParser, value: str) -> None:
         url.keywords.setdefault("sslmode", mode)
 
 
-def _take_choice(url: UrlParser, keyword: str, key: str, value: str, values: dict[str, str]) -> None:
+def _take_choice(url: AddressParameters, keyword: str, key: str, value: str, values: dict[str, str]) -> None:
     if value.lower() in values:
         url.keywords[keyword] = values[value.lower()]
     else:
         url.problems.append(f"{url.name}: {key} must be one of {', '.join(values)}, got {value!r}")
 
 
-def _apply_prisma_tls(url: UrlParser, accept: str | None) -> None:
+def _apply_prisma_tls(url: AddressParameters, accept: str | None) -> None:
     """Apply `sslaccept`, beside which `sslcert` is the certificate of the authority.
 
     Source: https://www.prisma.io/docs/orm/overview/databases/postgresql#configuring-an-ssl-connection

@@ -8,62 +8,20 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-NO_VERIFY = "no-verify"
-"""The `sslmode` of node-postgres that insists on TLS and verifies nothing, even where a root certificate is."""
-
-
-def words(text: str) -> frozenset[str]:
-    """Return the words of a text."""
-    return frozenset(text.split())
-
-
-KEYWORDS = words(
-    "host hostaddr port dbname user password passfile service servicefile options target_session_attrs "
-    "load_balance_hosts sslmode sslnegotiation sslcert sslkey sslpassword sslrootcert sslcrl sslcertmode "
-    "ssl_min_protocol_version ssl_max_protocol_version krbsrvname gsslib"
+from migrations.postgres.parameters import (
+    KEYWORDS,
+    LEFT_OUT,
+    NO_VERIFY,
+    REFUSED,
+    SSL_MODES,
+    AddressError,
+    AddressParameters,
+    words,
 )
-"""Keywords of libpq that are used."""
-LEFT_OUT = words(
-    "application_name fallback_application_name client_encoding connect_timeout keepalives keepalives_count "
-    "keepalives_idle keepalives_interval tcp_user_timeout sslcompression max_protocol_version"
-)
-"""Keywords of libpq that change neither the database nor what protects the connection: ledgergate sets its own."""
-REFUSED: dict[str, tuple[str, ...]] = {
-    "channel_binding": ("prefer", "disable"),
-    "gssencmode": ("prefer", "disable"),
-    "gssdelegation": ("0",),
-    "min_protocol_version": ("3.0",),
-    "oauth_client_id": (),
-    "oauth_client_secret": (),
-    "oauth_issuer": (),
-    "oauth_scope": (),
-    "replication": ("false", "off", "no", "0"),
-    "require_auth": (),
-    "requirepeer": (),
-    "scram_client_key": (),
-    "scram_server_key": (),
-    "sslcrldir": (),
-    "sslkeylogfile": (),
-    "sslsni": ("1",),
-}
-"""Keywords of libpq that the driver cannot honour, each with the values that ask for nothing it cannot do."""
 
 _SCHEMES = words("postgresql postgres postgis pgsql psql pgx pgx5 ecto")
 _HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?\Z", re.DOTALL)
 _HIGHEST_PORT = 65535
-
-
-class AddressError(ValueError):
-    """An address that cannot be used.
-
-    Attributes:
-        problems: One message for each problem, none with a password.
-    """
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
 
 
 class ConnectionUrl(NamedTuple):
@@ -116,21 +74,16 @@ def port_problems(ports: str, name: str) -> list[str]:
     return []
 
 
-class UrlParser:
-    """The parts of one URL, its problems, and the parameters that other clients than libpq read.
+class UrlParser(AddressParameters):
+    """The parts of one URL.
 
     Args:
         name: The flag, variable or key that holds the URL, for messages.
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.jdbc = False
-        self.problems: list[str] = []
-        self.keywords: dict[str, str] = {}
-        self.settings: dict[str, str] = {}
+        super().__init__(name)
         self.schema: str | None = None
-        self.foreign: list[tuple[str, str]] = []
 
     def result(self) -> ConnectionUrl:
         """Return what was parsed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrations.postgres.connection_url import AddressError
+from migrations.postgres.parameters import AddressError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

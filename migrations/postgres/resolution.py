@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from migrations.postgres.connection_url import NO_VERIFY, REFUSED, SSL_MODES, AddressError, port_problems
+from migrations.postgres.connection_url import port_problems
+from migrations.postgres.parameters import NO_VERIFY, REFUSED, SSL_MODES, AddressError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

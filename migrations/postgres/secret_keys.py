@@ -10,7 +10,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from migrations.postgres.connection_url import AddressError, ConnectionUrl, parse_url
+from migrations.postgres.connection_url import ConnectionUrl, parse_url
+from migrations.postgres.parameters import AddressError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from migrations.postgres.connection_url import KEYWORDS, LEFT_OUT, REFUSED, AddressError
+from migrations.postgres.parameters import KEYWORDS, LEFT_OUT, REFUSED, AddressError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

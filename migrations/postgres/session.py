@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from asyncpg.transaction import Transaction
 
-    from migrations.postgres.advisory_lock import HeldLock
+    from migrations.postgres.held_lock import HeldLock
 
     _Base = asyncpg.Connection[asyncpg.Record]
 else:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from migrations.postgres.address import Address
     from migrations.runner.reporter import Reporter
 
-_SQL = load("advisory_lock")
+_SQL = load("blockers")
 _LONGEST_INTERVAL = 1.0  # seconds between two queries
 _CONNECT_TIMEOUT = 3.0  # seconds
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from migrations.core.migration import Migration
-    from migrations.postgres.advisory_lock import HeldLock
     from migrations.postgres.errors import StatementFailed
+    from migrations.postgres.held_lock import HeldLock
     from migrations.postgres.session import Session
     from migrations.runner.run import RunOptions
 

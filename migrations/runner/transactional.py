@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from migrations.core.revision import spellings
-from migrations.files.native import is_simple
+from migrations.files.positions import is_simple
 from migrations.postgres.advisory_lock import application_name
 from migrations.postgres.errors import ConnectionLost, MessageUnreadable, StatementFailed
 from migrations.runner.ledger_writer import ENTRY_BEGINS, ENTRY_ENDS, RESET_ROLE, failed_in_entry

@@ -8,37 +8,6 @@
 select case when pg_try_advisory_lock($1) then case when pg_try_advisory_lock($2::int, now.since) then now.since end end
 from (select (extract(epoch from clock_timestamp()) - 1577836800)::int as since offset 0) as now
 
--- name: is_held
--- Whether this session holds the lock. pg_locks could answer too, but looking through the locks of the whole server costs
--- ten times as much. Unlocking answers, and a transaction-level lock on the same key, which a session may hold beside
--- its session-level lock, keeps other sessions out until the lock is acquired again. CASE fixes the order of the calls.
-case
-    when pg_try_advisory_xact_lock({key}) then case when pg_advisory_unlock({key}) then pg_try_advisory_lock({key}) else false end
-    else false
-end
-
--- name: unlock_others
--- Release every session-level advisory lock but ours. A lock is held as often as it was acquired, which pg_locks does not
--- show, so that unlocking one by one could leave some. The transaction-level lock that {is_held} acquires keeps our lock
--- until it is acquired again. A lock that the migration has let go stays so: the next statement about the ledger says so.
-select case
-    when {is_held} then case
-        when pg_advisory_unlock_all() is not null
-        then pg_try_advisory_lock({key}) and pg_try_advisory_lock({companion}::int, {since}::int)
-    end
-end
-
--- name: unlock_others_when_held
--- The same where the lock is known to be held, which costs half. The list of a SELECT is computed from left to right.
-select
-    pg_try_advisory_xact_lock({key}),
-    pg_advisory_unlock_all(),
-    pg_try_advisory_lock({key}),
-    pg_try_advisory_lock({companion}::int, {since}::int)
-
--- name: reacquire
-select case when pg_try_advisory_lock({key}) then pg_try_advisory_lock({companion}::int, {since}::int) else false end
-
 -- name: release
 select pg_advisory_unlock_all()
 
@@ -69,20 +38,3 @@ where held.locktype = 'advisory'
     and held.objid = ($1::bigint & 4294967295)::oid
     and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
 limit 1
-
--- name: blockers
--- Which sessions block the backend $1, and since when their transactions are open; no row when none does.
-select
-    coalesce(wanted.relation::regclass::text, wanted.locktype) as target,
-    wanted.mode,
-    blocker.pid,
-    activity.application_name,
-    activity.state,
-    left(activity.query, 120) as query,
-    extract(epoch from clock_timestamp() - activity.xact_start)::float8 as seconds
-from pg_catalog.pg_locks as wanted
-cross join lateral unnest(pg_catalog.pg_blocking_pids(wanted.pid)) as blocker (pid)
-left join pg_catalog.pg_stat_activity as activity on activity.pid = blocker.pid
-where wanted.pid = $1 and not wanted.granted
-order by activity.xact_start
-limit 5

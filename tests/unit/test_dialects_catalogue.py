@@ -94,7 +94,13 @@ def test_the_native_dialect_imports_no_other() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     rooms = ("migrations.dialects.", "migrations.files.")
     imported = {name for name in done.stdout.split() if name.startswith(rooms)}
-    assert imported == {"migrations.dialects.dialect", "migrations.dialects.native", "migrations.files.native"}
+    assert imported == {
+        "migrations.dialects.dialect",
+        "migrations.dialects.native",
+        "migrations.files.native",
+        "migrations.files.positions",
+        "migrations.files.sql_sections",
+    }
 
 
 def test_an_unknown_dialect_is_refused_with_the_known_ones() -> None:

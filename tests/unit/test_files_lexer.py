@@ -9,7 +9,8 @@ from pglast import Error, parse_sql, scan
 
 from migrations.core.migration import FilesError
 from migrations.files.lexer import find_code, regions
-from migrations.files.native import LineCounter, parse
+from migrations.files.native import parse
+from migrations.files.positions import LineCounter
 
 _PIECES = [
     *("'", "''", '"', "$$", "$a$", "$é$", "a$b$", "$", "\\", "\\'", "--", "-- x\n", "/*", "*/", "/* a /* b */ c */"),

@@ -24,8 +24,8 @@ from webhook.admission.rollout_warnings import rollout_warnings
 from webhook.api.account import REMEDY
 from webhook.api.objects import SCHEDULING_GATE, LedgerGate, Pod
 from webhook.api.workload import Workload
+from webhook.core.expectation import STATUS_IMAGES, ImageView
 from webhook.core.gate import BYPASS_LIMIT, Gate, Mode, Readiness, parse_gate
-from webhook.core.images import STATUS_IMAGES, ImageView
 from webhook.core.near_misses import find_misplaced
 from webhook.core.patches import Patch, condition_type, creation_patch
 from webhook.core.pod_verdict import UNSELECTED, PodVerdict, await_gate, decide_pod, leave_to_controller

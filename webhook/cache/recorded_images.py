@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Protocol
 
 from webhook.api.objects import Pod
+from webhook.core.expectation import STATUS_IMAGES
 from webhook.core.gate import Gate
-from webhook.core.images import STATUS_IMAGES, ImageRecord, UnknownImage, has_tag
+from webhook.core.images import ImageRecord, UnknownImage, has_tag
 
 
 class Leadership(Protocol):

@@ -15,8 +15,8 @@ from webhook.cache.gates import GateCache
 from webhook.controller.contract_events import shown_name
 from webhook.controller.events import Event, EventSink, Reference
 from webhook.core.contracting import boundary_of, lacking
+from webhook.core.expectation import ImageView
 from webhook.core.gate import Gate, Mode
-from webhook.core.images import ImageView
 from webhook.core.living import count_living, still_needed_text
 from webhook.core.pod_verdict import Decision, PodVerdict, decide_pod, read_required, strictest
 from webhook.core.selector import Selector

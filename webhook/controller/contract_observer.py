@@ -8,9 +8,9 @@ from webhook.cache.gates import GateCache
 from webhook.core.contract_plan import Candidate, ContractFacts, ContractState, MigratorState
 from webhook.core.contract_state import ContractStep
 from webhook.core.contracting import boundary_of, lacking
+from webhook.core.expectation import ImageView
 from webhook.core.gate import Action, Gate, Mode
 from webhook.core.history import recall_ledger
-from webhook.core.images import ImageView
 from webhook.core.living import count_living, is_finished
 from webhook.core.pod_verdict import decide_pod, read_required
 from webhook.core.verdict import Reason

@@ -16,8 +16,8 @@ from webhook.controller.work_queue import PAUSE_FACTOR, WorkQueue
 from webhook.core import contract_plan as plan
 from webhook.core.contract_plan import Candidate, ContractState, NextStep
 from webhook.core.contract_state import ContractStep
+from webhook.core.expectation import ImageView
 from webhook.core.gate import Gate
-from webhook.core.images import ImageView
 from webhook.core.selector import Selector
 from webhook.kube.errors import ClusterError
 from webhook.kube.reflector import Feed, Key, Reflector

@@ -18,7 +18,7 @@ from webhook.api.objects import Metadata
 from webhook.api.owners import Owner, OwnerKind, waits_for_retry, was_refused_by_ledgergate
 from webhook.cache.gates import GateCache
 from webhook.controller.work_queue import WorkQueue
-from webhook.core.images import STATUS_IMAGES, ImageView
+from webhook.core.expectation import STATUS_IMAGES, ImageView
 from webhook.core.pod_verdict import decide_pod
 from webhook.core.requirement import declares_revision
 from webhook.core.verdict import Outcome

@@ -16,8 +16,8 @@ from webhook.api.objects import Condition, Metadata, Pod
 from webhook.cache.gates import GateCache
 from webhook.cache.namespaces import NamespaceCache
 from webhook.controller.work_queue import WorkQueue, work_in_parts
+from webhook.core.expectation import STATUS_IMAGES, ImageView
 from webhook.core.gate import Readiness
-from webhook.core.images import STATUS_IMAGES, ImageView
 from webhook.core.patches import condition_type
 from webhook.core.readiness import ReadinessVerdict, assess, requested_gates, unguarded_verdict
 from webhook.kube.errors import ClusterError, Conflict, Forbidden, NotFound, Rejected

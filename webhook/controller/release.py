@@ -25,8 +25,8 @@ from webhook.controller.late_gates import LateGates
 from webhook.controller.rollout_events import RolloutApi, RolloutEvents
 from webhook.controller.work_queue import WorkQueue, work_in_parts
 from webhook.core.duration import format_duration
+from webhook.core.expectation import ImageView
 from webhook.core.gate import Gate
-from webhook.core.images import ImageView
 from webhook.core.patches import Patch, pin_patch, release_patch
 from webhook.core.pod_verdict import PodVerdict, decide_pod
 from webhook.core.verdict import Outcome, Reason, Verdict

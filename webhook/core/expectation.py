@@ -4,14 +4,38 @@ Pure.
 """
 
 from dataclasses import replace
+from typing import Protocol
 
 from migrations.core.revision import Revision
 from webhook.api.objects import Pod
 from webhook.core.gate import Gate
-from webhook.core.images import STATUS_IMAGES, ExpectedImage, ImageRecord, ImageView, UnknownImage, pod_images
+from webhook.core.images import ExpectedImage, ImageRecord, UnknownImage, image_key, pod_images
 from webhook.core.requirement import Requirement, Source, SourceKind, parse_ancestors, parse_declared, read_requirement
 
 _SHOWN = 80  # characters of a name or a revision in a message
+
+
+class ImageView(Protocol):
+    """What is known of the images of a gate's pods."""
+
+    def find(self, gate: Gate, pod: Pod, reference: str) -> ImageRecord | UnknownImage:
+        """Return what an image of a pod says.
+
+        Args:
+            reference: the image, as it stands in the pod.
+        """
+
+
+class StatusImages:
+    """What the gates' statuses say, however long ago a tag was looked up."""
+
+    def find(self, gate: Gate, pod: Pod, reference: str) -> ImageRecord | UnknownImage:
+        """Return what the gate's status says of an image."""
+        del pod
+        return gate.images.get(image_key(reference)) or UnknownImage(reference)
+
+
+STATUS_IMAGES = StatusImages()
 
 
 def read_expectation(pod: Pod, gate: Gate, images: ImageView = STATUS_IMAGES) -> Requirement:

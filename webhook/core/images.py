@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from webhook.api.objects import ImageEntry, Pod
-    from webhook.core.gate import Gate
 
 REFRESH = timedelta(minutes=1)
 """How long a tag counts as leading to the digest that it was last seen at, while a controller can look it up."""
@@ -91,29 +90,6 @@ class UnknownImage:
     reference: str
     message: str = ""
     contradictory: bool = False
-
-
-class ImageView(Protocol):
-    """What is known of the images of a gate's pods."""
-
-    def find(self, gate: Gate, pod: Pod, reference: str) -> ImageRecord | UnknownImage:
-        """Return what an image of a pod says.
-
-        Args:
-            reference: the image, as it stands in the pod.
-        """
-
-
-class StatusImages:
-    """What the gates' statuses say, however long ago a tag was looked up."""
-
-    def find(self, gate: Gate, pod: Pod, reference: str) -> ImageRecord | UnknownImage:
-        """Return what the gate's status says of an image."""
-        del pod
-        return gate.images.get(image_key(reference)) or UnknownImage(reference)
-
-
-STATUS_IMAGES = StatusImages()
 
 
 def image_key(reference: str) -> str:

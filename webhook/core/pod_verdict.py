@@ -11,9 +11,9 @@ from migrations.core.snapshot import LedgerSnapshot
 from webhook.api.namespace import UNDECLARED_LABEL, WAIT
 from webhook.api.objects import Pod
 from webhook.core.contracting import is_announced_against, read_brought
-from webhook.core.expectation import read_expectation
+from webhook.core.expectation import STATUS_IMAGES, ImageView, read_expectation
 from webhook.core.gate import Gate, Mode
-from webhook.core.images import STATUS_IMAGES, ImageView, has_tag
+from webhook.core.images import has_tag
 from webhook.core.near_misses import find_near_misses
 from webhook.core.requirement import MIGRATES, START, UNDECLARED, Requirement, declares_revision, needs_nothing
 from webhook.core.verdict import Outcome, Reason, Verdict, decide

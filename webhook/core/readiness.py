@@ -9,8 +9,8 @@ from datetime import datetime
 
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.api.objects import API_GROUP, Condition, Pod
+from webhook.core.expectation import STATUS_IMAGES, ImageView
 from webhook.core.gate import Gate, Readiness
-from webhook.core.images import STATUS_IMAGES, ImageView
 from webhook.core.pod_verdict import read_required
 from webhook.core.requirement import Requirement
 from webhook.core.verdict import Reason, decide
