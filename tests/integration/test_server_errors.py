@@ -64,7 +64,7 @@ def test_backslashes_as_the_server_is_set(ledgergate: Ledgergate) -> None:
     (ledgergate.directory / "20250101000000_a.sql").write_text("-- migrate:up\nselect 'it\\'s';")
     (ledgergate.directory / "20250101000000_b.sql").write_text("-- migrate:up\nselect 1;")
     done = ledgergate("up", PGOPTIONS="-c standard_conforming_strings=off")
-    assert done.returncode == 0 or "unterminated quoted string" in done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 DAMAGE = {
