@@ -1,6 +1,6 @@
 """Directories for the data of test servers, in memory where the machine has room.
 
-Each test has a database of 300 files: on a disk they take five times the CPU, and the disk is waited for besides.
+Each test has a database of 300 files. On a disk they take five times the CPU, and the test also waits for the disk.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ ROOM = 2 * 2**30
 
 _PREFIX = "ledgergate-data-"
 _NEW = 60.0
-"""Seconds for which a directory without a lock is taken for one that is being made."""
+"""Age in seconds below which a directory counts as still being created: its lock may not be held yet."""
 _locks: dict[Path, int] = {}
 
 

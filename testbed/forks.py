@@ -61,7 +61,7 @@ class Fork:
             os.kill(self.pid, number)
 
     def take(self, report: Mapping[str, int]) -> None:
-        """Note what the process that forks reports; nothing, where it has ended."""
+        """Record a report of the process that forks; an empty report means that this process has ended."""
         self.pid = report.get("pid", self.pid)
         self.returncode = report.get("code")
         self._started.set()
@@ -153,7 +153,7 @@ class Forks:
 
 @cache
 def shared() -> Forks:
-    """Return the one of this process, which ends with it."""
+    """Return the process that forks for all runs of this process; it ends with this process."""
     stack = ExitStack()
     atexit.register(stack.close)
     return stack.enter_context(Forks())
@@ -173,7 +173,7 @@ def _child(request: Mapping[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = ["ledgergate", *request["arguments"]]
-    from webhook.cli.main import main  # noqa: PLC0415 - imported long since
+    from webhook.cli.main import main  # noqa: PLC0415 - the parent has imported it already
 
     main()
 

@@ -42,7 +42,7 @@ _PR_SET_PDEATHSIG = 1
 _IPC_RMID = 0
 _LIBC = ctypes.CDLL(None)
 _PRCTL = _LIBC.prctl  # looked up before a fork, which must not take locks
-_WITH_STRATEGIES = 15  # CREATE DATABASE … STRATEGY, and file_copy was the only one before
+_WITH_STRATEGIES = 15  # the first version with CREATE DATABASE … STRATEGY; older ones always copy files
 _STOP_SIGNAL = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 _SETTINGS = {
     "fsync": "off",  # not synchronous_commit: a commit must survive the server's own crash
@@ -69,7 +69,7 @@ class Postgres:
         """Configure a server; `start` creates its data directory and runs it.
 
         Args:
-            version: Major number; None for that of `LEDGERGATE_POSTGRES`, without which it is the newest.
+            version: Major version. None selects the one in `LEDGERGATE_POSTGRES`, or the newest if that is not set.
             settings: Run-time parameters in addition to the defaults. With `fsync` on, the data is on a disk.
         """
         self.user = "postgres"
@@ -123,7 +123,8 @@ class Postgres:
     def start(self) -> None:
         """Start it, after creating its data directory if there is none yet, and wait until it accepts sessions.
 
-        A new server takes another port where someone else was quicker; a restarted one has to keep its own.
+        If another process takes the chosen port first, a new server tries other ports; a restarted one must keep its
+        port.
         """
         if self._home is not None:
             self._launch()
@@ -198,8 +199,8 @@ class Postgres:
         return str(_installation(self._version) / "bin" / name)
 
     def _set_up(self) -> None:
-        waits = self._settings["fsync"] == "on"
-        self._home = data_directory.make(_scratch(), None if waits else data_directory.MEMORY)
+        needs_disk = self._settings["fsync"] == "on"
+        self._home = data_directory.make(_scratch(), None if needs_disk else data_directory.MEMORY)
         password = self._home / "password"
         password.write_text(self.password)
         owner = _server_user()
@@ -210,7 +211,7 @@ class Postgres:
             command = [self._program("initdb"), "-D", str(self.data), "-U", self.user, "--pwfile", str(password)]
             command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
         else:
-            # The wheel's, since the other packages have none; it copies servers of older versions as well.
+            # The wheel's program: the other packages have no pg_basebackup. It also copies servers of older versions.
             backup = _installation("") / "bin" / "pg_basebackup"
             command = [str(backup), "-D", str(self.data), "-d", self._primary.url()]
             command += ["--checkpoint", "fast", "--no-sync"]
@@ -275,8 +276,8 @@ async def _create(server: str, name: str, template: str | None) -> None:
 
 
 async def _statement(url: str, sql: str) -> None:
-    # Without TLS: a server that starts up refuses the session, and asyncpg leaves the socket of a TLS session that is
-    # refused to the event loop, which ends here.
+    # Without TLS: a server that is starting refuses the session. asyncpg leaves the socket of a refused TLS session to
+    # the event loop to close, and this loop ends before it does.
     connection = await asyncpg.connect(url, timeout=10, ssl=False)
     try:
         await connection.execute(sql)

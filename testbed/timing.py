@@ -58,7 +58,8 @@ def together(commands: Iterable[Command]) -> list[Ended]:
     """Start processes as fast as possible and wait for all of them.
 
     Returns:
-        How each ended, in the order of the commands; `wall` of all but the first seen may include waiting for others.
+        How each ended, in the order of the commands. `wall` of any but the first may include the wait for an earlier
+        command to end.
     """
     with ExitStack() as stack:
         started = [_start(command, stack) for command in commands]

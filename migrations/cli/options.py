@@ -120,8 +120,8 @@ _COMMON_FLAGS = (
     flag("--schema", "Schema of the ledger's table.", show_default="public", metavar="NAME"),
     flag(
         "--role",
-        "Role to act as (SET ROLE), such as the schema's owner; what is created belongs to it. Without it: that which "
-        "connects.",
+        "Role to act as (SET ROLE), such as the schema's owner; what is created belongs to it. Without it: the role "
+        "that connects.",
         metavar="NAME",
     ),
     flag("--table", "Table of the ledger.", show_default="ledgergate_migrations", metavar="NAME"),

@@ -1,1 +1,1 @@
-"""The admission servers that ours is compared with, and the load: pinned here, built once into a cache."""
+"""The admission servers that ledgergate's is compared with, and the load generator: pinned, built once into a cache."""

@@ -6,8 +6,8 @@ idle       connected, TLS handshake done, silent
 slow       the same, and a byte of a request's headers every half second
 half-open  connected, without a handshake
 
-A connection that the server closes is opened again, so many a second as one attacker can pay for. Prints `ready` once
-each has been open, and attacks until it is killed.
+A connection that the server closes is opened again, at a limited rate. Prints `ready` once every connection has been
+open, and attacks until it is killed.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ KINDS = ("idle", "slow", "half-open")
 AT_A_TIME = 64
 """Connections that are opened at a time."""
 REOPENED = 50.0
-"""Connections a second that are opened again."""
+"""Connections a second that are opened again: as many as one attacker can afford."""
 PACE = 0.5
 """Seconds between two bytes of a slow client."""
 HEAD = b"POST /validate?timeout=10s HTTP/1.1\r\nHost: x\r\nX-Padding: "
@@ -92,7 +92,7 @@ async def main(kind: str, port: int, count: int) -> None:
     attack = Attack(kind, port)
     running = asyncio.create_task(attack.run(count))
     await attack.ready.wait()
-    os.nice(10)  # from now on: its CPU is that of other machines, and must not delay the good client on this one
+    os.nice(10)  # real attackers run on other machines: here they must not take the good client's CPU
     print("ready", flush=True)
     await running
 

@@ -1,4 +1,4 @@
-"""The limit for any server on aiohttp: read the body, and return the same bytes, whatever it says.
+"""The upper limit for any server on aiohttp: read the body, and return the same bytes whatever the body is.
 
 python -m testbed.admission.fixed PORT CERTIFICATE KEY
 """
@@ -17,7 +17,7 @@ ANSWER = (
 
 
 async def handle(request: web.Request) -> web.Response:
-    """Allow."""
+    """Return the fixed answer."""
     await request.read()
     return web.Response(body=ANSWER, content_type="application/json")
 

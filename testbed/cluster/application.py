@@ -27,7 +27,7 @@ NAMES = (FIRST, SECOND, THIRD)
 
 
 def in_an_hour() -> str:
-    """Return the time of the end of a bypass, as a LedgerGate has it."""
+    """Return the time an hour from now, as `spec.bypass.until` of a LedgerGate has it."""
     return f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -117,7 +117,7 @@ class Application:
         image: str = "app",
         **spec: Any,
     ) -> None:
-        """Apply a Deployment whose pods expect a revision; further fields are of its pods' spec."""
+        """Apply a Deployment whose pods expect a revision; `spec` has further fields of the pods' spec."""
         declared = {} if revision is None else {REVISION: revision}
         spec = {"containers": [{"name": "main", "image": image}], **spec}
         if init:
@@ -148,7 +148,7 @@ class Application:
 
     def held(self, name: str) -> list[str]:
         """Return the names of the pods that have the scheduling gate."""
-        return [pod["metadata"]["name"] for pod in self.pods(name) if _gated(pod)]
+        return [pod["metadata"]["name"] for pod in self.pods(name) if is_held(pod)]
 
     def running(self, name: str) -> list[str]:
         """Return the names of the pods that run."""
@@ -161,7 +161,7 @@ class Application:
         return self.held(name)
 
     def await_running(self, name: str, count: int = 3, timeout: float = 30) -> list[str]:
-        """Wait until so many pods run and none is held; a rollout's last pod may be created when enough others run."""
+        """Wait until `count` pods run and none is held: a rollout's last pod may be held while enough others run."""
 
         def all_run() -> bool:
             return len(self.running(name)) == count and not self.held(name)
@@ -201,5 +201,6 @@ def role(plane: ControlPlane) -> str:
     return plane.kubectl("kustomize", str(ROOT / "manifests/namespace"))
 
 
-def _gated(pod: dict[str, Any]) -> bool:
+def is_held(pod: dict[str, Any]) -> bool:
+    """Return whether a pod has ledgergate's scheduling gate."""
     return any(gate["name"] == GATE for gate in pod["spec"].get("schedulingGates", ()))

@@ -1,4 +1,4 @@
-"""A TCP balancer as a Service is: each connection goes to one of the present replicas."""
+"""A TCP balancer that acts as a Service does: each new connection goes to one of the current replicas."""
 
 import asyncio
 import itertools
@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 
 
 class Balancer:
-    """The ports behind it, which a test adds and removes; connections that exist stay where they are."""
+    """A balancer whose `ports` a test changes at any time; existing connections stay where they are."""
 
     def __init__(self) -> None:
         self.ports: tuple[int, ...] = ()
@@ -45,10 +45,11 @@ class Balancer:
             ports = self.ports
             back, there = await asyncio.open_connection("127.0.0.1", ports[next(self._turn) % len(ports)])
             with closing(there):
-                await asyncio.gather(_pump(reader, there), _pump(back, writer))
+                await asyncio.gather(pump(reader, there), pump(back, writer))
 
 
-async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    """Copy one direction of a connection until it ends, and close the target."""
     with suppress(OSError), closing(target):
         while data := await source.read(1 << 16):
             target.write(data)

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import asyncpg
 import yaml
 
-from testbed.cluster.application import Application
+from testbed.cluster.application import Application, is_held
 from testbed.cluster.container import Image
 from testbed.cluster.helm import Helm
 from testbed.cluster.kubelet import Kubelet
@@ -29,7 +29,6 @@ EXAMPLE = Path(__file__).parents[2] / "manifests/examples/cliscale"
 CHART = EXAMPLE / "cliscale-chart"
 CONTROLLER = "cliscale/controller"
 LEDGERGATE = Path(sys.executable).with_name("ledgergate")
-GATE = "ledgergate.dev/ledger"
 OLDER, CURRENT, BROKEN, FIXED = "1.1.0", "1.2.0", "1.3.0", "1.3.1"
 """Tags of the images: without the last migration; the example as it is; with one more, which fails; with that fixed."""
 
@@ -166,7 +165,7 @@ class Cliscale:
 
     def held(self, component: str) -> list[str]:
         """Return the names of a component's pods that have the scheduling gate."""
-        return [pod["metadata"]["name"] for pod in self.pods(component) if _gated(pod)]
+        return [pod["metadata"]["name"] for pod in self.pods(component) if is_held(pod)]
 
     def await_held(self, component: str, count: int) -> list[str]:
         """Wait until `count` pods of a component are held, and return their names."""
@@ -195,7 +194,3 @@ class Cliscale:
 
     def _objects(self, collection: str, **selectors: str) -> list[dict[str, Any]]:
         return Application(self.plane, self.namespace).objects("v1", collection, **selectors)
-
-
-def _gated(pod: dict[str, Any]) -> bool:
-    return any(gate["name"] == GATE for gate in pod["spec"].get("schedulingGates", ()))

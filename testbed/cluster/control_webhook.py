@@ -1,7 +1,7 @@
-"""A webhook that nothing disturbs, called for the same pods as ledgergate's: a control for what a busy machine does.
+"""A webhook that no test disturbs, called for the same pods as ledgergate's: a control that shows a busy machine.
 
-A call of ledgergate's webhook that is late may be late because of the replica that ends, or because the machine has no
-time for anybody. The API server measures the calls of both; if those of the control were slow too, it is the machine.
+A call of ledgergate's webhook may be late because a replica is ending, or because the machine is busy. The API server
+measures the calls of both webhooks: if calls of the control were slow too, the machine was busy.
 
 python -m testbed.cluster.control_webhook PORT CERTIFICATE KEY
 """
@@ -54,7 +54,7 @@ class Calls(NamedTuple):
 
 
 class Control:
-    """The control of one test, from now on."""
+    """The calls of the control webhook since this object was created."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
@@ -125,7 +125,7 @@ def _encoded(text: str) -> str:
 
 
 async def _allow(request: web.Request) -> web.Response:
-    """Allow whatever is asked."""
+    """Allow every request."""
     review = json.loads(await request.read())
     response = {"uid": review["request"]["uid"], "allowed": True}
     return web.json_response({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response})

@@ -13,7 +13,7 @@ DEPLOYMENTS = 10
 REPLICAS = 100
 PODS = DEPLOYMENTS * REPLICAS
 GATHER_SECONDS, RELEASE_SECONDS = 0.18, 0.12
-"""For each pod, at most; far more than it takes."""
+"""Seconds per pod, for the deadlines; far more than it takes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def weigh(top):
                 found[status.st_ino] = status.st_size
     return sum(found.values())
 packages = sorted((d.name, d.version) for d in importlib.metadata.distributions())
-print(json.dumps({"all": weigh("/"), "ours": weigh("/opt/ledgergate"), "packages": packages,
+print(json.dumps({"all": weigh("/"), "ledgergate": weigh("/opt/ledgergate"), "packages": packages,
                   "python": platform.python_version()}))
 """
 # Seconds from a process's start to its end, or to the first good answer of a probe.
@@ -106,7 +106,7 @@ class Runtime:
 
 
 def content(runtime: Runtime) -> dict[str, Any]:
-    """Return the bytes of `all` and of `ours` (/opt/ledgergate), `packages` as pairs, and the version of `python`."""
+    """Return the bytes of `all` and of `ledgergate` (/opt/ledgergate), `packages` as pairs, the version of `python`."""
     found: dict[str, Any] = json.loads(runtime.run(PYTHON, "-c", CONTENT))
     return found
 
@@ -145,8 +145,9 @@ def webhook_times(runtime: Runtime, programs: Path, *, runs: int = 3) -> list[fl
 def report(runtime: Runtime) -> Iterator[str]:
     """Yield the lines of the report on an image."""
     found = content(runtime)
-    ours, base = found["ours"], found["all"] - found["ours"]
-    yield f"size       {found['all'] / 1e6:.0f} MB unpacked: {ours / 1e6:.0f} MB ours, {base / 1e6:.0f} MB the base"
+    own, base = found["ledgergate"], found["all"] - found["ledgergate"]
+    sizes = f"{own / 1e6:.0f} MB ledgergate, {base / 1e6:.0f} MB the base"
+    yield f"size       {found['all'] / 1e6:.0f} MB unpacked: {sizes}"
     names = ", ".join(f"{name} {version}" for name, version in found["packages"])
     yield f"packages   Python {found['python']}; {len(found['packages'])} in /opt/ledgergate: {names}"
     yield f"start      migrate up, nothing pending of {MIGRATIONS}: {_words(migrate_times(runtime))}"

@@ -20,7 +20,7 @@ from testbed.waiting import until
 
 ROOT = Path(__file__).parents[2]
 LEDGERGATE = Path(sys.executable).with_name("ledgergate")
-START_TIMEOUT = 30.0
+START_TIMEOUT = 60.0
 STOP_GRACE = 15.0
 LEFT_OUT = {"Deployment", "PodDisruptionBudget", "Service"}
 
@@ -139,7 +139,7 @@ class Installation:
         rendered = self._plane.kubectl("kustomize", str(ROOT / self._manifests))
         documents = [found for found in yaml.safe_load_all(rendered) if found["kind"] not in LEFT_OUT]
         for found in documents:
-            # The controller, confined, may write caBundle but no URL.
+            # The URL is set here: the policy that confines the controller lets it write caBundle and nothing else.
             for hook in found.get("webhooks", ()):
                 hook["clientConfig"] = {"url": f"{self._webhook_url}{hook['clientConfig']['service']['path']}"}
         wanted = [

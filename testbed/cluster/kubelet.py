@@ -1,7 +1,7 @@
 """A small kubelet for tests: runs containers that end (init containers, those of Jobs) as processes of this machine.
 
 kwok walks a pod through its phases; this does what kwok cannot. Each container gets the command, environment and
-Secrets of its specification, its exit code counts by the pod's restart policy, and `kubectl logs` and
+Secrets of its specification, the pod's restart policy decides what follows its exit, and `kubectl logs` and
 `kubectl exec` work. Containers that serve (those of a Deployment, native sidecars) are only reported as running.
 
     with Kubelet(plane, namespace, {"shop/controller:2": Image(directory)}) as kubelet:

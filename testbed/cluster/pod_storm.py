@@ -10,23 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from testbed.cluster.application import FIRST, GATE, SECOND, Application
+from testbed.cluster.application import FIRST, SECOND, Application, is_held
 from testbed.cluster.control_webhook import Control
 from testbed.controlplane import ControlPlane, ControlPlaneError
 
 log = logging.getLogger(__name__)
 
 SECONDS = float(os.environ.get("LEDGERGATE_STORM", "6"))
-"""How long each storm lasts; `make storm` has 60."""
+"""Seconds that each storm lasts; `make storm` sets 60."""
 RATE = 50.0 if SECONDS >= 30 else 20.0
 """Pods a second."""
 THREADS = 4
 BAD = SECOND
-"""What the ledger lacks; `FIRST` it has."""
-
+"""The revision that the ledger lacks; it has `FIRST`."""
 
 PROMPT = 1.0
-"""Seconds: a webhook's timeout. A creation that takes longer may have had a failed call, which counts by itself."""
+"""Seconds: a webhook's timeout. A creation that takes longer may have had a failed call, which `FailedCalls` finds."""
 CALLS = re.compile(
     r"""^apiserver_admission_webhook_(?:fail_open_count\{|rejection_count\{[^}]*calling_webhook_error)
     [^}]*ledgergate\.dev[^}]*\}\ (\S+)""",
@@ -41,12 +40,15 @@ class PodStorm:
     """Creates pods of which every other one must stay held.
 
     Args:
-        application: whose gate is read already, and has the first revision only.
-        excused: whether a failed creation is the fault's, by its text.
-        judged: whether a good pod must be let go at its creation; else the controller may do it.
+        application: its ledger has been read, and has only the first revision.
+        excused: returns whether the injected fault explains a failed creation, by the error's text.
+        judged: whether a good pod must be created without the gate; otherwise the controller may release it later.
 
     Attributes:
-        wrong: what must not be.
+        wrong: what went wrong, a line each.
+        made: number of pods that were created.
+        failed: number of creations that failed.
+        slowest: seconds of the slowest creation.
     """
 
     application: Application
@@ -54,7 +56,7 @@ class PodStorm:
     judged: bool = True
     wrong: list[str] = field(default_factory=list)
     made: int = 0
-    cut: int = 0
+    failed: int = 0
     seconds: float = 0.0
     slowest: float = 0.0
 
@@ -87,7 +89,7 @@ class PodStorm:
         return self.made / self.seconds
 
     def _create(self, number: int) -> None:
-        # By pairs, so that each thread has good and bad ones.
+        # `THREADS` of a kind in turn, so that each thread creates good and bad ones alternately.
         revision = (FIRST, BAD)[number // THREADS % 2]
         pod: dict[str, Any] = {
             "apiVersion": "v1",
@@ -103,22 +105,22 @@ class PodStorm:
         try:
             made = self.application.plane.api.create(f"/api/v1/namespaces/{self.application.namespace}/pods", pod)
         except ControlPlaneError as error:
-            self.cut += 1
+            self.failed += 1
             if not self.excused(str(error)):
                 self.wrong.append(str(error))
             return
         took = time.monotonic() - began
         self.slowest = max(self.slowest, took)
         self.made += 1
-        held = any(gate["name"] == GATE for gate in made["spec"].get("schedulingGates", ()))
+        held = is_held(made)
         if (revision == BAD and not held) or (revision == FIRST and held and self.judged and took < PROMPT):
             self.wrong.append(f"pod-{number} expects {revision}, held: {held}")
 
     def late(self) -> list[str]:
-        """Return the good pods that are held now; note the bad ones that are not."""
+        """Return the good pods that are held now; add the bad ones that are not held to `wrong`."""
         late = []
         for pod in self.application.pods("storm"):
-            held = any(gate["name"] == GATE for gate in pod["spec"].get("schedulingGates", ()))
+            held = is_held(pod)
             good = pod["metadata"]["annotations"]["ledgergate.dev/revision"] == FIRST
             if good and held:
                 late.append(pod["metadata"]["name"])
@@ -128,10 +130,10 @@ class PodStorm:
 
 
 class FailedCalls:
-    """Those of ledgergate's webhooks that fail from now on, as the API server counts and logs them.
+    """The failed calls of ledgergate's webhooks since this object was created, as the API server counts and logs them.
 
     Args:
-        control: called for the same pods.
+        control: a webhook that is called for the same pods.
     """
 
     def __init__(self, plane: ControlPlane, control: Control) -> None:
@@ -139,12 +141,12 @@ class FailedCalls:
         self._control = control
         self._count, self._logged = self._now(), len(self._log())
 
-    def since(self, storm: PodStorm) -> list[str]:
-        """Return why calls have failed under a storm; not those that were late while calls of the control were slow."""
+    def causes(self, storm: PodStorm) -> list[str]:
+        """Return why calls failed during a storm, without the late ones if calls of the control were slow too."""
         causes: list[str] = FAILED.findall(self._log()[self._logged :])
         count = self._now() - self._count
         if len(causes) < count:
-            causes.append(f"{count:g} calls have failed, of which the log tells {len(causes)}")
+            causes.append(f"{count:g} calls have failed, of which the log has {len(causes)}")
         control = self._control.calls
         assert control.made, "the control was not called"
         text = "%g calls failed; of %d of the control %d were slow; a creation took %.2f s: %s"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from testbed.cluster.application import is_held
 from testbed.controlplane import ControlPlane, ControlPlaneError
 from testbed.controlplane.api import EventStream
 
-GATE = "ledgergate.dev/ledger"
 RETRY = 0.05
 """Seconds between two tries to reach an API server that does not answer."""
 
@@ -110,7 +110,7 @@ def _sight(at: float, event: dict[str, Any]) -> Sight:
         at,
         pod["metadata"]["name"],
         pod["metadata"].get("labels", {}),
-        any(gate["name"] == GATE for gate in pod["spec"].get("schedulingGates", ())),
+        is_held(pod),
         "Deleted" if event["type"] == "DELETED" else pod["status"].get("phase", ""),
         "running" in (init[0].get("state") or {}),
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Use = Callable[[Connection], Awaitable[None]]
 
 RELEASE = "release"
-"""Label of a pod that tells which version of the application it runs."""
+"""Label of a pod with the version of the application that it runs."""
 
 PACE = 0.05
 """Seconds from one look at the pods to the next."""
@@ -41,14 +41,15 @@ def label(pod: dict[str, Any]) -> str:
 class ReleaseChecker:
     """Asks the API server which pods run, and uses the database as each of their versions does, 20 times a second.
 
-    The pods are listed before each use. What removes the schema of a pod that ended after the list is a migrator that
-    is let go, scheduled and started first, so that an error belongs to a pod that ran.
+    The pods are listed before each use. A pod may end between the list and the use, but its schema is not removed in
+    that time: the migrator that removes it must first be released, scheduled and started. So each error belongs to a
+    pod that ran.
 
     Args:
-        application: whose pods are looked at.
+        application: the one whose pods are listed.
         selector: their labels, as `kubectl get -l` takes them.
         database: URL that the pods use.
-        uses: what a version does with the database, by its name; raises where the schema is not its own.
+        uses: what a version does with the database, by its name; raises if the schema does not fit the version.
         version: returns the name of the version that a pod runs.
     """
 
@@ -73,7 +74,7 @@ class ReleaseChecker:
         self.asked: Counter[str] = Counter()
         """How often the database was used as each version."""
         self.together: Counter[tuple[str, ...]] = Counter()
-        """How often which versions ran at the same time."""
+        """How often each set of versions ran at the same time."""
         self.slowest = 0.0
         """Seconds of the longest use, mostly spent behind a migration's lock."""
 

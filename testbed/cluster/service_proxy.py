@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from types import TracebackType
 from typing import Self
 
+from testbed.cluster.balancer import pump
 from testbed.cluster.container import Object
 from testbed.cluster.pod_processes import PodProcess, PodProcesses
 
@@ -57,7 +58,7 @@ class ServiceProxy:
             if pod is not None:
                 back, there = await asyncio.open_connection(pod.address, pod.port(self._port["targetPort"]))
                 with closing(there):
-                    await asyncio.gather(_pump(reader, there), _pump(back, writer))
+                    await asyncio.gather(pump(reader, there), pump(back, writer))
 
     def _choose(self) -> PodProcess | None:
         """Return a selected pod that is ready, else one that is terminating, else None: the connection is closed.
@@ -81,10 +82,3 @@ async def _end() -> None:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
     await asyncio.sleep(0)  # so that the closed connections' last callbacks run
-
-
-async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    with suppress(OSError), closing(target):
-        while data := await source.read(1 << 16):
-            target.write(data)
-            await target.drain()

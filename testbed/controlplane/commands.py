@@ -14,7 +14,7 @@ WITHOUT_POLICY = (
     "--disable-admission-plugins=MutatingAdmissionPolicy",
     f"--runtime-config={','.join(f'admissionregistration.k8s.io/v1/{kind}=false' for kind in _POLICY_KINDS)}",
 )
-"""Flags of an API server of Kubernetes 1.36 or newer, with which it is in this respect as one of before."""
+"""Flags with which an API server of Kubernetes 1.36 or newer lacks MutatingAdmissionPolicy, as older versions do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def commands(at: Layout) -> Mapping[str, list[str | Path]]:
             at.programs / "kwok",
             f"--kubeconfig={at.file('admin.kubeconfig')}",
             "--manage-all-nodes",
-            # The nodes' heartbeat is a Stage; a lease would only put off the start by some seconds.
+            # The nodes' heartbeat is a Stage; a lease would only delay the start by some seconds.
             "--node-lease-duration-seconds=0",
             "--cidr=10.244.0.1/16",
             *(f"--config={stages}" for stages in sorted(STAGES.glob("*.yaml"))),

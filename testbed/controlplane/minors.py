@@ -88,7 +88,7 @@ def staged_release(version: str, published: Sequence[str]) -> str:
         published: The module's versions.
 
     Returns:
-        The same patch release, v0.30.14, also if no version up to it is published; else the newest one before it.
+        The newest published patch release up to the same one, here v0.30.14; the same one if none is published.
     """
     wanted = f"v0.{version.split('.', 1)[1]}"
     minor = f"{wanted.rpartition('.')[0]}."
@@ -122,7 +122,7 @@ def pin(minor: str) -> str:
         subprocess.CalledProcessError: Go failed; its output is shown.
     """
     home = OLDER / minor
-    with TemporaryDirectory() as scratch:  # a module of its own: Go would change the go.sum of the next one above
+    with TemporaryDirectory() as scratch:  # outside the checkout: Go would change the go.sum of the next module above
         version, text = _newest(minor, Path(scratch))
     home.mkdir(parents=True, exist_ok=True)
     (home / "go.sum").unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from testbed.waiting import until
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ATTEMPTS = 3
-START_TIMEOUT = 60.0
+START_TIMEOUT = 120.0
 STOP_GRACE = 5.0
 # Clients first, so that the API server has no open requests to wait for.
 STOP_ORDER = (("kwok", "kube-scheduler", "kube-controller-manager"), ("kube-apiserver",), ("etcd",))

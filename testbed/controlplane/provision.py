@@ -76,7 +76,7 @@ def find(
 
     First that has them: `KUBEBUILDER_ASSETS` (https://book.kubebuilder.io/reference/envtest); the cache;
     the official release; `go build`, which takes minutes, once. `LEDGERGATE_KUBERNETES` names another minor version
-    than the newest, and then `KUBEBUILDER_ASSETS` is not looked at.
+    than the newest, and then `KUBEBUILDER_ASSETS` is ignored.
 
     Args:
         needed: Names of the programs.

@@ -1,1 +1,1 @@
-"""Database servers of tenants who mean no good, or whose server is none."""
+"""Servers that a malicious or mistaken tenant may name as a database: they misbehave, or are no PostgreSQL servers."""

@@ -27,7 +27,7 @@ CHUNK = 256 * 1024
 
 
 def message(kind: str, body: bytes = b"", length: int | None = None) -> bytes:
-    """Return a message; with another length than its own where one is given."""
+    """Return a message; `length`, if given, is written in place of its true length."""
     return kind.encode() + struct.pack("!i", len(body) + 4 if length is None else length) + body
 
 
@@ -72,7 +72,7 @@ GREETING = b"".join(
 
 
 async def startup(reader: Reader, writer: Writer, *, tls: bytes = b"N") -> bool:
-    """Read up to the StartupMessage; answer a request for TLS. Return False where TLS was offered."""
+    """Read up to the StartupMessage, answering a request for TLS; return False after any answer but a refusal."""
     while True:
         (length,) = struct.unpack("!i", await reader.readexactly(4))
         body = await reader.readexactly(length - 4)
@@ -84,7 +84,7 @@ async def startup(reader: Reader, writer: Writer, *, tls: bytes = b"N") -> bool:
 
 
 async def flood(writer: Writer, block: bytes) -> None:
-    """Send the same until the other side is gone."""
+    """Send a block again and again until the other side closes the connection."""
     block *= max(1, CHUNK // len(block))
     while True:
         writer.write(block)
@@ -92,7 +92,7 @@ async def flood(writer: Writer, block: bytes) -> None:
 
 
 async def forever() -> None:
-    """Do nothing more, and keep the connection."""
+    """Keep the connection open and do nothing more."""
     await asyncio.get_running_loop().create_future()
 
 
@@ -124,7 +124,7 @@ def behaviour(work: Behaviour) -> Behaviour:
 
 
 def _sends(name: str, *blocks: bytes, endless: bytes = b"", close: bool = False) -> None:
-    """Register a behaviour that, after the start, sends blocks, then one without end or nothing."""
+    """Register a behaviour that, after the start, sends blocks, then repeats one, closes or stays silent."""
 
     async def work(reader: Reader, writer: Writer) -> None:
         await startup(reader, writer)
@@ -239,7 +239,7 @@ _answers("answers_with_a_far_time", columns(TIMESTAMPTZ), row(FAR))
 _answers("answers_with_a_huge_number", columns(NUMERIC), row(struct.pack("!hhHh", 1, 32767, 0, 0) + b"\0\1"))
 _answers("answers_with_an_array_of_billions", columns(TEXT_ARRAY), row(struct.pack("!iiiii", 1, 0, TEXT, 2**31 - 1, 1)))
 _answers("answers_with_an_array_of_a_thousand_dimensions", columns(TEXT_ARRAY), row(struct.pack("!iii", 1000, 0, TEXT)))
-_answers("answers_with_a_type_that_nobody_knows", columns(987654), row(b"x"))
+_answers("answers_with_an_unknown_type", columns(987654), row(b"x"))
 _answers("answers_with_odd_json", columns(JSONB), row(b"\x09{}"))
 _answers("answers_with_other_columns_than_asked", columns(TEXT), row(b"x"))
 _answers("answers_with_no_row", columns(BOOL), b"")
@@ -264,7 +264,7 @@ async def closes_at_once(reader: Reader, writer: Writer) -> None:
 
 @behaviour
 async def answers_tls_with_noise(reader: Reader, writer: Writer) -> None:
-    """Agree to TLS, and send what is none."""
+    """Agree to TLS, and send random bytes instead of a handshake."""
     if not await startup(reader, writer, tls=b"S"):
         await flood(writer, os.urandom(1024))
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from testbed.evil.behaviours import BEHAVIOURS, Reader, Writer
 
 POLITE = 2
-"""Connections that a server passes on first, where it is given a real one."""
+"""How many connections a server passes on before it misbehaves, if it has a real server to pass them to."""
 
 
 class EvilPostgres:

@@ -1,4 +1,4 @@
-"""Repositories of a registry on this machine, whose images say what they need, and a controller that may ask it."""
+"""Repositories of a registry on this machine whose images declare a revision, and the controller's flags to ask it."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from testbed.registries.server import Registry
 
 @dataclass(frozen=True)
 class Images:
-    """A repository of the caller's own.
+    """One repository of a registry.
 
     Args:
         server: the registry.
@@ -20,7 +20,7 @@ class Images:
     repository: str
 
     def push(self, tag: str, revision: str | None, repository: str | None = None, **labels: str) -> str:
-        """Push an image that needs a revision, and return its reference."""
+        """Push an image whose label declares a revision (none for None), and return its reference."""
         name = repository or self.repository
         all_labels = {**({} if revision is None else {REVISION: revision}), **labels}
         asyncio.run(Pusher(self.server.url, name).image(RegistryImage(all_labels), tag))

@@ -80,7 +80,7 @@ class Registry:
         return self
 
     def start(self) -> None:
-        """Start it, again after `stop`, with what it had."""
+        """Start it; after `stop` it has its old storage."""
         path, variables = program("docker-registry")
         with (self._directory / "registry.log").open("ab") as log:
             self._process = subprocess.Popen(

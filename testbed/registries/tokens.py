@@ -24,12 +24,12 @@ SERVICE, ISSUER = "test-registry", "test-tokens"
 
 @dataclass
 class TokenServer:
-    """Gives tokens to those who know PASSWORD, to others only for repositories whose name begins with `public`.
+    """A server whose tokens allow any repository to a client with PASSWORD, else those whose names begin with `public`.
 
     Args:
         authority: issues the certificate that signs.
-        requests: queries that were received.
-        logins: their headers `Authorization`.
+        requests: the queries of the requests so far.
+        logins: the header `Authorization` of each request.
     """
 
     authority: Authority

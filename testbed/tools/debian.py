@@ -77,7 +77,7 @@ def program(name: str) -> tuple[str, dict[str, str]]:
 
 
 def faketime() -> Path:
-    """Return libfaketime, which gives the process that loads it another wall clock, of Debian's package.
+    """Return libfaketime, of Debian's package: a process that loads it sees another wall clock.
 
     Raises:
         InstallError: It is not among the machine's packages.

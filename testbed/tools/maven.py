@@ -58,7 +58,7 @@ def get(cache: Path, progress: Progress) -> Path:
 
 
 def _compile(jars: Path, cache: Path, progress: Progress) -> Path:
-    """Return the directory of the compiled driver; each start would compile it anew, which takes longer than the rest.
+    """Return the directory of the compiled driver, so that a start, which would take longer, need not compile it.
 
     Raises:
         InstallError: The compiler failed.

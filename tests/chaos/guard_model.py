@@ -18,15 +18,15 @@ class Claim(Enum):
     RUN = auto()
     """It must be released soon."""
     EITHER = auto()
-    """It may do both: its gate goes on with the last reading, and what that was is not modelled."""
+    """It may run or stay held: its gate goes on with the last reading, which the model does not know."""
     FREE = auto()
-    """No gate selects it: it may be released at once, and must be after the time that is left to a late gate."""
+    """No gate selects it: it may be released at once, and must be once the wait for a late gate is over."""
 
 
 STABLE, FRAGILE = "stable", "fragile"
 """The databases: one always runs, one is stopped now and then."""
 EVIL, GONE = "evil", "gone"
-"""Where else a Secret may lead: to a server that misbehaves, and nowhere, as there is no Secret."""
+"""Where else a Secret may lead: to a server that misbehaves, or nowhere, because the Secret does not exist."""
 
 BEHAVIOURS = (
     "announces_2_gb",
@@ -44,7 +44,7 @@ BEHAVIOURS = (
     "sends_a_byte_a_second",
     "sends_noise_without_end",
 )
-"""Of evil servers; none that ends a worker process, after which a Secret is read alone for a while, and seldom."""
+"""Behaviours of evil servers, without those that end a worker process: then a Secret is read alone, and seldom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class World:
     recalled: Mapping[str, int] = field(default_factory=dict)
 
     def with_recalled(self, before: "World") -> "World":
-        """Return this world with what gates recall whose Secret is gone, and was not, or was another one, before."""
+        """Return this world with the level that each gate without a Secret recalls: as before, else the highest."""
         lost = {name: gate for name, gate in self.gates.items() if self.secrets[gate.secret] == GONE}
         highest = max((*before.levels.values(), *self.levels.values()))
         return replace(self, recalled={name: before.recalled.get(name, highest) for name in lost})
@@ -113,7 +113,7 @@ class World:
         return Claim.RUN if self.levels.get(database, 0) >= expects else Claim.WAIT
 
     def denies(self, group: str, expects: int) -> bool:
-        """Return whether such a pod may be refused."""
+        """Return whether a pod of this group that expects the first `expects` revisions may be refused."""
         selecting = (gate for gate in self.gates.values() if gate.group == group)
         may_wait = self.claim(group, expects) in {Claim.WAIT, Claim.EITHER}
         return may_wait and any(gate.on_behind == "Deny" for gate in selecting)
@@ -158,7 +158,7 @@ class Chronicle:
     def possible(self, at: float, lag: float) -> Sequence[World]:
         """Return the worlds that the product may follow at a moment if it is up to `lag` seconds behind.
 
-        While no controller runs, admission knows of ledgers and Secrets what the last one has written.
+        While no controller runs, admission knows of ledgers and Secrets only what the last controller has written.
         """
         found: list[World] = []
         written: list[World] = []
@@ -181,7 +181,7 @@ class Chronicle:
         return found
 
     def since(self, group: str, expects: int, claims: frozenset[Claim]) -> float | None:
-        """Return since when a pod's claim has been one of these, with nothing to hinder it; None where it is not."""
+        """Return since when a pod's claim has been one of these and its release not hindered; None if it is not so."""
         start = None
         for period in reversed(self._periods):
             if period.world.blind(group) or period.world.claim(group, expects) not in claims:

@@ -39,7 +39,7 @@ PAUSES = URGENT_RETRY + FOLLOW_SECONDS + RESTART_SECONDS + PollIntervals().urgen
 at a database for which pods wait, two visits, two starts of a worker, two reads, and two of them after a NOTIFY."""
 
 ROUND_TRIPS = 7
-"""Allowed on top, and alone for a pod that must not run any more; each may take as long as the slowest of the walk's
+"""Allowed beyond `PAUSES`, and alone for a pod that may run no more; each may take as long as the slowest of the walk's
 latest requests. A change reaches a pod by as many: a watch, the read of a Secret, the way to a reader process, a
 session with the database, the way back, the patch, the watch that shows it; all of them queue on the same two cores."""
 
@@ -51,7 +51,7 @@ RECONNECTED = 7.0
 """Seconds from the start of a database until it is read: the longest pause between two attempts to connect, and one."""
 MOST_PODS = 24
 WITHOUT_GATE = "came without scheduling gate"
-"""In a refusal of what would be held, had it the gate."""
+"""Part of the refusal of a pod that would be held, but lacks the scheduling gate."""
 
 
 def pod(name: str, group: str, expects: int) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class Walk:
         return self.create(self.chance.choice(GROUPS), self.chance.randint(1, len(REVISIONS)))
 
     def create(self, group: str, expects: int) -> str:
-        """Create a pod without an owner, whose back-off would come between."""
+        """Create a pod without an owner: the back-off of an owner would delay it."""
         name = f"pod-{len(self.trail)}"
         body = pod(name, group, expects)
         began = time.time()
@@ -227,10 +227,10 @@ class Walk:
         return f"Secret {name} leads to {target} {behaviour}{followed}"
 
     def follow(self, secret: str, level: int) -> str:
-        """Create a pod that only the ledger would let run to which a Secret led before.
+        """Create a pod that only the ledger to which a Secret led before would let run.
 
         It is created once the change must be known. Left to chance, a walk has no such pod: most changes are followed
-        by another one while the ledger before is still an excuse, and most pods are of other gates.
+        by another one while the former ledger is still an excuse, and most pods belong to other gates.
         """
         strict = [
             gate.group
@@ -277,7 +277,7 @@ class Walk:
     # What must hold.
 
     def rest(self) -> None:
-        """Wait, mostly for so long that an earlier world no longer excuses what happens next."""
+        """Wait, mostly until an earlier world can no longer excuse what happens next."""
         end = time.time() + min(LONGEST_REST, self.chance.choice((self.lag, self.lag, self.limit + 0.2)))
         while time.time() < end:
             time.sleep(0.02)  # between two checks
@@ -286,8 +286,8 @@ class Walk:
     def check_refusal(self, pod: WalkPod, refusal: str, at: float) -> None:
         """Check that a pod was refused only with a reason.
 
-        A gate denies it, the webhook was being killed, or the world changed between the two calls of one creation: by
-        the first the pod might run, by the second it has to wait, and no call can hold it any more.
+        A gate denies it, the webhook was being killed, or the world changed between the two calls of one creation: at
+        the first the pod might run, at the second it has to wait, and the second call cannot hold it.
         """
         worlds = self.chronicle.possible(at, self.lag)
         denied = any(world.denies(pod.group, pod.expects) for world in worlds)
@@ -315,7 +315,7 @@ class Walk:
                 assert late <= 0, f"{pod} waits, {late:.1f} s longer than it may ({self.limit:.1f} s)\n{self.story()}"
 
     def known(self, name: str) -> WalkPod | None:
-        """Return a pod that must not run before it may; None for one that was deleted."""
+        """Return the pod of this name, if the walk checks it; None for a deleted pod."""
         return self.pods.get(name)
 
     def overdue(self, pod: WalkPod, now: float) -> float:
@@ -331,7 +331,7 @@ class Walk:
         """Return the latest steps, the world and the end of the controller's log."""
         return "\n".join([*self.trail[-15:], str(self.world), self.installation.log("controller")[-3000:]])
 
-    # How things are done.
+    # Helpers.
 
     @property
     def world(self) -> World:

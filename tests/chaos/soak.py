@@ -19,15 +19,15 @@ from tests.chaos.guard_model import FRAGILE, Claim
 from tests.chaos.guard_walk import GROUPS, RECONNECTED, REVISIONS, Walk, WalkPod, pod
 
 ALIVE = 120
-"""Pods that exist at a time; for each one more another one is deleted."""
+"""Pods that exist at a time; beyond that, each creation is followed by a deletion."""
 THREADS = 3
 API_SERVER = "API server"
 CONNECTED = 12.0
 """Seconds from the start of an API server until every process follows it again: the longest pause between two attempts
 to watch, and a new leader."""
 READ_ALONE = 10.0
-"""Seconds that a database may have to wait which was being read as a worker was killed: it is read alone once, after
-others, of which a hostile one takes seconds."""
+"""Seconds that a database may wait if it was being read when a worker was killed: it is next read alone, after others,
+and a hostile one of those takes seconds."""
 OFFSETS = ("+1m", "-1m", "+50m", "-50m", "+3h", "-3h")
 """By how much a clock is moved."""
 REFUSED = ("failed calling webhook",)
@@ -39,8 +39,8 @@ class Soak(Walk):
 
     Attributes:
         clocks: The file of each process's clock; empty where there is no libfaketime.
-        doubtful: Pods whose creation was cut off: they may exist, and must not run before they may.
-        created: Those that were.
+        doubtful: Pods whose creation was cut off: they may exist, and then must not run too early.
+        created: Names of the pods that were created.
     """
 
     clocks: Mapping[str, Path] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Soak(Walk):
         """Create pods in the background, so many a second."""
         stop, began = threading.Event(), time.monotonic()
         failures: list[Exception] = []
-        # The order of threads is open, so each has a source of its own.
+        # Threads run in any order, so each has a separate source of random numbers.
         chances = [random.Random(self.chance.random()) for _ in range(THREADS)]  # noqa: S311 - seeds, no secrets
 
         def work(share: int) -> None:
@@ -74,7 +74,7 @@ class Soak(Walk):
                     number += THREADS
                     if len(self.pods) > ALIVE:
                         self._delete_one(chances[share])
-                    # What an outage has kept from being created is not made up for.
+                    # Creations that an outage has prevented are not made up for.
                     ahead = began + late + number / rate - time.monotonic()
                     late += max(0.0, -ahead - 1.0)
                     stop.wait(max(0.0, ahead))
@@ -100,7 +100,7 @@ class Soak(Walk):
         try:
             self.application.plane.api.create(path, pod(name, made.group, made.expects))
         except ControlPlaneError as error:
-            self.pods.pop(name, None)  # or it is deleted already
+            self.pods.pop(name, None)  # another thread may have deleted it already
             text = str(error)
             if "denied the request" in text or any(each in text for each in REFUSED):
                 self.refusals.append((made, text, time.time()))
@@ -119,7 +119,7 @@ class Soak(Walk):
             return  # as the API server is down; the pod is no longer looked at
 
     def known(self, name: str) -> WalkPod | None:
-        """Return a pod that must not run before it may; also one whose creation was cut off."""
+        """Return the pod of this name, if it is checked: also one whose creation was cut off."""
         return self.pods.get(name) or self.doubtful.get(name)
 
     def check(self) -> None:
@@ -182,8 +182,8 @@ class Soak(Walk):
         if "worker=suspects" not in ends[-1] or "visits=0" in ends[-1]:
             return "a worker was killed"
         self.mend()
-        # Nothing tells it from one that its database has ended, which is read seldom for a quarter of an hour; a new
-        # controller knows nothing of that.
+        # The controller cannot know that its database did not end this worker, and so reads that database seldom for a
+        # quarter of an hour. A new controller starts without this record.
         began = time.time()
         self.installation.kill("controller")
         self.turn(replace(self.world, down=frozenset({"controller"})), began)

@@ -43,7 +43,7 @@ REVIEW = json.dumps(
 ).encode()
 MIB = 2**20
 PROMPT = 10.0
-"""Seconds that say that an answer has not waited for a hostile client: those have 30 or more."""
+"""Seconds; an answer within them has not waited for a hostile client, whose limits are 30 s or more."""
 
 
 class OneGate:
@@ -220,7 +220,7 @@ async def test_slow_headers_are_cut_off() -> None:
 
 
 async def test_a_slow_body_is_cut_off() -> None:
-    """The time is what the API server says that it waits; then the answer is 408, and the connection is closed."""
+    """The limit is the timeout that the API server sends; then the answer is 408, and the connection is closed."""
     async with port() as site:
         head = HEAD.replace(b"2s", b"0.3s") + b"Content-Length: 1000\r\n\r\n"
         answer = await closed(await site.connect(head + b"{"))
@@ -244,7 +244,7 @@ async def test_an_unread_answer_is_cut_off() -> None:
 
 
 async def test_a_client_that_never_finishes_its_handshake_is_cut_off() -> None:
-    """Half-open: it is connected, and says nothing."""
+    """A half-open connection, on which the client sends nothing, is closed."""
     async with port(Limits(handshake_seconds=0.3), secure=True) as site:
         assert await closed(await site.connect(secure=False)) == b""
         assert await site.ask() < PROMPT
@@ -322,12 +322,10 @@ async def test_only_the_expected_client_is_answered(tmp_path: Path) -> None:
     """With --client-ca: the certificate of another authority, another name, or none, gets no answer."""
     now = datetime.now(UTC)
     ours, theirs = Authority(now), Authority(now)
-    _, serving_context, trust = issue()
     context = tls.server_context("1.3", ours.pem.decode())
     authority, _, _ = issue()
     ends = {"not_before": now - timedelta(hours=1), "not_after": now + timedelta(hours=1)}
     tls.serve(context, issue_leaf(authority, ["127.0.0.1"], **ends))
-    del serving_context
     handler = probes(lambda: True, lambda: "", Telemetry())
     (number,) = free_ports(1)
     names = expected_client(["kube-apiserver"])
@@ -352,7 +350,7 @@ async def test_only_the_expected_client_is_answered(tmp_path: Path) -> None:
 
 
 def test_versions_of_tls() -> None:
-    """1.3 unless 1.2 is asked for; an authority of clients that is none is refused."""
+    """1.3 unless 1.2 is asked for; a client authority that is no certificate is refused."""
     assert tls.server_context().minimum_version is ssl.TLSVersion.TLSv1_3
     assert tls.server_context("1.2").minimum_version is ssl.TLSVersion.TLSv1_2
     for text in ("", "hello", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"):

@@ -256,7 +256,7 @@ async def test_every_request_is_answered_and_none_by_a_fault(server: tuple[int, 
         client = Client(port, codes)
         while done < COUNT:
             sent = await client.send(draw(chance, seeds))
-            done += sent  # not in one step: the others count while this one waits
+            done += sent  # after the await: `done += await …` would lose what other clients have counted meanwhile
             if not at_first and done >= flat_from:
                 at_first = resident_mb(process.pid)
         client.close()

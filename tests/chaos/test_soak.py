@@ -31,7 +31,7 @@ RATE = 20.0 if LONG else 5.0
 """Pods a second."""
 SEED = int(os.environ.get("LEDGERGATE_SOAK_SEED", "20260126"))
 BACK = 5.0
-"""Seconds that a pod may be held at most once everything is back."""
+"""Seconds that a pod with a good verdict may still be held once everything is back."""
 ALLOWED = (24, 4, 96 * 2**20)
 """How many more file descriptors (connections that are kept, and pipes to workers), threads and bytes of memory a
 process may have than at its start."""
@@ -186,7 +186,7 @@ def test_nothing_that_fails_opens_or_stops_the_guard(soak: Soak, guard: Installa
     for each in list(soak.world.gates):
         plane.kubectl("delete", "ledgergate", each, "-n", soak.application.namespace)
     plane.kubectl("delete", "pods", "--all", "-n", soak.application.namespace, "--wait=false")
-    until("no session of ours", lambda: not sessions(servers), timeout=60)
+    until("no session of ledgergate", lambda: not sessions(servers), timeout=60)
     for name in PARTS:
         until(f"the {name} to use what it used at its start", lambda: not grown(guard, name, before), timeout=60)  # noqa: B023
         log.warning("%s: %s before, %s after", name, before[name], used(guard, name))

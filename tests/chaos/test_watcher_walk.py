@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from testbed.postgres import Postgres
 
 SQL = {name: bind(text, table=NATIVE.relation()) for name, text in load("ledgergate").items()}
-KILL_OURS = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'ledgergate watcher'"
+KILL_WATCHER = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'ledgergate watcher'"
 STEPS = 60
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_it_always_comes_back_to_the_truth(own_postgres: Postgres, seed: int) -> None:
+async def test_the_reading_always_becomes_current_again(own_postgres: Postgres, seed: int) -> None:
     """After any sequence of commits, killed sessions, stops and crashes the reading becomes current again."""
     chance = random.Random(seed)  # noqa: S311 - a walk, not a secret
     url = own_postgres.create_database()
@@ -56,7 +56,7 @@ async def test_it_always_comes_back_to_the_truth(own_postgres: Postgres, seed: i
                     await asyncio.to_thread(own_postgres.start)
                     connection = await asyncpg.connect(url)
                 case 1 | 2 | 3:
-                    await connection.fetch(KILL_OURS)
+                    await connection.fetch(KILL_WATCHER)
                 case _:
                     names.append(f"r{step:03}")
                     await connection.fetch(SQL["baseline"], names[-1], "sum", "test", None)

@@ -22,6 +22,12 @@ def helm(helm_program: Path, plane: ControlPlane) -> Iterator[Helm]:
 
 
 @pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    """Directory of small migrations, one table each."""
+    return write_migrations(tmp_path / "migrations")
+
+
+@pytest.fixture
 def behind(application: Application, database: str, tmp_path: Path) -> Application:
     """Application whose ledger is at FIRST."""
     migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)

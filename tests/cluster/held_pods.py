@@ -1,4 +1,4 @@
-"""What each way to install ledgergate and to remove it must hold: a bad pod is held until the removal was asked for."""
+"""What must hold for each way to install and remove ledgergate: a bad pod is held until the removal is asked for."""
 
 import subprocess
 from pathlib import Path
@@ -17,7 +17,7 @@ def release(guard: Guard) -> None:
 
 
 def hold_a_bad_pod(guard: Guard, namespace: str, database: str, migrations: Path) -> Application:
-    """Return an application with a pod that is held; one whose migration is there has started."""
+    """Return an application with a held pod `early`, and a running one, `good`, whose migration is applied."""
     guard.serve()
     application = Application(guard.plane, namespace)
     application.secret(database)
@@ -40,4 +40,4 @@ def assert_in_service(guard: Guard, application: Application) -> None:
     assert "denied the request" in application.try_to_ungate(application.held("late")[0])
     policy = guard.plane.has_policy
     guards = [each for each in GUARDS if policy or not each.startswith("mutatingadmissionpolic")]
-    guard.plane.kubectl("get", *guards)  # fails unless each of them is there
+    guard.plane.kubectl("get", *guards)  # fails unless each of them exists

@@ -1,4 +1,4 @@
-"""Admission needs nothing but the LedgerGates: with no database and no controller it decides what they tell."""
+"""Admission needs nothing but the LedgerGates: without database and controller it decides by their statuses."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from testbed.postgres import Postgres
 from testbed.waiting import until
 
 LEASE_DEAD_TIMEOUT = 40.0
-"""For the 15 s after which a leader counts as dead, and the next list of the Lease."""
+"""Seconds: 15 until a leader counts as dead, and the next list of the Lease."""
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def reason(application: Application, installation: Installation, revision: str) 
 def test_known_revisions_start_and_others_are_held(
     alone: Application, installation: Installation, own_postgres: Postgres
 ) -> None:
-    """First by the last status, then, when the leader's Lease is dead, by onUnreachable, until a new one has read."""
+    """Admission goes by the last status; after the leader's Lease has ended by onUnreachable, until a new one reads."""
     with PodWatch(alone.plane, alone.namespace) as watch:
         alone.deploy("known", SECOND)
         alone.await_running("known")
@@ -75,8 +75,8 @@ def test_known_revisions_start_and_others_are_held(
         alone.await_running("known-later")
         alone.deploy("unknown-later", THIRD)
         alone.await_held("unknown-later")
-        released = {sight.labels["app"] for sight in watch.sights if sight.gated}
-        assert released == {"unknown", "unknown-later"}, "a pod waited for a controller"
+        held = {sight.labels["app"] for sight in watch.sights if sight.gated}
+        assert held == {"unknown", "unknown-later"}, "a pod waited for a controller"
     alone.gate(onUnreachable="Allow")
     alone.deploy("allowed", THIRD)
     alone.await_running("allowed")

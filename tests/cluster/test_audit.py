@@ -45,15 +45,13 @@ def created(said: str) -> str:
 
 
 def counted(installation: Installation, reason: str) -> float:
-    """How many warnings audit has given."""
+    """Return how many warnings audit has given for a reason."""
     wanted = f'outcome="warned",reason="{reason}",webhook="audit.ledgergate.dev"'
     lines = [line for line in installation.metrics("webhook").splitlines() if wanted in line and "_total{" in line]
     return sum(float(line.split()[-1]) for line in lines)
 
 
-def test_a_namespace_in_audit_is_told_and_nothing_else(
-    application: Application, installation: Installation, database: str
-) -> None:
+def test_audit_warns_and_enforces_nothing(application: Application, installation: Installation, database: str) -> None:
     """What Enforce would deny or hold starts at once with a warning, and is counted; the same goes for workloads."""
     application.opt_in(database, onBehind="Deny", onBehindWorkload="Deny", readiness="Latch")
     label(application, "audit")
@@ -76,7 +74,7 @@ def test_a_namespace_in_audit_is_told_and_nothing_else(
     application.await_running("web", 1)
 
 
-def test_in_audit_our_outage_is_not_noticed(
+def test_in_audit_an_outage_of_the_webhook_holds_no_pod(
     application: Application, installation: Installation, database: str
 ) -> None:
     """Without a webhook pods start as if ledgergate were not there."""

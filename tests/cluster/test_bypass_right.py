@@ -1,4 +1,4 @@
-"""Who may open a LedgerGate, for how long, and who is named for it."""
+"""Who may open a LedgerGate, for how long, and whose name the bypass has."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -56,7 +56,7 @@ def opening(**changes: Any) -> dict[str, Any]:
     return {"until": in_an_hour(), "reason": "incident 4711", "by": ADMINISTRATOR, **changes}
 
 
-def test_only_who_has_the_verb_opens_a_gate(application: Application, held: list[str], operator: Path) -> None:
+def test_only_a_user_with_the_verb_opens_a_gate(application: Application, held: list[str], operator: Path) -> None:
     """An editor is refused with the command that grants the verb; once it is granted, the Event has their name."""
     command = ("bypass", "app", "-n", application.namespace, "--for", "30m", "--reason", "incident 4711")
     refused = ledgergate(operator, *command)
@@ -77,7 +77,7 @@ def test_only_who_has_the_verb_opens_a_gate(application: Application, held: list
 
 
 @pytest.mark.usefixtures("operator")
-def test_nobody_opens_a_gate_in_another_s_name(application: Application, held: list[str]) -> None:
+def test_a_gate_is_not_opened_in_another_s_name(application: Application, held: list[str]) -> None:
     """The name is the user's own, in a bypass that is written and in a LedgerGate that is created with one."""
     assert f"spec.bypass.by: expected your user name, {ADMINISTRATOR}" in write(application, opening(by="alice"))
     found = json.loads(application.plane.kubectl("get", "ledgergate", "app", "-n", application.namespace, "-o", "json"))
@@ -92,7 +92,7 @@ def test_nobody_opens_a_gate_in_another_s_name(application: Application, held: l
 
 
 def test_a_name_that_is_left_out_is_filled_in(application: Application, held: list[str]) -> None:
-    """By the API server, so that a time and a reason are enough; to apply the same again is no change."""
+    """The API server fills it in, so a time and a reason are enough; applying the same again is no change."""
     bypass = {"until": in_an_hour(), "reason": "incident 4711", "by": None}
     for _ in range(2):
         assert "patched" in write(application, bypass)
@@ -103,7 +103,7 @@ def test_a_name_that_is_left_out_is_filled_in(application: Application, held: li
 
 
 def test_what_does_not_open_needs_no_verb(application: Application, held: list[str], operator: Path) -> None:
-    """An edit beside a bypass that stays as it is, and its end; another reason or time is a bypass anew."""
+    """Editors may edit a gate with a bypass, and end the bypass; another reason or name counts as a new bypass."""
     assert "patched" in write(application, opening())
     as_operator = (f"--as={name(application)}",)
     target = ("patch", "ledgergate", "app", "-n", application.namespace, "--type=merge", "-p")

@@ -171,7 +171,7 @@ def test_without_a_cluster_no_job_is_rendered(helm: Helm) -> None:
 
 
 def umbrella(directory: Path) -> Path:
-    """Write a chart that has ours as a dependency, by its condition."""
+    """Write a chart that has ledgergate's as a dependency, with its condition."""
     directory.mkdir()
     dependency = {"name": "ledgergate", "version": "*", "repository": "", "condition": "ledgergate.enabled"}
     chart = {"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": [dependency]}

@@ -46,8 +46,8 @@ def test_manifests_are_judged_before_they_are_applied(behind: Application) -> No
     assert behind.pods("gateway") == []
 
 
-def test_a_policy_that_denies_is_told(behind: Application) -> None:
-    """With the webhook's own message."""
+def test_a_denial_is_reported(behind: Application) -> None:
+    """A pod that would be denied is reported with the webhook's own message."""
     behind.gate(onBehind="Deny")
     until("the policy to count", lambda: check(behind, "-f", "-", manifests=[deployment(THIRD)])[0] == 3)
     until(
@@ -57,7 +57,7 @@ def test_a_policy_that_denies_is_told(behind: Application) -> None:
 
 
 def test_a_contract_names_the_pods_that_need_the_old_schema(behind: Application, database: str, tmp_path: Path) -> None:
-    """It would start once they are gone."""
+    """The contract migration's pod would start once they are gone."""
     migrate(tmp_path / "migrations", database)
     until("the ledger to be read", lambda: behind.status().get("head") == THIRD)
     behind.deploy("old", FIRST, replicas=2)
@@ -71,7 +71,7 @@ def test_a_contract_names_the_pods_that_need_the_old_schema(behind: Application,
 
 
 def test_a_workload_of_the_cluster_is_asked_by_name(behind: Application) -> None:
-    """With another image too; a namespace that is not opted in is told."""
+    """With another image too; a namespace that is not opted in is reported."""
     behind.deploy("gateway", FIRST, replicas=1)
     assert check(behind, "deployment/gateway", "--image", "app:2")[0] == 0
     assert check(behind, "deployment/gateway", "--image", "other=app:2")[0] == 2

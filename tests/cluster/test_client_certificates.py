@@ -51,7 +51,7 @@ def clients() -> Authority:
 
 @pytest.fixture(scope="module")
 def plane(programs: Path, clients: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane with the files of the page, their paths apart."""
+    """A control plane with the files of the page, except for their paths."""
     directory = tmp_path_factory.mktemp("admission")
     (directory / "webhook-client.pem").write_bytes((pair := clients.client("kube-apiserver")).certificate)
     (directory / "webhook-client.key").write_bytes(pair.key)
@@ -66,7 +66,7 @@ def plane(programs: Path, clients: Authority, tmp_path_factory: pytest.TempPathF
 
 
 async def test_the_api_server_shows_its_certificate(plane: ControlPlane, clients: Authority) -> None:
-    """A webhook that answers only the holder of such a certificate is called; with another name expected it is not."""
+    """A webhook that expects this certificate is called with success; one that expects another name refuses."""
     ends = {"not_before": NOW - timedelta(hours=1), "not_after": NOW + timedelta(hours=1)}
     ours = issue_authority("ours", **ends)
     for number, (name, answered) in enumerate((("kube-apiserver", True), ("another", False))):

@@ -1,4 +1,4 @@
-"""What stands beside the example's chart, its Jobs, Skaffold's file, the workflow, fits it."""
+"""The files beside the example's chart (its Jobs, Skaffold's file, the workflow) fit the chart."""
 
 import re
 
@@ -10,7 +10,7 @@ from testbed.cluster.helm import Helm
 
 
 def test_manifests_of_the_example_are_whole() -> None:
-    """Skaffold's file, the workflow and the Jobs can be read, and every file that they name is there."""
+    """Skaffold's file and the workflow can be read, and every file that they name exists."""
     skaffold = yaml.safe_load((EXAMPLE / "skaffold.yaml").read_text())
     (release,) = skaffold["deploy"]["helm"]["releases"]
     named = [
@@ -26,7 +26,7 @@ def test_manifests_of_the_example_are_whole() -> None:
 
 @pytest.mark.parametrize("name", ["migrate", "rollback"])
 def test_jobs_without_the_chart_do_what_its_own_do(helm: Helm, name: str) -> None:
-    """The same command, tries, permission and environment as the chart's manual Job, but for what the chart adds."""
+    """Command, tries, annotations and environment are those of the chart's manual Job, but for what the chart adds."""
     (job,) = yaml.safe_load_all((EXAMPLE / f"jobs/{name}.yaml").read_text())
     rendered = yaml.safe_load_all(helm("template", "cliscale", str(EXAMPLE / "cliscale-chart")))
     (cron,) = (each for each in rendered if each and each["metadata"]["name"] == f"manual-{name}")

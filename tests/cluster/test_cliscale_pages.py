@@ -73,7 +73,7 @@ def test_a_guide_finds_what_an_image_expects(tool: str, tmp_path: Path) -> None:
 
 
 def test_every_guide_is_tested() -> None:
-    """A new page beside these is looked at as well; that of the annotation beside the quick start."""
+    """A new page fails here until `PROJECTS` has it; the annotation's page is tested beside the quick start."""
     assert {f"{tool}.md" for tool in PROJECTS} | {"annotation.md"} == {
         path.name for path in (DOCS / "how-to").iterdir()
     }
@@ -81,7 +81,7 @@ def test_every_guide_is_tested() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_manifests_are_accepted(page: str, plane: ControlPlane, installation: Installation, namespace: str) -> None:
-    """Every object that a page shows is one that the API server takes; what is a piece of one can be read."""
+    """The API server accepts every object that a page shows; a piece of an object is at least valid YAML."""
     del installation
     found = [part for text in blocks(page, "yaml") for part in yaml.safe_load_all(text)]
     objects = [part for part in found if "kind" in part]
@@ -99,8 +99,8 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_are_ones_that_there_are(page: str) -> None:
-    """What a page shows of `ledgergate migrate` is taken by the program, flag by flag."""
+def test_commands_have_the_flags_that_pages_show(page: str) -> None:
+    """Every command and flag of `ledgergate migrate` that a page shows exists."""
     text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
     for name, rest in re.findall(r"ledgergate migrate ([a-z]+)((?:[^\n#|)]|\)\")*)", text):
         words = re.sub(r"\$\([^)]*\)|\"|'|>.*", "", rest).split()

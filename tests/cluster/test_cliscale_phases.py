@@ -69,7 +69,7 @@ def test_a_job_before_and_a_job_after(helm_program: Path) -> None:
 
 
 def test_the_annotation_has_no_more_contracts_than_the_guard_reads(helm_program: Path) -> None:
-    """The newest ones, of as many as the LedgerGate may have."""
+    """The annotation has the newest 16 of the 64 that the LedgerGate has."""
     many = [{**CONTRACTS[0], "revision": f"202503010000{number:02}_c"} for number in range(64)]
     objects = render(helm_program, phases=True, contracts=many)
     said, _ = migrator(objects["Job/shop-contract"]["spec"]["template"])
@@ -78,7 +78,7 @@ def test_the_annotation_has_no_more_contracts_than_the_guard_reads(helm_program:
 
 
 def test_the_init_container_expands_too(helm_program: Path) -> None:
-    """Its pod would otherwise wait for itself."""
+    """Otherwise its pod would wait for its own migration."""
     objects = render(helm_program, phases=True, contracts=CONTRACTS, mode="initContainer")
     said, done = migrator(objects["Deployment/shop-controller"]["spec"]["template"])
     assert said == {"revision": REVISION, "migrates": "shop", "phase": "expand"}
@@ -98,7 +98,7 @@ def test_jobs_by_hand_say_what_they_bring(helm_program: Path) -> None:
 
 
 def test_without_contracts_there_is_no_second_job(helm_program: Path) -> None:
-    """There is nothing that it would apply; without `phases` the chart is what it was."""
+    """It would have nothing to apply; without `phases` the chart renders nothing of phases or contracts."""
     objects = render(helm_program, phases=True)
     assert "Job/shop-contract" not in objects
     assert migrator(objects["Job/shop-migrate"]["spec"]["template"])[0]["phase"] == "expand"
@@ -120,7 +120,7 @@ def test_without_contracts_there_is_no_second_job(helm_program: Path) -> None:
     ],
 )
 def test_values_that_cannot_work_are_refused(helm_program: Path, values: Object, complaint: str) -> None:
-    """Contracts in the only phase would wait for the pods that wait for them; a name with a blank would be two."""
+    """Contracts without phases would wait for pods that wait for them; a name with a blank would count as two."""
     done = run(helm_program, **values)
     assert done.returncode != 0
     assert complaint in done.stderr

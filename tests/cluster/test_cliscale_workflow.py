@@ -37,7 +37,7 @@ def check(actionlint: Path, workflow: Path) -> str:
 
 
 @pytest.mark.examples
-def test_the_workflow_is_one(actionlint: Path, tmp_path: Path) -> None:
+def test_the_workflow_is_valid(actionlint: Path, tmp_path: Path) -> None:
     """Every key, expression and context is one that GitHub knows; a misspelt one is an error."""
     assert check(actionlint, WORKFLOW) == ""
     wrong = tmp_path / "deploy.yaml"
@@ -45,8 +45,10 @@ def test_the_workflow_is_one(actionlint: Path, tmp_path: Path) -> None:
     assert 'property "sah" is not defined' in check(actionlint, wrong)
 
 
-def test_the_last_step_tells_what_there_is(plane: ControlPlane, installation: Installation, tmp_path: Path) -> None:
-    """It works, and so hides no earlier failure, even where nothing was deployed."""
+def test_the_last_step_succeeds_without_a_deployment(
+    plane: ControlPlane, installation: Installation, tmp_path: Path
+) -> None:
+    """It succeeds even if nothing was deployed, and so hides no earlier failure."""
     del installation
     steps = yaml.safe_load(WORKFLOW.read_text())["jobs"]["deploy"]["steps"]
     (step,) = (step for step in steps if step.get("name") == "Say what happened")
@@ -95,6 +97,6 @@ def test_skaffold_asks_for_the_revision() -> None:
     assert command
     path = os.pathsep.join([str(LEDGERGATE.parent), os.environ["PATH"]])
     words = shlex.split(command[1])
-    told = subprocess.run(words, cwd=EXAMPLE, env={"PATH": path}, check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(words, cwd=EXAMPLE, env={"PATH": path}, check=True, capture_output=True, text=True).stdout
     newest = max((EXAMPLE / "controller/src/migrations").iterdir())
-    assert told.startswith(f"{newest.stem}+")
+    assert said.startswith(f"{newest.stem}+")

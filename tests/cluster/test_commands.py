@@ -1,4 +1,4 @@
-"""The commands for people, against a real API server; and what kubectl alone tells."""
+"""The commands for people, against a real API server; and what kubectl alone shows."""
 
 import json
 import os
@@ -9,17 +9,12 @@ from typing import Any
 
 import pytest
 
-from testbed.cluster.application import FIRST, LEDGERGATE, SECOND, THIRD, Application, migrate, write_migrations
+from testbed.cluster.application import FIRST, LEDGERGATE, SECOND, THIRD, Application, migrate
 from testbed.cluster.installation import Installation
 from testbed.controlplane import ControlPlane
 from testbed.controlplane.kubeconfig import Cluster
 from testbed.controlplane.processes import free_ports
 from testbed.waiting import until
-
-
-@pytest.fixture
-def migrations(tmp_path: Path) -> Path:
-    return write_migrations(tmp_path / "migrations")
 
 
 def ledgergate(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -58,10 +53,10 @@ def held(application: Application, database: str, migrations: Path) -> list[str]
     return pods
 
 
-def test_status_tells_what_is_held_and_why(
+def test_status_shows_what_is_held_and_why(
     application: Application, held: list[str], database: str, migrations: Path
 ) -> None:
-    """A person reads gate, ledger, pods and reason in one look; once migrated, that nothing is held."""
+    """The table has gate, ledger, pods and reason; once migrated, it says that nothing is held."""
     said = status(application)
     gate, *pods = [line.split() for line in said.splitlines() if line.startswith(application.namespace)]
     assert gate[:7] == [application.namespace, "app", "ledgergate", SECOND, "2", "Live", "3"]
@@ -105,7 +100,7 @@ def test_status_says_what_keeps_a_gate_from_working(application: Application, da
 def test_a_kubectl_plugin_takes_the_context_s_namespace(
     application: Application, held: list[str], tmp_path: Path
 ) -> None:
-    """`kubectl ledgergate` without a word is the status of the context's namespace, as any kubectl command's."""
+    """`kubectl ledgergate` without arguments shows the status of the context's namespace, as kubectl's commands do."""
     mine = tmp_path / "config"
     mine.write_bytes(application.plane.kubeconfig.read_bytes())
     application.plane.kubectl(
@@ -126,7 +121,7 @@ def test_a_kubectl_plugin_takes_the_context_s_namespace(
 
 
 def test_a_bypass_opens_the_gate_until_it_is_ended(application: Application, held: list[str]) -> None:
-    """Held pods run at once; everybody sees why; --end closes it, so that new pods wait again."""
+    """Held pods run at once; `status` shows why; --end closes the gate, so that new pods wait again."""
     opened = ledgergate(
         application.plane.kubeconfig, "bypass", "app", "-n", application.namespace, "--for", "30m", "--reason", "fire"
     )
@@ -183,11 +178,11 @@ def test_a_release_works_in_a_namespace_that_was_opted_out(application: Applicat
     assert (again.returncode, again.stdout) == (0, f"no pod is held in namespace {application.namespace}\n")
 
 
-def test_who_may_not_look_is_told_which_right_is_missing(application: Application) -> None:
+def test_the_error_for_a_missing_right_names_it(application: Application) -> None:
     """A person without rights gets exit 2 and the API server's own words, never a traceback."""
-    nobody = application.plane.kubeconfig_for(application.namespace, "default")
+    powerless = application.plane.kubeconfig_for(application.namespace, "default")
     for arguments in (("status",), ("bypass", "app", "--for", "1m", "--reason", "x"), ("release", "--all")):
-        done = ledgergate(nobody, *arguments)
+        done = ledgergate(powerless, *arguments)
         assert done.returncode == 2, done.stderr
         assert "a right is missing" in done.stderr
         assert "cannot" in done.stderr
@@ -265,7 +260,7 @@ def test_a_release_that_a_dead_webhook_blocks_names_the_way_out(
         application.await_running("gateway", 1)
 
 
-def test_kubectl_alone_tells_what_is_going_on(application: Application, held: list[str]) -> None:
+def test_kubectl_alone_shows_what_is_going_on(application: Application, held: list[str]) -> None:
     """`get ledgergates` and `describe pod` name the ledger's head, what the pod waits for and what happens next."""
     heading, line = application.plane.kubectl("get", "ledgergates", "-n", application.namespace).splitlines()
     assert heading.split() == ["NAME", "DIALECT", "HEAD", "APPLIED", "STATE", "HELD", "OLDEST", "AGE"]

@@ -104,7 +104,7 @@ def is_quiet(application: Application) -> bool:
 
 
 def assert_never_together(sights: Sequence[Sight]) -> None:
-    """Assert that no older pod was let go beside a migrator that was, in the order of the API server's events."""
+    """Assert that, in the order of the API server's events, no older pod and migrator were free at the same time."""
     now: dict[str, Sight] = {}
     for sight in sights:
         now[sight.name] = sight
@@ -154,7 +154,7 @@ def _failures(application: Application, name: str) -> str:
 
 
 def test_a_migrator_that_fails_lets_older_pods_in_again(expanded: Application) -> None:
-    """The barrier was for the time in which the migration could be applied."""
+    """The barrier lasts only as long as the migration could be applied."""
     expanded.deploy("old", FIRST, replicas=0)
     apply_pod(expanded, "migrate-1")
     until("the migrator to run", lambda: expanded.running("migrate"))
@@ -176,7 +176,7 @@ def test_the_phase_expand_waits_for_no_pod(expanded: Application) -> None:
 
 
 def test_a_migrator_that_another_gate_holds_shuts_no_pod_out(expanded: Application) -> None:
-    """Its hold there may last: older pods start meanwhile."""
+    """The other gate may hold it for long: older pods start meanwhile."""
     expanded.gate("second")
     until("the second gate to be read", lambda: expanded.status("second").get("head") == SECOND)
     template = migrator_template()
@@ -190,7 +190,7 @@ def test_a_migrator_that_another_gate_holds_shuts_no_pod_out(expanded: Applicati
 
 
 def test_deny_holds_the_first_migrator_and_refuses_the_next(expanded: Application) -> None:
-    """The pods are counted for the first, which goes when they have ended."""
+    """The first is held until the older pods, which are counted for it, have ended."""
     expanded.gate(onContract="Deny")
     expanded.deploy("old", FIRST, replicas=1)
     expanded.await_running("old", 1)
@@ -253,7 +253,7 @@ def _race(application: Application, chance: random.Random, name: str) -> None:
 
 
 def _after(seconds: float) -> None:
-    """Let a drawn time pass: not to wait for anything, but to meet another moment in each try."""
+    """Let a random time pass: not to wait for anything, but to meet another moment in each try."""
     time.sleep(seconds)
 
 

@@ -16,7 +16,6 @@ from testbed.controlplane import plane as plane_module
 from testbed.controlplane.processes import free_ports
 from testbed.waiting import until
 
-# Run by the test that kills it: a plane that says where it is and then does nothing.
 CHECKOUT = Path(__file__).parents[2]
 
 

@@ -98,7 +98,7 @@ def test_the_columns_say_what_matters(installed: ControlPlane, namespace: str) -
     patch = ("patch", "lgate", "app", "-n", namespace, "--subresource=status", "--type=merge", "-p", status)
 
     def shown() -> str:
-        # Once more where a controller of another test's on the same plane has written its own first.
+        # Written again each time: the controller of another test on this plane may have overwritten it.
         installed.kubectl(*patch)
         head, row = installed.kubectl("get", "ledgergates", "-n", namespace).splitlines()
         assert head.split() == ["NAME", "DIALECT", "HEAD", "APPLIED", "STATE", "HELD", "OLDEST", "AGE"]

@@ -40,7 +40,7 @@ class Prometheus:
     def ask(self, what: str, **arguments: str) -> Any:
         """Call its API (https://prometheus.io/docs/prometheus/latest/querying/api/)."""
         query = f"{self.url}/api/v1/{what}?{urlencode(arguments)}"
-        with urlopen(query, timeout=10) as answer:  # noqa: S310 - ours
+        with urlopen(query, timeout=10) as answer:  # noqa: S310 - the test's own server
             return json.loads(answer.read())["data"]
 
     def value(self, expression: str) -> list[Any]:
@@ -49,7 +49,7 @@ class Prometheus:
         return found
 
     def up(self, count: int) -> bool:
-        """Whether it has scraped so many targets."""
+        """Return whether it has scraped so many targets."""
         try:
             return len(self.value("up == 1")) == count
         except OSError:
@@ -103,12 +103,12 @@ def prometheus(installation: Installation, plane: ControlPlane, tmp_path: Path) 
 
 
 def panels() -> list[dict[str, Any]]:
-    """The dashboard's panels, without the headings."""
+    """Return the dashboard's panels, without the headings."""
     return [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 
 
 def queries() -> dict[str, str]:
-    """Every query of the dashboard, by panel, as Grafana would send it."""
+    """Return every query of the dashboard, by panel, as Grafana would send it."""
     found = {}
     for panel in panels():
         for target in panel["targets"]:
@@ -142,7 +142,7 @@ def test_the_dashboard_shows_what_the_alerts_judge() -> None:
 
 
 def test_the_choice_of_namespace_and_gate_counts_in_every_panel() -> None:
-    """Whatever a series has the labels for: a panel of one team's gates shows no other team's."""
+    """Every series with these labels is filtered by them: a panel of one team's gates shows no other team's."""
     of_gates = set(re.findall(r"^\| `(ledgergate_\w+)\{namespace,gate[\w,]*\}`", DOCUMENT, re.MULTILINE))
     chosen = 0
     for panel in panels():
@@ -182,16 +182,16 @@ def test_every_query_and_every_alert_has_its_metric(
     assert [rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "err"] == []
     application.gate()
     until("the bypass's end", lambda: firing(prometheus) == set())
-    documented(prometheus)
+    assert_documented(prometheus)
 
 
 def empty(prometheus: Prometheus) -> set[str]:
-    """Panels that have nothing to show."""
+    """Return the panels that have nothing to show."""
     return {panel for panel, query in queries().items() if not prometheus.value(query)}
 
 
 def firing(prometheus: Prometheus) -> set[str]:
-    """Names of the alerts that fire."""
+    """Return the names of the alerts that fire."""
     alerts = prometheus.ask("alerts")["alerts"]
     return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
@@ -205,8 +205,8 @@ def metrics_of(expressions: list[str]) -> set[str]:
     return {name for each in expressions for name in re.findall(r"\b(?:ledgergate|apiserver)_\w+", each)}
 
 
-def documented(prometheus: Prometheus) -> None:
-    """Every metric that is served is in docs/metrics.md with the labels it has, and no other is."""
+def assert_documented(prometheus: Prometheus) -> None:
+    """Assert that docs/metrics.md has exactly the metrics that are served, with their labels."""
     served: dict[str, set[str]] = {}
     for series in prometheus.ask("series", **{"match[]": '{__name__=~"ledgergate_.+", __name__!~".+_created"}'}):
         labels = set(series) - {"__name__", "instance", "job", "le"}

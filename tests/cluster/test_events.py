@@ -30,19 +30,16 @@ def execute(database: str, *statements: str) -> None:
     run(work())
 
 
-@pytest.fixture
-def migrations(tmp_path: Path) -> Path:
-    return write_migrations(tmp_path / "migrations")
-
-
 def with_login(database: str, user: str, password: str) -> str:
-    """The address of a database for another role."""
+    """Return the URL of a database for another role."""
     parts = urlsplit(database)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{user}:{password}@{host}"))
 
 
-def test_a_held_rollout_is_told_once_on_each_object(application: Application, database: str, migrations: Path) -> None:
+def test_a_held_rollout_is_reported_once_on_each_object(
+    application: Application, database: str, migrations: Path
+) -> None:
     """One Held and one Released on each pod, and one Event for each rollout on the Deployment, where people look."""
     migrate(migrations, database, "--to", FIRST)
     application.opt_in(database)
@@ -72,7 +69,7 @@ def test_a_held_rollout_is_told_once_on_each_object(application: Application, da
     assert "PodsHeld" in described
 
 
-def test_pods_that_are_held_for_too_long_are_told_of(
+def test_pods_that_are_held_for_too_long_are_reported(
     application: Application, installation: Installation, database: str
 ) -> None:
     """After maxHold the pods and the gate say so, once, and a metric counts them; nothing is opened."""
@@ -128,16 +125,21 @@ def test_a_gate_that_cannot_work_says_what_to_do(application: Application, datab
     execute(database, f"drop role {role}")
 
 
-def test_what_is_running_is_told_while_it_runs(application: Application, database: str, tmp_path: Path) -> None:
+def test_a_running_migration_is_in_the_status(application: Application, database: str, tmp_path: Path) -> None:
     """`status.migration` names the revision, who holds the lock and since when; afterwards it is gone."""
     slow = tmp_path / "slow"
     slow.mkdir()
-    (slow / f"{FIRST}.sql").write_text("-- migrate:up\nselect pg_sleep(4);\n\n-- migrate:down\nselect 1;\n")
+    # It runs until the test has seen the status and writes a row into `go`; for a minute at most.
+    loop = "for n in 1..600 loop exit when exists (select from go); perform pg_sleep(0.1); end loop;"
+    sql = f"do $$ begin {loop} end $$;"
+    (slow / f"{FIRST}.sql").write_text(f"-- migrate:up\n{sql}\n\n-- migrate:down\nselect 1;\n")
+    execute(database, "create table go (id int)")
     application.opt_in(database)
     application.deploy("gateway", FIRST)
     application.await_held("gateway")
     with subprocess.Popen([LEDGERGATE, "migrate", "up", "--dir", slow, "--database-url", database]) as run:
-        seen = until("the run to be told", lambda: application.status().get("migration", {}))
+        seen = until("the run in the status", lambda: application.status().get("migration", {}))
+        execute(database, "insert into go values (1)")
         assert run.wait(60) == 0
     assert seen["holder"]
     assert seen["since"].endswith("Z")

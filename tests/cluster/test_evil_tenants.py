@@ -1,4 +1,4 @@
-"""Tenants with evil servers in one cluster with a tenant who migrates: the latter does not notice."""
+"""Tenants with evil servers in one cluster with a tenant who migrates, who is not affected."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -24,7 +24,7 @@ BASE = str(Path(__file__).parents[2] / "manifests/base")
 NAMESPACE = "ledgergate"
 LEASE_SECONDS = 5.0
 MARGIN = 10.0
-"""Seconds beside the Lease's: the other replica looks each second, lists pods and gates, reads the ledger, releases."""
+"""Seconds beyond the Lease's: the other replica tries each second, lists pods and gates, reads the ledger, releases."""
 MIDDLE = 10
 """Released pods after which the leader dies: its requests are on the way, and most pods still wait."""
 

@@ -7,17 +7,12 @@ from typing import Any
 
 import pytest
 
-from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
+from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate
 from testbed.cluster.installation import Installation
 from testbed.waiting import until
 
 REVISION, MIGRATES = "ledgergate.dev/revision", "ledgergate.dev/migrates"
 TENANT = "--as=tenant"
-
-
-@pytest.fixture
-def migrations(tmp_path: Path) -> Path:
-    return write_migrations(tmp_path / "migrations")
 
 
 @pytest.fixture
@@ -85,7 +80,7 @@ FROZEN: list[dict[str, dict[str, str | None]]] = [
 
 
 def is_explained(said: str) -> bool:
-    """Whether an output is a refusal that says what is frozen and what to do."""
+    """Return whether an output is a refusal that says what is frozen and what to do."""
     return all(part in said for part in ("cannot change while the pod is held", "delete the pod", "ledgergate bypass"))
 
 
@@ -138,7 +133,7 @@ def test_everything_else_is_free(changes: Changes) -> None:
 
 
 def test_a_gate_may_be_added_but_not_lost(application: Application, changes: Changes) -> None:
-    """Another value that the selector has too is free, and so is the label of a second gate, which is frozen then."""
+    """A label may change to another value of the selector, and may add a second gate, by which it is then frozen."""
     application.gate("second", selector={"matchExpressions": [{"key": "tier", "operator": "In", "values": ["a", "b"]}]})
     until("the second gate to be known", lambda: application.status("second").get("state"))
     assert "patched" in changes.merge({"labels": {"tier": "a"}})

@@ -1,16 +1,9 @@
-"""The main job: pods wait for the ledger, and go when it is there."""
+"""The main job: pods wait for the ledger, and start once it has their revision."""
 
 from pathlib import Path
 
-import pytest
-
 from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
 from testbed.waiting import until
-
-
-@pytest.fixture
-def migrations(tmp_path: Path) -> Path:
-    return write_migrations(tmp_path / "migrations")
 
 
 def test_pods_are_held_until_the_ledger_has_their_revision(
@@ -43,7 +36,7 @@ def test_pods_start_at_once_when_the_ledger_is_there(application: Application, d
 
 
 def test_the_pod_that_migrates_is_admitted(application: Application, database: str) -> None:
-    """A pod with the migrator starts while the ledger is behind, else it would wait for itself."""
+    """A pod with the migrator starts while the ledger is behind; otherwise it would wait for its own migration."""
     application.opt_in(database)
     application.deploy("controller", THIRD, replicas=1, annotations={"ledgergate.dev/migrates": "app"})
     application.await_running("controller", 1)

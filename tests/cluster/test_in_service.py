@@ -60,7 +60,7 @@ async def test_without_deployments_nothing_is_in_service(plane: ControlPlane, pl
 
 
 async def test_deployments_that_are_being_deleted_do_not_count(plane: ControlPlane, place: str) -> None:
-    """As long as one is not being deleted, the installation stays."""
+    """The installation is in service as long as one Deployment is not being deleted."""
     for name in ("webhook", "controller"):
         deployment(plane, place, name=name)
         patch = json.dumps({"metadata": {"finalizers": ["test.ledgergate.dev/wait"]}})
@@ -90,7 +90,7 @@ async def test_deployments_that_are_being_deleted_do_not_count(plane: ControlPla
 async def test_the_newest_record_of_helm_counts(
     plane: ControlPlane, place: str, kind: str, statuses: dict[str, str], said: str
 ) -> None:
-    """Helm marks a release before it creates the hook; whoever created the Job then does not matter."""
+    """Helm marks a release before it creates the hook, so the creator of the Job does not matter."""
     deployment(plane, place, "platform")
     records(plane, place, "platform", statuses, kind)
     records(plane, place, "other", {"v1": "uninstalling", "v99": "deployed"}, kind)

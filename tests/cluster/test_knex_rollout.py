@@ -1,10 +1,12 @@
 """A rollout with a Knex ledger: the controller's init container runs Knex under `exec`, and the gateway waits."""
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import yaml
 
@@ -45,7 +47,7 @@ def kubelet(application: Application, project: Path) -> Iterator[Kubelet]:
 
 
 def controller(revision: str) -> str:
-    """A Deployment whose init container brings the database to the revision."""
+    """Return a Deployment whose init container brings the database to the revision."""
     flags = ["--dialect", "knex", "--expect", "$(EXPECTED_REVISION)", "--clear-stale-lock"]
     variables: list[dict[str, Any]] = [
         {"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": "pg", "key": "url"}}},
@@ -81,6 +83,7 @@ def test_the_gateway_waits_for_knex(application: Application, kubelet: Kubelet, 
     waits = "waiting for the lock, held by controller-"
     until("the other one to wait", lambda: any(waits in run.output for run in kubelet.of("migrate")))
     (first,) = [run for run in kubelet.of("migrate") if waits not in run.output]
+    until("the run to write down that the lock row is its own", lambda: asyncio.run(owns_lock_row(database)))
     kubelet.kill(first.pod)
     until("another run", lambda: [run for run in kubelet.of("migrate") if "freed" in run.output], timeout=60)
     assert application.held("gateway") == held
@@ -92,6 +95,18 @@ def test_the_gateway_waits_for_knex(application: Application, kubelet: Kubelet, 
     assert sum("Batch 2 run: 1 migrations" in output for output in ended) == 1
     until("the status to follow", lambda: application.status()["heldPods"] == 0)
     assert (application.status()["head"], application.status()["applied"]) == (ORDERS, 2)
+
+
+async def owns_lock_row(database: str) -> bool:
+    """Return whether a run has written down that its command took the lock row, without which it is never freed.
+
+    The session has a name of ledgergate: another one might have taken the row itself, and the run would prove nothing.
+    """
+    connection = await asyncpg.connect(database, server_settings={"application_name": "ledgergate test"})
+    try:
+        return bool(await connection.fetchval("select lock_version is not null from ledgergate_exec"))
+    finally:
+        await connection.close()
 
 
 def test_an_older_image_is_rolled_back_to(

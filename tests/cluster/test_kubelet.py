@@ -1,4 +1,4 @@
-"""The tests' own kubelet does what a real one does: else what is shown with it is not shown."""
+"""The tests' own kubelet does what a real one does: otherwise the tests that use it would show nothing."""
 
 import json
 from collections.abc import Iterator

@@ -31,7 +31,7 @@ def by_key(rendered: str) -> dict[Key, Object]:
 
 
 def from_helm(helm_program: Path, *flags: str, namespace: str = "ledgergate") -> dict[Key, Object]:
-    """What a release consists of: hooks come and go, and what helm keeps is marked for it."""
+    """Return the objects of a release: without hooks, which come and go, and without helm's mark of what it keeps."""
     rendered = run(helm_program, "template", "any-name", CHART, "--namespace", namespace, *flags)
     objects = by_key(rendered)
     for each in objects.values():
@@ -85,13 +85,13 @@ def test_each_component_is_the_chart_with_its_value(
 
 
 def test_every_component_is_compared() -> None:
-    """Those that are not have an overlay that is."""
+    """A component that is not in `COMPONENTS` is part of an overlay that is compared."""
     of_overlays = {"prometheus", "without-policy"}
     assert {path.name for path in (MANIFESTS / "components").iterdir()} == COMPONENTS.keys() | of_overlays
 
 
 def relative_to(folder: Path) -> str:
-    """The path from a folder to the manifests: kustomize takes no absolute one."""
+    """Return the path from a folder to the manifests: kustomize takes no absolute one."""
     return str(Path(*[".."] * (len(folder.parts) - 1), *MANIFESTS.parts[1:]))
 
 
@@ -112,7 +112,7 @@ def relative_to(folder: Path) -> str:
 def test_kustomize_in_another_namespace_is_the_chart_there(
     programs: Path, helm_program: Path, tmp_path: Path, components: tuple[str, ...], flags: tuple[str, ...]
 ) -> None:
-    """With kustomize's `namespace` and our transformer: also in selectors, CEL expressions and cert-manager's names."""
+    """With kustomize's `namespace` and the transformer: also in selectors, CEL expressions, cert-manager's names."""
     manifests = relative_to(tmp_path)
     kustomization = {
         "namespace": "guard",
@@ -127,7 +127,7 @@ def test_kustomize_in_another_namespace_is_the_chart_there(
 
 @pytest.mark.parametrize("namespace", ["123", "true", "ledgergate-system"])
 def test_a_namespace_may_have_any_name(helm_program: Path, namespace: str) -> None:
-    """A name that YAML reads as a number stays text, and one that begins like ours is not mistaken for it."""
+    """A name that YAML reads as a number stays text, and one that begins like the default is not mistaken for it."""
     objects = from_helm(helm_program, namespace=namespace)
     found = {each["metadata"].get("namespace", namespace) for each in objects.values()}
     assert found == {namespace}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
+from testbed.cluster.application import FIRST, THIRD, Application, migrate
 from testbed.cluster.installation import Installation
 from testbed.cluster.pod_watch import PodWatch
 from testbed.postgres import create_database, drop_database
@@ -17,12 +17,7 @@ from webhook.controller.late_gates import LATE_GATE_SECONDS
 
 LABEL = "ledgergate.dev/admission"
 SOON = 5.0
-"""Seconds for what takes effect within one, on a machine that has other things to do."""
-
-
-@pytest.fixture
-def migrations(tmp_path: Path) -> Path:
-    return write_migrations(tmp_path / "migrations")
+"""Seconds for what takes effect within one on an idle machine."""
 
 
 def label(application: Application, word: str) -> None:
@@ -36,7 +31,7 @@ def delete(application: Application, *what: str) -> None:
 
 
 def metric(installation: Installation, name: str, application: Application) -> float | None:
-    """A gauge of the gate `app`; None where it is not there."""
+    """Return a gauge of the gate `app`; None if it is not exported."""
     labels = f'{name}{{gate="app",namespace="{application.namespace}"}}'
     lines = [line for line in installation.metrics("controller").splitlines() if line.startswith(labels)]
     return float(lines[0].split()[-1]) if lines else None
@@ -75,7 +70,7 @@ def test_a_gate_that_is_replaced_keeps_its_pods(application: Application, databa
 def test_selector_policy_and_secret_take_effect_at_once(
     application: Application, postgres: str, database: str, migrations: Path
 ) -> None:
-    """Whatever of a gate is edited, held pods follow within a moment."""
+    """Held pods follow within a moment, whichever field of a gate is edited."""
     application.opt_in(database)
     application.deploy("one", THIRD)
     application.await_held("one")
@@ -93,7 +88,7 @@ def test_selector_policy_and_secret_take_effect_at_once(
     migrate(migrations, migrated)
     application.secret(migrated)
     application.await_running("three", timeout=3 * SOON)  # while pods wait, the Secret is read every 5 s
-    # What the other database had is not believed of this one. While no pod waits, an edit of the gate reads the Secret.
+    # What the other database had does not count for this one. While no pod waits, an edit of the gate reads the Secret.
     application.secret(database)
     application.gate(maxHold="7m")
     until("the other ledger", lambda: application.status().get("applied") == 0)
@@ -132,7 +127,8 @@ def test_a_bypass_begins_by_hand_and_ends_by_the_clock(
     application.opt_in(database)
     application.deploy("before", THIRD)
     application.await_held("before")
-    until_then = datetime.now(UTC) + timedelta(seconds=8)
+    # Long enough that a busy machine sees its beginning: the metric and the Event below.
+    until_then = datetime.now(UTC) + timedelta(seconds=15)
     application.gate(bypass={"until": f"{until_then:%Y-%m-%dT%H:%M:%SZ}", "reason": "the migrator is broken"})
     application.await_running("before", timeout=SOON)
     until("the metric", lambda: metric(installation, "ledgergate_bypass_active", application) == 1)

@@ -5,7 +5,6 @@ import base64
 import copy
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import yaml
 
 from testbed.controlplane import ControlPlane, ControlPlaneError
+from testbed.waiting import until
 from webhook.kube.kubeconfig import connect
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -57,7 +57,7 @@ def installed(plane: ControlPlane) -> ControlPlane:
 
 
 def unanswered(configuration: Object) -> Object:
-    """Let a configuration's webhooks call a port without a listener, so that every call of them fails visibly."""
+    """Point a configuration's webhooks at a port without a listener, so that every call of them fails visibly."""
     for webhook in configuration["webhooks"]:
         webhook["clientConfig"] = {"url": f"https://127.0.0.1:1{webhook['clientConfig']['service']['path']}"}
     return configuration
@@ -111,9 +111,7 @@ def gates(subject: Object) -> list[str]:
 
 def eventually(attempt: Callable[[], bool]) -> None:
     """Wait for the API server's own caches, which learn of a registration a moment after it is stored."""
-    deadline = time.monotonic() + 10
-    while not attempt():
-        assert time.monotonic() < deadline
+    until("the registration to count", attempt)
 
 
 def ungate(plane: ControlPlane, namespace: str, name: str) -> str:
@@ -173,7 +171,7 @@ def test_applying_again_keeps_the_ca_bundle(installed: ControlPlane) -> None:
 
 
 def test_one_selector_for_policy_and_webhooks(installed: ControlPlane) -> None:
-    """The hold and its guards speak of the same namespaces, audit of others: a difference would be a gap or a trap.
+    """The hold and its guards select the same namespaces, audit selects others: a difference would be a gap or a trap.
 
     A bypass counts wherever its LedgerGate is, since its namespace may be opted in later.
     """
@@ -202,7 +200,7 @@ def test_one_selector_for_policy_and_webhooks(installed: ControlPlane) -> None:
 
 
 def test_only_the_final_word_fails_closed(installed: ControlPlane) -> None:
-    """Our outage costs a second at most, and stops nothing but a pod that would slip past the gate."""
+    """An outage of ledgergate costs a second at most, and stops only a pod that would slip past the gate."""
     webhooks = [
         hook for each in render(installed, "base") if each["kind"] in CONFIGURATIONS for hook in each["webhooks"]
     ]
@@ -250,7 +248,7 @@ def test_the_policy_touches_nothing_else(installed: ControlPlane, guarded: str) 
 
 @pytest.mark.usefixtures("policy")
 def test_a_held_deployment_waits_unscheduled(installed: ControlPlane, guarded: str) -> None:
-    """A Deployment's pods exist, gated, and none is scheduled until the controller's hand takes the gate off."""
+    """A Deployment's pods exist, gated, and none is scheduled until the controller's account removes the gate."""
     eventually(lambda: gates(create(installed, guarded, pod("probe"), "--dry-run=server")) == [OUR_GATE["name"]])
     installed.kubectl("create", "deployment", "app", "--image=app", "--replicas=2", "-n", guarded)
     selected = ("pods", "-l", "app=app", "-n", guarded)
@@ -268,7 +266,7 @@ REFUSED = "failed calling webhook.*verdict.ledgergate.dev"
 
 
 def refused(plane: ControlPlane, namespace: str, subject: Object, *flags: str) -> bool:
-    """Whether a dry run of the creation calls the webhook, which does not answer; any other failure is an error."""
+    """Return whether a dry run of the creation calls the webhook, which does not answer; raise any other failure."""
     try:
         create(plane, namespace, subject, "--dry-run=server", *flags)
     except ControlPlaneError as error:
@@ -293,7 +291,7 @@ def test_no_pod_without_our_gate(installed: ControlPlane, guarded: str) -> None:
 
 @pytest.mark.usefixtures("policy", "webhooks")
 def test_with_the_policy_our_outage_denies_nothing(installed: ControlPlane, guarded: str) -> None:
-    """Policy on, webhook dead: pods are created, held; one that has its node already is denied."""
+    """Policy on, webhook dead: pods are created and held; a pod that already has a node is denied."""
     eventually(lambda: refused(installed, guarded, pod("bound", nodeName="node-0")))
     eventually(lambda: not refused(installed, guarded, pod("probe")))
     assert gates(create(installed, guarded, pod("plain"))) == [OUR_GATE["name"]]
@@ -301,7 +299,7 @@ def test_with_the_policy_our_outage_denies_nothing(installed: ControlPlane, guar
 
 @pytest.mark.usefixtures("webhooks")
 def test_only_the_controller_may_remove_the_gate(installed: ControlPlane, guarded: str) -> None:
-    """Not even an administrator; changes of other things go through: of the pod, of its end, and of a released pod."""
+    """Not even an administrator may. Other changes go through: of the pod, of its end, and of a released pod."""
     eventually(lambda: refused(installed, guarded, pod("plain")))
     create(installed, guarded, pod("released", OUR_GATE))
     ungate_as_controller(installed, guarded, "released")

@@ -1,4 +1,4 @@
-"""Many tenants in one cluster, and some that break what they can: the others do not notice."""
+"""Many tenants in one cluster, some with broken ledgers: the others are not affected."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a controller says of itself while it leads, and what it leaves to the next one."""
+"""The metrics that a controller exports only while it leads, and what a new leader takes over."""
 
 import json
 from datetime import UTC, datetime
@@ -22,23 +22,23 @@ def says(installation: Installation, series: str) -> str:
 
 @pytest.fixture
 def gate_state(application: Application, database: str) -> str:
-    """A gate's series, of which the leader alone speaks."""
+    """A gate's series, which only the leader exports."""
     application.opt_in(database)
     return f'ledgergate_gate_state{{gate="app",namespace="{application.namespace}"'
 
 
-def test_a_new_leader_tells_of_an_authority_that_another_one_issued(installation: Installation) -> None:
-    """The alert on its end needs the date for as long as it is in use, not for as long as its issuer lives."""
+def test_a_new_leader_exports_the_expiry_of_an_authority_that_another_one_issued(installation: Installation) -> None:
+    """The alert on its expiry needs the date as long as the authority is in use, not as long as its issuer runs."""
     before = until("an authority", lambda: says(installation, AUTHORITY))
     installation.kill("controller")
     installation.ensure()
-    assert until("the new leader's word", lambda: says(installation, AUTHORITY)) == before
+    assert until("the new leader's metric", lambda: says(installation, AUTHORITY)) == before
 
 
-def test_who_has_lost_the_lease_says_nothing_of_gates(
+def test_a_controller_that_has_lost_the_lease_exports_nothing_of_gates(
     installation: Installation, plane: ControlPlane, gate_state: str
 ) -> None:
-    """What a former leader knows grows old: it must neither outvote the new one nor raise an alarm."""
+    """What a former leader knows grows old: it must neither hide the new leader's metrics nor raise an alarm."""
     until("a gate's state", lambda: says(installation, gate_state))
     lease = {"holderIdentity": "usurper", "renewTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"}
     plane.kubectl("patch", *LEASE, "--type=merge", "-p", json.dumps({"spec": lease}))

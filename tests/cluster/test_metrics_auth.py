@@ -45,7 +45,7 @@ def token(plane: ControlPlane, account: str) -> str:
 @pytest.mark.usefixtures("rights")
 @pytest.mark.parametrize("account", ["controller", "webhook"])
 async def test_metrics_are_for_those_who_may_read_them(plane: ControlPlane, account: str) -> None:
-    """Prometheus' account gets them; another one does not, nor who has no token; the probes answer everybody."""
+    """Prometheus' account gets them; another account and a client without token do not; probes answer every client."""
     kubeconfig = plane.kubeconfig_for("ledgergate", account)
     settings = ControllerSettings("test", Endpoint("127.0.0.1", 0), kubeconfig=kubeconfig, metrics_auth=True)
     good, other = token(plane, "prometheus"), token(plane, "other")
@@ -68,8 +68,8 @@ async def test_metrics_are_for_those_who_may_read_them(plane: ControlPlane, acco
             assert [await status(path) for path in ("/livez", "/readyz")] == [200, 200]
 
 
-async def test_without_the_right_nobody_is_answered(plane: ControlPlane, tmp_path: Path) -> None:
-    """An API server that refuses to be asked, or that is not there, gives 503, never the metrics."""
+async def test_without_the_right_to_ask_no_metrics_are_served(plane: ControlPlane, tmp_path: Path) -> None:
+    """If the API server refuses to review tokens, or cannot be reached, the answer is 503, never the metrics."""
     kubeconfig = plane.kubeconfig_for("default", "default")
     gone = tmp_path / "gone"
     gone.write_text(kubeconfig.read_text().replace(str(plane.api_port), "1"))

@@ -1,4 +1,4 @@
-"""Labels of a namespace that are not known: the user who sets one gets a warning, and nothing is refused."""
+"""Unknown labels of a namespace: the user who sets one gets a warning, and nothing is refused."""
 
 import pytest
 
@@ -31,8 +31,8 @@ def test_a_label_that_is_misspelt_is_warned_of(application: Application, label: 
     assert "labeled" in said
 
 
-def test_labels_that_are_known_are_set_without_a_word(application: Application) -> None:
-    """Nor does a warning follow for another label, while an odd one stays."""
+def test_known_labels_are_set_without_a_warning(application: Application) -> None:
+    """A label of another domain causes no warning either."""
     command = ("label", "namespace", application.namespace, "--overwrite")
     known = ("ledgergate.dev/admission=audit", "ledgergate.dev/undeclared=wait", "example.com/admission=Enabled")
     assert "Warning" not in application.plane.kubectl(*command, *known, check=False)

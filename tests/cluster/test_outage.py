@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate, write_migrations
+from testbed.cluster.application import FIRST, SECOND, THIRD, Application, migrate
 from testbed.cluster.installation import Installation
 from testbed.controlplane import ControlPlane
 from testbed.controlplane.commands import WITHOUT_POLICY
@@ -21,11 +21,6 @@ select count(*) from pg_stat_activity
 where application_name like 'ledgergate %' and state = 'idle' and query_start > $1::text::timestamptz
 """
 """How many of ledgergate's sessions have finished a statement that they began after a time."""
-
-
-@pytest.fixture
-def migrations(tmp_path: Path) -> Path:
-    return write_migrations(tmp_path / "migrations")
 
 
 @pytest.mark.usefixtures("policy_cluster")
@@ -105,9 +100,9 @@ def test_without_policy_and_webhook_pods_start_once_the_label_is_removed(
 def test_a_stopped_database_stops_no_pod_that_could_run(
     application: Application, installation: Installation, own_postgres: Postgres, migrations: Path
 ) -> None:
-    """In an outage of the database, pods of a revision that the ledger was seen to hold start, others wait for its end.
+    """In an outage of the database, pods of a revision that the ledger is known to have start; others wait for its end.
 
-    The log has the reason.
+    The controller's log has the reason.
     """
     database = own_postgres.create_database()
     migrate(migrations, database, "--to", SECOND)

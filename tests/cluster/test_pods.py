@@ -34,15 +34,15 @@ def gates(found: dict[str, Any]) -> list[str]:
     return [gate["name"] for gate in found["spec"].get("schedulingGates", [])]
 
 
-def test_a_person_is_told_that_the_pod_is_held(behind: Application) -> None:
-    """`kubectl create` of a pod that will wait says so, instead of leaving it to be found out."""
+def test_kubectl_warns_that_the_pod_is_held(behind: Application) -> None:
+    """`kubectl create` of a pod that will be held prints a warning with the reason."""
     said = create(behind, pod("held"))
     assert f"Warning: ledger app is at {FIRST}, the pod expects {THIRD}: the pod is held until it is applied" in said
     assert "created" in said
 
 
 def test_other_tools_gates_stay(behind: Application, database: str, tmp_path: Path) -> None:
-    """Ours comes and goes beside theirs, whatever the verdict, at admission and at the release."""
+    """The gate of ledgergate is added and removed beside another tool's, whatever the verdict."""
     create(behind, pod("good", FIRST, schedulingGates=[OTHER]))
     assert gates(find(behind, "good")) == [OTHER["name"]]
     create(behind, pod("held", schedulingGates=[OTHER]))
@@ -55,7 +55,7 @@ def test_readiness_gates_are_there_from_the_start(behind: Application) -> None:
     """`readiness: Latch` adds one to every pod that the gate selects, held or not, bound or not; Audit adds none."""
     behind.gate(readiness="Latch")
     behind.gate("second", readiness="Live")
-    behind.gate("told", readiness="Live", mode="Audit")
+    behind.gate("audited", readiness="Live", mode="Audit")
     theirs = {"conditionType": "example.com/ready"}
 
     def conditions(name: str, revision: str, **spec: Any) -> list[str]:
@@ -100,7 +100,7 @@ def test_a_dry_run_shows_what_would_be_and_counts_as_nothing(behind: Application
 
 
 def test_a_mirror_pod_passes_only_from_a_kubelet(behind: Application) -> None:
-    """What a node runs already is shown, not judged; the annotation alone opens nothing."""
+    """A mirror pod only shows what a node already runs, and is not judged; the annotation alone opens nothing."""
     binding = "clusterrolebinding", f"test-kubelets-{behind.namespace}"
     behind.plane.kubectl("create", *binding, "--clusterrole=system:node", "--group=system:nodes")
     mirror = pod("static-node-0", annotations={"kubernetes.io/config.mirror": "0123"}, nodeName="node-0")
@@ -113,17 +113,17 @@ def test_a_mirror_pod_passes_only_from_a_kubelet(behind: Application) -> None:
         behind.plane.kubectl("delete", *binding)
 
 
-def test_a_pod_is_told_of_every_gate(behind: Application) -> None:
+def test_the_warnings_of_every_gate_are_shown(behind: Application) -> None:
     """With several gates, the warnings of all of them are shown, not only the strictest's."""
     behind.gate("second", onBehind="Warn")
     behind.gate("third", mode="Audit")
     until("every gate's ledger", lambda: all(behind.status(name).get("head") for name in ("second", "third")))
 
-    def told() -> str:
+    def warned() -> str:
         said = create(behind, pod("held"), "--dry-run=server")
         return said if said.count("Warning: ") >= 3 else ""
 
-    said = until("the webhook to know them", told)
+    said = until("the webhook to know them", warned)
     assert f"Warning: audit only: ledger third is at {FIRST}" in said
     assert f"Warning: ledger second is at {FIRST}" in said
     assert f"Warning: ledger app is at {FIRST}" in said

@@ -4,24 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from testbed.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
+from testbed.cluster.application import FIRST, THIRD, Application, migrate
 from testbed.postgres import Postgres
 from testbed.waiting import until
 
 CONDITION = "ledgergate.dev/app"
 LATE_GATE = 25.0
-"""Seconds in which a pod is seen not to wait for a gate that is no more (10, and what a busy machine adds)."""
-
-
-@pytest.fixture
-def migrations(tmp_path: Path) -> Path:
-    return write_migrations(tmp_path / "migrations")
+"""Seconds until a pod no longer waits for a gate that is gone: 10, and what a busy machine adds."""
 
 
 def conditions(application: Application, name: str) -> list[dict[str, Any]]:
-    """Our condition on each pod of a Deployment that has one."""
+    """Return ledgergate's condition on each pod of a Deployment that has one."""
     found = [condition for pod in application.pods(name) for condition in pod["status"].get("conditions", ())]
     return [condition for condition in found if condition["type"] == CONDITION]
 
@@ -37,13 +30,13 @@ def await_condition(application: Application, name: str, status: str, *, pods: i
     return str(reason)
 
 
-def resource_versions(application: Application, name: str) -> set[str]:
-    """The versions of the pods' conditions: when each was last changed."""
+def condition_texts(application: Application, name: str) -> set[str]:
+    """Return the pods' conditions as texts; each change, of its time alone too, makes another text."""
     return {json.dumps(found, sort_keys=True) for found in conditions(application, name)}
 
 
 def test_live_readiness_follows_the_ledger(application: Application, database: str, migrations: Path) -> None:
-    """Pods that started with their revision are ready; when it is undone they are not; when it is back they are."""
+    """Pods are ready while the ledger has their revision, not ready once it is undone, and ready when it is back."""
     migrate(migrations, database)
     application.opt_in(database, readiness="Live")
     application.deploy("gateway", THIRD)
@@ -68,27 +61,27 @@ def test_live_readiness_outlives_the_database(
     application.opt_in(database, readiness="Live")
     application.deploy("gateway", THIRD)
     await_condition(application, "gateway", "True")
-    before = resource_versions(application, "gateway")
+    before = condition_texts(application, "gateway")
     own_postgres.stop("immediate")
     until("the gate to notice", lambda: application.status()["state"] == "Unreachable")
-    assert resource_versions(application, "gateway") == before
+    assert condition_texts(application, "gateway") == before
     own_postgres.start()
     until("the gate to notice", lambda: application.status()["state"] == "Live")
-    assert resource_versions(application, "gateway") == before
+    assert condition_texts(application, "gateway") == before
 
 
 def test_latched_readiness_never_goes_back(application: Application, database: str, migrations: Path) -> None:
-    """Pods that were let go behind their ledger become ready with it, and stay so when it is undone."""
+    """Pods become ready once the ledger has their revision, and stay so when it is undone."""
     application.opt_in(database, readiness="Latch", onUndeclared="Allow")
     application.deploy("gateway", THIRD)
     application.await_held("gateway")
     migrate(migrations, database)
     application.await_running("gateway")
     await_condition(application, "gateway", "True")
-    before = resource_versions(application, "gateway")
+    before = condition_texts(application, "gateway")
     migrate(migrations, database, "--to", FIRST, command="down")
     until("the gate to notice", lambda: application.status()["head"] == FIRST)
-    assert resource_versions(application, "gateway") == before
+    assert condition_texts(application, "gateway") == before
 
 
 def test_readiness_waits_for_nothing_that_is_gone(application: Application, database: str, migrations: Path) -> None:

@@ -31,7 +31,7 @@ def apply(application: Application, kinds: Sequence[Kind], release: str, revisio
 
 
 def finished(watch: PodWatch, kind: Kind, release: str) -> float | None:
-    """When as many pods of a release ran as its workload wants; None while they do not."""
+    """Return when as many pods of a release ran as its workload wants; None while they do not."""
     first: dict[str, float] = {}
     for sight in watch.sights:
         if sight.labels.get("app") == kind.name and sight.labels.get(RELEASE) == release and sight.phase == "Running":
@@ -47,7 +47,7 @@ def await_finished(watch: PodWatch, release: str, kinds: Sequence[Kind] = KINDS)
 
 
 def baseline(application: Application, watch: PodWatch) -> float:
-    """Seconds that the slowest rollout takes here and now when it has nothing to wait for."""
+    """Return the seconds that the slowest rollout takes now, on this machine, when it has nothing to wait for."""
     updated = [kind for kind in KINDS if kind.updates]
     apply(application, updated, "old", FIRST)
     await_finished(watch, "old", updated)
@@ -63,11 +63,6 @@ def judge(watch: PodWatch, committed: float, cluster: float) -> None:
     early = [s for s in watch.sights if s.labels.get(RELEASE) == "new" and not s.gated and s.at < committed]
     assert early == []
     assert max(delays.values()) <= LIMIT + cluster, delays
-
-
-@pytest.fixture
-def migrations(tmp_path: Path) -> Path:
-    return write_migrations(tmp_path / "migrations")
 
 
 def test_every_kind_of_workload_that_is_held_goes_on(application: Application, database: str, migrations: Path) -> None:
@@ -88,7 +83,7 @@ def test_every_kind_of_workload_that_is_held_goes_on(application: Application, d
 def test_every_kind_of_workload_that_is_denied_is_woken(
     application: Application, database: str, migrations: Path
 ) -> None:
-    """Under Deny owners that were refused for so long that they hardly try any more end their rollout as soon."""
+    """Under Deny, owners whose next retry is more than a minute away still end their rollout within seconds."""
     migrate(migrations, database, "--to", SECOND)
     application.opt_in(database, onBehind="Deny")
     with PodWatch(application.plane, application.namespace) as watch:
@@ -106,7 +101,7 @@ def test_every_kind_of_workload_that_is_denied_is_woken(
 
 
 def kinds_refused(application: Application) -> set[str]:
-    """The workloads for which a pod was refused because its ledger is behind."""
+    """Return the workloads for which a pod was refused because its ledger is behind."""
     found = application.objects("v1", "events", fieldSelector="reason=FailedCreate")
     refused = [event for event in found if f"the pod expects {THIRD}" in event["message"]]
     return {event["involvedObject"]["name"].partition("-")[0] for event in refused}

@@ -30,8 +30,8 @@ def test_a_thousand_held_pods_go_by_one_patch_and_one_event_each(
     log.info("released after %.3f s the first, %.3f s the last of %d", delays[0], delays[-1], len(delays))
     assert len(delays) == PODS
     assert patches_answered(application.plane) - before <= PODS
-    until("an Event of each release", lambda: len(releases_told(application)) == PODS, timeout=60, pause=0.5)
-    assert set(releases_told(application).values()) == {1}
+    until("an Event of each release", lambda: len(release_events(application)) == PODS, timeout=60, pause=0.5)
+    assert set(release_events(application).values()) == {1}
 
 
 def patches_answered(plane: ControlPlane) -> int:
@@ -39,8 +39,8 @@ def patches_answered(plane: ControlPlane) -> int:
     return pod_patches(plane) - pod_patches(plane, code="504")
 
 
-def releases_told(application: Application) -> Counter[str]:
-    """How many Events tell of each pod's release."""
+def release_events(application: Application) -> Counter[str]:
+    """Return how many Events report each pod's release."""
     names = application.plane.kubectl(
         "get",
         "events",

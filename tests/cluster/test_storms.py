@@ -55,7 +55,7 @@ class Replicas:
         self._publish()
 
     def remove(self) -> None:
-        """Remove the oldest replica as a rollout does: it learns of its end, and leaves the balancer meanwhile."""
+        """Remove the oldest replica as a rollout does: it gets SIGTERM, and leaves the balancer while it drains."""
         name, _ = self.present.pop(0)
         self._processes.signal(name, signal.SIGTERM)
         self._publish()
@@ -105,7 +105,7 @@ def test_a_rolling_restart_fails_no_call(
                 found.add()
                 found.remove()
                 replaced += 1
-        failures = failed.since(storm)
+        failures = failed.causes(storm)
     log.warning("%d pods, %.0f/s, %d replaced, slowest %.2f s", storm.made, storm.rate, replaced, storm.slowest)
     assert failures == []
     assert storm.wrong == []
@@ -119,7 +119,7 @@ def settled(storm: PodStorm) -> float:
 
 
 def test_dead_webhooks_refuse_and_open_nothing(behind: Application, installation: Installation) -> None:
-    """With every webhook dead each pod is created, held; the controller lets the good ones go, and no other."""
+    """With every webhook dead each pod is created, held; the controller releases the good ones, and no other."""
     storm = PodStorm(behind, judged=False)
     installation.kill("webhook")
     with storm.running():
@@ -131,12 +131,12 @@ def test_dead_webhooks_refuse_and_open_nothing(behind: Application, installation
 
 
 def _is_the_api_servers(text: str) -> bool:
-    """Return whether a failure is that of an API server that ends or starts, not one of admission."""
+    """Return whether a failure comes from an API server that ends or starts, not from admission."""
     return "webhook" not in text and "denied" not in text and "polic" not in text
 
 
 def test_restarts_of_the_api_server_refuse_and_open_nothing(behind: Application, plane: ControlPlane) -> None:
-    """It is killed and started, five times in a long storm: every pod is held that must wait."""
+    """It is killed and started, five times in a long storm: every pod that must wait is held."""
     storm = PodStorm(behind, excused=_is_the_api_servers, judged=False)
     pause = SECONDS / RESTARTS / 2
     with storm.running():
@@ -148,6 +148,6 @@ def test_restarts_of_the_api_server_refuse_and_open_nothing(behind: Application,
         until("pods after the last restart", lambda: storm.made > made + 5)
     seconds = settled(storm)
     log.warning(
-        "%d pods, %.0f/s, %d cut off; the last good one free after %.2f s", storm.made, storm.rate, storm.cut, seconds
+        "%d pods, %.0f/s, %d failed; the last good one free after %.2f s", storm.made, storm.rate, storm.failed, seconds
     )
     assert storm.wrong == []

@@ -48,12 +48,12 @@ RELEASES = int(os.environ.get("LEDGERGATE_RELEASES", "1"))
 
 
 class Team:
-    """The application's team, whose choices and moments are drawn.
+    """The application's team, whose choices and moments are random.
 
     Args:
         application: where it applies.
-        checker: which tells it what runs.
-        chance: what is drawn from.
+        checker: shows it which releases run.
+        chance: source of its choices.
         objects: returns all objects of a release.
     """
 
@@ -68,7 +68,7 @@ class Team:
         """What was done, for the message."""
 
     def apply(self, release: int) -> None:
-        """Apply everything of a release at once, in an order that is drawn."""
+        """Apply everything of a release at once, in a random order."""
         documents = self._objects(release)
         self._chance.shuffle(documents)
         self.steps.append(f"apply {release}: {[each['metadata']['name'] for each in documents]}")
@@ -104,13 +104,13 @@ class Team:
         self._application.plane.api.delete(f"/api/v1/namespaces/{self._application.namespace}/pods/{STRAGGLER}")
 
     def pause(self, seconds: float) -> None:
-        """Let a drawn time pass: not to wait for anything, but to meet another moment with each seed."""
+        """Let a random time pass: not to wait for anything, but to meet another moment with each seed."""
         drawn = self._chance.uniform(0, seconds)
         self.steps.append(f"{drawn:.2f} s later")
         time.sleep(drawn)
 
     def await_some(self, release: int) -> None:
-        """Wait until a drawn number of a release's pods runs."""
+        """Wait until a random number of a release's pods runs."""
         count = self._chance.randint(1, PODS)
         self.steps.append(f"{count} pods of {release} run")
         until(self.steps[-1], lambda: self._checker.running().count(str(release)) >= count, timeout=60)

@@ -32,7 +32,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 def authority(name: str) -> bytes:
-    """A CA certificate; the API server takes no bundle that is none."""
+    """Return a CA certificate; the API server refuses a bundle that is no certificate."""
     return issue_authority(name, not_before=NOW, not_after=NOW + timedelta(hours=1)).certificate
 
 
@@ -72,28 +72,28 @@ def secret(plane: ControlPlane) -> Iterator[Callable[[KubeClient], CaSecretStore
 
 
 def found(plane: ControlPlane) -> list[dict[str, Any]]:
-    """Both configurations."""
+    """Return both configurations."""
     base = "/apis/admissionregistration.k8s.io/v1"
     return [plane.api.get(f"{base}/{kind}s/ledgergate") for kind in CONFIGURATIONS]
 
 
 def clients(plane: ControlPlane) -> dict[str, dict[str, Any]]:
-    """The clientConfig of each webhook, by its name."""
+    """Return the clientConfig of each webhook, by its name."""
     return {hook["name"]: hook["clientConfig"] for each in found(plane) for hook in each["webhooks"]}
 
 
 def bundles(plane: ControlPlane) -> set[bytes]:
-    """The bundles of all webhooks; one where all trust the same."""
+    """Return the different bundles of all webhooks."""
     return {base64.b64decode(client.get("caBundle", "")) for client in clients(plane).values()}
 
 
 def versions(plane: ControlPlane) -> list[str]:
-    """What changes with each write."""
+    """Return the configurations' resource versions, which change with each write."""
     return [each["metadata"]["resourceVersion"] for each in found(plane)]
 
 
 class Meddler(KubeClient):
-    """A connection before whose next write another client writes."""
+    """A connection that lets another client write just before its own next write."""
 
     meddle: Callable[[], object] | None = None
 
@@ -106,7 +106,7 @@ class Meddler(KubeClient):
 
 
 async def writes_nothing(cluster: KubeClient, url: str | None = None) -> bool:
-    """Whether publishing the first bundle sends no write at all; one that changes nothing would be one too many."""
+    """Return whether publishing the first bundle sends no write at all, not even one that changes nothing."""
     watched = Meddler(cluster.client)
     watched.meddle = list
     await WebhookConfigurations(watched, url).publish(FIRST)
@@ -155,7 +155,7 @@ async def test_a_url_takes_the_services_place(plane: ControlPlane, cluster: Kube
 
 @pytest.mark.usefixtures("configurations")
 async def test_manifests_applied_again_leave_the_bundle(plane: ControlPlane, cluster: KubeClient) -> None:
-    """GitOps and we do not fight: the manifests do not own what we write."""
+    """GitOps tools and the controller do not fight: the manifests do not own what the controller writes."""
     await WebhookConfigurations(cluster).publish(FIRST)
     plane.apply((MANIFESTS / "chart/files/base/admission.yaml").read_text())
     assert bundles(plane) == {FIRST}
@@ -184,15 +184,15 @@ async def test_a_list_that_changes_meanwhile_is_not_hit_in_the_wrong_place(
     assert base64.b64decode(clients(plane)["hold.ledgergate.dev"]["caBundle"]) == FIRST
 
 
-async def test_missing_configurations_are_told_with_the_remedy(cluster: KubeClient) -> None:
-    """A controller that starts before the manifests are applied says so, and is asked again later."""
+async def test_the_error_for_missing_configurations_has_the_remedy(cluster: KubeClient) -> None:
+    """Before the manifests are applied, publishing raises Unavailable, with what to do; the caller tries again."""
     with pytest.raises(Unavailable, match="apply ledgergate's manifests"):
         await WebhookConfigurations(cluster).publish(FIRST)
 
 
 @pytest.mark.usefixtures("configurations")
-async def test_a_missing_right_is_told(plane: ControlPlane) -> None:
-    """The webhook's own account may write neither configuration nor Secret; that ends in words."""
+async def test_a_missing_right_is_reported(plane: ControlPlane) -> None:
+    """The webhook's own account may write neither configuration nor Secret: Unavailable has the status 403."""
     async with await connect(plane.kubeconfig_for("ledgergate", "webhook"), "test") as webhook:
         with pytest.raises(Unavailable, match="403"):
             await WebhookConfigurations(webhook).publish(FIRST)
@@ -206,7 +206,7 @@ Replica = Callable[[KubeClient], CaSecretStore]
 async def test_the_secret_comes_back_as_it_was_written(
     plane: ControlPlane, cluster: KubeClient, secret: Replica
 ) -> None:
-    """Any bytes, under a label that says whose it is."""
+    """It keeps any bytes, and has the label of ledgergate."""
     store = secret(cluster)
     data = {"tls.crt": bytes(range(256)), "tls.key": b"", "ca.crt": FIRST}
     assert await store.read() is None
@@ -232,7 +232,7 @@ async def test_what_others_wrote_on_the_secret_stays(plane: ControlPlane, cluste
 
 
 async def test_of_two_creators_one_is_first(cluster: KubeClient, secret: Replica) -> None:
-    """A race has one winner, and the loser knows."""
+    """One creation succeeds, and the other returns False."""
     words = [b"one", b"two"]
     won = await asyncio.gather(*(secret(cluster).create({"ca.crt": word}) for word in words))
     assert sorted(won) == [False, True]
@@ -240,7 +240,7 @@ async def test_of_two_creators_one_is_first(cluster: KubeClient, secret: Replica
 
 
 async def test_of_two_writers_the_second_reads_again(cluster: KubeClient, secret: Replica) -> None:
-    """What has changed since it was read is not written over."""
+    """A Secret that has changed since it was read is not overwritten."""
     one, other = secret(cluster), secret(cluster)
     assert await one.create({"ca.crt": b"0"})
     await one.read()
@@ -252,7 +252,7 @@ async def test_of_two_writers_the_second_reads_again(cluster: KubeClient, secret
 
 
 async def test_a_secret_that_is_gone_is_not_replaced(plane: ControlPlane, cluster: KubeClient, secret: Replica) -> None:
-    """Deleted since it was read: the write says so, and does not fail."""
+    """If the Secret was deleted since it was read, the write returns False and raises nothing."""
     store = secret(cluster)
     assert await store.create({"ca.crt": b"0"})
     await store.read()

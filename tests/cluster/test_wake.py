@@ -1,11 +1,10 @@
-"""Owners of denied pods are woken when their pods would be taken, and left alone otherwise."""
+"""Owners of denied pods are woken once their pods would be admitted, and left alone otherwise."""
 
 from pathlib import Path
 
-import pytest
 import yaml
 
-from testbed.cluster.application import FIRST, THIRD, Application, migrate, write_migrations
+from testbed.cluster.application import FIRST, THIRD, Application, migrate
 from testbed.cluster.installation import Installation
 from testbed.waiting import until
 from tests.cluster.workloads import KINDS, REPLICAS, manifest
@@ -22,11 +21,6 @@ COUNTED = {
 WAKEUPS = "ledgergate_owner_wakeups_total"
 
 
-@pytest.fixture
-def migrations(tmp_path: Path) -> Path:
-    return write_migrations(tmp_path / "migrations")
-
-
 def apply(application: Application, revision: str = THIRD) -> None:
     """Apply a workload of each kind whose controller makes pods."""
     wanted = [manifest(kind, "new", revision) for kind in MAKERS]
@@ -34,7 +28,7 @@ def apply(application: Application, revision: str = THIRD) -> None:
 
 
 def refusals(application: Application) -> dict[str, int]:
-    """How often each kind of owner was refused."""
+    """Return how often each kind of owner was refused."""
     counts: dict[str, int] = {}
     for event in application.objects("v1", "events", fieldSelector="reason=FailedCreate"):
         kind = event["involvedObject"]["kind"]
@@ -43,7 +37,7 @@ def refusals(application: Application) -> dict[str, int]:
 
 
 def await_refusals(application: Application, times: int) -> None:
-    """Wait until every owner was refused so often; pods there are none."""
+    """Wait until every owner was refused so often, and assert that no pod exists."""
 
     def probe() -> bool:
         counts = refusals(application)
@@ -54,7 +48,7 @@ def await_refusals(application: Application, times: int) -> None:
 
 
 def wakeups(installation: Installation) -> float:
-    """How often the controller has woken an owner, whosever."""
+    """Return how often the controller has woken an owner of any application."""
     lines = installation.metrics("controller").splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(WAKEUPS))
 
@@ -66,7 +60,7 @@ def logged_wakeups(installation: Installation, application: Application) -> int:
 
 
 def woken(application: Application) -> dict[str, str]:
-    """When each owner was woken last."""
+    """Return when each owner was last woken."""
     return {
         kind: item["metadata"]["annotations"]["ledgergate.dev/released-at"]
         for kind, version in OWNERS.items()
@@ -76,7 +70,7 @@ def woken(application: Application) -> dict[str, str]:
 
 
 def satisfied(application: Application) -> bool:
-    """Whether the status of every owner counts all the pods that it wants; who lacks nothing is not to be woken."""
+    """Return whether the status of every owner counts all its pods; an owner without a lack must not be woken."""
     return all(
         item["status"].get(field, 0) >= pods
         for kind, (field, pods) in COUNTED.items()
@@ -105,7 +99,7 @@ def test_owners_are_woken_by_the_ledger_and_left_alone_before(
     await_refusals(application, 1)
     assert woken(application) == {}
     migrate(migrations, database, "--to", FIRST)
-    # The ledger has changed, and is looked at; it is still not what they need.
+    # The ledger has changed and is read again, but still lacks what they need.
     until("the status to follow", lambda: application.status()["head"] == FIRST)
     await_refusals(application, 11)  # the next try of a ReplicaSet comes 10 s after the last
     assert woken(application) == {}
@@ -115,7 +109,7 @@ def test_owners_are_woken_by_the_ledger_and_left_alone_before(
     assert set(woken(application)) == set(OWNERS)
     assert len(MAKERS) <= logged_wakeups(installation, application) <= 2 * len(MAKERS)
     assert wakeups(installation) - before >= len(MAKERS)
-    # They have what they want, and their statuses say so: a change that wakes another leaves them alone.
+    # They have all their pods, and their statuses say so: a change that wakes another owner leaves them alone.
     until("statuses without a lack", lambda: satisfied(application))
     application.deploy("later", "20990101000000_unknown")
     until("its refusal", lambda: refusals(application).get("ReplicaSet", 0) >= 1 and not application.pods("later"))
@@ -136,7 +130,7 @@ def test_owners_are_woken_by_another_policy(application: Application, database: 
 
 
 def test_owners_are_woken_by_the_gates_end(application: Application, database: str) -> None:
-    """The gate goes: the pods that it denied are created, and held for the moment in which another gate may come."""
+    """Without the gate, the pods that it denied are created, and held for the time in which another gate may come."""
     application.opt_in(database, onBehind="Deny")
     # Owners that never had a pod: a Job whose pod was deleted counts a failure, and waits 10 s even if it is woken.
     apply(application)

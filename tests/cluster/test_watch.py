@@ -67,12 +67,12 @@ class Counted(Generic[T]):
 
 
 class Follower(Generic[T]):
-    """A reflector with its failures, and its copy as resource versions by name."""
+    """A reflector with its failures, and its reported changes as resource versions by name."""
 
     def __init__(self, feed: Feed[T]) -> None:
         self.feed = Counted(feed)
         self.failures: list[ClusterError] = []
-        self.told: dict[str, str] = {}
+        self.reported: dict[str, str] = {}
         self.reflector: Reflector[T] = Reflector(self.feed, self._changed, on_failure=self._failed)
 
     def _failed(self, failure: ClusterError | None) -> None:
@@ -81,14 +81,14 @@ class Follower(Generic[T]):
 
     def _changed(self, old: T | None, new: T | None) -> None:
         if old is not None:
-            assert self.told.pop(old.metadata.name) == old.metadata.resource_version
+            assert self.reported.pop(old.metadata.name) == old.metadata.resource_version
         if new is not None:
-            assert new.metadata.name not in self.told
-            self.told[new.metadata.name] = new.metadata.resource_version
+            assert new.metadata.name not in self.reported
+            self.reported[new.metadata.name] = new.metadata.resource_version
 
     @property
     def copy(self) -> dict[str, str]:
-        """The copy."""
+        """The reflector's copy: resource versions by name."""
         return {name: found.metadata.resource_version for (_, name), found in self.reflector.objects.items()}
 
 
@@ -99,7 +99,7 @@ async def following(feed: Feed[T]) -> AsyncIterator[Follower[T]]:
     try:
         yield follower
         assert not task.done(), task
-        assert follower.told == follower.copy, "what was told does not lead to the copy"
+        assert follower.reported == follower.copy, "the reported changes do not lead to the copy"
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -300,7 +300,7 @@ def grant(plane: ControlPlane, account: str, *verbs: str) -> None:
 
 
 async def test_one_secret_is_read_by_its_name(plane: ControlPlane, cluster: KubeClient, account: str) -> None:
-    """`get` on one name is enough to read it, and nothing else; a missing right and a missing Secret are told apart."""
+    """`get` on one name is enough to read it, and nothing else; a missing right and a missing Secret differ."""
     await write(cluster, NAMES[0], "first")
     await write(cluster, NAMES[1], "other")
     async with await connect(plane.kubeconfig_for("default", account), "test") as limited:

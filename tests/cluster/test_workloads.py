@@ -12,7 +12,7 @@ KINDS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob
 
 
 def workload(kind: str, revision: str, **spec: Any) -> dict[str, Any]:
-    """A workload of the name `gateway` whose pods expect a revision."""
+    """Return a workload named `gateway` whose pods expect a revision."""
     labels = {"app": f"gateway-{kind.lower()}", "guarded": "true"}
     template: dict[str, Any] = {
         "metadata": {"labels": labels, "annotations": {"ledgergate.dev/revision": revision}},
@@ -31,7 +31,7 @@ def workload(kind: str, revision: str, **spec: Any) -> dict[str, Any]:
 
 
 def apply(application: Application, subject: dict[str, Any], *flags: str) -> list[str]:
-    """Apply as a person does; the lines that kubectl prints."""
+    """Apply with kubectl, and return the lines that it prints."""
     command = ("apply", "-n", application.namespace, "-f", "-", *flags)
     return application.plane.kubectl(*command, stdin=json.dumps(subject), check=False).splitlines()
 
@@ -43,7 +43,7 @@ def warnings(lines: list[str]) -> list[str]:
 
 
 def calls(installation: Installation) -> float:
-    """How often the API server has asked about a workload."""
+    """Return how often the API server has asked about a workload."""
     lines = installation.metrics("webhook").splitlines()
     wanted = 'ledgergate_admission_duration_seconds_count{webhook="workload.ledgergate.dev"}'
     return sum(float(line.split()[-1]) for line in lines if line.startswith(wanted))

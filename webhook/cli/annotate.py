@@ -73,7 +73,7 @@ def annotate(
     selector: str | None,
     workload: tuple[str, ...],
 ) -> None:
-    """Write the revision that a directory needs into rendered manifests, as annotation of the pods that need it.
+    """Write the revision that a directory needs into rendered manifests, as an annotation of the pods that need it.
 
     For images without labels. Reads YAML or JSON and writes it to standard output with the annotations set; comments,
     order and everything else stay as they are. The pods are those of --workload, of --selector, or of the LedgerGate

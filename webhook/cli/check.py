@@ -39,7 +39,7 @@ _BATCH = ("job", "cronjob")
 @flag("--file", "Manifests, or - for standard input.", "-f", metavar="FILE", default=None)
 @flag(
     "--image",
-    "Another image for a container, such as for a rollback; CONTAINER may be left out where there is one.",
+    "Another image for a container, such as for a rollback; CONTAINER may be left out if the pod has only one.",
     metavar="[CONTAINER=]IMAGE",
     multiple=True,
 )

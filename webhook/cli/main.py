@@ -14,7 +14,7 @@ _COMMANDS = {
     "bypass": ("webhook.cli.bypass:bypass", "Open a gate for a limited time, in an emergency."),
     "check": ("webhook.cli.check:check", "Ask the guard whether a workload's pods would start now."),
     "annotate": ("webhook.cli.annotate:annotate", "Write a directory's revision into rendered manifests."),
-    "image": ("webhook.cli.image:image", "Show what an image says that it needs of its ledger."),
+    "image": ("webhook.cli.image:image", "Show what an image needs of its ledger, by its labels."),
     "release": ("webhook.cli.release:release", "Take ledgergate's scheduling gate off every pod."),
     "probe": ("webhook.cli.probe:probe", "Show whether the API server reaches the webhook."),
 }

@@ -64,7 +64,7 @@ def registry_flags(command: Function) -> Callable[..., Any]:
         ),
         flag(
             "--registry-allow-network",
-            "Network, such as 10.0.0.0/8, in which a registry may be although it would be refused; may be repeated.",
+            "Network, such as 10.0.0.0/8, that a registry may be in although refused by default; may be repeated.",
             multiple=True,
         ),
         flag(

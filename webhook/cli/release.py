@@ -31,7 +31,7 @@ _IN_SERVICE = (
 )
 @flag(
     "--unless-in-service",
-    "With --uninstall: refuse if ledgergate in this namespace is there to stay. Set by the chart's Job.",
+    "With --uninstall: refuse unless ledgergate is being removed from this namespace. Set by the chart's Job.",
     metavar="NS",
 )
 async def release(target: ClusterTarget, *, everything: bool, uninstall: bool, unless_in_service: str | None) -> int:

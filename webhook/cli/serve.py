@@ -122,13 +122,13 @@ def _common_flags(command: Function) -> Function:
 )
 @flag(
     "--client-ca",
-    "Authorities (PEM) of the API server's client certificate; without one no client is answered. The API server must "
-    "be configured to send it. Without this flag: any client is answered.",
+    "Certificate authorities (PEM): only clients with a certificate of one of them are answered, so the API server "
+    "must be configured to send one. Without it: any client.",
     type=click.Path(path_type=Path),
 )
 @flag(
     "--client-name",
-    "Common name of that certificate, can be repeated. Without it: any name.",
+    "Common name that a client's certificate must have; may be repeated. Without it: any name.",
     multiple=True,
     metavar="NAME",
 )

@@ -17,8 +17,8 @@ argocd.argoproj.io/hook-delete-policy: BeforeHookCreation,HookSucceeded
 {{- end -}}
 
 {{/*
-The pod spec of a hook's Job, as YAML: the controller's, with its place and surroundings, but another command and service
-account. Arguments: the root context, the container's name, the service account, the command's words, the values
+The pod spec of a hook's Job, as YAML: the controller's, with its nodes, network, volumes and environment, but another command
+and service account. Arguments: the root context, the container's name, the service account, the command's words, the values
 `resources`, `nodeSelector` and `tolerations`, of which empty ones are the controller's (resources: the defaults).
 */}}
 {{- define "ledgergate.hook-pod" -}}

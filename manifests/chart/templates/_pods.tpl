@@ -123,7 +123,7 @@ Arguments: the container, the port numbers by name.
 {{- end -}}
 {{- end -}}
 
-{{/* Tells the controller which registries it may ask, and how. Arguments: the values `images`, the pod's spec. */}}
+{{/* Sets the flags, mounts and variables for reading registries. Arguments: the values `images`, the pod's spec. */}}
 {{- define "ledgergate.registries" -}}
 {{- $images := index . 0 -}}
 {{- $spec := index . 1 -}}

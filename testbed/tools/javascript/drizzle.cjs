@@ -5,7 +5,7 @@ const { Pool } = require("pg");
 
 const pool = new Pool({ connectionString: process.env.DATABASE_URL });
 
-// It has no command that applies some of them: the journal is what it goes by.
+// Drizzle has no command that applies only some migrations. It applies those of the journal: shorten that.
 async function apply(count = Infinity) {
   cpSync("migrations", "some", { recursive: true });
   const journal = JSON.parse(readFileSync("migrations/meta/_journal.json", "utf8"));
@@ -17,7 +17,7 @@ async function apply(count = Infinity) {
 require("./serve.cjs")({
   to: ({ count }) => apply(count),
   all: () => apply(),
-  // It has no status either; what it looks at is the newest of these.
+  // Nor does it list what it has applied; it compares the journal with the newest of these rows.
   status: async () => {
     const found = await pool.query("select to_regclass('drizzle.__drizzle_migrations') is not null as there");
     if (!found.rows[0].there) return [];

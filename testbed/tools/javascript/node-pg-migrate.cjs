@@ -10,13 +10,13 @@ async function run(options) {
     count: Infinity,
     ignorePattern: "(?:\\..*|helper.*)",
     logger: quiet,
-    // Of a run that failed, the server may not have noticed yet that its connection is closed.
+    // A failed run's lock may still be held: the server may not have noticed yet that the connection is closed.
     advisoryLockMode: "wait",
     ...options,
   });
 }
 
-// It has no command for it: what it would undo, newest first.
+// node-pg-migrate has no status command: list what it would undo, which begins with the newest.
 const status = async () => (await run({ direction: "down", dryRun: true })).map(({ name }) => name).reverse();
 
 require("./serve.cjs")({

@@ -16,7 +16,8 @@ Result.prototype.addFields = function (fields) {
   return addFields.call(this, fields.map((field) => Object.assign(field, { dataTypeID: field.dataTypeID === 19 ? 25 : field.dataTypeID })));
 };
 
-// The engine gives its lock ten seconds, and leaves the timer behind when it has it: nobody waits for that at the end.
+// The engine limits the wait for its lock by a timer of ten seconds, and does not clear the timer when it has the lock.
+// Unless it is unref'd, the process lives until the timer fires.
 const { setTimeout: timer } = globalThis;
 globalThis.setTimeout = (work, wait, ...rest) => (wait >= 10000 ? timer(work, wait, ...rest).unref() : timer(work, wait, ...rest));
 
@@ -31,7 +32,7 @@ export default {
 );
 
 function run(command) {
-  const nothing = require.resolve("./package.json"); // something that is there, so that nothing is downloaded
+  const nothing = require.resolve("./package.json"); // any file that exists, so that no engine is downloaded
   const env = {
     ...process.env,
     CHECKPOINT_DISABLE: "1",
@@ -43,7 +44,7 @@ function run(command) {
   return spawnSync("node", ["node_modules/prisma/build/index.js", "migrate", command], { env, encoding: "utf8" });
 }
 
-// Which migrations there are to see: it has no command that applies some of them.
+// Show Prisma only the first `count` migrations: it has no command that applies only some.
 function show(count = Infinity) {
   rmSync("some", { recursive: true, force: true });
   if (count === Infinity) cpSync("migrations", "some", { recursive: true, verbatimSymlinks: true });
@@ -65,7 +66,7 @@ function deploy(count) {
 require("./serve.cjs")({
   to: ({ count }) => deploy(count),
   all: () => deploy(),
-  // All that it was shown, but for what it lists as pending or failed.
+  // All migrations that it was shown, without those that it lists as pending or failed.
   status: async () => {
     const { stdout, stderr } = run("status");
     const listed = new Set([...`${stdout}\n${stderr}`.matchAll(/^\s*(\d{14}_\w+)\s*$/gm)].map(([, name]) => name));

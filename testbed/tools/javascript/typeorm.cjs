@@ -2,9 +2,9 @@ const { readdirSync } = require("node:fs");
 const { join, resolve } = require("node:path");
 const { DataSource, MigrationExecutor } = require("typeorm");
 
-// How many there are to see: it has no command that applies some of them.
+// Connect with the first `count` migrations: TypeORM has no command that applies only some.
 async function connected(work, count = Infinity) {
-  // All of them as the documentation has it, by a pattern.
+  // All of them by a pattern, as in TypeORM's documentation.
   const files = count === Infinity ? [join("**", "*.js")] : readdirSync("migrations").sort().slice(0, count);
   const source = new DataSource({
     type: "postgres",

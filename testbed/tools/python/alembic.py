@@ -7,7 +7,7 @@ from alembic import command  # type: ignore[import-not-found]
 from alembic.config import Config  # type: ignore[import-not-found]
 from drive_serve import serve  # type: ignore[import-not-found]
 
-config = Config("alembic.ini", output_buffer=StringIO())  # which need not be there
+config = Config("alembic.ini", output_buffer=StringIO())  # the file need not exist
 config.set_main_option("script_location", "migrations")
 config.set_main_option("path_separator", "os")
 os.environ["SQLALCHEMY_URL"] = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:", 1)

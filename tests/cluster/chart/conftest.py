@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.cluster.application import Application, write_migrations
+from testbed.cluster.application import Application
 from testbed.cluster.cliscale import Cliscale, build_images
 from testbed.cluster.guard import Guard
 from testbed.cluster.helm import Helm, temporary_home
@@ -44,12 +44,6 @@ def guard(guarding: Guard) -> Guard:
     """The installed chart; a test may uninstall it."""
     guarding.ensure()
     return guarding
-
-
-@pytest.fixture
-def migrations(tmp_path: Path) -> Path:
-    """Directory of small migrations."""
-    return write_migrations(tmp_path / "migrations")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ AUTHORITY = "ledgergate-ca"
 
 @pytest.fixture
 def cert_manager(plane: ControlPlane) -> Iterator[None]:
-    """Its kinds, on the plane."""
+    """The kinds of cert-manager, on the plane."""
     try:
         files = [file for file in definitions() if "cert-manager" in file.name]
     except MissingError as reason:
@@ -33,7 +33,7 @@ def cert_manager(plane: ControlPlane) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("cert_manager")
-def test_with_cert_manager_the_certificate_is_its(
+def test_cert_manager_provides_the_certificate(
     guarding: Guard, namespace: str, database: str, migrations: Path
 ) -> None:
     """The webhook serves the Certificate's Secret, and the controller leaves certificates and caBundle to cert-manager.

@@ -1,4 +1,4 @@
-"""The chart, installed by the real helm: webhook and controller are run from the pods that it makes, by its Service."""
+"""The chart, installed by the real helm: webhook and controller run from its pods, and are reached by its Service."""
 
 import re
 from functools import partial
@@ -24,7 +24,7 @@ def test_pods_wait_for_the_ledger(guard: Guard, application: Application, databa
     migrate(migrations, database)
     application.await_running("early")
     answered = "".join(each.metrics() for each in guard.pods.running("webhook"))
-    # By the refusal above. A pod that may start need not be asked for: the controller may have known it first.
+    # Counted by the refusal above. A good pod need not have been judged by a webhook: the controller may release it.
     assert re.search(
         r'ledgergate_admission_requests_total\{outcome="denied",reason="(Behind|Undecided)".* [1-9]', answered
     )
@@ -57,7 +57,7 @@ def test_an_upgrade_and_its_rollback_go_unnoticed(
 
 
 def test_of_two_upgrades_at_once_one_is_refused(guard: Guard) -> None:
-    """Helm lets one through and tells the other so; the release is whole afterwards, and we go on serving."""
+    """Helm lets one through and refuses the other; afterwards the release is whole, and ledgergate goes on serving."""
     tries = [guard.start_upgrade("--set-string", f"webhook.podAnnotations.try={number}") for number in range(2)]
     said = [each.communicate(timeout=120)[1] for each in tries]
     won = [number for number, each in enumerate(tries) if each.returncode == 0]
@@ -80,7 +80,7 @@ def test_helm_test_shows_whether_the_webhook_is_reached(guard: Guard) -> None:
     with guard.unreachable(), pytest.raises(HelmError, match="ledgergate-test"):
         guard.helm(*flags, "--timeout=90s")
     assert "verdict.ledgergate.dev" in guard.pods.logs()
-    # What has failed is left for its log. The other tests count the pods of ledgergate, so it goes here.
+    # A failed Job is kept for its log. The other tests count the pods of ledgergate, so it is deleted here.
     guard.plane.kubectl("delete", "job", "ledgergate-test", "-n", guard.namespace)
     guard.await_ready()
 

@@ -55,7 +55,7 @@ async def test_the_life_cycle_runs_in_order(cliscale: Cliscale) -> None:
     assert release["status"] == "deployed"
 
 
-async def test_switched_off_pods_wait_for_a_hand(cliscale: Cliscale) -> None:
+async def test_with_migrations_switched_off_pods_wait_for_the_manual_job(cliscale: Cliscale) -> None:
     """With `migrations.enabled=false` nothing runs; the new pods wait and say for what; the manual Job frees them."""
     cliscale.upgrade(OLDER)
     cliscale.await_running("gateway", 3, OLDER)
@@ -116,8 +116,8 @@ async def test_init_containers_bring_the_migrations(cliscale: Cliscale) -> None:
     assert all(datetime.fromisoformat(at) >= recorded.replace(microsecond=0) for at in started)
 
 
-async def test_a_failing_init_container_holds_everybody_else(cliscale: Cliscale) -> None:
-    """The controller tries again and again, its last words in its status; the gateway's new pods wait."""
+async def test_a_failing_init_container_holds_the_other_pods(cliscale: Cliscale) -> None:
+    """The controller tries again and again, with its termination message in its status; the gateway's new pods wait."""
     mode = "--set=migrations.mode=initContainer"
     cliscale.upgrade(OLDER, mode)
     cliscale.await_running("gateway", 3, OLDER)
@@ -132,9 +132,10 @@ async def test_a_failing_init_container_holds_everybody_else(cliscale: Cliscale)
 
 
 async def test_upgrades_at_the_same_moment(cliscale: Cliscale, guard: Guard) -> None:
-    """Of two of the application one deploys, the other says why not, or finds it done; every migration runs once.
+    """Of two upgrades of the application one deploys, the other fails with the reason, or succeeds with nothing to do.
 
-    ledgergate is upgraded at the same time: all its pods are replaced, and neither upgrade fails for it.
+    Every migration runs once. ledgergate is upgraded at the same time: all its pods are replaced, and no upgrade fails
+    because of that.
     """
     cliscale.upgrade(OLDER)
     before = guard.pods.running()
@@ -236,8 +237,8 @@ async def test_the_chart_alone_makes_what_is_missing(guard: Guard, database: str
     guard.plane.kubectl("delete", "namespace", name, "--wait=false")
 
 
-async def test_a_job_of_ones_own(cliscale: Cliscale) -> None:
-    """A Job that knows nothing of ledgergate, as many have it, runs: no label, no annotation, plain Knex, OnFailure."""
+async def test_a_job_without_ledgergate(cliscale: Cliscale) -> None:
+    """A user's own Job that knows nothing of ledgergate runs: no label, no annotation, plain Knex, OnFailure."""
     environment = [
         {"name": f"DB_{name}", "valueFrom": {"secretKeyRef": {"name": "pg", "key": key}}}
         for name, key in (("NAME", "database"), ("USER", "username"), ("PASSWORD", "password"))

@@ -28,7 +28,7 @@ TAG = "{}.0.0"
 """Tag of the images of a release."""
 SELECTOR = "app.kubernetes.io/component in (controller, gateway)"
 PODS = 5
-"""Of both components."""
+"""Number of pods of both components."""
 STRAGGLER = "straggler"
 """Name of a pod that no rollout ends."""
 
@@ -61,7 +61,7 @@ def upgrade(cliscale: Cliscale, release: int, *more: str) -> None:
     """Install a release of the guide, or upgrade to it; helm waits for the hooks, and not for the rollout."""
     contracts = [CONTRACT] if release == LAST else []
     phases = ("--set=migrations.phases=true", "--set-json", f"migrations.contracts={json.dumps(contracts)}")
-    values = ("--set=ledgerGate.askImages=false", *phases)  # they are in no registry: none would be known to be new
+    values = ("--set=ledgerGate.askImages=false", *phases)  # the images are in no registry
     cliscale.upgrade(TAG.format(release), *values, *more)
 
 
@@ -136,6 +136,6 @@ def test_three_releases_with_a_rollback(phased: Cliscale, checker: ReleaseChecke
 
 
 def refusals(cliscale: Cliscale) -> str:
-    """Return what keeps ReplicaSets from creating pods."""
+    """Return the messages of the ReplicaSets' conditions, which say why pods are refused."""
     found = Application(cliscale.plane, cliscale.namespace).objects("apps/v1", "replicasets")
     return "".join(each.get("message", "") for found in found for each in found["status"].get("conditions", ()))

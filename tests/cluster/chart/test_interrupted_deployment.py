@@ -47,7 +47,7 @@ def test_a_killed_installation_is_uninstalled(cliscale: Cliscale) -> None:
     cliscale.await_running("gateway", 3, CURRENT)
 
 
-def test_a_job_that_its_ttl_removes_is_not_missed(cliscale: Cliscale) -> None:
+def test_a_job_that_its_ttl_removes_is_not_needed(cliscale: Cliscale) -> None:
     """Once `ttlSecondsAfterFinished` has removed the Job, its held pods run, and new pods start."""
     cliscale.upgrade(CURRENT, "--set=migrations.enabled=false")
     cliscale.await_held("gateway", 3)

@@ -1,4 +1,4 @@
-"""The chart's end: whatever becomes of helm's hook, no pod is left waiting."""
+"""Uninstalling the chart: whether helm's hook succeeds or not, no pod is left waiting."""
 
 import os
 import subprocess
@@ -65,7 +65,7 @@ def fail_to_uninstall(guard: Guard) -> None:
 
 
 def test_an_uninstallation_that_failed_can_be_taken_back_or_repeated(stuck: Guard, application: Application) -> None:
-    """Nothing was deleted: pods are held and judged; helm goes back, or, mended, on to the end."""
+    """Nothing was deleted: pods are held and judged; helm can roll back, or, once the cause is mended, uninstall."""
     application.deploy("late", THIRD)
     application.await_held("late")
     application.await_held("early")

@@ -90,7 +90,7 @@ def test_applied_by_a_second_manager(guard: Guard, namespace: str, database: str
     guard.uninstall()
     application.await_running("early", 1)
     application.await_running("late", 1)
-    # Of hooks helm deletes what it has created itself, and later tests count what is left.
+    # helm deletes only the hooks that it has created itself, and later tests count what is left.
     hooks = yaml.safe_dump_all(each for each in rendered if is_hook(each))
     guard.plane.kubectl("delete", "--ignore-not-found", "--cascade=foreground", "-f", "-", stdin=hooks)
 
@@ -133,7 +133,7 @@ def test_under_an_umbrella(nothing: Guard, namespace: str, database: str, migrat
 
 
 def kustomize(guard: Guard, namespace: str, directory: Path, *, transformer: bool) -> list[Object]:
-    """Return the base in another namespace, by a kustomization with our transformer or without."""
+    """Return the base in another namespace, by a kustomization with or without ledgergate's transformer."""
     manifests = Path(*[".."] * (len(directory.parts) - 1), *MANIFESTS.parts[1:])
     replicas = [{"name": f"ledgergate-{name}", "count": 1} for name in ("webhook", "controller")]
     base = "base" if guard.plane.has_policy else "overlays/before-1.36"
@@ -154,7 +154,7 @@ def grant_from(guard: Guard, namespace: str) -> None:
 def test_kustomize_in_another_namespace(
     nothing: Guard, namespace: str, database: str, migrations: Path, tmp_path: Path
 ) -> None:
-    """With kustomize's `namespace` and our transformer the controller may release pods there."""
+    """With kustomize's `namespace` and ledgergate's transformer the controller may release pods there."""
     plane = nothing.plane
     objects = kustomize(nothing, "elsewhere", tmp_path, transformer=True)
     plane.kubectl("create", "namespace", "elsewhere")

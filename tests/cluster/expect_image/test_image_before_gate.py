@@ -15,7 +15,7 @@ from tests.cluster.events import events
 from webhook.controller.late_gates import LATE_GATE_SECONDS
 
 SOON = 5.0
-"""Seconds for what takes effect within one, on a machine that has other things to do."""
+"""Seconds for what takes effect within one on an idle machine."""
 
 
 @pytest.fixture(params=["answers", "dead"])
@@ -79,7 +79,7 @@ def test_a_pod_without_any_gate_starts_after_the_wait(waiting: Application, webh
 
 
 def test_the_wait_ends_with_the_label(waiting: Application) -> None:
-    """Taken off, what waits starts at once."""
+    """Once the label is removed, waiting pods start at once."""
     waiting.deploy("cache", None, labels={}, replicas=1)
     waiting.await_held("cache", 1)
     waiting.plane.kubectl("label", "namespace", waiting.namespace, "ledgergate.dev/undeclared-")

@@ -38,7 +38,7 @@ def flags(ca_file: Path) -> tuple[str, ...]:
 
 @pytest.fixture
 def image(registry: Registry, trust: ssl.SSLContext, namespace: str) -> str:
-    """An image that only those with the password see."""
+    """An image that can only be read with the password."""
     pusher = Pusher(registry.url, namespace, trust=trust, authorization=f"Basic {LOGIN}")
     asyncio.run(pusher.image(RegistryImage({REVISION: FIRST}), "1"))
     return f"{registry.authority}/{namespace}:1"
@@ -89,8 +89,8 @@ def test_a_pull_secret_opens_its_image_once_it_may_be_read(shop: Application, re
     write_pull_secret(shop, registry)
     shop.deploy("gateway", None, image=image, replicas=1, imagePullSecrets=[{"name": PULL_SECRET}])
     shop.await_held("gateway", 1)
-    told = reason(shop, f"pull secret {PULL_SECRET} may not be read")
-    grant(shop, told.split("`")[1])
+    message = reason(shop, f"pull secret {PULL_SECRET} may not be read")
+    grant(shop, message.split("`")[1])
     shop.await_running("gateway", 1)
 
 
@@ -106,10 +106,10 @@ def test_the_pull_secret_of_the_service_account_counts(shop: Application, regist
     shop.await_running("gateway", 1)
 
 
-def test_wrong_and_missing_logins_are_told(shop: Application, registry: Registry, image: str) -> None:
-    """Without a login, and with a wrong one, the pod stays held, and the reason tells them apart.
+def test_wrong_and_missing_logins_are_reported(shop: Application, registry: Registry, image: str) -> None:
+    """Without a login, and with a wrong one, the pod stays held, and the two reasons differ.
 
-    Once one pod's login has opened the image, the gate knows it, for each of its pods.
+    Once one pod's login has opened the image, the gate knows it for all its pods.
     """
     shop.deploy("without", None, image=image, replicas=1)
     assert "a login" in reason(shop, "cannot be read")

@@ -18,7 +18,7 @@ from tests.cluster.docker_shim import write_docker
 from tests.pages import blocks, walk
 
 NAMESPACE = "shop"
-"""That of the pages."""
+"""The namespace in the pages."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The registry, as it is: down and back, asked once for many pods, with a tag that moves."""
+"""The registry's everyday life: it is down and back, asked once for many pods, and a tag moves."""
 
 import json
 import re
@@ -27,10 +27,10 @@ def test_a_registry_that_is_down_holds_and_lets_go_when_it_is_back(
     try:
         shop.deploy("gateway", None, image=reference)
         shop.await_held("gateway")
-        told = until(
+        found = until(
             "the reason", lambda: [each for each in events(shop, "Held", "Pod") if "cannot be read" in each["note"]]
         )
-        assert reference in told[0]["note"]
+        assert reference in found[0]["note"]
         until(
             "the metric", lambda: metric(installation, "ledgergate_unresolved_images", shop.namespace) == 1, timeout=60
         )
@@ -42,7 +42,7 @@ def test_a_registry_that_is_down_holds_and_lets_go_when_it_is_back(
 
 
 def test_while_the_registry_is_down_the_annotation_counts(shop: Application, images: Images) -> None:
-    """With an annotation the pod goes by that, and is told so: one that the ledger meets starts, another does not."""
+    """A pod goes by its annotation, and its Event says so: one whose revision the ledger has starts, another waits."""
     reference = images.push("1", FIRST)
     images.server.stop()
     try:
@@ -50,8 +50,8 @@ def test_while_the_registry_is_down_the_annotation_counts(shop: Application, ima
         shop.deploy("late", THIRD, image=reference, replicas=1)
         shop.await_running("early", 1, timeout=60)
         shop.await_held("late", 1)
-        told = until("the reason", lambda: [each for each in events(shop, "Held", "Pod") if THIRD in each["note"]])
-        assert "annotation ledgergate.dev/revision counts" in told[0]["note"]
+        found = until("the reason", lambda: [each for each in events(shop, "Held", "Pod") if THIRD in each["note"]])
+        assert "annotation ledgergate.dev/revision counts" in found[0]["note"]
     finally:
         images.server.start()
 
@@ -118,7 +118,7 @@ def test_many_pods_of_few_images_cost_few_reads(
 
 
 def age_tags(application: Application) -> None:
-    """Have the status say that the tags were looked up long ago."""
+    """Change the status so that the tags were looked up long ago."""
     entries = [each | {"checkedAt": "2026-01-01T00:00:00Z"} for each in application.status()["images"]]
     patch = json.dumps({"status": {"images": entries}})
     application.plane.kubectl(

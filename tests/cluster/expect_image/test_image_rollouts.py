@@ -54,17 +54,17 @@ def test_an_undo_goes_by_the_older_label(shop: Application, images: Images) -> N
     shop.await_running("gateway")
 
 
-def test_an_older_annotation_changes_nothing_and_is_told(shop: Application, images: Images) -> None:
+def test_an_older_annotation_changes_nothing_and_is_reported(shop: Application, images: Images) -> None:
     """The annotation of version 1 on the template lets no pod of version 2 start; apply and an Event name both."""
     shop.deploy("gateway", FIRST, image=images.push("1", FIRST))
     shop.await_running("gateway")
     second = images.push("2", THIRD)
     kubectl(shop, "set", "image", "deployment/gateway", f"main={second}")
     until("a held pod", lambda: shop.held("gateway"))
-    told = until("an Event", lambda: events(shop, "ImageCounts", "Pod"))
-    assert FIRST in told[0]["note"]
-    assert THIRD in told[0]["note"]
-    assert "ledgergate.dev/revision" in told[0]["note"]
+    found = until("an Event", lambda: events(shop, "ImageCounts", "Pod"))
+    assert FIRST in found[0]["note"]
+    assert THIRD in found[0]["note"]
+    assert "ledgergate.dev/revision" in found[0]["note"]
     until("the image in the status", lambda: any(each.get("revision") == THIRD for each in shop.status()["images"]))
     patch = json.dumps({"spec": {"template": {"metadata": {"labels": {"touched": "yes"}}}}})
     command = ("patch", "deployment", "gateway", "-n", shop.namespace, "--dry-run=server", "-p", patch)
@@ -84,11 +84,11 @@ def test_labels_that_differ_refuse_the_pod(shop: Application, images: Images) ->
     containers = [{"name": "main", "image": first}, {"name": "side", "image": second}]
     shop.deploy("gateway", None, replicas=1, containers=containers)
     shop.await_held("gateway", 1)
-    told = until(
+    found = until(
         "the reason", lambda: [each for each in events(shop, "Held", "Pod") if "different revisions" in each["note"]]
     )
-    assert FIRST in told[0]["note"]
-    assert SECOND in told[0]["note"]
+    assert FIRST in found[0]["note"]
+    assert SECOND in found[0]["note"]
 
 
 def test_one_container_can_be_named(shop: Application, images: Images) -> None:

@@ -20,7 +20,7 @@ NETWORK = {
 
 
 def test_an_image_that_names_a_service_is_not_asked_for(shop: Application, tmp_path: Path) -> None:
-    """The controller learns a network of Services from the API server: an image there stays held, and is told why."""
+    """The controller learns a network of Services from the API server: a pod with an image there is held, with why."""
     manifest = tmp_path / "network.json"
     manifest.write_text(json.dumps(NETWORK), encoding="utf-8")
     shop.plane.kubectl("apply", "-f", str(manifest))
@@ -37,7 +37,7 @@ def test_an_image_that_names_a_service_is_not_asked_for(shop: Application, tmp_p
 
 
 async def test_the_api_server_says_where_it_wants_to_be_reached(plane: ControlPlane, installed: Installation) -> None:
-    """The controller needs no right for it, and no registry is asked there."""
+    """The controller needs no right to read these addresses, at which it asks no registry."""
     del installed
     async with await connect(plane.kubeconfig_for("ledgergate", "controller"), "test") as cluster:
         hosts = await cluster.advertised_hosts()

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from testbed.cluster.application import write_migrations
 from testbed.cluster.guard import CHART, Guard
 from testbed.cluster.helm import Helm, temporary_home
 from testbed.controlplane import ControlPlane
@@ -46,9 +45,3 @@ def repository(tmp_path: Path) -> Repository:
     created = Repository(tmp_path / "repository")
     created.commit(Path(CHART))
     return created
-
-
-@pytest.fixture
-def migrations(tmp_path: Path) -> Path:
-    """Directory of small migrations."""
-    return write_migrations(tmp_path / "migrations")

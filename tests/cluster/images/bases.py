@@ -1,4 +1,4 @@
-"""The images to build upon: the documented ones where a registry has them, else the same of packages.
+"""The base images: the documented ones if a registry has them, else the same made of Debian's and npm's packages.
 
 `requirements.txt` and lock files pin what goes onto a base; a base itself is Debian's newest when it is first made, and
 then stays in the cache.
@@ -23,7 +23,7 @@ DEBIAN, DEBIAN_NODE = "localhost/ledgergate-debian", "localhost/ledgergate-debia
 
 
 class NoBaseError(Exception):
-    """No base image can be had and run here; the message says what was tried."""
+    """No base image can be pulled or made, and run, on this machine; the message says what was tried."""
 
 
 def python_base(buildah: Buildah) -> str:

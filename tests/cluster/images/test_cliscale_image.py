@@ -1,4 +1,4 @@
-"""The example's own image: built by the steps of its workflow, with the real npm, and run for what it is there for."""
+"""The example's own image: built by the steps of its workflow, with the real npm, and used as the chart uses it."""
 
 import os
 import re
@@ -61,7 +61,7 @@ def built(buildah: Buildah, base: str, node: str, image: str) -> str:
         "GITHUB_ENV": str(said),
     }
     for name in ("Find the expected revision", "Build and push"):
-        # As GitHub runs a step: a file, with -e. What one says in GITHUB_ENV the next one has.
+        # As GitHub runs a step: with -e. The next step has the variables that this one writes to GITHUB_ENV.
         command = ["bash", "-e", "-c", f"{DOCKER}\n{steps[name]}"]
         done = subprocess.run(
             command, cwd=EXAMPLE, env=environment, capture_output=True, text=True, timeout=600, check=False
@@ -77,7 +77,7 @@ def container(buildah: Buildah, built: str) -> str:
 
 
 def variables(database: str) -> dict[str, str]:
-    """The environment that the chart gives to a container that migrates."""
+    """Return the environment that the chart gives to a container that migrates."""
     names = {
         "host": ("DB_HOST", "PGHOST"),
         "port": ("DB_PORT", "PGPORT"),
@@ -108,6 +108,6 @@ async def test_what_people_run_in_the_image(buildah: Buildah, container: str, da
     where = variables(database)
     assert buildah.run(container, "psql", "-Atc", "select current_database()", variables=where) == where["DB_NAME"]
     assert MIGRATIONS[0] in buildah.run(container, "npm", "run", "knex", "migrate:list", variables=where)
-    told = buildah.run(container, "ledgergate", "migrate", "revision", "--dialect", "knex", "--dir", "src/migrations")
-    assert told.startswith(f"{HEAD}+")
+    said = buildah.run(container, "ledgergate", "migrate", "revision", "--dialect", "knex", "--dir", "src/migrations")
+    assert said.startswith(f"{HEAD}+")
     assert buildah.run(container, "id", "-u") == "65532"

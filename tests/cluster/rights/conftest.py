@@ -1,4 +1,4 @@
-"""A control plane with ledgergate's manifests and nothing that runs, and what a stolen token is aimed at."""
+"""A control plane with ledgergate's manifests, without its processes, and the objects that a stolen token attacks."""
 
 import asyncio
 import json
@@ -86,7 +86,7 @@ async def cluster(token: Token) -> AsyncIterator[KubeClient]:
 
 @pytest.fixture(scope="module")
 def administrator(token: Token) -> Iterator[Token]:
-    """The token, with RBAC no obstacle: what is refused is refused by the policy."""
+    """The token of an account with every right in RBAC: what is refused is refused by the policy."""
     name = "test-everything"
     account = "--serviceaccount=ledgergate:controller"
     token.plane.kubectl("create", "clusterrolebinding", name, "--clusterrole=cluster-admin", account)

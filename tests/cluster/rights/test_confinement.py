@@ -29,7 +29,7 @@ async def test_a_stolen_token_is_refused(token: Token, attempt: Attempt) -> None
 
 @pytest.mark.parametrize("attempt", WRITES, ids=[attempt.what for attempt in WRITES])
 async def test_the_policy_refuses_without_rbac(administrator: Token, attempt: Attempt) -> None:
-    """An account that has every right, by somebody's mistake, can still do no more."""
+    """An account that was granted every right by mistake can still do no more."""
     refusal = await administrator.send(attempt)
     assert POLICY in refusal, refusal or "done"
 
@@ -94,7 +94,7 @@ async def test_a_terminating_pod_is_released(plane: ControlPlane, cluster: KubeC
 
 
 async def test_conditions_of_a_pod_are_written(plane: ControlPlane, cluster: KubeClient) -> None:
-    """Of our type, on a pod that runs; those of the kubelet stay."""
+    """Conditions of ledgergate's types are written on a running pod; those of the kubelet stay."""
     pod = stored(plane, "free")
     for status in ("False", "True"):
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -113,7 +113,7 @@ async def test_conditions_of_a_pod_are_written(plane: ControlPlane, cluster: Kub
 
 @pytest.mark.parametrize("kind", OwnerKind)
 async def test_owners_are_woken(plane: ControlPlane, cluster: KubeClient, kind: OwnerKind) -> None:
-    """The first annotation, and each later one, beside those of others."""
+    """The annotation that wakes an owner is written the first time and each later time, beside those of others."""
     owner = await cluster.owners_short_of_pods(kind, NAMESPACE, cached=False)
     del owner  # listing is allowed; the owners of the test have no pods to lack
     found = json.loads(plane.kubectl("get", kind.plural, "x", "-n", NAMESPACE, "-o", "json"))
@@ -161,7 +161,7 @@ async def test_status_events_and_lease_are_written(cluster: KubeClient) -> None:
     await cluster.request("PATCH", f"{leases}/ledgergate-controller", body=patch, content="json-patch")
 
 
-async def test_others_pay_nothing(plane: ControlPlane) -> None:
+async def test_other_accounts_are_not_confined(plane: ControlPlane) -> None:
     """The policy does not apply to an administrator, nor to the webhook's account, which has its own refusals."""
     plane.api.merge(f"{PODS}/free", {"metadata": {"labels": {"other": "yes"}}})
     plane.kubectl("annotate", "replicaset", "x", "-n", NAMESPACE, "other=yes", "--overwrite")

@@ -50,9 +50,9 @@ class Recorded:
     """What the hooks asked the API server for.
 
     Args:
-        requests: of their accounts.
+        requests: those of their accounts.
         hooks: the rights that helm has rendered.
-        problems: what did not come about.
+        problems: the steps that failed, with their errors.
     """
 
     requests: set[Request]
@@ -87,7 +87,7 @@ def recorded(
             ):
                 try:
                     step()
-                except Exception as error:  # noqa: BLE001 - helm's, kubectl's or an assertion: told by a test
+                except Exception as error:  # noqa: BLE001 - helm's, kubectl's or an assertion: a test reports it
                     problems.append(f"{error}\n{guard.pods.logs()}")
         requests = {each for each in audited(log) if each.account in ACCOUNTS}
         yield Recorded(requests, sorted(granted(hooks_of_rbac(hooks))), problems)
@@ -99,7 +99,7 @@ def hooks_of_rbac(objects: list[Any]) -> list[Any]:
 
 
 def hold(guard: Guard, application: Application, database: str, migrations: Path) -> None:
-    """Have a pod held that has a readiness gate."""
+    """Get a pod with a readiness gate held."""
     guard.grant(NAMESPACE)
     migrate(migrations, database, "--to", FIRST)
     application.opt_in(database, readiness="Live")
@@ -135,13 +135,13 @@ def test_a_right_is_used(recorded: Recorded, right: Right) -> None:
     assert any(request.allowed and request.uses(right) for request in recorded.requests)
 
 
-def test_everything_came_about(recorded: Recorded) -> None:
+def test_every_step_succeeded(recorded: Recorded) -> None:
     """`helm test` succeeds, a Job that helm did not create refuses, and `helm uninstall` leaves every pod free."""
     assert recorded.problems == []
 
 
 def test_nothing_was_refused(recorded: Recorded) -> None:
-    """Nor does a hook ask for what its account may not do."""
+    """No hook asks for what its account may not do."""
     assert sorted(str(request) for request in recorded.requests if not request.allowed) == []
 
 

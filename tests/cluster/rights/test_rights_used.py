@@ -25,7 +25,7 @@ CA = "/api/v1/namespaces/ledgergate/secrets/ledgergate-ca"
 
 
 def shipped() -> list[Right]:
-    """The rights of the manifests, that to a database's Secret in the scenario's namespace."""
+    """Return the rights of the manifests; the right to a database's Secret is in the scenario's namespace."""
     files = [*sorted((BASE / "base").glob("roles-*.yaml")), BASE / "namespace/role.yaml"]
     objects = [each for file in files for each in yaml.safe_load_all(file.read_text())]
     for each in objects:
@@ -42,9 +42,9 @@ class Recorded:
     """What the accounts asked the API server for.
 
     Args:
-        own: with certificates of ledgergate's own.
-        external: with cert-manager's, the controller alone.
-        problems: what did not come about.
+        own: requests while ledgergate keeps its certificates itself.
+        external: requests of the controller alone, with cert-manager's certificates.
+        problems: the errors of the steps that failed.
     """
 
     own: set[Request]
@@ -97,7 +97,7 @@ class WithCertManager(Installation):
         super().start_controller()
 
     def start_webhook(self) -> None:
-        """Start none: its certificate would be cert-manager's."""
+        """Start no webhook: it would need a certificate of cert-manager."""
 
     def _apply(self) -> None:
         super()._apply()
@@ -116,7 +116,7 @@ def hold_and_deny(application: Application, database: str, migrations: Path) -> 
     until("the edit to count", lambda: application.status().get("observedGeneration") == 2)
     wanted = [manifest(kind, "new", THIRD) for kind in MAKERS]
     application.plane.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=yaml.safe_dump_all(wanted))
-    # So often that the next retry is seconds away: it would otherwise create the pods before the owner is woken.
+    # Often enough that the next retry is seconds away: an earlier one would create the pods before the owner is woken.
     times = {"ReplicaSet": 12, "StatefulSet": 12, "DaemonSet": 12, "Job": 4}
     until("refusals", lambda: all(_refusals(application, kind) >= times[kind] for kind in times), timeout=90)
     migrate(migrations, database)
@@ -167,18 +167,18 @@ def test_a_right_is_used(recorded: Recorded, right: Right) -> None:
     assert any(request.allowed and request.uses(right) for request in recorded.own)
 
 
-def test_everything_came_about(recorded: Recorded) -> None:
+def test_every_step_succeeded(recorded: Recorded) -> None:
     """Each step of the scenario saw what it waited for."""
     assert recorded.problems == []
 
 
 def test_nothing_was_refused(recorded: Recorded) -> None:
-    """Nor does the product ask for what its account may not do."""
+    """The product does not ask for what its accounts may not do."""
     assert sorted(str(request) for request in recorded.own if not request.allowed) == []
 
 
 def test_with_cert_manager_nothing_of_certificates_is_asked_for(recorded: Recorded) -> None:
-    """The controller does without the rights that are left out then."""
+    """The controller asks for nothing that needs the rights which are not granted then."""
     assert recorded.external
     assert all(request.allowed for request in recorded.external)
     certificates = [right for right in RIGHTS if right.role == "ledgergate-controller-certificates"]
