@@ -83,7 +83,7 @@ def print_revision(
     try:
         declaration, before = declare_directory(directories, dialect, extensions)
         click.echo(",".join(before) if ancestors else _format(declaration, output))
-        if declaration.left_out and output != "plain":
+        if declaration.ancestors_left_out and output != "plain":
             click.echo("ledgergate: the ancestors are too many for a label or annotation, and are left out", err=True)
     except (FilesError, ExternalFilesError, RevisionError, ContractError, DeclarationError, LookupError) as error:
         return report_unusable(reporter, error)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from migrations.core.ledger import History, State
-from migrations.core.plan import describe_dirty, edited_files
+from migrations.core.plan import dirty_text, edited_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ class Mismatch:
     """Why nothing can be taken over.
 
     Attributes:
-        problems: Every one: what is expected, what is there and what to do.
+        problems: Every problem, with what is expected, what is there and what to do.
     """
 
     problems: tuple[str, ...]
@@ -46,9 +46,9 @@ def plan_adoption(
 ) -> AdoptionPlan | Mismatch:
     """Decide which files are applied already according to another tool's ledger.
 
-    A file matches a record when both are one revision to that tool: extensions never count, and some tools compare
-    numbers only. `001_init` there is `00000000000001_init` here. Each record must have a file, since a record without
-    one may be a migration that the directory lost.
+    A file matches a record when the tool would identify both as the same revision: file extensions never count, and
+    some tools compare only numbers. The tool's `001_init` matches the file `00000000000001_init.sql`. Each record must
+    have a file, since a record without one may be a migration that the directory lost.
 
     Args:
         migrations: The files for ledgergate, in order.
@@ -73,12 +73,12 @@ def plan_adoption(
 
 
 def _key(foreign: Ledger, name: str) -> str:
-    """Return what identifies a revision here and there: a short number in front of a name counts as its 14 digits."""
+    """Return the key by which a file and the tool's records are compared; a short leading number gets 14 digits."""
     return foreign.versioning.key(_padded(name) or name)
 
 
 def _padded(name: str) -> str | None:
-    """Return the name that a file for ledgergate has for `001_init`: 00000000000001_init; None for any other name."""
+    """Return the native form of a name like `001_init`, 00000000000001_init; None for a name of another form."""
     match = re.fullmatch(r"([0-9]{1,13})[_-](.+)", name, re.DOTALL)
     return match and f"{match[1]:0>14}_{match[2]}"
 
@@ -100,7 +100,7 @@ def _foreign_problems(foreign: Ledger) -> Iterator[str]:
 
 def _native_problems(wanted: Sequence[Migration], native: Ledger) -> Iterator[str]:
     if native.dirty is not None:
-        yield f"{describe_dirty(native.dirty)}; then go on"
+        yield dirty_text(native.dirty)
     for migration, _ in edited_files(wanted, native):
         yield f"{migration.path} was changed after the native ledger recorded it; restore the file"
 

@@ -1,7 +1,7 @@
-"""Contract migrations of a directory: what an image needs in spite of them, and how they are written in a label.
+"""Contract migrations of a directory: which migrations an image needs despite them, and how a label lists them.
 
 ValueError
-└── ContractError   a text, or a name, that cannot stand in a list of contracts
+└── ContractError   a text that is not a list of contracts, or a name that cannot be written in one
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 AMigration = TypeVar("AMigration", bound="Declares")
 
 MAX_CONTRACTS = 16
-"""Contracts that a label holds, the newest ones: a release that brings more pending ones than this is far behind."""
+"""Maximum number of contracts in a label, the newest ones. A release with more pending contracts is far behind."""
 MAX_CONTRACTS_TEXT = 4096
-"""Characters of the label. What is longer is refused before anything looks at it."""
+"""Maximum length of the label, in characters. A longer text is refused before it is parsed."""
 _SEPARATORS = " ,:"
 
 
@@ -54,8 +54,8 @@ class Contract(NamedTuple):
 def needed(migrations: Sequence[AMigration]) -> Sequence[AMigration]:
     """Return the migrations that an image needs: those before the contract migrations at the end of its directory.
 
-    A contract that the image itself could not run with, because its `compatible_from` is newer than all that would
-    remain, is needed. So an image never declares a revision that its own migrations make incompatible.
+    A contract migration is also needed if its `compatible_from` is newer than every migration that would remain without
+    it. Otherwise the image would declare a revision that its own migrations make incompatible.
 
     Args:
         migrations: Every migration of a directory, oldest first.

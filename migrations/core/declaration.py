@@ -1,4 +1,4 @@
-"""What an image declares of itself, and the labels and annotations in which it stands.
+"""What an image declares about itself, and the labels and annotations that carry the declaration.
 
 ValueError
 └── DeclarationError   a value that cannot be written as the arguments of a build
@@ -22,8 +22,8 @@ CONTRACT_ANNOTATION = "ledgergate.dev/contract"
 ANCESTORS_ANNOTATION = "ledgergate.dev/ancestors"
 
 MAX_ANCESTORS = 64 * 1024
-"""Characters of the ancestors, enough for 5,000 revisions of Alembic. A part of them would make an older ledger pass
-for a newer one, so a longer list is left out."""
+"""Maximum length of the list of ancestors, in characters: enough for 5,000 revisions of Alembic. A truncated list would
+make an older ledger pass for a newer one, so a longer list is left out."""
 
 
 class DeclarationError(ValueError):
@@ -63,7 +63,7 @@ class Declaration:
         commas here.
 
         Raises:
-            DeclarationError: A value has a blank, or a character with which a shell finds files.
+            DeclarationError: A value has a blank, or a character that a shell expands to file names.
         """
         labels = self.labels(",")
         for name, value in labels.items():
@@ -76,8 +76,8 @@ class Declaration:
         return " ".join(f"--label {name}={value}" for name, value in labels.items())
 
     @property
-    def left_out(self) -> bool:
-        """Whether the ancestors are too many for a label or annotation."""
+    def ancestors_left_out(self) -> bool:
+        """Whether the list of ancestors is too long for a label or annotation."""
         return len(",".join(self.ancestors or ())) > MAX_ANCESTORS
 
     def _named(self, names: tuple[str, str, str], separator: str) -> dict[str, str]:
@@ -85,6 +85,6 @@ class Declaration:
         values = {revision: str(self.revision)}
         if self.contracts:
             values[contract] = format_contracts(self.contracts, separator)
-        if self.ancestors is not None and not self.left_out:
+        if self.ancestors is not None and not self.ancestors_left_out:
             values[ancestors] = ",".join(self.ancestors)
         return values

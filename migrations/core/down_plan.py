@@ -31,8 +31,8 @@ def plan_down(
 ) -> DownPlan | Refusal:
     """Decide what `down` will do: undo the last batch, or the newest `steps` revisions, or all after `target`.
 
-    The last batch is that of the last `up`. What `baseline` recorded (batch 0) belongs to no batch, so it is undone
-    only with `steps` or `target`. The plan undoes all of these revisions, or is refused.
+    The last batch is what the last `up` applied. Revisions that `baseline` recorded (batch 0) belong to no batch, so
+    they are undone only with `steps` or `target`. The plan undoes all of these revisions, or is refused.
 
     Args:
         migrations: The files, in order.

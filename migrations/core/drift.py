@@ -70,7 +70,7 @@ class DriftKind(StrEnum):
     OUT_OF_ORDER = "OutOfOrder"
     """Applied after a newer one. This was done on purpose and cannot be changed, so it is only reported."""
     LINE_ENDS = "LineEnds"
-    """The file has other line ends than when it was applied, and is the same besides; it is accepted."""
+    """The file differs from what was applied only in its line ends, which is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,8 @@ class Verification:
         drifts: Every difference, sorted by revision.
         pending: Revisions to apply that are newer than the head; they are no problem.
         ahead: Applied revisions that are newer than every file; they are no problem either.
-        without_down: Files that say nothing of undoing the migration: a down section may be there, but not be seen.
+        without_down: Files that neither have a down section nor declare that the migration cannot be undone. The
+            section may be there, but not be recognised.
     """
 
     drifts: tuple[Drift, ...]
@@ -129,7 +130,7 @@ def compare(
     Args:
         migrations: The files.
         ledger: The ledger.
-        is_elsewhere: Whether a recorded revision is one that the directory need not have.
+        is_elsewhere: Returns whether a recorded revision may have its file in another directory.
     """
     key = ledger.versioning.key
     files = {key(migration.revision): migration for migration in migrations}
@@ -177,9 +178,9 @@ def verify(migrations: Sequence[Migration], ledger: Ledger) -> Verification:
 def verify_names(
     migrations: Sequence[Migration], ledger: Ledger, is_elsewhere: Callable[[str], bool] = lambda _revision: False
 ) -> Verification:
-    """Find what a tool's ledger has and its directory lacks, where names do not sort in the order of the migrations.
+    """Find every difference between a directory and a tool's ledger, where names may not sort in the required order.
 
-    A file that is not applied is pending, wherever it stands: many of these tools apply it late.
+    A file that is not applied is pending even where a newer one is applied: many of these tools apply it late.
 
     Args:
         migrations: The files.
@@ -187,7 +188,7 @@ def verify_names(
         is_elsewhere: As in `compare`.
     """
     rows = compare(migrations, ledger, is_elsewhere=is_elsewhere)
-    # Execution order is the order of the records; otherwise the versions have one.
+    # "Newer" means later among the records where they are in execution order, and a higher version in other ledgers.
     places = {record.revision: place for place, record in enumerate(ledger.records)}
     sort_key, by_record = ledger.versioning.sort_key, ledger.history is History.EXECUTION
     newest_place = max((places[row.record.revision] for row in rows if row.migration and row.record), default=-1)
@@ -250,7 +251,10 @@ def _line_ends_drift(migration: Migration, record: Record) -> Drift:
 
 
 def _applied_out_of_order(ledger: Ledger) -> Iterator[Drift]:
-    """Yield what ran in a later batch than a newer revision. When a `baseline` (batch 0) ran is not known."""
+    """Yield each revision that ran in a later batch than a newer revision did.
+
+    What `baseline` recorded (batch 0) does not count: when it ran is not known.
+    """
     earliest_newer = None
     for record in reversed(ledger.records):
         if not record.batch or record.state is not State.APPLIED:

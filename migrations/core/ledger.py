@@ -33,7 +33,7 @@ class History(StrEnum):
     """How much a tool records of the migrations that it has applied, and what their order is."""
 
     NAMES = "names"
-    """Every migration; one must come before another when its name sorts before it, as in the directory."""
+    """Every migration; the order of the names is the order in which they must run, as in the directory."""
     EXECUTION = "execution"
     """Every migration, in the order in which they ran; the order that the tool requires is not recorded."""
     NUMBER = "number"
@@ -52,10 +52,10 @@ class Position(StrEnum):
     BEHIND = "behind"
     """The revision is not applied."""
     PRESUMED_AHEAD = "presumed-ahead"
-    """The ledger's head is unknown to the image, which knows every ancestor of its own revision: so the head is not an
-    ancestor, but newer."""
+    """The image knows every ancestor of its revision, and the ledger's head is not among them: so the head is presumed
+    to be newer."""
     UNKNOWN = "unknown"
-    """The ledger's head is another one, and which of the two is newer is not known."""
+    """The ledger's head is another revision, and it is not known which of the two is newer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,15 +233,15 @@ class Ledger:
         return len({*map(key, self.former_heads), *map(key, before)})
 
     def is_complete_for(self, revision: Revision) -> bool:
-        """Return whether everything is applied that an image which expects this revision knows up to it.
+        """Return whether all migrations that an image knows, up to the revision that it expects, are applied.
 
         In the short form that is the revision itself. In the long form, fewer than COUNT revisions up to NAME, or COUNT
         revisions with another digest, are incomplete; more than COUNT are complete: a late merge added one that an
         older image does not know.
 
-        Where the ledger cannot show that something is missing, it counts as complete: below a head without history,
-        and with a baseline. Digests are compared only where NAME is written as the ledger identifies it: a digest over
-        file names never equals one over versions.
+        A ledger that cannot show a missing migration counts as complete: one that records only its heads or a number,
+        and one with a baseline. Digests are compared only where NAME is written as the ledger identifies it: a digest
+        over file names never equals one over versions.
         """
         index = self._place(revision.name)
         if index is None:
@@ -264,13 +264,13 @@ class Ledger:
         return self._count_up_to(index), self._digest_up_to(index)
 
     def can_tell(self, _revision: Revision) -> bool:
-        """Return whether it is known of this revision if it is applied, and complete.
+        """Return whether this ledger shows if the revision is applied and complete.
 
-        A ledger that was read can always tell; one of which only the newest part is known overrides this.
+        A ledger that was read as a whole always does; a subclass that knows only the newest part overrides this.
         """
         return True
 
-    # What comes before a revision is not known from the order of execution: then all that is applied counts, as a set.
+    # The order of execution does not show what must precede a revision. There, all applied revisions count, as a set.
 
     def _count_up_to(self, index: int) -> int:
         return len(self._index) if self.history is History.EXECUTION else index + 1
@@ -299,7 +299,8 @@ class Ledger:
     def _place(self, name: str) -> int | None:
         """Return the place of an applied revision; None where it is not recorded as applied.
 
-        Of several names, which Django's projects declare for several applications, all must be applied.
+        A Django project declares one name for each application, joined. All of them must be applied; the place of the
+        last one counts.
         """
         key = self.versioning.key
         index = self._index.get(key(name))
@@ -314,7 +315,7 @@ class Ledger:
         return baseline is not None and sort_key(name) < sort_key(baseline.revision)
 
     def _reaches(self, name: str) -> bool:
-        """Return whether the one recorded number is at least this one; a dirty number counts only for lower ones."""
+        """Return whether the recorded number is at least the revision's; a dirty number shows only lower ones."""
         wanted, _ = self.versioning.sort_key(name)
         if not wanted:
             return self.versioning.key(name) in self._index

@@ -106,7 +106,7 @@ class Migration:
     content: bytes = field(default=b"", repr=False, compare=False)
 
     def differs_by_line_ends(self, checksum: str | None) -> bool:
-        """Return whether another checksum is that of this file with LF, or with CRLF, at the end of each line."""
+        """Return whether a checksum matches this file only after all its line ends are changed to LF, or to CRLF."""
         unix = self.content.replace(b"\r\n", b"\n")
         variants = (unix, unix.replace(b"\n", b"\r\n"))
         return checksum != self.checksum and any(sha256(variant).hexdigest() == checksum for variant in variants)

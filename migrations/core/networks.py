@@ -1,7 +1,7 @@
-"""Addresses that nothing connects to for a tenant, and how an installation names those that it may. Pure.
+"""Addresses that ledgergate never connects to for a tenant, and the servers that an installation allows. Pure.
 
-A tenant's text (a Secret, an image reference) must not make ledgergate the way to a server that the tenant cannot reach
-himself, the node's metadata service above all.
+A tenant's text (a Secret, an image reference) must not make ledgergate connect to a server that the tenant cannot
+reach, above all the node's metadata service.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 IpAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-METADATA = (  # of AWS and most others, Alibaba, Azure, Oracle; on IPv6 of AWS and Google
-    "169.254.169.254/32",
-    "100.100.100.200/32",
-    "168.63.129.16/32",
-    "192.0.0.192/32",
-    "fd00:ec2::254/128",
-    "fd20:ce::254/128",
+METADATA = (
+    "169.254.169.254/32",  # AWS and most others
+    "100.100.100.200/32",  # Alibaba
+    "168.63.129.16/32",  # Azure
+    "192.0.0.192/32",  # Oracle
+    "fd00:ec2::254/128",  # AWS
+    "fd20:ce::254/128",  # Google
 )
 LINK_LOCAL = ("169.254.0.0/16", "fe80::/10")
 _NEVER = (
@@ -34,8 +34,8 @@ _COMPATIBLE = IPv6Network("::/96")
 _NAME = re.compile(r"(\*?\.)?[a-z0-9_]([-a-z0-9_.]*[a-z0-9_])?\Z")
 
 
-def meanings(address: IpAddress) -> Iterable[IpAddress]:
-    """Return an address with those of IPv4 that are written inside it, so that none gets by in another notation."""
+def with_embedded_ipv4(address: IpAddress) -> Iterable[IpAddress]:
+    """Return an address and the IPv4 addresses embedded in it, so that no notation evades a check."""
     found: list[IpAddress] = [address]
     if isinstance(address, IPv6Address):
         found += [inner for inner in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if inner]
@@ -64,7 +64,9 @@ class HostPolicy(NamedTuple):
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> HostPolicy:
-        """Read `db.example.com`, `.example.com` or `*.example.com`, `10.0.0.0/8`, `10.0.0.1`; none allows every server.
+        """Parse `db.example.com`, `.example.com` or `*.example.com`, `10.0.0.0/8`, `10.0.0.1`.
+
+        An empty list allows every server, except the addresses that `objection` always refuses.
 
         Raises:
             ValueError: A text is none of these; the message names every such text.
@@ -97,18 +99,18 @@ class HostPolicy(NamedTuple):
 
         Args:
             address: The IP address.
-            named: Whether it is of a host name that is allowed.
+            named: Whether an allowed host name was resolved to it.
         """
         try:
             found = ip_address(address.partition("%")[0])
         except ValueError:
             return "not an IP address"
-        for meant in meanings(found):
+        for candidate in with_embedded_ipv4(found):
             for kind, networks in _NEVER:
-                if is_within(meant, networks):
+                if is_within(candidate, networks):
                     return kind
         if named or not (self.names or self.suffixes or self.networks):
             return ""
-        if any(is_within(meant, self.networks) for meant in meanings(found)):
+        if any(is_within(candidate, self.networks) for candidate in with_embedded_ipv4(found)):
             return ""
         return "not among the database servers that this installation allows (--allowed-database-hosts)"

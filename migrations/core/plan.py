@@ -1,6 +1,6 @@
 """What `up` will do, and why a command may be refused: decided from the files, the ledger and its arguments.
 
-`down` and `baseline` have modules of their own, which `up`, whose start counts, does not load.
+`down` and `baseline` have their own modules, which `up` does not load: its start-up time counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class UpPlan:
         ahead: Applied revisions that are newer than every file: this image is older than the ledger.
         missing: Applied revisions without a file, although there is a file for a newer one.
         line_ends: Files that differ from what was applied by their line ends alone.
-        left: Of an expand phase: the migrations that it leaves for the contract phase and that the ledger lacks.
+        left: The pending migrations that an expand phase leaves for the contract phase.
     """
 
     steps: tuple[Migration, ...]
@@ -121,7 +121,7 @@ def plan_up(
 
 def _split_phases(migrations: Sequence[Migration], ledger: Ledger) -> tuple[Sequence[Migration], tuple[Migration, ...]]:
     """Return the migrations of the expand phase, and those of the contract phase that are not applied."""
-    from migrations.core.contract import needed  # noqa: PLC0415 - `up` without --phase does without
+    from migrations.core.contract import needed  # noqa: PLC0415 - `up` without --phase does not need it
 
     expand = needed(migrations)
     return expand, tuple(m for m in migrations[len(expand) :] if not ledger.contains(m.revision))
@@ -135,7 +135,7 @@ def _beyond_phase_text(target: str, last: str) -> str:
 
 
 def edited_files(migrations: Sequence[Migration], ledger: Ledger) -> Iterator[tuple[Migration, Record]]:
-    """Yield every file that was edited after it was applied, with its record; other line ends are no edit."""
+    """Yield every file that was edited after it was applied, with its record; a change of line ends is no edit."""
     return (pair for pair in _other_checksums(migrations, ledger) if not pair[0].differs_by_line_ends(pair[1].checksum))
 
 

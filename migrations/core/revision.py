@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 DIGEST_LENGTH = 12
 LEAF_SEPARATOR = ","
-"""Between the newest migrations of several applications, all of which an image expects (Django)."""
+"""Separates the newest migrations of several applications, all of which an image expects (Django)."""
 _LONGEST_NAME = 2048
 _SHOWN = 80
 
 LONGEST_TEXT = 2560
-"""Characters of a revision as it is declared: the longest name, its extensions and `+COUNT.DIGEST`. What is longer is
-refused before anything looks at it: an annotation may have 256 KiB."""
+"""Maximum length of a declared revision, in characters: the longest name, its extensions and `+COUNT.DIGEST`. A longer
+text is refused before it is parsed: an annotation may have 256 KiB."""
 
 # Extensions of migration files: SQL and Python (the native ones), those of Knex's `loadExtensions` and newer ones of
 # JavaScript and TypeScript, Rails, Ecto, goose. Other suffixes stay, so that a name such as `v1.2` is not shortened.
@@ -79,7 +79,7 @@ def canonical(name: str) -> str:
     """Return the name without extensions of migration files, in Unicode's composed form (NFC).
 
     `x`, `x.ts` and `x.js` are one revision; so are the two forms of `añadir`: some file systems, archives and editors
-    of macOS write the accent as a character of its own.
+    of macOS write the accent as a separate character (NFD).
     """
     name = composed(name)
     # From the end, in one pass: a regular expression that looks for the first extension takes quadratic time.
@@ -99,7 +99,10 @@ def composed(name: str) -> str:
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """Return the forms in which a ledger may have recorded a canonical name: older versions kept the file's own."""
+    """Return the forms in which a ledger may have recorded a canonical name.
+
+    Older versions of ledgergate recorded the Unicode form of the file's name.
+    """
     if name.isascii():
         return (name,)
     from unicodedata import normalize  # noqa: PLC0415 - as above

@@ -16,9 +16,9 @@ class Fault(StrEnum):
     """Why a ledger cannot be read now."""
 
     UNREAD = "Unread"
-    """No reading was tried yet."""
+    """No attempt was made to read it yet."""
     PENDING = "Pending"
-    """The one who reads it, another process, has not reported a reading yet."""
+    """Another process reads it, and has not reported a reading yet."""
     UNREACHABLE = "Unreachable"
     """The server does not answer in time, or accepts no session."""
     AUTHENTICATION = "AuthenticationFailed"
@@ -79,7 +79,8 @@ class LedgerSnapshot:
         missing_table: Schema and name of the table where it does not exist, so that the ledger is empty.
         run: The run that is migrating now; looked up only while a pod waits for the ledger or the ledger is dirty.
         standby: Whether it was read from a server in recovery, which may be behind its primary.
-        unverified: Whether the server is another machine, and nothing was asked of it to prove which.
+        unverified: Whether the server is on another machine, and the address leaves `sslmode` at allow or prefer, so
+            that any machine could answer.
     """
 
     ledger: Ledger | None = None

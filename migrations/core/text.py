@@ -1,6 +1,6 @@
-"""Text of others (a database, a tenant, a server), made fit to be shown. Pure.
+"""Text from outside (a database, a tenant, a server), made safe to show. Pure.
 
-A terminal carries out escape sequences, and a text that runs from right to left hides what follows it.
+A terminal executes escape sequences, and text that runs from right to left hides what follows it.
 """
 
 from __future__ import annotations

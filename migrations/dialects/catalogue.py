@@ -25,7 +25,7 @@ CONCRETE_DIALECTS: Sequence[Dialect] = (
 
 
 class _Auto(Dialect):
-    """The dialect of whichever ledger there is."""
+    """Stands for the dialect of the ledger that is found."""
 
     __slots__ = ()
 
@@ -34,7 +34,7 @@ class _Auto(Dialect):
 
 
 def _parse(_row: Mapping[str, Any]) -> NoReturn:
-    raise LedgerUnreadable("the dialect is not known yet")  # `locate` decides it, and comes before any reading
+    raise LedgerUnreadable("the dialect is not known yet")  # `locate` replaces AUTO before a ledger is read
 
 
 AUTO = _Auto(

@@ -93,7 +93,7 @@ def locate(
         table: As the user named it; None for the tool's default.
         relations: Which of `tables_to_look_up` exist; of those without a schema, the first in the search path.
         database: Name of the database.
-        current_schema: The schema in which a table is created that is given none.
+        current_schema: The schema in which PostgreSQL creates a table whose name has no schema.
 
     Raises:
         LedgerUnreadable: The table is not a ledger of the dialect, or there are ledgers of several dialects.
@@ -126,7 +126,7 @@ def locate(
 
 
 def _column_mismatch(dialect: Dialect, relation: Relation) -> str:
-    """Describe the columns that show that the table is not a ledger of the dialect; empty when none does."""
+    """Describe the columns that show that the table is not a ledger of the dialect; empty where there are none."""
     missing, foreign = sorted(dialect.columns - relation.columns), sorted(dialect.absent_columns & relation.columns)
     texts = [f"has no column {', '.join(missing)}"] if missing else []
     texts += [f"has the column {', '.join(foreign)}, which that tool does not make"] if foreign else []

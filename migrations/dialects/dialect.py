@@ -56,9 +56,10 @@ class LedgerTable:
 class LockTable:
     """A table beside the ledger in which a row is the tool's lock, so that a killed process leaves the lock behind.
 
-    The dialect's .sql file has two more blocks, in which `{lock}` stands for this table. `lock` returns one row with
-    `holder` (text or null) and `since` (timestamptz or null) while the lock is taken, and no row while it is free.
-    `unlock` frees it as the tool's own command does.
+    The dialect's .sql file has two more blocks, in which `{lock}` stands for this table. `lock` returns one row while
+    the lock is taken, and no row while it is free. The row has `holder` (text or null), `since` (timestamptz or null)
+    and `version`: the row's `xmin` as text, the transaction that wrote it. `unlock` frees the lock as the tool's own
+    command does.
 
     Attributes:
         name: Name of the table, in the ledger's schema; `{table}` stands for the ledger's name.
@@ -89,8 +90,8 @@ class Dialect:
         parse: Makes a record of one row that `read` selected.
         history: How much the tool keeps of what it has applied, and in which order `read` returns it.
         versioning: What makes a declared revision and a recorded one the same.
-        branch: What the names of one branch have in common, such as an application, where no single name can be the
-            newest of all: then the newest of each branch is declared. None where one name can.
+        branch: Returns the branch of a name, such as its application, for a tool without a single newest migration: an
+            image then declares the newest of each branch. None for other tools.
         lock_keys: Every key that the tool's advisory lock on this ledger may have; empty where the tool takes no
             advisory lock, or one with a key that cannot be known.
         row_lock: The lock that a killed process leaves behind; None where there is no such lock.
@@ -158,7 +159,7 @@ class Dialect:
             raise LedgerUnreadable(f"the table is no {self.name} ledger: {error}") from error
 
     def build_ledger(self, records: Iterable[Record]) -> Ledger:
-        """Make a ledger of records, sorted where the tool's order is that of names; else in the order given."""
+        """Make a ledger of records, sorted by name where the tool runs them in that order; else in the order given."""
         if self.history is History.NAMES:
             records = sorted(records, key=lambda record: self.versioning.sort_key(record.revision))
         return Ledger.of(records, self.history, self.versioning)
@@ -185,7 +186,8 @@ class Dialect:
     def find_elsewhere(self, known: Sequence[str]) -> Callable[[str], bool]:
         """Return the function that decides whether a recorded revision may have its file in another directory.
 
-        Without a directory every revision may; in Django, those of applications that are installed as packages.
+        Without a directory every revision may. With one, only a revision of a branch that has no file in it may, such
+        as a Django application that is installed as a package.
 
         Args:
             known: Every migration of the directory.
@@ -197,7 +199,7 @@ class Dialect:
         return lambda revision: branch(revision) not in branches
 
     def _newest(self, keys: Sequence[str]) -> str:
-        """Return the newest name, of several branches that of each."""
+        """Return the newest name; for a tool with branches the newest of each, joined."""
         newest = declare(keys).name
         if self.branch is None:
             return newest
@@ -215,7 +217,7 @@ def _statements(file: str) -> Mapping[str, str]:
 
 
 def _cleaned(record: Record) -> Record:
-    """Return a record whose texts can be shown: whoever writes the table chooses them.
+    """Return a record whose texts can be shown: any writer of the table may have chosen them.
 
     No image expects a revision with characters that are replaced here (see `Revision.parse`).
     """
@@ -229,5 +231,5 @@ def _cleaned(record: Record) -> Record:
 
 
 def _cut(text: str) -> str:
-    # How long it was is not known: some statements cut it already.
+    # Unlike `shorten`, without the length: some statements have cut the text already.
     return text if len(text) <= MAX_ERROR else f"{text[:MAX_ERROR]}…"

@@ -84,7 +84,7 @@ SQLX = Dialect(
     parse=_parse_sqlx,
     versioning=Versioning.LEADING_NUMBER,
     lock_keys=lambda table: _salted_hash(_SQLX_SALT, table),  # taken by its library, not by its command line
-    # `resolve_blocking` of sqlx: a file that undoes is none that is applied
+    # `resolve_blocking` of sqlx; a `.down.sql` undoes a migration, and is not one itself
     directory=external.files_matching(
         r"(?P<name>[0-9]+_.*?)(?<!\.down)(?:\.up)?\.sql",
         example="20250126120000_add_users.sql",

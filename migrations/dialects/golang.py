@@ -25,8 +25,8 @@ def _parse_golang_migrate(row: Mapping[str, Any]) -> Record:
 def _golang_migrate_keys(table: LedgerTable) -> tuple[int, ...]:
     """Return the two keys that golang-migrate's `GenerateAdvisoryLockId` may make.
 
-    It hashes the database's name, which is the path of the URL, with its slash, where golang-migrate opened the
-    connection itself, as its command line does, and the plain name where a program passed one (`WithInstance`).
+    It hashes the database's name. Where golang-migrate opened the connection itself, as its command line does, that is
+    the path of the URL, with its slash; where a program passed a connection (`WithInstance`), it is the plain name.
     """
     subjects = (f"{table.schema}\0{table.name}\0{database}" for database in (f"/{table.database}", table.database))
     return tuple(crc32(subject.encode()) * _GOLANG_MIGRATE_SALT % 2**32 for subject in subjects)
@@ -40,7 +40,7 @@ GOLANG_MIGRATE = Dialect(
     history=History.NUMBER,
     versioning=Versioning.LEADING_NUMBER,
     lock_keys=_golang_migrate_keys,
-    # `source.Regex` of golang-migrate. A number that has a file to undo it alone is one to apply, too: nothing is run.
+    # `source.Regex` of golang-migrate. A number with a down file only is a migration, too: applying it runs nothing.
     directory=external.files_matching(
         r"(?P<name>[0-9]+_.*)\.(?P<part>up|down)\..*",
         example="000001_add_users.up.sql",

@@ -88,8 +88,8 @@ UMZUG = Dialect(
     table="SequelizeMeta",
     columns=frozenset({"name"}),
     parse=_parse_name,
-    # Umzug's pattern is the program's, mostly `*.js`, or `*.up.sql` beside files that undo them; sequelize-cli's is
-    # /^(?!.*\.d\.ts$).*\.(cjs|js|cts|ts)$/.
+    # A program that uses Umzug sets the pattern, mostly `*.js`, or `*.up.sql` beside files that undo them;
+    # sequelize-cli's is /^(?!.*\.d\.ts$).*\.(cjs|js|cts|ts)$/.
     directory=external.files_matching(
         r"(?!.*\.d\.[cm]?ts\Z)(?P<name>.+(?<!\.down))\.(?:sql|js|cjs|mjs|ts|cts|mts)",
         example="20250126120000-add-users.js",

@@ -29,7 +29,7 @@ def _parse_flyway(row: Mapping[str, Any]) -> Record:
 
 
 def _flyway_name(name: str) -> str:
-    """Return the name by which the ledger's reading calls a file, see `_parse_flyway`."""
+    """Return a file's name as `_parse_flyway` names its record."""
     return name.replace(" ", "_") if name.startswith("R") else name
 
 

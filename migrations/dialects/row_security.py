@@ -1,4 +1,4 @@
-"""What row-level security hides of a ledger, and how every row is made visible."""
+"""Row-level security that hides rows of a ledger, and the statements that make every row visible."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RowSecurity:
         return f"row-level security of {table.schema}.{table.name} ({policies})"
 
     def describe_remedy(self, table: LedgerTable) -> str:
-        """Return the statements of which one makes every row visible."""
+        """Return two statements, either of which makes every row visible."""
         switch = "no force" if self.is_owner else "disable"
         return (
             f"run `alter role {quoted(self.role)} bypassrls` as a superuser, or "

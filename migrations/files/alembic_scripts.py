@@ -21,7 +21,7 @@ _NAMED_BY_FILE = re.compile(r"([a-f0-9]+)\.py")  # before Alembic 0.2, files did
 
 @dataclass(frozen=True, slots=True)
 class _Script:
-    """A revision: where it is, what it is based on, what it needs besides, and the names of its branch."""
+    """A revision: its file, the revisions that it is based on and depends on, and the labels of its branch."""
 
     path: Path
     bases: tuple[str, ...]
@@ -82,7 +82,8 @@ def _read(directory: Path) -> tuple[dict[str, _Script], list[str]]:
 def _files(directory: Path) -> Iterator[tuple[Path, bool]]:
     """Yield the files that Alembic loads, and whether each must be a revision.
 
-    Without Alembic's settings it is not known whether it searches subdirectories: then what is a revision there counts.
+    Without Alembic's settings it is not known whether it searches subdirectories. A file in one then counts if it
+    defines a revision.
     """
     settings = find_settings(directory)
     named = directory.resolve()
@@ -102,9 +103,10 @@ def _texts(value: str | Iterable[object] | None) -> tuple[str, ...]:
 
 
 def _parents(script: _Script, scripts: Mapping[str, _Script]) -> Sequence[str]:
-    """Return what a revision builds on: also what it depends on in other branches, by name or by a branch's label.
+    """Return the revisions that a revision is based on, and those in other branches that it depends on.
 
-    A revision on which another depends is no head in Alembic's table.
+    A dependency is given by name or by a branch's label. A revision on which another depends is no head in Alembic's
+    table.
     """
     labelled = {label: name for name, each in scripts.items() for label in each.labels}
     return script.bases + tuple(labelled.get(name, name) if name not in scripts else name for name in script.needs)

@@ -1,4 +1,4 @@
-"""Alembic's own settings, as far as they say where revisions are: in `alembic.ini` or `pyproject.toml`."""
+"""Alembic's settings, in `alembic.ini` or `pyproject.toml`, as far as they define where revisions are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LEVELS = 4
-"""How many directories, from that of the revisions upwards, are searched for settings."""
+"""How many directories are searched for settings: the one with the revisions and its parents."""
 _SEPARATORS = {"os": os.pathsep, "space": None, "newline": "\n", ";": ";", ":": ":"}
 
 

@@ -18,7 +18,8 @@ _CHECKPOINT = re.compile(r"[ -~]*atlas:checkpoint\b")
 
 def _names(directory: Path) -> Iterable[str]:
     paths = sorted(path for path in directory.iterdir() if path.name.endswith(".sql") and not path.is_dir())
-    # A database that has begun before a checkpoint never runs it, and one that begins with it counts all before it.
+    # A database that was set up before a checkpoint never runs it. In one that starts from the checkpoint, every file
+    # before it counts as applied.
     return [path.name for path in paths if not _is_checkpoint(path)] or [path.name for path in paths]
 
 

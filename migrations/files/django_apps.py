@@ -31,7 +31,7 @@ def _names(directory: Path) -> Iterable[str]:
     for label, package in _packages(directory, problems):
         for path in sorted(package.iterdir()):
             if path.suffix != ".py" or path.name[0] in "_~" or "." in path.stem or path.is_dir():
-                continue  # as `pkgutil.iter_modules` and Django's loader have it
+                continue  # `pkgutil.iter_modules` and Django's loader skip these
             try:
                 migration = _class(parse_python(path), "Migration")
             except ValueError as error:
@@ -50,9 +50,9 @@ def _names(directory: Path) -> Iterable[str]:
 
 
 def _packages(directory: Path, problems: list[str]) -> list[tuple[str, Path]]:
-    """Return the packages of migrations with their applications' labels, but not those of installed packages.
+    """Return the packages of migrations with their applications' labels, except in installed packages.
 
-    A folder without `__init__` is none, and MIGRATION_MODULES may name another package, or none, for a label.
+    A folder without `__init__.py` does not count. MIGRATION_MODULES may name another package for a label, or None.
     """
     sources = [path for path in walk(directory, foreign=False) if path.suffix == ".py"]
     packages = [
@@ -96,7 +96,7 @@ def _moved(directory: Path, sources: Iterable[Path], problems: list[str]) -> Map
 def _label(application: Path) -> str:
     """Return an application's label: the directory's name, unless its AppConfig has another.
 
-    Of several, Django takes the one with `default = True`, and none without.
+    Of several AppConfigs, Django takes the one with `default = True`; without such a one it takes none.
     """
     try:
         classes = [node for node in parse_python(application / "apps.py").body if isinstance(node, ast.ClassDef)]
@@ -139,7 +139,7 @@ def _sorted(files: Mapping[str, _File]) -> Iterable[str]:
     while rest:
         known = files.keys() - done.keys()
         ready = [name for name in rest if not files[name].needs & known - {name}]
-        done |= dict.fromkeys(ready or rest)  # a cycle is Django's to report
+        done |= dict.fromkeys(ready or rest)  # a cycle: Django reports it
         rest = [name for name in rest if name not in done]
     return done
 

@@ -21,7 +21,7 @@ def _names(directory: Path) -> Iterable[str]:
     journal = directory / _JOURNAL
     if journal.exists():
         return _entries(directory, journal)
-    # Version 1 lists every folder with this file; the ledger has the time that its name begins with.
+    # Drizzle 1 takes every folder with a migration.sql. The ledger records the time in the folder's name.
     folders = sorted(path.name for path in directory.iterdir() if (path / "migration.sql").exists())
     if not folders:
         raise ExternalFilesError(f"expected {journal} or folders with a migration.sql as drizzle-kit writes them")

@@ -39,7 +39,7 @@ class ExternalFilesError(ValueError):
 
 
 def is_no_directory(path: Path) -> bool:
-    """Return whether a tool that asks for no directories takes this path: a link to nothing is one of them."""
+    """Return whether a path is anything but a directory, for tools that check only that: a dangling link passes."""
     return not path.is_dir()
 
 
@@ -62,12 +62,12 @@ def files_matching(
             with the same name and different groups `part` (up and down) are one migration.
         example: Name of such a file, for the message about a directory that has none.
         nested: Whether the tool searches subdirectories too, as far as they are not hidden.
-        links: Whether it searches links to directories then.
+        links: Whether it then follows links to directories.
         hidden: Whether the tool takes files whose names begin with a dot.
-        refused: Matches names that are no migration's, at which the tool stops.
-        unique: What two files must not have in common, or the tool stops.
-        accepts: Whether the tool takes a path whose name matches.
-        rename: Makes what the ledger records of the name.
+        refused: Matches names that are not those of migrations, and at which the tool stops with an error.
+        unique: Makes the keys that must be unique: the tool stops at two files with the same. None where it does not.
+        accepts: Returns whether the tool takes a path whose name matches.
+        rename: Returns the name as the ledger records it.
     """
 
     def names(directory: Path) -> Iterable[str]:
@@ -102,8 +102,8 @@ def walk(directory: Path, *, links: bool = False, foreign: bool = True) -> Itera
     Args:
         directory: Where to begin.
         links: Whether to follow links to directories.
-        foreign: Whether to look into installed packages and virtual environments, too, and at directories that may
-            not be read.
+        foreign: Whether to look into installed packages and virtual environments, too, and to fail at a directory that
+            may not be read.
 
     Raises:
         OSError: A directory cannot be read.
@@ -117,7 +117,7 @@ def walk(directory: Path, *, links: bool = False, foreign: bool = True) -> Itera
     for root, directories, files in os.walk(directory, onerror=fail, followlinks=links):
         if links:
             real = os.path.realpath(root)
-            if real in seen:  # a link to where we are, for example
+            if real in seen:  # such as a link to a parent directory
                 directories.clear()
                 continue
             seen.add(real)
@@ -159,7 +159,7 @@ def list_names(names: Callable[[Path], Iterable[str]], example: str, directory: 
     """Return each name once.
 
     Args:
-        names: Finds the names in a directory that is there.
+        names: Lists the names in an existing directory; may repeat some.
         example: The path of a migration, for the message about a directory that has none.
         directory: The directory.
 
@@ -182,5 +182,5 @@ def list_names(names: Callable[[Path], Iterable[str]], example: str, directory: 
 
 
 def _is_text(name: str) -> bool:
-    """Return whether a file's name is text: bytes that are none come as lone surrogates."""
+    """Return whether a file's name is UTF-8: Python decodes other bytes as lone surrogates."""
     return name.isascii() or not re.search("[\ud800-\udfff]", name)

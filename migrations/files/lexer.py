@@ -1,7 +1,8 @@
 """PostgreSQL's lexical structure, as far as it decides what is a comment, what is quoted and what is a statement.
 
 pglast's scanner knows the same, but it is slow to import, and `migrate up` reads every file even where nothing is
-pending; so `native` does without this module, too, where a file is simple. Each function takes linear time.
+pending. For the same reason `native` imports this module only for files that are not simple. Each function takes
+linear time.
 
 Source: https://www.postgresql.org/docs/current/sql-syntax-lexical.html, and PostgreSQL's scan.l where that is silent
 """
@@ -38,7 +39,7 @@ class Region(NamedTuple):
     Attributes:
         kind: What it is.
         begin: Offset of its first character, which belongs to the delimiter.
-        end: Offset behind its last character; that of the script where it is not closed.
+        end: Offset behind its last character; the length of the script where it is not closed.
     """
 
     kind: RegionKind
@@ -94,9 +95,9 @@ def regions(sql: str) -> Iterator[Region]:
     """Yield every comment, quoted text and COPY data of a script, in order; one that is not closed is the last."""
     has_copy_data = "\n\\." in sql
     opening = _OPENING_OR_END if has_copy_data else _OPENING
-    position = 0  # behind the last region: what precedes it belongs to no token that goes on here
-    escaped_until: int | None = None  # behind an escape string, while what follows may continue it
-    code: list[str] = []  # that of the statement so far; followed only where COPY data may occur
+    position = 0  # behind the last region, so that a new token begins here
+    escaped_until: int | None = None  # behind an escape string, as long as the next string may continue it
+    code: list[str] = []  # the statement's code so far; collected only where COPY data may occur
     while match := opening.search(sql, position):
         begin, mark = match.start(), match[0]
         gap = sql[position:begin]
@@ -173,7 +174,7 @@ def _copy_data(sql: str, code: str, semicolon: int) -> Region | None:
     Args:
         sql: The script.
         code: The statement, with a blank for each comment and a delimiter for each quoted text.
-        semicolon: Its end.
+        semicolon: Offset of its semicolon.
     """
     if _COPY_FROM_STDIN.match(code) is None:
         return None

@@ -1,8 +1,8 @@
 """The markers `-- migrate:up` and `-- migrate:down` of an SQL file, and everything that is nearly one.
 
-PostgreSQL takes a marker for a comment. So a line that is meant as one and is not recognised would run the down section
-together with the up section; it is a problem instead. A line that dbmate would recognise, but that PostgreSQL reads as
-part of a string, a comment or COPY data, is a problem too: either reading may be the one that was meant.
+To PostgreSQL, a marker is a comment. If a misspelt `-- migrate:down` passed as a comment, the down section would run
+with the up section, so a line that resembles a marker is a problem. A line that dbmate would recognise as a marker, but
+that PostgreSQL reads as part of a string, a comment or COPY data, is a problem too: its author may have meant either.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from migrations.files.lexer import Region
 
 # Each part is bounded by what the next one begins with, so that a search takes linear time. \W is every blank, dash and
-# invisible character; the second colon is that of Chinese and Japanese keyboards. goose and sql-migrate write the
-# markers of the last alternative: a file that was converted in part has both.
+# invisible character; the second colon is the full-width one of Chinese and Japanese keyboards. The last alternative
+# matches the markers of goose and sql-migrate: a partly converted file has both kinds.
 _NEARLY = re.compile(
     "migrate[^\\w:\uff1a]*[:\uff1a](?:\\W*(?:up|down)\\b|up|down)|\\+\\s*(?:goose|migrate)\\s+(?:up|down)\\b",
     re.IGNORECASE,
@@ -31,7 +31,7 @@ _SHOWN = 60
 
 
 def check_markers(text: str, markers: Sequence[re.Match[str]], add_problem: AddProblem) -> list[re.Match[str]]:
-    """Return the markers outside quotes, and report the others and what is nearly a marker.
+    """Return the markers outside quotes; report the others, and text that is nearly a marker.
 
     Args:
         text: The whole file.

@@ -1,7 +1,7 @@
 """Loads a directory of migrations: every migration, or every problem with file and line.
 
 A migration is `<14 digits>_<name>.sql` with `-- migrate:up` and `-- migrate:down` sections (dbmate's convention), or
-`<14 digits>_<name>.py` with `async def up(connection)`. The order of migrations is that of their names.
+`<14 digits>_<name>.py` with `async def up(connection)`. Migrations are ordered by their names.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"\d{14}_[^\s+]+", re.ASCII)
 _SUFFIXES = (".sql", ".py")
-# Names that end otherwise, and still are meant: `.SQL`, Windows' hidden `.sql.txt`, and dated names of SQL.
+# Other names that were probably meant as migrations: `.SQL`, Windows' hidden `.sql.txt`, and SQL with a timestamp.
 _MEANT_AS_MIGRATION = r"(?i)\.(?:sql|py)(?:\.txt)?[\s.]*\Z|\A\d{14}_[^.]*(?:\.(?:psql|pgsql|plsql|ddl))?\Z"
 
 
@@ -31,7 +31,8 @@ def load_directory(directory: Path) -> tuple[Migration, ...]:
     """Load every migration of a directory, in order; other kinds of files, `_*` and `.*` are ignored.
 
     Raises:
-        FilesError: With every problem of every file, and every file that was meant as a migration and is none.
+        FilesError: With every problem of every file, and every file that was meant as a migration but is not named as
+            one.
     """
     if not directory.is_dir():
         raise FilesError(
@@ -68,7 +69,7 @@ def list_revisions(directory: Path) -> tuple[str, ...]:
 
 
 def _migration_files(directory: Path, problems: list[Problem]) -> list[Path]:
-    """Return the files to parse, in the order of names, and add what was meant as one and would be skipped."""
+    """Return the files to parse, in the order of their names; add a problem for each that was meant as one."""
     try:
         with os.scandir(directory) as entries:
             named = sorted((entry for entry in entries if entry.name[0] not in "_."), key=lambda entry: entry.name)

@@ -14,7 +14,7 @@ _SIMPLE = re.compile(
 def is_simple(sql: str, end: int) -> bool:
     """Return whether the text before an offset is so simple that the offset is certainly not inside quotes.
 
-    This takes a tenth of the time of `lexer.regions`. False does not mean the contrary.
+    This takes a tenth of the time of `lexer.regions`. After False, the offset may still be outside quotes.
     """
     simple = _SIMPLE.match(sql, 0, end)
     return simple is not None and simple.end() == end

@@ -117,12 +117,12 @@ def find_client_copy(sql: str) -> bool:
 
 
 def escape_for_psql(sql: str, *, join: bool = False) -> str:
-    r"""Return the script as psql has to get it, so that the server gets what is written.
+    r"""Return the script with escapes, so that psql sends to the server what is written.
 
     Args:
         sql: The script.
-        join: Whether psql is to send it as one message, except for what precedes and follows rows of COPY: `\;` is a
-            semicolon that does not end one.
+        join: Whether psql is to send the script as one message, divided only at rows of COPY: psql sends nothing yet at
+            a semicolon that is written as `\;`.
     """
     parts, position = [], 0
     for region in (*regions(sql), None):

@@ -70,7 +70,7 @@ def parse_python(text: str, add_problem: AddProblem) -> Sections:
 def _parse_python(text: str, add_problem: AddProblem) -> list[ast.stmt] | None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as that of an invalid escape: it would name no file
+            warnings.simplefilter("ignore")  # such as about an invalid escape: it would not name the file
             return ast.parse(text).body
     except SyntaxError as error:
         add_problem(error.lineno or 1, f"expected Python: {error.msg}")

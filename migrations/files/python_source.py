@@ -1,4 +1,4 @@
-"""What Python files assign, read without running them: there tools keep how migrations depend on each other."""
+"""What Python files assign, read without running them: Alembic and Django keep dependencies of migrations there."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def parse_python(path: Path) -> ast.Module:
 
 
 def literals(body: Iterable[ast.stmt]) -> Mapping[str, Any]:
-    """Return the names that statements assign, also below `if` and `try`, with their values or `NOT_LITERAL`.
+    """Return the names that statements assign, with their values or `NOT_LITERAL`.
 
-    A name that is assigned different values is `NOT_LITERAL`, too, unless each replaces the one before.
+    A later statement replaces the value of an earlier one. A name that is assigned below `if`, `try` and the like is
+    `NOT_LITERAL`.
     """
     found: dict[str, Any] = {}
     for node in body:

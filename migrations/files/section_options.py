@@ -1,4 +1,4 @@
-"""The options of a section: what follows its marker in SQL, or stands in constants of a Python module."""
+"""The options of a section: what follows its marker in SQL, or constants of a Python module."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def parse_options(name: str, text: str, line: int, add_problem: AddProblem) -> t
 
 
 def _is_of_another_tool(name: str) -> bool:
-    """Return whether an option resembles none of `_OPTIONS`, so that it cannot be one of them with a mistake.
+    """Return whether an option resembles none of `_OPTIONS`, so that it is not a misspelt one of them.
 
-    dbmate, whose files may have options of its own, ignores what it does not know, and so does ledgergate.
+    Like dbmate, ledgergate ignores such an option: the file may be written for another tool, too.
     """
     from difflib import get_close_matches  # noqa: PLC0415 - few files have such an option
 

@@ -1,4 +1,4 @@
-"""TypeORM's directory: files that export classes, each named with the 13 digits by which it is ordered."""
+"""TypeORM's directory: files that export classes. Each class has in its name the 13 digits by which it is ordered."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _names(directory: Path) -> Iterable[str]:
 
 
 def _stamps(path: Path) -> set[str]:
-    """Return the numbers of the file's migrations; that of its own name where no class shows one."""
+    """Return the numbers of the file's migrations; the number in the file's name where no class has one."""
     text = path.read_text(encoding="utf-8", errors="replace")
     classes = {first or second for first, second in _CLASS.findall(text)}
     names = {stamp for _, stamp in _NAME.findall(text)}

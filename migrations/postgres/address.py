@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Address", "AddressError", "Server", "Tls"]
 
 _HOST = re.compile(r"[\w.:%-]+\Z")
-"""Of a Secret: a name or an IP address, with a zone."""
+"""Matches what a Secret may name as a host: a name, or an IP address, with or without a zone."""
 _LIBPQ_VARIABLES = ("PGSERVICE", "PGHOST", "PGHOSTADDR", "PGDATABASE", "PGUSER")
 _DB_VARIABLES = {
     "DB_HOST": "host",
@@ -62,7 +62,7 @@ class Address(ConnectionPlan):
 
     @property
     def unverified(self) -> bool:
-        """Whether a server is on another machine, and `sslmode` is left open, so that any machine could answer."""
+        """Whether a server is on another machine and `sslmode` is allow or prefer, so that any machine could answer."""
         remote = any(not _is_local(server.host) for server in self.servers)
         return remote and self.tls.mode in {"allow", "prefer"}
 
@@ -83,7 +83,7 @@ class Address(ConnectionPlan):
         Args:
             url: A URL as `connection_url` describes it.
             environment: The `PG*` variables that fill what the URL leaves open; none without it.
-            files: The machine's files that do so; none without it.
+            files: The files of this machine that fill the rest; none without it.
             name: The flag or variable that holds the URL, for messages.
 
         Raises:
@@ -145,7 +145,8 @@ class Address(ConnectionPlan):
         resolution = Resolution(parsed.keywords, origins, {}, None, certificates)
         resolution.settings.update(parsed.settings)
         address = cls(*resolution.resolve(parsed.schema))
-        # What is connected to is checked, after every notation was resolved: brackets, blanks, lists, parameters.
+        # The resolved hosts are checked, not the text of the keys: brackets, blanks, lists and parameters could hide a
+        # socket from a check of the text.
         if not all(_HOST.match(server.host) for server in address.servers):
             raise AddressError("the Secret must name a host, not a Unix socket of ledgergate's own pod")
         return address

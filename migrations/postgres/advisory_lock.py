@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SQL = load("advisory_lock")
 _PROGRAM = "ledgergate"
 _MAX_NAME_BYTES = 63  # longer names are cut: https://www.postgresql.org/docs/current/runtime-config-logging.html
-_MIN_POD_BYTES = 24  # the end of a pod's name, which tells it from the other pods of its Deployment or Job
+_MIN_POD_BYTES = 24  # the end of a pod's name, which differs between the pods of a Deployment or Job
 
 
 @dataclass(frozen=True, slots=True)

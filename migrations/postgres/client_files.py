@@ -1,4 +1,4 @@
-"""What libpq reads of the machine that it runs on, beside the environment."""
+"""What libpq reads from the machine on which it runs, beside the environment."""
 
 from __future__ import annotations
 

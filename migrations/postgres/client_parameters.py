@@ -1,6 +1,6 @@
-"""Parameters of connection URLs that other clients than libpq read.
+"""Parameters of connection URLs that clients other than libpq read.
 
-Each is used where it means something for the connection, and left out where it sets up the client itself.
+A parameter is applied where it concerns the connection, and ignored where it only configures the client itself.
 Sources: https://www.prisma.io/docs/orm/overview/databases/postgresql#connection-details,
 https://jdbc.postgresql.org/documentation/use/, https://node-postgres.com/features/ssl
 """
@@ -77,7 +77,7 @@ _UNUSABLE = {
     "rejectunauthorized": "which belongs to an object of node-postgres, not to a URL: write sslmode=no-verify",
     "socketfactory": "a class of Java, which ledgergate cannot run: name the host by which the database is reached",
 }
-"""Parameters of other clients that decide how a connection is made, and cannot be honoured."""
+"""Parameters of other clients that decide how a connection is made, and that ledgergate cannot honour."""
 _JDBC_TARGETS = {
     "any": "any",
     "primary": "primary",
@@ -91,7 +91,7 @@ _TRUE, _FALSE = ("true", "1", "on", "yes"), ("false", "0", "off", "no")
 
 
 def apply_parameters(url: AddressParameters) -> str | None:
-    """Apply the parameters that are none of libpq's, and return the schema that they make the default.
+    """Apply the parameters that libpq does not have, and return the schema that they make the default.
 
     Args:
         url: Receives keywords, settings and problems.
@@ -120,7 +120,7 @@ def apply_parameters(url: AddressParameters) -> str | None:
 
 
 def _take_jdbc(url: AddressParameters, keyword: str, value: str) -> bool:
-    """Apply a parameter that libpq spells otherwise; return False for any other."""
+    """Apply a parameter of JDBC that libpq has under another name; return False for any other."""
     if keyword == "targetservertype":
         _take_choice(url, "target_session_attrs", "targetServerType", value, _JDBC_TARGETS)
     elif keyword == "loadbalancehosts":
@@ -167,7 +167,7 @@ def _take_choice(url: AddressParameters, keyword: str, key: str, value: str, val
 
 
 def _apply_prisma_tls(url: AddressParameters, accept: str | None) -> None:
-    """Apply `sslaccept`, beside which `sslcert` is the certificate of the authority.
+    """Apply Prisma's `sslaccept`. With it, `sslcert` without `sslkey` is the certificate of the authority.
 
     Source: https://www.prisma.io/docs/orm/overview/databases/postgresql#configuring-an-ssl-connection
     """
@@ -186,5 +186,5 @@ def _apply_prisma_tls(url: AddressParameters, accept: str | None) -> None:
 
 
 def _shown(key: str) -> str:
-    """Return a parameter's name for a message; a part of a password could be taken for one."""
+    """Return a parameter's name for a message, if it looks like one: a malformed URL may have a password there."""
     return key if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.\[\]-]{0,40}", key) else "(with a name that is no word)"

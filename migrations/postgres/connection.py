@@ -54,15 +54,16 @@ async def connect(
     Raises:
         DatabaseError: The session cannot be opened; the message names host, port and database, never the password.
     """
-    wish = address.target_session_attrs
-    if writable and wish in {"standby", "read-only", "prefer-standby"}:
+    target = address.target_session_attrs
+    if writable and target in {"standby", "read-only", "prefer-standby"}:
         raise Misconfigured(
-            f"{address} cannot be used: target_session_attrs (PGTARGETSESSIONATTRS) is {wish}, and this command writes"
+            f"{address} cannot be used: target_session_attrs (PGTARGETSESSIONATTRS) is {target}, and this command "
+            "writes"
         )
     try:
         async with asyncio.timeout(timeout):
             session = Session(
-                await _connect_first(address, timeout, application_name, "read-write" if writable else wish)
+                await _connect_first(address, timeout, application_name, "read-write" if writable else target)
             )
             _enable_keepalives(session.raw)
             if address.role is not None:
@@ -74,7 +75,7 @@ async def connect(
         raise Unreachable(f"{address} did not answer within {timeout:g} s") from error
     except asyncpg.TargetServerAttributeNotMatched as error:
         if not writable:
-            raise NotReady(f"{address}: no server is {wish}, as target_session_attrs demands") from error
+            raise NotReady(f"{address}: no server is {target}, as target_session_attrs demands") from error
         raise NotReady(f"{address} takes no writes: it is a standby, or read-only") from error
     except Exception as error:
         raise _role_failure(error, address) or _failure(error, address) from error
@@ -110,7 +111,7 @@ def _failure(error: Exception, address: Address) -> DatabaseError:
             # A run-time parameter of the address that the server, or a pooler before it, refuses.
             is_refused = type(failure) is StatementFailed or error.sqlstate == PROTOCOL_VIOLATION
             return Misconfigured(str(failure)) if is_refused else failure
-        case UnicodeDecodeError():  # before it is asked for UTF-8, the server writes in an encoding of its own
+        case UnicodeDecodeError():  # until the session has asked for UTF-8, the server writes in its own encoding
             return NotReady(f"{address} refuses the session: {decode(error)}")
         case asyncpg.InterfaceError() | ValueError():  # a refused certificate is a ValueError too
             return Misconfigured(f"{address} cannot be used: {describe(error)}")
@@ -118,23 +119,23 @@ def _failure(error: Exception, address: Address) -> DatabaseError:
             if "rejected SSL upgrade" in str(error):
                 return Misconfigured(f"{address} takes no TLS, which sslmode={address.tls.mode} demands")
             return Unreachable(f"{address} cannot be reached: {describe(error)}")
-        case _:  # what else the driver raises at an answer that breaks the protocol
+        case _:  # an answer that breaks the protocol may make the driver raise anything
             return Unreachable(f"{address} does not answer as PostgreSQL does: {type(error).__name__}: {error}")
 
 
-async def _connect_first(address: Address, limit: float, application_name: str, wish: str) -> Connection:
-    """Connect to the first server that answers and is what `target_session_attrs` wishes.
+async def _connect_first(address: Address, limit: float, application_name: str, target: str) -> Connection:
+    """Connect to the first server that answers and has the attributes `target`, as `target_session_attrs` names them.
 
     As in libpq, a server that refuses the role or the database ends the search.
     """
     servers = list(address.servers)
     if address.shuffled:
         random.shuffle(servers)
-    failure: Exception = asyncpg.TargetServerAttributeNotMatched(wish)
-    for attribute in ("standby", "any") if wish == "prefer-standby" else (wish,):
+    failure: Exception = asyncpg.TargetServerAttributeNotMatched(target)
+    for attribute in ("standby", "any") if target == "prefer-standby" else (target,):
         for server in servers:
             try:
-                # What is not given, asyncpg would take from the environment, not always as libpq does.
+                # Every argument is passed: asyncpg fills omitted ones from the environment, not always as libpq does.
                 return await asyncpg.connect(
                     _driver_dsn(address.tls),
                     host=[server.host],  # a list is not searched for ports
@@ -156,13 +157,13 @@ async def _connect_first(address: Address, limit: float, application_name: str, 
                 )
             except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
                 if isinstance(error, ValueError):
-                    raise  # a certificate that is refused
+                    raise  # a refused certificate, which is an OSError too
                 failure = error
     raise failure
 
 
 def _driver_ssl(tls: Tls, server: Server) -> ssl.SSLContext | Literal["allow", "prefer", False]:
-    """Return what asyncpg takes as `ssl`. It falls back from TLS, or to it, only when the mode is a word."""
+    """Return the argument `ssl` of asyncpg: a string for the modes in which it may fall back from TLS, or to it."""
     if tls.mode == "disable" or server.host.startswith("/"):
         return False
     if tls.mode in {"allow", "prefer"}:
@@ -179,7 +180,7 @@ def _driver_ssl(tls: Tls, server: Server) -> ssl.SSLContext | Literal["allow", "
 
 
 def _driver_dsn(tls: Tls) -> str | None:
-    """Return the URL that carries what asyncpg takes from a URL only, and only where it makes the TLS context."""
+    """Return a URL with the options that asyncpg takes only from a URL; None unless it makes the TLS context itself."""
     parameters = {
         "sslcert": tls.cert,
         "sslkey": tls.key,

@@ -172,7 +172,7 @@ class UrlParser(AddressParameters):
             ports.append(port)
         if any(hosts):
             self.keywords["host"] = ",".join(hosts)
-        # As libpq does: several hosts without ports have the default port, whatever PGPORT is.
+        # As in libpq, several hosts without ports have the default port, whatever PGPORT is.
         if any(ports) or len(ports) > 1:
             self.keywords["port"] = ",".join(ports)
 

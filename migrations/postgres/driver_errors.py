@@ -1,4 +1,4 @@
-"""What asyncpg raises, as the errors of `postgres.errors`."""
+"""Translates what asyncpg raises into the errors of `postgres.errors`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from migrations.postgres.errors import (
     StatementFailed,
     TableMissing,
     TimedOut,
-    TooCrowded,
+    TooManyConnections,
 )
 
 if TYPE_CHECKING:
@@ -44,22 +44,22 @@ _ERROR_BY_SQLSTATE: Mapping[str, type[StatementFailed]] = {
     "57014": TimedOut,
 }
 MAX_MESSAGE = 10_000
-"""Characters of a server's message that are shown: one has sent 50 MB. A long query in it has some thousands."""
+"""Characters of a server's message that are shown: a server has sent 50 MB. A long query in it has some thousands."""
 
-_TOO_CROWDED = "53300"
+_TOO_MANY_CONNECTIONS = "53300"
 _NOT_READY = {"57P03"}  # starting up, shutting down or in recovery
 _SESSION_ENDED = {"57P01", "57P02", "57P05"}  # by an administrator, by a crash of another backend, as idle
 _DATABASE_MISSING = "3D000"
 PROTOCOL_VIOLATION = "08P01"
 OUT_OF_PROTOCOL = "08P00"
-"""SQLSTATE of what `protocol_guard` refuses: of class 08, connection exceptions, and none that PostgreSQL uses."""
+"""SQLSTATE of what `protocol_guard` refuses: in class 08, connection exceptions, and not used by PostgreSQL."""
 
 
 def translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:
     """Return the error of `postgres.errors` for a SQLSTATE (PostgreSQL, Appendix A)."""
     state, message = str(error.sqlstate), prefix + describe(error)
-    if state == _TOO_CROWDED:
-        return TooCrowded(message)
+    if state == _TOO_MANY_CONNECTIONS:
+        return TooManyConnections(message)
     if state in _NOT_READY:
         return NotReady(message)
     if state in _SESSION_ENDED or state.startswith("08"):
@@ -70,7 +70,8 @@ def translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:
         return DatabaseMissing(message)
     position = str(error.position or "")
     kind = _ERROR_BY_SQLSTATE.get(state, StatementFailed)
-    # The SQLSTATE is that of any missing privilege, and the message is in the server's language.
+    # Every missing privilege has this SQLSTATE, and the message is in the server's language. The name of the function
+    # that raised the error is the same everywhere.
     if kind is PermissionMissing and getattr(error, "server_source_function", None) == "check_enable_rls":
         kind = RowsHidden
     table, column = getattr(error, "table_name", None), getattr(error, "column_name", None)
@@ -78,7 +79,7 @@ def translate(error: asyncpg.PostgresError, prefix: str = "") -> DatabaseError:
 
 
 def decode(error: UnicodeDecodeError, encoding: str = "") -> str:
-    """Return the text that asyncpg could not decode, as well as possible.
+    """Decode a text that asyncpg could not, as well as possible.
 
     Args:
         error: What asyncpg has raised.

@@ -13,7 +13,7 @@ from typing import Any
 from asyncpg.protocol import protocol
 
 MAX_ITERATIONS = 1_000_000
-"""Iterations that are derived, in about half a second. PostgreSQL's default is 4,096 (`scram_iterations`)."""
+"""Maximum number of iterations; they take about half a second. PostgreSQL's default is 4,096 (`scram_iterations`)."""
 
 
 class TooManyIterations(ValueError):  # noqa: N818 - says what happened
@@ -21,7 +21,7 @@ class TooManyIterations(ValueError):  # noqa: N818 - says what happened
 
 
 class _BoundedHashlib:
-    """`hashlib`, but for the limit of iterations."""
+    """`hashlib` with a limit on the iterations of `pbkdf2_hmac`."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(hashlib, name)
@@ -42,5 +42,5 @@ class _BoundedHashlib:
 
 
 def bound_key_derivation() -> None:
-    """Have asyncpg refuse a server that asks for too many iterations; other users of hashlib are left alone."""
-    protocol.hashlib = _BoundedHashlib()  # type: ignore[attr-defined]  # a module's import, which no stub names
+    """Make asyncpg refuse a server that asks for too many iterations; other users of hashlib are not affected."""
+    protocol.hashlib = _BoundedHashlib()  # type: ignore[attr-defined]  # its own import, which no stub declares

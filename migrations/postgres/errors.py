@@ -3,7 +3,7 @@
 DatabaseError
 ├── Unreachable              no server answers: refused, unknown host, TLS, timeout
 │   ├── NotReady             the server accepts no session now: starting or stopping
-│   │   └── TooCrowded       it has as many as it may have (SQLSTATE 53300)
+│   │   └── TooManyConnections  it has as many sessions as it may have (SQLSTATE 53300)
 │   ├── ProtocolBroken       the server sends what PostgreSQL does not
 │   └── ConnectionLost       an open session ended
 ├── AuthenticationFailed     the server refuses the role or its password
@@ -41,7 +41,7 @@ class NotReady(Unreachable):
     """The server answers, but accepts no session now."""
 
 
-class TooCrowded(NotReady):
+class TooManyConnections(NotReady):
     """The server has as many sessions as it may have."""
 
 

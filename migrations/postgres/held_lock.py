@@ -10,7 +10,7 @@ _SQL = load("held_lock")
 class HeldLock:
     """A ledger's lock as the session that acquired it sees it.
 
-    SQL that a migration runs can let it go: pg_advisory_unlock_all and DISCARD ALL release every session-level lock.
+    SQL that a migration runs can release it: pg_advisory_unlock_all and DISCARD ALL release every session-level lock.
 
     Args:
         key: Its key.

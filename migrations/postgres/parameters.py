@@ -47,7 +47,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "sslkeylogfile": (),
     "sslsni": ("1",),
 }
-"""Keywords of libpq that the driver cannot honour, each with the values that ask for nothing it cannot do."""
+"""Keywords of libpq that the driver cannot honour, each with the values that are accepted, as they demand nothing."""
 
 
 class AddressError(ValueError):

@@ -1,8 +1,9 @@
 """Detection of a pooler in transaction mode, behind which a session-level lock is worthless.
 
 Such a pooler (PgBouncer with `pool_mode = transaction`) may run each transaction of a session on another server
-connection, so the lock would stay with a backend that serves other clients. It is recognised by what only it does: let
-a second client use our backend while our session is open. In session mode the backend stays with the session.
+connection, so the lock would stay with a backend that serves other clients. It is recognised by what no other server or
+pooler does: it lets a second client use our backend while our session is open. In session mode the backend stays with
+the session.
 Source: https://www.pgbouncer.org/features.html, "SQL feature map for pooling modes"
 """
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _PROBES = 3
 """A pooler gives an idle server connection to the client that asks next. With other clients active at the same moment
-one probe may miss that, three in a row hardly."""
+one probe may not get ours; three in a row hardly miss it."""
 _PROBE_TIMEOUT = 2.0  # seconds; a pool without a free server connection makes the probe wait
 
 

@@ -1,8 +1,9 @@
 """The order and the sizes of a server's messages, checked before asyncpg parses them.
 
-asyncpg trusts its server. It stores a message of 2 GB before it looks at it, loops over lengths that are none in C
-code, deaf to timeouts and signals, and ends by SIGSEGV at a SASL continuation that comes first. What libpq would refuse
-never reaches it: instead it gets an ErrorResponse with SQLSTATE `OUT_OF_PROTOCOL`, and the connection ends.
+asyncpg trusts its server. It buffers a message of 2 GB before it looks at it. Invalid lengths make it loop in C code,
+where neither timeouts nor signals interrupt it. A SASL continuation that comes first crashes it with SIGSEGV. Therefore
+messages that libpq would refuse never reach asyncpg: it gets an ErrorResponse with SQLSTATE `OUT_OF_PROTOCOL` instead,
+and the connection ends.
 
 Sources: https://www.postgresql.org/docs/current/protocol-message-formats.html; libpq's limits are in fe-protocol3.c
 (`pqParseInput3`) and fe-connect.c (`PQconnectPoll`).
@@ -45,7 +46,7 @@ _FOLLOWERS: Mapping[int, frozenset[int]] = {
     11: frozenset({12}),  # SASLContinue
     12: frozenset({_OK}),  # SASLFinal
 }
-"""What may follow each request of the authentication; others are answered by asyncpg itself."""
+"""What may follow each authentication request. asyncpg itself refuses the requests that are not here."""
 _FIRST = frozenset({_OK, 2, 3, 5, 6, 7, 9, 10})
 _NONE: frozenset[int] = frozenset()
 
@@ -74,7 +75,7 @@ class MessageCheck:
         self._left = 0  # bytes of the last message that have not come yet
 
     def complete(self, data: bytes) -> int:
-        """Return how many bytes may be parsed; the rest is the beginning of a header, and to be given again.
+        """Return how many bytes may be parsed; the rest begins a header, and must be passed again with what follows it.
 
         Raises:
             OutOfProtocol: The server sends what PostgreSQL does not.
@@ -83,6 +84,7 @@ class MessageCheck:
         last = end - HEADER_BYTES
         while at <= last:
             kind, length = read(data, at)
+            # In an open session, a short message of any type needs no further check.
             if not self.ready or not LENGTH_BYTES <= length <= MAX_SHORT:
                 if kind == _AUTHENTICATION and not self._authenticated and at + _AUTHENTICATION_BYTES > end:
                     _check_length(kind, length, MAX_AUTHENTICATION, least=8)
@@ -129,7 +131,7 @@ class GuardedProtocol(asyncpg.protocol.Protocol):
         self._wire: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin."""
+        """Keep the transport, which `_end` aborts."""
         self._wire = transport
         super().connection_made(transport)
 
@@ -147,11 +149,11 @@ class GuardedProtocol(asyncpg.protocol.Protocol):
         self._kept = data[count:]
         try:
             super().data_received(data if count == len(data) else data[:count])
-        except Exception as error:  # noqa: BLE001 - it is raised where asyncpg waits, and not into the event loop
+        except Exception as error:  # noqa: BLE001 - the caller that waits gets it, and not the event loop
             self._end(OutOfProtocol(f"{type(error).__name__}: {error}"))
 
     def _end(self, reason: OutOfProtocol) -> None:
-        """Have asyncpg raise the reason where it waits for the server, and end the connection."""
+        """Make asyncpg raise the reason in the call that waits for the server, and end the connection."""
         if self._check is None:
             return
         open_session = self._check.ready
@@ -159,9 +161,9 @@ class GuardedProtocol(asyncpg.protocol.Protocol):
         text = f"{_SAYS}: {reason}".replace("\0", "").encode(errors="replace")
         fields = (b"SFATAL", b"VFATAL", b"C" + OUT_OF_PROTOCOL.encode(), b"M" + text, b"")
         answer = _message(b"E", b"".join(field + b"\0" for field in fields))
-        if open_session:  # only then is it asyncpg's sign that no more of the answer will come
+        if open_session:  # in an open session, asyncpg raises an error only at the ReadyForQuery that ends the answer
             answer += _message(b"Z", b"I")
-        with suppress(Exception):  # in a state in which it expects neither; the end of the connection says enough
+        with suppress(Exception):  # asyncpg may expect neither message now; then the end of the connection must suffice
             super().data_received(answer)
         if self._wire is not None:
             self._wire.abort()  # type: ignore[attr-defined]  # a transport that can write
@@ -172,5 +174,5 @@ def _message(kind: bytes, body: bytes) -> bytes:
 
 
 def install() -> None:
-    """Have every connection of asyncpg in this process guarded."""
+    """Make every connection of asyncpg in this process use `GuardedProtocol`."""
     asyncpg.protocol.Protocol = GuardedProtocol  # type: ignore[misc, assignment]  # connect_utils takes it from there

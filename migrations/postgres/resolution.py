@@ -108,7 +108,7 @@ class Tls(NamedTuple):
 class ConnectionPlan(NamedTuple):
     """Which database to connect to, and how.
 
-    A named tuple, because its class is made in a quarter of a dataclass's time, which every start of a pod waits for.
+    A named tuple, because creating its class takes a quarter of a dataclass's time, and every pod's start waits for it.
 
     Attributes:
         servers: The servers to try, in order.
@@ -134,7 +134,7 @@ class ConnectionPlan(NamedTuple):
 
 
 class Resolution:
-    """The keywords of one connection, each from the first layer that has it, and the problems that they have.
+    """The keywords of one connection, each from the first layer that sets it, and their problems.
 
     An empty value is set, as in libpq: it hides the layers below and means the default.
     """
@@ -369,6 +369,6 @@ class Resolution:
         return cert, key
 
     def _default_file(self, name: str) -> str:
-        """Return the path of a file of ~/.postgresql, empty where it is absent or the machine's files do not count."""
+        """Return the path of a file in ~/.postgresql; empty where it is absent or no files of the machine are used."""
         path = f"{self._home}/.postgresql/{name}"
         return path if self._home and self._files and self._files.exists(path) else ""

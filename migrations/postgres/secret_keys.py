@@ -41,11 +41,11 @@ _KEYS: dict[str, tuple[str, ...]] = {
     ),
     "sslmode": _words("sslmode pgsslmode dbsslmode postgressslmode postgresqlsslmode"),
     "sslrootcert": ("sslrootcert",),
-    # Each asks for a protection, so it is refused where it cannot be given, and not left out.
+    # Each demands a protection, so it must not be ignored: an address with one that cannot be honoured is refused.
     **{keyword: _words(f"{keyword} pg{keyword}") for keyword in ("requireauth", "channelbinding", "gssencmode")},
 }
-"""libpq's keyword to the keys that hold it, the first that is set counts; neither case nor dashes, dots and
-underscores count in a key."""
+"""Each of libpq's keywords, and `url`, with the keys that may hold it, of which the first that is set counts. Case,
+dashes, dots and underscores of a key are ignored."""
 _PROTECTIONS = {"requireauth": "require_auth", "channelbinding": "channel_binding", "gssencmode": "gssencmode"}
 """Keys, without their underscores, to libpq's keywords."""
 _OWN = {"dbname": "database", "user": "username"}
@@ -82,7 +82,7 @@ def parse_secret(secret: Mapping[str, str]) -> tuple[ConnectionUrl, str]:
 
 
 def _expand_json(secret: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the members of the JSON object that is the Secret's one address, as AWS Secrets Manager writes it."""
+    """Return the Secret with its only JSON object replaced by its members, as AWS Secrets Manager writes an address."""
     objects = [value for value in secret.values() if value.lstrip().startswith("{")]
     if len(objects) != 1:
         return secret
@@ -98,7 +98,10 @@ def _expand_json(secret: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _normalize(secret: Mapping[str, str]) -> dict[str, str]:
-    """Return libpq's keywords (and `url`) of the keys; blanks around a value, which files bring along, do not count."""
+    """Return libpq's keywords, and `url`, with their values.
+
+    Blanks around a value, such as a file's last newline, are removed; from a password only newlines at its end.
+    """
     names = {re.sub("[-_.]", "", key.lower()): key for key in sorted(secret, reverse=True)}
     values = {}
     for keyword, keys in _KEYS.items():

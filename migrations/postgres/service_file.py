@@ -61,7 +61,7 @@ def parse_service(text: str, name: str, path: str) -> Mapping[str, str] | None:
     """Return the keywords of one service in the text of a file; None where the file does not define it.
 
     Raises:
-        AddressError: A line of the service is none that libpq takes; the message has the file and the line.
+        AddressError: A line of the service is one that libpq does not take; the message has the file and the line.
     """
     keywords: dict[str, str] | None = None
     for number, raw in enumerate(text.split("\n"), 1):

@@ -33,9 +33,9 @@ _SQL = load("session")
 _CLOSE_TIMEOUT = 1.0
 """Seconds for a clean end: a rollback, or the Terminate message. After it the socket is closed, and the server rolls
 back."""
-_PARAMETERS_LAST = 1.0
-"""Seconds in which RESET ALL is trusted to restore the parameters whose reset value is ours. A reload of the server's
-configuration changes reset values, and no session is told."""
+_PARAMETERS_LIFETIME = 1.0
+"""Seconds for which RESET ALL is trusted to restore the parameters whose reset value is ours. A reload of the server's
+configuration changes reset values, and sessions are not notified."""
 
 
 class Connection(_Base):
@@ -65,12 +65,12 @@ class Connection(_Base):
             self.add_log_listener(self.log_listener)
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in asyncpg
-        """Close the connection, and note who does."""
+        """Close the connection, and note the caller."""
         self.closed_at = self.closed_at or _calls()
         await super().close(timeout=timeout)
 
     def terminate(self) -> None:
-        """Close the socket, and note who does."""
+        """Close the socket, and note the caller."""
         self.closed_at = self.closed_at or _calls()
         super().terminate()
 
@@ -79,7 +79,7 @@ class Connection(_Base):
         _refuse_copy(query)
         return await super().execute(query, *args, timeout=timeout)
 
-    async def _get_statement(self, query: str, *args: Any, **options: Any) -> Any:  # of all methods but `execute`
+    async def _get_statement(self, query: str, *args: Any, **options: Any) -> Any:  # called by all but `execute`
         _refuse_copy(query)
         return await super()._get_statement(query, *args, **options)  # type: ignore[misc]
 
@@ -111,7 +111,7 @@ class Session:
         self.parameters: Mapping[str, str] = {}
         """The run-time parameters that `configure` has set."""
         self._reset = _SQL["reset"]
-        self._parameters_set = 0.0  # when all of them were, as a time of the event loop
+        self._parameters_set = 0.0  # when all of them were last set, by the event loop's clock
         self.lock: HeldLock | None = None
         """The advisory lock that the session has acquired; None before that."""
         self.lock_pid: int | None = None
@@ -154,7 +154,7 @@ class Session:
     @contextmanager
     def show_notices(self, on_notice: Callable[[str, str], None]) -> Iterator[None]:
         """Call `on_notice` with severity and text of every message that the server sends beside results."""
-        if self.raw.log_listener is None:  # once for the session: asyncpg looks closely at each listener
+        if self.raw.log_listener is None:  # added once for the session: asyncpg inspects each listener
             self.raw.log_listener = self._show_notice
             self.raw.add_log_listener(self._show_notice)
         self._on_notice = on_notice
@@ -189,7 +189,7 @@ class Session:
         await self.execute("reset all")  # a pooler may keep what an earlier client has set
         try:
             accepted = await self._set_parameters(parameters)
-        except StatementFailed:  # of one of them, so that none is set
+        except StatementFailed:  # one of them was refused, so none is set
             accepted = {}
             for name, value in parameters.items():
                 try:
@@ -198,7 +198,7 @@ class Session:
                     refused[name] = str(error)
         self.parameters = {name: parameters[name] for name in accepted}
         changed = {name: value for name, value in self.parameters.items() if not accepted[name]}
-        # RESET ALL restores the others. With hundreds of small migrations, each statement shows.
+        # RESET ALL restores the others. With hundreds of small migrations, the time of each further statement shows.
         self._reset = f"{_SQL['reset']};\n{_set_all(changed)}".rstrip(";\n")
         self._parameters_set = asyncio.get_running_loop().time()
         self.raw.reset_query = self.reset_statements(lock_is_held=False)
@@ -215,7 +215,7 @@ class Session:
         Only the server's configuration, when it is reloaded, can change a parameter that a reset does not set.
         """
         now = asyncio.get_running_loop().time()
-        if now - self._parameters_set < _PARAMETERS_LAST:
+        if now - self._parameters_set < _PARAMETERS_LIFETIME:
             return ""
         self._parameters_set = now
         return _set_all(self.parameters)
@@ -330,7 +330,7 @@ class Session:
             self.terminate()  # the server rolls back the transaction of a lost session
 
     async def close(self) -> None:
-        """Close the connection cleanly; without a Terminate message when the server does not take it in time."""
+        """Close the connection with a Terminate message; without it when the server does not take it in time."""
         try:
             await self.raw.close(timeout=_CLOSE_TIMEOUT)
         except Exception:  # noqa: BLE001 - a server that speaks the protocol wrongly makes the driver raise anything
@@ -350,7 +350,7 @@ class Session:
             # asyncpg reads messages as UTF-8 whatever `client_encoding` is, and has the rest of the answer skipped.
             raise MessageUnreadable(decode(error, self.raw.get_settings().client_encoding)) from error
         except asyncpg.InterfaceError as error:
-            if str(error).startswith("the server expects"):  # another number of parameters than the query has
+            if str(error).startswith("the server expects"):  # a number of parameters other than the query's
                 self.terminate()
                 reason = describe(error).splitlines()[0]
                 raise AnswerUnreadable(f"the server has not understood the query: {reason}") from error

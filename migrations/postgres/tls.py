@@ -25,7 +25,7 @@ class _NamedContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        """Wrap as the base class does, with the expected name for the driver's."""
+        """Wrap as the base class does, but expect `expected_name` instead of the host name that the driver passes."""
         return super().wrap_bio(incoming, outgoing, server_side, self.expected_name or server_hostname, session)
 
 

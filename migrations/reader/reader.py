@@ -222,11 +222,11 @@ async def _locate(session: Session, source: LedgerSource) -> Location:
     rows = await session.fetch(_SQL["locate"], [schema for schema, _ in tables], [name for _, name in tables])
     relations = [
         Relation(
-            row["asked"],
+            row["requested_schema"],
             row["schema"],
             row["name"],
             frozenset(row["columns"]),
-            row["markable"],
+            row["has_system_columns"],
             row["has_row_security"],
             row["partial_kind"] or "",
         )

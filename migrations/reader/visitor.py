@@ -24,7 +24,7 @@ from migrations.postgres.errors import (
     ProtocolBroken,
     ServerReadOnly,
     StatementFailed,
-    TooCrowded,
+    TooManyConnections,
     Unreachable,
 )
 from migrations.reader import wire
@@ -266,7 +266,7 @@ class Visitor:
                 classify(error),
                 wire.cut(describe_fault(error)),
                 wire.cut(str(error)),
-                crowded=isinstance(error, TooCrowded),
+                crowded=isinstance(error, TooManyConnections),
                 hostile=_is_hostile(error),
             )
         )

@@ -53,7 +53,7 @@ async def has_completed(session: Session, statement: Statement) -> bool | None:
     index = statement.index
     if index is None or index.name is None or index.action not in {IndexAction.CREATE, IndexAction.DROP}:
         return None
-    rows = await session.fetch(_SQL["standing"], quoted(index.schema, index.name))
+    rows = await session.fetch(_SQL["validity"], quoted(index.schema, index.name))
     if index.action is IndexAction.DROP:
         return not rows
     return bool(rows and rows[0]["valid"])

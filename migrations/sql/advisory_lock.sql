@@ -1,6 +1,6 @@
--- The advisory lock of a ledger; $1 is its key. A second lock, with a key of two numbers, shows since when it is held:
--- $2, and the seconds since 2020. A row of a table would need one transaction to write and another to clear it, and
--- would outlive a session that is killed.
+-- The advisory lock of a ledger; $1 is its key. A companion lock, whose key is two numbers, shows since when it is
+-- held: the first is $2, the second the time of acquisition in seconds since 2020. A row of a table would need one
+-- transaction to write it and another to clear it, and would outlive a session that is killed.
 
 -- name: attempt
 -- The second key of the companion lock; null where another session holds the lock. `offset 0` keeps the clock from being

@@ -2,8 +2,8 @@
 -- finds. {mark} is the quoted name of the table, one row for each ledger of its schema.
 
 -- name: create
--- `lock_version` is the transaction that wrote the tool's lock row as the command took it; null while it is not known to
--- have taken it. `session_pids` and `session_starts` identify the command's sessions.
+-- `lock_version` is the transaction in which the command took the tool's lock row; null while it is not known to have
+-- taken it. `session_pids` and `session_starts` identify the command's sessions.
 create table if not exists {mark} (
     ledger text primary key,
     run_by text not null,
@@ -81,7 +81,8 @@ where mark.ledger = $1
 select (select version from ({lock}) as taken)
 
 -- name: begin_guard
--- Whatever the role's defaults are: each statement has to see what is committed, and the last one writes.
+-- Both settings are explicit, since the role may have other defaults: each statement has to see what is committed, and
+-- the last one writes.
 begin transaction isolation level read committed read write
 
 -- name: look_again
@@ -89,17 +90,17 @@ begin transaction isolation level read committed read write
 select pg_stat_clear_snapshot()
 
 -- name: let_through
--- Let go who waits for the lock's table, in the same moment write down what our transaction has noted, and keep the table
--- again as soon as those have written: PostgreSQL grants locks in the order of the requests, so that no other session
--- writes in between. The wait is short, since others queue behind it.
+-- Commit what our transaction has noted, which lets the sessions through that wait for the lock's table, and lock the
+-- table again as soon as they have written. One message: PostgreSQL grants locks in the order of the requests, so no
+-- other session writes in between. The wait is short, since others queue behind it.
 commit;
 begin transaction isolation level read committed read write;
 set local lock_timeout = '1s';
 lock table {lock} in share row exclusive mode
 
 -- name: guard
--- Keep every session from writing the lock's table until our transaction ends. Without a wait: one that is queued here
--- would keep out sessions that could go on.
+-- Keep every session from writing the lock's table until our transaction ends. NOWAIT, since a queued request would
+-- block sessions that could go on.
 lock table {lock} in share row exclusive mode nowait
 
 -- name: busy
@@ -115,7 +116,7 @@ select exists (
 
 -- name: sessions
 -- The sessions that the command may have opened: those since $1, those with the mark $2 in their name, and those that
--- wait for a lock on the lock's table $3. A session of a role that we may not look into has no time and no address.
+-- wait for a lock on the lock's table $3. A session whose details our role may not see has no time and no address.
 with waiting as (
     select wanted.pid
     from pg_catalog.pg_locks as wanted

@@ -1,7 +1,7 @@
--- Flyway writes a row for each event of a version, and the newest row holds: a migration or a baseline applies the
--- version, an undo or a deletion (`repair` without the file) removes it. A row without a version is of a repeatable
--- migration, identified by its description. A migration that fails in a transaction leaves no row, any other a row
--- without `success`.
+-- Flyway writes a row for each event of a version, and the newest row counts: a migration or a baseline applies the
+-- version, an undo or a deletion (`repair` without the file) removes it. A row without a version belongs to a
+-- repeatable migration, identified by its description. A migration that fails in a transaction leaves no row; any other
+-- that fails leaves a row without `success`.
 
 -- name: read
 select version, description, state, installed_on, execution_time, installed_by, baseline

@@ -1,7 +1,7 @@
 -- INVALID indexes: what an interrupted CREATE INDEX, REINDEX or DROP INDEX CONCURRENTLY leaves behind.
 -- PostgreSQL, CREATE INDEX, "Building Indexes Concurrently"; REINDEX, "Rebuilding Indexes Concurrently".
 
--- name: standing
+-- name: validity
 -- Whether the index with this quoted name is valid; no row when there is none.
 select indisvalid as valid from pg_catalog.pg_index where indexrelid = to_regclass($1)
 

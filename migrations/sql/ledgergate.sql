@@ -1,4 +1,4 @@
--- The native ledger. {table} is its quoted, qualified name. {lock_is_held} is false when the migration has let go of the
+-- The native ledger. {table} is its quoted, qualified name. {lock_is_held} is false when the migration has released the
 -- ledger's lock: then `applied_by` becomes null, which the table refuses, and nothing is recorded. A row is found by
 -- every spelling of its revision: older versions recorded a name in the Unicode form that the file system gave it.
 
@@ -112,7 +112,8 @@ with recorded as (
     set state = $2,
         applied_by = case when {lock_is_held} then applied_by end,
         error = $3,
-        statements_done = case when $2 = 'applied' then statements_total else statements_done end, -- also of settings
+        -- Set here as well, since SET statements at the end record no progress of their own.
+        statements_done = case when $2 = 'applied' then statements_total else statements_done end,
         finished_at = clock_timestamp(),
         duration_ms = extract(epoch from clock_timestamp() - started_at) * 1000
     where revision = any($1) and state = 'running'
@@ -181,7 +182,7 @@ with settled as (
 select pg_notify('ledgergate', revision) from settled
 
 -- name: has_entry_begun
--- Whether a message that failed had reached its write to the ledger, see `ENTRY_BEGINS`.
+-- Whether a message of several statements that failed had reached its write to the ledger, see `ENTRY_BEGINS`.
 select exists (select from pg_catalog.pg_prepared_statements where name = 'ledgergate_entry')
 
 -- name: create_schema

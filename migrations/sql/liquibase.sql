@@ -1,6 +1,6 @@
--- Liquibase: a changeset is identified by its file, id and author. One that fails leaves no row. The row of one that
--- ran again (`runAlways`, `runOnChange`) moves to the end; it is returned first, because it is not newer than the
--- others.
+-- Liquibase: a changeset is identified by its file, id and author. If it fails, it leaves no row. If it runs again
+-- (`runAlways`, `runOnChange`), its row moves to the end; such a row is returned first, because the changeset is not
+-- newer than the others.
 
 -- name: read
 select filename, id, author, {time dateexecuted::timestamptz} as executed_at

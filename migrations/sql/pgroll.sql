@@ -1,8 +1,8 @@
 -- pgroll: one history for each schema; the one of the session's current schema is read. Changes that other programs
 -- made and pgroll only noticed (`inferred`) belong to no image. A migration that is started and not completed can
--- already serve the images that expect it, through its version schema. That schema exists once `pgroll start` has got
--- so far. So the migration is running while there is a session of pgroll; without a session it is applied if the
--- version schema exists, and has failed if it does not.
+-- already serve the images that expect it, once `pgroll start` has created its version schema. So the migration is
+-- running while pgroll has a session; without a session it is applied if the version schema exists, and has failed if
+-- it does not.
 
 -- name: read
 select

@@ -16,14 +16,15 @@ with path as (
 present as (
     select distinct on (wanted.number)
         wanted.number,
-        wanted.schema as asked,
+        wanted.schema as requested_schema,
         namespace.nspname::text as schema,
         class.relname::text as name,
         array(
             select attribute.attname::text from pg_catalog.pg_attribute as attribute
             where attribute.attrelid = class.oid and attribute.attnum > 0 and not attribute.attisdropped
         ) as columns,
-        class.relkind in ('r', 'p', 'm') and coalesce(has_table_privilege(class.oid, 'select'), false) as markable,
+        class.relkind in ('r', 'p', 'm') and coalesce(has_table_privilege(class.oid, 'select'), false)
+            as has_system_columns,
         case
             when class.relkind = 'v' then 'a view'
             when class.relkind = 'm' then 'a materialized view'
@@ -41,11 +42,11 @@ present as (
 select
     current_database()::text as database,
     coalesce(current_schema(), 'public')::text as current_schema,
-    present.asked,
+    present.requested_schema,
     present.schema,
     present.name,
     present.columns,
-    present.markable,
+    present.has_system_columns,
     present.partial_kind,
     present.has_row_security
 from (select) as one
@@ -114,7 +115,7 @@ ledger as materialized (
 size as (
     select coalesce(max(width), 0)::bigint as mark_widest, coalesce(sum(width), 0)::bigint as mark_bytes
     from (
-        -- Compressed first: a row that is too wide even then need not be decompressed, and made a text, to say so.
+        -- The compressed size first: a row that is too wide even then need not be decompressed and made a text.
         select case
             when pg_column_size(ledger) > {max_row_bytes} then pg_column_size(ledger)
             else octet_length(ledger::text)

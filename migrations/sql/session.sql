@@ -10,7 +10,7 @@ set local lock_timeout = {limit}
 
 -- name: configure
 -- Set the settings named $1 to the values $2 for the whole session, except those that an older server does not have, and
--- return whether each had that value before. The list of a SELECT is computed from left to right.
+-- return whether each had that value before. A SELECT evaluates its list from left to right.
 select
     setting.name,
     current_setting(setting.name) = set_config(setting.name, setting.value, false) as unchanged
@@ -18,9 +18,9 @@ from unnest($1::text[], $2::text[]) as setting (name, value)
 where current_setting(setting.name, true) is not null
 
 -- name: reset
--- All that DISCARD ALL does (PostgreSQL, DISCARD), except that our advisory lock stays, and in parts: DISCARD ALL cannot
--- be sent in one message with other statements. RESET ROLE, since RESET ALL leaves the role as it is. What can refuse
--- or delay the rest comes first.
+-- All that DISCARD ALL does (PostgreSQL, DISCARD), except that our advisory lock stays. In parts, since DISCARD ALL
+-- cannot be sent in one message with other statements. With RESET ROLE, since RESET ALL leaves the role as it is. What
+-- could make the other statements fail or wait, such as a role or a setting, is reset first.
 set session authorization default;
 reset role;
 reset all;

@@ -141,7 +141,7 @@ async def test_reloading_the_configuration_does_not_change_our_settings(
     session: Session, other: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RESET ALL brings the reloaded value, and `refresh_parameters` restores ours for the next migration."""
-    monkeypatch.setattr("migrations.postgres.session._PARAMETERS_LAST", 0.0)
+    monkeypatch.setattr("migrations.postgres.session._PARAMETERS_LIFETIME", 0.0)
     show = "show idle_in_transaction_session_timeout"
     await session.configure({"idle_in_transaction_session_timeout": "0"})
     try:

@@ -175,7 +175,7 @@ class World:
             case NextStep.TAKE_BACK:
                 self.state = plan.taken_back(self.state)
                 self._write()
-            case NextStep.REST:
+            case NextStep.WITHDRAW:
                 self.state = replace(self.state, waiting=None, announced_at=None)
                 self._write()
 

@@ -92,9 +92,9 @@ def test_a_readiness_gate_of_no_gate() -> None:
 @pytest.mark.parametrize(
     ("containers", "hint"),
     [
-        ([container(("E", A)), container(("E", B), name="b")], "variable E differs between a, b: that of a counts"),
-        ([container(("E", None))], "variable E comes from elsewhere than the pod"),
-        ([container(("E", "$(X)"))], "variable E comes from elsewhere than the pod"),
+        ([container(("E", A)), container(("E", B), name="b")], "variable E differs between a, b: the one in a counts"),
+        ([container(("E", None))], "variable E has no literal value"),
+        ([container(("E", "$(X)"))], "variable E has no literal value"),
         ([container(("E", None)), container(("E", B), name="b")], ""),
         ([container(("E", B)), container(("F", A), name="b")], ""),
         ([container(("F", B))], ""),

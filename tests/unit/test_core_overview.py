@@ -201,7 +201,7 @@ def test_a_contract_migration_shows_the_pods_by_revision() -> None:
     )
     assert f"3 of deployment/gateway expect {FIRST}; 1 of deployment/gateway expect {SECOND}" in waits
     (runs,) = remarks(gate(status={**LIVE, "contracting": step}))
-    assert runs.startswith(f"contract migration {THIRD} is let go in pod migrate-x")
+    assert runs.startswith(f"contract migration {THIRD} is released in pod migrate-x")
     assert runs.endswith(f"pods that expect less than {SECOND} are refused")
 
 

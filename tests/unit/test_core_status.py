@@ -8,11 +8,11 @@ import pytest
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.revision import declare
 from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
+from webhook.core.contract_state import LONGEST_NAME
 from webhook.core.gate import Gate, RecordedRevision
 from webhook.core.selector import Selector
 from webhook.core.status import (
     HISTORY,
-    LONGEST_NAME,
     UNSETTLED,
     GateObservation,
     GateState,

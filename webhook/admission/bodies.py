@@ -1,6 +1,6 @@
 """Read the bodies of requests: each within its time, all together within one amount of memory.
 
-BodyError             a body was not read; the connection has to be closed, as where it ends is not known
+BodyError             a body was not read; the connection has to be closed, as the end of the body is not known
 ├── BodyTooLarge      over the limit of one body
 ├── BodyTooSlow       not complete within its time
 └── BodiesTooMany     cut off, so that others can be read

@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, where the client is the one that is expected."""
+        """Begin, unless the connection was closed to make room, or its client is not an expected one."""
         stream = cast("asyncio.Transport", transport)
         if self not in self._connections or not self._connections.admits(stream):
             stream.abort()

@@ -29,7 +29,7 @@ class Forecast:
 
 
 def preview(workload: Workload, decisions: Iterable[Decision], *, updated: bool) -> tuple[Forecast, ...]:
-    """Foretell what each gate will do about a workload's pods.
+    """Return what each gate will do about a workload's pods.
 
     Args:
         decisions: each gate's decision about one of the workload's pods, made from its template.
@@ -86,7 +86,7 @@ def _explain(decision: Decision) -> _Sentence:
         "message": decision.verdict.message,
         "image": required.unknown.reference if required.unknown else "",
     }
-    if required.problem:
+    if required.problem:  # not a template: its braces are text
         return required.problem.replace("{", "(").replace("}", ")"), names
     return _WHY.get(decision.verdict.reason, "{message}"), names
 

@@ -1,4 +1,4 @@
-"""What may not change of a held pod: the labels by which a LedgerGate selects it.
+"""Find changes of a held pod's labels by which a LedgerGate would no longer select it.
 
 A pod that no gate selects any more is released, so a change of its labels would be a way around the verdict.
 """

@@ -37,7 +37,7 @@ class GateView(Protocol):
 
     @property
     def synced(self) -> bool:
-        """Whether every gate is known; before that, a pod without a gate cannot be told from one whose gate is late."""
+        """Whether every gate is known. Before that, a pod that no gate selects may have one that was not listed yet."""
 
     def selecting(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Gate]:
         """Return the gates of a namespace that select these labels."""
@@ -87,12 +87,12 @@ class Answer:
 class Admission:
     """Answers from what the LedgerGates say, without any I/O.
 
-    What they do not tell is held; the controller, which has the whole ledger, releases it.
+    A pod about which they say too little is held; the controller, which has the whole ledger, decides about it.
 
     Args:
         now: the clock, aware.
         images: what is known of the pods' images.
-        controller: the user name of the controller's account, about which the API server should not ask.
+        controller: the user name of the controller's account, whose requests the webhook configuration should except.
     """
 
     def __init__(
@@ -145,9 +145,9 @@ class Admission:
         return Answer(verdict, _RESULT[verdict.outcome], warnings=warnings)
 
     def relabel(self, request: Request[Pod]) -> Answer:
-        """Decide on other labels of a held pod: a gate whose verdict is bad has to go on selecting it.
+        """Decide on a change of a held pod's labels: while the verdict is bad, each gate must go on selecting the pod.
 
-        Judged by the pod as it was, as the removal of its scheduling gate is.
+        The pod is judged as it was, as for the removal of its scheduling gate.
         """
         old, new = request.old_object, _subject(request)
         if old is None or not old.held:
@@ -200,6 +200,7 @@ class Admission:
     def _validate_removal(self, request: Request[Pod]) -> Answer:
         """Decide by the pod as it was: the request that removes the gate must not change what the pod declares too."""
         old, new = request.old_object, _subject(request)
+        # Only an update that takes the gate off a held pod is decided here; a pod that is being deleted may lose it.
         if old is None or not old.held or new.gate_index is not None or new.metadata.deletion_timestamp is not None:
             return Answer(UNSELECTED, Result.PASSED)
         verdict = self._decide(request.namespace, old).final
@@ -227,7 +228,7 @@ _RESULT = {
 
 
 def _explain_loss(loss: Loss, namespace: str) -> str:
-    """Return what is frozen, and the two ways on."""
+    """Return the message about a refused change of labels, with the two ways to go on."""
     labels = f"label{'s' if len(loss.labels) > 1 else ''} {', '.join(loss.labels)}"
     plural = len(loss.gates) > 1
     gates = f"LedgerGate{'s' if plural else ''} {', '.join(loss.gates)} select{'' if plural else 's'}"
@@ -241,7 +242,7 @@ def _explain_loss(loss: Loss, namespace: str) -> str:
 def _messages(decided: PodVerdict, *outcomes: Outcome) -> tuple[str, ...]:
     """Return the messages of the gates with these outcomes, so that a pod's creator learns of each of them.
 
-    And what the pod's annotation or variable says otherwise than its image, which counts.
+    Also return how the pod's annotation or variable differs from its image, which counts.
     """
     verdicts = [each.verdict for each in decided.by_gate] or [decided.final]
     conflicts = dict.fromkeys(each.required.conflict for each in decided.by_gate if each.required.conflict)

@@ -28,8 +28,8 @@ OTHER_FILES = 256
 _FILE_LIMIT = 65536
 """More is of no use, and "infinity" is no number that a process may ask for everywhere."""
 
-_FAREWELL_SECONDS = 1.0
-"""For TLS's goodbye, which a client that is gone does not answer; by default 30."""
+_TLS_SHUTDOWN_SECONDS = 1.0
+"""For the client's part of the TLS shutdown, which a client that is gone does not send; asyncio's default is 30."""
 
 
 def raise_file_limit() -> int:
@@ -43,7 +43,7 @@ def raise_file_limit() -> int:
 
 
 def connection_limit(files: int) -> int:
-    """Return how many connections admission may have, so that a process with this many file descriptors has others."""
+    """Return how many connections admission may have, and leave some of this many file descriptors for the rest."""
     return min(Limits().connections, max(files - OTHER_FILES, files // 2))
 
 
@@ -68,7 +68,7 @@ class Listener:
         """Start to accept connections.
 
         Raises:
-            OSError: the address is in use, or is none of this machine.
+            OSError: the address is in use, or does not belong to this machine.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -95,8 +95,8 @@ class Listener:
         """Accept no more connections; those that are open stay open.
 
         Args:
-            seconds: for which those that came last, also by the kernel alone, may get their first answer. Without that
-                a client whose handshake or first request is on its way would see a reset.
+            seconds: for which the newest connections, also those that only the kernel has accepted, may get their first
+                answer. Without that a client whose handshake or first request is on its way would see a reset.
         """
         for listening in self._sockets:
             asyncio.get_running_loop().remove_reader(listening)
@@ -163,7 +163,7 @@ class Listener:
         opened = False
         if self._context is not None:
             times["ssl_handshake_timeout"] = self._connections.limits.handshake_seconds
-            times["ssl_shutdown_timeout"] = _FAREWELL_SECONDS
+            times["ssl_shutdown_timeout"] = _TLS_SHUTDOWN_SECONDS
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection,

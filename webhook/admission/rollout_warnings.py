@@ -14,7 +14,7 @@ _LONGEST_TITLE, _LONGEST_GATE = 40, 24  # characters, so that a sentence is not 
 
 
 def rollout_warnings(workload: Workload, former: Workload | None, decisions: Iterable[Decision]) -> tuple[str, ...]:
-    """Return what is to be said of a workload whose pods would be held, apart from that.
+    """Return further warnings about a workload whose pods would be held.
 
     Args:
         former: the workload before this update; None where it is new.

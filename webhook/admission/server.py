@@ -238,7 +238,7 @@ def probes(
         live: whether the process does its work.
         ready: returns why it cannot answer now; empty where it can. It names nothing of a tenant.
         refusal: called with the bearer token of a request for metrics, which name namespaces and LedgerGates; returns
-            the HTTP status to refuse it with, 0 to answer. None to answer everybody.
+            the HTTP status to refuse it with, 0 to answer. None to answer every request.
     """
 
     async def livez(_: web.BaseRequest) -> web.Response:
@@ -274,7 +274,7 @@ class Site:
         context: of TLS; None for none.
         limits: of its connections.
         admits: see :class:`Connections`.
-        last_seconds: how long connections that have come last may wait for their first answer when it ends.
+        last_seconds: how long the newest connections may wait for their first answer when the site closes.
     """
 
     handler: HttpHandler
@@ -290,7 +290,7 @@ async def serving(*sites: Site) -> AsyncIterator[None]:
     """Serve requests by handlers, each at its address and within its limits, until the block ends.
 
     Raises:
-        OSError: an address is in use, or is none of this machine.
+        OSError: an address is in use, or does not belong to this machine.
     """
     async with AsyncExitStack() as stack:
         for site in sites:
@@ -308,6 +308,7 @@ async def serving(*sites: Site) -> AsyncIterator[None]:
             stack.push_async_callback(runner.cleanup)
             listener = Listener(server, connections, site.context)
             await listener.listen(site.endpoint)
+            # The stack unwinds in reverse: the listener waits for first answers before the runner closes connections.
             stack.push_async_callback(listener.close, site.last_seconds)
         yield
 

@@ -1,4 +1,4 @@
-"""The controller's service account, which the manifests name inside of conditions on the user."""
+"""The controller's service account, which the manifests name inside CEL conditions on the user."""
 
 import re
 from collections.abc import Iterable
@@ -17,11 +17,11 @@ def controller_account(namespace: str) -> str:
 
 
 def find_other_accounts(expressions: Iterable[str], namespace: str) -> tuple[str, ...]:
-    """Return the accounts that conditions take for the controller's and that are of other namespaces, sorted.
+    """Return the controller accounts of other namespaces that CEL conditions name, sorted.
 
     Args:
-        expressions: CEL expressions of an installation. One that also names the right account is in order.
-        namespace: the controller's.
+        expressions: CEL expressions of an installation. An expression that also names the right account is correct.
+        namespace: of the controller.
     """
     own, others = controller_account(namespace), set[str]()
     for expression in expressions:

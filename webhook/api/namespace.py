@@ -8,8 +8,8 @@ from webhook.api.objects import Metadata, Struct
 ADMISSION_LABEL = "ledgergate.dev/admission"
 UNDECLARED_LABEL = "ledgergate.dev/undeclared"
 WAIT = "wait"
-"""The one value of :data:`UNDECLARED_LABEL`: a pod that declares nothing waits for its LedgerGate, too. It is no value
-of :data:`ADMISSION_LABEL`: an installation that does not know it would take the namespace for one that opts out."""
+"""The one value of :data:`UNDECLARED_LABEL`: a pod that declares nothing waits for its LedgerGate, too. It is not a
+value of :data:`ADMISSION_LABEL`: an installation that does not know it would treat the namespace as opted out."""
 
 
 class Namespace(Struct, frozen=True):

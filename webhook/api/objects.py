@@ -318,7 +318,7 @@ class RunningMigration(Struct, frozen=True):
 
 
 class ContractPod(Struct, frozen=True):
-    """``status.contracting``: the migrator of a contract migration that was let go, or is about to be."""
+    """``status.contracting``: the migrator of a contract migration that was released, or is about to be."""
 
     revision: str = ""
     compatible_from: str = ""

@@ -81,7 +81,7 @@ class Owner(Struct, frozen=True):
 
 
 def lacks_pods(kind: OwnerKind, owner: Owner) -> bool:
-    """Decide whether the owner has fewer pods than its controller should have created."""
+    """Return whether the owner has fewer pods than its controller should have created."""
     if owner.metadata.deletion_timestamp is not None:
         return False
     spec, status = owner.spec, owner.status
@@ -100,13 +100,13 @@ def lacks_pods(kind: OwnerKind, owner: Owner) -> bool:
 
 
 def was_refused_by_ledgergate(owner: Owner) -> bool:
-    """Decide whether a ReplicaSet's status says that one of our webhooks refused its pods or did not answer."""
+    """Return whether a ReplicaSet's status says that one of our webhooks refused its pods or did not answer."""
     failure = owner.status.condition("ReplicaFailure")
     return failure is not None and API_GROUP in failure.message
 
 
 def waits_for_retry(kind: OwnerKind, owner: Owner) -> bool:
-    """Decide whether pods are missing for no other visible reason: the owner's controller waits for its next retry."""
+    """Return whether pods are missing only because, as far as is visible, the owner's controller waits to retry."""
     if not lacks_pods(kind, owner):
         return False
     spec, status = owner.spec, owner.status
@@ -125,9 +125,10 @@ def waits_for_retry(kind: OwnerKind, owner: Owner) -> bool:
 def is_superseded(owner: Owner, pod: Pod) -> bool:
     """Return whether a pod that never becomes ready is in the way of its StatefulSet's newer revision.
 
-    Under OrderedReady the StatefulSet's controller waits for each pod to be ready before it replaces any, also for one
-    that it would replace: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback. Pods
-    below the partition keep their revision.
+    Under OrderedReady the StatefulSet's controller waits for each pod to be ready before it replaces any, even for
+    the pod that it is to replace:
+    https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback. Pods below the partition
+    keep their revision.
     """
     reference, newest = pod.metadata.owner, owner.status.update_revision
     if reference is None or reference.uid != owner.metadata.uid or owner.metadata.deletion_timestamp is not None:

@@ -1,6 +1,6 @@
 """The LedgerGates of the cluster, by namespace and selector, as the API server's watch shows them.
 
-What their ledgers hold is another matter, and another room's: see :mod:`webhook.ledgers.registry`.
+What their ledgers hold is in :mod:`webhook.ledgers.registry`.
 """
 
 import logging
@@ -28,8 +28,8 @@ class GateApi(Protocol):
 class GateCache:
     """A local copy of every LedgerGate, parsed.
 
-    Of each namespace as many count as are allowed, the oldest first: every pod is judged under each gate that selects
-    it, and one namespace must not use up the time of all. The surplus selects no pod.
+    Only the oldest gates of a namespace count, up to a limit; the surplus selects no pod. Every pod is judged under
+    each gate that selects it, so without a limit one namespace could use up the time of all.
 
     Args:
         per_namespace: how many gates of a namespace count.
@@ -49,8 +49,8 @@ class GateCache:
     def subscribe(self, listener: Callable[[Key], None]) -> None:
         """Call ``listener`` with a gate's key after each change of the gate.
 
-        A change is: it was created, edited or deleted, or has become undecodable or decodable again. An update of its
-        status alone is not: the controller wrote it, and a reaction to it would be a loop.
+        A gate changes when it is created, edited or deleted, or becomes undecodable or decodable again. An update of
+        its status alone does not count: the controller wrote it, and a reaction to it would be a loop.
         """
         self._listeners.append(listener)
 
@@ -69,7 +69,7 @@ class GateCache:
 
     @property
     def watch_problem(self) -> str:
-        """Why they are not seen as they are now; empty where they are."""
+        """Why the copy is not up to date; empty where it is, or has not been for a short time only."""
         return self._reflector.problem
 
     @property
@@ -80,7 +80,7 @@ class GateCache:
 
     @property
     def namespaces(self) -> Collection[str]:
-        """The namespaces that have a gate; a copy, which later changes leave alone."""
+        """The namespaces that have a gate; a copy, which later changes do not affect."""
         return frozenset(self._by_namespace)
 
     def gate(self, key: Key) -> Gate | None:
@@ -88,7 +88,7 @@ class GateCache:
         return self._by_namespace.get(key[0], {}).get(key) or self._surplus.get(key[0], {}).get(key)
 
     def is_surplus(self, key: Key) -> bool:
-        """Return whether a gate does not count, because its namespace has too many that are older."""
+        """Return whether a gate does not count, because its namespace has too many older ones."""
         return key in self._surplus.get(key[0], {})
 
     def metadata(self, key: Key) -> Metadata | None:
@@ -128,7 +128,7 @@ class GateCache:
             return
         try:
             gate = parse_gate(new)
-        except Exception as error:  # noqa: BLE001 - as an object that cannot be decoded: its selector is not known
+        except Exception as error:  # noqa: BLE001 - treated as undecodable: its selector is not known
             self._unparsable[key] = Unreadable(new.metadata, f"{type(error).__name__}: {error}")
             log_event("gate.failed", level=logging.ERROR, trace=True, gate="/".join(key))
             self._notify(key)
@@ -148,7 +148,7 @@ class GateCache:
         if len(counting) > self._per_namespace:
             newest = max(counting.values(), key=_age)
             self._surplus.setdefault(gate.namespace, {})[newest.key] = counting.pop(newest.key)
-            if newest.key != gate.key:
+            if newest.key != gate.key:  # the caller reports the gate itself
                 self._notify(newest.key)
         return gate != before
 

@@ -10,7 +10,7 @@ from webhook.kube.reflector import Feed, Reflector
 from webhook.telemetry import log_event
 
 DEAD_AFTER_SECONDS = 15.0
-"""Since the last renewal that was seen. A leader renews once a second, and its successor takes over within 5 s."""
+"""Time since the last renewal that was seen. A leader renews once a second, and its successor takes over within 5 s."""
 
 
 class LeaseApi(Protocol):
@@ -24,10 +24,10 @@ class LeaderWatch:
     """The controllers' Lease, followed.
 
     The time in the Lease is by another machine's clock, so it is only compared with itself: what counts is when this
-    process saw it change, as in client-go's leader election. A process that has just started counts from there.
+    process saw it change, as in client-go's leader election. A process that has just started counts from its start.
 
-    After a time without a leader, what an earlier one has read is not current, until the new one has read it again: it
-    says when, by its own clock, in the Lease and in the status.
+    After a time without a leader, a ledger's status is current only if the new leader has read the ledger. Two times
+    show it, both by the new leader's clock: when it acquired the Lease, and when it read the ledger (in the status).
 
     Args:
         lease: namespace and name.
@@ -62,10 +62,10 @@ class LeaderWatch:
 
     def _changed(self, old: Lease | None, new: Lease | None) -> None:
         if new is None or not new.spec.holder_identity:
-            return  # given up, not renewed: the next leader has as long to come
+            return  # given up, not renewed: the next leader has until DEAD_AFTER_SECONDS to take over
         if old is not None and old.spec == new.spec:
             return
-        # The same leader that was not seen for a while has gone on reading.
+        # Only another leader makes earlier readings stale: the same one, not seen for a while, has gone on reading.
         if not self.leads and self._acquired not in {None, new.spec.acquire_time}:
             self._valid_since = _time(new.spec.acquire_time)
         self._acquired = new.spec.acquire_time
@@ -74,6 +74,7 @@ class LeaderWatch:
 
 def _time(text: str | None) -> datetime | None:
     try:
+        # To the second, as the times in a status are.
         return datetime.fromisoformat(text).replace(microsecond=0) if text else None
     except ValueError:
         return None

@@ -51,7 +51,7 @@ class NamespaceCache:
 
     @property
     def watch_problem(self) -> str:
-        """Why they are not seen as they are now; empty where they are."""
+        """Why the labels are not up to date; empty where they are, or have not been for a short time only."""
         return self._reflector.problem
 
     def label(self, name: str) -> OptIn:
@@ -89,7 +89,7 @@ class NamespaceCache:
         return None if known is None else known.waits
 
     def _confirm(self, name: str, since: float) -> NamespaceLabels | None:
-        """Return what the API server said after that time; None where it was not asked since, which is then done."""
+        """Return what the API server said after that time; where it was not asked since, ask it and return None."""
         known, asked = self._confirmed.get(name, (None, 0.0))
         if asked > since:
             return known

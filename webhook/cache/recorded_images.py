@@ -22,11 +22,11 @@ class RecordedImages:
     """The images in the gates' statuses.
 
     A tag that was not looked up for a minute counts as unknown, as long as a controller leads: it looks the tag up, and
-    releases the pod. Without one, what the tag led to last counts: an outage must not keep running versions down. A
-    gate that pins leaves every tag to the controller, which puts the digest in its place.
+    releases the pod. Without one, the digest of the last lookup counts: an outage must not keep running versions down.
+    A gate that pins leaves every tag to the controller, which puts the digest in its place.
 
     Args:
-        leader: tells whether a controller leads.
+        leader: shows whether a controller leads.
         now: the clock, aware.
     """
 

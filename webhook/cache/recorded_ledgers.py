@@ -26,7 +26,8 @@ class RecordedLedgers:
     """The snapshot in the status of each gate of a cache, rebuilt once for each status.
 
     Args:
-        leader: tells whether a controller keeps the statuses up to date; what it does not is unreachable.
+        leader: shows whether a controller keeps the statuses up to date. A ledger whose status is not up to date counts
+            as unreachable.
     """
 
     def __init__(self, gates: GateCache, leader: Leader) -> None:
@@ -39,6 +40,7 @@ class RecordedLedgers:
         """Return what is known of a gate's ledger, without I/O."""
         newest = self._gates.gate(gate.key) or gate
         found = self._rebuilt.get(gate.key)
+        # A new status brings a new Gate, but no call of `_gate_changed`; gates that differ in it alone are equal.
         if found is None or found[0] is not newest:
             found = self._rebuilt[gate.key] = newest, recall_snapshot(newest)
         snapshot = found[1]

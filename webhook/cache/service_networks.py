@@ -14,10 +14,10 @@ from webhook.kube.reflector import Feed, Reflector
 from webhook.telemetry import log_event
 
 RETRY_SECONDS = 1.0
-"""Until an API server that does not answer is asked again under which address it wants to be reached."""
+"""Until an API server that has not answered is asked again for the addresses that it advertises."""
 
 RESOLVE_SECONDS = 5.0
-"""For the name of the API server. It is connected to by then, so the name is known."""
+"""For resolving the name of the API server. There is a connection to it by then, so the name can be resolved."""
 
 
 class ServiceNetworkApi(Protocol):
@@ -28,7 +28,7 @@ class ServiceNetworkApi(Protocol):
         """The API server's host name or address."""
 
     async def advertised_hosts(self) -> tuple[str, ...]:
-        """Return the hosts under which the API server that answers wants to be reached."""
+        """Return the hosts that the API server which answers advertises as its addresses."""
 
     def service_cidrs(self) -> Feed[ServiceCIDR]:
         """Return the feed of the ServiceCIDRs."""
@@ -38,8 +38,8 @@ class ServiceNetworks:
     """The cluster's networks of Services, followed.
 
     The API has ServiceCIDRs from Kubernetes 1.33 on. Where they cannot be had (an older server, or a right is missing),
-    the API server's addresses alone are known; a flag names the rest. Of several API servers that is the one that
-    answers: the others' addresses stand in an EndpointSlice, for which a right would be needed.
+    the API server's addresses alone are known; a flag names the rest. Of several API servers only the addresses of the
+    one that answers are known: the others' are in an EndpointSlice, and to read it another right would be needed.
     https://kubernetes.io/docs/reference/kubernetes-api/networking/service-cidr-v1/
     """
 
@@ -70,7 +70,7 @@ class ServiceNetworks:
             try:
                 hosts = await self._api.advertised_hosts()
             except Unavailable:
-                await asyncio.sleep(RETRY_SECONDS)  # nor are the networks of Services listed meanwhile
+                await asyncio.sleep(RETRY_SECONDS)  # it would not list the networks of Services either
                 continue
             except ClusterError as error:
                 log_event("service_networks.unadvertised", level=logging.WARNING, error=str(error))
@@ -79,11 +79,11 @@ class ServiceNetworks:
 
     @property
     def problem(self) -> str:
-        """Why no registry is asked yet; empty once they are known."""
+        """Why no registry is asked yet; empty once the networks are known."""
         return "" if self._known.is_set() else f"networks of Services: {self._reflector.problem or 'not listed yet'}"
 
     async def wait_known(self) -> None:
-        """Wait until they have been listed, or the API server has said that it will not list them."""
+        """Wait until the networks have been listed, or the API server has said that it will not list them."""
         await self._known.wait()
 
     def _changed(self, _old: ServiceCIDR | None, _new: ServiceCIDR | None) -> None:
@@ -102,7 +102,7 @@ class ServiceNetworks:
                     fix="name the cluster's Service networks with --registry-refuse-network",
                 )
         else:
-            return  # no answer: what was not listed yet is waited for
+            return  # no answer yet: a list may still come
         self._known.set()
 
 

@@ -196,7 +196,7 @@ class ContractReconciler:
                 return await self._confirm(gate, active, active.state.contracting)
             case NextStep.TAKE_BACK:
                 self._take_back(gate, active)
-            case NextStep.REST:
+            case NextStep.WITHDRAW:
                 active.state = replace(active.state, waiting=None, announced_at=None)
             case NextStep.SETTLE:
                 asyncio.get_running_loop().call_later(plan.SETTLE_SECONDS / 10, self.changed, gate.key)

@@ -2,10 +2,10 @@
 
 The order of the steps is what keeps an older pod from starting beside the migrator:
 
-1. ``contractWaiting`` is written. From when admission has seen it, an older pod is held, and only the controller can
-   release it. Older pods still start this way.
+1. ``contractWaiting`` is written. Once admission has seen it, an older pod is held, and only the controller can release
+   it. The controller still releases older pods.
 2. No living pod expects less, and admission has had `SETTLE_SECONDS` to see the announcement.
-3. ``contracting`` begins: in the controller's memory at once, so that it releases no older pod any more, and in the
+3. ``contracting`` begins: in the controller's memory at once, so that it no longer releases older pods, and in the
    gate's status.
 4. Once that is written, the pods are listed anew, from the API server's storage. An older one, also one whose release
    is on its way, ends the attempt.
@@ -23,8 +23,8 @@ from webhook.core.contract_state import ContractStep, ContractWaiting
 from webhook.core.living import LivingPods
 
 SETTLE_SECONDS = 1.0
-"""From the announcement to the earliest release. A watch brings a status in milliseconds. This is also for a request
-that a webhook has admitted and the API server has not stored yet. A rollout takes longer, so it costs no time there."""
+"""From the announcement to the earliest release. A watch delivers a status in milliseconds; the rest of the time is for
+pods that a webhook has admitted and the API server has not stored yet. A rollout takes longer, so this delays none."""
 
 
 class NextStep(StrEnum):
@@ -42,12 +42,12 @@ class NextStep(StrEnum):
     """List the pods anew; then `confirmed`."""
     TAKE_BACK = "take back"
     """Let older pods in again, or leave them to the ledger."""
-    REST = "rest"
+    WITHDRAW = "withdraw"
     """Withdraw the announcement: nothing waits."""
 
 
 class MigratorState(StrEnum):
-    """How far the migrator that was let go, or is about to be, has come."""
+    """How far the migrator in ``contracting`` has come."""
 
     HELD = "held"
     RUNNING = "running"
@@ -76,7 +76,7 @@ class ContractState:
     Args:
         waiting: the announcement that was written, or is to be.
         announced_at: since when it is in the gate's status, in seconds of the monotonic clock; None where it is not.
-        contracting: the migrator that is let go, or is about to be.
+        contracting: the migrator that was released, or is about to be.
         written: whether ``contracting`` is in the gate's status.
         cleared: uid of the migrator that may go; empty where none may.
         ended_at: when it was first seen to have ended; None where it was not.
@@ -96,9 +96,9 @@ class ContractFacts:
 
     Args:
         candidate: the first migrator that is held; None where none is.
-        migrator: the state of the one in ``contracting``; of no meaning where there is none.
+        migrator: the state of the migrator in ``contracting``; without meaning where there is none.
         applied: the ledger, as last read, has its contract migration.
-        recorded: so does the gate's status, by which admission decides.
+        recorded: the gate's status, by which admission decides, has it too.
         read_at: when the ledger was last read without a fault (aware); None where it cannot be read now.
         monotonic: seconds.
     """
@@ -116,7 +116,7 @@ def next_step(state: ContractState, facts: ContractFacts) -> NextStep:
     if state.contracting is not None:
         return _while_contracting(state, facts)
     if facts.candidate is None:
-        return NextStep.NOTHING if state.waiting is None else NextStep.REST
+        return NextStep.NOTHING if state.waiting is None else NextStep.WITHDRAW
     announced = state.waiting is not None and state.waiting.step == facts.candidate.step
     if not announced or state.announced_at is None:
         return NextStep.ANNOUNCE
@@ -130,7 +130,7 @@ def _while_contracting(state: ContractState, facts: ContractFacts) -> NextStep:
     if not state.written:
         return NextStep.BEGIN
     if facts.applied:
-        # Not before admission knows the barrier from the ledger itself.
+        # Until admission sees the barrier in the recorded ledger, `contracting` alone keeps older pods out.
         return NextStep.TAKE_BACK if facts.recorded else NextStep.NOTHING
     if facts.migrator is MigratorState.OVER:
         read_since = None not in {state.ended_at, facts.read_at} and facts.read_at > state.ended_at  # type: ignore[operator]
@@ -148,7 +148,7 @@ def noticed_end(state: ContractState, migrator: MigratorState, now: datetime) ->
 
 
 def announced(state: ContractState, candidate: Candidate) -> ContractState:
-    """Return the state in which a candidate's announcement is to be written; its time counts from when it is."""
+    """Return the state with a candidate's announcement, whose settle time begins when it is written."""
     same = state.waiting is not None and state.waiting.step == candidate.step
     waiting = ContractWaiting(candidate.step, candidate.living.groups)
     return replace(state, waiting=waiting, announced_at=state.announced_at if same else None)
@@ -164,6 +164,9 @@ def confirmed(state: ContractState, living: LivingPods) -> ContractState:
 
     Args:
         living: counted from a list that began after ``contracting`` was written.
+
+    Raises:
+        ValueError: ``contracting`` was not written yet.
     """
     if state.contracting is None or not state.written:
         raise ValueError("the pods must be listed after status.contracting was written")
@@ -173,5 +176,5 @@ def confirmed(state: ContractState, living: LivingPods) -> ContractState:
 
 
 def taken_back(state: ContractState) -> ContractState:
-    """Return the state in which nothing is shut out by a migrator: whoever waits is announced anew."""
+    """Return the state in which no migrator shuts pods out; a migrator that still waits is then announced anew."""
     return replace(state, contracting=None, written=False, cleared="", ended_at=None)

@@ -2,7 +2,7 @@
 
 A contract migration breaks images that expect less than its COMPATIBLE_FROM. Two fields of a LedgerGate's status are
 about it. ``contractWaiting`` announces a migrator that is held: admission then leaves pods that expect less to the
-controller, which alone decides about them. ``contracting`` is written before the migrator is let go: such pods are
+controller, which alone decides about them. ``contracting`` is written before the migrator is released: such pods are
 refused until it has ended, or the ledger itself shows the barrier.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from migrations.core.contract import Contract
 
 LONGEST_NAME = 512
-"""Characters of a name that a status keeps."""
+"""Characters of a name that a status keeps: no file system has longer ones, and a ledger may hold anything."""
 GROUPS = 10
 """Groups of pods that a status lists."""
 
@@ -39,8 +39,8 @@ class ContractStep:
     def as_json(self) -> dict[str, Any]:
         """Return the fields of the status."""
         return {
-            "revision": _cut(self.revision),
-            "compatibleFrom": _cut(self.compatible_from),
+            "revision": cut_name(self.revision),
+            "compatibleFrom": cut_name(self.compatible_from),
             "pod": self.pod,
             "uid": self.uid,
             "since": self.since,
@@ -65,7 +65,7 @@ class PodGroup:
 
     def as_json(self) -> dict[str, Any]:
         """Return an entry of ``status.contractWaiting.pods``."""
-        return {"owner": self.owner, "expected": _cut(self.expected), "count": self.count, "needed": self.needed}
+        return {"owner": self.owner, "expected": cut_name(self.expected), "count": self.count, "needed": self.needed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class ContractWaiting:
             oldest: the oldest revision that living pods expect; empty where none declares one.
         """
         groups = [group.as_json() for group in self.groups[:GROUPS]]
-        return {**self.step.as_json(), "oldest": _cut(oldest), "waitingFor": self.needed, "pods": groups}
+        return {**self.step.as_json(), "oldest": cut_name(oldest), "waitingFor": self.needed, "pods": groups}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +114,6 @@ class Brought:
 NOTHING = Brought()
 
 
-def _cut(name: str) -> str:
+def cut_name(name: str) -> str:
+    """Return a name as a status keeps it, with an ellipsis where it is cut."""
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"

@@ -1,7 +1,7 @@
 """Decide which contract migrations a migrator brings that the ledger lacks, and which pods they would break. Pure.
 
-Orders of revisions: names that sort (native ledger, Knex, ...) and numbers are compared as such. Where neither tells
-(Alembic, Django), a pod's own list of ancestors does, else the places of both revisions in the ledger.
+Names that sort (native ledger, Knex, ...) and numbers show which of two revisions is older. Where they do not (Alembic,
+Django), a pod's own list of ancestors shows it, else the positions of both revisions in the ledger.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,11 +23,11 @@ _SHOWN = 200  # characters of an invalid list that are kept for a message
 
 
 def read_brought(pod: Pod, label: str | None = None) -> Brought:
-    """Read what a migrator pod says of the contract migrations that it brings.
+    """Read which contract migrations a migrator pod brings.
 
     Args:
-        label: the label ``dev.ledgergate.contract`` of its image, which counts before the annotation; None where it is
-            not known.
+        label: the label ``dev.ledgergate.contract`` of its image, which overrides the annotation; None where it is not
+            known.
     """
     text = pod.annotations.get(CONTRACT, "") if label is None else label
     expand_only = pod.annotations.get(PHASE, "").strip() == _EXPAND
@@ -46,10 +46,10 @@ def _parse(text: str) -> tuple[Contract, ...] | None:
 
 
 def expects_less(gate: Gate, required: Requirement, boundary: str, ledger: Ledger | None) -> bool | None:
-    """Return whether a pod expects a revision that comes before another one; None where no order tells.
+    """Return whether a pod expects a revision older than the boundary; None where their order is not known.
 
     Args:
-        boundary: the other revision.
+        boundary: the revision to compare with.
         ledger: what is known of the ledger, for tools whose names have no order.
     """
     if required.expected is None or gate.dialect not in DIALECTS:
@@ -60,9 +60,10 @@ def expects_less(gate: Gate, required: Requirement, boundary: str, ledger: Ledge
         return False
     if dialect.history is History.HEADS:
         if required.ancestors is not None:
+            # Only an ancestor of the expected revision is known to be older. Any other boundary counts as newer.
             return key(boundary) not in map(key, required.ancestors)
         return _ran_before(ledger, expected, boundary)
-    mine, other = sort_key(expected), sort_key(boundary)
+    mine, other = sort_key(expected), sort_key(boundary)  # each begins with the name's numbers, empty if it has none
     if dialect.history is History.EXECUTION and not (mine[0] and other[0]):
         return _ran_before(ledger, expected, boundary)
     return mine < other
@@ -88,28 +89,30 @@ def lacking(gate: Gate, required: Requirement, ledger: Ledger | None) -> tuple[C
 
 
 def _is_applied(ledger: Ledger | None, revision: str) -> bool:
-    # Where only the newest part is known and does not tell, the migrator is held, and the controller decides.
+    # Admission knows only the newest part of a ledger. A revision that may be in the rest counts as not applied: the
+    # migrator is then held, and the controller decides.
     return ledger is not None and ledger.can_tell(Revision(revision)) and ledger.contains(revision)
 
 
 def _is_left_out(gate: Gate, required: Requirement, contract: Contract, ledger: Ledger | None) -> bool:
-    """Return whether a contract migration stands after all that the image needs, and its phase is expand.
+    """Return whether a migrator with ``phase: expand`` stops before this contract migration.
 
-    A migrator that declares no revision does not say where that is: all that it brings counts.
+    It does where the contract migration is newer than the revision that its image needs. Without a declared revision
+    that is not known, and nothing is left out.
     """
     return required.brings.expand_only and expects_less(gate, required, contract.revision, ledger) is True
 
 
 def boundary_of(gate: Gate, contracts: Sequence[Contract]) -> str:
-    """Return the oldest revision whose images can run after all of these, of which there is at least one."""
+    """Return the oldest revision whose images can still run after these contract migrations (at least one)."""
     dialect = DIALECTS.get(gate.dialect)
     if dialect is None or dialect.history in {History.HEADS, History.EXECUTION}:
-        return contracts[-1].compatible_from  # the newest comes last
+        return contracts[-1].compatible_from  # without an order of names, the newest migration decides
     return max((contract.compatible_from for contract in contracts), key=dialect.versioning.sort_key)
 
 
 def needs_old_schema(gate: Gate, required: Requirement, contracts: Iterable[Contract], ledger: Ledger | None) -> bool:
-    """Return whether a living pod may not be able to run once these are applied; also where no order tells."""
+    """Return whether these contract migrations may break a living pod; True also where the order is not known."""
     if required.expected is None:
         return False
     return any(expects_less(gate, required, contract.compatible_from, ledger) is not False for contract in contracts)
@@ -118,9 +121,10 @@ def needs_old_schema(gate: Gate, required: Requirement, contracts: Iterable[Cont
 def barrier_for(gate: Gate, required: Requirement, ledger: Ledger) -> Contract | None:
     """Return an applied contract migration with which a pod's image cannot run, if any.
 
-    The native ledger records its own. ``spec.contracts`` names those of other tools. The status remembers what it has
-    named, and what a migrator that was let go has brought, for as long as the ledger has it. A ledger of which only the
-    newest part is known counts as having one that it cannot tell of: then it is an old one.
+    The native ledger records its contract migrations; ``spec.contracts`` names those of other tools. The status
+    remembers the ones that ``spec.contracts`` has named and those that a released migrator has brought, for as long as
+    the ledger has them. Where only the newest part of the ledger is known, one that may be in the rest counts as
+    applied: it is then an old one.
     """
     if required.expected is None:
         return None
@@ -137,16 +141,16 @@ def barrier_for(gate: Gate, required: Requirement, ledger: Ledger) -> Contract |
 def is_shut_out(gate: Gate, required: Requirement, ledger: Ledger | None) -> bool:
     """Return whether a contract migration that runs now, or is about to, shuts a pod out."""
     step = gate.contracting
-    if step is None or (step.uid and step.uid == required.brings.uid):
+    if step is None or (step.uid and step.uid == required.brings.uid):  # nothing runs, or the pod is the migrator
         return False
     return expects_less(gate, required, step.compatible_from, ledger) is True
 
 
 def is_announced_against(gate: Gate, required: Requirement, ledger: Ledger | None) -> bool:
-    """Return whether a held migrator waits for pods such as this one to end; then the controller decides about it.
+    """Return whether a held migrator waits for pods such as this one to end; the controller then decides about the pod.
 
-    The controller is one process and admission is several. So none of these can let an older pod in at the moment at
-    which the controller, which has counted the living ones, lets the migrator go.
+    Admission runs in several processes. If they admitted older pods, one could start just when the controller, which
+    has counted the living pods, releases the migrator. The controller is one process and makes both decisions.
     """
     waiting = gate.contract_waiting
     return waiting is not None and expects_less(gate, required, waiting.step.compatible_from, ledger) is not False

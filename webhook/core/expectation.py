@@ -55,7 +55,7 @@ def read_expectation(pod: Pod, gate: Gate, images: ImageView = STATUS_IMAGES) ->
     if len({each.revision for _, each in labelled}) > 1:
         return replace(own, problem=_disagreement(labelled), unknown=None)
     if unknown:
-        # One that cannot be read at all is told before one that is being read.
+        # A contradictory image is reported first, then one that cannot be read, then one that is still being read.
         return replace(own, unknown=max(unknown, key=lambda each: (each.contradictory, bool(each.message))))
     if labelled:
         return _by_label(own, labelled[0][1])
@@ -86,7 +86,7 @@ def _by_label(own: Requirement, record: ImageRecord) -> Requirement:
 
 
 def _conflict(own: Requirement, expected: Revision) -> str:
-    """Return what a pod's own words say otherwise; empty where they say the same, or nothing."""
+    """Return how a pod's own words differ from its image's label; empty where they agree or are missing."""
     if own.invalid is not None:
         said = repr(own.invalid[:_SHOWN])
     elif own.expected is None or _same(own.expected, expected):
@@ -97,7 +97,7 @@ def _conflict(own: Requirement, expected: Revision) -> str:
 
 
 def _same(one: Revision, other: Revision) -> bool:
-    """Decide whether two revisions agree; the short form says nothing of what the long form adds."""
+    """Return whether two revisions agree; COUNT.DIGEST is compared only where both have it."""
     return one.name == other.name and (one.count is None or other.count is None or one == other)
 
 

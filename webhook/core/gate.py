@@ -1,4 +1,4 @@
-"""A LedgerGate object as the values that decisions are made from, with everything that is wrong with it."""
+"""A LedgerGate object, parsed into the values that decisions are made from, with every problem of its spec."""
 
 import hashlib
 from collections.abc import Mapping
@@ -28,9 +28,9 @@ DEFAULT_INTERVAL = 60.0
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 10.0, 86400.0
 """Seconds between two looks at a ledger at rest."""
 MAX_BYPASS = timedelta(hours=24)
-"""A gate that stays open for longer is no emergency: `spec.mode: Audit` belongs into its manifest."""
+"""A gate that stays open for longer is no emergency: `spec.mode: Audit` belongs in its manifest."""
 CLOCK_TOLERANCE = timedelta(minutes=1)
-"""By which the clock of who writes a bypass may be ahead of the clock that judges it."""
+"""How far the clock of a bypass's author may be ahead of the clock that judges it."""
 BYPASS_LIMIT = "spec.bypass.until may be 24 hours ahead at most; for longer, set spec.mode to Audit"
 
 
@@ -109,7 +109,7 @@ class Policy:
         return self.bypass_until is not None and self.bypass_until - now > MAX_BYPASS + CLOCK_TOLERANCE
 
     def next_bypass_change(self, now: datetime) -> timedelta | None:
-        """Return in how long the bypass begins to count, or ends; None where neither is to come."""
+        """Return the time until the bypass takes effect, or ends; None where neither will happen."""
         if self.bypass_until is None or self.bypass_until <= now:
             return None
         left = self.bypass_until - now
@@ -122,8 +122,8 @@ class RecordedRevision:
 
     Args:
         observed_at: when the revision was first seen in the ledger (RFC 3339); empty where that is not known.
-        compatible_from: for a contract migration, the oldest revision whose images can still run; of a ledger that
-            records none it is what the spec, or the migrator, said of it.
+        compatible_from: for a contract migration, the oldest revision whose images can still run. Where the ledger does
+            not record it, the spec or the migrator declared it.
         count: how many revisions were applied up to this one; None where the status does not say.
         digest: the digest over their names; None exactly where `count` is.
         baseline: everything older counts as applied too.
@@ -195,7 +195,7 @@ class Gate:
             out of the spec, and not the migration out of the database.
         contracting: the migrator that applies a contract migration now.
         contract_waiting: the migrator that waits until no living pod needs the old schema.
-        cleared: uid of the migrator that the controller has found to break no living pod; known to it alone.
+        cleared: uid of the migrator that the controller has found to break no living pod; admission does not know it.
     """
 
     namespace: str
@@ -233,7 +233,7 @@ class Gate:
 
     @property
     def source(self) -> str:
-        """A hash of what the spec says of where the ledger is: a status that was written for another one is void."""
+        """A hash of the ledger's location in the spec: a status that was written for another location is void."""
         where = self.secret, self.dialect, self.schema, self.table
         return hashlib.sha256(repr(where).encode(errors="surrogatepass")).hexdigest()[:16]
 
@@ -309,7 +309,7 @@ def parse_gate(resource: LedgerGate) -> Gate:
 
 
 def _former_contracts(resource: LedgerGate, named: set[str]) -> tuple[Contract, ...]:
-    """Return the contract migrations of ``status.history``, of a ledger that records none, without those named."""
+    """Return the contract migrations that only ``status.history`` names; none where the ledger records them itself."""
     if resource.spec.ledger.dialect == NATIVE.name:
         return ()
     return tuple(

@@ -1,6 +1,6 @@
-"""The ledger that a LedgerGate's status remembers: all that admission knows of it. Pure.
+"""The ledger as a LedgerGate's status records it: all that admission knows of a ledger. Pure.
 
-A status keeps the newest revisions only. What it cannot tell is left to the controller, which has the whole ledger.
+A status keeps the newest revisions only. What they do not show is left to the controller, which has the whole ledger.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,24 +21,25 @@ class RecalledLedger(Ledger):
     """The newest part of a ledger, with what was recorded of the rest.
 
     Attributes:
-        extents: COUNT and DIGEST up to a revision, by its key; of those of which they were recorded.
-        oldest: The revision from which on every applied one is known; None where none is missing.
+        extents: COUNT and DIGEST up to a revision, by its key, where they were recorded.
+        oldest: The revision from which on all applied ones are known; None where the whole ledger is known.
     """
 
     extents: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     oldest: str | None = None
 
     def can_tell(self, revision: Revision) -> bool:
-        """Return whether it is known of this revision if it is applied, and complete."""
+        """Return whether the recorded part shows if a revision is applied, and complete."""
         key = self.versioning.key(revision.name)
         if key in self._index:
             short = revision.count is None or self.history in {History.NUMBER, History.HEADS}
             return short or self._baseline is not None or key in self.extents
         if self.oldest is None:
             return True
-        if self.contains(revision.name):  # by a baseline: whether it stands before or after a dirty one is not known
+        if self.contains(revision.name):  # by a baseline: whether a dirty migration comes before it is not known
             return self.dirty is None
-        # In the order of names a newer one would be among those that are known. No other order tells that.
+        # Where names are the order, an applied revision newer than `oldest` would be among the known ones. No other
+        # order allows this conclusion.
         sort_key = self.versioning.sort_key
         return self.history is History.NAMES and sort_key(revision.name) > sort_key(self.oldest)
 
@@ -55,6 +56,7 @@ class RecalledLedger(Ledger):
 def recall_ledger(gate: Gate) -> RecalledLedger | None:
     """Return the ledger that a gate's status describes; None where that cannot be known."""
     known = gate.reading.applied is not None or gate.history
+    # A status written for another ledger is void. Statuses of older versions have no source.
     if gate.dialect not in DIALECTS or not known or gate.reading.source not in {"", gate.source}:
         return None
     try:
@@ -111,7 +113,7 @@ def _rebuild(dialect: Dialect, gate: Gate) -> RecalledLedger:
 
 
 def _applied(names: Iterable[str], recorded: Mapping[str, RecordedRevision], dialect: Dialect) -> list[Record]:
-    """Return the records of applied revisions; of another tool's, `Gate.former_contracts` has the boundaries."""
+    """Return the records of applied revisions; for other tools `Gate.former_contracts` has the boundaries."""
     native = dialect is NATIVE
     return [
         Record(
@@ -125,7 +127,7 @@ def _applied(names: Iterable[str], recorded: Mapping[str, RecordedRevision], dia
 
 
 def _with_unsettled(applied: list[Record], unsettled: Iterable[RecordedMigration], missing: int) -> list[Record]:
-    """Insert the migrations that are not settled where they are in the ledger; names are sorted afterwards anyway.
+    """Insert the unsettled migrations at their positions in the ledger; names are sorted afterwards anyway.
 
     Args:
         missing: how many of the oldest applied revisions are not in the list.
@@ -133,14 +135,15 @@ def _with_unsettled(applied: list[Record], unsettled: Iterable[RecordedMigration
     records = list(applied)
     for number, entry in enumerate(unsettled):
         state = State(entry.state) if entry.state in set(State) else State.FAILED
+        # `after` counts applied revisions only, and `number` unsettled ones were inserted before this one.
         records.insert(max(0, entry.after - missing) + number, Record(entry.revision, state))
     return records
 
 
 def _oldest_unbroken(names: list[str], recorded: Mapping[str, RecordedRevision]) -> str | None:
-    """Return the oldest of the newest revisions that follow one another.
+    """Return the oldest of the newest revisions that follow one another without a gap, as their counts show.
 
-    Before them stand only a baseline, or the contract migration that excludes most images, kept however old it is.
+    Before the gap a status has only a baseline and contract migrations, which are kept however old they are.
     """
     oldest = names[-1] if names else None
     for newer, older in zip(reversed(names), list(reversed(names))[1:], strict=False):

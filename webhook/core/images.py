@@ -1,7 +1,7 @@
-"""What the images of a gate's pods are known to say of themselves. Pure.
+"""What is known of the images of a gate's pods: the labels by which they declare revisions. Pure.
 
-The controller reads labels from registries; what it has read stands in the gate's ``status.images``, so that each
-webhook replica, and each process that was restarted, knows it without asking a registry.
+The controller reads the labels from registries and records them in the gate's ``status.images``, so that each webhook
+replica, and each process that was restarted, knows them without asking a registry.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from webhook.api.objects import ImageEntry, Pod
 
 REFRESH = timedelta(minutes=1)
-"""How long a tag counts as leading to the digest that it was last seen at, while a controller can look it up."""
+"""How long a tag counts as leading to the digest of its last lookup, while a controller can look it up again."""
 
 IMAGES = 50
 """Images kept in ``status.images``, the newest ones."""
@@ -66,11 +66,11 @@ class ImageRecord:
 
     @property
     def digest(self) -> str:
-        """The digest."""
+        """The digest with its algorithm, ``sha256:…``."""
         return self.image.rpartition("@")[2]
 
     def fresh(self, now: datetime) -> bool:
-        """Decide whether its tags were looked up lately."""
+        """Return whether a tag was looked up less than `REFRESH` ago."""
         try:
             return now - datetime.fromisoformat(self.checked_at) < REFRESH
         except (ValueError, TypeError):
@@ -98,12 +98,12 @@ def image_key(reference: str) -> str:
 
 
 def has_tag(reference: str) -> bool:
-    """Decide whether a tag names the image, and not a digest."""
+    """Return whether a tag names the image, and not a digest."""
     return image_key(reference) is reference
 
 
 def pod_images(pod: Pod, expected: ExpectedImage) -> Iterator[tuple[str, ...]]:
-    """Yield for each image that is asked the references that name it, the one that counts most first.
+    """Yield, for each image that the gate asks, the references that name it, the one that counts most first.
 
     What the kubelet has pulled (``status.containerStatuses[].imageID``) counts more than the tag in the spec.
     """
@@ -140,8 +140,8 @@ def format_images(records: Iterable[ImageRecord]) -> list[dict[str, Any]]:
     """Return ``status.images``.
 
     Args:
-        records: the images, the one that was asked for last at the end. The first ones are left out where there are
-            too many, or their labels are too long.
+        records: the images, the one that was read last at the end. The first ones are left out where there are too
+            many, or their labels are too long.
     """
     entries: list[dict[str, Any]] = []
     room = MAX_IMAGES_TEXT

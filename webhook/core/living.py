@@ -52,7 +52,7 @@ def is_living(pod: Pod, *, released: bool) -> bool:
 
 
 def owner_of(pod: Pod) -> str:
-    """Return a pod's owner as kubectl prints it; of a Deployment's ReplicaSet the Deployment."""
+    """Return a pod's owner as kubectl prints it; for a Deployment's ReplicaSet, the Deployment."""
     owner = pod.metadata.owner
     if owner is None:
         return ""

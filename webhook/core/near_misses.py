@@ -1,4 +1,4 @@
-"""What a pod declares and ledgergate does not follow, in words: a misspelt gate looks like no declaration. Pure."""
+"""Find declarations without effect, such as a misspelt annotation, and word a hint about each. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
@@ -19,7 +19,7 @@ from webhook.core.requirement import (
 from webhook.core.variables import is_set, literal_value
 
 _MOST = 4
-"""Hints about one pod: one shows the mistake, ten hide it."""
+"""The most hints about one object: one shows the mistake, ten hide it."""
 
 _OF_PODS = (REVISION, MIGRATES, ANCESTORS, UNDECLARED)
 _OF_NAMESPACES = {ADMISSION_LABEL: (OptIn.ENABLED, OptIn.AUDIT), UNDECLARED_LABEL: (WAIT,)}
@@ -31,7 +31,7 @@ _SHOWN = 56
 
 
 def find_near_misses(pod: Pod, gates: Sequence[Gate]) -> tuple[str, ...]:
-    """Return hints about a pod that is selected by these gates; none about one that no gate selects."""
+    """Return hints about a pod that is selected by these gates; none where no gate selects it."""
     if not gates:
         return ()
     found = (*_of_annotations(pod, gates), *_of_readiness(pod, gates), *_of_variables(pod, gates))
@@ -53,7 +53,7 @@ def find_misplaced(workload: Workload) -> tuple[str, ...]:
 
 
 def find_unknown_labels(namespace: Namespace) -> tuple[str, ...]:
-    """Return hints about labels of a namespace by which ledgergate does not go: their names or values are not known."""
+    """Return hints about labels of a namespace that have no effect: the name is misspelt, or the value unknown."""
     ours = {name: value for name, value in (namespace.metadata.labels or {}).items() if name.startswith(_PREFIX)}
     return tuple(filter(None, (_of_label(name, ours[name]) for name in sorted(ours))))[:_MOST]
 
@@ -116,10 +116,10 @@ def _of_variable(containers: Iterable[Container], name: str) -> Iterator[str]:
     values = {each.name: literal_value(each, name) for each in having}
     known = {value for value in values.values() if value is not None}
     if having and not known:
-        yield f"variable {_cut(name)} comes from elsewhere than the pod (valueFrom, or $(NAME) of it): only text counts"
+        yield f"variable {_cut(name)} has no literal value (valueFrom, or an unknown $(NAME)): it does not count"
     elif len(known) > 1:
         first = next(each for each, value in values.items() if value is not None)
-        yield f"variable {_cut(name)} differs between {_listed(values)}: that of {_cut(first)} counts"
+        yield f"variable {_cut(name)} differs between {_listed(values)}: the one in {_cut(first)} counts"
 
 
 def _listed(names: Iterable[str]) -> str:

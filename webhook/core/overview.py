@@ -60,7 +60,7 @@ class ListedObjects:
 
     Args:
         events: Held Events of pods.
-        namespaces: for their opt-in label; nothing is said of the opt-in of a namespace that is not here.
+        namespaces: for their labels; the gates of a namespace that is not here have no remark about its opt-in.
     """
 
     gates: Sequence[ShownGate]
@@ -96,8 +96,8 @@ class PodRow:
 
     Args:
         gates: names of the LedgerGates that hold it.
-        source: where its expected revision was found, such as ``annotation ledgergate.dev/revision``; empty where it
-            was not.
+        source: where its expected revision was found, such as ``annotation ledgergate.dev/revision``; empty where
+            none was found.
     """
 
     namespace: str
@@ -198,7 +198,7 @@ def _contract_remarks(gate: Gate) -> Iterable[str]:
         )
     if running is not None:
         yield (
-            f"contract migration {running.revision} is let go in pod {running.pod}: until it has ended, pods that "
+            f"contract migration {running.revision} is released in pod {running.pod}: until it has ended, pods that "
             f"expect less than {running.compatible_from} are refused"
         )
 

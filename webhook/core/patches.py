@@ -33,7 +33,7 @@ def creation_patch(pod: Pod, *, hold: bool, conditions: Sequence[str] = ()) -> P
     else:
         patch.extend({"op": "add", "path": "/spec/readinessGates/-", "value": gate} for gate in missing)
     # The controller finds the pods whose conditions it keeps by this label. A template may declare our readiness gates
-    # itself; without the label nothing would ever answer them.
+    # itself; without the label their conditions would never be set.
     declared = any(condition.startswith(f"{API_GROUP}/") for condition in present)
     return patch + _label_patch(pod, gated=hold or bool(conditions) or declared)
 
@@ -69,7 +69,7 @@ def release_patch(pod: Pod) -> Patch:
 
 
 def pin_patch(pod: Pod, images: Mapping[str, str]) -> Patch:
-    """Return the patch that puts digests in the place of tags; empty where there are none.
+    """Return the patch that replaces tags with digests; empty where no image has one.
 
     Args:
         images: the image with its digest, by the image as it stands in the pod. ``spec.containers[].image`` is one of

@@ -45,7 +45,7 @@ class PodVerdict:
 
     @property
     def pins(self) -> Mapping[str, str]:
-        """The images to pin: by the image with its tag, as it stands in the pod, the same with its digest."""
+        """The images to pin: each image with its digest, by the image with its tag as it stands in the pod."""
         return {
             reference: image
             for each in self.by_gate
@@ -68,10 +68,10 @@ def read_required(pod: Pod, gate: Gate, images: ImageView = STATUS_IMAGES) -> Re
 
 
 def leave_to_controller(decided: PodVerdict) -> PodVerdict:
-    """Return the verdicts as admission, one of several processes, may give them while a migrator waits.
+    """Return the verdicts for use in admission, which leaves some pods to the controller while a migrator waits.
 
-    A pod that may need the old schema is held, although its verdict is good, until the controller has decided: it alone
-    knows whether it has just let the migrator go.
+    A pod that may need the old schema is held, although its verdict is good, until the controller has decided: the
+    controller alone knows whether it has just released the migrator.
     """
     by_gate = tuple(_left_to_controller(decision) for decision in decided.by_gate)
     if by_gate == decided.by_gate:
@@ -104,12 +104,13 @@ AWAITING = Verdict(
 def await_gate(pod: Pod, decided: PodVerdict) -> PodVerdict:
     """Return the verdict on a pod in a namespace with label ``ledgergate.dev/undeclared: wait``.
 
-    A pod whose image alone says what it needs cannot be told from one that needs nothing while its gate is missing. So
-    each pod that no gate selects waits, as one that declares a revision does anywhere; the controller limits the wait.
+    While its gate is missing, a pod whose image alone declares a revision looks like a pod that needs nothing. So each
+    pod that no gate selects waits, as a pod that declares a revision does in any namespace; the controller limits the
+    wait.
 
-    A migrator does not wait: the others wait for it. Nor does a pod whose annotation says that it needs no ledger. A
-    Job's pod does: its labels may be those of a gate as well as a Deployment's, and a gate with an empty selector
-    selects every pod.
+    A migrator does not wait, since the other pods wait for it. A pod whose annotation says that it needs no ledger does
+    not wait either. A Job's pod waits: a gate can select it by its labels just as a Deployment's pod, and a gate with
+    an empty selector selects every pod.
     """
     if decided.final is not UNSELECTED or MIGRATES in pod.annotations or needs_nothing(pod):
         return decided
@@ -136,7 +137,7 @@ def decide_pod(
 
 
 def _with_hint(verdict: Verdict, hints: Sequence[str]) -> Verdict:
-    """Return a verdict, which says the first hint too where it is bad."""
+    """Return the verdict, with the first hint in its message where it is bad."""
     if not hints or verdict.outcome.good:
         return verdict
     return replace(verdict, message=f"{verdict.message}; {hints[0]}")

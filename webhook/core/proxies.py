@@ -1,4 +1,4 @@
-"""HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as Go's programs read them, so as kubelet and containerd do. Pure.
+"""HTTP_PROXY, HTTPS_PROXY and NO_PROXY, read as Go programs such as kubelet and containerd read them. Pure.
 
 Source: https://pkg.go.dev/golang.org/x/net/http/httpproxy#Config
 """
@@ -22,7 +22,7 @@ class Proxies:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Proxies":
-        """Read the variables in capitals or small letters."""
+        """Read the variables, in upper or lower case; upper case counts first."""
 
         def value(name: str) -> str:
             return environment.get(name) or environment.get(name.lower()) or ""
@@ -52,7 +52,7 @@ def _matches(entry: str, host: str, port: int) -> bool:
     try:
         return ip_address(host) in ip_network(entry, strict=False)
     except ValueError:
-        pass  # not both an address and a network
+        pass  # the host is not an address, or the entry not a network
     name, colon, only = entry.rpartition(":")
     if colon and only.isdigit():
         if int(only) != port:

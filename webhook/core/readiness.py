@@ -11,12 +11,12 @@ from migrations.core.snapshot import Fault, LedgerSnapshot
 from webhook.api.objects import API_GROUP, Condition, Pod
 from webhook.core.expectation import STATUS_IMAGES, ImageView
 from webhook.core.gate import Gate, Readiness
+from webhook.core.living import is_finished
 from webhook.core.pod_verdict import read_required
 from webhook.core.requirement import Requirement
 from webhook.core.verdict import Reason, decide
 
 _PREFIX = f"{API_GROUP}/"
-_FINISHED = {"Succeeded", "Failed"}
 _FATE = re.compile(r"\b(the pod|it) is (?:held|denied)\b")
 """What a verdict says of a new pod; one that runs already is neither held nor denied."""
 
@@ -31,18 +31,18 @@ class ReadinessVerdict:
 
 
 def requested_gates(pod: Pod) -> tuple[str, ...]:
-    """Return the names of the LedgerGates among a pod's readiness gates; none where its readiness does not matter.
+    """Return the names of the LedgerGates among a pod's readiness gates.
 
-    That is a pod that is held, is being deleted or has finished.
+    There are none for a pod that is held, is being deleted or has finished: its readiness does not matter.
     """
-    if pod.held or pod.metadata.deletion_timestamp is not None or pod.status.phase in _FINISHED:
+    if pod.held or pod.metadata.deletion_timestamp is not None or is_finished(pod):
         return ()
     types = (gate.condition_type for gate in pod.spec.readiness_gates or ())
     return tuple(name.removeprefix(_PREFIX) for name in types if name.startswith(_PREFIX))
 
 
 def unguarded_verdict(gate: str) -> ReadinessVerdict:
-    """Return True for a gate that does not concern the pod: it is gone, does not select the pod, or is ``Off``.
+    """Return the verdict for a gate that does not concern the pod: it is gone, does not select the pod, or is ``Off``.
 
     A readiness gate stays on its pod, so the condition has to be True for the pod ever to become ready.
     """
@@ -87,7 +87,7 @@ def assess(
 
 
 def _is_lost(required: Requirement, snapshot: LedgerSnapshot, reason: Reason) -> bool:
-    """Decide whether the ledger, as read now, no longer satisfies a pod that it once satisfied."""
+    """Return whether the ledger, as read now, no longer satisfies a pod that it once satisfied."""
     if snapshot.fault is not None or snapshot.ledger is None:
         return False
     if reason is Reason.DIRTY:  # another migration may be dirty while the pod's own revision is still applied

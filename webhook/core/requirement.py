@@ -17,7 +17,8 @@ MIGRATES = "ledgergate.dev/migrates"
 ANCESTORS = "ledgergate.dev/ancestors"
 ANCESTORS_PER_GATE = "ancestors.ledgergate.dev/"
 UNDECLARED, START = UNDECLARED_LABEL, "start"
-"""Annotation of a pod that needs no ledger, named as the namespace's label that has such pods wait; its one value."""
+"""Annotation of a pod that needs no ledger, and its one value. It exempts the pod from the
+namespace's label of the same name, which has pods that declare nothing wait."""
 
 
 MAX_ANCESTORS = 64 * 1024
@@ -67,7 +68,7 @@ class Requirement:
         contract: label ``dev.ledgergate.contract`` of the image that counts; empty where there is none.
         unknown: an image that the gate asks and whose labels are not known; then `expected` are the pod's own words.
         problem: why no revision can be taken from the images; empty where one can.
-        conflict: what the pod's own words say otherwise than its image, which counts; empty where they agree.
+        conflict: how the pod's own words differ from its image, which counts; empty where they agree.
         hint: why the gate found no revision in the images; empty where it does not ask them.
         images: the pod's images that are known, as they stand in the pod, each with its digest.
     """
@@ -87,12 +88,12 @@ class Requirement:
 
 
 def declares_revision(pod: Pod) -> bool:
-    """Decide whether the pod's annotations declare a revision, of whichever gate."""
+    """Return whether the pod's annotations declare a revision, for whichever gate."""
     return any(name == REVISION or name.startswith(PER_GATE) for name in pod.annotations)
 
 
 def needs_nothing(pod: Pod) -> bool:
-    """Decide whether the pod's annotation says that it waits for no LedgerGate."""
+    """Return whether the pod's annotation says that it waits for no LedgerGate."""
     return pod.annotations.get(UNDECLARED) == START
 
 
@@ -101,8 +102,8 @@ def read_requirement(pod: Pod, gate: str, expect_env: str | None = None) -> Requ
 
     Args:
         gate: the gate's name. The annotation ``revision.ledgergate.dev/<gate>`` overrides ``ledgergate.dev/revision``.
-        expect_env: the environment variable that the gate names. It counts in any container, but with a literal value
-            only, or one that is made of such: a value from a ConfigMap or Secret is not known at admission.
+        expect_env: the environment variable that the gate names. It counts in any container, but only with a literal
+            value or one composed of such values: a value from a ConfigMap or Secret is not known at admission.
     """
     migrates = MIGRATES in pod.annotations and gate in _names(pod.annotations[MIGRATES][:MAX_MIGRATES])
     declared, source = _declared_revision(pod, gate, expect_env)
@@ -117,7 +118,7 @@ _NOT_DECLARED = Requirement()
 
 
 def parse_declared(text: str) -> Revision | None:
-    """Return a declared revision; None where the text is none."""
+    """Return a declared revision; None where the text is not a revision."""
     return _parse(text[: LONGEST_TEXT + 1])
 
 
@@ -133,8 +134,8 @@ def _ancestors(pod: Pod, gate: str) -> frozenset[str] | None:
     return None
 
 
-# Every gate that selects a pod asks for the same annotations, and so does every pod of a Deployment: each is cut to
-# what it may have, and parsed once.
+# All gates that select a pod read the same annotations, and all pods of a Deployment have the same ones: each text is
+# cut to its limit, which bounds the cache's memory, and parsed once.
 
 
 @lru_cache(maxsize=16)
@@ -149,7 +150,7 @@ def _names(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def _declared(text: str, kind: SourceKind, name: str) -> Requirement:
-    """Return what a pod requires that declares a revision, and nothing else."""
+    """Return the requirement of a pod that declares a revision and nothing else."""
     expected = parse_declared(text)
     if expected is None:
         return Requirement(invalid=text[:_SHOWN], source=Source(kind, name))

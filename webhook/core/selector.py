@@ -45,7 +45,7 @@ class Selector:
         return ",".join(_TEXT[operator](key, ",".join(sorted(values))) for key, operator, values in self.terms)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Decide whether labels satisfy every term."""
+        """Return whether labels satisfy every term."""
         return all(_MATCH[operator](labels.get(key), values) for key, operator, values in self.terms)
 
     def unmatched(self, labels: Mapping[str, str]) -> frozenset[str]:

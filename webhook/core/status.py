@@ -9,19 +9,17 @@ from typing import Any
 from migrations.core.ledger import History, Ledger, State
 from migrations.core.snapshot import ActiveMigration, Fault, LedgerSnapshot
 from migrations.dialects.native import NATIVE
+from webhook.core.contract_state import cut_name
 from webhook.core.gate import Gate
 
 HISTORY = 50
-"""Revisions kept in ``status.history``: what admission decides by, which reads no database."""
+"""Revisions kept in ``status.history``. Admission, which reads no database, decides by them."""
 
 CONTRACTS = 16
 """Contract migrations kept in ``status.history``, of a tool whose ledger does not record them."""
 
 UNSETTLED = 5
 """Migrations kept in ``status.unsettled``. Verdicts depend on the first of them alone."""
-
-LONGEST_NAME = 512
-"""Characters of a recorded name that are kept: no file system has longer ones, and a ledger may hold anything."""
 
 
 class GateState(StrEnum):
@@ -84,8 +82,8 @@ class PreviousStatus:
     Args:
         history: when each revision was first seen, by revision.
         transitions: status and time of the last transition of each condition, by its type.
-        boundaries: the oldest revision whose images can run with a contract migration, by that; of a ledger that
-            records none.
+        boundaries: the oldest revision whose images can run with a contract migration, by the migration; only where the
+            ledger does not record it.
     """
 
     history: Mapping[str, str] = field(default_factory=dict)
@@ -94,12 +92,12 @@ class PreviousStatus:
 
     @classmethod
     def from_gate(cls, gate: Gate) -> "PreviousStatus":
-        """Return what a gate's object has."""
+        """Return what the status of a gate has."""
         history = {revision: recorded.observed_at for revision, recorded in gate.history.items()}
         return cls(history, gate.transitions, dict(gate.former_contracts))
 
     def updated(self, status: Mapping[str, Any]) -> "PreviousStatus":
-        """Return this with a status that was written since: the watch may not have brought it yet."""
+        """Return this, updated by a status that was written since: the watch may not have delivered it yet."""
         entries = status.get("history") or ()
         history = {entry["revision"]: entry["observedAt"] for entry in entries}
         transitions = {each["type"]: (each["status"], each["lastTransitionTime"]) for each in status["conditions"]}
@@ -130,7 +128,7 @@ def build_status(observation: GateObservation, gate: Gate, previous: PreviousSta
 
 
 def is_same_status(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Decide whether two statuses differ in nothing but the time of the observation."""
+    """Return whether two statuses are equal, whatever the times of their observations."""
     return {**one, "observedAt": ""} == {**other, "observedAt": ""}
 
 
@@ -145,7 +143,7 @@ def _ledger_fields(observation: GateObservation, gate: Gate, previous: PreviousS
         # The ledger was not read by this process: it was restored from this status, which is left as it is.
         return {}
     return {
-        "head": _cut(snapshot.ledger.head or ""),
+        "head": cut_name(snapshot.ledger.head or ""),
         "applied": len(snapshot.ledger.applied),
         "place": observation.ledger_fingerprint,
         "source": gate.source,
@@ -156,10 +154,10 @@ def _ledger_fields(observation: GateObservation, gate: Gate, previous: PreviousS
 
 
 def _history(ledger: Ledger, gate: Gate, previous: PreviousStatus, now: datetime) -> list[dict[str, Any]]:
-    """Return the newest revisions and, however old they are, what decides about images that are older than these.
+    """Return the newest revisions and, however old they are, those that decide about images older than these.
 
-    That is the contract migration that excludes most images, or each of a tool whose revisions have no order, and the
-    baseline before which nothing is recorded.
+    That is the baseline before which nothing is recorded, and the contract migration that excludes most images or,
+    where the ledger does not record them, the newest `CONTRACTS` of them.
     """
     newest = ledger.applied[-HISTORY:]
     records = {record.revision: record for record in ledger.records if record.state is State.APPLIED}
@@ -169,13 +167,13 @@ def _history(ledger: Ledger, gate: Gate, previous: PreviousStatus, now: datetime
     kept = {*baselines[-1:], *contracts} - set(newest)
     entries = []
     for name in (*(name for name in ledger.applied if name in kept), *newest):
-        shown, record, extent = _cut(name), records.get(name), ledger.extent(name)
+        shown, record, extent = cut_name(name), records.get(name), ledger.extent(name)
         entry: dict[str, Any] = {"revision": shown, "observedAt": previous.history.get(shown) or _timestamp(now)}
         if extent is not None:
             entry |= {"count": extent[0], "digest": extent[1]}
         boundary = boundaries.get(name) or (record and record.compatible_from)
         if boundary:
-            entry["compatibleFrom"] = _cut(boundary)
+            entry["compatibleFrom"] = cut_name(boundary)
         if record is not None and record.baseline:
             entry["baseline"] = True
         if record is not None and ledger.history is History.HEADS:
@@ -187,7 +185,7 @@ def _history(ledger: Ledger, gate: Gate, previous: PreviousStatus, now: datetime
 def _boundaries(ledger: Ledger, gate: Gate, previous: PreviousStatus) -> dict[str, str]:
     """Return the boundaries of applied contract migrations that the ledger does not record, in the ledger's order.
 
-    What the spec says now counts before what a migrator said that was let go, and that before what was known.
+    The spec counts before the migrator that was released, and the migrator before the previous status.
     """
     if gate.dialect == NATIVE.name:
         return {}
@@ -207,22 +205,18 @@ def _unsettled(ledger: Ledger) -> list[dict[str, Any]]:
         if record.state is State.APPLIED:
             applied.add(ledger.versioning.key(record.revision))
             continue
-        entries.append({"revision": _cut(record.revision), "state": record.state.value, "after": len(applied)})
+        entries.append({"revision": cut_name(record.revision), "state": record.state.value, "after": len(applied)})
         if len(entries) == UNSETTLED:
             break
     return entries
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
-
-
 def _migration(run: ActiveMigration | None) -> dict[str, Any] | None:
-    """Return ``status.migration``, with every field: a merge patch would keep the previous run's value of another."""
+    """Return ``status.migration`` with every field: a merge patch keeps the old value of a field that is left out."""
     if run is None:
         return None
-    revision = run.revision and _cut(run.revision)
-    return {"revision": revision, "holder": _cut(run.holder), "since": run.since and _timestamp(run.since)}
+    revision = run.revision and cut_name(run.revision)
+    return {"revision": revision, "holder": cut_name(run.holder), "since": run.since and _timestamp(run.since)}
 
 
 def _conditions(
@@ -278,7 +272,7 @@ def status_message(observation: GateObservation, gate: Gate) -> str:
             Fault.ADDRESS: "the address or the certificates cannot be used",
         }
         table = f"the table is no {gate.dialect} ledger"
-        detail = _cut(snapshot.detail) or unnamed.get(snapshot.fault or Fault.UNREAD, table)
+        detail = cut_name(snapshot.detail) or unnamed.get(snapshot.fault or Fault.UNREAD, table)
         return f"{remedy.format(secret=gate.secret, detail=detail)}; pods follow onUnreachable until then"
     where = ", read from a standby" if snapshot.standby else ""
     if snapshot.unverified:
@@ -286,10 +280,10 @@ def status_message(observation: GateObservation, gate: Gate) -> str:
             f"; nothing proves that the server is the right one: set sslmode and sslrootcert in Secret {gate.secret}"
         )
     if ledger.dirty is not None:
-        return f"migration {_cut(ledger.dirty.revision)} is recorded as {ledger.dirty.state}{where}"
+        return f"migration {cut_name(ledger.dirty.revision)} is recorded as {ledger.dirty.state}{where}"
     if snapshot.missing_table:
-        return f"the ledger is empty: the table {_cut(snapshot.missing_table)} does not exist{where}"
-    return (f"the ledger is at {_cut(ledger.head)}" if ledger.head else "the ledger is empty") + where
+        return f"the ledger is empty: the table {cut_name(snapshot.missing_table)} does not exist{where}"
+    return (f"the ledger is at {cut_name(ledger.head)}" if ledger.head else "the ledger is empty") + where
 
 
 def _timestamp(moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""The value of a container's environment variable, as far as the pod itself tells it. Pure.
+"""The value of a container's environment variable, as far as the pod's spec shows it. Pure.
 
 https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
 """
@@ -8,14 +8,14 @@ import re
 from webhook.api.objects import Container
 
 _REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")
-_SHOWN = 1000  # characters of a value that are looked at: references to references can make it grow
+_MAX_VALUE = 1000  # characters of a value that are read: references to references can make it grow
 
 
 def literal_value(container: Container, name: str) -> str | None:
     """Return the value of a variable; None where it is not set, or is not known before the container starts.
 
     ``$(OTHER)`` stands for a variable that is set before it, ``$$`` for ``$``. A value from a ConfigMap or Secret is
-    not known, and so neither is one that refers to it. Of two variables of one name the last counts.
+    not known, and neither is a value that refers to it. Of two variables of one name the last counts.
     """
     known: dict[str, str | None] = {}
     for variable in container.env or ():
@@ -33,10 +33,10 @@ def _expand(text: str, known: dict[str, str | None]) -> str | None:
         return text
     found: list[str] = []
     end = 0
-    for match in _REFERENCE.finditer(text[:_SHOWN]):
+    for match in _REFERENCE.finditer(text[:_MAX_VALUE]):
         value = "$" if match[1] is None else known.get(match[1])
         if value is None:
             return None
         found += text[end : match.start()], value
         end = match.end()
-    return ("".join(found) + text[end:])[:_SHOWN]
+    return ("".join(found) + text[end:])[:_MAX_VALUE]

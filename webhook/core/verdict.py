@@ -33,9 +33,9 @@ class Reason(StrEnum):
     STILL_NEEDED = "StillNeeded"
     """The migrator brings a contract migration that living pods cannot run with, or that were not counted yet."""
     RESOLVING = "Resolving"
-    """The gate asks the pod's image, and what that says is being read from its registry."""
+    """The gate asks the pod's image, whose labels are being read from its registry."""
     UNRESOLVED = "Unresolved"
-    """The same, and the registry cannot be read."""
+    """The gate asks the pod's image, whose labels cannot be read from its registry."""
     BYPASSED = "Bypassed"
     UNSELECTED = "Unselected"  # of a pod that no gate selects; never of one gate
 
@@ -133,7 +133,7 @@ def _decide_declared(gate: Gate, required: Requirement, snapshot: LedgerSnapshot
 
 
 def _decide_unknown(gate: Gate, required: Requirement, image: UnknownImage, snapshot: LedgerSnapshot) -> Verdict:
-    """Hold a pod whose image is being read. One whose image cannot be read goes by its own words, with a warning."""
+    """Hold a pod whose image is being read. Where it cannot be read, judge by the pod's own words, with a warning."""
     name = f"image {_shown_image(image.reference)}"
     if image.contradictory:
         return Verdict(Reason.INVALID, Outcome.DENY, f"{name}: {image.message}", gate.name)
@@ -158,9 +158,10 @@ def _decide_unknown(gate: Gate, required: Requirement, image: UnknownImage, snap
 
 
 def _refused_by_contract(gate: Gate, required: Requirement, snapshot: LedgerSnapshot) -> Verdict | None:
-    """Refuse a pod that a contract migration shuts out: one that runs now or, of a migrator's pod, an applied one.
+    """Refuse a pod that a contract migration shuts out: a running one or, where the pod is a migrator, an applied one.
 
-    An older image that carries its own migrator would find the barrier in the ledger and not run either.
+    An older image that carries its own migrator would find the barrier in the ledger and not run either. Any other pod
+    is compared with the applied ones in `_compare_known`.
     """
     if required.expected is None:
         return None
@@ -170,7 +171,7 @@ def _refused_by_contract(gate: Gate, required: Requirement, snapshot: LedgerSnap
     if not required.migrates or snapshot.ledger is None:
         return None
     if snapshot.fault is not None and gate.policy.on_unreachable is Action.ALLOW:
-        return None  # without a fresh reading the gate is open; else what was last known goes on shutting out
+        return None  # Allow opens the gate without a fresh reading; under any other policy the last reading counts
     barrier = barrier_for(gate, required, snapshot.ledger)
     return None if barrier is None else _incompatible(gate, required, barrier)
 
@@ -185,10 +186,10 @@ def _incompatible(gate: Gate, required: Requirement, barrier: Contract, state: s
 
 
 def _decide_migrator(gate: Gate, required: Requirement, snapshot: LedgerSnapshot) -> Verdict:
-    """Let a migrator go, unless it brings a contract migration that is not known to break no living pod.
+    """Admit a migrator, unless it brings a contract migration that may break a living pod.
 
-    While the image of one that lists none itself is being read, what it brings is not known. One whose image cannot be
-    read goes by its own words.
+    A migrator whose own words list no contract migration waits while its image is being read: the image may list some.
+    Where the image cannot be read, the migrator's own words count.
     """
     shown, action, ledger = _shown_gate(gate), gate.policy.on_contract, snapshot.ledger
     may_bring = not required.brings.contracts and not _OUTCOMES[action].good
@@ -345,7 +346,7 @@ def _invalid_contracts(declared: str) -> str:
 
 
 def _shown_image(reference: str) -> str:
-    """Return an image's name, its digest cut to what tells it from others."""
+    """Return an image's name, its digest cut to 12 digits."""
     name, at, digest = reference.partition("@")
     return _shown(name, 100) + (f"@{digest[:19]}…" if at else "")
 

@@ -26,7 +26,7 @@ class LedgerBinding:
         problem: why the source is not known.
         source: where the ledger is; None where that is not known.
         urgent: pods wait for the ledger.
-        fingerprint: of the ledger that the snapshot is of.
+        fingerprint: of the ledger that the snapshot describes.
     """
 
     def __init__(self, gate: Gate) -> None:
@@ -61,12 +61,12 @@ class LedgerBinding:
         """Whether the gate's status may be written: more is known than what an earlier leader has written there.
 
         The ledger was read, or why it cannot be read is known, or the status is of a ledger to which the Secret no
-        longer leads: admission goes by it for as long as the new server takes to answer or to fail.
+        longer leads: otherwise admission would go by that status until the new server answers or fails.
         """
         return self._has_left or bool(self.problem or self.gate.problems) or self._known.fault is not Fault.UNREAD
 
     def rebind(self, address: Address | None, problem: Problem | None) -> bool:
-        """Follow the gate and its Secret to another ledger; none while a problem keeps it unknown.
+        """Bind the gate to the ledger to which it and its Secret lead now; to none while a problem keeps that unknown.
 
         Args:
             address: what the Secret holds.
@@ -95,8 +95,8 @@ class LedgerBinding:
         return True
 
     def read(self, ledger: Ledger, at: datetime, *, standby: bool = False, missing_table: str = "") -> bool:
-        """Note what the ledger holds, and of what; return whether that is news."""
-        known = self._known.ledger
+        """Note what was read of the ledger; return whether anything has changed."""
+        known = self._known.ledger  # kept where it is equal: what was computed from the object stays valid
         return self._update(
             LedgerSnapshot(
                 known if known == ledger else ledger,
@@ -109,15 +109,15 @@ class LedgerBinding:
         )
 
     def confirm(self, at: datetime) -> None:
-        """Note that the ledger still holds what it held."""
+        """Note that the ledger was seen to be unchanged."""
         self._update(replace(self._known, observed_at=at))
 
     def migrating(self, run: ActiveMigration | None) -> bool:
-        """Note who migrates; return whether that is news."""
+        """Note which migration runs, if any; return whether that has changed."""
         return self._update(replace(self._known, run=run))
 
     def failed(self, fault: Fault, detail: str) -> bool:
-        """Note that the ledger cannot be read; return whether that is news."""
+        """Note that the ledger cannot be read; return whether that, or why, has changed."""
         return self._update(replace(self._known, fault=fault, detail=detail, run=None))
 
     def _update(self, snapshot: LedgerSnapshot) -> bool:

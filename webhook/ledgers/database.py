@@ -33,9 +33,10 @@ PARALLEL_SECRETS = 8
 """Secrets that are read at a time; a leader that starts reads them all."""
 SECRET_SECONDS = 60.0
 URGENT_SECRET_SECONDS = 5.0
-"""Between two reads of the Secret while a session lasts; the second while pods wait, as an edit may be what helps."""
+"""Between two reads of the Secret while a session lasts; the second while pods wait, as an edit may end the wait."""
 SUBSTITUTE_SECONDS = 10.0
-"""Between two looks at a database that would be followed, but is read alone, or has no pod waiting and no room."""
+"""Between two looks at a database that should be followed and cannot be, because it is read alone, or because no pod
+waits and its server has no room."""
 SESSIONS_PER_NAMESPACE = 32
 """Sessions that the databases of one namespace have at a time, on whatever servers."""
 
@@ -105,7 +106,7 @@ class TenantDatabase:
         self._change()
 
     def set_urgent(self) -> None:
-        """Note that pods have begun to wait for one of the ledgers, or have ended to."""
+        """Note that pods have begun, or ceased, to wait for one of the ledgers."""
         urgent = any(binding.urgent for binding in self.bindings.values())
         if urgent is not self._schedule.urgent:
             self._schedule.urgent = urgent
@@ -195,7 +196,7 @@ class TenantDatabase:
         if problem is None or not problem.transient:
             self._address = None if isinstance(found, Problem) else found
         if self._address is not None:
-            problem = None  # a Secret that cannot be read now was read before
+            problem = None  # the Secret cannot be read now, but was read before: its address stays in use
         for binding in tuple(self.bindings.values()):
             if binding.rebind(self._address, problem):
                 self._notify(binding)
@@ -228,6 +229,7 @@ class TenantDatabase:
             urgent,
             self._readers.allowed_hosts,
         )
+        # The namespace's turn comes first: waiting for it must not occupy a place at a server that others use.
         async with (
             self._readers.namespaces.take(self.key[0], turns[0]),
             self._readers.servers.take(server, turns[1]),
@@ -242,10 +244,10 @@ class TenantDatabase:
                 self._schedule.due = max(self._schedule.due, _now() + SUBSTITUTE_SECONDS)
 
     async def _attend(self, job: Job, turns: list[Turn], address: Address, polled: bool | None) -> None:
-        """Let a visit go on until it has ended, or has to.
+        """Let a visit go on until it ends, or has to end.
 
         Args:
-            polled: of one that lasts, whether it was begun as urgent; None for a look.
+            polled: whether a visit that lasts was begun as urgent; None for a short look.
         """
         job.ended.add_done_callback(lambda _: self._wake.set())
         follow = polled is not None
@@ -275,7 +277,7 @@ class TenantDatabase:
                 self._fail(wire.FaultFound(job.number, None, Fault.UNREACHABLE, "", text, hostile=True))
                 self._schedule.failed(now, hostile=True, penalty=penalty)
             else:
-                self._schedule.due = now  # another visit has ended the worker
+                self._schedule.due = now  # the worker was ended by another visit
         elif failure is None:
             self._schedule.ended(now)
         else:

@@ -1,8 +1,8 @@
-"""The worker processes: which one visits which database, and what is left of the visits of one that has died.
+"""The worker processes: which one visits which database, and what becomes of its visits when a worker dies.
 
 A tenant (a namespace) is always read in the same worker, once its database has answered. A database that was never read
-is visited by a worker for newcomers. One whose visit has ended a worker is read alone, by a worker for suspects, one at
-a time and seldom; all the others go on at once.
+is visited by a worker for newcomers. A database whose visit has ended a worker is a suspect: a worker for suspects
+visits one at a time, and seldom. All other databases are visited again at once.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ WORKERS = 2
 SUSPECT_SECONDS = 900.0
 """How long a database is read alone after its visit has ended a worker; more than the longest penalty."""
 FIRST_PENALTY, LONGEST_PENALTY = 5.0, 600.0
-"""Seconds until a database is visited again whose visit has ended a worker; doubled with each time."""
+"""Seconds until a database whose visit has ended a worker is visited again; doubled each time."""
 LEAVE_SECONDS = 5.0
 """How long a visit may take to end; then the worker hangs because of it."""
 PARDON_SECONDS = 60.0
-"""Between two pardons of a database at least: whoever may edit its Secret could end a worker with each edit."""
+"""Between two pardons of a database at least: a user who may edit its Secret could end a worker with each edit."""
 RESTART_SECONDS = 0.5
 """Between two starts of the same worker, at least."""
 IDLE_SECONDS = 30.0
@@ -66,7 +66,7 @@ class _Record:
         suspected: it was being read when a worker died, and which of the visits did it is not known.
         spared: it was being read alone when the worker was killed from outside, and was not read since.
         strikes: how many workers its visits have ended.
-        pardoned: its Secret was edited since the last of them.
+        pardoned: its Secret was edited since the last strike.
     """
 
     answered: bool = False
@@ -80,7 +80,7 @@ class _Record:
 
 @dataclass(slots=True)
 class _Worker:
-    """One place in the pool; its process starts with the first visit."""
+    """One worker of the pool; its process starts with the first visit."""
 
     name: str
     process: ReaderProcess | None = None
@@ -115,7 +115,7 @@ class ReaderPool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def kill(self) -> None:
+    def stop(self) -> None:
         """End every worker, and with it every visit, at once."""
         for worker in self._workers:
             if worker.process is not None:
@@ -128,7 +128,7 @@ class ReaderPool:
 
     def may_follow(self, database: Key) -> bool:
         """Return whether a visit to a database may last: it was read before, and is no suspect."""
-        return self._place(database) in self._shared
+        return self._worker_for(database) in self._shared
 
     def penalty(self, database: Key) -> float:
         """Return the seconds until a database may be visited again; 0 unless its visits have ended workers."""
@@ -145,7 +145,7 @@ class ReaderPool:
             record.pardoned, record.pardoned_at = True, _now()
 
     def forget(self, database: Key) -> None:
-        """Forget a database that no gate names any more; but not one that has ended a worker, as it may come back."""
+        """Forget a database that no gate names any more; but keep one that has ended a worker, as it may come back."""
         record = self._records.get(database)
         if record is not None and not record.strikes:
             del self._records[database]
@@ -163,7 +163,7 @@ class ReaderPool:
         Raises:
             FrameTooLarge: the request exceeds the limit.
         """
-        if self._place(database) is not self._suspects:
+        if self._worker_for(database) is not self._suspects:
             async with self._visiting(database, request, on_answer) as job:
                 yield job
             return
@@ -174,7 +174,7 @@ class ReaderPool:
     async def _visiting(
         self, database: Key, request: wire.Visit, on_answer: Callable[[wire.Answer], None]
     ) -> AsyncIterator[Job]:
-        worker = self._place(database)
+        worker = self._worker_for(database)  # after the wait for `_alone`, the database may be no suspect any more
         process = await self._started(worker)
         self._numbers += 1
         job = Job(self._numbers, database, on_answer, process, asyncio.get_running_loop().create_future())
@@ -193,7 +193,7 @@ class ReaderPool:
             worker.jobs.pop(job.number, None)
             worker.idle_since = _now()
 
-    def _place(self, database: Key) -> _Worker:
+    def _worker_for(self, database: Key) -> _Worker:
         record = self._records.get(database)
         if record is None:
             return self._newcomers
@@ -230,7 +230,7 @@ class ReaderPool:
                 job.ended.set_result(end)
 
     def _blame(self, worker: _Worker, end: WorkerEnd, jobs: Mapping[int, Job]) -> None:
-        """Note which visit has ended a worker; where that is not known, each of them is made alone once.
+        """Note which visit has ended a worker; where that is not known, each of its databases is read alone once.
 
         A kill from outside, by the node for want of memory or by a person, proves nothing against a visit that ran at
         that moment. But a database may have filled the memory. So it counts only where it happens twice while the same
@@ -276,7 +276,7 @@ class ReaderPool:
             job.on_answer(answer)
 
     async def _reap(self) -> None:
-        """Stop the workers for newcomers and suspects while there are none; forget old strikes."""
+        """Stop the workers for newcomers and suspects while they have no visit; forget old strikes."""
         while True:
             await asyncio.sleep(IDLE_SECONDS)
             for worker in (self._newcomers, self._suspects):

@@ -1,7 +1,7 @@
 """One worker process that reads databases: its start, its frames, and its end.
 
 The process is started with an empty environment and no open file but the socket to it, so it has no credentials of the
-cluster. Its limits are its own (:mod:`migrations.reader.worker`); here it is watched, and killed where it hangs.
+cluster. It limits itself (:mod:`migrations.reader.worker`); here it is watched, and killed where it hangs.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ RESIDENT_BYTES = 192 * 1024**2
 END_SECONDS, END_PAUSE = 1.0, 0.01
 """How long a process may go on after it has closed its socket, and the time between two looks."""
 SAMPLES = 10
-"""Looks at the mark before a worker is killed: what it is busy with is what it is killed for."""
+"""Looks at the mark before a worker is killed: the visit that it is busy with most often is blamed."""
 
 _ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
@@ -75,6 +75,7 @@ class ReaderProcess:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._socket = ours
+        # The mark: the number of the visit that the worker is busy with, which can be read after the worker's death.
         memory = os.memfd_create("ledgergate-reader")
         os.ftruncate(memory, mmap.PAGESIZE)
         self._mark = mmap.mmap(memory, MARK_BYTES)
@@ -119,7 +120,7 @@ class ReaderProcess:
     def kill(self, reason: str, job: int = 0) -> None:
         """Kill it, because of a visit; `run` then returns."""
         self._killed = reason
-        self._process.kill()
+        self._process.kill()  # first: a living worker would write the mark again
         self._mark[:MARK_BYTES] = job.to_bytes(MARK_BYTES, "big")
 
     async def run(self) -> WorkerEnd:
@@ -152,7 +153,7 @@ class ReaderProcess:
         return end
 
     async def _await_end(self) -> None:
-        """Wait until a process that has closed its socket has ended, so that its status is its own."""
+        """Wait for the end of a process that has closed its socket: its exit status shows why, unless it is killed."""
         for _ in range(round(END_SECONDS / END_PAUSE)):
             if self._process.poll() is not None:
                 return
@@ -173,7 +174,7 @@ class ReaderProcess:
         """Kill the process when it does not answer, or uses too much memory."""
         clock = asyncio.get_running_loop().time
         number = 0
-        with suppress(OSError, ValueError, IndexError):  # /proc has nothing of it any more: it has ended
+        with suppress(OSError, ValueError, IndexError):  # the process has ended: /proc has no entry for it any more
             while True:
                 number += 1
                 asked, used = clock(), _cpu_seconds(self.pid)
@@ -195,7 +196,7 @@ class ReaderProcess:
         for _ in range(SAMPLES):
             seen[self._marked()] += 1
             await asyncio.sleep(0.01)
-        del seen[0]
+        del seen[0]  # no visit
         self.kill(reason, seen.most_common(1)[0][0] if seen else 0)
 
     def _marked(self) -> int:

@@ -76,7 +76,7 @@ class LedgerRegistry:
                 await asyncio.get_running_loop().create_future()  # the group's tasks do the work
             finally:
                 self._running = False
-                self._pool.kill()  # a worker that hangs must not delay the end of the term
+                self._pool.stop()  # a worker that hangs must not delay the end of the leader's term
 
     @property
     def pids(self) -> Sequence[int]:
@@ -100,7 +100,7 @@ class LedgerRegistry:
         return [(gate, self.snapshot(gate)) for gate in self._gates.selecting(namespace, labels)]
 
     def fingerprint(self, key: Key) -> str:
-        """Return the fingerprint of the ledger that a gate's snapshot is of; empty where there is none."""
+        """Return the fingerprint of the ledger that a gate's snapshot describes; empty where there is none."""
         binding = self._bindings.get(key)
         return binding.fingerprint if binding else ""
 
@@ -112,7 +112,7 @@ class LedgerRegistry:
         return (*map(Problem, binding.gate.problems), *((binding.problem,) if binding.problem else ()))
 
     def set_urgent(self, key: Key, *, urgent: bool) -> None:
-        """Follow a gate's ledger closely, because pods wait for it, or no more."""
+        """Note whether pods wait for a gate's ledger, which is then followed closely."""
         binding = self._bindings.get(key)
         if binding is not None and binding.urgent is not urgent:
             binding.urgent = urgent

@@ -13,7 +13,7 @@ LOOK_SECONDS = 60.0
 POD_SECONDS = 600.0
 """How long a database is followed after a pod was created."""
 FOLLOW_SECONDS = 0.02
-"""Between two visits to a database that is followed; the second has another turn, Secret or list of ledgers."""
+"""Between two visits to a database that is followed. A visit ends early when its turn, Secret or ledgers change."""
 CHANGE_SECONDS = 60.0
 """How long a database is followed after a change of its ledger: migrations come in series."""
 FIRST_RETRY = 0.5
@@ -21,9 +21,9 @@ FIRST_RETRY = 0.5
 URGENT_RETRY = 1.0
 """Seconds between two attempts at most while pods wait: a server that is back must be found soon."""
 HOSTILE_RETRY = 300.0
-"""Seconds that attempts grow to where the database answers with what cannot be read, or without end."""
+"""Seconds between two attempts at most, where the database's answer cannot be read or never ends."""
 JITTER = 0.1
-"""Of the interval, by how much a look may be early or late, so that the looks at many databases spread."""
+"""The part of the interval by which a look may be early or late, so that looks at many databases spread."""
 
 
 class Schedule:
@@ -49,11 +49,11 @@ class Schedule:
         return self.urgent or now < self._follow_until
 
     def pod_created(self, at: float) -> None:
-        """Follow the database for a while."""
+        """Follow the database for `POD_SECONDS` from a pod's creation."""
         self._follow_until = max(self._follow_until, at + POD_SECONDS)
 
     def changed(self, at: float) -> None:
-        """Follow the database for a while."""
+        """Follow the database for `CHANGE_SECONDS` from a change."""
         self._follow_until = max(self._follow_until, at + CHANGE_SECONDS)
 
     def answered(self) -> None:
@@ -69,14 +69,14 @@ class Schedule:
             self.rest(now)
 
     def rest(self, now: float) -> None:
-        """Set the time of the next visit to that of the next look."""
+        """Set the time of the next visit: the next look at a ledger at rest."""
         self.due = now + self.interval * (1 - JITTER + 2 * JITTER * self._jitter())
 
     def failed(self, now: float, *, hostile: bool = False, penalty: float = 0.0) -> None:
         """Set the time of the next visit after one that has failed.
 
         Args:
-            hostile: whether another attempt soon would only cost.
+            hostile: whether another attempt soon would only cost, as where the answer cannot be read or never ends.
             penalty: seconds that it must wait at least.
         """
         if hostile:
@@ -87,10 +87,10 @@ class Schedule:
         self.due = now + max(pause, penalty)
 
     def hurry(self, now: float) -> None:
-        """Visit at once; but not where another attempt would only cost."""
+        """Visit at once, but not before the pause after a hostile failure is over."""
         self.due = min(self.due, max(now, self._not_before))
 
     def edited(self, now: float) -> None:
-        """Visit at once: the gate or the Secret is another one, so what failed may work."""
+        """Visit at once, even after a hostile failure: the gate or the Secret has changed, so what failed may work."""
         self.due = now
         self._not_before = now

@@ -13,7 +13,7 @@ from webhook.telemetry import log_event
 MAX_VALUE_BYTES = 16 * 1024
 MAX_CERTIFICATES_BYTES = 256 * 1024
 """Bytes of a value that is read, and of one that holds certificates: the bundle of a cloud has 160 KiB. A Secret may
-have a megabyte; what is longer is for another program, and as good as absent."""
+have a megabyte; a longer value is for another program, and counts as absent."""
 MAX_SERVERS = 32
 """Servers of one address."""
 

@@ -1,7 +1,7 @@
-"""Turns at a database server: how many sessions of ours it has at a time, and whose they are.
+"""Turns at a database server: limit ledgergate's sessions there, and share them between namespaces.
 
 A server has few sessions to give, and they belong to the applications. So each server has a fixed number of places;
-who wants one waits in line, and who holds one for long gives it up when others wait.
+a session waits in line for one, and a session that has held one for long gives it up when others wait.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ class Turn:
     since: float = 0.0
     over: bool = False
     moved: Callable[[], None] = lambda: None
-    """Called when its place in the line may be another one; set by `Turns.take`."""
+    """Called when its place in the line may have changed; set by `Turns.take`."""
 
     def set_urgent(self, urgent: bool) -> None:
-        """Note that pods have begun to wait, or have ended to, while this waits for a place or holds one."""
+        """Note whether pods wait, while this turn waits for a place or holds one."""
         if urgent is not self.urgent:
             self.urgent = urgent
             self.moved()
@@ -94,7 +94,7 @@ class Turns:
         """Note that a server had no room: open no session for a while, and give up those for which no pod waits."""
         place = self._servers[server]
         pause = min(FIRST_CROWDED * 2.0**place.refusals, LONGEST_CROWDED)
-        if _now() >= place.closed_until:
+        if _now() >= place.closed_until:  # several that are refused at the same time count once
             place.refusals += 1
             place.closed_until = _now() + pause
         for turn in place.held:
@@ -116,7 +116,7 @@ class Turns:
         return len(self._servers[server].held) if server in self._servers else 0
 
     def _serve(self, server: str) -> None:
-        """Assign free places to the databases that wait: where pods wait first, then tenants with the fewest."""
+        """Assign free places: first to turns for which pods wait, then to the namespaces that hold the fewest."""
         place = self._servers[server]
         now = _now()
         if place.timer is not None:
@@ -148,7 +148,11 @@ class Turns:
         return min(admitted)[-1] if admitted else None
 
     def _make_room(self, place: _Server, now: float) -> float:
-        """Ask as many as wait to give up: who has had a slice, and for pods who has none waiting, at once."""
+        """Ask sessions to give up their places to the turns that wait; return when to look again.
+
+        As many as there are turns that wait are asked once they have had a slice. As many as there are urgent turns
+        that wait are asked at once, if no pod waits for them.
+        """
         lasting = sorted((turn for turn in place.held if turn.lasting), key=lambda turn: (turn.urgent, turn.since))
         urgent = sum(turn.urgent for turn, _ in place.waiting)
         idle = [turn for turn in lasting if not turn.urgent]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from migrations.core.networks import LINK_LOCAL, METADATA, Network, is_within, meanings
+from migrations.core.networks import LINK_LOCAL, METADATA, Network, is_within, with_embedded_ipv4
 
 Address = IPv4Address | IPv6Address
 
@@ -38,15 +38,15 @@ class AddressPolicy:
         """Return what is wrong with an address, in a few words; None where it may be connected to."""
         if is_within(address, self.allowed):
             return None
-        for meant in meanings(address):
-            if is_within(meant, self.allowed):
+        for candidate in with_embedded_ipv4(address):
+            if is_within(candidate, self.allowed):
                 return None
             for kind, networks in _COMPILED:
-                if is_within(meant, networks):
+                if is_within(candidate, networks):
                     return kind
-            if is_within(meant, self.refused):
+            if is_within(candidate, self.refused):
                 return "a network that this installation refuses"
-            if is_within(meant, self.services()):
+            if is_within(candidate, self.services()):
                 return "a Service of this cluster"
         return None
 
