@@ -70,7 +70,7 @@ class Fork:
 
     def await_start(self) -> None:
         """Wait until it has a process."""
-        assert self._started.wait(30), "no fork within 30 s"
+        assert self._started.wait(120), "no fork within 120 s"
         assert self.pid, "the process that forks has ended"
 
 

@@ -133,7 +133,7 @@ create function f(a int) returns int language sql as 'select $1'; create table b
 ---
 set standard_conforming_strings = off; create table a as select 'C:\\temp' as x
 """,
-    "strings as of old, for good": """
+    "strings as of old, to the end of the session": """
 ---
 select set_config('standard_conforming_strings', 'off', false);
 create table a as select 'a\\\\b;' as x;

@@ -75,7 +75,7 @@ LOCKS = [
 ]
 KNEX_ROW = LOCKS[0]
 LONG_AGO = "update ledgergate_exec set seen_at = seen_at - interval '1 minute'"
-"""As if a minute had passed since the run was killed: by then its command is dead."""
+"""Make it look as if the run was killed a minute ago: by then its command is dead."""
 FREED = "freed the row lock: its owner, a run of `exec`, is dead"
 
 
@@ -88,7 +88,7 @@ class Runs:
         self._started: list[subprocess.Popen[str]] = []
 
     def start(self, *steps: str, **environment: str) -> subprocess.Popen[str]:
-        """Start `exec` over the tool, and wait until the tool has done the steps before `wait`."""
+        """Start `exec` over the tool, which takes these steps; :meth:`waits` returns once it has come to `wait`."""
         (self.ledgergate.home / "waits").unlink(missing_ok=True)
         command = (sys.executable, "-c", TOOL, *steps)
         run = self.ledgergate.start("exec", "--dialect", self.lock.dialect, "--", *command, **environment)
@@ -120,8 +120,8 @@ class Runs:
             "the command",
         )
 
-    async def robs_nobody(self, connection: Connection) -> str:
-        """Check that the taken row stays so, that the command is not run, and return the message."""
+    async def refuses(self, connection: Connection) -> str:
+        """Check that the row stays taken and the command is not run; return the message."""
         assert await connection.fetchval(self.lock.taken)
         done = await self.clear()
         assert (done.returncode, "the command" in done.stdout) == (4, False), done.stdout + done.stderr

@@ -70,8 +70,8 @@ class Servers(NamedTuple):
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    """The servers; the other has the same databases and roles, so that only its port betrays it."""
-    sockets = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's path is short, and its server is another user
+    """Both servers; they have the same databases and roles, so that only the port distinguishes them."""
+    sockets = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's path must be short, and the server runs as another user
     sockets.chmod(0o777)
     home = sockets / "home"
     (home / "etc").mkdir(parents=True)
@@ -254,7 +254,7 @@ FAILS = [
 
 @pytest.mark.parametrize("environment", FAILS, ids=str)
 async def test_where_psql_gets_nowhere_neither_does_ledgergate(servers: Servers, environment: dict[str, str]) -> None:
-    """It goes to no server that the environment does not mean."""
+    """Where psql fails, ledgergate fails too, and connects to no other server."""
     if "read-" in str(environment) and not REPORTS_READ_ONLY:
         pytest.skip("PostgreSQL 13 does not report default_transaction_read_only")
     filled = servers.fill(environment)

@@ -36,7 +36,7 @@ async def shop(ledgergate: Ledgergate, connection: Connection) -> Ledgergate:
 
 
 async def test_what_knex_has_applied_is_recorded_and_the_rest_is_run(shop: Ledgergate, connection: Connection) -> None:
-    """Whatever the extensions, with the times that are known; `up` goes on, and `down` undoes what `up` did alone."""
+    """Files match whatever their extensions; known times are kept; `up` goes on; `down` undoes only what `up` did."""
     heard: list[object] = []
     await connection.add_listener("ledgergate", lambda *arguments: heard.append(arguments[3]))
     done = shop("baseline", "--from", "knex")
@@ -65,7 +65,7 @@ async def test_as_far_as_is_said(shop: Ledgergate, connection: Connection) -> No
     assert await connection.fetchval("select array_agg(revision) from ledgergate_migrations") == [ONE]
 
 
-async def test_every_problem_is_told_at_once(shop: Ledgergate, connection: Connection) -> None:
+async def test_every_problem_is_reported_at_once(shop: Ledgergate, connection: Connection) -> None:
     """Records without a file, a target that is not applied, a changed file: exit 2, and nothing is recorded."""
     assert shop("baseline", "--to", ONE).returncode == 0
     await connection.execute(ADD, "20250101000005_gone.js")
@@ -84,7 +84,7 @@ async def test_every_problem_is_told_at_once(shop: Ledgergate, connection: Conne
 
 
 async def test_by_the_digits_alone(ledgergate: Ledgergate, connection: Connection) -> None:
-    """A ledger of versions is matched by them; two files of one version are a question."""
+    """A ledger of version numbers is matched by number; two files of one version are a problem."""
     ledgergate.write("one", "select 1")
     await connection.execute("create table schema_migrations (version varchar primary key)")
     await connection.execute("insert into schema_migrations values ('20250101000000')")
@@ -98,7 +98,7 @@ async def test_by_the_digits_alone(ledgergate: Ledgergate, connection: Connectio
 
 
 async def test_what_cannot_be_taken_over(shop: Ledgergate, connection: Connection) -> None:
-    """A ledger that is not there, that keeps heads alone, our own, a dirty one: exit 2 says what to do."""
+    """A missing ledger, one that records heads only, the native one and a dirty one: exit 2, and what to do."""
     assert "expected a flyway ledger in this database, found none" in shop("baseline", "--from", "flyway").stderr
     await connection.execute("create table alembic_version (version_num varchar(32) not null)")
     await connection.execute("insert into alembic_version values ('ae1027a6acf5')")

@@ -29,7 +29,7 @@ KEY = ("ns", "app")
 
 @asynccontextmanager
 async def reading(url: str, *allowed: str) -> AsyncIterator[Callable[[], LedgerSnapshot]]:
-    """Read the ledger of one gate, whose Secret has this URL; yields what returns what is known of it."""
+    """Read the ledger of one gate, whose Secret has this URL; yield a function that returns its snapshot."""
     objects = Objects()
     gates = GateCache(objects)
     ledgers = LedgerRegistry(gates, objects, "test", allowed_hosts=allowed)
@@ -66,7 +66,7 @@ async def listening() -> AsyncIterator[tuple[int, list[object]]]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "127.1"])
 async def test_a_server_that_is_not_allowed_is_not_connected_to(host: str) -> None:
-    """By whatever name; the gate says so, and how it is allowed."""
+    """Whatever name leads to the server: the gate says that it is not allowed, and how to allow it."""
     async with listening() as (port, connected):
         url = f"postgresql://me:x@{host}:{port}/app?sslmode=disable"
         async with reading(url, "10.0.0.0/8", ".example.com", "other") as snapshot:
@@ -88,7 +88,7 @@ async def test_a_metadata_service_is_never_connected_to(host: str) -> None:
 
 @pytest.mark.parametrize("allowed", ["127.0.0.0/8", "localhost"])
 async def test_a_server_that_is_allowed_is_read(database: str, allowed: str) -> None:
-    """By its network, or by its name."""
+    """A server is read if its network or its name is allowed."""
     connection = await asyncpg.connect(database)
     await connection.execute(SQL["create"])
     await connection.close()
@@ -99,7 +99,7 @@ async def test_a_server_that_is_allowed_is_read(database: str, allowed: str) -> 
 
 
 async def test_the_role_of_the_docs_reads_the_ledger_and_nothing_else(database: str) -> None:
-    """Its GRANTs, as they are written there, let it read and listen; it cannot write, nor read other tables."""
+    """The GRANTs of the docs let the role read and listen; it can neither write nor read other tables."""
     (block,) = re.findall(r"```sql\n-- read-only role\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     name = urlsplit(database).path[1:]
     role = f"reader_{name}"

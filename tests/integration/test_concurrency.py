@@ -49,7 +49,7 @@ def start(ledgergate: Ledgergate, url: str, count: int) -> list[Fork]:
 
 
 async def ended(runs: Sequence[Fork]) -> list[int]:
-    """Wait for their ends."""
+    """Wait for the runs to end, and return their exit codes."""
     return [await asyncio.to_thread(run.wait, 240) for run in runs]
 
 
@@ -98,7 +98,7 @@ async def test_256_on_a_server_with_100_connections(ledgergate: Ledgergate, logg
     assert sum(run.output.count("applied 2025") for run in runs) == 200
 
 
-async def test_who_waits_holds_no_connection(ledgergate: Ledgergate, connection: Connection, database: str) -> None:
+async def test_waiting_runs_hold_no_connection(ledgergate: Ledgergate, connection: Connection, database: str) -> None:
     """While another session holds the lock, waiting runs connect seldom, and never stay connected."""
     ledgergate.write("one", "select 1")
     await connection.fetchval("select pg_advisory_lock($1)", LOCK)

@@ -85,7 +85,6 @@ async def test_comments_within_copy(
 
 async def test_rows_are_not_copied_twice(ledgergate: Ledgergate, connection: Connection) -> None:
     """A run that resumes continues after a COPY that was recorded with its rows."""
-    await connection.execute("create table switch (on_ boolean)")
     ledgergate.write(
         "a",
         f"{TABLE};\ncopy orders from stdin;\n1\ta\n\\.\ninsert into missing values (1);",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
-pytestmark = pytest.mark.timeout(1500)  # whoever comes first installs the tool, which may mean to build it
+pytestmark = pytest.mark.timeout(1500)  # the first test installs the tools, and may have to build them
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ async def relations(connection: Connection) -> list[str]:
 async def test_what_is_undone(
     ledgergate: Ledgergate, connection: Connection, flags: Sequence[str], left: list[str]
 ) -> None:
-    """The last batch, the newest N, or all that is newer: ledger and schema agree, and `up` brings all of it back."""
+    """The last batch, the newest N or all newer ones are undone; ledger and schema agree; `up` applies them again."""
     fill(ledgergate)
     done = ledgergate("down", *flags)
     assert (done.returncode, done.stderr) == (0, "")
@@ -79,7 +79,7 @@ async def test_what_is_undone(
 
 
 async def test_each_removal_is_announced(ledgergate: Ledgergate, connection: Connection) -> None:
-    """One NOTIFY for a migration undone in a transaction, two for another (begun, ended)."""
+    """A migration that is undone in a transaction sends one NOTIFY, any other sends two (begun, ended)."""
     fill(ledgergate)
     heard: list[object] = []
     await connection.add_listener("ledgergate", lambda *arguments: heard.append(arguments[3]))
@@ -88,7 +88,7 @@ async def test_each_removal_is_announced(ledgergate: Ledgergate, connection: Con
     assert heard == ["20250101000003_python", "20250101000002_c", "20250101000002_c"]
 
 
-async def test_all_that_stands_in_the_way_is_told_before_anything_is_undone(
+async def test_every_obstacle_is_reported_before_anything_is_undone(
     ledgergate: Ledgergate, connection: Connection
 ) -> None:
     """Exit 2: a missing file, an edited one, one without a down section and one with an empty one are four problems."""
@@ -111,7 +111,9 @@ async def test_all_that_stands_in_the_way_is_told_before_anything_is_undone(
     assert len(await recorded(connection)) == 5
 
 
-async def test_a_transactional_failure_leaves_all_as_it_was(ledgergate: Ledgergate, connection: Connection) -> None:
+async def test_a_transactional_failure_leaves_its_migration_applied(
+    ledgergate: Ledgergate, connection: Connection
+) -> None:
     """Exit 1 with file and line of the down section; what was undone before it stays undone."""
     ledgergate.write("a", "create table a (id int)", down="drop table a;\n\nselect nonsense;")
     ledgergate.write("b", "create table b (id int)", down="drop table b;")
@@ -171,7 +173,7 @@ async def test_who_cannot_get_the_lock_undoes_nothing(ledgergate: Ledgergate, co
 
 
 def test_a_contract_migration_says_so(ledgergate: Ledgergate) -> None:
-    """It is undone as any other; the line names the images that it excluded."""
+    """It is undone as any other; the output names the images that it excluded."""
     ledgergate.write("a", "select 1", down="select 1;")
     ledgergate.write("b", "select 1", "contract compatible-from:20250101000000_a", down="select 1;")
     assert ledgergate("up").returncode == 0

@@ -1,4 +1,4 @@
-"""The commands against servers that misbehave: an error in one line, in time; where not, a signal ends the command."""
+"""The commands against hostile servers end in time with a one-line error, or at a signal."""
 
 import signal
 import socket
@@ -55,7 +55,7 @@ def status(port: int) -> list[str]:
     ],
 )
 def test_an_evil_server_is_an_error_in_time(evil: Mapping[str, int], behaviour: str, words: str) -> None:
-    """It says what happened, at no more length than a person reads, within the time to connect."""
+    """The command says briefly what happened, within the time to connect."""
     began = time.monotonic()
     done = subprocess.run(status(evil[behaviour]), capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode in {2, 4}
@@ -130,7 +130,7 @@ def test_a_server_that_falls_silent_or_floods_leaves_the_command_killable(
 def _has_connection(pid: int) -> bool:
     """Return whether a process connects to its server, and so has installed what handles its signals.
 
-    A mere socket says less: an event loop has a pair of them before that.
+    An open socket would not prove that: an event loop has a pair of its own earlier.
     """
     with suppress(psutil.Error):
         return bool(psutil.Process(pid).net_connections("tcp"))

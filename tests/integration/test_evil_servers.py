@@ -1,4 +1,4 @@
-"""Tenants whose database server is a trap, beside a tenant who waits for a migration: the latter does not notice."""
+"""Hostile database servers of some tenants do not delay a tenant that waits for a migration."""
 
 import asyncio
 import resource
@@ -37,7 +37,7 @@ GROWTH = 64 * 1024**2
 
 
 def of(namespace: str, found: Any) -> Any:
-    """Return an object of the feeds as one of another namespace."""
+    """Return an object of the feeds, moved to another namespace."""
     return msgspec.structs.replace(found, metadata=msgspec.structs.replace(found.metadata, namespace=namespace))
 
 
@@ -74,8 +74,8 @@ class Tenants(Registry):
     """A registry with a good tenant, for whom a migration is committed every tenth of a second.
 
     Attributes:
-        alone: one with the good tenant only: what a busy machine delays, it delays there too.
-        delays: seconds by which each commit was seen later than there.
+        alone: a registry with the good tenant only, for comparison: a busy machine delays it just as much.
+        delays: seconds by which each commit was seen later here than by `alone`.
     """
 
     alone: Registry
@@ -177,7 +177,7 @@ def evil() -> Iterator[Mapping[str, int]]:
 async def test_an_evil_server_is_the_fault_of_its_gate(
     tenants: Tenants, evil: Mapping[str, int], behaviour: str
 ) -> None:
-    """Its gate has a fault; the good tenant's commits are seen as soon as ever, and this process does not grow."""
+    """Its gate has a fault; the good tenant's commits are seen without delay, and this process does not grow."""
     namespace = behaviour.replace("_", "-")
     tenants.delays.clear()
     before, workers = resident(), set(tenants.ledgers.pids)
@@ -208,14 +208,14 @@ TURNCOATS = (
 
 @pytest.mark.parametrize("behaviour", TURNCOATS)
 async def test_a_server_that_turns_evil_is_read_alone(database: str, behaviour: str) -> None:
-    """It answered at first, so it shares the good tenant's worker: that one is back at once, and it happens once."""
+    """A server that answered at first shares the good tenant's worker: the good tenant is delayed once, and briefly."""
     real = urlsplit(database)
     async with running(database) as tenants:
         with evil_servers(real.port or 0) as ports:
             url = real._replace(
                 netloc=f"{real.username}:{real.password}@127.0.0.1:{ports[behaviour]}", query="sslmode=disable"
             ).geturl()
-            # The worker is chosen by the namespace: the good one's own has the same.
+            # The namespace decides about the worker: in the good tenant's namespace it is the good tenant's.
             tenants.objects.secrets["good", "evil"] = of("good", a_secret(url, "evil"))
             tenants.objects.gates.put(of("good", a_gate("evil", "evil")))
             key = ("good", "evil")

@@ -54,7 +54,7 @@ async def knex(connection: Connection) -> Connection:
 
 
 def test_the_command_has_our_streams(ledgergate: Ledgergate) -> None:
-    """It has our streams, its arguments and variables unchanged, and its end is reported."""
+    """The command gets ledgergate's streams, its arguments and variables unchanged; its end is reported."""
     script = 'cat; echo "$1 $2 $WORD"; echo wrong >&2'
     done = subprocess.run(
         [PROGRAM, "migrate", "exec", "--dialect", "knex", "sh", "-c", script, "sh", "--expect", "a b"],
@@ -137,10 +137,10 @@ async def test_the_lock_is_free_on_both_sides(ledgergate: Ledgergate, connection
         (("--dialect", "knex", "--", "sh", "-c"), ("up", "--table", "knex_migrations")),
     ],
 )
-def test_whoever_writes_one_table_excludes_the_others(
+def test_tools_that_write_one_table_exclude_each_other(
     ledgergate: Ledgergate, first: tuple[str, ...], second: tuple[str, ...]
 ) -> None:
-    """Another tool with the same table, and our own runner: one waits for the other, and says for whom."""
+    """`exec` over a tool and the native runner, on one table: one waits for the other, and names it."""
     ledgergate.write("one", "select 1")
     hold = "echo 1 > up; while [ ! -e go ]; do sleep 0.02; done; echo first >> order"
     script = ("echo second >> order",) if second[0] == "exec" else ()
@@ -185,7 +185,7 @@ def test_signals_are_passed_on(ledgergate: Ledgergate, number: signal.Signals) -
 
 
 async def test_a_signal_before_the_command_runs(ledgergate: Ledgergate, connection: Connection) -> None:
-    """While it waits for the lock, SIGTERM ends it within a second, and the command is never run."""
+    """While `exec` waits for the lock, SIGTERM ends it, and the command is never run."""
     await connection.execute("select pg_advisory_lock($1)", KEY)
     with running(ledgergate, "--dialect", "knex", "--", "touch", "ran") as process:
         line(process.stdout, "waiting for the lock")
@@ -196,7 +196,7 @@ async def test_a_signal_before_the_command_runs(ledgergate: Ledgergate, connecti
 
 
 def test_sigkill_takes_the_command_with_it(ledgergate: Ledgergate) -> None:
-    """The lock dies with us, so what runs under it must."""
+    """The lock ends with ledgergate's process, so the command must end with it, too."""
     with running(
         ledgergate, "--dialect", "knex", "--", "sh", "-c", 'sh -c "echo \\$\\$ > pid; sleep 79; :"; :'
     ) as process:
@@ -224,7 +224,9 @@ def test_a_busy_lock_is_given_up(ledgergate: Ledgergate) -> None:
     assert not (ledgergate.home / "ran").exists()
 
 
-async def test_a_dirty_ledger_is_told_before_the_command_runs(ledgergate: Ledgergate, connection: Connection) -> None:
+async def test_a_dirty_ledger_is_reported_before_the_command_runs(
+    ledgergate: Ledgergate, connection: Connection
+) -> None:
     """A run that golang-migrate left unfinished must be repaired with golang-migrate; ledgergate has no flag for it."""
     await connection.execute("create table schema_migrations (version bigint primary key, dirty boolean not null)")
     await connection.execute("insert into schema_migrations values (7, true)")

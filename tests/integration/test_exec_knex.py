@@ -92,7 +92,7 @@ def project(tmp_path: Path, database: str) -> Iterator[Project]:
 
 
 async def locked(connection: Connection) -> bool:
-    """Tell what Knex's lock row says; asked by a session that is gone at once, which is no suspect."""
+    """Return whether Knex's lock row is taken."""
     return bool(await connection.fetchval("select is_locked from knex_migrations_lock"))
 
 
@@ -114,7 +114,7 @@ async def test_eight_at_once(project: Project, connection: Connection) -> None:
 
 
 async def test_without_us_knex_fails(project: Project, connection: Connection) -> None:
-    """What the test above would be worth nothing without: while one Knex migrates, the others exit 1."""
+    """Plain Knex fails where `exec` does not, or the test above would prove nothing: the others exit 1."""
     project.knex("slow", "insert into effects values ('slow')", before=GATE)
     first = project.plain()
     await until(connection, "select to_regclass('effects') is not null", 60)

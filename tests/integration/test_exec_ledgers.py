@@ -69,7 +69,7 @@ def test_a_ledger_where_it_is_expected(ledgergate: Ledgergate, steps: tuple[str,
 
 
 async def test_another_ledger_that_stays_as_it_is(ledgergate: Ledgergate, connection: Connection) -> None:
-    """That of another application in the same database is none of this command's."""
+    """An unchanged ledger of another application in the same database does not fail the command."""
     await connection.execute(f"create schema shop; {KNEX.replace('knex_migrations', 'shop.knex_migrations')}")
     await connection.execute(INSERT.format("shop.knex_migrations"))
     assert tool(ledgergate, "--schema", "public", steps=(KNEX, ONE)).returncode == 0
@@ -102,7 +102,7 @@ def npm(ledgergate: Ledgergate, text: str, *steps: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("expect", ["20250101000001_one", "20250101000001_one+1.7c4a4a1d2b4b", ""])
 async def test_a_rollback_is_run(knex: Ledgergate, connection: Connection, expect: str) -> None:
-    """The variable of the pod says what its image needs; the rollback is run, and not held against it."""
+    """The pod's LEDGERGATE_EXPECT names what its image needs, so a rollback is run and not checked against it."""
     environment = npm(knex, "knex migrate:rollback", "delete from knex_migrations")
     done = knex("exec", "--", "npm", "run", "back", LEDGERGATE_EXPECT=expect, **environment)
     assert done.returncode == 0, done.stderr
@@ -111,7 +111,7 @@ async def test_a_rollback_is_run(knex: Ledgergate, connection: Connection, expec
 
 
 async def test_what_goes_forward_is_not_run_again(knex: Ledgergate, connection: Connection) -> None:
-    """With the same variable and the same ledger."""
+    """With the same variable and ledger, a command that does not go back is not run."""
     environment = npm(knex, "knex migrate:latest", "delete from knex_migrations")
     done = knex("exec", "--", "npm", "run", "back", LEDGERGATE_EXPECT="20250101000001_one", **environment)
     assert (done.returncode, "nothing to do" in done.stdout) == (0, True)
@@ -131,7 +131,7 @@ async def test_a_rollback_to_what_the_flag_says(
 
 
 async def test_status_needs_no_more_rights_than_wait(knex: Ledgergate, connection: Connection, database: str) -> None:
-    """`SELECT` on the ledger; what it cannot see of the lock it says."""
+    """`SELECT` on the ledger is enough; `status` says that it cannot see the lock."""
     role = f"{database.rpartition('/')[2]}_reader"
     await connection.execute(f"create role {role} login password 'x'; grant select on knex_migrations to {role}")
     url = f"postgresql://{role}:x@{database.rpartition('@')[2]}"

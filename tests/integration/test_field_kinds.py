@@ -1,4 +1,4 @@
-"""More instances of kinds of field reports of which other files have fewer than three, beside the reported ones."""
+"""More instances of the kinds of field reports that have fewer than three instances in other files."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ ENDS = {
 
 @pytest.mark.parametrize("case", ENDS)
 def test_line_ends_alone_are_no_edit(ledgergate: Ledgergate, case: str) -> None:
-    """Git's `autocrlf` rewrites files; that is accepted and told, and an edit beside it is not accepted."""
+    """Line ends that Git's `autocrlf` rewrote are accepted and reported; an edit beside them is refused."""
     old, new = ENDS[case]
     sql = "do $$ begin\n  perform 1;\nend $$" if "dollar" in case else "select 1;\nselect 2"
     path = ledgergate.write("one", sql, down="select 1;")

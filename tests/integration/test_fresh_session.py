@@ -73,7 +73,7 @@ async def test_nothing_of_a_session_is_left_for_the_next_migration(
 async def test_nothing_of_a_python_migration_is_left(
     ledgergate: Ledgergate, connection: asyncpg.Connection[asyncpg.Record], what: str
 ) -> None:
-    """So does a migration after one in Python."""
+    """A migration after one in Python sees the database as it would in a run of its own, too."""
     first, second = LEFT[what]
     await connection.execute("create table t (id int); create sequence s")
     ledgergate.write("first.py", PYTHON.format(first))
@@ -144,7 +144,7 @@ BREAKS = "create unique index concurrently users_email on public.users (email)"
 async def test_a_resume_does_not_go_on_without_what_the_session_had(
     ledgergate: Ledgergate, connection: asyncpg.Connection[asyncpg.Record], what: str
 ) -> None:
-    """The statements that follow are not run in another session; the message names the line and the way out."""
+    """The remaining statements are not run in a new session; the message names the line and what to do."""
     await connection.execute(
         "create table users (id bigint, email text); insert into users values (1, 'a'), (2, 'a');"
         "create table numbered (id serial)"
@@ -193,7 +193,7 @@ async def test_a_resume_after_a_statement_that_was_completed_unrecorded(
 async def test_a_resume_goes_on_where_the_session_has_nothing(
     ledgergate: Ledgergate, connection: asyncpg.Connection[asyncpg.Record], before: str
 ) -> None:
-    """What is gone again, or can be set again, is no reason to stop."""
+    """Objects that are dropped again, and settings that can be set again, do not stop a resume."""
     await connection.execute("create table users (id bigint, email text); insert into users values (1, 'a'), (2, 'a')")
     ledgergate.write("one", f"{before};\n{BREAKS};\ndelete from users;", "transaction:false")
     first = ledgergate("up")

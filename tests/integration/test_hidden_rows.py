@@ -82,7 +82,9 @@ async def test_every_command_names_what_hides_the_rows(
     assert ledgergate("verify", DATABASE_URL=reader).stdout == "files and ledger agree\n"
 
 
-async def test_an_owner_is_told_of_force(ledgergate: Ledgergate, connection: Connection, reader: str) -> None:
+async def test_an_owner_is_advised_to_disable_force(
+    ledgergate: Ledgergate, connection: Connection, reader: str
+) -> None:
     """An owner is subject to policies with FORCE ROW LEVEL SECURITY only, so the remedy is NO FORCE."""
     ledgergate.write("a", "select 1")
     role = urlsplit(reader).username
@@ -152,7 +154,7 @@ PARTIAL = {
 
 @pytest.mark.parametrize("kind", PARTIAL)
 async def test_no_row_in_a_part(connection: Connection, database: str, kind: str) -> None:
-    """What may hold only a part of the ledger proves nothing while it shows no row; with a row it is a ledger."""
+    """An object that may be only a part of the ledger is no empty ledger; with a row it is read."""
     await connection.execute(f"""
         create schema kept; {KNEX.replace("knex_migrations", "kept.history")};
         create table kept.parts (id int, name text, batch int, migration_time timestamptz) partition by list (id);
@@ -171,7 +173,7 @@ async def test_no_row_in_a_part(connection: Connection, database: str, kind: str
 
 
 async def test_a_table_outside_the_search_path(connection: Connection, session: Session, reader: str) -> None:
-    """A ledger in a schema that the search path lacks is not an empty ledger; a named schema is taken at its word."""
+    """A ledger outside the search path is not an empty ledger; in a schema that is named, a missing table is."""
     await connection.execute(f"create schema app; {KNEX.replace('knex_migrations', 'app.knex_migrations')}")
     with pytest.raises(LedgerUnreadable, match=r"expected knex_migrations in a schema .* found it only in app"):
         await LedgerReader(session, knex(reader)).read()

@@ -65,7 +65,7 @@ async def watching(url: str, dialect: str = "ledgergate", **intervals: float) ->
 
 
 async def until(watcher: LedgerWatcher, fault: Fault | None) -> None:
-    """Wait until this is what keeps the ledger from being read."""
+    """Wait until the watcher's snapshot has this fault, or none."""
     async with asyncio.timeout(20):
         while watcher.snapshot.fault is not fault:  # noqa: ASYNC110 - a snapshot is a value, and has no event
             await asyncio.sleep(0.02)
@@ -91,7 +91,7 @@ async def test_a_time_that_python_lacks_is_no_time(dialect: str, database: str, 
 
 
 async def test_commands_read_such_times(ledgergate: Ledgergate, connection: Connection) -> None:
-    """Also in a row that a run is working on."""
+    """Such a time in the row of a running migration breaks no command either."""
     await connection.execute(SQL["create"])
     await connection.execute(TIMED["ledgergate"], "294276-12-31")
     await connection.execute("update ledgergate_migrations set state = 'running'")
@@ -187,7 +187,7 @@ async def test_commands_name_a_text_that_is_not_utf8(
 
 @pytest.mark.parametrize("value", ["timestamptz '294276-12-31'", "date '12026-01-01'", "timestamp '0044-03-15 BC'"])
 async def test_what_the_driver_cannot_decode_is_an_error_of_the_session(value: str, database: str) -> None:
-    """Not one of Python's: whatever reads a session expects DatabaseError. The session is closed."""
+    """It is a DatabaseError, which every reader of a session handles, and the session is closed."""
     session = await connect(Address.from_url(database), timeout=10, application_name="test")
     with pytest.raises(AnswerUnreadable, match="cannot be decoded"):
         await session.fetch(f"select {value}")
@@ -211,7 +211,7 @@ async def test_what_the_driver_cannot_decode_is_an_error_of_the_session(value: s
 async def test_whatever_reading_raises_is_a_fault(
     error: BaseException, database: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the driver and the dialect may raise beside their own errors; the watcher goes on, and recovers."""
+    """An unexpected exception of driver or dialect is a fault of the ledger; the watcher goes on and recovers."""
     await create(connection, "ledgergate")
     async with watching(database, unreadable_slowest=0.2) as watcher:
         await until(watcher, None)
@@ -226,7 +226,7 @@ async def test_whatever_reading_raises_is_a_fault(
 
 
 async def test_what_cannot_be_read_is_tried_ever_more_seldom(database: str, connection: Connection) -> None:
-    """Pods that wait do not shorten the pause: reading it again costs the most, and helps the least."""
+    """Pods that wait do not shorten the pause, since another attempt costs much and would fail again."""
     await create(connection, "knex")
     await connection.execute("insert into knex_migrations (name) values (repeat('x', 20000))")
     failures: list[float] = []
@@ -288,7 +288,7 @@ async def test_what_is_too_large_for_a_ledger_is_not_fetched(
 
 
 async def test_a_ledger_at_the_limit_is_read(database: str, connection: Connection) -> None:
-    """As many rows as allowed."""
+    """A ledger with as many rows as allowed is read; one row more is a fault."""
     await create(connection, "knex")
     await connection.execute(NUMBERS.format(reader.MAX_ROWS))
     async with watching(database, "knex") as watcher:

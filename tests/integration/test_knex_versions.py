@@ -93,7 +93,7 @@ async def test_a_killed_run_is_repaired(project: Project, connection: Connection
 
 
 async def test_a_live_owner_keeps_its_lock(project: Project, connection: Connection) -> None:
-    """Outside `exec`, between two statements without a transaction, under its own name: it alone applies."""
+    """A Knex outside `exec`, between two statements without a transaction, keeps its lock; only it applies anything."""
     assert (await asyncio.to_thread(project, "exec", *LATEST)).returncode == 0
     slow(project)
     alone = project.plain(KNEX)

@@ -321,7 +321,7 @@ async def test_no_function_that_lint_accepts_as_default_is_volatile(
     ],
 )
 async def test_a_statement_fails_where_lint_says_so(session: LintSession, sql: str, refused: type[Exception]) -> None:
-    """In the transaction that a migration runs in."""
+    """The statement fails in the transaction that a migration runs in."""
     assert [finding.level for finding in lint(sql)] == ["error"]
     await session.connection.execute("create type mood as enum ('calm')")
     with pytest.raises(refused):

@@ -1,6 +1,6 @@
 """Directories that the real tools make by their own commands are linted with no flag but `lint DIR`.
 
-Of the tools whose SQL lint reads, Flyway has no such command in what can be had here, and the tests do not install
+Of the tools whose SQL lint reads, the Flyway that the tests can install has no such command, and they do not install
 Diesel, Atlas, sql-migrate and Rails: tests/unit/test_lint_layouts.py has their shapes.
 """
 

@@ -7,7 +7,7 @@ from bench.lint_corpus import HISTORIES
 
 
 def test_the_corpus_is_large_and_each_history_has_a_purpose() -> None:
-    """At least 150, none twice."""
+    """The corpus has at least 150 histories, and none twice."""
     assert len({purpose for purpose, _ in HISTORIES}) == len({sql for _, sql in HISTORIES}) == len(HISTORIES) >= 150
 
 

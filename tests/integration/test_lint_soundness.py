@@ -97,7 +97,7 @@ async def test_what_lint_takes_for_harmless_reads_no_row(
 async def test_a_swap_of_enums_rewrites_as_lint_says(
     connection: asyncpg.Connection[asyncpg.Record], before: str, sql: str, kept: list[str]
 ) -> None:
-    """And nothing else happens to the table."""
+    """The swap rewrites the table where lint says so, and does nothing else to it."""
     await connection.execute(before)
     async with watched(connection) as session, connection.transaction():
         await connection.execute(sql)
@@ -159,7 +159,7 @@ async def test_an_insert_of_an_older_image_fails_without_the_default(
 
 @since(14, "CREATE OR REPLACE TRIGGER")
 async def test_a_trigger_that_is_replaced_locks_out_writes(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """As one that is created does."""
+    """A trigger that is replaced takes the same lock as one that is created."""
     await connection.execute(LOCKS)
     async with watched(connection) as session, connection.transaction():
         await connection.execute("create or replace trigger a_t before insert on a for each row execute function f()")

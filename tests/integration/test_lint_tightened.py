@@ -1,4 +1,4 @@
-"""A real PostgreSQL refuses to older images what lint says that it may, and goes on with what lint lets pass."""
+"""A real PostgreSQL refuses statements of older images where lint says so, and accepts them where lint is silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watching a command that creates its tool's lock table and takes the row: what the watch is sure of."""
+"""Watching a command that creates its tool's lock table and takes the row: when the watch knows whose row it is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMAND = "the command"
 async def test_a_command_that_connects_between_two_looks(
     database: str, monkeypatch: pytest.MonkeyPatch, stranger: str | None
 ) -> None:
-    """It is seen to have taken the row, although it came after the sessions were looked at; beside a stranger not."""
+    """It is known to have taken the row, though it came after the sessions were listed, unless a stranger is there."""
     # All sessions are this process's, and so is the watch: only its name may prove which one is the command's.
     monkeypatch.setattr(child_sockets, "local_endpoints", lambda _process: frozenset())
     fetch = ChildSessions.fetch

@@ -14,6 +14,7 @@ from migrations.postgres.address import Address
 from migrations.postgres.connection import connect
 from migrations.postgres.errors import StatementFailed
 from migrations.runner.ledger_writer import LedgerWriter, prepare_table
+from tests.integration.test_interruption import SLEEP, go_on, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,21 +78,19 @@ async def test_a_migration_that_lets_go_of_the_lock_is_not_recorded(
 
 @pytest.mark.parametrize("statement", ["discard all", "DISCARD  ALL"])
 async def test_discard_all_keeps_the_lock(ledgergate: Ledgergate, connection: Connection, statement: str) -> None:
-    """All else of DISCARD ALL is done, and a second run waits."""
+    """DISCARD ALL resets everything else of the session, and a second run waits for the lock."""
     ledgergate.write(
         "one",
         """create temp table gone (id int); set work_mem = '7MB'; select pg_advisory_lock(5); DISCARD;
         create table one as select to_regclass('gone') is null and current_setting('work_mem') <> '7MB' as fresh,
             (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) as locks;
-        select pg_sleep(8)""".replace("DISCARD", statement),
+        SLEEP""".replace("DISCARD", statement).replace("SLEEP", SLEEP),
         "transaction:false",
     )
     process = ledgergate.start("up")
-    for _ in range(2000):
-        if await connection.fetchval("select to_regclass('one')"):
-            break
-        await asyncio.sleep(0.02)
+    await until(connection, "select to_regclass('one') is not null", 60)
     assert ledgergate("up", "--lock-timeout", "0.2").returncode == 4
+    await go_on(connection)
     await asyncio.to_thread(process.communicate)
     assert process.returncode == 0
     assert tuple(await connection.fetchrow("select * from one") or ()) == (True, 2)  # ours and its companion
@@ -189,7 +188,7 @@ async def test_a_python_migration_that_ends_its_own_backend(
 
 
 async def test_a_process_of_multiprocessing_is_no_copy_of_the_run(ledgergate: Ledgergate) -> None:
-    """A library that forks and ends its copies itself is left alone, and so is `subprocess`."""
+    """A library that forks and ends its child processes itself is allowed, and so is `subprocess`."""
     ledgergate.write(
         "one.py",
         python(

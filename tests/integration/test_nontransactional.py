@@ -61,7 +61,7 @@ async def test_up_goes_on_at_the_statement_that_failed(ledgergate: Ledgergate, c
 
 
 async def test_a_transaction_of_the_file_is_done_or_not(ledgergate: Ledgergate, connection: Connection) -> None:
-    """What fails between BEGIN and COMMIT starts again at BEGIN."""
+    """A file that fails between BEGIN and COMMIT goes on at BEGIN."""
     ledgergate.write(
         "one",
         "create table effects (name text);\nbegin;\ninsert into effects values ('a');\n"
@@ -138,12 +138,12 @@ async def test_an_invalid_index_is_named_dropped_and_built_again(
 
 
 async def kill_while_it_builds(ledgergate: Ledgergate, connection: Connection, database: str, index: str) -> None:
-    """Send SIGKILL to `up` when it has begun an index, whose end an old snapshot of `t` keeps it waiting for."""
+    """Send SIGKILL to `up` while it builds an index, which an old snapshot of `t` keeps from being completed."""
     old = await asyncpg.connect(database)
     try:
         await old.execute("begin isolation level repeatable read; select * from t")
         run = ledgergate.start("up")
-        # Not that any index is being built: the ledger has some of its own.
+        # This index, not just any that is being built: creating the ledger builds some too.
         await until(connection, f"select to_regclass('{index}') is not null")
         run.kill()
         run.communicate()
@@ -169,7 +169,7 @@ async def test_what_is_killed_while_it_builds_an_index_is_built_again(
 
 
 async def test_an_index_that_was_built_but_not_recorded_is_done(ledgergate: Ledgergate, connection: Connection) -> None:
-    """A kill after the last act of CREATE INDEX CONCURRENTLY, before it was written down."""
+    """A run that was killed after CREATE INDEX CONCURRENTLY, and before it was recorded, does not repeat it."""
     ledgergate.write(
         "one",
         "create table t (id int);\ncreate index concurrently t_id on t (id);\ndrop index concurrently t_id;\nselect 1",
@@ -235,7 +235,7 @@ async def test_an_index_that_waits_for_old_transactions_is_not_hurried(
 async def test_what_the_server_refuses_in_a_transaction_runs_without(
     ledgergate: Ledgergate, connection: Connection
 ) -> None:
-    """A DO block that commits by way of a procedure is not known for it beforehand, and runs all the same."""
+    """A DO block that commits in a procedure cannot be recognised beforehand, and runs all the same."""
     await connection.execute("create table effects (name text)")
     await connection.execute(
         "create procedure leave() language plpgsql as $$ begin insert into effects values ('x'); commit; end $$"

@@ -1,4 +1,4 @@
-"""A run whose standard output nothing reads any more, as in `up | head -1`."""
+"""A run whose standard output has no reader any more, as in `up | head -1`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real PgBouncer between us and the server: in session mode it is as good as none, in transaction mode refused."""
+"""A real PgBouncer between the runner and the server: session mode works, transaction mode is refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def pgbouncer(home: Path, database: str, mode: str, size: int) -> Iterator[str]:
-    """Run one in front of the database, and give the URL that leads through it."""
+    """Run PgBouncer in front of the database, and yield the URL that leads through it."""
     parsed = urlsplit(database)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -138,7 +138,7 @@ async def test_with_nothing_pending_the_mode_does_not_matter(ledgergate: Ledgerg
 async def test_many_at_once_through_transaction_mode_run_nothing(
     ledgergate: Ledgergate, connection: Connection, database: str, home: Path
 ) -> None:
-    """With others about, so that connections change hands all the time, it is refused as well."""
+    """Transaction mode is refused too while many runs at once make connections change hands all the time."""
     ledgergate.write("one", "create table one (id int)")
     with pgbouncer(home, database, "transaction", 3) as url:
         runs = [ledgergate.start("up", DATABASE_URL=url) for _ in range(8)]

@@ -1,4 +1,4 @@
-"""The embedded server itself: whoever uses it must not have to clean up after it."""
+"""The embedded server cleans up after itself."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def nobody() -> int:
+def closed_port() -> int:
     """A port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -60,7 +60,7 @@ def test_every_way_to_name_the_database(ledgergate: Ledgergate, database: str, t
     assert "staging" in ledgergate("status", "--env", "stagign").stderr
 
 
-def test_a_wrong_password_is_told_at_once_and_never_shown(ledgergate: Ledgergate, database: str) -> None:
+def test_a_wrong_password_is_reported_at_once_and_never_shown(ledgergate: Ledgergate, database: str) -> None:
     """Exit 4 without a second attempt, and the password is in no message."""
     ledgergate.write("one", "select 1")
     parsed = urlsplit(database)
@@ -73,12 +73,12 @@ def test_a_wrong_password_is_told_at_once_and_never_shown(ledgergate: Ledgergate
     assert "s3cret" not in done.stderr + done.stdout
 
 
-def test_a_server_that_does_not_answer_is_given_up(ledgergate: Ledgergate, nobody: int) -> None:
+def test_a_server_that_does_not_answer_is_given_up(ledgergate: Ledgergate, closed_port: int) -> None:
     """Exit 4 after --connect-timeout, and the message says where and for how long."""
     ledgergate.write("one", "select 1")
-    done = ledgergate("up", "--connect-timeout", "0.5", DATABASE_URL=f"postgresql://u:s3cret@127.0.0.1:{nobody}/x")
+    done = ledgergate("up", "--connect-timeout", "0.5", DATABASE_URL=f"postgresql://u:s3cret@127.0.0.1:{closed_port}/x")
     assert done.returncode == 4
-    assert f"127.0.0.1:{nobody}/x cannot be reached: connection refused (tried for 0.5 s)" in done.stderr
+    assert f"127.0.0.1:{closed_port}/x cannot be reached: connection refused (tried for 0.5 s)" in done.stderr
     assert "s3cret" not in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""Worker processes that the node kills, for want of memory: no database is blamed for what it has not done."""
+"""Worker processes that the kernel kills for lack of memory: only a database that may be the cause has to wait."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ async def silent_server() -> AsyncIterator[tuple[str, list[asyncio.StreamWriter]
 
 
 async def test_a_database_that_is_read_is_never_blamed(database: str) -> None:
-    """However often the node kills the worker: a kill proves nothing, and each reading in between clears it."""
+    """A kill from outside proves nothing against a database that was read before it, however often it happens."""
     async with ReaderPool() as pool:
         for _ in range(5):
             end = await killed(pool, database, lambda found: any(isinstance(each, wire.Reading) for each in found))
@@ -52,7 +52,7 @@ async def test_a_database_that_is_read_is_never_blamed(database: str) -> None:
 
 
 async def test_a_kill_counts_where_it_happens_again_alone() -> None:
-    """The database may be what fills the memory: with the second kill while it is read alone, it has to wait."""
+    """A database that is read alone may be the cause: after the second kill it has to wait."""
     async with silent_server() as (url, connections), ReaderPool() as pool:
         penalties = []
         for number in range(3):

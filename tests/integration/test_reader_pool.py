@@ -153,7 +153,7 @@ async def test_fifty_ledgers_on_one_server_leave_it_to_the_applications() -> Non
 
 
 async def test_a_role_without_room_is_asked_again_later(own_postgres: Postgres) -> None:
-    """SQLSTATE 53300 is no reason to insist; the ledger is read once there is room."""
+    """After SQLSTATE 53300 (too many connections) the ledger is read once there is room."""
     url = own_postgres.create_database()
     connection = await asyncpg.connect(url)
     await connection.execute("create role app login password 'app' connection limit 0")
@@ -169,7 +169,7 @@ async def test_a_role_without_room_is_asked_again_later(own_postgres: Postgres) 
 
 
 async def test_a_standby_is_named_until_it_is_promoted(own_postgres: Postgres) -> None:
-    """What was read from a server in recovery says so; the session is opened anew, and finds the primary."""
+    """The snapshot of a server in recovery says so; after the promotion a new session finds the primary."""
     url = own_postgres.create_database()
     await record(url, "a", create=True)
     own_postgres.stop()
@@ -209,7 +209,7 @@ async def test_a_new_password_counts_while_pods_wait(own_postgres: Postgres) -> 
 
 
 async def test_a_worker_that_is_killed_costs_no_tenant_more_than_a_moment(database: str) -> None:
-    """From outside, so that no visit did it: its databases are read alone once, then as before."""
+    """After a kill from outside, the worker's databases are read alone once, then together as before."""
     await record(database, "a", create=True)
     async with running(workers=1) as found:
         keys = [found.add(f"n{number}", database) for number in range(4)]
@@ -230,7 +230,7 @@ async def test_a_worker_that_is_killed_costs_no_tenant_more_than_a_moment(databa
 
 
 async def test_a_corrected_secret_ends_the_penalty(database: str) -> None:
-    """A database whose visits have ended workers waits for minutes; not once its Secret leads to another one."""
+    """A database whose visits have ended workers waits for minutes, unless its Secret names another one."""
     await record(database, "a", create=True)
     async with running() as found:
         key = found.add("ns", database.replace("127.0.0.1", "127.0.0.9"))

@@ -41,7 +41,7 @@ async def reader(database: str, connection: Connection) -> AsyncIterator[Connect
 
 
 async def slowest_reads(connection: Connection, over: asyncio.Event) -> float:
-    """Read `busy` again and again, and give the longest time that took."""
+    """Read `busy` again and again, and return the longest time that a read took, in seconds."""
     slowest = 0.0
     while not over.is_set():
         began = time.monotonic()
@@ -52,7 +52,7 @@ async def slowest_reads(connection: Connection, over: asyncio.Event) -> float:
 
 
 def several(run: subprocess.Popen[str], words: str) -> str:
-    """Read what a run says until it has said these words three times; gives all of it."""
+    """Read a run's output until it has printed these words three times, and return all that was read."""
     assert run.stdout is not None
     said = ""
     while said.count(words) < 3:
@@ -66,7 +66,7 @@ def several(run: subprocess.Popen[str], words: str) -> str:
 async def test_a_long_reader_does_not_stop_the_others(
     ledgergate: Ledgergate, connection: Connection, reader: Connection, options: str
 ) -> None:
-    """While a migration waits for ACCESS EXCLUSIVE, no other reader waits longer than the limit; it ends by success."""
+    """While a migration waits for ACCESS EXCLUSIVE, no other reader waits longer than the limit; then it succeeds."""
     ledgergate.write("one", "create table one (id int);\nalter table busy add column note text;", options)
     run = ledgergate.start("up", "--ddl-lock-timeout", "0.4")
     over = asyncio.Event()
@@ -97,9 +97,8 @@ async def test_the_budget_ends(ledgergate: Ledgergate, connection: Connection, r
 async def test_a_file_has_limits_of_its_own(ledgergate: Ledgergate, connection: Connection, reader: Connection) -> None:
     """`lock-timeout` and `statement-timeout` of the up line count for that migration alone; the latter is no retry."""
     ledgergate.write("one", "alter table busy add column note text", "lock-timeout:100ms")
-    began = time.monotonic()
+    # Without the limit of the file this would wait forever: 0 is none.
     assert ledgergate("up", "--ddl-lock-timeout", "0", "--ddl-retry-timeout", "0").returncode == 1
-    assert time.monotonic() - began < 5
     await reader.execute("commit")
     assert ledgergate("up").returncode == 0
     ledgergate.write("two", "select pg_sleep(0.3)")
@@ -112,8 +111,10 @@ async def test_a_file_has_limits_of_its_own(ledgergate: Ledgergate, connection: 
     assert ledgergate("up").returncode == 0
 
 
-async def test_a_limit_of_the_role_does_not_stop_a_migration(ledgergate: Ledgergate, connection: Connection) -> None:
-    """A `statement_timeout` that is meant for the application is off."""
+async def test_a_statement_timeout_of_the_database_does_not_stop_a_migration(
+    ledgergate: Ledgergate, connection: Connection
+) -> None:
+    """A run turns off a `statement_timeout` that is meant for the application."""
     name = await connection.fetchval("select current_database()")
     await connection.execute(f'alter database "{name}" set statement_timeout = 50')
     ledgergate.write("one", "select pg_sleep(0.3)")
@@ -139,7 +140,7 @@ async def test_python_is_called_again(ledgergate: Ledgergate, connection: Connec
 async def test_a_migration_that_is_the_victim_of_a_deadlock_is_tried_again(
     ledgergate: Ledgergate, connection: Connection, database: str
 ) -> None:
-    """A deadlock with the application costs a try, not the migration."""
+    """A migration that a deadlock with the application has ended is tried again."""
     await connection.execute("create table a (id int); create table b (id int)")
     await connection.execute("alter system set deadlock_timeout = '100ms'")
     await connection.execute("select pg_reload_conf()")
@@ -158,9 +159,7 @@ async def test_a_migration_that_is_the_victim_of_a_deadlock_is_tried_again(
     assert await states(connection) == {"one": "applied"}
 
 
-async def test_a_ledger_that_somebody_has_locked_is_waited_for(
-    ledgergate: Ledgergate, connection: Connection, database: str
-) -> None:
+async def test_a_locked_ledger_is_waited_for(ledgergate: Ledgergate, connection: Connection, database: str) -> None:
     """`up` waits longer for a locked ledger than a watcher does, and then applies what is pending."""
     ledgergate.write("one", "create table one (id int)")
     assert ledgergate("up").returncode == 0

@@ -63,7 +63,7 @@ async def test_all_that_is_created_belongs_to_the_role(
 async def test_the_script_of_a_dry_run_acts_as_the_role(
     ledgergate: Ledgergate, connection: Connection, roles: tuple[str, str]
 ) -> None:
-    """In psql, whichever role runs it: the same owners."""
+    """Whichever role runs the script in psql, all objects have the same owners as after `up --role`."""
     url, owner = roles
     ledgergate.write("one", "create table one ()")
     ledgergate.write("two", "create table two ()", "transaction:false")

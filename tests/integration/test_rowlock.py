@@ -93,8 +93,8 @@ async def owners_of(url: str, *statements: str, name: str = "", dialect: str = "
         ("Knex", ("select 1",), "is called Knex"),
     ],
 )
-async def test_who_may_own_it_is_named(knex: str, name: str, statements: tuple[str, ...], reason: str) -> None:
-    """A session that migrates, did so last, or is called like the tool."""
+async def test_a_likely_owner_is_named(knex: str, name: str, statements: tuple[str, ...], reason: str) -> None:
+    """A session that migrates, migrated last, or has the tool's name is a likely owner."""
     (owner,) = await owners_of(knex, *statements, name=name)
     assert reason in owner.reason
 
@@ -108,8 +108,8 @@ async def test_who_may_own_it_is_named(knex: str, name: str, statements: tuple[s
         ("pg_dump", ("begin", "lock table orders in access share mode")),
     ],
 )
-async def test_who_serves_is_no_owner(knex: str, name: str, statements: tuple[str, ...]) -> None:
-    """An application at work, one that watches the ledger for us, a backup."""
+async def test_an_application_is_no_owner(knex: str, name: str, statements: tuple[str, ...]) -> None:
+    """An application at work, a session of ledgergate that reads the ledger, and a backup are no owners."""
     assert await owners_of(knex, *statements, name=name) == ()
 
 
@@ -130,7 +130,7 @@ async def roles(knex: str) -> AsyncIterator[tuple[str, str]]:
 
 
 async def test_a_session_that_we_may_not_look_into(knex: str, roles: tuple[str, str]) -> None:
-    """Of a role that may write the lock it may be the owner; of one that may not, it is none."""
+    """A session whose statements are hidden is a likely owner if its role may write the lock, else not."""
     ours, theirs = roles
     name = theirs.partition("//")[2].partition(":")[0]
     setup, other = await asyncpg.connect(knex), await asyncpg.connect(theirs)
@@ -167,7 +167,7 @@ async def test_the_other_tools_that_lock_by_a_row(database: str, dialect: str, s
 
 @pytest.mark.parametrize("again", [True, False])
 async def test_a_row_that_was_taken_again_is_not_freed(knex: str, *, again: bool) -> None:
-    """Its version was read before the table was locked: in between, an owner of its own may have written it."""
+    """The row's version was read before the table was locked; an owner may have taken the row in between."""
     other = await asyncpg.connect(knex)
     try:
         async with opened(knex) as (session, location):

@@ -1,4 +1,4 @@
-"""The runner works without the rest's packages, and what is the rest says what to install."""
+"""The runner works without the packages of the guard, whose commands say what to install."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ async def test_rows_of_a_migration_that_lets_go_of_the_lock(
 
 @pytest.mark.parametrize("sql", [LEAVES, UNLOCK])
 async def test_a_section_that_seems_open(ledgergate: Ledgergate, connection: Connection, sql: str) -> None:
-    """Where the server takes it for complete, its row is sent alone, with the same checks and the same reset."""
+    """Where the server accepts it as complete, its row is sent separately, with the same checks and the same reset."""
     await connection.execute("create table kept (id int)")
     await connection.execute(
         "do $$ begin execute format('alter database %I set standard_conforming_strings = off', current_database());"
@@ -77,7 +77,7 @@ async def test_a_section_that_seems_open(ledgergate: Ledgergate, connection: Con
 
 @pytest.mark.parametrize("form", ["", ROWS])
 async def test_an_attempt_after_a_failed_entry(ledgergate: Ledgergate, connection: Connection, form: str) -> None:
-    """The mark of an attempt that failed at the ledger does not fail the next; the last error names the ledger."""
+    """What an attempt that failed at the ledger has prepared does not fail the next one; the error names the ledger."""
     await connection.execute("create table kept (id int)")
     ledgergate.write("20250101000000_a", "select 1")
     assert ledgergate("up").returncode == 0
@@ -106,7 +106,7 @@ def test_notices_of_a_second_attempt(ledgergate: Ledgergate) -> None:
 
 
 def test_notices_after_a_reset_in_python(ledgergate: Ledgergate) -> None:
-    """Neither does a reset that a Python migration asks for."""
+    """A reset that a Python migration requests does not end the report of notices either."""
     raising = "do $$ begin raise notice 'here'; end $$"
     ledgergate.write(
         "20250101000000_a.py",

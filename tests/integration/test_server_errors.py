@@ -64,7 +64,7 @@ def test_backslashes_as_the_server_is_set(ledgergate: Ledgergate) -> None:
     (ledgergate.directory / "20250101000000_a.sql").write_text("-- migrate:up\nselect 'it\\'s';")
     (ledgergate.directory / "20250101000000_b.sql").write_text("-- migrate:up\nselect 1;")
     done = ledgergate("up", PGOPTIONS="-c standard_conforming_strings=off")
-    assert done.returncode == 0 or "unterminated quoted string" in done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 DAMAGE = {
@@ -99,7 +99,7 @@ async def test_a_row_that_cannot_be_written(
 
 
 async def test_the_ledgers_sequence_is_behind(ledgergate: Ledgergate, connection: Connection) -> None:
-    """As after logical replication: the message has the command that restarts it."""
+    """The message has the command that restarts a sequence that is behind, as after logical replication."""
     ledgergate.write("a", "select 1")
     assert ledgergate("up").returncode == 0
     await connection.execute(f"select setval(pg_get_serial_sequence('{LEDGER}', 'id'), 1, false)")
@@ -110,7 +110,7 @@ async def test_the_ledgers_sequence_is_behind(ledgergate: Ledgergate, connection
 
 
 def test_a_python_migrations_row(ledgergate: Ledgergate) -> None:
-    """The same where the migration is Python."""
+    """A Python migration that damages the ledger has the same message."""
     ledgergate.write("a.py", f"async def up(connection):\n    await connection.execute('drop table {LEDGER}')\n")
     done = ledgergate("up")
     assert done.returncode == 1
@@ -129,7 +129,7 @@ def test_a_python_migrations_row(ledgergate: Ledgergate) -> None:
     ],
 )
 async def test_the_line_of_an_error(ledgergate: Ledgergate, connection: Connection, sql: str, line: int | None) -> None:
-    """Where the server reports no position, the line of the only statement; with several, no line."""
+    """Where the server reports no position, the line is that of the only statement; with several there is none."""
     await connection.execute("create table kept (id int primary key check (id <> 2)); insert into kept values (1)")
     path = ledgergate.write("20250101000000_a", sql)
     done = ledgergate("up")
@@ -140,7 +140,7 @@ async def test_the_line_of_an_error(ledgergate: Ledgergate, connection: Connecti
 
 @pytest.mark.parametrize("sql", ["select 1;\nselect (", "select 1 +"])
 def test_a_statement_that_what_follows_it_breaks(ledgergate: Ledgergate, sql: str) -> None:
-    """The message says that it is not complete, and not what of our own the server met after it."""
+    """The message says that the statement is incomplete, and shows nothing of the SQL that the runner adds after it."""
     ledgergate.write("20250101000000_a", sql)
     done = ledgergate("up")
     assert done.returncode == 1
@@ -178,7 +178,7 @@ def test_what_a_notice_adds(ledgergate: Ledgergate) -> None:
 
 
 def test_no_notice_is_about_our_rollback(ledgergate: Ledgergate) -> None:
-    """The server warns of a ROLLBACK outside a transaction, which a user has not written."""
+    """The warning about a ROLLBACK outside a transaction, which the runner sends, is not shown."""
     ledgergate.write("20250101000000_a", "do $$ begin raise notice 'here'; end $$; select 1 / 0", "transaction:false")
     done = ledgergate("up")
     assert done.returncode == 1

@@ -120,7 +120,7 @@ async def test_settings_that_the_server_does_not_know_are_left_out(session: Sess
 
 @pytest.mark.parametrize("left", ["", "set work_mem = '6MB'", "set work_mem = '5MB'"])
 async def test_a_reset_restores_every_setting(session: Session, left: str) -> None:
-    """Neither what an earlier client of a pooler left, nor a value that is the server's default, is taken for ours."""
+    """All settings of `configure` are restored, whatever an earlier client of a pooler left, and defaults too."""
     await session.execute(left or "select 1")
     default = await session.fetch_value("show statement_timeout")
     await session.configure({"work_mem": "5120kB", "statement_timeout": default, "lock_timeout": "3s"})
@@ -131,7 +131,7 @@ async def test_a_reset_restores_every_setting(session: Session, left: str) -> No
 
 
 async def test_a_reset_sends_only_settings_that_differ(session: Session) -> None:
-    """With hundreds of small migrations, every statement shows."""
+    """A reset sends only settings that differ from the default: over hundreds of small migrations each costs time."""
     await session.configure({"statement_timeout": "0", "lock_timeout": "3s"})
     reset = session.reset_statements(lock_is_held=False)
     assert ("set lock_timeout" in reset, "set statement_timeout" in reset) == (True, False)
@@ -140,7 +140,7 @@ async def test_a_reset_sends_only_settings_that_differ(session: Session) -> None
 async def test_reloading_the_configuration_does_not_change_our_settings(
     session: Session, other: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RESET ALL takes the new value, and the next migration has ours again."""
+    """RESET ALL brings the reloaded value, and `refresh_parameters` restores ours for the next migration."""
     monkeypatch.setattr("migrations.postgres.session._PARAMETERS_LIFETIME", 0.0)
     show = "show idle_in_transaction_session_timeout"
     await session.configure({"idle_in_transaction_session_timeout": "0"})
@@ -160,7 +160,9 @@ async def test_reloading_the_configuration_does_not_change_our_settings(
 @pytest.mark.parametrize(
     "number", [advisory_lock.lock_key('"public"."ledgergate_migrations"'), 0, 1, -1, 2**63 - 1, -(2**63)]
 )
-async def test_one_holds_the_lock_and_everybody_sees_who(session: Session, other: Session, number: int) -> None:
+async def test_one_session_holds_the_lock_and_others_see_its_holder(
+    session: Session, other: Session, number: int
+) -> None:
     """A second session does not get the lock and sees the holder; after the block the lock is free."""
     async with advisory_lock.try_lock(session, number) as held:
         assert held

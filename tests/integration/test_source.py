@@ -46,7 +46,7 @@ async def session(database: str) -> AsyncIterator[Session]:
 
 
 async def soon(condition: Callable[[], object]) -> None:
-    """Wait until something holds of a watcher, whose own task makes it so."""
+    """Wait until a condition is true, which the watcher's own task makes so."""
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - a reading is a value, and has no event
             await asyncio.sleep(0.02)
@@ -69,7 +69,7 @@ async def test_ten_thousand_rows_are_read_once() -> None:
         seen = len(server.log)
 
         async def queries() -> list[str]:
-            """What the session asked in one reading, but for the transaction around it."""
+            """Return the kinds of queries of one reading, without those of the transaction around it."""
             nonlocal seen
             ledger = await reader.read()
             assert len(ledger.applied) == await connection.fetchval("select count(*) from knex_migrations")
@@ -116,7 +116,7 @@ async def test_an_unchanged_ledger_is_read_fast(database: str, session: Session,
 
 
 async def test_what_has_not_changed_is_the_same_object(database: str, session: Session, connection: Connection) -> None:
-    """So that what it has computed is kept; a change that means nothing to us changes nothing."""
+    """While nothing that matters has changed, a reading returns the same object, which keeps what it has cached."""
     await connection.execute(KNEX.format("knex_migrations"))
     await connection.execute("insert into knex_migrations (name, batch) values ('a', 1)")
     reader = LedgerReader(session, source(database, "knex"))
@@ -128,7 +128,7 @@ async def test_what_has_not_changed_is_the_same_object(database: str, session: S
 async def test_a_late_commit_is_seen_whatever_it_balances(
     database: str, session: Session, connection: Connection
 ) -> None:
-    """A transaction that began between two others takes their rows away and leaves as many, with the same sum."""
+    """A transaction between two others is seen that replaces their rows and leaves the same count and sum of xmin."""
     await connection.execute(KNEX.format("knex_migrations"))
     insert = "insert into knex_migrations (name, batch) values ('{}', 1)"
     reader = LedgerReader(session, source(database, "knex"))
@@ -222,7 +222,7 @@ async def test_a_locked_table_is_waited_for_no_longer_than_allowed(
 async def test_what_could_not_be_read_is_read_the_next_time(
     database: str, session: Session, connection: Connection
 ) -> None:
-    """A change that was seen and not read, since a row is none of the dialect's, is not taken for read."""
+    """A change whose reading failed, because of a row that the dialect never writes, is read again the next time."""
     await connection.execute(SQL["create"])
     await connection.execute(
         SQL["baseline"].replace("$1, $2, 0, 'applied', $3, $4", "'a', null, 0, 'applied', 'x', null")
@@ -238,7 +238,7 @@ async def test_what_could_not_be_read_is_read_the_next_time(
     assert (await reader.read()).dirty is not None
 
 
-async def test_who_may_not_see_locks_reads_the_ledger(own_postgres: Postgres) -> None:
+async def test_a_role_that_may_not_see_locks_reads_the_ledger(own_postgres: Postgres) -> None:
     """The running migration is unknown then, and the ledger has no fault."""
     url = own_postgres.create_database()
     connection = await asyncpg.connect(url)
@@ -279,7 +279,7 @@ async def test_a_table_that_comes_and_goes(database: str, session: Session, conn
 async def test_the_search_paths_first_table_is_the_ledger(
     database: str, session: Session, connection: Connection
 ) -> None:
-    """As the tools themselves look; a schema that is named goes before."""
+    """The search path decides, as it does for the tools themselves; a named schema takes precedence."""
     await connection.execute("create schema app; create schema other")
     for schema in ("public", "app", "other"):
         await connection.execute(KNEX.format(f"{schema}.knex_migrations"))
@@ -311,7 +311,7 @@ async def test_a_table_of_another_tool_is_refused(database: str, session: Sessio
     assert (await read_ledger(session, source(database, "auto"))).applied == ()
 
 
-async def test_who_migrates_is_told(database: str, session: Session, connection: Connection) -> None:
+async def test_the_holder_of_the_lock_is_reported(database: str, session: Session, connection: Connection) -> None:
     """Our own lock shows holder, revision and time, whatever the dialect; None while it is free."""
     await connection.execute(KNEX.format("knex_migrations"))
     location = await locate_ledger(session, source(database, "knex"))
@@ -331,7 +331,7 @@ async def test_who_migrates_is_told(database: str, session: Session, connection:
     await runner.close()
 
 
-async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, connection: Connection) -> None:
+async def test_a_watcher_reports_a_run_while_pods_wait(database: str, connection: Connection) -> None:
     """The beginning and the end of a run are reported once each, although the ledger has not changed."""
     await connection.execute(SQL["create"])
     reported: list[LedgerSnapshot] = []
@@ -363,7 +363,7 @@ async def test_a_watcher_tells_who_migrates_while_somebody_waits(database: str, 
 
 
 async def test_a_watcher_says_what_is_wrong_with_a_table(database: str, connection: Connection) -> None:
-    """In our own words, for the gate's status; it goes when the table is mended."""
+    """The detail, for the gate's status, says what is wrong; it ends when the table is corrected."""
     await connection.execute("create table knex_migrations (id int, name text)")
     watcher = LedgerWatcher(
         source(database, "knex"), on_change=lambda _: None, intervals=PollIntervals(retry=0.05, retry_slowest=0.1)

@@ -51,10 +51,10 @@ knex_only = pytest.mark.parametrize("runs", [KNEX_ROW], indirect=True, ids=["kne
     indirect=["runs"],
 )
 async def test_an_owner_outside_exec(runs: Runs, connection: Connection, database: str, name: str, last: str) -> None:
-    """Whatever it is called, and whatever it does: between statements, in a transaction, after one outside of it."""
+    """The lock row is kept, whatever the owner's name, and whatever its session did last."""
     await connection.execute("create table acc (n int)")
     async with owner(database, runs.lock.take, last, name=name):
-        message = await runs.robs_nobody(connection)
+        message = await runs.refuses(connection)
     assert "no run of `exec` has left a mark" in message
     assert (
         runs.lock.free.partition(" where")[0].partition(" set")[0].split()[-1] in message
@@ -62,9 +62,9 @@ async def test_an_owner_outside_exec(runs: Runs, connection: Connection, databas
 
 
 async def test_an_owner_without_a_session(runs: Runs, connection: Connection) -> None:
-    """A tool whose pool has closed its connections between two statements looks as one that is dead."""
+    """The lock row is kept: a tool whose pool has closed its connections looks as a dead one does."""
     await connection.execute(runs.lock.take)
-    assert "likely owners: " in await runs.robs_nobody(connection)
+    assert "likely owners: " in await runs.refuses(connection)
 
 
 @knex_only
@@ -95,20 +95,20 @@ async def test_no_session_at_all_is_not_waited_for_long(runs: Runs, connection: 
 
 @knex_only
 async def test_an_owner_behind_a_pooler(runs: Runs, connection: Connection, database: str, home: Path) -> None:
-    """Its session on the server is the pooler's, and serves others between its statements."""
+    """The lock row is kept, although the owner's server session is the pooler's and serves others too."""
     with pgbouncer(home, database, "transaction", 2) as url:
         async with owner(url, runs.lock.take, "select 1"):
-            await runs.robs_nobody(connection)
+            await runs.refuses(connection)
 
 
 @knex_only
 async def test_an_owner_of_another_role(runs: Runs, connection: Connection, database: str) -> None:
-    """The server does not show what its session does."""
+    """The lock row is kept, although the server does not show what the session of another role does."""
     role = f"{database.rpartition('/')[2]}_other"
     await connection.execute(f"create role {role} login password 'x'; grant all on knex_migrations_lock to {role}")
     try:
         async with owner(f"postgresql://{role}:x@{database.rpartition('@')[2]}", runs.lock.take):
-            await runs.robs_nobody(connection)
+            await runs.refuses(connection)
     finally:
         await connection.execute(f"drop owned by {role}; drop role {role}")
 
@@ -135,11 +135,11 @@ async def test_an_owner_beside_a_killed_run(runs: Runs, connection: Connection, 
             await connection.execute("create table taken as select clock_timestamp() as at")
             await until(connection, "select seen_at > at from ledgergate_exec, taken")  # the run has looked
             await runs.kill(run, connection)
-            assert "was not seen to take the row" in await runs.robs_nobody(connection)
+            assert "was not seen to take the row" in await runs.refuses(connection)
     else:
         await runs.kill(run, connection)
         async with owner(database, runs.lock.take):
-            await runs.robs_nobody(connection)
+            await runs.refuses(connection)
 
 
 @knex_only
@@ -152,7 +152,7 @@ async def test_an_owner_that_was_faster_than_the_command(runs: Runs, connection:
         sleeps = "select exists (select from pg_stat_activity where query ~ 'pg_[s]leep' and state = 'active')"
         await until(connection, sleeps)
         await runs.kill(run, connection)
-        await runs.robs_nobody(connection)
+        await runs.refuses(connection)
 
 
 async def test_an_owner_that_came_after_the_command(runs: Runs, connection: Connection, database: str) -> None:
@@ -163,7 +163,7 @@ async def test_an_owner_that_came_after_the_command(runs: Runs, connection: Conn
     await runs.kill(run, connection)
     await connection.execute(runs.lock.free)
     async with owner(database, runs.lock.take):
-        assert "the row was written again since" in await runs.robs_nobody(connection)
+        assert "the row was written again since" in await runs.refuses(connection)
 
 
 async def test_an_owner_that_creates_the_table(ledgergate: Ledgergate, connection: Connection, database: str) -> None:
@@ -174,14 +174,14 @@ async def test_an_owner_that_creates_the_table(ledgergate: Ledgergate, connectio
     async with owner(database, KNEX_ROW.setup, KNEX_ROW.take, name="billing"):
         await until(connection, "select clock_timestamp() > seen_at + interval '1 second' from ledgergate_exec")
         await runs.kill(run, connection)
-        await runs.robs_nobody(connection)
+        await runs.refuses(connection)
 
 
 async def test_a_living_run_of_exec(runs: Runs, connection: Connection) -> None:
-    """Its lock keeps the other from even looking at the row."""
+    """The advisory lock of a living run keeps another run from even reading the row."""
     runs.start(runs.lock.take, "wait")
     await runs.waits()
-    assert "the lock was not free within 0.3 s" in await runs.robs_nobody(connection)
+    assert "the lock was not free within 0.3 s" in await runs.refuses(connection)
 
 
 async def test_a_run_that_has_only_lost_its_session(runs: Runs, connection: Connection) -> None:
@@ -191,7 +191,7 @@ async def test_a_run_that_has_only_lost_its_session(runs: Runs, connection: Conn
     await until(connection, "select lock_version is not null from ledgergate_exec")
     run.kill()
     await asyncio.to_thread(run.communicate)
-    assert "whose command may live for another" in await runs.robs_nobody(connection)
+    assert "whose command may live for another" in await runs.refuses(connection)
     await connection.execute(LONG_AGO)
     await runs.frees(connection)
 
@@ -244,7 +244,7 @@ async def test_a_session_that_the_run_has_not_seen(runs: Runs, connection: Conne
         await until(
             connection, "select exists (select from pg_stat_activity where query ~ '[p]g_sleep' and state = 'active')"
         )
-        message = await runs.robs_nobody(connection)
+        message = await runs.refuses(connection)
         assert f"the end of backend {pid} (billing), which a killed run may have left" in message
         await connection.execute("select pg_terminate_backend($1)", pid)
         with pytest.raises(asyncpg.PostgresError):
@@ -277,7 +277,7 @@ async def test_a_killed_first_run(ledgergate: Ledgergate, connection: Connection
 
 
 async def test_a_command_that_has_left_the_row(runs: Runs, connection: Connection) -> None:
-    """A tool that was killed under a run that lived on: the run knows that it is dead, and no wait is needed."""
+    """A run that outlives its command knows that the command is dead, so the next run frees the row without a wait."""
     run = runs.start(runs.lock.take, "select pg_sleep(1.5)", "select 1/0")
     _, errors = await asyncio.to_thread(run.communicate)
     assert "division by zero" in errors
@@ -297,7 +297,7 @@ async def test_nothing_is_left_of_a_run_that_has_ended(runs: Runs, connection: C
 
 @knex_only
 async def test_a_role_that_may_not_create_a_table(runs: Runs, connection: Connection, database: str) -> None:
-    """It is told that no mark can be left; the command runs, and its row is never freed by a later run."""
+    """A message says that no mark can be left; the command runs, and a later run never frees its row."""
     role = f"{database.rpartition('/')[2]}_poor"
     await connection.execute(f"create role {role} login password 'x'; revoke create on schema public from public")
     await connection.execute(f"grant all on knex_migrations, knex_migrations_lock to {role}")
@@ -311,7 +311,7 @@ async def test_a_role_that_may_not_create_a_table(runs: Runs, connection: Connec
         await runs.waits()
         run.kill()
         await asyncio.to_thread(run.communicate)
-        await runs.robs_nobody(connection)
+        await runs.refuses(connection)
     finally:
         await connection.execute(f"drop owned by {role}; drop role {role}")
 
@@ -328,7 +328,7 @@ async def test_a_role_that_may_not_lock_the_table(runs: Runs, connection: Connec
         await runs.waits()
         await until(connection, "select clock_timestamp() > began_at + interval '2 seconds' from ledgergate_exec")
         await runs.kill(run, connection)
-        await runs.robs_nobody(connection)
+        await runs.refuses(connection)
     finally:
         await connection.execute(f"drop owned by {role}; drop role {role}")
 

@@ -194,7 +194,7 @@ async def test_what_only_looks_like_the_end_of_a_transaction_runs(
     assert await exists(connection, "two")
 
 
-async def test_what_a_migration_sets_is_its_own_affair(ledgergate: Ledgergate, connection: Connection) -> None:
+async def test_settings_of_a_migration_end_with_it(ledgergate: Ledgergate, connection: Connection) -> None:
     """The next one begins with the session's own settings and role, whether it runs in the same `up` or a later one."""
     await connection.execute("drop role if exists leaving; create role leaving; grant all on schema public to leaving")
     ledgergate.write("one", "select set_config('search_path', '', false);\nset standard_conforming_strings = off;")
@@ -217,7 +217,7 @@ async def test_what_a_migration_sets_is_its_own_affair(ledgergate: Ledgergate, c
 async def test_a_non_transactional_migration_may_use_transactions_but_must_end_them(
     ledgergate: Ledgergate, connection: Connection
 ) -> None:
-    """BEGIN and COMMIT are its own affair; a transaction left open fails it."""
+    """It may use BEGIN and COMMIT; it fails if it leaves a transaction open."""
     ledgergate.write("one", "begin; create table one (id int); commit;", "transaction:false")
     ledgergate.write("two", "begin; create table two (id int);", "transaction:false")
     done = ledgergate("up")
@@ -323,7 +323,7 @@ async def test_schema_and_table_are_configurable(ledgergate: Ledgergate, connect
 
 
 async def test_a_commit_is_announced(ledgergate: Ledgergate, connection: Connection) -> None:
-    """Each change of the ledger is a NOTIFY: one for a transactional migration, two for another (begun, ended)."""
+    """Each change of the ledger sends a NOTIFY: one for a transactional migration, two for any other (begun, ended)."""
     heard: list[object] = []
     await connection.add_listener("ledgergate", lambda *arguments: heard.append(arguments[3]))
     ledgergate.write("one", "select 1")

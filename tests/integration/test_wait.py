@@ -35,7 +35,7 @@ def waiting(ledgergate: Ledgergate, *flags: str) -> Iterator[subprocess.Popen[st
 
 
 def line(stream: IO[str] | None, words: str) -> str:
-    """Read on to the line that has these words."""
+    """Read up to the line that has these words, and return it."""
     assert stream is not None
     with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
@@ -88,7 +88,7 @@ async def test_the_long_form_finds_a_gap(ledgergate: Ledgergate, connection: Con
     assert "missing 20250101000000_one" in done.stderr
 
 
-async def test_who_runs_what_is_told_when_the_time_is_up(ledgergate: Ledgergate, connection: Connection) -> None:
+async def test_the_timeout_names_the_run_in_progress(ledgergate: Ledgergate, connection: Connection) -> None:
     """Exit 3, with what is missing, what failed and who holds the lock."""
     ledgergate.write("one", "select nonsense", "transaction:false")
     assert ledgergate("up").returncode == 1

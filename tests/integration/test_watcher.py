@@ -87,10 +87,10 @@ def faulty(fault: Fault) -> Callable[[LedgerSnapshot], bool]:
 
 
 async def test_a_missing_table_is_an_empty_ledger(database: str, connection: Connection) -> None:
-    """Nothing is created by reading; before the first reading the fault says that there was none."""
+    """Reading creates nothing; before the first reading the snapshot's fault says that there was none."""
     async with watching(database) as watch:
         assert watch.watcher.snapshot == LedgerSnapshot(fault=Fault.UNREAD)
-        snapshot = await watch.watcher.refresh(5)
+        snapshot = await watch.watcher.refresh(30)
         assert (snapshot.ledger, snapshot.fault) == (Ledger(), None)
         assert snapshot.observed_at is not None
     assert not await connection.fetchval("select to_regclass('ledgergate_migrations') is not null")
@@ -103,16 +103,16 @@ async def test_the_order_is_that_of_names_whatever_was_applied_first(database: s
     for name in names:
         await record(connection, name)
     async with watching(database) as watch:
-        ledger = (await watch.watcher.refresh(5)).ledger
+        ledger = (await watch.watcher.refresh(30)).ledger
     assert ledger is not None
     assert list(ledger.applied) == sorted(names)
 
 
-async def test_a_commit_is_told_within_20_ms(database: str, connection: Connection) -> None:
-    """NOTIFY brings the news, not a poll; the best of five, as the machine has other things to do."""
+async def test_a_commit_is_reported_within_20_ms(database: str, connection: Connection) -> None:
+    """NOTIFY brings the news, not a poll. The best of five counts, since the machine may be busy."""
     await connection.execute(SQL["create"])
     async with watching(database) as watch:
-        await watch.watcher.refresh(5)
+        await watch.watcher.refresh(30)
         delays = []
         for number in range(5):
             committed = await record(connection, f"r{number}")
@@ -120,12 +120,12 @@ async def test_a_commit_is_told_within_20_ms(database: str, connection: Connecti
     assert min(delays) < 0.02
 
 
-async def test_only_changes_are_told(database: str, connection: Connection) -> None:
+async def test_only_changes_are_reported(database: str, connection: Connection) -> None:
     """A read without a change updates the time of the snapshot and calls nothing."""
     await connection.execute(SQL["create"])
     async with watching(database) as watch:
-        first = await watch.watcher.refresh(5)
-        second = await watch.watcher.refresh(5)
+        first = await watch.watcher.refresh(30)
+        second = await watch.watcher.refresh(30)
         assert second.observed_at is not None
         assert first.observed_at is not None
         assert second.observed_at > first.observed_at
@@ -138,43 +138,43 @@ async def test_without_a_notify_a_poll_finds_it(database: str, connection: Conne
     await connection.execute(SQL["create"])
     insert = "insert into ledgergate_migrations (revision, batch, state, applied_by) values ($1, 1, 'applied', 'test')"
     async with watching(database, PollIntervals(urgent=0.05, idle=60, slowest=60)) as watch:
-        await watch.watcher.refresh(5)
+        await watch.watcher.refresh(30)
         watch.watcher.urgent = True
         await connection.execute(insert, "a")
         await watch.until(holds("a"), deadline=30)
         watch.watcher.urgent = False
 
 
-async def test_many_fresh_readings_are_few_reads() -> None:
+async def test_many_refreshes_are_few_reads() -> None:
     """Concurrent requests share one read; requests during a read share the next one."""
     with Postgres(log_statement="all", log_min_messages="log") as server:
         url = server.create_database()
         connection = await asyncpg.connect(url)
         await connection.execute(SQL["create"])
         async with watching(url) as watch:
-            await watch.watcher.refresh(5)
+            await watch.watcher.refresh(30)
             before = server.log.count('from "public"."ledgergate_migrations"')
             await record(connection, "a")
             await watch.until(holds("a"))
-            snapshots = await asyncio.gather(*(watch.watcher.refresh(5) for _ in range(300)))
+            snapshots = await asyncio.gather(*(watch.watcher.refresh(30) for _ in range(300)))
             assert all(map(holds("a"), snapshots))
             reads = server.log.count('from "public"."ledgergate_migrations"') - before
             assert 2 <= reads <= 4, server.log
             # A row that is committed before the question is in the answer, however busy the watcher is.
             for number in range(20):
-                busy = asyncio.create_task(watch.watcher.refresh(5))
+                busy = asyncio.create_task(watch.watcher.refresh(30))
                 await asyncio.sleep(0)
                 await record(connection, f"b{number}")
-                assert holds(f"b{number}")(await watch.watcher.refresh(5))
+                assert holds(f"b{number}")(await watch.watcher.refresh(30))
                 await busy
         await connection.close()
 
 
-async def test_fresh_waits_no_longer_than_asked(database: str, connection: Connection) -> None:
+async def test_a_refresh_waits_no_longer_than_asked(database: str, connection: Connection) -> None:
     """While the table is locked the answer is the current reading, after the time that was given."""
     await connection.execute(SQL["create"])
     async with watching(database) as watch:
-        await watch.watcher.refresh(5)
+        await watch.watcher.refresh(30)
         async with connection.transaction():
             await connection.execute("lock table ledgergate_migrations in access exclusive mode")
             began = time.monotonic()
@@ -186,31 +186,31 @@ async def test_fresh_waits_no_longer_than_asked(database: str, connection: Conne
 
 
 async def test_an_outage_keeps_the_last_ledger_and_ends_by_itself(own_postgres: Postgres) -> None:
-    """A stopped server is a fault at once, the last ledger stays; `fresh` does not wait; back means live again."""
+    """A stopped server is a fault at once; the last ledger stays, `refresh` does not wait, a restart ends the fault."""
     url = own_postgres.create_database()
     connection = await asyncpg.connect(url)
     await connection.execute(SQL["create"])
     await record(connection, "a")
     connection.terminate()
     async with watching(url) as watch:
-        await watch.watcher.refresh(5)
+        await watch.watcher.refresh(30)
         own_postgres.stop("fast")
         stopped = time.monotonic()
-        assert await watch.until(faulty(Fault.UNREACHABLE)) - stopped < 1
+        assert await watch.until(faulty(Fault.UNREACHABLE)) - stopped < 10, "a poll would be due after 60 s"
         assert watch.watcher.snapshot.ledger is not None
         assert watch.watcher.snapshot.ledger.contains("a")
         began = time.monotonic()
         await watch.watcher.refresh(60)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         reported = len(watch.reported)
         own_postgres.start()
         while watch.watcher.snapshot.fault is not None:
             await asyncio.sleep(0.01)
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < 60
         assert len(watch.reported) == reported + 1
         connection = await asyncpg.connect(url)
         committed = await record(connection, "b")  # LISTEN is in force again
-        assert await watch.until(holds("b")) - committed < 1
+        assert await watch.until(holds("b")) - committed < 10
         await connection.close()
 
 
@@ -218,39 +218,39 @@ async def test_a_killed_session_is_replaced_without_a_fault(database: str, conne
     """After the end of the session a new one listens at once, and no fault is reported."""
     await connection.execute(SQL["create"])
     async with watching(database) as watch:
-        await watch.watcher.refresh(5)
+        await watch.watcher.refresh(30)
         for number in range(3):
             killed = await connection.fetchval(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 "where application_name = 'ledgergate watcher' and datname = current_database()"
             )
             assert killed
-            snapshot = await watch.watcher.refresh(5)
+            snapshot = await watch.watcher.refresh(30)
             assert snapshot.fault is None
             await record(connection, f"r{number}")
             await watch.until(holds(f"r{number}"))
         assert all(snapshot.fault is None for _, snapshot in watch.reported)
 
 
-async def test_who_asked_before_a_session_was_killed_gets_the_answer_of_the_next(
+async def test_a_refresh_whose_session_is_killed_gets_the_next_sessions_answer(
     database: str, connection: Connection
 ) -> None:
     """Requests that wait for a read whose session ends get the result of the next read."""
     await connection.execute(SQL["create"])
     ours = "pg_stat_activity where application_name = 'ledgergate watcher' and datname = current_database()"
     async with watching(database) as watch:
-        await watch.watcher.refresh(5)
+        await watch.watcher.refresh(30)
         began = time.monotonic()
         async with connection.transaction():
             await connection.execute("lock table ledgergate_migrations in access exclusive mode")
-            asking = asyncio.create_task(watch.watcher.refresh(10))
+            asking = asyncio.create_task(watch.watcher.refresh(60))
             blocked = f"select true from {ours} and wait_event_type = 'Lock'"  # noqa: S608
             while not await connection.fetchval(blocked):  # noqa: ASYNC110 - only the server knows
                 await asyncio.sleep(0.005)
             assert await connection.fetchval(f"select pg_terminate_backend(pid) from {ours}")  # noqa: S608
             await record(connection, "a")
         assert holds("a")(await asking)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 async def test_a_peer_that_falls_silent_is_noticed(database: str) -> None:
@@ -274,7 +274,7 @@ async def test_a_peer_that_falls_silent_is_noticed(database: str) -> None:
     port = proxy.sockets[0].getsockname()[1]
     url = target._replace(netloc=target.netloc.rpartition(":")[0] + f":{port}").geturl()
     async with watching(url, PollIntervals(urgent=0.1, idle=0.1, slowest=0.1, timeout=0.5)) as watch:
-        await watch.watcher.refresh(5)
+        await watch.watcher.refresh(30)
         silent.set()
         await watch.until(faulty(Fault.UNREACHABLE), deadline=30)
         silent.clear()
@@ -296,7 +296,7 @@ async def test_a_standby_is_polled(own_postgres: Postgres) -> None:
     (own_postgres.data / "standby.signal").touch()
     own_postgres.start()
     async with watching(url) as watch:
-        assert holds("a")(await watch.watcher.refresh(5))
+        assert holds("a")(await watch.watcher.refresh(30))
 
 
 @pytest.mark.parametrize(
@@ -362,6 +362,6 @@ async def test_a_database_restored_from_an_older_backup_is_what_it_is(database: 
 
 
 async def test_a_database_that_is_not_there(database: str) -> None:
-    """Its name is wrong, or it was dropped."""
+    """A database that does not exist is a fault of its own."""
     async with watching(database + "x") as watch:
         await watch.until(faulty(Fault.DATABASE))

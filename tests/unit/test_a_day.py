@@ -1,4 +1,4 @@
-"""24 hours of wall clock, by the clocks that are arguments: what is kept is right at each moment, and bounded."""
+"""24 simulated hours, on clocks passed as arguments: the state that is kept stays correct and bounded."""
 
 import hashlib
 import random
@@ -32,7 +32,7 @@ SECONDS = 24 * 3600
 
 
 async def test_certificates() -> None:
-    """Each replica presents one that is valid and trusted, every five minutes; each is renewed once, its CA not."""
+    """At each five-minute check every replica has a valid, trusted certificate; each renews once, and the CA stays."""
     store, publisher, clock = Store(), Publisher(), Clock()
     issued: list[datetime] = []
     keeper = AuthorityKeeper(Replica(store), publisher, clock=clock)
@@ -62,7 +62,7 @@ async def test_certificates() -> None:
 def test_leases() -> None:
     """While renewals are seen there is a leader; after 15 s without one there is none, and old readings do not count.
 
-    The renewals' own times jump by hours, as a node's clock that is set right.
+    The times in the renewals jump by hours, as they do when a node's clock is corrected.
     """
     now = [1000.0]
     watch = LeaderWatch(cast("Any", _NoLeases()), ("ns", "lease"), lambda: now[0])

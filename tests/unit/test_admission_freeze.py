@@ -1,4 +1,4 @@
-"""The labels of a held pod: what a LedgerGate selects it by stays, everything else is free."""
+"""The labels of a held pod: those that a LedgerGate selects it by cannot change, all others can."""
 
 from collections.abc import Mapping
 
@@ -35,7 +35,7 @@ def selecting(known: list[Gate], found: Mapping[str, str]) -> list[Gate]:
 
 @given(gates, st.lists(labels, min_size=2, max_size=6))
 def test_no_sequence_of_free_changes_loses_a_gate(known: list[Gate], steps: list[dict[str, str]]) -> None:
-    """Whichever labels are tried, those that the pod ends with are selected by every gate that selected it first."""
+    """Every gate that selected the pod at first still selects it after any sequence of allowed changes."""
     pod_labels = steps[0]
     for wanted in steps[1:]:
         if find_loss(selecting(known, pod_labels), wanted) is None:
@@ -73,7 +73,7 @@ def relabel(view: Ledgers, old: Pod, new: Pod) -> Answer:
 
 
 def test_a_label_that_a_gate_selects_by_is_refused_with_the_way_on() -> None:
-    """What is frozen, by which gate, why the pod waits, and both ways out, one of them to copy."""
+    """The refusal names the label, the gate, why the pod waits and both ways on, one of them a command to copy."""
     answer = relabel(Ledgers([gate()], BEHIND), HELD, relabelled(HELD, other="x"))
     assert (answer.result, answer.verdict.reason) == (Result.DENIED, Reason.BEHIND)
     assert (
@@ -85,7 +85,7 @@ def test_a_label_that_a_gate_selects_by_is_refused_with_the_way_on() -> None:
 
 
 def test_several_gates_are_all_named() -> None:
-    """In the plural, in a fixed order."""
+    """The message names them in the plural, sorted by name."""
     answer = relabel(Ledgers([gate("b"), gate("a")], BEHIND), HELD, relabelled(HELD))
     assert "LedgerGates a, b select it" in answer.message
 
@@ -98,13 +98,13 @@ def test_judged_by_the_pod_as_it_was() -> None:
 
 
 def test_a_pod_that_may_start_may_be_relabelled() -> None:
-    """Its gate could be removed too; the controller is about to."""
+    """Its scheduling gate may be removed at any moment, so freezing its labels would protect nothing."""
     for view in (Ledgers([gate()], THERE), Ledgers([gate(mode=Mode.AUDIT)], BEHIND)):
         assert relabel(view, HELD, relabelled(HELD)).allowed
 
 
 def test_one_bad_verdict_freezes_the_labels_of_every_gate() -> None:
-    """A gate whose own verdict is good may have another one when the pod is released."""
+    """A gate whose verdict is good now may have a bad one by the time the pod is released."""
     other = Gate("ns", "other", Selector((("tier", "Exists", frozenset()),)), "pg", "ledgergate")
     held = relabelled(pod(SCHEDULING_GATE, revision=C), guarded="", tier="x")
     view = Ledgers([gate(), other], BEHIND, known={"other": THERE})
@@ -112,7 +112,7 @@ def test_one_bad_verdict_freezes_the_labels_of_every_gate() -> None:
 
 
 def test_only_held_pods_are_asked_about() -> None:
-    """A pod that runs, one that is being deleted, and labels that no gate selects by."""
+    """A running pod, a pod that is being deleted, and a label's value that no gate selects by may change."""
     view = Ledgers([gate()], BEHIND)
     ending = Pod(metadata=msgspec.structs.replace(HELD.metadata, deletion_timestamp="x"), spec=HELD.spec)
     for old in (pod(), ending):

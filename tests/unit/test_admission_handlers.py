@@ -86,7 +86,7 @@ def test_a_pod_that_declares_nothing_waits_where_the_namespace_says_so() -> None
 
 
 def test_mutation_holds_what_validation_will_deny() -> None:
-    """Should the validating call fail (it is allowed to, for a pod with our gate), a denied pod is at least held."""
+    """If the validating call fails (its failurePolicy lets a pod with our gate pass), a denied pod is at least held."""
     answer = mutate(Ledgers([gate(on_behind=Action.DENY)], BEHIND), pod())
     assert answer.allowed
     assert answer.patch
@@ -107,7 +107,7 @@ def test_validation_admits_what_is_held() -> None:
 
 
 def test_validation_refuses_what_should_be_held_and_is_not() -> None:
-    """No pod passes without the gate: there, a bad verdict is a refusal that says why."""
+    """A pod without the gate and with a bad verdict is refused, with the reason."""
     answer = validate(Ledgers([gate()], BEHIND), pod("other"))
     assert not answer.allowed
     assert answer.result == "denied"
@@ -198,7 +198,7 @@ def test_the_answer_has_the_message_of_every_gate() -> None:
     assert [warning.split(" is at")[0] for warning in refused.warnings] == ["audit only: ledger audits", "ledger warns"]
 
 
-# What is counted as what ----------------------------------------------------------------------------------------------
+# Outcomes in the metrics ----------------------------------------------------------------------------------------------
 
 
 def test_what_is_not_decided_here_is_not_counted_as_held() -> None:

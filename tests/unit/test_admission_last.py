@@ -1,4 +1,4 @@
-"""The end of a replica: what has come last before it still gets an answer, and nothing holds it up for long."""
+"""The shutdown of a replica: requests that arrived just before it are answered, and no client delays it for long."""
 
 import asyncio
 import socket
@@ -25,7 +25,7 @@ HOST = "127.0.0.1"
 
 @asynccontextmanager
 async def ending(last_seconds: float) -> AsyncIterator[tuple[int, ssl.SSLContext, asyncio.Event]]:
-    """Serve over TLS; yield the port, what trusts it, and the event that begins the end; the block waits for it."""
+    """Serve over TLS; yield the port, a context that trusts it, and the event that starts the shutdown; then wait."""
     now = datetime.now(UTC)
     ends = {"not_before": now - timedelta(hours=1), "not_after": now + timedelta(hours=1)}
     authority = issue_authority("test", **ends)
@@ -74,7 +74,7 @@ async def test_a_connection_without_a_request_yet_is_answered() -> None:
 
 
 async def test_a_handshake_is_finished() -> None:
-    """A client that was connected, and no more, before the port has closed."""
+    """A client that had only connected before the port closed completes its handshake and is answered."""
     async with ending(5.0) as (port, trust, end):
         connected = await asyncio.to_thread(socket.create_connection, (HOST, port))
         end.set()
@@ -86,7 +86,7 @@ async def test_a_handshake_is_finished() -> None:
 
 
 async def test_what_says_nothing_is_not_waited_for() -> None:
-    """The end comes in time, and closes it: a connection after its handshake, and one before."""
+    """The shutdown ends in time and closes idle connections, whether their handshake was done or not."""
     async with ending(0.2) as (port, trust, end):
         reader, writer = await asyncio.open_connection(HOST, port, ssl=trust)
         silent, other = await asyncio.open_connection(HOST, port)

@@ -26,7 +26,7 @@ async def test_other_paths_and_methods(site: Running) -> None:
 
 
 async def test_a_pod_waits_for_its_gate_by_the_path(site: Running) -> None:
-    """The path alone tells a namespace whose pods wait: the one holds what the other lets go."""
+    """Only the path says whether undeclared pods of the namespace wait: one path holds the pod, the other admits it."""
     site.view.selector = Selector((("app", "Exists", frozenset()),))
     undeclared = review(object={"metadata": {}, "spec": {"containers": []}})
     for path, outcome in (("/mutate", "admitted"), ("/mutate/wait", "held")):
@@ -51,7 +51,7 @@ async def test_targets(site: Running, target: str, host: str) -> None:
 
 
 async def test_a_body_in_pieces(site: Running) -> None:
-    """One that is not complete with its headers is read to its end."""
+    """A body that arrives in several pieces is read completely."""
     body = review()
     head = f"POST /validate HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", int(site.base.rpartition(":")[2]))

@@ -250,7 +250,7 @@ async def test_verdicts_are_answered_with_200(site: Running) -> None:
 
 
 async def test_each_webhook_is_counted_under_its_name(site: Running) -> None:
-    """By path: each of them answers the same review in its own way."""
+    """The path decides which webhook answers a review, and under which name it is counted."""
     template = {"metadata": {"annotations": {"ledgergate.dev/revision": "b"}}}
     workload = {"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": template}}
     outcomes = {"hold": "held", "wait": "held", "verdict": "denied", "deny": "denied"}
@@ -266,7 +266,7 @@ async def test_each_webhook_is_counted_under_its_name(site: Running) -> None:
 
 
 async def test_a_frozen_label_and_an_endless_bypass_are_refused_and_counted(site: Running) -> None:
-    """Each by its own webhook, under the reason for which the pod is held, or that of a bypass."""
+    """Each is counted for its webhook: the label under the reason for which the pod is held, the other as a bypass."""
     held: dict[str, dict[str, Any]] = {
         "metadata": {"labels": {"app": "x"}, "annotations": {"ledgergate.dev/revision": "b"}},
         "spec": {"schedulingGates": [{"name": "ledgergate.dev/ledger"}]},
@@ -326,7 +326,7 @@ async def test_connections_are_kept_until_the_drain(site: Running) -> None:
     """A draining replica answers and closes each connection, which the API server would otherwise go on using."""
     _, _, headers = await site.post(review())
     assert headers.get("Connection", "").lower() != "close"
-    await asyncio.wait_for(drain(site.server, 0.0), 5)
+    await asyncio.wait_for(drain(site.server, 0.0), 30)
     for body in (review(), review("b"), b"broken"):
         _, _, headers = await site.post(body)
         assert headers["Connection"].lower() == "close"
@@ -342,7 +342,7 @@ async def test_requests_in_flight_are_measured(site: Running) -> None:
 
 
 async def test_reviews_over_tls() -> None:
-    """With a certificate of its own authority, as the API server calls it; a plain connection does no harm."""
+    """The server answers over TLS as the API server calls it, and survives a plain-text connection."""
     now = datetime.now(UTC)
     ends = {"not_before": now - timedelta(hours=1), "not_after": now + timedelta(hours=1)}
     authority = issue_authority("test", **ends)

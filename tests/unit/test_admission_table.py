@@ -109,7 +109,7 @@ def test_the_table_is_whole() -> None:
 @pytest.mark.parametrize("bound", [False, True], ids=["", "bound"])
 @pytest.mark.parametrize("in_process", [True, False], ids=["policy", "no policy"])
 def test_every_row_under_every_policy(reason: Reason, bound: bool, in_process: bool) -> None:
-    """Admitted without the gate, with or without a warning, held with one, or denied: as the table says."""
+    """The pod is admitted (with a warning or without), held or denied as the table says."""
     row = ROWS[reason]
     pod: dict[str, Any] = {
         "metadata": {"labels": {"app": "x"}, "annotations": row.annotations},

@@ -75,7 +75,7 @@ def test_a_workload_is_judged_once(mode: Mode) -> None:
     ],
 )
 def test_some_workloads_get_no_forecast(request_: Request[Workload]) -> None:
-    """Neither a warning nor a refusal."""
+    """Such a workload gets neither a warning nor a refusal."""
     view = Ledgers([gate(on_behind_workload=Action.DENY)], BEHIND)
     answer = admission(view).preview(request_)
     assert (answer.result, answer.warnings) == (Result.PASSED, ())

@@ -129,7 +129,7 @@ def test_the_exit_status_is_1_when_no_benchmark_can_run(monkeypatch: pytest.Monk
 
 
 def test_a_pod_waits_from_its_images_label_on() -> None:
-    """Each counts by its own image's first reading, whatever other images and namespaces do, and one never held not."""
+    """A held pod's wait begins at the first reading of its own image in its namespace; other pods have no wait."""
     log = (
         "2026-01-01T00:00:10.000Z info    image.read namespace=shop image=localhost:1/shop/one@sha256:1 revision=a\n"
         "2026-01-01T00:00:10.500Z info    image.read namespace=shop image=localhost:1/shop/two@sha256:2 revision=a\n"

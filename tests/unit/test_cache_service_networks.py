@@ -52,7 +52,7 @@ async def running(cluster: Cluster) -> AsyncIterator[ServiceNetworks]:
 
 
 async def settled() -> None:
-    """Let the watch take what it was given: nothing here waits for anything but a turn of the loop."""
+    """Let the watch process its changes: all that it waits for here are turns of the event loop."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -65,7 +65,7 @@ def refused(services: ServiceNetworks, address: str, allowed: tuple[str, ...] = 
 async def test_services_of_every_network_are_refused_also_of_a_later_one() -> None:
     """Both families, in every notation; a network that is added or removed counts at once; a flag allows one."""
     cluster = Cluster(cidr("kubernetes", "10.96.0.0/12", "fd00:10::/112"))
-    async with running(cluster) as services, asyncio.timeout(5):
+    async with running(cluster) as services, asyncio.timeout(30):
         await services.wait_known()
         for address in ("10.96.0.10", "::ffff:10.96.0.10", "fd00:10::5"):
             assert refused(services, address)
@@ -84,7 +84,7 @@ async def test_without_them_the_api_server_is_refused(refusal: Exception, caplog
     """An older API server, or a missing right: its own address is refused, and the log says so."""
     cluster = Cluster()
     cluster.networks.refusal = refusal
-    async with running(cluster) as services, asyncio.timeout(5):
+    async with running(cluster) as services, asyncio.timeout(30):
         await services.wait_known()
         assert refused(services, cluster.server_host)
         assert not refused(services, "10.96.0.10")
@@ -95,7 +95,7 @@ async def test_an_api_server_that_does_not_answer_is_waited_for() -> None:
     """No registry is asked before the networks are known: one could be a Service."""
     cluster = Cluster(cidr("kubernetes", "10.96.0.0/12"))
     cluster.networks.refusal = Unavailable("no answer")
-    async with running(cluster) as services, asyncio.timeout(5):
+    async with running(cluster) as services, asyncio.timeout(30):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(services.wait_known(), 0.05)
         assert services.problem
@@ -106,11 +106,11 @@ async def test_an_api_server_that_does_not_answer_is_waited_for() -> None:
 
 
 async def test_the_address_that_the_api_server_advertises_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a cluster the controller reaches it by a Service, and its own address is another. It is asked again."""
+    """The address behind the Service is refused too; when the API server does not answer, it is asked again."""
     monkeypatch.setattr("webhook.cache.service_networks.RETRY_SECONDS", 0.01)
     cluster = Cluster()
     cluster.advertised = [Unavailable("no answer"), ("203.0.113.9", "2001:db8::9", "")]
-    async with running(cluster) as services, asyncio.timeout(5):
+    async with running(cluster) as services, asyncio.timeout(30):
         await services.wait_known()
         for address in ("203.0.113.9", "2001:db8::9", cluster.server_host):
             assert refused(services, address)
@@ -118,10 +118,10 @@ async def test_the_address_that_the_api_server_advertises_is_refused(monkeypatch
 
 
 async def test_an_api_server_that_advertises_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """What it says of itself cannot be read: the log says so, and the rest is known."""
+    """A failure to read the advertised address is logged, and the other networks are still refused."""
     cluster = Cluster(cidr("kubernetes", "10.96.0.0/12"))
     cluster.advertised = [Forbidden("403: no")]
-    async with running(cluster) as services, asyncio.timeout(5):
+    async with running(cluster) as services, asyncio.timeout(30):
         await services.wait_known()
         assert refused(services, "10.96.0.10")
     assert "service_networks.unadvertised" in caplog.text
@@ -131,6 +131,6 @@ async def test_the_name_of_the_api_server_is_resolved() -> None:
     """A kubeconfig may have a name; its addresses are refused."""
     cluster = Cluster()
     cluster.server_host = "localhost"
-    async with running(cluster) as services, asyncio.timeout(5):
+    async with running(cluster) as services, asyncio.timeout(30):
         await services.wait_known()
         assert {str(each.network_address) for each in services.current()} & {"127.0.0.1", "::1"}

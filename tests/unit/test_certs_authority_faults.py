@@ -62,7 +62,7 @@ async def test_the_bundle_stays_small(keeper: AuthorityKeeper, store: Store) -> 
 
 
 async def test_a_damaged_extension_is_one_more_reason(store: Store, publisher: Publisher, clock: Clock) -> None:
-    """Whichever byte of the certificate is changed, the keeper goes on and ends with an authority that can sign."""
+    """Whichever byte of the certificate is damaged, the keeper ends up with an authority that can sign."""
     pair = issue_authority("x", not_before=START - HOUR, not_after=START + 365 * DAY)
     der = x509.load_pem_x509_certificate(pair.certificate).public_bytes(Encoding.DER)
     failures: list[CertificateError] = []
@@ -89,7 +89,7 @@ class Trusting:
 
 
 async def test_a_new_authority_signs_once_clients_trust_it(keeper: AuthorityKeeper, store: Store, clock: Clock) -> None:
-    """The former leaf is served until a second after; once it has expired there is nothing to wait for."""
+    """The former leaf is served until a second after clients trust the new authority, or until the leaf expires."""
     clients = Trusting()
     issued: list[str] = []
     serving = DynamicCertificate(

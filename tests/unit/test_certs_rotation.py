@@ -209,7 +209,7 @@ async def test_a_running_server_presents_the_new_leaf_without_restart(
 async def test_a_changed_authority_signs_a_new_leaf(
     keeper: AuthorityKeeper, serving: DynamicCertificate, store: Store
 ) -> None:
-    """The leaf is replaced with its authority, even where it was valid for long, and the new bundle trusts it."""
+    """A leaf that is far from its expiry is replaced too when the authority changes, and the new bundle trusts it."""
     old = await keeper.ensure(START)
     await serving.refresh(START)
     store.data = None

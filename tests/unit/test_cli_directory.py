@@ -43,7 +43,7 @@ def test_problems_of_all_directories_are_reported_at_once(tmp_path: Path) -> Non
 
 
 def test_a_directory_that_is_named_twice(tmp_path: Path) -> None:
-    """It is that which is wrong, not its migrations; a link to it is the same directory."""
+    """The message is about the directory, not about duplicate migrations; a symbolic link to it counts as the same."""
     core, link = make(tmp_path / "core", "20240301_c.js"), tmp_path / "link"
     link.symlink_to(core)
     with pytest.raises(ExternalFilesError) as refused:
@@ -63,7 +63,7 @@ def test_tools_with_one_directory(dialect: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("extension", ["mjs", "mts", "cts"])
 def test_modules_alone_are_migrations(extension: str, tmp_path: Path) -> None:
-    """A directory that has nothing else is that of a Knex whose guide to modules was followed."""
+    """A directory with nothing else belongs to a Knex project that is configured to load such files."""
     assert list_revisions(KNEX, [make(tmp_path, f"1_a.{extension}")]) == ("1_a",)
 
 
@@ -86,6 +86,6 @@ def test_fewer_extensions_than_by_default(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dialect", [d.name for d in CONCRETE_DIALECTS if d.by_extensions is None])
 def test_tools_with_fixed_extensions(dialect: str, tmp_path: Path) -> None:
-    """The flag is refused, where it could mean nothing."""
+    """The flag is refused for a tool whose extensions cannot be configured."""
     with pytest.raises(ExternalFilesError, match="--extension is for a tool that can be configured"):
         list_revisions(find_dialect(dialect), [tmp_path], [".sql"])

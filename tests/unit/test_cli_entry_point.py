@@ -68,7 +68,7 @@ def test_a_reader_that_is_gone_changes_nothing(write: str) -> None:
 
 
 def test_a_process_without_standard_output_runs() -> None:
-    """As with `>&-`."""
+    """A process that is started with `>&-` runs, and exits 0."""
     code = "import webhook.cli.entry_point as e; e.main()"
     command = f"exec {sys.executable} -c '{code}' migrate new --help >&-"
     done = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True, timeout=60)

@@ -58,7 +58,7 @@ def test_spellings_of_one_flag_are_one_flag() -> None:
 
 
 def test_flags_without_a_value_may_be_repeated() -> None:
-    """They say the same twice."""
+    """Repeating such a flag changes nothing."""
     verify = dict(COMMANDS)["migrate verify"]
     assert verify.make_context("verify", ["--json", "--json"]).params["as_json"]
 

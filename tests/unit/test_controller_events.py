@@ -74,7 +74,7 @@ async def test_events_wait_for_releases_and_survive_refusals() -> None:
         await asyncio.sleep(0)
     assert len(writer.failures) == 2, "written while busy"
     busy[0] = False
-    await asyncio.wait_for(writer.wrote.wait(), 5)
+    await asyncio.wait_for(writer.wrote.wait(), 30)
     assert writer.written == ["2"]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -28,7 +28,7 @@ def held(name: str, namespace: str = "ns") -> HeldPod:
 
 @given(steps)
 def test_counts_are_those_of_the_pods(story: list[tuple[str, str, frozenset[str]]]) -> None:
-    """Whatever happened, each gate's counts are the pods that wait for it, and those that wait for too long."""
+    """After any sequence of events a gate counts the pods that wait for it, and those that wait for too long."""
     pods = HeldPods()
     for step, name, gates in story:
         key = ("ns", name)

@@ -51,7 +51,7 @@ class World:
 
     @property
     def late(self) -> LateGates:
-        """The decisions of this world."""
+        """The object under test, on these gates and this label."""
         return LateGates(self, self, lambda: self.now)
 
 
@@ -95,7 +95,7 @@ def test_the_wait_ends(passed: float, unclaimed: float | None) -> None:
 
 
 def test_a_gate_that_does_not_select_it_any_more_lets_it_go() -> None:
-    """That was meant; a gate that was deleted may come back."""
+    """An edited selector releases the pod at once, as the edit was meant; a deleted gate may be created again."""
     pod = held()
     pod.claimed_by, pod.unclaimed_since = frozenset([GATE.key]), SEEN
     assert World(gates=[GATE]).late.seconds_left(pod) == 0
@@ -103,5 +103,5 @@ def test_a_gate_that_does_not_select_it_any_more_lets_it_go() -> None:
 
 
 def test_a_gate_that_cannot_be_decoded_may_select_any_pod() -> None:
-    """Nothing starts, however long it takes."""
+    """No pod of its namespace starts, however long the gate stays unreadable."""
     assert World(unreadable=True, now=SEEN + 1000).late.seconds_left(held()) == math.inf

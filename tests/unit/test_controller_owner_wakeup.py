@@ -47,18 +47,18 @@ def test_a_change_wakes_once() -> None:
 
 
 def test_an_owner_that_was_refused_again_is_woken_by_the_recheck() -> None:
-    """A webhook replica that learned of the change later than the controller has refused its pods."""
+    """A webhook replica that sees the change later than the controller may refuse the new pods once more."""
     assert woken(replica_set(), CHANGE, RECHECK) == "xx"
 
 
 def test_an_owner_that_no_change_woke_is_found_by_the_sweep() -> None:
-    """Refused while no webhook answered, or no controller led; only an owner whose condition says so."""
+    """The sweep wakes an owner whose condition says that its pods were refused, and no other."""
     assert woken(replica_set(), SWEEP) == "x"
     assert woken(replica_set(refused=False), SWEEP) == "."
 
 
 def test_an_owner_that_stays_stuck_is_woken_with_backoff() -> None:
-    """After one, two, four, four ... sweeps: a webhook that is dead for an hour costs about a hundred patches."""
+    """The pauses are one, two, four, four ... sweeps, so that a webhook that is dead for an hour costs few patches."""
     assert woken(replica_set(), *[SWEEP] * 16) == "xx.x...x...x...x"
 
 
@@ -110,7 +110,7 @@ class Empty:
 
 
 async def test_a_ledger_that_denied_pods_wait_for_is_urgent() -> None:
-    """They do not exist, so nothing else shows that somebody waits; it ends with their owner's lack."""
+    """Denied pods do not exist, so only their owner shows that they wait; the urgency ends when it lacks no pods."""
     objects, owners = Objects(), Owners()
     gates = GateCache(objects)
     gates._put(_denying())
@@ -165,7 +165,7 @@ async def test_a_sweep_wakes_the_owners_in_every_namespace_with_a_gate_at_little
 
 
 def of(namespace: str, gate: LedgerGate) -> LedgerGate:
-    """Return a gate as one of another namespace."""
+    """Return the gate, moved to another namespace."""
     return msgspec.structs.replace(gate, metadata=msgspec.structs.replace(gate.metadata, namespace=namespace))
 
 

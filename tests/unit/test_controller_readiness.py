@@ -97,7 +97,7 @@ async def reconciling(world: World) -> AsyncIterator[ReadinessReconciler]:
     )
     task = asyncio.create_task(reconciler.run())
     try:
-        await asyncio.wait_for(reconciler._pods.wait_synced(), 5)
+        await asyncio.wait_for(reconciler._pods.wait_synced(), 30)
         yield reconciler
     finally:
         task.cancel()
@@ -154,7 +154,7 @@ async def test_a_write_that_fails_is_retried(monkeypatch: Any) -> None:
 
 
 async def test_a_pod_whose_gate_is_late_is_not_ready() -> None:
-    """The controller may learn of a LedgerGate after the webhook: under Latch an early True would be final."""
+    """The controller may see a LedgerGate later than the webhook: under Latch an early True would be final."""
     world = World(a_pod("p"), readiness=Readiness.LATCH)
     gate, world.snapshot = world.gates.pop("app"), ledger(A)
     async with reconciling(world) as reconciler:
@@ -180,7 +180,7 @@ async def test_a_timer_that_fires_early_is_set_again(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_gate_that_is_gone_or_off_keeps_no_pod_from_being_ready() -> None:
-    """Gone, off, another selector, a namespace that opted out: only the controller can make the pod ready, now."""
+    """A pod whose gate or namespace no longer guards it is made ready: only the controller can still do that."""
     for change in ("gone", "off", "elsewhere", "out"):
         world = World(a_pod("p"))
         world.snapshot = ledger(A)

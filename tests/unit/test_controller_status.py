@@ -88,7 +88,7 @@ def reconciler(
 
 @asynccontextmanager
 async def reconciling(objects: StatusObjects) -> AsyncIterator[tuple[Telemetry, LedgerRegistry]]:
-    """A status reconciler over one gate and its ledger, as a controller runs them."""
+    """Run a status reconciler over one gate and its ledger, as a controller does."""
     telemetry = Telemetry()
     gates = GateCache(objects)
     ledgers = LedgerRegistry(gates, objects, "test", lambda key: status.enqueue(key))  # noqa: PLW0108 - it is made below
@@ -146,7 +146,7 @@ async def test_a_secret_that_cannot_be_used_is_reported_at_once(url: str) -> Non
 
 
 async def test_an_unknown_dialect_is_reported_and_waited_for_by_no_replica(database: str) -> None:
-    """Any tenant may write such a gate: it concerns that gate alone, and nothing waits for its ledger."""
+    """Any tenant may write such a gate, so it affects no other gate, and no replica waits for its ledger."""
     objects = StatusObjects(database, dialect="nosuch")
     async with reconciling(objects) as (_, ledgers):
         await asyncio.wait_for(objects.wrote.wait(), 20)
@@ -156,7 +156,7 @@ async def test_an_unknown_dialect_is_reported_and_waited_for_by_no_replica(datab
 
 
 async def test_a_status_that_fails_is_tried_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused, or failing in a way that nothing foresees: the reconciler goes on, and backs off for that gate."""
+    """After a refusal or an unexpected error the reconciler goes on, and backs off for that gate."""
     objects = StatusObjects(NO_SERVER, dialect="nonsense")
     attempts: list[float] = []
     errors = iter([Rejected("413: too large"), OverflowError("year"), Rejected("422: invalid"), UnicodeError("text")])
@@ -176,7 +176,7 @@ async def test_a_status_that_fails_is_tried_ever_more_seldom(monkeypatch: pytest
 
 
 async def test_a_refused_status_is_not_tried_at_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the API server refuses it would refuse again: neither a ledger nor a pod of a tenant makes it a hot loop."""
+    """Changes of a ledger or of pods do not retry a refused status before its back-off; an edit of the gate does."""
     objects = StatusObjects(NO_SERVER, dialect="nonsense")
     attempts: list[float] = []
 

@@ -57,7 +57,7 @@ async def test_a_key_is_worked_on_at_once_and_then_waits_for_its_interval() -> N
 
 
 async def test_what_is_added_soon_does_not_wait_for_the_interval() -> None:
-    """Neither when it is added during the pause, nor while the key is worked on."""
+    """A key that is added with `soon`, in its pause or during the work on it, is worked on before its interval ends."""
     work = Work()
     async with working(work, interval=LONG, soon=0.0) as queue:
         queue.add("a")
@@ -78,7 +78,7 @@ async def test_what_is_added_soon_does_not_wait_for_the_interval() -> None:
 
 
 async def test_no_key_is_worked_on_by_two_workers() -> None:
-    """Others go on meanwhile, as many as there are workers."""
+    """A key that is added again while it is worked on waits, and other keys go on, as many as there are workers."""
     work = Work()
     work.may_end.clear()
     async with working(work, interval=0.0, soon=0.0) as queue:

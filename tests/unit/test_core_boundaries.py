@@ -77,7 +77,7 @@ def test_nothing_is_remembered_of_a_migration_that_the_ledger_lacks() -> None:
 
 
 def test_an_entry_counts_before_what_is_remembered() -> None:
-    """So a wrong boundary can be corrected, and stays corrected when that entry is gone too."""
+    """An entry corrects a wrong boundary that is remembered, and the correction stays when the entry is removed."""
     applied = ledger(A, B, C)
     status = after(parsed(contracts=[ENTRY]), applied)
     corrected = parsed(status, contracts=[{"revision": C, "compatibleFrom": A}])
@@ -86,7 +86,7 @@ def test_an_entry_counts_before_what_is_remembered() -> None:
 
 
 def test_what_a_migrator_brought_is_remembered() -> None:
-    """Where the LedgerGate never named it: the migrator's pod has."""
+    """A contract that only the migrator's pod has declared, never the LedgerGate, is remembered too."""
     applied = ledger(A, B, C)
     status = after(parsed({"contracting": RUNNING}), applied)
     assert reasons(parsed(status), applied, A) == {Reason.INCOMPATIBLE}
@@ -94,7 +94,7 @@ def test_what_a_migrator_brought_is_remembered() -> None:
 
 
 def test_a_status_that_the_watch_has_not_brought_yet_counts() -> None:
-    """The next one is built on what was written, not on the object alone."""
+    """The next status is built on the one that was written last, even if the watch still shows an older one."""
     gate, applied = parsed(contracts=[ENTRY]), ledger(A, B, C)
     written = after(gate, applied)
     previous = PreviousStatus.from_gate(parsed()).updated(written)
@@ -103,7 +103,7 @@ def test_a_status_that_the_watch_has_not_brought_yet_counts() -> None:
 
 
 def test_it_is_kept_however_old_it_is() -> None:
-    """Among more migrations than a status keeps."""
+    """A boundary is kept although the status has no room for all migrations."""
     with patch("webhook.core.status.HISTORY", 1):
         status = after(parsed(contracts=[ENTRY]), ledger(A, B, C))
         applied = ledger(A, B, C, D)

@@ -76,7 +76,7 @@ def test_a_list_of_another_form_is_refused(text: str) -> None:
 
 
 def test_only_the_newest_contracts_are_kept() -> None:
-    """As many as a label may hold, by number and by length; the text can be read again."""
+    """A label has as many contracts as fit by number and by length, and its text can be parsed again."""
     many = [migration(f"{number:03}_m", f"{number:03}_m") for number in range(40)]
     assert [each.revision for each in newest_contracts(many)] == [f"{number:03}_m" for number in range(24, 40)]
     long = [migration(f"{number:03}_{'m' * 400}", "001_m") for number in range(12)]

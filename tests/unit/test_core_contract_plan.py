@@ -271,7 +271,7 @@ class World:
         return [uid for uid, sim in self.pods.items() if sim.living and sim.expected == A]
 
     def no_older_pod_runs_beside_the_migrator_or_after_it(self) -> None:
-        """Not while a migrator with the contract runs, and not once it is applied."""
+        """Check that no older pod runs while a migrator with the contract runs, or once the contract is applied."""
         running = [uid for uid, sim in self.pods.items() if uid.startswith("m") and sim.living]
         if running or self.applied:
             assert not self._older(), (running, self.applied)
@@ -325,7 +325,7 @@ def test_an_older_pod_in_the_new_list_ends_the_attempt() -> None:
     assert plan.next_step(state, ContractFacts(0.0, Candidate(STEP, (), older))) is NextStep.ANNOUNCE
 
 
-def test_a_migrator_that_nobody_waits_for_goes_after_the_pause() -> None:
+def test_a_migrator_without_older_pods_goes_after_the_pause() -> None:
     """The steps in order, with no older pod: announced, begun, confirmed, cleared."""
     candidate = Candidate(STEP, (Contract(C, B),))
     facts = ContractFacts(monotonic=10.0, candidate=candidate)
@@ -344,7 +344,7 @@ def test_a_migrator_that_nobody_waits_for_goes_after_the_pause() -> None:
 
 
 def test_a_migrator_that_has_ended_takes_it_back_once_the_ledger_was_read() -> None:
-    """It may have applied the migration a moment before: an older reading does not tell."""
+    """It may have applied the migration just before its end, so only a reading made after that counts."""
     state = plan.noticed_end(replace(plan.begun(STEP), written=True), MigratorState.OVER, EPOCH)
     facts = ContractFacts(monotonic=0.0, migrator=MigratorState.OVER, read_at=EPOCH)
     assert plan.next_step(state, facts) is NextStep.NOTHING

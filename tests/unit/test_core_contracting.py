@@ -78,7 +78,7 @@ def test_contracts_are_separated_by_blanks_or_commas(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["x", "a:b:c", "a:", ":b", "a:b c", "a:b " * 17, "a" * 5000])
 def test_a_list_that_cannot_be_read_denies_the_migrator(text: str) -> None:
-    """A list with an error must not count as none: the migrator is denied, and told the form."""
+    """A malformed list must not count as an empty one: the migrator is denied, and the message shows the form."""
     verdict = decided(migrator(text), gate()).final
     assert (verdict.reason, verdict.outcome) == (Reason.INVALID, Outcome.DENY)
     assert "CONTRACT:COMPATIBLE_FROM" in verdict.message
@@ -103,7 +103,7 @@ class Images:
 
 
 def asked(found: ImageRecord | UnknownImage, **annotations: str) -> Verdict:
-    """The verdict on a migrator under a gate that asks its image."""
+    """Return the verdict on a migrator under a gate that asks its image."""
     names = {f"ledgergate.dev/{name}": text for name, text in {"migrates": "app", **annotations}.items()}
     spec = {"containers": [{"name": "main", "image": "app:1"}]}
     subject = msgspec.convert({"metadata": {"uid": "m", "annotations": names}, "spec": spec}, Pod)
@@ -186,7 +186,7 @@ def test_only_the_cleared_migrator_goes() -> None:
 
 
 def test_the_message_counts_the_pods() -> None:
-    """The owner of most of them is named, and who declares nothing is counted."""
+    """The message names the owner of most of them, and counts the pods that declare nothing."""
     groups = (PodGroup("deployment/gateway", A, 3), PodGroup("job/x", A, 1), PodGroup("", "", 2, needed=False))
     waiting = ContractWaiting(ContractStep(C, B, "m", "m"), groups)
     assert decided(migrator(), gate(contract_waiting=waiting)).final.message == (
@@ -196,7 +196,7 @@ def test_the_message_counts_the_pods() -> None:
 
 
 def test_a_running_contract_shuts_older_pods_out_whatever_else_holds() -> None:
-    """Also one with its own migrator, of a ledger that cannot be read, and where `onBehind` would let it go."""
+    """So is one that brings its own migrator, one whose ledger cannot be read, and one that `onBehind` would admit."""
     shut = gate(policy=Policy(on_behind=Action.WARN), contracting=ContractStep(C, B, "m", "m"))
     for snapshot in (ledger(A, B), ledger(), LedgerSnapshot(fault=Fault.UNREACHABLE)):
         for subject in (pod(A), pod(A, migrates="app"), pod(A, migrates="app", contract=f"{C}:{B}")):
@@ -213,7 +213,7 @@ def test_an_older_image_with_its_own_migrator_is_shut_out_by_an_applied_contract
 
 
 def test_an_announcement_leaves_older_pods_to_the_controller() -> None:
-    """Admission holds them, the controller lets them go; others are not affected, nor is a bypass."""
+    """Admission holds older pods and leaves their release to the controller; other pods are not affected."""
     announced = gate(contract_waiting=ContractWaiting(ContractStep(C, B, "m", "m")))
     older = decided(pod(A), announced)
     assert older.final.outcome is Outcome.ADMIT
@@ -224,14 +224,14 @@ def test_an_announcement_leaves_older_pods_to_the_controller() -> None:
 
 def test_the_contracts_of_another_tools_ledger_are_in_the_spec() -> None:
     """Once such a revision is applied, images that expect less are shut out."""
-    told = gate("knex", contracts=(Contract(C, B),))
-    assert decided(pod(A), told, ledger(A, B)).final.reason is Reason.AHEAD
-    assert decided(pod(A), told, ledger(A, B, C)).final.reason is Reason.INCOMPATIBLE
-    assert decided(pod(B), told, ledger(A, B, C)).final.reason is Reason.AHEAD
+    named = gate("knex", contracts=(Contract(C, B),))
+    assert decided(pod(A), named, ledger(A, B)).final.reason is Reason.AHEAD
+    assert decided(pod(A), named, ledger(A, B, C)).final.reason is Reason.INCOMPATIBLE
+    assert decided(pod(B), named, ledger(A, B, C)).final.reason is Reason.AHEAD
 
 
 def test_heads_are_compared_by_ancestors_or_by_the_ledger() -> None:
-    """Alembic's names have no order: a pod's ancestors tell, else the order in which the heads were seen."""
+    """Alembic's names have no order: the pod's ancestors decide, else the ledger, which may not know either (None)."""
     heads = gate("alembic")
     history = Ledger.of([Record("zzz", State.APPLIED)])
     assert expects_less(heads, read_required(pod("aaa", ancestors="zzz"), heads), "zzz", None) is False
@@ -240,7 +240,7 @@ def test_heads_are_compared_by_ancestors_or_by_the_ledger() -> None:
 
 
 def test_the_status_is_read_as_it_was_written() -> None:
-    """What the controller writes, the webhook and the next controller read."""
+    """The webhook and the next controller read what the controller has written."""
     step = ContractStep(C, B, "migrate-x", "uid-1", "2026-01-26T12:00:00Z")
     waiting = ContractWaiting(step, (PodGroup("deployment/gateway", A, 3),))
     spec = {"selector": {}, "database": {"secretRef": {"name": "pg"}}, "ledger": {"dialect": "ledgergate"}}
@@ -257,7 +257,7 @@ PODS = st.lists(st.tuples(REVISIONS, st.sampled_from(["Pending", "Running", "Suc
 def test_exactly_the_living_pods_that_expect_less_are_waited_for(
     pods: list[tuple[str | None, str, bool]], on_undeclared: Action
 ) -> None:
-    """Not those that have ended or are held; those that declare nothing as `onUndeclared` says."""
+    """Pods that have ended or are held are not waited for; those that declare nothing are if `onUndeclared` is Hold."""
     found = gate(policy=Policy(on_undeclared=on_undeclared))
     subjects = [pod(name, f"u{i}", status=status, held=held) for i, (name, status, held) in enumerate(pods)]
     living = count_living(

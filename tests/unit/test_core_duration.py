@@ -25,7 +25,7 @@ def test_a_duration_is_the_sum_of_its_parts(text: str, duration: timedelta) -> N
 
 @pytest.mark.parametrize("text", ["", "30", "m", "-5m", "1.5h", "1h 30m", "٣m", "999999h"])
 def test_other_texts_are_refused(text: str) -> None:
-    """Above all a bare number, whose unit could be any."""
+    """Other texts are refused, above all a bare number, whose unit is unknown."""
     with pytest.raises(ValueError, match="expected a duration"):
         parse_duration(text)
 

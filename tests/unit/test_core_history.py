@@ -115,7 +115,7 @@ def test_a_status_judges_as_its_ledger_does(
     elif fault is None or kept == 50:
         assert (by_status.reason, by_status.outcome, by_status.message) == (whole.reason, whole.outcome, whole.message)
     else:
-        assert by_status.outcome >= whole.outcome, "what a status does not tell opens nothing"
+        assert by_status.outcome >= whole.outcome, "a status that is cut short opens nothing"
 
 
 def applied(names: Iterable[str], **known: Any) -> LedgerSnapshot:
@@ -170,7 +170,7 @@ def test_a_status_of_another_source_is_void() -> None:
 
 
 def test_no_status_is_no_reading() -> None:
-    """A new gate is left to the controller; without a controller it is unreachable."""
+    """A gate without a status is left to the controller; where none leads, its ledger counts as unreachable."""
     assert recall_snapshot(gate("ledgergate")) == LedgerSnapshot(fault=Fault.PENDING)
     assert recall_snapshot(gate("ledgergate"), current=False) == LedgerSnapshot(fault=Fault.UNREACHABLE)
 
@@ -199,7 +199,7 @@ def test_statuses_of_other_versions_are_read(status: dict[str, Any], fault: Faul
 
 
 def test_a_status_that_was_edited_by_hand_is_harmless() -> None:
-    """What it cannot be read as a ledger counts as unreachable."""
+    """A status that cannot be read as a ledger counts as one of an unreachable database."""
     status = {"state": "Live", "applied": 1, "history": [{"revision": "9" * 5000}]}
     known = gate("dbmate", status)
     assert recall_ledger(known) is None

@@ -56,7 +56,7 @@ def test_a_digest_names_an_image_whatever_stands_before_it() -> None:
 
 
 def test_a_status_is_read_back_as_it_was_written() -> None:
-    """What a controller wrote, another process knows: by digest and by each name."""
+    """Another process finds the images that a controller has written by digest and by each name."""
     records = [KNOWN, ImageRecord(TWO, None, "c:b", "", (), STAMP, STAMP)]
     found = index_images(msgspec.convert(format_images(records), list[ImageEntry]))
     assert [found[KNOWN.digest], found["shop:1"]] == [KNOWN, KNOWN]
@@ -140,7 +140,7 @@ class Leader:
 def test_a_tag_that_was_not_looked_up_lately_is_left_to_the_controller(
     age: int, leads: bool, pin: bool, known: bool
 ) -> None:
-    """As long as one leads; a pinned tag always is. What a digest names never changes."""
+    """An old look-up of a tag does not decide while a controller leads; the image of a digest never changes."""
     record = ImageRecord(ONE, "a", references=("shop:1",), checked_at=(NOW - timedelta(seconds=age)).isoformat())
     subject = gate(record, expected=ExpectedImage(pin=pin))
     view = RecordedImages(Leader(leads=leads), lambda: NOW)
@@ -150,7 +150,7 @@ def test_a_tag_that_was_not_looked_up_lately_is_left_to_the_controller(
 
 
 def test_a_pin_puts_the_digest_in_the_place_of_the_tag() -> None:
-    """Guarded by a test of what stands there, and only where it was judged."""
+    """The patch tests that the reference is unchanged, and only references that were judged are replaced."""
     subject = pod(MAIN, {"name": "side", "image": "side:1"})
     assert pin_patch(subject, {"shop:1": ONE}) == [
         {"op": "test", "path": "/spec/containers/0/image", "value": "shop:1"},

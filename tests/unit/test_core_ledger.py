@@ -213,7 +213,7 @@ def test_a_branch_keeps_the_former_heads_of_the_other() -> None:
 
 
 def test_a_tool_with_a_history_has_no_former_heads() -> None:
-    """What its table no longer records was undone."""
+    """A migration that the table no longer records was undone, so it is not applied."""
     for history in set(History) - {History.HEADS}:
         ledger = dialect_with(history).parse_ledger([{"name": "b"}])
         assert ledger.with_former_heads(["a", "b", "c"]) is ledger

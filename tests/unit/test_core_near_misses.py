@@ -1,4 +1,4 @@
-"""What a pod declares without effect is said, whichever way it was misspelt."""
+"""A misspelt declaration, which has no effect, is reported with a hint."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ def container(*variables: tuple[str, str | None], name: str = "a") -> Container:
     ],
 )
 def test_annotations(declared: dict[str, str], hint: str | None) -> None:
-    """A gate that is misspelt, or no name of one; names that are right, or nobody's business, are not mentioned."""
+    """Misspelt keys and names of gates get a hint; correct ones, and annotations of other tools, do not."""
     found = find_near_misses(annotated(**declared), [gate()])
     assert (len(found), hint in found[0] if hint and found else None) == ((1, True) if hint else (0, None))
     assert find_near_misses(annotated(**declared), []) == ()
@@ -83,7 +83,7 @@ def test_labels_of_a_namespace(label: str, value: str, hint: str | None) -> None
 
 
 def test_a_readiness_gate_of_no_gate() -> None:
-    """Its condition is True whatever the ledger; one of a gate that selects the pod is right."""
+    """A readiness gate that names no selecting LedgerGate is reported: its condition is True whatever the ledger."""
     gates = [ReadinessGate("ledgergate.dev/ap"), ReadinessGate("ledgergate.dev/app"), ReadinessGate("example.com/ap")]
     (hint,) = find_near_misses(pod(readiness_gates=gates), [gate()])
     assert hint.startswith("readiness gate ledgergate.dev/ap names no LedgerGate that selects this pod")
@@ -101,7 +101,7 @@ def test_a_readiness_gate_of_no_gate() -> None:
     ],
 )
 def test_the_gates_variable(containers: list[Container], hint: str) -> None:
-    """Two values, or none that is known; an annotation counts more, so nothing is said beside one."""
+    """Differing or unknown values get a hint, but not beside an annotation, which takes precedence."""
     named = replace(gate(), expect_env="E")
     found = find_near_misses(pod(revision=None, containers=containers), [named])
     assert [each[: len(hint)] for each in found] == ([hint] if hint else [])
@@ -125,7 +125,7 @@ def test_the_gates_variable(containers: list[Container], hint: str) -> None:
     ],
 )
 def test_the_value_of_a_variable(variables: list[tuple[str, str | None]], value: str | None) -> None:
-    """As the kubelet expands it, as far as the pod tells; what is not known is not taken for text."""
+    """It is expanded as the kubelet does, and None where it depends on something outside the pod."""
     assert literal_value(container(*variables), "E") == value
 
 
@@ -147,8 +147,8 @@ def test_a_reference_in_the_gates_variable_is_followed() -> None:
     assert read_requirement(unknown, "app", "E") == read_requirement(pod(revision=None), "app", None)
 
 
-def test_a_hint_reaches_whoever_creates_the_pod() -> None:
-    """As a warning with the pod, in a refusal, and in the Event, which has the verdict's message."""
+def test_a_hint_reaches_the_user_who_creates_the_pod() -> None:
+    """The hint is a warning of an admitted pod, and part of a refusal and of a held pod's Event."""
     subject = annotated(ledgergate_dev__revision=B, ledgergate_dev__migrates="true")
     view = Ledgers([gate()], BEHIND)
     mutated = admission(view).mutate(create(subject))
@@ -172,7 +172,7 @@ def workload(own: dict[str, str], template: dict[str, str], labels: dict[str, st
 
 @pytest.mark.parametrize("guarded", [True, False])
 def test_an_annotation_on_the_workload_instead_of_its_template(guarded: bool) -> None:
-    """`kubectl annotate deployment` is no declaration; it is said at apply, whether a gate selects the pods or not."""
+    """An annotation of the workload itself declares nothing: a warning says so, whether pods are selected or not."""
     labels = {"guarded": ""} if guarded else {}
     own = {"ledgergate.dev/revision": B, "revision.ledgergate.dev/app": B, "ledgergate.dev/released-at": "x"}
     answer = admission(Ledgers([gate()], THERE)).preview(workload(own, {}, labels))
@@ -191,7 +191,7 @@ def test_the_label_of_a_readiness_gate_that_the_template_declares() -> None:
 
 
 def test_a_running_pod_is_not_said_to_be_held() -> None:
-    """Its condition says that it is not ready, and what for."""
+    """The message of its condition says that it is not ready, not that it is held."""
     verdict = assess(None, pod(), gate(readiness="Live"), BEHIND, NOW)
     assert verdict is not None
     assert verdict.message == f"ledger app is at {A}, the pod expects {B}: the pod is not ready until it is applied"

@@ -70,6 +70,6 @@ def test_networks_and_named_addresses() -> None:
 
 
 def test_every_wrong_text_is_named() -> None:
-    """At once, and none is taken for something else."""
+    """All of them are reported at once."""
     with pytest.raises(ValueError, match=r"got 'a b', '10\.0\.0\.0/33', 'http://x', '', '999\.1\.1\.1'"):
         HostPolicy.parse(("a b", "10.0.0.0/33", "ok.example.com", "http://x", "", "999.1.1.1"))

@@ -119,7 +119,7 @@ def test_the_event_takes_precedence_where_the_status_knows_less(status: dict[str
 
 
 def test_a_pod_shows_each_gate_that_holds_it() -> None:
-    """Of two gates that select it, those are named whose ledger is not where the pod needs it."""
+    """Of the gates that select it, those are named whose ledger does not satisfy the pod."""
     arrived = {**LIVE, "history": [{"revision": each} for each in (FIRST, SECOND, THIRD)], "applied": 3, "head": THIRD}
     assert the_pod(gate("late"), gate("there", arrived)).gates == ("late",)
     assert the_pod(gate("late"), gate("later")).gates == ("late", "later")
@@ -183,13 +183,13 @@ def test_a_gate_that_does_not_work_says_why() -> None:
 
 
 def test_a_running_migration_is_shown() -> None:
-    """Which one, by whom, and for how long."""
+    """The remark says which migration runs, who runs it, and for how long."""
     running = {"revision": SECOND, "holder": "migrate-x7k2", "since": "2026-01-26T11:58:00Z"}
     assert remarks(gate(status={**LIVE, "migration": running})) == (f"{SECOND} is running, by migrate-x7k2, for 2m",)
 
 
 def test_a_contract_migration_shows_the_pods_by_revision() -> None:
-    """While it waits: whose pods expect what, and how many it waits for. While it runs: who is refused."""
+    """While it waits, the remark counts pods by owner and revision; while it runs, it says which pods are refused."""
     step = {"revision": THIRD, "compatibleFrom": SECOND, "pod": "migrate-x", "uid": "m"}
     groups = [
         {"owner": "deployment/gateway", "expected": FIRST, "count": 3, "needed": True},
@@ -206,7 +206,7 @@ def test_a_contract_migration_shows_the_pods_by_revision() -> None:
 
 
 def test_a_bypass_is_shown_while_it_is_in_force() -> None:
-    """Until when, by whom and why; no remark when it has ended; one that ends too late does not count."""
+    """The remark says until when, by whom and why; an ended bypass has none; one that ends too late has no effect."""
     (remark,) = remarks(gate(bypass={"until": "2026-01-26T12:30:00Z", "reason": "incident 7"}))
     assert "until 2026-01-26 12:30:00 UTC" in remark
     assert "incident 7" in remark
@@ -243,7 +243,7 @@ def test_audit_is_shown() -> None:
     ("seconds", "text"), [(-5, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (86400 * 3, "3d")]
 )
 def test_ages_are_written_as_kubectl_does(seconds: int, text: str) -> None:
-    """The greatest unit of which there are two."""
+    """The largest unit of which there are at least two."""
     assert format_age(NOW - timedelta(seconds=seconds), NOW) == text
 
 

@@ -157,7 +157,7 @@ def directories(draw: st.DrawFn) -> list[Migration]:
 
 @given(directory=directories(), count=st.integers(0, 8))
 def test_an_expand_phase_applies_what_an_image_needs(directory: list[Migration], count: int) -> None:
-    """And names the rest; a plan without a phase continues where it ended; together they are the directory."""
+    """It names the rest too; a plan without a phase continues where it ended, and both together are the directory."""
     ledger = Ledger.of(record(each.revision) for each in directory[:count])
     expand = plan_up(directory, ledger, expand_only=True)
     assert isinstance(expand, UpPlan)

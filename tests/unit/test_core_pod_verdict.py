@@ -49,7 +49,7 @@ def test_a_pod_that_declares_nothing_waits_where_the_namespace_says_so() -> None
 
 
 def test_a_pod_that_needs_no_ledger_does_not_wait() -> None:
-    """Its annotation spares it the wait, and nothing else: not its gate's verdict, nor what another value would do."""
+    """The annotation's one valid value skips the wait for a gate, and nothing else: a selecting gate still decides."""
     for value, final in (("start", UNSELECTED), ("Start", AWAITING), ("", AWAITING), ("wait", AWAITING)):
         pod = Pod(metadata=Metadata(annotations={"ledgergate.dev/undeclared": value}))
         assert await_gate(pod, decide_pod(pod, [], NOW)).final is final

@@ -98,7 +98,7 @@ def test_without_names_no_revision_is_declared() -> None:
 
 @pytest.mark.parametrize("name", [".sql" * 60_000, ".ts" * 80_000 + "x", "x" * 240_000, "." * 240_000])
 def test_the_canonical_name_takes_linear_time(name: str) -> None:
-    """A row of a ledger may hold any text."""
+    """A ledger's row may hold any text: quadratic time would be minutes."""
     began = time.process_time()
     canonical(name)
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 10

@@ -1,4 +1,4 @@
-"""What others have written is fit to be shown, from where their rows become records."""
+"""Text from other programs is cleaned where it enters, so that it can be shown."""
 
 from datetime import UTC, datetime
 
@@ -26,7 +26,7 @@ def test_what_is_clean_can_be_shown(text: str) -> None:
 
 
 def test_a_long_text_says_how_long_it_was() -> None:
-    """Its beginning stays."""
+    """A long text is cut to its beginning, and says how long it was."""
     assert shorten("x" * MAX_ERROR) == "x" * MAX_ERROR
     assert shorten("x" * 5000) == "x" * MAX_ERROR + "… (5,000 characters)"
 
@@ -65,13 +65,13 @@ def test_records_are_clean() -> None:
 
 
 def test_what_a_worker_says_is_clean() -> None:
-    """A fault's text, a holder's name: from a hostile server, whatever it is."""
+    """Whatever a hostile server sends, the texts of a worker's answer can be shown."""
     assert "\x1b" not in wire.cut(ESCAPE)
     assert len(wire.cut("x" * 1_000_000)) == wire.MAX_TEXT
 
 
 def test_tables_show_no_escape_sequence(capsys: pytest.CaptureFixture[str]) -> None:
-    """Also what did not come from a ledger: a reason of a bypass, an Event of somebody else."""
+    """Tables clean text from other sources too, such as the reason of a bypass or another program's Event."""
     print_table(("NAME",), [(f"app{ESCAPE}\nsecond",)])
     shown = capsys.readouterr().out
     assert shown.splitlines()[1].isprintable()

@@ -31,7 +31,7 @@ def test_each_dialect_is_distinguished_from_all_others(dialect: Dialect) -> None
 
 
 def test_a_missing_ledger_is_where_the_tool_would_create_it() -> None:
-    """In the schema that the user names, else in the tool's default, else in the current schema."""
+    """It is expected in the schema that the user names, else in the tool's default, else in the current one."""
     assert found("knex").table == LedgerTable("app", "mine", "knex_migrations")
     assert found("knex", schema="s", table="t").table == LedgerTable("app", "s", "t")
     assert found("ledgergate").table == LedgerTable("app", "public", "ledgergate_migrations")

@@ -1,4 +1,4 @@
-"""What docs/ says of the tests and of revisions is so."""
+"""The claims of docs/ about tests, names, links and revisions are true."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_a_value_is_read(text: str, value: str, tmp_path: Path) -> None:
 
 
 def test_every_problem_has_a_line_and_no_value(tmp_path: Path) -> None:
-    """A value may be a password."""
+    """Every problem names its line and shows no value, which may be a password."""
     text = "A=1\nnonsense s3cret\nB='s3cret\nC=$NOWHERE s3cret\nD=s3'cret"
     with pytest.raises(EnvFileError) as refused:
         read(tmp_path, text)

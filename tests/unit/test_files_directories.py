@@ -1,4 +1,4 @@
-"""Rules of discovery: of tools that no test can run, by their sources, and what a real run does not show."""
+"""Rules of discovery, taken from a tool's source where no test can run it or a real run does not show them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_checkpoint_of_atlas_is_no_gap(tmp_path: Path) -> None:
 
 
 def test_a_directory_of_checkpoints_alone(tmp_path: Path) -> None:
-    """It begins with the newest, which every new database runs."""
+    """The newest checkpoint is the first migration, which every new database runs."""
     fill(tmp_path, **{"2_b.sql": "-- atlas:checkpoint\n\n"})
     assert listed("atlas", tmp_path) == ["2_b.sql"]
 
@@ -186,7 +186,7 @@ def test_a_file_may_name_its_revision(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["1", "true", "Yes", "on", "no"])
 def test_alembics_words_for_true(word: str, tmp_path: Path) -> None:
-    """With any other, subdirectories do not count."""
+    """With any other word, revisions in subdirectories do not count."""
     files = {"a.py": "revision = 'a'\n", "2025/b.py": "revision, down_revision = 'b', 'a'\n"}
     fill(tmp_path, **files, **{"alembic.ini": f"[alembic]\nrecursive_version_locations = {word}\n"})
     assert listed("alembic", tmp_path) == (["a"] if word == "no" else ["a", "b"])
@@ -328,7 +328,7 @@ def test_what_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     ],
 )
 def test_every_extension_counts(dialect: str, stem: str, extensions: str, others: str, tmp_path: Path) -> None:
-    """Those that a tool loads by default, most of which no other test has; and no other."""
+    """Every extension that a tool loads by default counts, and no other one."""
     for number, extension in enumerate([*extensions.split(), *others.split()], start=1_700_000_000_000):
         fill(tmp_path, **{f"{stem.format(number)}.{extension}": ""})
     assert len(listed(dialect, tmp_path)) == len(extensions.split())

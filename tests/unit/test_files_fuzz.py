@@ -268,7 +268,7 @@ def _split(migration: Migration) -> None:
 @_SETTINGS
 @given(_PYTHON)
 def test_any_python_is_read_or_refused(text: str) -> None:
-    """As for SQL; nothing of it runs."""
+    """Any Python is parsed or refused as SQL is, and none of it runs."""
     migration = _read(Path("20250101000000_x.py"), text.encode())
     if migration is not None:
         files = [native_script(migration, text.removeprefix("\ufeff"))]

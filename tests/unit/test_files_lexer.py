@@ -99,6 +99,6 @@ def test_code_begins_behind_blanks_and_comments() -> None:
 
 @given(st.text("a\n", max_size=30), st.lists(st.integers(0, 30), max_size=8))
 def test_lines_are_counted_from_one(text: str, offsets: list[int]) -> None:
-    """In whatever order the offsets come."""
+    """Lines are counted from one, in whatever order the offsets are asked for."""
     line = LineCounter(text)
     assert [line(offset) for offset in offsets] == [text.count("\n", 0, offset) + 1 for offset in offsets]

@@ -108,7 +108,7 @@ def test_every_problem_is_reported_at_once() -> None:
 
 @pytest.mark.parametrize("option", ["foo:bar", "fast", "env:prod", "splitStatements:false", "x=y"])
 def test_an_option_of_another_tool_is_left_out_and_kept_for_a_remark(option: str) -> None:
-    """As dbmate does; the options beside it count."""
+    """It is ignored, as dbmate does, and kept for a remark; the options beside it count."""
     migration = of(f"-- migrate:up {option} transaction:false\nselect 1;\n-- migrate:down {option}\nselect 2;")
     assert migration.down is not None
     assert migration.up.unknown == migration.down.unknown == (option,)
@@ -264,7 +264,7 @@ def test_names_are_compared_in_one_unicode_form(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_utf16_is_refused(encoding: str) -> None:
-    """With or without a byte order mark."""
+    """A file in UTF-16 is refused, with or without a byte order mark."""
     with pytest.raises(FilesError, match=r"expected UTF-8 text|NUL"):
         parse(SQL, "-- migrate:up\nselect 1;".encode(encoding))
 

@@ -49,7 +49,7 @@ def test_what_needs_psql(sql: str, words: str) -> None:
 
 @pytest.mark.parametrize("statement", ["copy t from stdin;", "COPY t FROM STDIN;", "Copy t to stdout;", "\\d t"])
 def test_a_file_that_needs_psql_is_refused(statement: str) -> None:
-    """With its line, in any case of letters."""
+    """The file is refused with the statement's line, whether in capitals or not."""
     with pytest.raises(FilesError) as refused:
         parse(Path("20250101000000_a.sql"), f"-- migrate:up\nselect 1;\n{statement}\n".encode())
     assert [problem.line for problem in refused.value.problems] == [3]

@@ -1,4 +1,4 @@
-"""What is said of a workload's pods when it is applied: true, brief, and a refusal only where a gate asks for it."""
+"""The warnings about a workload's pods when it is applied, and its refusal where a gate asks for one."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,7 +40,7 @@ def workload(kind: str = "Deployment", name: str = "gateway", revision: str | No
     return msgspec.convert(whole, Workload)
 
 
-def foretold(
+def forecast_of(
     subject: Workload, snapshot: LedgerSnapshot, found: Gate | None = None, *, updated: bool = False
 ) -> Forecast:
     pod = subject.pod
@@ -50,9 +50,9 @@ def foretold(
     return only
 
 
-def test_pods_that_will_be_held_are_foretold_as_the_contract_says() -> None:
-    """Which workload, which ledger, where it is, and what the image expects."""
-    forecast = foretold(workload(), ledger(A))
+def test_the_warning_of_pods_that_will_be_held_is_the_contracts() -> None:
+    """The warning names the workload, the ledger, its head, and the revision that the image expects."""
+    forecast = forecast_of(workload(), ledger(A))
     assert forecast.warnings == (
         f"pods of deployment/gateway will be held: ledger cliscale is at {A}, the image expects {B}",
     )
@@ -63,7 +63,7 @@ def test_pods_that_will_be_held_are_foretold_as_the_contract_says() -> None:
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"])
 def test_every_kind_is_named_as_kubectl_does(kind: str) -> None:
     """Each kind's template is found where that kind has it."""
-    (warning,) = foretold(workload(kind), ledger(A)).warnings
+    (warning,) = forecast_of(workload(kind), ledger(A)).warnings
     assert warning.startswith(f"pods of {kind.lower()}/gateway will be held: ")
 
 
@@ -75,9 +75,9 @@ def test_a_generated_name_is_shown_as_far_as_it_is_known() -> None:
 
 
 def test_a_good_verdict_says_nothing() -> None:
-    """Of pods that may all start, `kubectl apply` prints nothing of ours."""
-    assert foretold(workload(), ledger(A, B)).warnings == ()
-    assert foretold(workload(), ledger(A, B, C)).warnings == ()
+    """A workload whose pods may all start has no warning."""
+    assert forecast_of(workload(), ledger(A, B)).warnings == ()
+    assert forecast_of(workload(), ledger(A, B, C)).warnings == ()
 
 
 OUTCOMES: dict[str, tuple[Workload, LedgerSnapshot, dict[str, Any], str]] = {
@@ -116,10 +116,10 @@ OUTCOMES: dict[str, tuple[Workload, LedgerSnapshot, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
-def test_every_reason_is_told(name: str) -> None:
-    """Each row of the table that is not simply good has its sentence."""
+def test_every_reason_has_a_warning(name: str) -> None:
+    """Each row of the table whose pods are not simply admitted has its warning."""
     subject, snapshot, policy, says = OUTCOMES[name]
-    forecast = foretold(subject, snapshot, gate(**policy))
+    forecast = forecast_of(subject, snapshot, gate(**policy))
     assert says in forecast.warnings[0]
     assert len(forecast.warnings[0]) <= WARNING_LIMIT
 
@@ -142,20 +142,20 @@ def test_every_reason_is_told(name: str) -> None:
         (workload("CronJob"), False),
     ],
 )
-def test_whoever_would_lose_running_pods_is_told(subject: Workload, removes: bool) -> None:
+def test_an_update_that_removes_pods_first_is_warned_of(subject: Workload, removes: bool) -> None:
     """An update that removes pods first, while their successors may not start, costs capacity; a creation does not."""
     assert subject.removes_first is removes
-    updated = foretold(subject, ledger(A), updated=True)
+    updated = forecast_of(subject, ledger(A), updated=True)
     taken = [warning for warning in updated.warnings if "takes running pods" in warning]
     assert [f"of {subject.title} away, and their successors will be held" in each for each in taken] == [True] * removes
-    assert len(foretold(subject, ledger(A)).warnings) == 1
-    assert foretold(subject, ledger(A, B), updated=True).warnings == ()
+    assert len(forecast_of(subject, ledger(A)).warnings) == 1
+    assert forecast_of(subject, ledger(A, B), updated=True).warnings == ()
 
 
 def test_an_audit_never_says_will() -> None:
-    """What would happen under Enforce, in so many words, and no refusal."""
+    """Under Audit the warning says what Enforce would do, in the conditional, and the workload is not refused."""
     audited = gate("app", mode=Mode.AUDIT, on_behind_workload=Action.DENY)
-    forecast = foretold(workload(name="web", strategy={"type": "Recreate"}), ledger(A), audited, updated=True)
+    forecast = forecast_of(workload(name="web", strategy={"type": "Recreate"}), ledger(A), audited, updated=True)
     assert forecast.warnings == (
         f"audit: pods of deployment/web would be held: ledger app is at {A}, the image expects {B}",
     )
@@ -165,22 +165,22 @@ def test_an_audit_never_says_will() -> None:
 def test_a_workload_is_refused_where_the_gate_says_so() -> None:
     """The message names workload, state, what to do, and the field that refuses."""
     refusing = gate(on_behind_workload=Action.DENY)
-    assert foretold(workload(), ledger(A), refusing).refusal == (
+    assert forecast_of(workload(), ledger(A), refusing).refusal == (
         f"pods of deployment/gateway would be held: ledger cliscale is at {A}, the image expects {B}; apply it again "
         "when they may start (onBehindWorkload of LedgerGate cliscale is Deny)"
     )
-    assert foretold(workload(), ledger(A, B), refusing).refusal == ""
+    assert forecast_of(workload(), ledger(A, B), refusing).refusal == ""
 
 
 @pytest.mark.parametrize("policy", [{"on_behind": Action.WARN}, {"bypass_until": NOW + timedelta(hours=1)}])
 def test_what_may_start_is_never_refused(policy: dict[str, Any]) -> None:
-    """A workload is refused for its pods' sake; where they start all the same there is no reason to."""
-    assert foretold(workload(), ledger(A), gate(on_behind_workload=Action.DENY, **policy)).refusal == ""
+    """A workload whose pods start anyway, by policy or by a bypass, is not refused."""
+    assert forecast_of(workload(), ledger(A), gate(on_behind_workload=Action.DENY, **policy)).refusal == ""
 
 
 def test_an_outage_of_the_database_refuses_no_workload() -> None:
-    """What cannot be read is no proof; its pods wait, and the workload may be applied."""
-    forecast = foretold(workload(), LedgerSnapshot(fault=Fault.UNREACHABLE), gate(on_behind_workload=Action.DENY))
+    """An unreadable ledger does not prove that the pods cannot start: they are held, and the workload is applied."""
+    forecast = forecast_of(workload(), LedgerSnapshot(fault=Fault.UNREACHABLE), gate(on_behind_workload=Action.DENY))
     assert forecast.decision.verdict.outcome is Outcome.HOLD
     assert forecast.refusal == ""
 
@@ -195,7 +195,7 @@ def test_an_outage_of_the_database_refuses_no_workload() -> None:
 def test_a_warning_fits_whatever_the_names(name: str, gate_name: str, revision: str, head: str) -> None:
     """At most 120 characters; a revision's time, by which it is known, is never cut off before its name is."""
     subject = workload("StatefulSet", name, revision)
-    forecast = foretold(subject, ledger(head), gate(gate_name, on_behind_workload=Action.DENY), updated=True)
+    forecast = forecast_of(subject, ledger(head), gate(gate_name, on_behind_workload=Action.DENY), updated=True)
     assert len(forecast.warnings) == 2
     assert all(len(warning) <= WARNING_LIMIT and warning.isprintable() for warning in forecast.warnings)
     assert len(forecast.refusal) <= REFUSAL_LIMIT
@@ -207,4 +207,4 @@ def test_a_pod_template_is_judged_as_its_pods_are() -> None:
     template = {"metadata": {"annotations": {"ledgergate.dev/migrates": "cliscale", "ledgergate.dev/revision": C}}}
     subject = msgspec.convert({"kind": "Job", "metadata": {"name": "x"}, "spec": {"template": template}}, Workload)
     assert isinstance(subject.pod, Pod)
-    assert foretold(subject, ledger(A)).decision.verdict.reason is Reason.SELF_MIGRATING
+    assert forecast_of(subject, ledger(A)).decision.verdict.reason is Reason.SELF_MIGRATING

@@ -48,12 +48,12 @@ def warnings(label: str | None, annotation: str | None, *, known: bool = True) -
     ],
 )
 def test_the_image_is_what_the_warning_is_about(label: str | None, annotation: str | None, said: list[str]) -> None:
-    """The pods' fate goes by the label; an annotation that says otherwise is named, with both."""
+    """The label decides about the pods; a warning names an annotation that differs, with both revisions."""
     found = warnings(label, annotation)
     assert len(found) == len(said)
     assert all(text in warning for text, warning in zip(said, found, strict=True))
 
 
-def test_an_image_that_is_being_read_is_no_news() -> None:
-    """Each rollout has a new image: nothing is said, and nothing refused, before the controller has read it."""
+def test_an_image_that_is_being_read_causes_no_warning() -> None:
+    """An image that the controller has not read yet, as in every rollout, causes neither a warning nor a refusal."""
     assert warnings(None, "2_b", known=False) == ()

@@ -1,4 +1,4 @@
-"""The status of another tool's migrations: what its ledger records differs from what a file shows."""
+"""The status of another tool's migrations, whose ledger does not record what a file shows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ JOURNAL = '{"entries": [{"idx": 0, "when": 1700000000000, "tag": "a"}]}'
     ],
 )
 def test_a_checksum_of_a_tool_is_not_compared(dialect: str, files: dict[str, str], name: str, tmp_path: Path) -> None:
-    """Each tool hashes something else, so no file is reported as changed by it."""
+    """Each tool hashes its files in another way, so a checksum of a tool never makes a file count as changed."""
     assert statuses(dialect, tmp_path, files, record(name, checksum=SUM)) == {name: "applied"}
     assert statuses(dialect, tmp_path, files) == {name: "pending"}
 
@@ -71,7 +71,7 @@ def test_what_a_baseline_includes_is_applied(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_atlas_is_applied(tmp_path: Path) -> None:
-    """A new database begins with it; it counts for what is older."""
+    """A new database begins at its checkpoint, so older migrations count as applied."""
     files = {"1_a.sql": "", "2_b.sql": "-- atlas:checkpoint\n\n", "3_c.sql": ""}
     assert statuses("atlas", tmp_path, files, record("2", baseline=True), record("3")) == {
         "1_a": "applied",
@@ -92,7 +92,7 @@ def test_an_application_that_is_installed_as_a_package_is_not_missing(tmp_path: 
 
 
 def test_nothing_is_missing_without_a_directory(tmp_path: Path) -> None:
-    """A LedgerGate's ledger may be looked at from anywhere."""
+    """A ledger may be shown where its project's files are not: then no record counts as missing."""
     assert statuses("knex", tmp_path / "nowhere", {}, record("a"), record("b")) == {"a": "applied", "b": "applied"}
 
 
@@ -119,13 +119,13 @@ def test_nothing_is_missing_without_a_directory(tmp_path: Path) -> None:
 def test_an_applied_version_without_a_file_is_missing(
     dialect: str, files: list[str], names: list[str], missing: list[str], ahead: list[str]
 ) -> None:
-    """It is a problem, except where it is newer than every file: then an older image looks at a newer ledger."""
+    """A missing file is a problem, unless its version is newer than all files: then the ledger is ahead of them."""
     found = verification(dialect, files, *map(record, names))
     assert sorted(drift.revision for drift in found.drifts) == sorted(missing)
     assert (sorted(found.ahead), found.ok) == (sorted(ahead), not missing)
 
 
 def test_a_failed_migration_of_a_tool_is_dirty_and_a_new_one_pending() -> None:
-    """Both are told, the pending one without being a problem."""
+    """Both are reported, but only the failed one is a problem."""
     found = verification("flyway", ["V1__a", "V2__b"], Record("2", State.FAILED, error="boom"))
     assert ([drift.kind for drift in found.drifts], found.pending) == (["Dirty"], ("V1__a",))

@@ -48,7 +48,7 @@ def pod(image: str = "app:2", annotations: dict[str, str] | None = None, *, migr
 
 @pytest.mark.parametrize("annotation", [{}, {"contract": f"{B}:{A}"}, {"contract": ""}])
 def test_the_label_says_what_a_migrator_brings(annotation: dict[str, str]) -> None:
-    """Whatever the pod's annotation says: the image has the migrations."""
+    """The image's label decides, not the pod's annotation, since the image contains the migrations."""
     assert read_required(pod(annotations=annotation), gate()).brings.contracts == (Contract(C, B),)
 
 
@@ -75,7 +75,7 @@ def test_a_migrator_that_brings_a_contract_by_its_label_is_held() -> None:
 def test_a_migrator_whose_image_is_not_known(
     unread: UnknownImage, on_contract: Action, reason: Reason, outcome: Outcome
 ) -> None:
-    """It waits until its image was read, which may bring a contract. A registry that is down keeps no ledger behind."""
+    """It waits until its image is read, since that may bring a contract; an unreadable image does not block it."""
     subject = gate(on_contract=on_contract)
     view = Ledgers([subject], LEDGER, unread=unread)
     decided = decide_pod(pod("app:3"), [(subject, LEDGER)], NOW, view).final
@@ -83,7 +83,7 @@ def test_a_migrator_whose_image_is_not_known(
 
 
 def test_a_living_pod_whose_image_is_not_known_is_waited_for() -> None:
-    """It may need the old schema, whatever its annotation says."""
+    """A pod whose image was not read yet may need the old schema, whatever its annotation says."""
     subject, contracts = gate(), [Contract(C, B)]
     pods = [pod(migrates=False), pod("app:3", {"revision": B}, migrates=False)]
     living = count_living(
@@ -99,7 +99,7 @@ def test_a_living_pod_whose_image_is_not_known_is_waited_for() -> None:
 
 
 def test_an_old_annotation_refuses_no_pod_whose_image_is_being_read() -> None:
-    """By the annotation a contract migration would shut it out; by its image it may run, as the controller finds."""
+    """By its old annotation the pod would be denied; it is held until the image is read, which may let it run."""
     records = [Record(A, State.APPLIED), Record(B, State.APPLIED), Record(C, State.APPLIED, compatible_from=B)]
     ledger = LedgerSnapshot(Ledger.of(records), NOW)
     view = Ledgers([gate()], ledger, unread=UnknownImage("app:3"))

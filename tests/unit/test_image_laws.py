@@ -110,7 +110,7 @@ def test_the_label_decides_as_an_annotation_would(data: st.DataObject, policy: P
 
 @given(st.data(), HELD, st.sampled_from(NAMES), st.sampled_from(NAMES))
 def test_labels_that_differ_are_denied_and_named(data: st.DataObject, policy: Policy, one: str, two: str) -> None:
-    """Two images of a pod that need different revisions: nothing is guessed."""
+    """A pod with two images that need different revisions is denied, and both are named."""
     if one == two:
         return
     view = Ledgers([asking(policy, {"app:1": one, "app:2": two})], ledger(*NAMES))

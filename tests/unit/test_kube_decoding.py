@@ -55,7 +55,7 @@ class Answers:
 
 @pytest.mark.parametrize("field", ["status", "other"])
 async def test_a_deep_object_is_listed_with_the_others(field: str) -> None:
-    """In a field that is read and is none such, or in one that is not read: the others, and its own name, are known."""
+    """The others are listed, and the deep object by its name, whether the deep field is one that is read or not."""
     feed = Collection(Answers(pod("one"), pod("deep", **{field: DEEP}), pod("two")), "/pods", Pod)
     found, version = await feed.list_objects()
     assert [each.metadata.name for each in found] == ["one", "deep", "two"]
@@ -92,7 +92,7 @@ def test_what_is_deeper_is_null(document: Any, depth: int, escaped: bool) -> Non
 
 @given(st.binary(max_size=60) | st.text(alphabet='[]{}"\\,1', max_size=30).map(str.encode), st.integers(0, 3))
 def test_any_bytes_can_be_pruned(document: bytes, depth: int) -> None:
-    """What is no JSON before is none after: it is a fault of the answer, and not of the program."""
+    """Pruning raises nothing for any bytes, and valid JSON stays valid."""
     pruned = prune(document, depth)
     try:
         msgspec.json.decode(document)
@@ -102,7 +102,7 @@ def test_any_bytes_can_be_pruned(document: bytes, depth: int) -> None:
 
 
 def test_a_broken_answer_is_a_decode_error() -> None:
-    """Whether it ends inside of what is left out, or before."""
+    """An answer that is cut off is one, inside a pruned value or before it."""
     for broken in (b"[" * 5_000, b'{"metadata": ' + DEEP.encode(), b'{"metadata": {}'):
         with pytest.raises(msgspec.DecodeError):
             decode(broken, Pod)

@@ -1,4 +1,4 @@
-"""kubernetes_asyncio is imported without its models, and what is used of it is what the library itself would give."""
+"""kubernetes_asyncio is imported without its models, and the parts that are used are the library's own."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def run(program: str) -> str:
 
 @pytest.mark.parametrize("module", ["webhook.cli.serve", "webhook.kube.leader_election", "webhook.cli.status"])
 def test_the_models_are_not_imported(module: str) -> None:
-    """Whatever part of ours is imported first: the library has 1,500 modules, and a start pays for each."""
+    """Whichever module of the product is imported first: the library has 1,500 modules, which slow down every start."""
     program = f"import sys, {module}\nprint(*(name for name in sys.modules if name.startswith('kubernetes_asyncio')))"
     imported = run(program).split()
     assert "kubernetes_asyncio.client.api_client" in imported
@@ -46,7 +46,7 @@ def test_a_name_that_the_library_lacks_is_missing() -> None:
 
 
 def test_a_library_that_was_imported_before_is_left_alone() -> None:
-    """A program that uses all of the library, and ours, has all of it."""
+    """A program that has imported the whole library keeps all of it."""
     program = "import kubernetes_asyncio.client as before, webhook.kube, kubernetes_asyncio.client as after\n"
     assert run(f"{program}print(before is after, hasattr(after.models, 'V1Pod'))") == "True True\n"
 

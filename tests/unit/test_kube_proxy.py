@@ -1,4 +1,4 @@
-"""Which proxy the way to the API server takes."""
+"""Which proxy connects to the API server."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ async def test_the_proxy_is_the_kubeconfigs_or_the_environments(
 
 
 async def test_a_login_of_netrc_is_not_sent_to_the_api_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It is another program's, and beside a bearer token it would make every request fail."""
+    """Credentials in ~/.netrc belong to other programs; beside a bearer token they would make every request fail."""
     netrc = tmp_path / "netrc"
     netrc.write_text("default login a password b\n")
     monkeypatch.setenv("NETRC", str(netrc))

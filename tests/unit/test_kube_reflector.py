@@ -14,7 +14,7 @@ from webhook.kube.errors import ClusterError, Expired, Forbidden, Unavailable
 from webhook.kube.reflector import Change, ChangeKind, Listing, Reflector, Unreadable
 
 QUICK = (0.001, 0.008)
-Told = tuple[str | None, str | None]
+Report = tuple[str | None, str | None]
 
 
 class Store:
@@ -113,22 +113,22 @@ class Follower:
     """A reflector, and everything that it has reported."""
 
     def __init__(self, store: Store, retry: tuple[float, float] = QUICK) -> None:
-        self.told: list[Told] = []
+        self.reported: list[Report] = []
         self.failures: list[ClusterError | None] = []
-        self.strange: list[str] = []
+        self.unreadable: list[str] = []
         self.reflector = Reflector(
             store,
             self._changed,
             on_failure=self.failures.append,
-            on_unreadable=lambda key: self.strange.append(key[1]),
+            on_unreadable=lambda key: self.unreadable.append(key[1]),
             retry=retry,
         )
 
     def _changed(self, old: Secret | None, new: Secret | None) -> None:
         found = new or old
         assert found is not None
-        assert self.reflector.objects.get(found.metadata.key) is new, "told before the copy has it"
-        self.told.append((_word(old), _word(new)))
+        assert self.reflector.objects.get(found.metadata.key) is new, "reported before the copy has it"
+        self.reported.append((_word(old), _word(new)))
 
     @property
     def copy(self) -> dict[str, Secret]:
@@ -143,7 +143,7 @@ def _word(found: Secret | None) -> str | None:
 async def eventually(probe: Callable[[], bool]) -> None:
     """Wait until a condition is true."""
     async with asyncio.timeout(30):
-        while not probe():  # noqa: ASYNC110 - no event tells of what somebody else's callback has done
+        while not probe():  # noqa: ASYNC110 - callbacks of the reflector set no event
             await asyncio.sleep(0.001)
 
 
@@ -174,12 +174,12 @@ async def test_each_object_is_reported_once() -> None:
     assert not Follower(store).reflector.synced
     async with following(store) as follower:
         assert follower.reflector.synced
-        assert follower.told == [(None, "a@11"), (None, "b@12")]
+        assert follower.reported == [(None, "a@11"), (None, "b@12")]
         assert follower.failures == [None]
 
 
 async def test_an_empty_collection_is_synced() -> None:
-    """It is known that there is no object, so that no caller waits for one."""
+    """An empty list counts as the first list, so that no caller waits for objects."""
     async with following(Store()) as follower:
         assert follower.copy == {}
 
@@ -191,8 +191,8 @@ async def test_changes_are_reported_with_the_old_object() -> None:
         store.put("a")
         store.put("a")
         store.delete("a")
-        await eventually(lambda: len(follower.told) == 3)
-        assert follower.told == [(None, "a@11"), ("a@11", "a@12"), ("a@12", None)]
+        await eventually(lambda: len(follower.reported) == 3)
+        assert follower.reported == [(None, "a@11"), ("a@11", "a@12"), ("a@12", None)]
         assert follower.copy == {}
         assert store.lists == 1
 
@@ -206,7 +206,7 @@ async def test_a_watch_that_ends_is_continued() -> None:
         store.cut()
         await eventually(lambda: len(store.watched_from) == 2)
         store.put("b")
-        await eventually(lambda: len(follower.told) == 2)
+        await eventually(lambda: len(follower.reported) == 2)
         assert store.watched_from == ["11", "16"]
         assert store.lists == 1
         assert set(follower.failures) == {None}
@@ -218,15 +218,15 @@ async def test_an_expired_version_is_listed_again() -> None:
     for name in ("stays", "goes", "changes"):
         store.put(name)
     async with following(store) as follower:
-        before = len(follower.told)
+        before = len(follower.reported)
         # All at once, so that the watch sees none of it.
         store.delete("goes")
         store.put("changes")
         store.put("comes")
         store.compact()
         await eventually(lambda: store.lists == 2)
-        await eventually(lambda: len(follower.told) == before + 3)
-        assert follower.told[before:] == [("goes@12", None), ("changes@13", "changes@15"), (None, "comes@16")]
+        await eventually(lambda: len(follower.reported) == before + 3)
+        assert follower.reported[before:] == [("goes@12", None), ("changes@13", "changes@15"), (None, "comes@16")]
         assert set(follower.failures) == {None}
         assert follower.copy == store.items
 
@@ -241,7 +241,7 @@ async def test_another_object_of_the_same_name_is_a_change() -> None:
         store.put("a", uid="second")
         store.events.clear()
         store.cut(Unavailable("connection lost"))
-        await eventually(lambda: len(follower.told) == 2)
+        await eventually(lambda: len(follower.reported) == 2)
         assert follower.copy["a"].metadata.uid == "second"
 
 
@@ -266,7 +266,7 @@ async def test_a_first_list_that_fails_is_repeated() -> None:
     store.refusals = [Unavailable("refused"), Forbidden("no right yet"), Expired("410")]
     store.put("a")
     async with following(store) as follower:
-        assert follower.told == [(None, "a@11")]
+        assert follower.reported == [(None, "a@11")]
         assert [type(failure) for failure in follower.failures] == [Unavailable, Forbidden, type(None)]
 
 
@@ -343,7 +343,7 @@ def test_no_change_is_ever_missed(story: list[tuple[Action, bool]]) -> None:
             store.put("last")
             await eventually(lambda: follower.copy == store.items)
             replayed: dict[str, str] = {}
-            for old, new in follower.told:
+            for old, new in follower.reported:
                 name = (new or old or "").partition("@")[0]
                 assert replayed.get(name) == old
                 replayed[name] = new or ""
@@ -361,25 +361,25 @@ async def test_an_unreadable_object_keeps_its_last_state() -> None:
     async with following(store) as follower:
         store.spoil("a")
         store.spoil("b")
-        await eventually(lambda: follower.strange == ["a", "b"])
+        await eventually(lambda: follower.unreadable == ["a", "b"])
         store.cut(Unavailable("503"))
         await eventually(lambda: store.lists == 2)
         assert set(follower.copy) == {"a"}
         assert set(follower.reflector.unreadable) == {("ns", "a"), ("ns", "b")}
-        assert follower.strange == ["a", "b"], "told again though nothing has changed"
+        assert follower.unreadable == ["a", "b"], "reported again though nothing has changed"
         store.delete("b")
         store.put("a")
-        await eventually(lambda: follower.told == [(None, "a@11"), ("a@11", "a@15")])
+        await eventually(lambda: follower.reported == [(None, "a@11"), ("a@11", "a@15")])
         assert follower.reflector.unreadable == {}
-        assert follower.strange == ["a", "b", "b", "a"]
+        assert follower.unreadable == ["a", "b", "b", "a"]
         store.spoil("a")
         store.delete("a")
-        await eventually(lambda: follower.told[-1] == ("a@15", None))
+        await eventually(lambda: follower.reported[-1] == ("a@15", None))
         assert follower.copy == {}
 
 
-async def test_a_problem_is_told_when_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the first list there is one; a failure becomes one after a while, and is over when a watch works."""
+async def test_a_failure_becomes_a_problem_when_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a problem before the first list and once a failure has lasted; it ends when a watch works."""
     monkeypatch.setattr("webhook.kube.reflector.SHORT_FAILURE", 0.2)
     store = Store()
     async with following(store) as follower:

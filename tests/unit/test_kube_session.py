@@ -67,7 +67,7 @@ def kubeconfig(directory: Path, user: dict[str, object], server: str = "https://
 
 
 async def test_every_request_has_them(tmp_path: Path) -> None:
-    """Of the client that writes and of the one that reads; a token file's last line end is no part of the token."""
+    """The clients for reads and for writes both send the headers; the line end of a token file is not sent."""
     seen: list[web.BaseRequest] = []
 
     async def answer(request: web.BaseRequest) -> web.Response:

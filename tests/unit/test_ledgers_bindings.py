@@ -1,4 +1,4 @@
-"""A gate's binding to its ledger: what it goes on knowing, and of which ledger."""
+"""A gate's binding to its ledger: what stays known, and when it belongs to another ledger."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -48,7 +48,7 @@ def test_a_recorded_history_counts_for_its_own_ledger_only() -> None:
 
 
 def test_a_status_of_another_ledger_is_replaced_at_once() -> None:
-    """Not only once the new server has answered, which may take its time to fail: admission goes by the status."""
+    """The status is replaced before the new server answers, which may take long, since admission decides by it."""
     here, there = Address.from_url(NO_SERVER), Address.from_url(OTHER_SERVER)
     place = ledger_fingerprint(LedgerSource(here, DIALECTS["ledgergate"]))
     binding, new = LedgerBinding(remembered(place)), LedgerBinding(remembered(""))
@@ -57,12 +57,13 @@ def test_a_status_of_another_ledger_is_replaced_at_once() -> None:
         binding.rebind(address, None)
         new.rebind(address, None)
         written.append((binding.may_write_status, new.may_write_status))
-    # At first the status of an earlier leader says more than is known here; a new gate's says nothing.
+    # Before the first reading nothing is written: the status of an earlier leader says more than is known here, and
+    # that of a new gate says nothing that could be wrong.
     assert written == [(False, False), (True, True)]
 
 
 def test_what_was_read_stays_known_while_it_is_not_current() -> None:
-    """A fault, a vanished Secret and a new password keep the ledger; the time of a reading alone is no news."""
+    """A fault, a deleted Secret and a new password keep the ledger; a later reading time alone is no change."""
     address = Address.from_url(NO_SERVER)
     binding = LedgerBinding(remembered(""))
     binding.rebind(address, None)
@@ -85,7 +86,7 @@ def heads(*names: str) -> Ledger:
 
 
 def test_heads_are_remembered_where_the_tool_keeps_no_history() -> None:
-    """A head that was left behind stays applied; the status that the controller wrote adds what was missed here."""
+    """A head that was replaced stays applied; heads that only the status has seen count too."""
     binding = LedgerBinding(
         Gate(
             "ns", "app", Selector(), "pg", "ledgergate", history={"one": RecordedRevision()}, ledger_fingerprint="here"

@@ -56,7 +56,7 @@ async def test_a_ledger_is_read_and_a_change_is_reported(database: str) -> None:
 
 
 async def test_gates_that_were_cached_before_are_found() -> None:
-    """The registry may start later than the cache: until then each gate is unread, and none is missed after it."""
+    """A registry that starts later than the cache finds every gate; until then each counts as unread."""
     objects = Objects()
     objects.gates.put(a_gate())
     objects.gates.put(Unreadable(Metadata(namespace="ns", name="odd", resource_version="8"), "spec is no object"))
@@ -110,7 +110,7 @@ async def test_every_problem_of_a_secret_is_named_and_ends_when_it_is_mended() -
 
 
 async def test_a_secret_is_read_when_a_gate_is_edited_and_no_more_when_none_names_it() -> None:
-    """Two gates share one visit; an edit of a gate visits at once; without a gate a Secret is left alone."""
+    """Two gates of one Secret share a visit; an edit causes one at once; a Secret that no gate names is not read."""
     objects = Objects()
     objects.gates.put(a_gate("one"))
     objects.gates.put(a_gate("two"))
@@ -128,7 +128,7 @@ async def test_a_secret_is_read_when_a_gate_is_edited_and_no_more_when_none_name
 
 
 async def test_a_database_that_is_down_counts_as_read() -> None:
-    """That the ledger cannot be read is known: a status is written."""
+    """An unreachable database counts as read, so that a status with the fault is written."""
     objects = Objects()
     objects.gates.put(a_gate())
     objects.secrets["ns", "pg"] = a_secret(NO_SERVER)
@@ -140,7 +140,7 @@ async def test_a_database_that_is_down_counts_as_read() -> None:
 
 
 async def test_a_gate_without_a_known_dialect_is_not_read_again_and_again() -> None:
-    """It is created while the controller runs, so its database would be followed: there is nothing to follow."""
+    """Its Secret is read at most twice: without a known dialect there is nothing to follow."""
     objects = Objects()
     objects.secrets["ns", "pg"] = a_secret(NO_SERVER)
     async with registered(objects) as (gates, _, _):

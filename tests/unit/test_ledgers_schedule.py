@@ -1,4 +1,4 @@
-"""When a database is visited: pure, by the clock that the test moves."""
+"""When a database is visited, by a clock that the test moves."""
 
 from webhook.ledgers.schedule import CHANGE_SECONDS, FOLLOW_SECONDS, HOSTILE_RETRY, POD_SECONDS, Schedule
 
@@ -20,7 +20,7 @@ def test_at_rest_a_look_a_minute() -> None:
 
 
 def test_looks_spread() -> None:
-    """A tenth of the interval early or late: a thousand databases are not looked at in the same second."""
+    """Looks are up to a tenth of the interval early or late, so that a thousand databases are not visited at once."""
     for random, due in ((0.0, 54.0), (1.0, 66.0)):
         schedule = Schedule(jitter=lambda random=random: random)  # type: ignore[misc]
         schedule.ended(0.0)
@@ -28,7 +28,7 @@ def test_looks_spread() -> None:
 
 
 def test_what_makes_a_session_last() -> None:
-    """Pods that wait, a pod that was created, a change; the next visit begins at once then."""
+    """A session lasts while pods wait, and for a while after a pod was created or the ledger changed."""
     schedule = a_schedule()
     schedule.pod_created(1000.0)
     assert schedule.follows(1000.0 + POD_SECONDS - 1)
@@ -45,7 +45,7 @@ def test_what_makes_a_session_last() -> None:
 
 
 def test_failures_back_off_to_the_interval() -> None:
-    """Ever more seldom, at most as seldom as looks; while pods wait at least once a second; success begins anew."""
+    """The pauses grow to the interval, but not beyond a second while pods wait; a success resets them."""
     schedule = a_schedule()
     pauses = []
     for _ in range(12):
@@ -63,8 +63,8 @@ def test_failures_back_off_to_the_interval() -> None:
     assert schedule.due < 1
 
 
-def test_what_only_costs_is_not_hurried() -> None:
-    """Where the answer cannot be read, pods that wait change nothing; an edit of the gate tries at once."""
+def test_a_hostile_answer_is_not_retried_sooner_for_pods() -> None:
+    """Waiting pods do not shorten the pause after an unreadable answer; an edit of the gate ends it."""
     schedule = a_schedule()
     schedule.urgent = True
     for _ in range(20):

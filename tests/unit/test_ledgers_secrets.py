@@ -43,14 +43,14 @@ class Api:
     ],
 )
 async def test_what_is_wrong_is_a_problem(answer: Any, words: str, transient: bool) -> None:
-    """Each has its message; only what ends by itself is transient."""
+    """Each problem has its message; only one that can end by itself is transient."""
     found = await read_address(Api(answer), KEY)
     assert isinstance(found, Problem)
     assert words in found.text
     assert found.transient is transient
 
 
-async def test_what_is_for_others_is_left_alone() -> None:
+async def test_keys_of_other_programs_are_ignored() -> None:
     """A Secret may hold more than the address: files that are not text, and large ones."""
     found = await read_address(Api({"url": URL, "keystore": b"\xff" * 100_000}), KEY)
     assert found == Address.from_url(URL.decode())

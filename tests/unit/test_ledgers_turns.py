@@ -1,4 +1,4 @@
-"""Turns at a server: never more than its places, and nobody is forgotten."""
+"""Turns at a server: no more than its places at a time, and every database gets its turn."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ async def settle() -> None:
 
 
 async def test_there_are_never_more_than_the_places() -> None:
-    """Looks and lasting sessions together; of ten, two are kept for looks."""
+    """Short looks and lasting sessions share the places; of ten, two are reserved for looks."""
     turns = Turns(10)
     tasks = [asyncio.create_task(hold(turns, turn(f"n{number}", lasting=True))) for number in range(20)]
     await settle()
@@ -43,7 +43,7 @@ async def test_there_are_never_more_than_the_places() -> None:
     assert turns.held("server") == 0
 
 
-async def test_who_waits_gets_a_place_after_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_waiting_turn_gets_a_place_after_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one place and three databases, each of which would keep it, every one gets its turn."""
     monkeypatch.setattr(module, "SLICE_SECONDS", 0.02)
     turns = Turns(1)
@@ -52,7 +52,7 @@ async def test_who_waits_gets_a_place_after_a_slice(monkeypatch: pytest.MonkeyPa
         asyncio.create_task(hold(turns, turn("a", lasting=True, urgent=True), lambda n=number: order.append(n)))  # type: ignore[misc]
         for number in range(3)
     ]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(order) < 3:  # noqa: ASYNC110 - the order is a list, not an event
             await asyncio.sleep(0.005)
     assert order == [0, 1, 2]
@@ -61,8 +61,9 @@ async def test_who_waits_gets_a_place_after_a_slice(monkeypatch: pytest.MonkeyPa
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_pods_go_before_what_merely_follows() -> None:
-    """Sessions for which no pod waits give way at once, without a slice; and who waits for pods goes to the front."""
+async def test_urgent_turns_go_before_idle_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session for which no pod waits gives way at once, before its slice ends; urgent turns go to the front."""
+    monkeypatch.setattr(module, "SLICE_SECONDS", 3600.0)
     turns = Turns(5)
     idle = [turn(f"n{number}", lasting=True) for number in range(20)]
     tasks = [asyncio.create_task(hold(turns, each)) for each in idle]
@@ -71,7 +72,7 @@ async def test_pods_go_before_what_merely_follows() -> None:
     assert not turns.has_room("server")
     reached = asyncio.Event()
     tasks.append(asyncio.create_task(hold(turns, turn("late", lasting=True, urgent=True), reached.set)))
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await reached.wait()
     assert sum(each.over for each in idle) == 1
     waiting = idle[-1]
@@ -84,7 +85,7 @@ async def test_pods_go_before_what_merely_follows() -> None:
 
 
 async def test_a_session_is_kept_while_no_other_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slice ends only where it helps somebody."""
+    """A session whose slice is over goes on while no other turn waits."""
     monkeypatch.setattr(module, "SLICE_SECONDS", 0.0)
     turns, mine = Turns(2), turn(lasting=True)
     task = asyncio.create_task(hold(turns, mine))
@@ -117,7 +118,7 @@ async def test_a_tenant_with_many_databases_does_not_delay_one_with_few() -> Non
 
 
 async def test_a_server_without_room_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No new session for a while, and those for which no pod waits are given up."""
+    """After a refusal no session begins for a while, and the sessions for which no pod waits are given up."""
     monkeypatch.setattr(module, "FIRST_CROWDED", 0.1)
     turns = Turns(10)
     idle, urgent = turn(lasting=True), turn(lasting=True, urgent=True)
@@ -136,7 +137,7 @@ async def test_a_server_without_room_is_left_alone(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("seed", range(40))
 async def test_places_are_never_lost(seed: int) -> None:
-    """Whoever comes, goes or is cancelled: the places are kept to, and all are free at the end."""
+    """Whatever turns begin, end or are cancelled, no more than the places are taken, and all are free at the end."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     limit = chance.randint(1, 12)
     turns = Turns(limit)
@@ -155,7 +156,7 @@ async def test_places_are_never_lost(seed: int) -> None:
     for task in tasks:
         if chance.random() < 0.2:
             task.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await asyncio.gather(*tasks, return_exceptions=True)
     assert most <= limit
     assert turns.held("server") == 0

@@ -35,7 +35,7 @@ def positions(*texts: str) -> list[tuple[int, int]]:
 
 
 def test_a_finding_names_the_line_of_its_statement() -> None:
-    """Not that of the comment above it, nor the one where the statement ends."""
+    """The line is the statement's first, not that of a comment above it, nor its last."""
     text = up(f"/* é\n two */ -- x;\n\n  {INDEX.replace(' on', chr(10) + ' on')}; -- y\nselect 'é\n'; {INDEX};")
     assert positions(text) == [(5, 3), (8, 4)]
     assert positions(text.replace("\n", "\r\n")) == [(5, 3), (8, 4)]
@@ -43,7 +43,7 @@ def test_a_finding_names_the_line_of_its_statement() -> None:
 
 
 def test_lines_are_counted_from_the_first_line_of_the_file() -> None:
-    """Not from the first line of the section."""
+    """Lines are those of the file, not of the section."""
     assert positions(f"-- a\n-- b\n-- migrate:up\n{INDEX};\n-- migrate:down\nselect 1;\nvacuum;") == [(4, 1), (7, 1)]
 
 
@@ -57,7 +57,7 @@ def test_lines_are_counted_from_the_first_line_of_the_file() -> None:
     ],
 )
 def test_a_syntax_error_is_found_where_postgresql_reports_it(sql: str, line: int, column: int, message: str) -> None:
-    """With PostgreSQL's own message, as the only finding of that section."""
+    """A syntax error has PostgreSQL's position and message, and is the only finding of its section."""
     (finding,) = [finding for finding in findings(f"-- migrate:up\n{sql}") if finding.rule == "syntax"]
     assert (finding.line, finding.column) == (line, column)
     assert finding.message.startswith(message)
@@ -101,7 +101,7 @@ def test_only_errors_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_invalid_files_are_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A program gets one form of output."""
+    """With --output json, unreadable files are findings in the JSON, not messages beside it."""
     _write_migrations(tmp_path, "-- migrate:up\n", "select 1;")
     assert lint_paths((str(tmp_path),), LintFlags(output="json")) == 2
     document = json.loads(capsys.readouterr().out)
@@ -111,7 +111,7 @@ def test_invalid_files_are_findings(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_json_keeps_its_form() -> None:
-    """Programs read it: its keys and their types must not change."""
+    """The keys and types of the JSON stay as they are, since programs read it."""
     summary = Summary({Level.ERROR: 1, Level.WARNING: 0, Level.ADVICE: 0}, files=1)
     document = json.loads(to_json(findings(up(INDEX)), summary))
     (found,) = document["findings"]
@@ -221,7 +221,7 @@ def test_statements_and_comments_have_their_true_position(text: str) -> None:
 
 @given(st.lists(st.sampled_from([INDEX, "truncate t", "select 1", "drop table t", "create table t ()"]), max_size=6))
 def test_the_same_files_give_the_same_findings(scripts: list[str]) -> None:
-    """And a later file does not change the findings of an earlier one."""
+    """The same files give the same findings, and a later file does not change those of an earlier one."""
     texts = [up(script) for script in scripts]
     assert lint(parse_files(*texts)) == lint(parse_files(*texts))
     earlier = lint(parse_files(*texts[:-1]))

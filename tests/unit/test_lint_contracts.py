@@ -109,7 +109,7 @@ def test_in_a_whole_history_the_order_is_free(tmp_path: Path, texts: tuple[str, 
 
 
 def test_a_contract_that_its_own_image_needs_is_found() -> None:
-    """Its compatible-from is newer than all that the image would need without it; then it may add something."""
+    """Its compatible-from is newer than all else that the image needs: that is a finding, and what it adds is none."""
     own = up(
         "alter table t drop column a; alter table t add column c int;", "contract compatible-from:20250101000001_x"
     )
@@ -141,12 +141,12 @@ def test_what_a_contract_adds_is_found(sql: str) -> None:
 
 @pytest.mark.parametrize("sql", REPLACED)
 def test_what_a_contract_replaces_is_not_found(sql: str) -> None:
-    """Names that there were before, and what no image sees."""
+    """A name that existed before, and objects that no image uses, may be created."""
     assert "expand-in-contract" not in rules(BEFORE, up(sql, OPTIONS))
 
 
 def test_comments_and_lint_toml_allow_them(tmp_path: Path) -> None:
-    """As they allow every rule: in the head, before the statement, and by the file's name."""
+    """They are allowed as every rule is: in the head, before the statement, and by the file's name."""
     directory = write(tmp_path, {"20250101000000_a.sql": BEFORE, "20250103000000_c.sql": EXPAND})
     contract = directory / "20250102000000_b.sql"
     up_line = "-- migrate:up contract compatible-from:20250101000000_a\n"

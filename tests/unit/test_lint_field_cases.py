@@ -64,7 +64,7 @@ def sections(case: str) -> list[str]:
 
 
 def lint_case(case: str, directory: Path) -> LintRun:
-    """Lint a history as a directory of ours."""
+    """Lint a history as a native directory of migrations."""
     files = {f"{20250101000000 + number}_x.sql": text for number, text in enumerate(sections(case))}
     return run(write(directory, files))
 

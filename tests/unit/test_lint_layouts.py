@@ -191,7 +191,7 @@ def test_a_tools_own_word_for_no_transaction_is_known(files: dict[str, str], lay
     assert "cannot-run-in-transaction" not in [rule for _, _, rule in run(tmp_path).found()]
 
 
-def test_the_safe_way_is_told_in_the_words_of_the_tool(tmp_path: Path) -> None:
+def test_the_safe_way_uses_the_words_of_the_tool(tmp_path: Path) -> None:
     """`transaction:false` is a word of dbmate; another tool's user could not use it."""
     words = {
         "goose": "-- +goose NO TRANSACTION",
@@ -243,7 +243,7 @@ def test_the_variables_of_a_template_are_tolerated(variable: str, tmp_path: Path
 
 
 def test_a_template_that_is_no_sql_is_only_advice(tmp_path: Path) -> None:
-    """What it makes may be right."""
+    """A template that is not SQL is only advice, since the SQL that it makes may be right."""
     write(tmp_path, {"V1__a.sql": "create table ${definition};\n", "V2__b.sql": INDEX})
     result = run(tmp_path)
     assert [f["rule"] for f in result.document["findings"]] == ["template", "index-not-concurrent"]
@@ -303,7 +303,7 @@ def test_files_are_judged_on_top_of_their_directory(tmp_path: Path) -> None:
 
 
 def test_standard_input_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a file of no tool, or of the tool whose comments it has."""
+    """Standard input is judged as a file of no tool, or of the tool whose comments it has."""
 
     class Input:
         buffer = __import__("io").BytesIO(f"begin;\n{INDEX}commit;\n".encode())
@@ -327,7 +327,7 @@ def test_an_empty_standard_input_is_not_green(text: str, monkeypatch: pytest.Mon
 
 
 def test_excluded_files_are_not_read(tmp_path: Path) -> None:
-    """By name, by path, or by folder."""
+    """Files are excluded by name, by path or by folder."""
     root = directory(tmp_path, "flyway", INDEX)
     for pattern in ("V2.1__*", "v/*", "v", "*/V2*"):
         assert run(root, exclude=(pattern,)).found() == [], pattern

@@ -26,7 +26,7 @@ def block(body: str) -> str:
     ],
 )
 def test_a_hazard_in_a_block_is_found(body: str) -> None:
-    """Also under a condition, in a loop, beside an exception handler, and as a constant string."""
+    """A hazard is found under a condition, in a loop, beside an exception handler and in a constant string, too."""
     assert rules(TABLE, block(body)) == rules(TABLE, up(ADD))
     assert "do-block" not in rules(TABLE, block(body))
 

@@ -50,7 +50,7 @@ def test_the_settings_change_levels_and_what_fails(home: Path) -> None:
 
 
 def test_every_mistake_in_the_settings_is_named_at_once(home: Path) -> None:
-    """With what was expected."""
+    """All mistakes are reported at once, each with what was expected."""
     write(
         home,
         {
@@ -79,7 +79,7 @@ def test_a_baseline_leaves_out_what_was_there(home: Path) -> None:
 
 
 def test_a_baseline_that_is_too_large_is_noted(home: Path) -> None:
-    """It would hide the same statement when it comes back."""
+    """A note says that the baseline allows more than there is: it would hide the same statement later."""
     run("sql", write_baseline=True)
     write(home, {"sql/V1__a.sql": "select 1;\n"})
     result = run("sql")
@@ -89,7 +89,7 @@ def test_a_baseline_that_is_too_large_is_noted(home: Path) -> None:
 
 
 def test_the_baseline_keeps_what_is_written_above_it(home: Path) -> None:
-    """Allowances and their comments are a person's."""
+    """Allowances and comments above the generated part are kept, since people write them."""
     allow = '# ours\n[[allow]]\nfile = "V2*"\nrules = ["truncate"]\nbecause = "a cache"\n'
     write(home, {"sql/lint.toml": allow})
     for _ in range(2):
@@ -124,7 +124,7 @@ def test_files_may_be_allowed_to_break_several_rules(home: Path) -> None:
     ],
 )
 def test_a_mistake_in_lint_toml_is_named(text: str, said: str, home: Path) -> None:
-    """With the file."""
+    """A mistake in lint.toml is reported with the name of the file."""
     write(home, {"sql/lint.toml": text})
     with pytest.raises(click.UsageError) as caught:
         run("sql")

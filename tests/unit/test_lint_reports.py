@@ -171,7 +171,7 @@ def steps() -> Iterator[dict[str, Any]]:
 
 
 def test_the_action_runs_no_input_as_a_script() -> None:
-    """A branch's name is anybody's: inputs and contexts come by the environment."""
+    """Anyone can choose a branch's name, so inputs and contexts reach scripts through the environment only."""
     for step in steps():
         assert "${{" not in step["run"]
         assert step["shell"] == "bash"
@@ -179,7 +179,7 @@ def test_the_action_runs_no_input_as_a_script() -> None:
 
 @pytest.mark.usefixtures("home")
 def test_the_action_annotates_and_fails() -> None:
-    """Its last step, run as GitHub runs it, with two paths and a flag."""
+    """The action's last step, run as GitHub runs it, annotates the findings and fails."""
     *_, lint = steps()
     write(Path(), {"other/V1__a.sql": "truncate users;\n"})
     environment = {

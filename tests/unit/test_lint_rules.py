@@ -245,7 +245,7 @@ HARMLESS = [
 
 @pytest.mark.parametrize(("rule", "sql"), TRANSACTIONAL)
 def test_a_hazard_is_found(rule: str, sql: str) -> None:
-    """In a file that runs in a transaction, after a file that creates the tables."""
+    """The hazard is found in a file that runs in a transaction, after a file that creates the tables."""
     assert rule in {reason.rule for reason in reasons(BEFORE, up(sql))}
 
 
@@ -286,7 +286,7 @@ def test_a_contract_migration_may_drop_and_rename() -> None:
 
 
 def test_a_down_section_is_judged_by_the_rules_about_failure() -> None:
-    """Its locks and drops are its purpose in an emergency, but it must run."""
+    """Its locks and drops are wanted in an emergency, but a statement that would fail is found."""
     text = "-- migrate:up\nselect 1;\n-- migrate:down\ndrop table t; drop index old; update q set id = 1;\n"
     assert rules(BEFORE, text) == []
     assert rules(BEFORE, text + "drop index concurrently i;") == ["cannot-run-in-transaction"]
@@ -295,7 +295,7 @@ def test_a_down_section_is_judged_by_the_rules_about_failure() -> None:
 
 
 def test_what_a_down_section_does_is_not_known_to_later_files() -> None:
-    """It has not run when they run: what it changes is unchanged for them."""
+    """Later files run without it, so lint must not take its changes for done."""
     first = "-- migrate:up\ncreate table t (v varchar(10));\n-- migrate:down\nalter table t alter v type int;\n"
     assert rules(first, up("alter table t alter v type varchar(20)")) == []
 

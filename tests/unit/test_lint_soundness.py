@@ -1,4 +1,4 @@
-"""Histories in which lint once missed a hazard, or reported what is none: it knows what the files before have made.
+"""Histories in which lint once missed a hazard or reported a false one, as it must know what earlier files made.
 
 What PostgreSQL does for the same statements is in tests/integration/test_lint_soundness.py.
 """

@@ -21,7 +21,7 @@ INDEX = "create index i on t (a)"
     ],
 )
 def test_a_finding_is_allowed_by_a_comment(text: str) -> None:
-    """Above or inside its statement, or in the head of the file for all of it."""
+    """The comment stands above or inside the statement, or in the head of the file for all statements."""
     assert rules(text) == []
 
 
@@ -52,7 +52,7 @@ def test_a_comment_is_for_one_statement() -> None:
     ],
 )
 def test_a_comment_that_allows_nothing_is_found(comment: str, found: list[str]) -> None:
-    """It would suggest that a finding is allowed, or hide the next one."""
+    """A comment without effect suggests that a finding is allowed, or could hide a later one."""
     assert rules(up(f"{comment}\n{INDEX}")) == found
     assert rules(f"-- head\n{up(INDEX)}{comment}") == ["index-not-concurrent", *found[:-1]]
 

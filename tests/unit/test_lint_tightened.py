@@ -186,13 +186,13 @@ def found(sql: str, options: str = "") -> set[str]:
 
 @pytest.mark.parametrize(("rule", "sql"), BREAKS)
 def test_what_older_images_may_still_do_is_kept(rule: str, sql: str) -> None:
-    """A statement that forbids it needs `contract`; that is all that is said of it."""
+    """A statement that forbids it has exactly one finding: that it needs `contract`."""
     assert found(sql) == {rule}
 
 
 @pytest.mark.parametrize("sql", FITS)
 def test_what_no_older_image_does_may_be_forbidden(sql: str) -> None:
-    """Nor is anything said of what allows more, or of what was forbidden before."""
+    """A statement that only allows more, or forbids what was already forbidden, has no finding either."""
     assert found(sql) == set()
 
 
@@ -204,7 +204,7 @@ def test_a_contract_migration_may_forbid_it(rule: str, sql: str) -> None:
 
 @pytest.mark.parametrize(("rule", "sql"), BREAKS)
 def test_the_message_says_how_to_go_on(rule: str, sql: str) -> None:
-    """By the up line with a revision that exists; where lint cannot know, also by an allowance."""
+    """The message has the up line with an existing revision and, where lint cannot be sure, an allowance."""
     (reason, *_) = [each for each in reasons(BEFORE, up(sql)) if each.rule == rule]
     safe = "\n".join(reason.safe)
     if rule != "not-null-without-default":

@@ -97,7 +97,7 @@ def test_only_the_annotation_changes(before: str, after: str) -> None:
 
 
 def test_line_ends_stay() -> None:
-    """Those of Windows too, also in what is inserted."""
+    """Windows line ends are kept, and inserted lines have them too."""
     text = DEPLOYMENT.format(metadata="    metadata:\n      annotations:\n        a: b").replace("\n", "\r\n")
     assert "\n" not in annotate(text).replace("\r\n", "")
 
@@ -153,7 +153,7 @@ def test_metadata_that_stand_elsewhere_are_refused(metadata: str) -> None:
 
 @pytest.mark.parametrize("text", ["a: [", "\ta: b", "a: b\n- c", "\x00", "a: *b", "[" * 20_000])
 def test_what_is_not_yaml_is_refused(text: str) -> None:
-    """With its line, where the parser knows one."""
+    """Text that is not YAML is refused, with its line where the parser knows it."""
     with pytest.raises(ManifestError, match="expected YAML"):
         parse_documents(text)
 

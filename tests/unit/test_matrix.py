@@ -72,7 +72,7 @@ def test_a_version_that_is_not_available_fails() -> None:
 
 @pytest.mark.parametrize("module", OLDER, ids=lambda module: module.name)
 def test_each_minor_pins_its_own_release(module: Path) -> None:
-    """Its three programs are of the minor that the directory is named by, and so are all the staging modules."""
+    """Its three programs and all staging modules are of the minor version that the directory is named after."""
     text = (module / "go.mod").read_text()
     programs = read_pins(text).programs
     assert tuple(programs) == minors.PROGRAMS

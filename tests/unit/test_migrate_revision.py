@@ -54,7 +54,7 @@ def test_a_shell_passes_the_labels_on_as_they_are(directory: Path) -> None:
 
 
 def test_the_annotations_are_json_and_yaml(directory: Path) -> None:
-    """So that they stand in a patch, in `--set-json` and after `annotations:` in a manifest."""
+    """The output fits in a patch, in `--set-json` and after `annotations:` in a manifest."""
     text = output_of(directory, "-o", "annotations")
     expected = {
         "ledgergate.dev/revision": "20250101000000_a+1.5234a921d098",

@@ -42,7 +42,7 @@ class Configurations:
 
 
 def test_other_accounts() -> None:
-    """Only a condition that names a controller's account, and not the right one, is wrong."""
+    """A condition is wrong only if it names the account of a controller elsewhere and not this one."""
     assert find_other_accounts([NAMED, "true", ""], "ledgergate") == ()
     assert find_other_accounts([NAMED], "guard") == ("system:serviceaccount:ledgergate:controller",)
     both = f"!(request.userInfo.username in ['{controller_account('guard')}', '{controller_account('a')}'])"
@@ -52,7 +52,7 @@ def test_other_accounts() -> None:
 
 
 async def test_a_wrong_configuration_is_said_until_it_is_corrected() -> None:
-    """With the line to add; what cannot be read is no reason, nor does it end one."""
+    """The problem names the line to add; a configuration that cannot be read neither causes it nor ends it."""
     api = Configurations()
     account = OwnAccount(api, "guard")
     assert (await account._look(), account.problem) == (False, "")
@@ -69,13 +69,13 @@ async def test_a_wrong_configuration_is_said_until_it_is_corrected() -> None:
 
 
 async def test_the_manifests_name_the_account_of_their_namespace() -> None:
-    """So that nothing is said of an installation as it is shipped."""
+    """The manifests as shipped cause no problem in their own namespace."""
     account = OwnAccount(Configurations(shipped()), "ledgergate")
     assert (await account._look(), account.problem) == (True, "")
 
 
 def test_a_controller_that_is_refused_learns_why() -> None:
-    """Where the API server asks about the controller's release, the refusal names the line to add; to others not."""
+    """A refused release by the controller itself names the line to add; a refusal of any other user does not."""
     own = controller_account("guard")
     view = Ledgers([gate()], BEHIND)
     asked = Admission(view, view, lambda: NOW, controller=own)

@@ -61,7 +61,7 @@ def test_a_url_says_where_and_shows_no_password(url: str, label: str) -> None:
         ("mysql://a:x,b:y/app?sslmode=maybe", 4),
     ],
 )
-def test_every_problem_of_a_url_is_told_and_nothing_of_it_shown(url: str, count: int) -> None:
+def test_every_problem_of_a_url_is_reported_without_its_text(url: str, count: int) -> None:
     """A URL may be all password, so none of it is in a message."""
     with pytest.raises(AddressError) as refused:
         Address.from_url(url)
@@ -77,8 +77,8 @@ def test_what_only_libpq_understands_is_left_out() -> None:
 
 
 @given(user=text, password=text, database=text)
-def test_any_user_password_and_database_can_be_told(user: str, password: str, database: str) -> None:
-    """Whatever characters they have, they arrive as they were."""
+def test_any_user_password_and_database_arrive_unchanged(user: str, password: str, database: str) -> None:
+    """User, password and database may hold any characters."""
     address = Address.from_secret(
         {"host": "db", "username": f"u{user}u", "password": password, "database": f"d{database}d"}
     )
@@ -101,13 +101,13 @@ def test_a_secret_of_parts_and_one_of_a_url_are_one_address() -> None:
 
 
 def test_certificates_come_as_text() -> None:
-    """A path would be one of our own pod's files."""
+    """A path in a Secret would name a file of the controller's pod."""
     address = Address.from_secret({**PARTS, "sslmode": "verify-full", "sslrootcert": PEM})
     assert (address.tls.mode, address.tls.certificates) == ("verify-full", PEM.strip())
     assert "PEM" in problems(**PARTS, sslrootcert="/etc/passwd")[0]
 
 
-def test_every_problem_of_a_secret_is_told() -> None:
+def test_every_problem_of_a_secret_is_reported() -> None:
     """Missing keys are named; a URL must be complete, and must not name a file."""
     assert "host, database, username, password" in problems()[0]
     assert "missing: database" in problems(**{key: value for key, value in PARTS.items() if key != "database"})[0]

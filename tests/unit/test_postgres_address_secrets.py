@@ -77,7 +77,7 @@ def test_a_secret_that_lacks_something_says_what() -> None:
 
 
 def test_a_secret_makes_us_read_nothing_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither the PG* variables nor the files of this process fill in anything."""
+    """The PG* variables and files of this process add nothing to a Secret's address."""
     (tmp_path / ".pgpass").write_text("*:*:*:*:ours\n")
     for name, value in {
         "HOME": str(tmp_path),
@@ -125,7 +125,7 @@ def test_a_secret_reaches_the_host_that_it_shows(secret: dict[str, str]) -> None
     [("require_auth", "scram-sha-256"), ("PGREQUIREAUTH", "scram-sha-256"), ("channel_binding", "require")],
 )
 def test_a_protection_that_cannot_be_given_is_refused(given: dict[str, str], key: str, value: str) -> None:
-    """By its name; left out, it would let a password go to a server that asks for it in the clear."""
+    """The message names it: without it, a password could go in clear text to any server that asks."""
     (problem,) = problems(**given, **{key: value})
     assert "of the Secret is set, which ledgergate cannot honour" in problem
     assert key.lower().removeprefix("pg").replace("_", "") in problem.replace("_", "")
@@ -151,6 +151,6 @@ def test_an_sslmode_beside_a_url_counts() -> None:
         ("127.0.0.1,db", "", True),
     ],
 )
-def test_who_may_answer_for_the_server(host: str, mode: str, unverified: bool) -> None:
-    """Anybody on the way, where nothing is said about TLS; where somebody has decided, that counts."""
+def test_which_servers_are_unverified(host: str, mode: str, unverified: bool) -> None:
+    """A remote server is unverified if the mode is absent or `prefer`; any other mode counts as a decision."""
     assert Address.from_secret({**PARTS, "host": host, "sslmode": mode}).unverified is unverified

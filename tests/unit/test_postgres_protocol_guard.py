@@ -74,6 +74,6 @@ def test_a_request_that_is_unknown_is_left_to_the_driver() -> None:
 
 
 def test_a_body_counts_across_pieces() -> None:
-    """What looks like a header within a body is none."""
+    """Bytes that look like a header inside a message's body are not read as one."""
     body = struct.pack("!i", 2**31 - 1) * 50
     assert fed(GREETING + row(body) + READY, list(range(0, 400, 7))) == GREETING + row(body) + READY

@@ -110,12 +110,12 @@ def test_checksum_is_found(text: str) -> None:
     "text", ["", "Not Found", f"{DIGEST}  other\n", '{"assets": [{"name": "file", "digest": null}]}']
 )
 def test_no_checksum_is_none(text: str) -> None:
-    """What does not give the file's digest gives nothing."""
+    """A text without the file's digest has no checksum."""
     assert checksum_in(text, "file") is None
 
 
 def test_unreachable_hosts_are_given_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silent host costs its patience once in a run; after that its reason is known without asking."""
+    """A host that does not answer is waited for once in a run; later requests fail at once with the same reason."""
     over = threading.Event()
     monkeypatch.setattr(releases, "_given_up", {})
     monkeypatch.setattr(releases, "_checksum", lambda _: over.wait(60))
@@ -173,7 +173,7 @@ def _make_slowly(target: Path, log: Path, started: Event, may_end: Event) -> Non
 
 
 def test_two_runs_make_a_thing_once(tmp_path: Path) -> None:
-    """Of two processes one makes it; the other says whom it waits for, and finds it made."""
+    """One of two processes makes it; the other one reports which process it waits for, and uses the result."""
     target, log = tmp_path / "cache" / "kubectl", tmp_path / "log"
     started, may_end = SPAWN.Event(), SPAWN.Event()
     arguments = (target, log, started, may_end)
@@ -218,7 +218,7 @@ def test_failed_maker_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_incomplete_assets_are_named_and_the_cache_is_hit(tmp_path: Path) -> None:
-    """A KUBEBUILDER_ASSETS that lacks a program is told, and the cache is used without asking the network."""
+    """A KUBEBUILDER_ASSETS that lacks a program is reported, and the cache is used without asking the network."""
     pins = read_pins((MODULE / "go.mod").read_text())
     cached = (
         tmp_path

@@ -55,7 +55,7 @@ async def test_a_mounted_config_is_read_each_time(tmp_path: Path) -> None:
 async def test_a_mounted_config_that_cannot_be_read_takes_no_login_away(
     text: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log says so to who mounted it; a pod's message, which its namespace sees, says nothing of it."""
+    """The log reports it to the administrator; a pod's message, which its namespace can read, does not."""
     mounted = tmp_path / "config.json"
     if text is not None:
         mounted.write_text(text)

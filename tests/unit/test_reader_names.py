@@ -52,7 +52,7 @@ async def test_slow_names_of_one_tenant_delay_no_other(resolver: Resolver) -> No
 
 
 async def test_a_name_is_resolved_once_at_a_time(resolver: Resolver) -> None:
-    """Who asks again joins those that wait; who gives up leaves no second thread behind."""
+    """A second request joins the first one's thread, and a request that is given up leaves no second thread."""
     names = Names(resolver)
     first = ask(names, "a", "slow")
     await asyncio.sleep(0)
@@ -73,7 +73,7 @@ async def test_a_failure_is_that_of_the_resolver(resolver: Resolver) -> None:
 
 
 def test_the_loop_resolves_with_it() -> None:
-    """Whatever opens a connection asks the loop, and so `Names`."""
+    """Every connection resolves its host through the event loop, and so through `Names`."""
     loop = ResolvingLoop()
     resolver = Resolver()
     try:

@@ -61,7 +61,7 @@ def test_a_frame_that_is_too_large_is_neither_sent_nor_read() -> None:
 
 @given(st.binary(max_size=200))
 def test_what_is_no_answer_is_a_decode_error(body: bytes) -> None:
-    """Whatever a worker sends that is no longer itself, its parent raises one kind of error or reads an answer."""
+    """Whatever bytes a compromised worker sends, decoding raises one kind of error or returns an answer."""
     with suppress(msgspec.DecodeError):
         wire.decode_answer(body)
 
@@ -78,7 +78,7 @@ def test_texts_are_cut() -> None:
 
 @pytest.mark.parametrize("since", [1e300, -1e300, float("inf"), float("nan"), 2.0**62])
 def test_a_time_that_is_none_is_left_out(since: float) -> None:
-    """Who migrates is known all the same."""
+    """An impossible time of a run is left out, and its holder is known all the same."""
     assert wire.to_active(wire.Run("pod-1", "a", since)) == ActiveMigration("pod-1", "a", None)
     assert wire.to_active(wire.Run("pod-1", None, 0.0)) == ActiveMigration(
         "pod-1", None, datetime(1970, 1, 1, tzinfo=UTC)

@@ -20,7 +20,7 @@ def users(keyring: Keyring, authority: str, repository: str = "x") -> list[str]:
 
 
 def test_each_registry_has_its_own_credential() -> None:
-    """By host and port; Docker Hub by each of its names; nobody else's."""
+    """Credentials are found by host and port, Docker Hub's by each of its names, and never another registry's."""
     keyring = Keyring.parse(
         json.dumps(
             {
@@ -99,7 +99,7 @@ def test_the_older_form_has_the_entries_alone() -> None:
     "text", ["", "[", "[]", '{"auths": []}', '{"auths": {"a": {"auth": 7}}}', "[" * 100_000, b"\xff"]
 )
 def test_what_is_no_config_is_refused(text: str | bytes) -> None:
-    """Without a word of it in the message."""
+    """The message shows nothing of the text."""
     with pytest.raises(CredentialsError, match=r"expected JSON in the form of Docker's config.json"):
         Keyring.parse(text)
 

@@ -325,7 +325,7 @@ def test_the_host_of_an_authority() -> None:
     ).map(lambda value: json.dumps(value).encode())
 )
 def test_any_document_is_read_or_refused(content: bytes) -> None:
-    """As a manifest, an index and a config blob, without any other exception."""
+    """Any document is read as a manifest, an index or a config blob, or refused by the one expected exception."""
     with suppress(RegistryFailure):
         manifest = decode_manifest(content)
         if manifest.manifests is None:

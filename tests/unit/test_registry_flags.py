@@ -42,7 +42,7 @@ def test_every_flag_becomes_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.addresses.refused == (ip_network("10.96.0.0/12"), ip_network("10.96.0.1/32"))
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     """Each with what is expected."""
     wrong = NONE | {
         "allowed": ("https://ghcr.io",),
@@ -50,8 +50,8 @@ def test_all_problems_are_told_at_once() -> None:
         "refused_networks": ("services",),
         "ca_file": Path("/nowhere/ca.pem"),
     }
-    with pytest.raises(click.UsageError) as told:
+    with pytest.raises(click.UsageError) as raised:
         read_registry_settings(wrong)
-    message = str(told.value)
+    message = str(raised.value)
     for part in ("--registry-refuse-network", "'services'", "--registry-mirror", "https://ghcr.io", "/nowhere/ca.pem"):
         assert part in message

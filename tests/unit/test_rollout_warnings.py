@@ -35,7 +35,7 @@ def said(subject: Workload, former: Workload | None = None, **policy: Any) -> tu
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet"])
-def test_a_rollout_that_waits_for_itself_is_told(kind: str) -> None:
+def test_a_rollout_that_waits_for_itself_is_warned_of(kind: str) -> None:
     """Its own init container drops what the pods that it replaces still need."""
     (warning,) = said(workload(B, kind), workload(A, kind))
     assert warning == f"the rollout of {kind.lower()}/gateway would wait for itself: migrate with --phase expand"
@@ -48,7 +48,7 @@ def test_a_predecessor_that_can_run_with_it_is_no_reason() -> None:
     assert said(workload(B, "Job"), workload(A, "Job")) == ()
 
 
-def test_a_hold_that_outlasts_the_deadline_is_told() -> None:
+def test_a_hold_that_outlasts_the_deadline_is_warned_of() -> None:
     """`kubectl rollout status` fails after progressDeadlineSeconds, before ledgergate says that pods wait too long."""
     (warning,) = said(workload(B, progressDeadlineSeconds=300))
     assert warning == ("maxHold of app is above progressDeadlineSeconds (300) of deployment/gateway: it may fail first")
@@ -56,8 +56,8 @@ def test_a_hold_that_outlasts_the_deadline_is_told() -> None:
     assert len(said(workload(B), max_hold=timedelta(minutes=15))) == 1
 
 
-def test_an_audit_and_a_good_verdict_say_nothing() -> None:
-    """Where no pod is held, no rollout waits."""
+def test_an_audit_warns_of_no_rollout() -> None:
+    """Under Audit no pod is held, so no rollout waits."""
     assert said(workload(B), workload(A), mode=Mode.AUDIT) == ()
 
 

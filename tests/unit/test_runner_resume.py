@@ -1,4 +1,4 @@
-"""What the completed statements of an interrupted migration left in their session, which another one has not."""
+"""What the completed statements of an interrupted migration left in their session, and a new session lacks."""
 
 from __future__ import annotations
 

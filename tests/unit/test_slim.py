@@ -63,7 +63,7 @@ def test_a_file_that_is_no_library_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_lock_of_the_runner_names_the_packages_of_the_runner() -> None:
-    """Those that the project requires without an extra."""
+    """The lock has every package that the project requires without an extra, and no Kubernetes client."""
     required = [line for line in distribution("ledgergate").requires or () if "extra ==" not in line]
     lock = SLIM.with_name("runner.txt").read_text()
     assert all(f"\n{line.split('>')[0]}==" in f"\n{lock}" for line in required)

@@ -39,8 +39,8 @@ def test_a_pod_of_an_older_revision_that_is_waited_for(held: Pod, owner: Owner, 
     assert is_superseded(owner, held) is superseded
 
 
-def test_pods_that_come_back_as_they_were_are_not_deleted_for_ever() -> None:
-    """A few times for each generation of the StatefulSet, and each name; then an Event leaves it to people."""
+def test_pods_that_come_back_unchanged_are_not_deleted_forever() -> None:
+    """A pod is deleted a few times for each name and generation of its StatefulSet; then an Event asks for a person."""
     limit, owner = DeletionLimit(), statefulset()
     for _ in range(MAX_DELETIONS):
         assert limit.allows(owner, pod())

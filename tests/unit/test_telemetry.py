@@ -136,7 +136,7 @@ def test_the_series_of_a_gate_end_with_it() -> None:
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_a_line_is_short_and_clean(log_format: str, stream: io.StringIO) -> None:
-    """Whatever a server or a tenant has written: a terminal carries out nothing, and a disk is not filled."""
+    """Text of servers and tenants is cut and free of escape sequences: it harms neither a terminal nor a disk."""
     configure_logging(log_format, stream)
     log_event("ledger.unreadable", error="\x1b[31m\x9b2J\u202e" + "x" * 1_000_000)
     logging.getLogger("library").warning("y" * 1_000_000)

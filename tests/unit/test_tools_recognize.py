@@ -135,7 +135,7 @@ def test_a_shell_runs_the_commands_of_its_text(shell: str, text: str, dialect: s
     ],
 )
 def test_a_command_that_goes_back(command: str, back: bool) -> None:
-    """What undoes migrations is not done already because the ledger has the newest one."""
+    """A command that undoes migrations is run although the ledger holds the newest one."""
     assert goes_back(command.split(), SCRIPTS.get) is back
 
 
@@ -149,6 +149,6 @@ def test_any_command_line_is_accepted(command: list[str]) -> None:
 
 @given(st.text(), st.sampled_from(["sh -c", "npm run"]))
 def test_any_text_of_a_script_is_accepted(text: str, start: str) -> None:
-    """As `sh -c` and a script of package.json may hold it."""
+    """Any text of `sh -c` or of a script of package.json gives the name of a dialect, or None."""
     found = recognize_dialect([*start.split(), text], lambda _: text)
     assert found is None or found in DIALECTS
