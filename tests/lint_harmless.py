@@ -81,6 +81,16 @@ HARMLESS: list[tuple[str, str, str]] = [
     ),
     (
         "attach",
+        PARTITIONS + "alter table lists_1 add constraint c check (k in (1)), alter k set not null;",
+        "alter table lists attach partition lists_1 for values in (1);",
+    ),
+    (  # the bounds pass NULL too
+        "attach",
+        PARTITIONS + "alter table lists_1 add constraint c check (k in (1));",
+        "alter table lists attach partition lists_1 for values in (1, null);",
+    ),
+    (
+        "attach",
         PARTITIONS,
         (
             "create table logs_2026 (at date not null, k int); "

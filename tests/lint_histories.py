@@ -164,6 +164,12 @@ HAZARDS: list[tuple[str, str, str, str]] = [
         "partition-scan",
     ),
     ("attach", PARTITIONS, "alter table lists attach partition lists_1 for values in (1);", "partition-scan"),
+    (  # a CHECK passes NULL, and the bounds do not
+        "attach",
+        PARTITIONS + "alter table lists_1 add constraint c check (k in (1));",
+        "alter table lists attach partition lists_1 for values in (1);",
+        "partition-scan",
+    ),
     (
         "attach",
         DEFAULT_PARTITION,

@@ -105,14 +105,16 @@ def _is_proven(partition: Table | None, parent: Table | None, bound: Any, contex
     if partition is None or bound.is_default:
         return False
     key = parent.partition_key if parent else None
-    constants = _constants((bound.listdatums, bound.lowerdatums, bound.upperdatums))
+    bounds = (bound.listdatums, bound.lowerdatums, bound.upperdatums)
+    constants = _constants(bounds)
+    takes_null = any(isinstance(part, ast.A_Const) and part.isnull for part in walk(bounds))
     for constraint in partition.constraints.values():
         if not (constraint.valid and constraint.expression is not None):
             continue
         columns = columns_of(constraint.expression)
         if not (constants <= _constants(constraint.expression) and (key is None or set(key) <= columns)):
             continue
-        if bound.strategy == "l" or all(context.proves_not_null(partition.name, column) for column in key or columns):
+        if takes_null or all(context.proves_not_null(partition.name, column) for column in key or columns):
             return True
     return False
 
