@@ -88,11 +88,15 @@ fuzz: $(VENV)/installed ## 200,000 fuzzed requests to the admission server, 100,
 bench: $(VENV)/installed ## measure; writes bench/results.json
 	@$(BIN)/python -m bench
 
-.PHONY: lint
+.PHONY: lint lint-types lint-style lint-layers
 lint: $(VENV)/installed ## ruff, mypy and import-linter
+	@$(MAKE) --jobs=2 --output-sync --keep-going --no-print-directory lint-types lint-style lint-layers
+lint-types: $(VENV)/installed
+	@$(BIN)/mypy
+lint-style: $(VENV)/installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+lint-layers: $(VENV)/installed
 	@$(BIN)/lint-imports
 
 .PHONY: audit
