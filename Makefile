@@ -32,7 +32,7 @@ demo: $(VENV)/installed ## the main job on a real API server and a real PostgreS
 	@$(BIN)/python -m demo
 
 # More workers than a small machine has CPUs: a test mostly waits.
-PYTEST = $(BIN)/pytest --numprocesses=4 -m "not examples and not gitops"
+PYTEST = $(BIN)/pytest --numprocesses=5 -m "not examples and not gitops"
 # A failed test fails the run. .ci/run sets .ci/retry instead, which tells flaky tests from broken ones.
 ON_FAILURE ?= exit 1
 # Tests of what the server itself decides: its SQL, catalogues, rights and errors. `make matrix` runs more on each version.
