@@ -186,7 +186,7 @@ def test_what_make_image_prints(buildah: Buildah, image: str) -> None:
     assert ["ledgergate", version("ledgergate")] in found["packages"]
     assert "pip" not in {name for name, _ in found["packages"]}
     assert 0 < min(migrate_times(runtime, runs=3)) < 10
-    documented = re.search(r"(\d+) MB unpacked, (\d+) MB of it ours", INSTALL.read_text())
+    documented = re.search(r"(\d+) MB unpacked, (\d+) MB of it in `/opt/ledgergate`", INSTALL.read_text())
     assert documented
     own = found["ledgergate"] / 1e6
     assert abs(int(documented[2]) - own) < 0.1 * own, "docs/install.md is out of date"
