@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pglast import Error, ast, parse_sql, scan
+from pglast import Error, ast, enums, parse_sql, scan
 from pglast.keywords import RESERVED_KEYWORDS, TYPE_FUNC_NAME_KEYWORDS
 from pglast.stream import RawStream
 
@@ -27,6 +27,7 @@ _KEYWORDS = RESERVED_KEYWORDS | TYPE_FUNC_NAME_KEYWORDS
 _VARIABLE = re.compile(r"\$\{[^{}\n]*\}|\{\{[^{}\n]*\}\}|<%=[^%\n]*%>|(?<![:\w]):'\w+'|(?<![:\w\]]):\"\w+\"")
 # `{% … %}`, `{# … #}`, `<% … %>`, and a line that is a command of psql.
 _DIRECTIVE = re.compile(r"\{%.*?%\}|\{#.*?#\}|<%[^=].*?%>|^\\[A-Za-z!?][^\n]*$", re.DOTALL | re.MULTILINE)
+_NOT_ENFORCED = re.compile(r"\benforced\b", re.IGNORECASE)
 _VISIBLE = re.compile(r"[^\n\r]")
 _COMMENTS = frozenset(("SQL_COMMENT", "C_COMMENT"))
 
@@ -101,6 +102,8 @@ def parse_statements(sql: str) -> tuple[ParsedStatement, ...]:
         raise ScriptError(message, len(sql.rstrip()) if position is None else position) from error
     except RecursionError as error:
         raise ScriptError("nested too deeply to be parsed", 0) from error
+    if _NOT_ENFORCED.search(sql):
+        _fold_not_enforced(parsed)
     return tuple(_statement(sql, raw) for raw in parsed)
 
 
@@ -220,6 +223,21 @@ def columns_of(node: Any) -> set[str]:
             case ast.ColumnRef(fields=(*_, ast.String(sval=str(name)))):
                 found.add(name)
     return found
+
+
+def _fold_not_enforced(parsed: Any) -> None:
+    """Move each NOT ENFORCED of a column into the constraint before it, where a table's constraint has it already.
+
+    Source: `transformConstraintAttrs` of PostgreSQL (parse_utilcmd.c)
+    """
+    for column in (part for part in walk(parsed) if isinstance(part, ast.ColumnDef)):
+        kept: list[Any] = []
+        for constraint in column.constraints or ():
+            if kept and constraint.contype == enums.ConstrType.CONSTR_ATTR_NOT_ENFORCED:
+                kept[-1].is_enforced, kept[-1].skip_validation = False, True
+            else:
+                kept.append(constraint)
+        column.constraints = tuple(kept)
 
 
 def _statement(sql: str, raw: Any) -> ParsedStatement:

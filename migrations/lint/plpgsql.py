@@ -22,8 +22,8 @@ class DoBlock:
 
     Attributes:
         statements: Its SQL statements in order, including those under a condition.
-        complete: Whether the block can run no other statement. Expressions, PERFORM, cursors and the query of a FOR
-            loop are not read and do not count.
+        complete: Whether the block can run no other statement. Expressions, PERFORM and cursors are not read and do
+            not count.
     """
 
     statements: tuple[ParsedStatement, ...]
@@ -73,6 +73,10 @@ def _queries(tree: Any) -> Iterator[tuple[str, str | None]]:
             if name == "PLpgSQL_stmt_execsql":
                 query = branch["sqlstmt"]["PLpgSQL_expr"]["query"]
                 yield query, query
+            elif name == "PLpgSQL_stmt_fors":  # its query may be an UPDATE or DELETE with RETURNING
+                query = branch["query"]["PLpgSQL_expr"]["query"]
+                yield query, query
+                yield from _queries(branch.get("body", []))
             elif name in {"PLpgSQL_stmt_dynexecute", "PLpgSQL_stmt_dynfors"}:
                 query = branch["query"]["PLpgSQL_expr"]["query"]
                 yield query, _constant(query)

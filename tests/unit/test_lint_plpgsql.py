@@ -31,6 +31,19 @@ def test_a_hazard_in_a_block_is_found(body: str) -> None:
     assert "do-block" not in rules(TABLE, block(body))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "for n in update t set id = 1 returning id loop null; end loop;",
+        "for n in delete from t returning id loop null; end loop;",
+        "for n in update t set id = 1 returning id loop delete from t; end loop;",
+    ],
+)
+def test_the_query_of_a_loop_is_judged(body: str) -> None:
+    """The query of a FOR loop may modify rows with RETURNING, and is judged like the statements inside the loop."""
+    assert "bulk-write" in rules(TABLE, block(body))
+
+
 def test_a_finding_in_a_block_names_the_line_of_its_statement() -> None:
     """Not that of the block; the second of two equal statements has its own line."""
     text = block(f"perform 1;\n{ADD};\n{ADD};")

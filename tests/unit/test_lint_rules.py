@@ -211,6 +211,8 @@ HARMLESS = [
     "alter table t add column c int default steady()",
     "alter table t add column c text default lower('X') || 'y'",
     "alter table t add column c int generated always as (a * 2) virtual",
+    "alter table t add column c int default 1 check (c > 0) not enforced",
+    "alter table t add column c int default 1 references q not enforced",
     "create or replace view w as select 2 as one",
     "drop view w; create view w as select 1 as one, 2 as two",
     "drop cast (int as text)",

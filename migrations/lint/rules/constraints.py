@@ -227,6 +227,8 @@ def _check_primary_key_using_index(table: Name, index: str, context: StatementCo
 
 def _check_column_constraint(table: Name, column: Any, constraint: Any) -> Iterator[Violation]:
     """Judge a constraint in the definition of a column that is being added."""
+    if constraint.skip_validation:  # NOT ENFORCED
+        return
     name = quote_ident(column.colname)
     match constraint.contype:
         case _KIND.CONSTR_CHECK:
