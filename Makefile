@@ -31,8 +31,9 @@ setup: $(VENV)/installed ## install everything into .venv/
 demo: $(VENV)/installed ## the main job on a real API server and a real PostgreSQL
 	@$(BIN)/python -m demo
 
-# More workers than a small machine has CPUs: a test mostly waits.
-PYTEST = $(BIN)/pytest --numprocesses=5 -m "not examples and not gitops"
+# More workers than a small machine has CPUs: a test mostly waits. One worker runs all tests of a module, since what they
+# share, such as an image or a cluster, takes up to a minute to set up.
+PYTEST = $(BIN)/pytest --numprocesses=5 --dist=loadfile --no-loadscope-reorder -m "not examples and not gitops"
 # A failed test fails the run. .ci/run sets .ci/retry instead, which tells flaky tests from broken ones.
 ON_FAILURE ?= exit 1
 # Tests of what the server itself decides: its SQL, catalogues, rights and errors. `make matrix` runs more on each version.
