@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(what: str, probe: Callable[[], T], *, timeout: float = 30.0, pause: float = 0.05) -> T:
+def until(what: str, probe: Callable[[], T], *, timeout: float = 120.0, pause: float = 0.05) -> T:
     """Call a probe until its result is true, and return that result.
 
     Args:

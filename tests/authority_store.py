@@ -103,7 +103,7 @@ async def running(work: Awaitable[None]) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110 - the code under test announces nothing to its tests
             await asyncio.sleep(0.001)
 

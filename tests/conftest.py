@@ -19,6 +19,7 @@ from tests.cluster.fixtures import (
     policy_cluster,
     programs,
     pytest_collection_finish,
+    pytest_runtest_makereport,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "policy_cluster",
     "programs",
     "pytest_collection_finish",
+    "pytest_runtest_makereport",
 ]
 
 

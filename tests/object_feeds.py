@@ -98,6 +98,6 @@ def a_secret(url: str, name: str = "pg") -> Secret:
 
 async def until(probe: Callable[[], Any]) -> None:
     """Wait until something holds."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not probe():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0.005)

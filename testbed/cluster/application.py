@@ -160,7 +160,7 @@ class Application:
         assert self.running(name) == []
         return self.held(name)
 
-    def await_running(self, name: str, count: int = 3, timeout: float = 30) -> list[str]:
+    def await_running(self, name: str, count: int = 3, timeout: float = 120) -> list[str]:
         """Wait until `count` pods run and none is held: a rollout's last pod may be held while enough others run."""
 
         def all_run() -> bool:

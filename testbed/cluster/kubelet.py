@@ -93,7 +93,7 @@ class Kubelet:
         """Return the runs of a container in the pods whose name begins with `pod`."""
         return [run for run in self.runs if run.container == container and run.pod.startswith(pod)]
 
-    def await_run(self, container: str, pod: str = "", *, count: int = 1, timeout: float = 60) -> Run:
+    def await_run(self, container: str, pod: str = "", *, count: int = 1, timeout: float = 120) -> Run:
         """Wait until `count` runs of a container have ended, and return the last of them."""
         ended = until(
             f"{count} finished runs of {container}",

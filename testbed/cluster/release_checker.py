@@ -29,7 +29,7 @@ RELEASE = "release"
 
 PACE = 0.05
 """Seconds from one look at the pods to the next."""
-START_TIMEOUT = 30.0
+START_TIMEOUT = 120.0
 
 
 def label(pod: dict[str, Any]) -> str:

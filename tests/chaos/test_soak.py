@@ -186,7 +186,7 @@ def test_nothing_that_fails_opens_or_stops_the_guard(soak: Soak, guard: Installa
     for each in list(soak.world.gates):
         plane.kubectl("delete", "ledgergate", each, "-n", soak.application.namespace)
     plane.kubectl("delete", "pods", "--all", "-n", soak.application.namespace, "--wait=false")
-    until("no session of ledgergate", lambda: not sessions(servers), timeout=60)
+    until("no session of ledgergate", lambda: not sessions(servers))
     for name in PARTS:
-        until(f"the {name} to use what it used at its start", lambda: not grown(guard, name, before), timeout=60)  # noqa: B023
+        until(f"the {name} to use what it used at its start", lambda: not grown(guard, name, before))  # noqa: B023
         log.warning("%s: %s before, %s after", name, before[name], used(guard, name))

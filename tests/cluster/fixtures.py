@@ -3,7 +3,7 @@
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -36,6 +36,9 @@ PROVISIONS: Mapping[str, Provision] = MappingProxyType(
 )
 """Providers of programs that the machine may lack, by the name of their fixture."""
 
+LOG_SHOWN = 8000
+"""Characters of a process's log that are shown below a failed test."""
+
 _PROVIDED = pytest.StashKey[dict[str, Path | Unavailable]]()
 
 
@@ -52,6 +55,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             found[name] = PROVISIONS[name](progress=reporter.write_line if reporter else lambda _: None)
         except Unavailable as reason:
             found[name] = reason
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of ledgergate's logs below a failed test that uses the shared installation."""
+    report = yield
+    installation = getattr(item, "funcargs", {}).get("installation")
+    if report.when == "call" and report.failed and isinstance(installation, Installation):
+        for name in ("controller", "webhook"):
+            report.sections.append((f"end of the log of the {name}", installation.log(name)[-LOG_SHOWN:]))
+    return report
 
 
 def _provided(request: pytest.FixtureRequest) -> Path:

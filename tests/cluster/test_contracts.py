@@ -247,7 +247,7 @@ def _race(application: Application, chance: random.Random, name: str) -> None:
         _after(chance.uniform(0, 0.3))
         assert_never_together(watch.sights)
         delete(application, name)
-        until("older pods to start", lambda: len(application.running("old")) == 3, timeout=60)
+        until("older pods to start", lambda: len(application.running("old")) == 3)
         assert_never_together(watch.sights)
     scale(application, "old", 1)
 
@@ -283,5 +283,5 @@ def test_a_kill_at_any_moment_lets_no_older_pod_in(
         )
         assert_never_together(watch.sights)
         delete(expanded, "migrate-1")
-        until("older pods to start", lambda: len(expanded.running("old")) == 2, timeout=60)
+        until("older pods to start", lambda: len(expanded.running("old")) == 2)
         assert_never_together(watch.sights)

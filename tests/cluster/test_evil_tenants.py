@@ -71,7 +71,7 @@ def test_evil_servers_leave_a_good_tenant_alone(
         application.deploy(name, revision)
         application.await_held(name)
         migrate(migrations, database, "--to", revision)
-        application.await_running(name, timeout=10)
+        application.await_running(name, timeout=30)
     until(
         "a state of every evil gate",
         lambda: len(found := states(application.plane)) == len(BEHAVIOURS) and all(found) and "Live" not in found,

@@ -111,7 +111,7 @@ def test_pods_go_on_being_released_when_the_leader_dies(replicas: Replicas, data
         leader.process.kill()
         killed = time.time()
         assert len(first_ungated(watch.sights)) < crowd.pods, "the release was over before its middle"
-        until("every pod to be released", lambda: len(first_ungated(watch.sights)) == crowd.pods, timeout=60)
+        until("every pod to be released", lambda: len(first_ungated(watch.sights)) == crowd.pods)
         released = first_ungated(watch.sights)
         sights = watch.sights
     successor = until("another leader", replicas.leader)

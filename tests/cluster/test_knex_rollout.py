@@ -78,18 +78,18 @@ def test_the_gateway_waits_for_knex(application: Application, kubelet: Kubelet, 
     application.deploy("gateway", ORDERS)
     held = application.await_held("gateway")
     application.plane.kubectl("apply", "-n", application.namespace, "-f", "-", stdin=controller(ORDERS))
-    until("the first migration", lambda: application.status().get("head") == USERS, timeout=60)
+    until("the first migration", lambda: application.status().get("head") == USERS)
     assert application.held("gateway") == held
     waits = "waiting for the lock, held by controller-"
     until("the other one to wait", lambda: any(waits in run.output for run in kubelet.of("migrate")))
     (first,) = [run for run in kubelet.of("migrate") if waits not in run.output]
     until("the run to write down that the lock row is its own", lambda: asyncio.run(owns_lock_row(database)))
     kubelet.kill(first.pod)
-    until("another run", lambda: [run for run in kubelet.of("migrate") if "freed" in run.output], timeout=60)
+    until("another run", lambda: [run for run in kubelet.of("migrate") if "freed" in run.output])
     assert application.held("gateway") == held
     (project / "go").touch()
-    assert sorted(application.await_running("gateway", timeout=60)) == sorted(held)
-    application.await_running("controller", 2, timeout=60)
+    assert sorted(application.await_running("gateway")) == sorted(held)
+    application.await_running("controller", 2)
     ended = [run.output for run in kubelet.of("migrate") if run.code == 0]
     assert sorted("nothing to do: the ledger is at" in output for output in ended) == [False, True]
     assert sum("Batch 2 run: 1 migrations" in output for output in ended) == 1
@@ -116,7 +116,7 @@ def test_an_older_image_is_rolled_back_to(
     (project / "go").touch()
     application.opt_in(database, ledger={"dialect": "knex"})
     application.plane.kubectl("apply", "-n", application.namespace, "-f", "-", stdin=controller(ORDERS))
-    application.await_running("controller", 2, timeout=60)
+    application.await_running("controller", 2)
     (project / "migrations" / f"{ORDERS}.js").unlink()
     application.plane.kubectl("apply", "-n", application.namespace, "-f", "-", stdin=controller(USERS))
     said = kubelet.await_run("migrate", count=4).output

@@ -67,16 +67,16 @@ def test_150_secrets_delay_nothing(
 ) -> None:
     """The Lease is kept, every gate has a status, and a release does not wait for a connection."""
     plane = application.plane
-    until("a status of every gate", lambda: states(plane) == ["Live"] * NAMESPACES * SECRETS, timeout=60)
+    until("a status of every gate", lambda: states(plane) == ["Live"] * NAMESPACES * SECRETS)
     application.opt_in(database)
     application.deploy("web", FIRST)
     application.await_held("web")
     began = renewed(plane)
     lost = installation.log("controller").count("leader.lost")
-    until("renewals", lambda: renewed(plane) - began > timedelta(seconds=2 * LEASE_SECONDS), timeout=40, pause=0.5)
+    until("renewals", lambda: renewed(plane) - began > timedelta(seconds=2 * LEASE_SECONDS), pause=0.5)
     assert installation.log("controller").count("leader.lost") == lost
     migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)
-    application.await_running("web", timeout=10)
+    application.await_running("web", timeout=30)
     del tenants
 
 
@@ -148,7 +148,7 @@ def test_a_bad_ledger_is_the_fault_of_its_gate(
     application.deploy("web", FIRST)
     application.await_held("web")
     migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)
-    application.await_running("web", timeout=10)
+    application.await_running("web", timeout=30)
     assert all(installation._processes.running(name) for name in ("webhook", "controller"))
     now = (
         installation.log("controller").count("controller.started"),

@@ -19,7 +19,7 @@ def conditions(application: Application, name: str) -> list[dict[str, Any]]:
     return [condition for condition in found if condition["type"] == CONDITION]
 
 
-def await_condition(application: Application, name: str, status: str, *, pods: int = 3, timeout: float = 30) -> str:
+def await_condition(application: Application, name: str, status: str, *, pods: int = 3, timeout: float = 120) -> str:
     """Wait until the readiness condition of every pod has a status; return its reason."""
 
     def probe() -> bool:

@@ -74,7 +74,7 @@ def test_every_kind_of_workload_that_is_held_goes_on(application: Application, d
         apply(application, KINDS, "new", THIRD)
         application.plane.kubectl("create", "job", "manual", "--from=cronjob/regular", "-n", application.namespace)
         for kind in KINDS:
-            until(f"a held pod of {kind.name}", partial(application.held, kind.name), timeout=60)
+            until(f"a held pod of {kind.name}", partial(application.held, kind.name))
         migrate(migrations, database)
         judge(watch, last_commit(database), cluster)
 

@@ -114,7 +114,7 @@ def test_a_rolling_restart_fails_no_call(
 def settled(storm: PodStorm) -> float:
     """Return the seconds until every good pod is free, at most 30."""
     began = time.monotonic()
-    until("the good pods to be free", lambda: not storm.late(), timeout=30, pause=0.02)
+    until("the good pods to be free", lambda: not storm.late(), pause=0.02)
     return time.monotonic() - began
 
 

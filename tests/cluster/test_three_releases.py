@@ -100,7 +100,7 @@ class Team:
             waiting = self._application.status().get("contractWaiting")
             return bool(waiting and waiting["waitingFor"]) or bool(self._checker.errors)
 
-        until(self.steps[-1], waits, timeout=60)
+        until(self.steps[-1], waits)
         self._application.plane.api.delete(f"/api/v1/namespaces/{self._application.namespace}/pods/{STRAGGLER}")
 
     def pause(self, seconds: float) -> None:
@@ -113,7 +113,7 @@ class Team:
         """Wait until a random number of a release's pods runs."""
         count = self._chance.randint(1, PODS)
         self.steps.append(f"{count} pods of {release} run")
-        until(self.steps[-1], lambda: self._checker.running().count(str(release)) >= count, timeout=60)
+        until(self.steps[-1], lambda: self._checker.running().count(str(release)) >= count)
 
     def await_end(self, release: int) -> None:
         """Wait until a release's pods run and no other's."""

@@ -43,7 +43,7 @@ def await_refusals(application: Application, times: int) -> None:
         counts = refusals(application)
         return all(counts.get(owner, 0) >= (3 if owner == "Job" else times) for owner in OWNERS)
 
-    until(f"{times} refusals of each owner", probe, timeout=60)
+    until(f"{times} refusals of each owner", probe)
     assert [pod for kind in MAKERS for pod in application.pods(kind.name)] == []
 
 

@@ -105,7 +105,7 @@ async def following(feed: Feed[T]) -> AsyncIterator[Follower[T]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def eventually(what: str, probe: Callable[[], Any], timeout: float = 30) -> None:  # noqa: ASYNC109 - as `until`
+async def eventually(what: str, probe: Callable[[], Any], timeout: float = 120) -> None:  # noqa: ASYNC109 - as `until`
     """Wait for a condition."""
     try:
         async with asyncio.timeout(timeout):

@@ -66,7 +66,7 @@ async def watching(url: str, dialect: str = "ledgergate", **intervals: float) ->
 
 async def until(watcher: LedgerWatcher, fault: Fault | None) -> None:
     """Wait until the watcher's snapshot has this fault, or none."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while watcher.snapshot.fault is not fault:  # noqa: ASYNC110 - a snapshot is a value, and has no event
             await asyncio.sleep(0.02)
 
@@ -167,7 +167,7 @@ async def test_a_notification_that_is_not_utf8_breaks_nothing(
             await ascii_connection.execute(f"select pg_notify('ledgergate', {NOT_UTF8})")
             await asyncio.sleep(0.1)
         await ascii_connection.execute("insert into knex_migrations (name, batch) values ('a', 1)")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (watcher.snapshot.ledger and watcher.snapshot.ledger.contains("a")):  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.05)
 
@@ -242,7 +242,7 @@ async def test_what_cannot_be_read_is_tried_ever_more_seldom(database: str, conn
 
     watcher._pause_after = counted  # type: ignore[method-assign]
     task = asyncio.create_task(watcher.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(failures) < 5:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     task.cancel()

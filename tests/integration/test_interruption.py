@@ -44,7 +44,7 @@ NOTICES = since(
 UNNOTICED = pytest.mark.skipif(os.environ.get("LEDGERGATE_POSTGRES") != "13", reason="what only PostgreSQL 13 does")
 
 
-async def until(connection: Connection, condition: str, deadline: float = 30) -> float:
+async def until(connection: Connection, condition: str, deadline: float = 120) -> float:
     """Wait until the query returns true; return how long that took, in seconds."""
     began = time.monotonic()
     while not await connection.fetchval(condition):

@@ -106,7 +106,7 @@ async def reconciling(world: World) -> AsyncIterator[ReadinessReconciler]:
 
 async def until(world: World, count: int) -> None:
     """Wait for a number of writes, and check that no more follow."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while len(world.written) < count:  # noqa: ASYNC110 - the world is a plain list
             await asyncio.sleep(0.001)
     for _ in range(50):

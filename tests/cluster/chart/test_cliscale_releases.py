@@ -131,7 +131,7 @@ def test_three_releases_with_a_rollback(phased: Cliscale, checker: ReleaseChecke
     until("nothing to wait for", lambda: not phased.gate_status().get("contracting"))
     phased.helm("rollback", "cliscale", "2", "-n", phased.namespace)
     assert "contracts" not in phased.get("ledgergate/cliscale")["spec"]
-    until("the older pods to be refused", lambda: checker.errors or "cannot run" in refusals(phased), timeout=60)
+    until("the older pods to be refused", lambda: checker.errors or "cannot run" in refusals(phased))
     assert checker.errors == []
 
 

@@ -126,7 +126,7 @@ def test_wrong_and_missing_logins_are_reported(shop: Application, registry: Regi
     )
     assert notes
     write_pull_secret(shop, registry)
-    shop.await_running("wrong", 1, timeout=60)
+    shop.await_running("wrong", 1)
     shop.await_running("without", 1)
 
 

@@ -48,7 +48,7 @@ def test_while_the_registry_is_down_the_annotation_counts(shop: Application, ima
     try:
         shop.deploy("early", FIRST, image=reference, replicas=1)
         shop.deploy("late", THIRD, image=reference, replicas=1)
-        shop.await_running("early", 1, timeout=60)
+        shop.await_running("early", 1)
         shop.await_held("late", 1)
         found = until("the reason", lambda: [each for each in events(shop, "Held", "Pod") if THIRD in each["note"]])
         assert "annotation ledgergate.dev/revision counts" in found[0]["note"]
@@ -71,11 +71,11 @@ def test_a_fresh_process_knows_the_images_of_the_one_before(
         installation.ensure()
         shop.deploy("again", None, image=reference)
         shop.deploy("other", None, image=unknown, replicas=1)
-        shop.await_running("again", timeout=60)
+        shop.await_running("again")
         shop.await_held("other", 1)
     finally:
         images.server.start()
-    shop.await_running("other", 1, timeout=60)
+    shop.await_running("other", 1)
 
 
 def test_a_tag_that_has_moved_is_noticed(shop: Application, images: Images, installation: Installation) -> None:
@@ -89,7 +89,7 @@ def test_a_tag_that_has_moved_is_noticed(shop: Application, images: Images, inst
     images.push("1", THIRD)
     installation.ensure()
     shop.deploy("again", None, image=reference)
-    until("the reason", lambda: any(THIRD in each["note"] for each in events(shop, "Held", "Pod")), timeout=60)
+    until("the reason", lambda: any(THIRD in each["note"] for each in events(shop, "Held", "Pod")))
     shop.await_held("again")
     until("both images in the status", lambda: len(shop.status()["images"]) == 2)
     former, present = shop.status()["images"]

@@ -128,7 +128,7 @@ def test_what_is_released_by_hand_is_restored(
     application = hold_a_bad_pod(guard, namespace, database, migrations)
     release(guard)
     application.await_running("early", 1)
-    until("the webhook's return", lambda: VALIDATING in find(guard, VALIDATING), timeout=60)
+    until("the webhook's return", lambda: VALIDATING in find(guard, VALIDATING))
     argo.await_synced(NAME)
     application.deploy("late", "20260103000000_index", replicas=1)
     application.await_held("late", 1)
