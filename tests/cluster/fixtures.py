@@ -59,12 +59,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the end of ledgergate's logs below a failed test that uses the shared installation."""
+    """Show the ends of the logs below a failed test that uses the shared installation."""
     report = yield
-    installation = getattr(item, "funcargs", {}).get("installation")
+    used = getattr(item, "funcargs", {})
+    installation, plane = used.get("installation"), used.get("plane")
     if report.when == "call" and report.failed and isinstance(installation, Installation):
-        for name in ("controller", "webhook"):
-            report.sections.append((f"end of the log of the {name}", installation.log(name)[-LOG_SHOWN:]))
+        logs = {name: installation.log(name) for name in ("controller", "webhook")}
+        if isinstance(plane, ControlPlane):
+            logs["controller-manager"] = (plane.logs / "kube-controller-manager.log").read_text()
+        report.sections += [(f"end of the log of the {name}", text[-LOG_SHOWN:]) for name, text in logs.items()]
     return report
 
 
