@@ -54,7 +54,7 @@ async def _poll_blockers(
 ) -> None:
     with suppress(DatabaseError):  # failing to find the blocker must not fail the migration
         await _wait_for_long_migration(interval, running)
-        session = await connect(address, timeout=_CONNECT_TIMEOUT, application_name="ledgergate lookout")
+        session = await connect(address, timeout=_CONNECT_TIMEOUT, application_name="ledgergate blockers")
         reported: set[object] = set()
         try:
             while True:

@@ -208,7 +208,7 @@ class _StatementRunner:
             raise MigrationFailed(f"{location}: {reason}", error.sqlstate) from error
         for name in dropped:
             text = f"dropped {name}, an INVALID index that an interrupted CONCURRENTLY had left"
-            self.reporter.info("leftover_dropped", text, revision=self.section.migration.revision, index=name)
+            self.reporter.info("invalid_index_dropped", text, revision=self.section.migration.revision, index=name)
 
     async def _execute_alone(self, statement: Statement) -> None:
         """Execute a statement; one on an index runs without lock_timeout, unless the file sets one.

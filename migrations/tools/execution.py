@@ -100,7 +100,7 @@ class ExecFailureReason(StrEnum):
     """The command succeeded, but it wrote a ledger other than the one that was read."""
     OCCUPIED = "occupied"
     """A session that our lock does not exclude may be migrating."""
-    DIALECT_UNKNOWN = "nameless"
+    DIALECT_UNKNOWN = "dialect_unknown"
     """It is unknown which tool's ledger the command writes, so there is no lock to acquire."""
 
 

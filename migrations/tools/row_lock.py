@@ -40,7 +40,7 @@ async def wait_until_empty(
             return found
         if waited - reported >= REPORT_INTERVAL:
             reported = waited
-            reporter.info("outwaiting", f"waiting for {found[0]}; {waited:.0f} s so far")
+            reporter.info("waiting_for_session", f"waiting for {found[0]}; {waited:.0f} s so far")
         await asyncio.sleep(_POLL_INTERVAL)
     return ()
 
