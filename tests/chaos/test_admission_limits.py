@@ -193,7 +193,8 @@ def test_unfinished_bodies_fit_the_budget() -> None:
             asked = []
             while not all(task.done() for task in filling):
                 asked.append(await site.ask())
-                assert memory() - before < BUDGET + 64 * MIB
+                # Without a limit it would be a gigabyte; this process has the clients too.
+                assert memory() - before < BUDGET + 128 * MIB
             asked += [await site.ask() for _ in range(50)]
             await site.live()
             assert max(asked) < PROMPT
