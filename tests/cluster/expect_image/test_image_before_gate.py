@@ -61,19 +61,20 @@ def test_a_pod_before_its_gate_never_starts_on_a_bad_verdict(
 def test_a_pod_without_any_gate_starts_after_the_wait(waiting: Application, webhook: str) -> None:
     """Its Events say why it waited and why it starts.
 
-    A migrator, for which others wait, starts at once; so does a pod that says that it needs no ledger.
+    A migrator, for which others wait, does not wait itself; nor does a pod that says that it needs no ledger. Both are
+    created later than the pod that waits, and are free before it.
     """
     created = time.monotonic()
-    waiting.deploy("cache", None, labels={}, replicas=1)
-    waiting.deploy("migrator", None, labels={}, replicas=1, annotations={"ledgergate.dev/migrates": "app"})
-    waiting.deploy("proxy", None, labels={}, replicas=1, annotations={"ledgergate.dev/undeclared": "start"})
-    waiting.await_running("migrator", 1, timeout=SOON)
-    waiting.await_running("proxy", 1, timeout=SOON)
-    waiting.await_held("cache", 1)
+    with PodWatch(waiting.plane, waiting.namespace) as watch:
+        waiting.deploy("cache", None, labels={}, replicas=1)
+        waiting.deploy("migrator", None, labels={}, replicas=1, annotations={"ledgergate.dev/migrates": "app"})
+        waiting.deploy("proxy", None, labels={}, replicas=1, annotations={"ledgergate.dev/undeclared": "start"})
+        for name in ("migrator", "proxy", "cache"):
+            waiting.await_running(name, 1)
+        assert time.monotonic() - created > LATE_GATE_SECONDS - 1, f"the webhook {webhook}"
+        assert max(_free_since(watch, "migrator"), _free_since(watch, "proxy")) < _free_since(watch, "cache")
     (held,) = until("why it waits", lambda: events(waiting, "Held", "Pod"))
     assert "label ledgergate.dev/undeclared=wait of its namespace" in held["note"]
-    waiting.await_running("cache", 1, timeout=LATE_GATE_SECONDS + SOON)
-    assert time.monotonic() - created > LATE_GATE_SECONDS - 1, f"the webhook {webhook}"
     (free,) = until("why it starts", lambda: events(waiting, "Released", "Pod"))
     assert free["note"] == "no LedgerGate has come to select it: the pod starts"
 
@@ -84,3 +85,11 @@ def test_the_wait_ends_with_the_label(waiting: Application) -> None:
     waiting.await_held("cache", 1)
     waiting.plane.kubectl("label", "namespace", waiting.namespace, "ledgergate.dev/undeclared-")
     waiting.await_running("cache", 1, timeout=SOON)
+
+
+def _free_since(watch: PodWatch, workload: str) -> float:
+    """Return the Unix time at which a pod of a workload was first seen without a scheduling gate."""
+    return until(
+        f"a pod of {workload} without a gate",
+        lambda: [sight.at for sight in watch.sights if sight.name.startswith(workload) and not sight.gated],
+    )[0]
