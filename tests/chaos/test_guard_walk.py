@@ -16,7 +16,7 @@ from tests.chaos.guard_walk import GRACE, Walk, walking
 
 log = logging.getLogger(__name__)
 
-STEPS = 300
+STEPS = 200
 RESTS = 0.2
 """The share of changes that are given time to be known everywhere before the next step."""
 

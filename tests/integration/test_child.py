@@ -95,7 +95,7 @@ def test_a_missing_program_is_an_error() -> None:
 def test_a_signal_reaches_what_the_command_has_started(tmp_path: Path) -> None:
     """`npx` starts a shell that starts node: all of them get the signal, and each may end in its own way."""
     inner = '(trap \'echo inner > "$1/heard"; exit 0\' TERM; echo 1 > "$1/ready"; while :; do sleep 0.05; done) &'
-    with started(f"{inner}\ntrap 'wait; exit 5' TERM; wait", tmp_path) as process:
+    with started(f"trap 'wait; exit 5' TERM\n{inner}\nwait", tmp_path) as process:
         noted(tmp_path / "ready")
         process.terminate()
         assert process.communicate(timeout=60)[0] == "5\n"
