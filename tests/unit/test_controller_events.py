@@ -1,13 +1,16 @@
 """Events: each is written once, by whichever controller, and never before a release."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from webhook.api.objects import Metadata
-from webhook.controller.events import Event, EventRecorder, Reference, build_event
-from webhook.kube.errors import Conflict, Unavailable
+from webhook.controller.events import MAX_TRIES, Event, EventRecorder, Reference, build_event
+from webhook.kube.errors import Conflict, Forbidden, Unavailable
 
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 GATE = Reference.gate(Metadata(namespace="ns", name="app", uid="1"))
@@ -63,18 +66,44 @@ class Writer:
         self.wrote.set()
 
 
-async def test_events_wait_for_releases_and_survive_refusals() -> None:
-    """Nothing is written while releases are busy; an Event that exists, or fails, stops no other."""
-    writer, busy = Writer(Conflict("409: it is there"), Unavailable("503")), [True]
-    recorder = EventRecorder(writer, "me", lambda: NOW, busy=lambda: busy[0])
+@asynccontextmanager
+async def recording(writer: Writer, busy: Callable[[], bool] = lambda: False) -> AsyncIterator[EventRecorder]:
+    recorder = EventRecorder(writer, "me", lambda: NOW, busy=busy)
     task = asyncio.create_task(recorder.run())
-    for number in range(3):
-        recorder.emit(an_event(str(number)))
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert len(writer.failures) == 2, "written while busy"
-    busy[0] = False
-    await asyncio.wait_for(writer.wrote.wait(), 30)
-    assert writer.written == ["2"]
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    try:
+        yield recorder
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_events_wait_for_releases_and_survive_refusals() -> None:
+    """Nothing is written while releases are busy; an Event that exists, or is refused, stops no other."""
+    writer, busy = Writer(Conflict("409: it is there"), Forbidden("403")), [True]
+    async with recording(writer, lambda: busy[0]) as recorder:
+        for number in range(3):
+            recorder.emit(an_event(str(number)))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(writer.failures) == 2, "written while busy"
+        busy[0] = False
+        await asyncio.wait_for(writer.wrote.wait(), 30)
+        assert writer.written == ["2"]
+
+
+async def test_an_event_is_written_once_the_api_server_answers_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that did not come loses no Event; one that never can be written gives way to the next."""
+    monkeypatch.setattr("webhook.controller.events.FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("webhook.controller.events.LONGEST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("webhook.controller.events.PARALLEL_WRITES", 1)
+    writer = Writer(Unavailable("503"), Unavailable("no answer"))
+    async with recording(writer) as recorder:
+        recorder.emit(an_event("late"))
+        await asyncio.wait_for(writer.wrote.wait(), 30)
+        assert writer.written == ["late"]
+        writer.wrote.clear()
+        writer.failures = [Unavailable("503")] * MAX_TRIES
+        recorder.emit(an_event("never"))
+        recorder.emit(an_event("next"))
+        await asyncio.wait_for(writer.wrote.wait(), 30)
+        assert writer.written == ["late", "next"]

@@ -21,11 +21,11 @@ PAUSE = 0.5
 """Seconds between two rounds."""
 
 EMPTY_ROUNDS = 3
-"""Rounds in a row that must find no held pod after the guards were deleted. API servers learn of the deletion by a
+"""Rounds in a row that must find nothing to do after the guards were deleted. API servers learn of the deletion by a
 watch, so for some tenths of a second they may still create pods with the gate."""
 
 MAX_ROUNDS = 60
-"""Rounds until the release gives up: half a minute of pauses for pods that cannot be released."""
+"""Rounds until it gives up: half a minute of pauses for pods that cannot be released, or made ready."""
 
 _READY_MESSAGE = "ledgergate was taken out of service: it asks nothing of the pod's readiness"
 
@@ -118,7 +118,8 @@ async def make_ready(cluster: KubeClient, now: datetime) -> dict[Key, ClusterErr
     """Set the condition of every readiness gate of ledgergate to True; return the pods for which that failed.
 
     A pod with a readiness gate (KEP-580) is not ready while the condition is missing or False. Without ledgergate it
-    would never become ready.
+    would never become ready. A controller that still runs may write what it decided a moment before: False, over True.
+    So the pods are listed again until no condition is missing.
 
     Args:
         now: aware; when the conditions changed.
@@ -126,24 +127,37 @@ async def make_ready(cluster: KubeClient, now: datetime) -> dict[Key, ClusterErr
     Raises:
         ClusterError: the pods cannot be listed.
     """
+    failed, empty = dict[Key, ClusterError](), 0
+    for _ in range(MAX_ROUNDS):
+        forbidden = {key: error for key, error in failed.items() if isinstance(error, Forbidden)}
+        pods, _version = await cluster.gated_pods().list_objects()
+        due = [pod for pod in pods if isinstance(pod, Pod) and _unready(pod) and pod.metadata.key not in forbidden]
+        empty = 0 if due else empty + 1
+        failed = forbidden | await _set_ready(cluster, due, now)
+        if empty == EMPTY_ROUNDS:
+            break
+        await asyncio.sleep(PAUSE)
+    return failed
+
+
+async def _set_ready(cluster: KubeClient, pods: list[Pod], now: datetime) -> dict[Key, ClusterError]:
     limit, failed = asyncio.Semaphore(PARALLEL), dict[Key, ClusterError]()
     stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    condition = {"status": "True", "reason": "Uninstalled", "message": _READY_MESSAGE, "lastTransitionTime": stamp}
 
-    async def set_conditions(pod: Pod, kinds: list[str]) -> None:
-        condition = {"status": "True", "reason": "Uninstalled", "message": _READY_MESSAGE, "lastTransitionTime": stamp}
+    async def set_conditions(pod: Pod) -> None:
+        conditions = [{"type": kind, **condition} for kind in _unready(pod)]
         try:
             async with limit:
-                await cluster.patch_pod_conditions(pod.metadata, [{"type": kind, **condition} for kind in kinds])
+                await cluster.patch_pod_conditions(pod.metadata, conditions)
         except (NotFound, Conflict):
             return  # the pod is gone, or another one has its name, created without the readiness gate
         except ClusterError as error:
             failed[pod.metadata.key] = error
 
-    pods, _ = await cluster.gated_pods().list_objects()
     async with asyncio.TaskGroup() as group:
         for pod in pods:
-            if isinstance(pod, Pod) and (kinds := _unready(pod)):
-                group.create_task(set_conditions(pod, kinds))
+            group.create_task(set_conditions(pod))
     return failed
 
 

@@ -3,13 +3,15 @@
 import asyncio
 import hashlib
 import logging
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from migrations.core.backoff import Backoff
 from webhook.api.objects import API_GROUP, API_VERSION, Metadata
-from webhook.kube.errors import Conflict
+from webhook.kube.errors import Conflict, Unavailable
 from webhook.telemetry import log_event
 
 REPORTING_CONTROLLER = "ledgergate.dev/controller"
@@ -22,6 +24,9 @@ QUEUE_SIZE = 5_000
 PARALLEL_WRITES = 4
 BUSY_POLL_SECONDS = 0.05
 """Between two checks whether releases leave room for an Event."""
+MAX_TRIES = 12
+"""Tries to write an Event while the API server does not answer, as client-go's recorder (maxTriesPerEvent)."""
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +145,25 @@ class EventRecorder:
     async def _write(self) -> None:
         while True:
             event, at = await self._queue.get()
+            try:
+                body = build_event(event, self._instance, at)
+                await self._create(event.regarding.metadata.namespace, body)
+            except Conflict:
+                continue  # it was written before, or by the try whose answer was lost
+            except Exception as error:  # noqa: BLE001 - ClusterError, or what is wrong with this one Event
+                log_event("event.failed", level=logging.WARNING, reason=event.reason, error=str(error))
+
+    async def _create(self, namespace: str, body: Mapping[str, Any]) -> None:
+        """Create an Event; try again while the API server does not answer. Other Events wait meanwhile."""
+        backoff = Backoff(FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, jitter=random.random)
+        tries = 0
+        while True:
             while self._busy():  # noqa: ASYNC110 - a check now and then is enough for an Event
                 await asyncio.sleep(BUSY_POLL_SECONDS)
             try:
-                body = build_event(event, self._instance, at)
-                await self._api.create_event(event.regarding.metadata.namespace, body)
-            except Conflict:
-                continue  # it was written before
-            except Exception as error:  # noqa: BLE001 - ClusterError, or what is wrong with this one Event
-                log_event("event.failed", level=logging.WARNING, reason=event.reason, error=str(error))
+                return await self._api.create_event(namespace, body)
+            except Unavailable:
+                tries += 1
+                if tries == MAX_TRIES:
+                    raise
+            await asyncio.sleep(backoff.next())
