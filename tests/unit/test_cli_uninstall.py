@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from webhook.api.objects import Condition, Metadata, Pod, PodSpec, PodStatus, ReadinessGate
-from webhook.cli.uninstall import make_ready
+from webhook.cli.uninstall import MAX_ROUNDS, make_ready
 from webhook.kube.errors import ClusterError, Forbidden, Unavailable
 
 if TYPE_CHECKING:
@@ -81,3 +81,12 @@ async def test_what_is_forbidden_is_reported_and_what_did_not_answer_is_tried_ag
     assert list(failed) == [("ns", "forbidden")]
     assert len(pods.refused["forbidden"]) == 1
     assert pods.ready() == ["slow"]
+
+
+async def test_a_pod_that_stays_unready_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the controller sets False each time, the command ends with what is in the way, not with success."""
+    pods = Pods("calm", "contested")
+    pods.overwritten["contested"] = MAX_ROUNDS
+    failed = await made_ready(pods, monkeypatch)
+    assert list(failed) == [("ns", "contested")]
+    assert "its controller still runs" in str(failed["ns", "contested"])

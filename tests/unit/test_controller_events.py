@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
+from tests.object_feeds import until
 from webhook.api.objects import Metadata
-from webhook.controller.events import MAX_TRIES, Event, EventRecorder, Reference, build_event
+from webhook.controller.events import MAX_TRIES, PARALLEL_WRITES, Event, EventRecorder, Reference, build_event
 from webhook.kube.errors import Conflict, Forbidden, Unavailable
 
 NOW = datetime(2026, 1, 26, 12, tzinfo=UTC)
 GATE = Reference.gate(Metadata(namespace="ns", name="app", uid="1"))
 
 
-def an_event(note: str = "why", reason: str = "Held", **known: Any) -> Event:
-    return Event(Reference.pod(Metadata(namespace="ns", name="p", uid="2")), "Hold", reason, note, **known)
+def an_event(note: str = "why", reason: str = "Held", namespace: str = "ns", **known: Any) -> Event:
+    return Event(Reference.pod(Metadata(namespace=namespace, name="p", uid="2")), "Hold", reason, note, **known)
 
 
 def name(event: Event) -> str:
@@ -49,16 +50,23 @@ def test_an_event_names_its_object_and_its_type() -> None:
 
 
 class Writer:
-    """Keeps what is written, after the failures that the test sets."""
+    """Keeps what is written, after the failures that the test sets.
+
+    Attributes:
+        refusing: Namespaces in which nothing is accepted.
+    """
 
     def __init__(self, *failures: Exception | None) -> None:
         self.failures = list(failures)
+        self.refusing: set[str] = set()
         self.written: list[str] = []
         self.wrote = asyncio.Event()
 
     async def create_event(self, namespace: str, body: Mapping[str, Any]) -> None:
         """Write an Event."""
-        assert namespace == "ns"
+        assert namespace == body["metadata"]["namespace"]
+        if namespace in self.refusing:
+            raise Unavailable("500: a webhook of another product failed")
         failure = self.failures.pop(0) if self.failures else None
         if failure is not None:
             raise failure
@@ -95,7 +103,6 @@ async def test_an_event_is_written_once_the_api_server_answers_again(monkeypatch
     """An answer that did not come loses no Event; one that never can be written gives way to the next."""
     monkeypatch.setattr("webhook.controller.events.FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr("webhook.controller.events.LONGEST_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr("webhook.controller.events.PARALLEL_WRITES", 1)
     writer = Writer(Unavailable("503"), Unavailable("no answer"))
     async with recording(writer) as recorder:
         recorder.emit(an_event("late"))
@@ -107,3 +114,54 @@ async def test_an_event_is_written_once_the_api_server_answers_again(monkeypatch
         recorder.emit(an_event("next"))
         await asyncio.wait_for(writer.wrote.wait(), 30)
         assert writer.written == ["late", "next"]
+
+
+async def test_a_namespace_that_accepts_no_event_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more refused Events than are written at a time, another namespace's are all written."""
+    monkeypatch.setattr("webhook.controller.events.FIRST_RETRY_SECONDS", 3600.0)
+    writer = Writer()
+    writer.refusing.add("bad")
+    async with recording(writer) as recorder:
+        for number in range(PARALLEL_WRITES * 3):
+            recorder.emit(an_event(f"bad {number}", namespace="bad"))
+        for number in range(3):
+            recorder.emit(an_event(str(number)))
+        await until(lambda: writer.written == ["0", "1", "2"])
+
+
+async def test_the_namespace_with_the_most_events_loses_those_that_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full queue costs the namespace that filled it, and no other one; the first of each is never dropped."""
+    monkeypatch.setattr("webhook.controller.events.QUEUE_SIZE", 4)
+    writer, busy = Writer(), [True]
+    async with recording(writer, lambda: busy[0]) as recorder:
+        for number in range(9):
+            recorder.emit(an_event(f"noisy {number}", namespace="noisy"))
+        for namespace in "abcd":
+            recorder.emit(an_event(namespace, namespace=namespace))
+        busy[0] = False
+        await until(lambda: len(writer.written) == 4)
+        assert sorted(writer.written) == ["a", "b", "c", "noisy 0"]
+        recorder.emit(an_event("later"))
+        await until(lambda: writer.written[-1] == "later")
+
+
+async def test_an_event_that_is_dropped_while_the_one_before_it_is_written_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A namespace whose last Event is dropped meanwhile has no work left, and the recorder goes on."""
+    monkeypatch.setattr("webhook.controller.events.QUEUE_SIZE", 3)
+    writer, busy = Writer(), [True]
+    async with recording(writer, lambda: busy[0]) as recorder:
+        recorder.emit(an_event("noisy 0", namespace="noisy"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        recorder.emit(an_event("noisy 1", namespace="noisy"))
+        recorder.emit(an_event("noisy 2", namespace="noisy"))
+        for namespace in "ab":
+            recorder.emit(an_event(namespace, namespace=namespace))
+        busy[0] = False
+        await until(lambda: sorted(writer.written) == ["a", "b", "noisy 0"])
+        recorder.emit(an_event("later", namespace="noisy"))
+        await until(lambda: writer.written[-1] == "later")

@@ -28,6 +28,10 @@ MAX_ROUNDS = 60
 """Rounds until it gives up: half a minute of pauses for pods that cannot be released, or made ready."""
 
 _READY_MESSAGE = "ledgergate was taken out of service: it asks nothing of the pod's readiness"
+_UNREADY_AGAIN = (
+    "a readiness condition of ledgergate is set to False again and again: its controller still runs, so delete its "
+    "Deployment and repeat this"
+)
 
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 GUARDS = (
@@ -119,7 +123,7 @@ async def make_ready(cluster: KubeClient, now: datetime) -> dict[Key, ClusterErr
 
     A pod with a readiness gate (KEP-580) is not ready while the condition is missing or False. Without ledgergate it
     would never become ready. A controller that still runs may write what it decided a moment before: False, over True.
-    So the pods are listed again until no condition is missing.
+    So the pods are listed again until no condition is missing; one that still is in the last round has failed.
 
     Args:
         now: aware; when the conditions changed.
@@ -127,7 +131,7 @@ async def make_ready(cluster: KubeClient, now: datetime) -> dict[Key, ClusterErr
     Raises:
         ClusterError: the pods cannot be listed.
     """
-    failed, empty = dict[Key, ClusterError](), 0
+    failed, due, empty = dict[Key, ClusterError](), list[Pod](), 0
     for _ in range(MAX_ROUNDS):
         forbidden = {key: error for key, error in failed.items() if isinstance(error, Forbidden)}
         pods, _version = await cluster.gated_pods().list_objects()
@@ -135,9 +139,9 @@ async def make_ready(cluster: KubeClient, now: datetime) -> dict[Key, ClusterErr
         empty = 0 if due else empty + 1
         failed = forbidden | await _set_ready(cluster, due, now)
         if empty == EMPTY_ROUNDS:
-            break
+            return failed
         await asyncio.sleep(PAUSE)
-    return failed
+    return {pod.metadata.key: ClusterError(_UNREADY_AGAIN) for pod in due} | failed
 
 
 async def _set_ready(cluster: KubeClient, pods: list[Pod], now: datetime) -> dict[Key, ClusterError]:

@@ -4,13 +4,15 @@ import asyncio
 import hashlib
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from migrations.core.backoff import Backoff
 from webhook.api.objects import API_GROUP, API_VERSION, Metadata
+from webhook.controller.work_queue import WorkQueue
 from webhook.kube.errors import Conflict, Unavailable
 from webhook.telemetry import log_event
 
@@ -20,8 +22,9 @@ NOTE_LIMIT = 1024
 INSTANCE_LIMIT = 128
 """Characters that the API accepts (events.k8s.io/v1, Event.reportingInstance)."""
 QUEUE_SIZE = 5_000
-"""Events that may wait; further ones are dropped. An Event is a courtesy, a release is not."""
+"""Events that may wait. An Event is a courtesy, a release is not."""
 PARALLEL_WRITES = 4
+"""Namespaces in which an Event is written at a time."""
 BUSY_POLL_SECONDS = 0.05
 """Between two checks whether releases leave room for an Event."""
 MAX_TRIES = 12
@@ -111,8 +114,27 @@ def build_event(event: Event, instance: str, now: datetime) -> dict[str, Any]:
     }
 
 
+@dataclass(slots=True)
+class _Backlog:
+    """The Events of one namespace that are to be written, and how its first one fares.
+
+    Args:
+        events: each with the time at which it was emitted; never empty.
+        tries: how often the first was tried without an answer.
+    """
+
+    events: deque[tuple[Event, datetime]] = field(default_factory=deque)
+    tries: int = 0
+    backoff: Backoff = field(
+        default_factory=lambda: Backoff(FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, jitter=random.random)
+    )
+
+
 class EventRecorder:
-    """Writes Events in the background, in the order in which they were emitted.
+    """Writes Events in the background: a namespace's in the order in which they were emitted, namespaces in turn.
+
+    So a namespace whose Events the API server does not accept, because a webhook of another product fails there,
+    delays only its own.
 
     Args:
         instance: this replica, as an Event's ``reportingInstance``.
@@ -127,43 +149,61 @@ class EventRecorder:
         self._instance = instance
         self._now = now
         self._busy = busy
-        self._queue: asyncio.Queue[tuple[Event, datetime]] = asyncio.Queue(QUEUE_SIZE)
+        self._backlogs: dict[str, _Backlog] = {}
+        self._size = 0
+        self._namespaces = WorkQueue(self._write_next, interval=0.0, soon=0.0, workers=PARALLEL_WRITES)
 
     def emit(self, event: Event) -> None:
-        """Enqueue an Event; drop it where the queue is full."""
-        try:
-            self._queue.put_nowait((event, self._now()))
-        except asyncio.QueueFull:
-            log_event("event.dropped", level=logging.WARNING, reason=event.reason)
+        """Enqueue an Event; where too many wait, drop the last one of the namespace with the most."""
+        namespace = event.regarding.metadata.namespace
+        own = self._backlogs.get(namespace) or _Backlog()
+        if self._size >= QUEUE_SIZE:
+            longest = max(self._backlogs.values(), key=lambda backlog: len(backlog.events))
+            # Of another namespace only what leaves it as many as this one has: so never the first, which is written.
+            dropped = longest.events.pop()[0] if len(longest.events) > len(own.events) + 1 else event
+            log_event("event.dropped", level=logging.WARNING, reason=dropped.reason)
+            if dropped is event:
+                return
+            self._size -= 1
+        own.events.append((event, self._now()))
+        self._size += 1
+        self._backlogs[namespace] = own
+        self._namespaces.add(namespace)
 
     async def run(self) -> None:
         """Write until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(PARALLEL_WRITES):
-                group.create_task(self._write())
+        await self._namespaces.run()
 
-    async def _write(self) -> None:
-        while True:
-            event, at = await self._queue.get()
-            try:
-                body = build_event(event, self._instance, at)
-                await self._create(event.regarding.metadata.namespace, body)
-            except Conflict:
-                continue  # it was written before, or by the try whose answer was lost
-            except Exception as error:  # noqa: BLE001 - ClusterError, or what is wrong with this one Event
-                log_event("event.failed", level=logging.WARNING, reason=event.reason, error=str(error))
+    async def _write_next(self, namespace: str) -> float | None:
+        """Write a namespace's first Event; return the pause before the next try, in seconds, if it got no answer."""
+        while self._busy():  # noqa: ASYNC110 - a check now and then is enough for an Event
+            await asyncio.sleep(BUSY_POLL_SECONDS)
+        if (backlog := self._backlogs.get(namespace)) is None:
+            return None  # what was emitted while its first Event was written has been dropped
+        event, at = backlog.events[0]
+        pause = None
+        try:
+            await self._api.create_event(namespace, build_event(event, self._instance, at))
+            backlog.backoff.reset()
+        except Conflict:
+            backlog.backoff.reset()  # it was written before, or by the try whose answer was lost
+        except Unavailable as error:
+            pause = backlog.backoff.next()
+            backlog.tries += 1
+            if backlog.tries < MAX_TRIES:
+                self._namespaces.add(namespace)
+                return pause
+            log_event("event.failed", level=logging.WARNING, reason=event.reason, error=str(error))
+        except Exception as error:  # noqa: BLE001 - ClusterError, or what is wrong with this one Event
+            log_event("event.failed", level=logging.WARNING, reason=event.reason, error=str(error))
+        self._remove_first(namespace, backlog)
+        return pause
 
-    async def _create(self, namespace: str, body: Mapping[str, Any]) -> None:
-        """Create an Event; try again while the API server does not answer. Other Events wait meanwhile."""
-        backoff = Backoff(FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, jitter=random.random)
-        tries = 0
-        while True:
-            while self._busy():  # noqa: ASYNC110 - a check now and then is enough for an Event
-                await asyncio.sleep(BUSY_POLL_SECONDS)
-            try:
-                return await self._api.create_event(namespace, body)
-            except Unavailable:
-                tries += 1
-                if tries == MAX_TRIES:
-                    raise
-            await asyncio.sleep(backoff.next())
+    def _remove_first(self, namespace: str, backlog: _Backlog) -> None:
+        backlog.events.popleft()
+        backlog.tries = 0
+        self._size -= 1
+        if backlog.events:
+            self._namespaces.add(namespace)
+        else:
+            del self._backlogs[namespace]
