@@ -41,4 +41,5 @@ async def refresh_forever(
             on_failure(CertificateError(f"not foreseen: {type(error).__name__}: {error}"))
             settled = False
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(changed.wait(), (period if settled else min(RETRY, period)).total_seconds())
+            async with asyncio.timeout((period if settled else min(RETRY, period)).total_seconds()):
+                await changed.wait()

@@ -42,14 +42,14 @@ def walk(page: str, directory: Path, environment: Mapping[str, str], mark: str =
     """
     shown = marked(page, mark)
     assert shown, f"{page} has no block that begins with {mark.strip()}"
+    # The shell ends itself when it hangs: then what it has printed so far shows where.
     done = subprocess.run(
-        ["bash", "-c", "\n".join(("set -euo pipefail", "set -x", *shown))],
+        ["timeout", "800", "bash", "-c", "\n".join(("set -euo pipefail", "set -x", *shown))],
         cwd=directory,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
-    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
     return done.stdout

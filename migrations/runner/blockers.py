@@ -45,8 +45,7 @@ async def report_blockers(
         yield
     finally:
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _poll_blockers(

@@ -92,10 +92,11 @@ select pg_stat_clear_snapshot()
 -- name: let_through
 -- Commit what our transaction has noted, which lets the sessions through that wait for the lock's table, and lock the
 -- table again as soon as they have written. One message: PostgreSQL grants locks in the order of the requests, so no
--- other session writes in between. The wait is short, since others queue behind it.
+-- other session writes in between. Others queue behind it, so the wait ends, but not before a write that is slow to
+-- commit: whose the row is would stay unknown for good.
 commit;
 begin transaction isolation level read committed read write;
-set local lock_timeout = '1s';
+set local lock_timeout = '5s';
 lock table {lock} in share row exclusive mode
 
 -- name: guard

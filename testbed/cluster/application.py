@@ -173,7 +173,7 @@ class Application:
         """Remove every scheduling gate of a pod as cluster-admin; return the output of kubectl."""
         patch = json.dumps([{"op": "remove", "path": "/spec/schedulingGates"}])
         return self.plane.kubectl(
-            "patch", "pod", pod, "-n", self.namespace, "--type=json", "-p", patch, check=False, timeout=40
+            "patch", "pod", pod, "-n", self.namespace, "--type=json", "-p", patch, check=False, timeout=150
         )
 
     def _apply(self, manifest: dict[str, Any]) -> None:

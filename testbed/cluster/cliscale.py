@@ -147,7 +147,7 @@ class Cliscale:
 
     def kubectl(self, *arguments: str, check: bool = True) -> str:
         """Run kubectl in the namespace."""
-        return self.plane.kubectl(*arguments, "-n", self.namespace, check=check, timeout=60)
+        return self.plane.kubectl(*arguments, "-n", self.namespace, check=check, timeout=120)
 
     def get(self, what: str, *flags: str) -> Any:
         """Return an object, or the items of a list."""

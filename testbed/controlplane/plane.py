@@ -102,7 +102,7 @@ class ControlPlane:
         stdin: str | None = None,
         check: bool = True,
         kubeconfig: Path | None = None,
-        timeout: float = 60,
+        timeout: float = 180,
     ) -> str:
         """Run kubectl and return its standard output.
 

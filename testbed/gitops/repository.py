@@ -40,5 +40,5 @@ class Repository:
         # The developer's settings, such as signed commits, have no effect.
         environment = {**os.environ, **_IDENTITY, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         subprocess.run(
-            ["git", *arguments], cwd=self.directory, env=environment, check=True, capture_output=True, timeout=60
+            ["git", *arguments], cwd=self.directory, env=environment, check=True, capture_output=True, timeout=120
         )

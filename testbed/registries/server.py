@@ -90,7 +90,7 @@ class Registry:
                 stdout=log,
                 stderr=log,
             )
-        until("the registry to listen", self._listens, timeout=30)
+        until("the registry to listen", self._listens)
 
     def stop(self) -> None:
         """End it; its storage stays."""

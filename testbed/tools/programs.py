@@ -147,7 +147,7 @@ class ProgramTool:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
 
 

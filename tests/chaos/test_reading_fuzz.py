@@ -99,7 +99,7 @@ def gate_seeds() -> tuple[bytes, ...]:
     return tuple(seeds)
 
 
-@pytest.mark.timeout(120 + COUNT // 100)
+@pytest.mark.timeout(900 + COUNT // 100)
 def test_no_ledger_gate_stops_the_guard() -> None:
     """Whatever a LedgerGate and its status hold: it is decoded or refused, judged, and its next status is small."""
     chance = random.Random(20260126)  # noqa: S311 - a seed, no secret
@@ -139,7 +139,7 @@ def answers() -> tuple[wire.Answer, ...]:
     )
 
 
-@pytest.mark.timeout(120 + COUNT // 100)
+@pytest.mark.timeout(900 + COUNT // 100)
 async def test_no_answer_of_a_worker_stops_the_guard() -> None:
     """Whatever the process says that read a tenant's database: it is refused, or is a reading, a run or a fault."""
     chance = random.Random(20260127)  # noqa: S311 - a seed, no secret

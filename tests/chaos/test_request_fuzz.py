@@ -243,7 +243,7 @@ def server() -> Iterator[tuple[int, subprocess.Popen[str]]]:
         process.kill()
 
 
-@pytest.mark.timeout(120 + COUNT // 100)
+@pytest.mark.timeout(900 + COUNT // 100)
 async def test_every_request_is_answered_and_none_by_a_fault(server: tuple[int, subprocess.Popen[str]]) -> None:
     """Whatever is sent: an answer of the contract's, no 5xx, no growth, and good reviews are answered in the end."""
     port, process = server

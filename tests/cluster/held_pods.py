@@ -12,7 +12,7 @@ from webhook.cli.uninstall import GUARDS
 def release(guard: Guard) -> None:
     """Run what the page says to run before the manifests are deleted."""
     command = [str(LEDGERGATE), "release", "--all", "--uninstall", "--kubeconfig", str(guard.plane.kubeconfig)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

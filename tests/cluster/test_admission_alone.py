@@ -57,7 +57,6 @@ def reason(application: Application, installation: Installation, revision: str) 
     return ",".join(moved)
 
 
-@pytest.mark.timeout(180)
 def test_known_revisions_start_and_others_are_held(
     alone: Application, installation: Installation, own_postgres: Postgres
 ) -> None:

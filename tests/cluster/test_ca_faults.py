@@ -23,7 +23,7 @@ from testbed.controlplane import ControlPlane
 from testbed.waiting import until
 
 log = logging.getLogger(__name__)
-pytestmark = pytest.mark.timeout(300 + 5 * pod_storm.SECONDS)
+pytestmark = pytest.mark.timeout(900 + 5 * pod_storm.SECONDS)
 
 SECRETS = "/api/v1/namespaces/ledgergate/secrets"
 SECRET = f"{SECRETS}/ledgergate-ca"

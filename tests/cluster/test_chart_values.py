@@ -292,7 +292,7 @@ def test_the_commands_of_the_pods_exist(helm: Helm) -> None:
     for pod in pods:
         (container,) = pod["containers"]
         done = subprocess.run(
-            [program, *container["args"], "--help"], check=False, capture_output=True, text=True, timeout=30
+            [program, *container["args"], "--help"], check=False, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stderr
         assert set(flags := [word for word in container["args"] if word.startswith("--")]) <= set(

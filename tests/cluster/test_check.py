@@ -18,7 +18,7 @@ def check(application: Application, *arguments: str, manifests: Any = None) -> t
         input=None if manifests is None else yaml.safe_dump_all(manifests),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     return done.returncode, done.stdout + done.stderr
 

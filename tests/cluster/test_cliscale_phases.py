@@ -28,7 +28,7 @@ def run(helm: Path, **migrations: object) -> subprocess.CompletedProcess[str]:
     """Render the chart with values of `migrations`."""
     values = ["--set", f"revision={REVISION}", "--set-json", f"migrations={json.dumps(migrations)}"]
     command = [str(helm), "template", "shop", str(CHART), *values]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def render(helm: Path, **migrations: object) -> dict[str, Object]:

@@ -33,7 +33,7 @@ def actionlint() -> Path:
 def check(actionlint: Path, workflow: Path) -> str:
     """Return the errors of a workflow; its shell scripts are not linted, as other tests run them."""
     command: list[str | Path] = [actionlint, "-no-color", "-shellcheck=", "-pyflakes=", workflow]
-    return subprocess.run(command, cwd=EXAMPLE, check=False, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, cwd=EXAMPLE, check=False, capture_output=True, text=True, timeout=120).stdout
 
 
 @pytest.mark.examples
@@ -55,7 +55,7 @@ def test_the_last_step_succeeds_without_a_deployment(
     path = os.pathsep.join([str(plane.programs), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {"PATH": path, "HOME": str(tmp_path), "KUBECONFIG": str(plane.kubeconfig)}
     command = ["bash", "-e", "-c", step["run"]]
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert step["if"] == "always()"
 
@@ -67,7 +67,7 @@ def run_in_controller(command: str, revision: str = "") -> subprocess.CompletedP
     words = ["sh", "-c", command]
     directory = EXAMPLE / "controller"
     return subprocess.run(
-        words, cwd=directory, env=environment, check=False, capture_output=True, text=True, timeout=60
+        words, cwd=directory, env=environment, check=False, capture_output=True, text=True, timeout=120
     )
 
 

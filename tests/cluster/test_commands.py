@@ -114,7 +114,7 @@ def test_a_kubectl_plugin_takes_the_context_s_namespace(
             check=True,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             env=environment,
         )
         assert all(pod in done.stdout for pod in held)

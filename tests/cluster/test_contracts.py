@@ -279,7 +279,7 @@ def test_a_kill_at_any_moment_lets_no_older_pod_in(
         until(
             "one of the two to go",
             lambda: expanded.running("migrate") or len(expanded.running("old")) == 2,
-            timeout=60,
+            timeout=120,
         )
         assert_never_together(watch.sights)
         delete(expanded, "migrate-1")

@@ -19,7 +19,7 @@ Object = dict[str, Any]
 @pytest.fixture(scope="module")
 def installed(plane: ControlPlane) -> ControlPlane:
     plane.kubectl("apply", "--server-side", "-k", str(FOLDER))
-    plane.kubectl("wait", "--for=condition=Established", "crd/ledgergates.ledgergate.dev", "--timeout=50s")
+    plane.kubectl("wait", "--for=condition=Established", "crd/ledgergates.ledgergate.dev", "--timeout=120s")
     return plane
 
 

@@ -37,7 +37,7 @@ def job(script: str, *, restart: str = "Never", limit: int = 0, init: str | None
 def test_a_job_runs_to_its_end(plane: ControlPlane, namespace: str, kubelet: Kubelet) -> None:
     """Init containers first, beside a native sidecar; the Job completes, and kubectl logs shows what was printed."""
     plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=job("echo main; sleep 0.1", init="echo first"))
-    plane.kubectl("wait", "--for=condition=Complete", "job/job", "-n", namespace, "--timeout=50s")
+    plane.kubectl("wait", "--for=condition=Complete", "job/job", "-n", namespace, "--timeout=120s")
     first, main = kubelet.runs
     assert (first.container, main.container) == ("first", "main")
     assert first.ended <= main.started
@@ -49,7 +49,7 @@ def test_a_failed_container_fails_the_job(plane: ControlPlane, namespace: str, k
     """With Never the pod stays, failed, with its log, its exit code and its last words."""
     words = 'echo "last words" > "$LEDGERGATE_TERMINATION_LOG"; echo loud; exit 3'
     plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=job(words))
-    plane.kubectl("wait", "--for=condition=Failed", "job/job", "-n", namespace, "--timeout=50s")
+    plane.kubectl("wait", "--for=condition=Failed", "job/job", "-n", namespace, "--timeout=120s")
     (pod,) = json.loads(plane.kubectl("get", "pods", "-n", namespace, "-o", "json"))["items"]
     ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
     assert (ended["exitCode"], ended["message"]) == (3, "last words\n")
@@ -67,7 +67,7 @@ def test_on_failure_runs_again_until_the_job_has_enough(
     for lines in ("x\n", "x\nx\n"):
         until("its process", partial(_says, tries, lines))
         kubelet.kill(kubelet.runs[-1].pod)
-    plane.kubectl("wait", "--for=condition=Complete", "job/job", "-n", namespace, "--timeout=50s")
+    plane.kubectl("wait", "--for=condition=Complete", "job/job", "-n", namespace, "--timeout=120s")
     assert [run.code for run in kubelet.runs] == [137, 137, 0]
     (pod,) = json.loads(plane.kubectl("get", "pods", "-n", namespace, "-o", "json"))["items"]
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 2
@@ -84,7 +84,7 @@ def test_kubectl_exec(plane: ControlPlane, namespace: str, kubelet: Kubelet) -> 
     variable = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "pg", "key": "password"}}}
     overrides = {"spec": {"containers": [{"name": "web", "image": "app", "env": [variable]}]}}
     plane.kubectl("run", "web", "--image=app", f"--overrides={json.dumps(overrides)}", "-n", namespace)
-    plane.kubectl("wait", "--for=condition=Ready", "pod/web", "-n", namespace, "--timeout=50s")
+    plane.kubectl("wait", "--for=condition=Ready", "pod/web", "-n", namespace, "--timeout=120s")
     said = ("exec", "web", "-n", namespace, "--", "sh", "-c")
     assert plane.kubectl(*said, 'echo "$PASSWORD"') == "se cret\n"
     failed = plane.kubectl(*said, "echo out; echo bad >&2; exit 5", check=False)

@@ -39,7 +39,7 @@ def test_actionlint_takes_a_workflow_that_uses_the_action(tmp_path: Path) -> Non
     for name in ("since", "sinse"):
         workflow.write_text(WORKFLOW.replace("INPUT", name))
         command = [str(program), "-no-color", "-shellcheck=", "-pyflakes=", str(workflow)]
-        done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120)
         said.append(done.stdout + done.stderr)
     assert said[0] == ""
     assert 'input "sinse" is not defined in action' in said[1]

@@ -52,7 +52,7 @@ def installed(plane: ControlPlane) -> ControlPlane:
     objects = [each for each in render(plane, "base") if each["kind"] not in CONFIGURATIONS | POLICY]
     apply(plane, [each for each in objects if each["kind"] == "Namespace"])
     apply(plane, objects)
-    plane.kubectl("wait", "--for=condition=Established", "crd/ledgergates.ledgergate.dev", "--timeout=50s")
+    plane.kubectl("wait", "--for=condition=Established", "crd/ledgergates.ledgergate.dev", "--timeout=120s")
     return plane
 
 
@@ -151,7 +151,7 @@ def test_the_component_leaves_out_the_policy_and_nothing_else(installed: Control
 def test_our_own_pods_run_under_the_restricted_standard(installed: ControlPlane) -> None:
     """Pod security, quota and priority admit the Deployments' pods in ledgergate's namespace; kwok runs them."""
     for deployment in ("ledgergate-webhook", "ledgergate-controller"):
-        installed.kubectl("rollout", "status", f"deployment/{deployment}", "-n", "ledgergate", "--timeout=50s")
+        installed.kubectl("rollout", "status", f"deployment/{deployment}", "-n", "ledgergate", "--timeout=120s")
     pods = json.loads(installed.kubectl("get", "pods", "-n", "ledgergate", "-o", "json"))["items"]
     assert sorted(each["spec"]["serviceAccountName"] for each in pods) == ["controller"] * 2 + ["webhook"] * 3
     assert {each["spec"]["containers"][0]["image"] for each in pods} == {"ledgergate:0.1.0"}
@@ -252,11 +252,11 @@ def test_a_held_deployment_waits_unscheduled(installed: ControlPlane, guarded: s
     eventually(lambda: gates(create(installed, guarded, pod("probe"), "--dry-run=server")) == [OUR_GATE["name"]])
     installed.kubectl("create", "deployment", "app", "--image=app", "--replicas=2", "-n", guarded)
     selected = ("pods", "-l", "app=app", "-n", guarded)
-    installed.kubectl("wait", "--for=create", *selected, "--timeout=50s")
+    installed.kubectl("wait", "--for=create", *selected, "--timeout=120s")
     installed.kubectl("wait", "--for=jsonpath={.status.conditions[0].reason}=SchedulingGated", *selected)
     name = installed.kubectl("get", *selected, "-o", "name").split()[0].removeprefix("pod/")
     ungate_as_controller(installed, guarded, name)
-    installed.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "-n", guarded, "--timeout=50s")
+    installed.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "-n", guarded, "--timeout=120s")
 
 
 # The validating webhook, while it is down -----------------------------------------------------------------------------

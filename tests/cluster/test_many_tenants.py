@@ -61,7 +61,6 @@ def renewed(plane: ControlPlane) -> datetime:
     return datetime.fromisoformat(lease["spec"]["renewTime"])
 
 
-@pytest.mark.timeout(240)
 def test_150_secrets_delay_nothing(
     tenants: list[str], application: Application, installation: Installation, database: str, tmp_path: Path
 ) -> None:
@@ -76,7 +75,7 @@ def test_150_secrets_delay_nothing(
     until("renewals", lambda: renewed(plane) - began > timedelta(seconds=2 * LEASE_SECONDS), pause=0.5)
     assert installation.log("controller").count("leader.lost") == lost
     migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)
-    application.await_running("web", timeout=30)
+    application.await_running("web")
     del tenants
 
 
@@ -117,7 +116,6 @@ BAD_ROWS = {
 }
 
 
-@pytest.mark.timeout(120)
 def test_a_bad_ledger_is_the_fault_of_its_gate(
     application: Application, installation: Installation, postgres: str, database: str, tmp_path: Path
 ) -> None:
@@ -148,7 +146,7 @@ def test_a_bad_ledger_is_the_fault_of_its_gate(
     application.deploy("web", FIRST)
     application.await_held("web")
     migrate(write_migrations(tmp_path / "migrations"), database, "--to", FIRST)
-    application.await_running("web", timeout=30)
+    application.await_running("web")
     assert all(installation._processes.running(name) for name in ("webhook", "controller"))
     now = (
         installation.log("controller").count("controller.started"),

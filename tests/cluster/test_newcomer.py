@@ -147,7 +147,7 @@ def kubelet(guard: Guard, desk: Path, tmp_path: Path) -> Iterator[Kubelet]:
     }
     with Kubelet(guard.plane, NAMESPACE, images) as started:
         yield started
-    guard.plane.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout=60)
+    guard.plane.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout=120)
 
 
 def test_every_block_is_run() -> None:
@@ -187,7 +187,7 @@ def test_the_workflow_deploys(surroundings: dict[str, str], desk: Path) -> None:
         env={**surroundings, "REVISION": "20250126120000_x", "REGISTRY": "registry.example.com", "TAG": "0123abc"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -43,7 +43,7 @@ def test_live_readiness_follows_the_ledger(application: Application, database: s
     assert await_condition(application, "gateway", "True") == "Matches"
     application.plane.kubectl(
         *("wait", "pods", "-l", "app=gateway", "-n", application.namespace),
-        *(f"--for=condition={CONDITION}", "--timeout=50s"),
+        *(f"--for=condition={CONDITION}", "--timeout=120s"),
     )
     migrate(migrations, database, "--to", FIRST, command="down")
     assert await_condition(application, "gateway", "False") == "Behind"

@@ -24,7 +24,7 @@ from testbed.controlplane.processes import Processes, free_ports
 from testbed.waiting import until
 
 log = logging.getLogger(__name__)
-pytestmark = pytest.mark.timeout(300 + 10 * SECONDS)
+pytestmark = pytest.mark.timeout(900 + 10 * SECONDS)
 
 REPLICAS = 3
 DRAIN = 1.0

@@ -186,7 +186,6 @@ def test_three_releases_with_a_rollback(application: Application, database: str,
         release_thrice(application, kubelet, database, native_objects, seed)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(RELEASES))
 def test_three_releases_by_knex(application: Application, database: str, tmp_path: Path, seed: int) -> None:
     """The same with Knex under `exec`: the pod says what it brings, and the LedgerGate has the boundary."""

@@ -57,7 +57,7 @@ class Ledgergate:
         """
         if any(name.startswith(_OF_THE_START) for name in environment):
             process = self.start(*arguments, **environment)
-            output, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=120)
             return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
         with tempfile.TemporaryDirectory() as written:
             output_file, errors_file = Path(written, "output"), Path(written, "errors")

@@ -54,7 +54,7 @@ def started(script: str, directory: Path, grace: float = 10.0) -> Iterator[subpr
 def ran(script: str, directory: Path, grace: float = 10.0) -> str:
     """Run the script to its end, and return how it ended."""
     with started(script, directory, grace) as process:
-        return process.communicate(timeout=30)[0].strip()
+        return process.communicate(timeout=120)[0].strip()
 
 
 def noted(file: Path) -> int:
@@ -98,7 +98,7 @@ def test_a_signal_reaches_what_the_command_has_started(tmp_path: Path) -> None:
     with started(f"trap 'wait; exit 5' TERM\n{inner}\nwait", tmp_path) as process:
         noted(tmp_path / "ready")
         process.terminate()
-        assert process.communicate(timeout=60)[0] == "5\n"
+        assert process.communicate(timeout=120)[0] == "5\n"
     assert (tmp_path / "heard").read_text() == "inner\n"
 
 
@@ -107,7 +107,7 @@ def test_a_command_that_ignores_signals_is_killed_after_the_grace_period(tmp_pat
     with started("trap '' TERM; echo 1 > \"$1/ready\"; while :; do sleep 0.05; done", tmp_path, grace=0.3) as process:
         noted(tmp_path / "ready")
         process.terminate()
-        assert process.communicate(timeout=60)[0] == "-9\n"
+        assert process.communicate(timeout=120)[0] == "-9\n"
 
 
 def test_what_it_leaves_running_is_ended(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_cancelled_run_ends_when_its_command_has_ended(tmp_path: Path) -> None
     with started(script, tmp_path) as process:
         noted(tmp_path / "pid")
         process.send_signal(signal.SIGUSR1)
-        assert process.communicate(timeout=60)[0] == "cancelled\n"
+        assert process.communicate(timeout=120)[0] == "cancelled\n"
     assert (tmp_path / "bye").exists()
 
 
@@ -151,7 +151,7 @@ def test_orphans_are_reaped(tmp_path: Path) -> None:
         (tmp_path / "end").touch()
         until("the orphan to be gone", lambda: not Path(f"/proc/{pid}").exists())
         (tmp_path / "go").touch()
-        assert process.communicate(timeout=60)[0] == "0\n"
+        assert process.communicate(timeout=120)[0] == "0\n"
 
 
 def test_the_command_dies_with_ledgergate(tmp_path: Path) -> None:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
-pytestmark = pytest.mark.timeout(900)  # the first test installs the tools
-
 STAMP = 1700000000000
 """The time of the first migration in milliseconds, for tools whose names begin with a time."""
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
-pytestmark = pytest.mark.timeout(900)  # the first test installs the tools
-
 
 def _django(project: Path) -> list[str]:
     directory = project / "shop" / "migrations"

@@ -99,7 +99,6 @@ WAITING = {"answers_no_query", "negotiates_the_protocol", "notices_without_end_o
 """They open a session as they should, and then leave a query without an answer: a command waits, as for a long one."""
 
 
-@pytest.mark.timeout(300)
 def test_no_evil_server_is_more_than_an_error(evil: Mapping[str, int]) -> None:
     """Whatever a server sends, the command ends by itself, in time, with a message for people."""
 

@@ -150,7 +150,7 @@ def test_tools_that_write_one_table_exclude_each_other(
         line(waits.stdout, "waiting for the lock, held by pod-1 (backend ")
         (ledgergate.home / "go").touch()
         assert held.wait(20) == 0
-        rest, errors = waits.communicate(timeout=30)
+        rest, errors = waits.communicate(timeout=120)
         assert waits.returncode == 0, rest + errors
     if script:
         assert (ledgergate.home / "order").read_text() == "first\nsecond\n"
@@ -162,7 +162,7 @@ async def test_a_lost_session_ends_the_command(ledgergate: Ledgergate, connectio
     with running(ledgergate, "--dialect", "knex", "--", "sh", "-c", script) as process:
         pid = noted(ledgergate.home / "pid")
         await connection.execute("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
         assert process.returncode == 4
         assert "sh was ended by SIGTERM: the session that holds the lock was lost" in errors
         assert not alive(pid)
@@ -176,7 +176,7 @@ def test_signals_are_passed_on(ledgergate: Ledgergate, number: signal.Signals) -
     with running(ledgergate, "--dialect", "knex", "--", "sh", "-c", script) as process:
         noted(ledgergate.home / "up")
         process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=120)
         assert (process.returncode, output, errors.splitlines()[-1]) == (
             1,
             f"heard {name}\n",
@@ -190,7 +190,7 @@ async def test_a_signal_before_the_command_runs(ledgergate: Ledgergate, connecti
     with running(ledgergate, "--dialect", "knex", "--", "touch", "ran") as process:
         line(process.stdout, "waiting for the lock")
         process.terminate()
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
         assert (process.returncode, errors) == (1, "error: stopped by SIGTERM; the command was not running\n")
     assert not (ledgergate.home / "ran").exists()
 

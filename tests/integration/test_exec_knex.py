@@ -123,7 +123,7 @@ async def test_without_us_knex_fails(project: Project, connection: Connection) -
     assert [other.returncode for other in others] == [1, 1]
     assert all("Migration table is already locked" in output for output in outputs)
     (project.home / "go").touch()
-    assert "Batch 1 run: 2 migrations" in first.communicate(timeout=60)[0]
+    assert "Batch 1 run: 2 migrations" in first.communicate(timeout=120)[0]
 
 
 async def test_sigkill_in_the_middle(project: Project, connection: Connection) -> None:
@@ -178,7 +178,7 @@ async def test_a_live_owner_keeps_its_lock(project: Project, connection: Connect
     waits = project.start("exec", "--clear-stale-lock", "--", *KNEX)
     line(waits.stdout, "waiting for its owner to free it (no run of `exec` has left a mark")
     (project.home / "go").touch()
-    assert "Batch 1 run: 3 migrations" in alone.communicate(timeout=60)[0]
+    assert "Batch 1 run: 3 migrations" in alone.communicate(timeout=120)[0]
     output, _ = await asyncio.to_thread(waits.communicate, timeout=60)
     assert waits.returncode == 0, output
     connection = await asyncpg.connect(database)
@@ -192,7 +192,7 @@ async def test_an_older_image_finds_nothing_to_do(project: Project) -> None:
     assert (await asyncio.to_thread(project, "exec", "--", *KNEX)).returncode == 0
     next(project.directory.glob("*_newer.js")).unlink()
     plain = project.plain()
-    assert "The migration directory is corrupt" in plain.communicate(timeout=60)[0]
+    assert "The migration directory is corrupt" in plain.communicate(timeout=120)[0]
     assert plain.returncode == 1
     done = project("exec", "--expect", "20250101000000_effects", "--", *KNEX)
     assert done.returncode == 0

@@ -108,7 +108,6 @@ def check(case: str, output: str) -> None:
     assert not [words for words in NEVER if words in output], output
 
 
-@pytest.mark.timeout(600)  # the first one installs Knex
 @pytest.mark.parametrize(
     "case", sorted(path.name for path in CASES.iterdir() if path.is_dir() and path.name != "no-verify")
 )
@@ -117,7 +116,6 @@ def test_a_report(case: str, ledgergate: Ledgergate, postgres: str) -> None:
     check(case, run_case(case, ledgergate, postgres))
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.skipif(not _PROGRAMS, reason="no PostgreSQL with TLS is installed")
 def test_no_verify(ledgergate: Ledgergate, request: pytest.FixtureRequest) -> None:
     """`sslmode=no-verify`, which only node-postgres knows, means to us what it means to Knex."""
@@ -125,7 +123,6 @@ def test_no_verify(ledgergate: Ledgergate, request: pytest.FixtureRequest) -> No
     check("no-verify", run_case("no-verify", ledgergate, server.url()))
 
 
-@pytest.mark.timeout(600)
 def test_no_verify_without_tls(ledgergate: Ledgergate, postgres: str) -> None:
     """Where the server has no TLS, exit 2 says so, as Knex itself does."""
     output = run_case("no-verify", ledgergate, postgres)

@@ -47,7 +47,7 @@ def test_a_setting_that_the_server_refuses(ledgergate: Ledgergate, refused: dict
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert "done: the ledger is at 20250101000001_two" in done.stdout

@@ -41,8 +41,6 @@ exports.up = async (knex) => { await knex.raw("update effects set n = n * 2"); %
 exports.down = (knex) => knex.raw("select 1");
 """
 
-pytestmark = pytest.mark.timeout(600)  # the first one installs them
-
 
 @pytest.fixture(params=VERSIONS)
 def project(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> Iterator[Project]:

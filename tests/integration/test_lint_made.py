@@ -40,7 +40,7 @@ HARMLESS = "create table posts (id bigint primary key);\n"
 def lint(*arguments: str, home: Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
     command = [PROGRAM, "migrate", "lint", *arguments]
-    return subprocess.run(command, cwd=home, input=text, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, cwd=home, input=text, capture_output=True, text=True, check=False, timeout=120)
 
 
 def call(command: Sequence[str | Path], home: Path, **environment: str) -> str:

@@ -21,7 +21,7 @@ async def test_a_run_goes_on_when_its_output_is_not_read(ledgergate: Ledgergate,
     process = ledgergate.start("up")
     assert process.stdout is not None
     process.stdout.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=120) == 0
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.stderr.close()
@@ -33,4 +33,4 @@ async def test_a_run_goes_on_when_its_output_is_not_read(ledgergate: Ledgergate,
     failed.stdout.close()
     assert "division by zero" in failed.stderr.read()
     failed.stderr.close()
-    assert failed.wait(timeout=60) == 1
+    assert failed.wait(timeout=120) == 1

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from testbed.controlplane.processes import free_ports
 from testbed.tools import debian
 from testbed.tools.install import InstallError
 from testbed.waiting import until
@@ -35,9 +36,7 @@ if TYPE_CHECKING:
 def pgbouncer(home: Path, database: str, mode: str, size: int) -> Iterator[str]:
     """Run PgBouncer in front of the database, and yield the URL that leads through it."""
     parsed = urlsplit(database)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     settings = f"""[databases]
 * = host={parsed.hostname} port={parsed.port}
 [pgbouncer]

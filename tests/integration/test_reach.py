@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from testbed.controlplane.processes import free_ports
 from testbed.waiting import until
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def closed_port() -> int:
     """A port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def test_every_way_to_name_the_database(ledgergate: Ledgergate, database: str, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ LOCK = ROOT / "requirements/runner.txt"
 def program(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The command line in an environment with the packages of `requirements/runner.txt` and no other."""
     environment = tmp_path_factory.mktemp("runner")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=120)
     python = environment / "bin" / "python"
     site = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
     for name in ("ledgergate", *re.findall(r"^([\w.-]+)==", LOCK.read_text(), re.MULTILINE)):
@@ -47,7 +47,7 @@ def test_migrate_works_without_the_guard(program: list[str], ledgergate: Ledgerg
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -55,7 +55,7 @@ def test_migrate_works_without_the_guard(program: list[str], ledgergate: Ledgerg
 @pytest.mark.parametrize("command", sorted(_COMMANDS.keys() - {"migrate"}))
 def test_every_other_command_says_what_to_install(program: list[str], command: str) -> None:
     """Exit 2, the missing packages and the command that installs them, and no traceback."""
-    done = subprocess.run([*program, command, "--help"], check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*program, command, "--help"], check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "kubernetes_asyncio" in done.stderr
     assert "pip install 'ledgergate[guard]'" in done.stderr
@@ -65,5 +65,5 @@ def test_every_other_command_says_what_to_install(program: list[str], command: s
 def test_the_help_needs_no_guard(program: list[str]) -> None:
     """The list of commands and the version are the runner's too."""
     for flag in ("--help", "--version"):
-        done = subprocess.run([*program, flag], check=False, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*program, flag], check=False, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr

@@ -152,7 +152,6 @@ async def running() -> AsyncIterator[Tenants]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.usefixtures("own_resolver")
 async def test_names_that_resolve_slowly_delay_no_other_tenant(database: str) -> None:
     """Commits of another tenant, and of one in the same namespace with an address, are seen as soon as ever.

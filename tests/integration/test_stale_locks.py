@@ -265,6 +265,16 @@ async def test_a_killed_run_behind_a_pooler(runs: Runs, connection: Connection, 
         await runs.frees(connection)
 
 
+@knex_only
+async def test_a_row_that_is_written_slowly(runs: Runs, connection: Connection) -> None:
+    """The command's write may last some seconds, as where it commits on a slow standby: the row is known to be its."""
+    run = runs.start(f"{runs.lock.take} and pg_sleep(2) is not null", "wait")
+    await runs.waits()
+    await until(connection, "select lock_version is not null from ledgergate_exec")
+    await runs.kill(run, connection)
+    await runs.frees(connection)
+
+
 @pytest.mark.parametrize("name", ["", "billing"])
 async def test_a_killed_first_run(ledgergate: Ledgergate, connection: Connection, name: str) -> None:
     """The command that creates the tables takes the row at once; no other session came meanwhile."""

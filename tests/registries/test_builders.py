@@ -86,7 +86,7 @@ def test_pipelines_pass_the_labels_on(project: Path, shell: dict[str, str]) -> N
     for command in (build, custom):
         (project / "calls").write_text("")
         variables = {**shell, "IMAGE": "shop/gateway:0a1b2c", "BUILD_CONTEXT": "."}
-        subprocess.run(["sh", "-ec", command], cwd=project, env=variables, check=True, timeout=60)
+        subprocess.run(["sh", "-ec", command], cwd=project, env=variables, check=True, timeout=120)
         (call,) = map(json.loads, (project / "calls").read_text().splitlines())
         assert call == [
             "docker",

@@ -23,7 +23,7 @@ def run(home: Path, *arguments: str, **environment: str) -> subprocess.Completed
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from migrations.core.migration import Migration
 
 _EXAMPLES = int(os.environ.get("LEDGERGATE_FUZZ", "150"))
-pytestmark = pytest.mark.timeout(300 + _EXAMPLES)
+pytestmark = pytest.mark.timeout(900 + _EXAMPLES)
 _WRITER = LedgerWriter("odd schema", "it's", 1, "pod'\\1")
 
 _MARKERS = st.sampled_from(

@@ -27,6 +27,8 @@ from webhook.telemetry import log_event
 RETRY_SECONDS = 1.0
 """Time between two tries to take or renew the Lease, and the longest that one try may take."""
 
+END_SECONDS = 60.0
+"""How long the work may take to end after the Lease is lost; far more than it needs."""
 
 SILENCE_SECONDS = 10.0
 """How long a replica may be without an answer about the Lease before it reports that it is not ready."""
@@ -203,8 +205,16 @@ class LeaderElector:
 
 
 async def _cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel tasks and wait until they have ended, however they end; a cancellation of the caller is not swallowed."""
+    """Cancel tasks and wait until they have ended, however they end; a cancellation of the caller is not swallowed.
+
+    Raises:
+        RuntimeError: One does not end. With it going on, this replica could not lead again, so the process has to end.
+    """
     running = [task for task in tasks if task is not None]
     for task in running:
         task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+    ended, stuck = await asyncio.wait(running, timeout=END_SECONDS)
+    if stuck:
+        raise RuntimeError(f"what ran while this replica led does not end, {END_SECONDS:g} s after it was cancelled")
+    for task in ended:
+        _ = task.cancelled() or task.exception()  # retrieved, or asyncio would log that it never was

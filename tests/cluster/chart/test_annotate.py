@@ -36,7 +36,7 @@ def test_the_plugin_annotates_what_helm_renders(helm_program: Path, tmp_path: Pa
 
     def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [helm_program, *arguments], env=environment, check=False, capture_output=True, text=True, timeout=60
+            [helm_program, *arguments], env=environment, check=False, capture_output=True, text=True, timeout=120
         )
 
     installed = helm("plugin", "install", PLUGIN)

@@ -142,7 +142,7 @@ async def test_upgrades_at_the_same_moment(cliscale: Cliscale, guard: Guard) -> 
     platform = guard.start_upgrade("--set-string", "webhook.podAnnotations.c=d,controller.podAnnotations.c=d")
     both = [cliscale.start_upgrade(CURRENT) for _ in range(2)]
     said = [process.communicate(timeout=90)[1] for process in both]
-    warned = platform.communicate(timeout=60)[1]
+    warned = platform.communicate(timeout=120)[1]
     assert platform.returncode == 0, warned
     refused = [text for process, text in zip(both, said, strict=True) if process.returncode]
     assert len(refused) < len(both), said
@@ -254,7 +254,7 @@ async def test_a_job_without_ledgergate(cliscale: Cliscale) -> None:
     spec = {"template": {"spec": {"restartPolicy": "OnFailure", "containers": [container]}}}
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "cliscale-migrate-manual"}, "spec": spec}
     cliscale.plane.kubectl("apply", "-n", cliscale.namespace, "-f", "-", stdin=json.dumps(job))
-    cliscale.kubectl("wait", "--for=condition=Complete", "job/cliscale-migrate-manual", "--timeout=30s")
+    cliscale.kubectl("wait", "--for=condition=Complete", "job/cliscale-migrate-manual", "--timeout=120s")
     assert await ledger(cliscale.database) == [FIRST, SECOND, THIRD]
 
 

@@ -100,7 +100,6 @@ def waited_for(cliscale: Cliscale) -> int | None:
     return waiting and int(waiting["waitingFor"])
 
 
-@pytest.mark.timeout(600)
 def test_three_releases_with_a_rollback(phased: Cliscale, checker: ReleaseChecker) -> None:
     """No pod is ever without its schema; the contract Job is held until the last old pod has ended; helm succeeds.
 

@@ -39,8 +39,8 @@ def test_uninstalling_frees_every_pod(guard: Guard, application: Application, da
     assert any(pod["spec"].get("readinessGates") for pod in application.pods("early"))
     guard.uninstall()
     application.await_running("early", 20)
-    ready = ("wait", "--for=condition=Ready", "pods", "-l", "app=early", "--timeout=30s")
-    guard.plane.kubectl(*ready, "-n", application.namespace, timeout=40)
+    ready = ("wait", "--for=condition=Ready", "pods", "-l", "app=early", "--timeout=120s")
+    guard.plane.kubectl(*ready, "-n", application.namespace, timeout=150)
     application.deploy("late", THIRD)
     application.await_running("late")
     assert application.status()["state"]
@@ -100,6 +100,6 @@ def run_as_written(block: str, guard: Guard) -> str:
         "KUBECONFIG": str(guard.plane.kubeconfig),
     }
     command = ["bash", "-euc", text]
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -36,7 +36,7 @@ def reader(
         "DATABASE_URL": database,
         "REGISTRY": registry.authority,
     }
-    plane.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout=60)
+    plane.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout=120)
 
 
 def test_the_quick_start(plane: ControlPlane, reader: dict[str, str], tmp_path: Path) -> None:

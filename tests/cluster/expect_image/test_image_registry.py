@@ -32,7 +32,7 @@ def test_a_registry_that_is_down_holds_and_lets_go_when_it_is_back(
         )
         assert reference in found[0]["note"]
         until(
-            "the metric", lambda: metric(installation, "ledgergate_unresolved_images", shop.namespace) == 1, timeout=60
+            "the metric", lambda: metric(installation, "ledgergate_unresolved_images", shop.namespace) == 1, timeout=120
         )
         assert len(shop.held("gateway")) == 3
     finally:
@@ -98,23 +98,27 @@ def test_a_tag_that_has_moved_is_noticed(shop: Application, images: Images, inst
 
 
 def test_many_pods_of_few_images_cost_few_reads(
-    shop: Application, images: Images, database: str, tmp_path: Path
+    shop: Application, images: Images, installation: Installation, database: str, tmp_path: Path
 ) -> None:
-    """300 pods of 20 images: at most 20 manifests are read. How soon the pods start, bench/images.py measures."""
+    """100 pods of 20 images: a leader reads at most 20 manifests. How soon the pods start, bench/images.py measures."""
     migrate(tmp_path / "migrations", database)
     until("the ledger to be read", lambda: shop.status().get("head") == THIRD)
     # Each has a digest of its own, as images of different builds have.
     names = [f"{images.repository}/app{number}" for number in range(20)]
     references = [images.push("1", THIRD, name, build=name) for name in names]
+    lost = installation.log("controller").count("leader.lost")
     for number, reference in enumerate(references):
-        shop.deploy(f"app{number}", None, image=reference, replicas=15)
-    until(
-        "300 running pods",
-        lambda: sum(len(shop.running(f"app{number}")) for number in range(20)) == 300,
-        timeout=150,
-        pause=1,
-    )
-    assert images.manifest_reads() <= 20
+        shop.deploy(f"app{number}", None, image=reference, replicas=5)
+    until("100 running pods", lambda: len(running(shop)) == 100, timeout=300)
+    # On a machine that is starved the Lease may be lost; the next leader starts from what the statuses say.
+    leaders = 1 + installation.log("controller").count("leader.lost") - lost
+    assert images.manifest_reads() <= 20 * leaders
+
+
+def running(application: Application) -> list[str]:
+    """Return the names of all pods of the application that run."""
+    pods = application.objects("v1", "pods")
+    return [pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"]
 
 
 def age_tags(application: Application) -> None:

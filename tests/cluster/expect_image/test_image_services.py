@@ -30,7 +30,7 @@ def test_an_image_that_names_a_service_is_not_asked_for(shop: Application, tmp_p
         until(
             "the reason",
             lambda: [each for each in events(shop, "Held", "Pod") if "a Service of this cluster" in each["note"]],
-            timeout=60,
+            timeout=120,
         )
     finally:
         shop.plane.kubectl("delete", "-f", str(manifest), "--wait=false")

@@ -142,7 +142,7 @@ class Sealed:
         """Run a command to its end; returns its exit code and what it printed."""
         with self.start(root, *command, variables=variables or {}) as process:
             try:
-                said, _ = process.communicate(timeout=60)
+                said, _ = process.communicate(timeout=120)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

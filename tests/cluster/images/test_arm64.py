@@ -15,7 +15,6 @@ WHEELS_OF = ("--implementation", "cp", "--python-version", "3.13", "--only-binar
 PLATFORMS = [word for libc in ("2_17", "2_28") for word in ("--platform", f"manylinux_{libc}_aarch64")]
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("lock", "megabytes"), [("runner", 40), ("runtime", 75)])
 def test_every_locked_package_has_its_wheel(lock: str, megabytes: int, tmp_path: Path) -> None:
     """Each package of the image has its wheel in the hash lock; made small, they stay in the image's bounds."""

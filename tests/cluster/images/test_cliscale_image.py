@@ -13,7 +13,7 @@ from tests.cluster.images.bases import NoBaseError, node_base
 from tests.cluster.images.builder import Buildah, npm_secrets
 from tests.cluster.images.product import COMMIT
 
-pytestmark = [pytest.mark.examples, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.examples
 
 MIGRATIONS = sorted(path.name for path in (EXAMPLE / "controller/src/migrations").iterdir())
 REGISTRY = "registry.example.com"

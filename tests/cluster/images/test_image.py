@@ -18,8 +18,6 @@ from tests.cluster.images.bases import DOCUMENTED_PYTHON
 from tests.cluster.images.builder import PIP_SETTINGS, Buildah, Sealed, pip_settings
 from tests.cluster.images.product import CHECKOUT, COMMIT, build, sources
 
-pytestmark = pytest.mark.timeout(900)
-
 INSTALL = CHECKOUT / "docs/install.md"
 SQL = "-- migrate:up\ncreate table users (id int);\n-- migrate:down\ndrop table users;\n"
 PY = "async def up(connection):\n    await connection.execute('create table orders (id int)')\n"
@@ -119,7 +117,7 @@ def test_the_webhook_needs_no_more_than_a_tmp(
             until("the webhook in the image to be ready", ready)
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=120)
     assert process.returncode == 0
 
 

@@ -125,8 +125,8 @@ def uninstall(guard: Guard, application: Application) -> None:
     """Uninstall the release, and see the held pod start and become ready."""
     guard.uninstall()
     application.await_running("early", 1)
-    ready = ("wait", "--for=condition=Ready", "pods", "-l", "app=early", "--timeout=30s")
-    guard.plane.kubectl(*ready, "-n", NAMESPACE, timeout=40)
+    ready = ("wait", "--for=condition=Ready", "pods", "-l", "app=early", "--timeout=120s")
+    guard.plane.kubectl(*ready, "-n", NAMESPACE, timeout=150)
 
 
 @pytest.mark.parametrize("right", RIGHTS, ids=str)
