@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from webhook.api.namespace import Namespace, NamespaceLabels, OptIn
+from webhook.background import start
 from webhook.core.near_misses import find_unknown_labels
 from webhook.kube.errors import ClusterError, NotFound
 from webhook.kube.reflector import Feed, Reflector
@@ -95,7 +96,7 @@ class NamespaceCache:
             return known
         if name not in self._asking:
             self._asking.add(name)
-            self._group.create_task(self._ask(name))
+            start(self._group, self._ask(name))
         return None
 
     async def _ask(self, name: str) -> None:

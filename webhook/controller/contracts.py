@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from webhook.api.objects import Pod
+from webhook.background import start
 from webhook.cache.gates import GateCache
 from webhook.controller.contract_events import ContractEvents
 from webhook.controller.contract_observer import ContractObserver
@@ -296,7 +297,9 @@ class ContractReconciler:
         key = gate.key
         feed = self._api.selected_pods(gate.namespace, gate.selector)
         pods = Reflector(feed, lambda _old, _new: self.changed(key))
-        task = self._group.create_task(self._follow(key, pods))
+        task = start(self._group, self._follow(key, pods))
+        if task is None:
+            return
         # The gate in the cache may be a moment old, so nothing counts as written to its status yet.
         state = replace(state, written=False, announced_at=None)
         self._active[key] = _Active(feed, gate.selector, pods, task, state, refusing=refusing)

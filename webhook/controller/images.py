@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Pod
+from webhook.background import start
 from webhook.controller.pull_credentials import PullCredentials
 from webhook.core.gate import Gate
 from webhook.core.images import (
@@ -204,7 +205,7 @@ class GateImages:
             return None
         started = self._monotonic()
         self._readings[ask] = started, {gate.key}
-        self._group.create_task(self._read(ask, tuple(self._of(gate).values())))
+        start(self._group, self._read(ask, tuple(self._of(gate).values())))
         # A moment later, so that `find` certainly sees that the time is over.
         asyncio.get_running_loop().call_later(LOOKUP_SECONDS + 0.05, self._lookup_late, ask, started)
         return started

@@ -13,6 +13,7 @@ from typing import Protocol
 from migrations.core.backoff import Backoff
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Condition, Metadata, Pod
+from webhook.background import start
 from webhook.cache.gates import GateCache
 from webhook.cache.namespaces import NamespaceCache
 from webhook.controller.work_queue import WorkQueue, work_in_parts
@@ -151,7 +152,7 @@ class ReadinessReconciler:
         with isolated("pod.condition_failed", pod="/".join(tracked.pod.metadata.key)):
             if not tracked.writing and self._is_tracked(tracked) and self._changed_conditions(tracked):
                 tracked.writing = True
-                self._group.create_task(self._write(tracked))
+                start(self._group, self._write(tracked))
 
     def _changed_conditions(self, tracked: _TrackedPod) -> list[Condition]:
         """Return the conditions that are to be written."""

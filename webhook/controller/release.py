@@ -16,6 +16,7 @@ from typing import Protocol
 from migrations.core.backoff import Backoff
 from webhook.api.namespace import OptIn
 from webhook.api.objects import Metadata, Pod
+from webhook.background import start
 from webhook.cache.gates import GateCache
 from webhook.cache.namespaces import NamespaceCache
 from webhook.controller.audit_events import AuditApi, AuditEvents
@@ -168,7 +169,7 @@ class ReleaseReconciler:
         """
         waiting = [held for held in self._held.of(namespace) if reference in held.unknown_images]
         if waiting:
-            self._group.create_task(work_in_parts(waiting, self._rejudge))
+            start(self._group, work_in_parts(waiting, self._rejudge))
 
     async def _judge_namespace(self, namespace: str) -> float:
         """Judge the held pods of a namespace, and return the seconds until it may be done again."""
@@ -198,7 +199,7 @@ class ReleaseReconciler:
             if old is None and self._gates.synced:
                 self._report_conflicts(new)
                 if self._audit.applies_to(new):
-                    self._group.create_task(self._check_audit(new))
+                    start(self._group, self._check_audit(new))
             return
         if held is None:
             held = HeldPod(new, self._monotonic(), _created(new, self._now()))
@@ -244,11 +245,11 @@ class ReleaseReconciler:
         self._conflicts.report(held.pod, decided)
         if self._may_start(held, verdict):
             self._releasing.add(uid)
-            self._group.create_task(self._release_isolated(held))
+            start(self._group, self._release_isolated(held))
         elif (verdict.gate, verdict.reason) not in held.reported and not self._too_early(held, verdict):
             held.reported.add((verdict.gate, verdict.reason))
             self._emit(Event(Reference.pod(held.pod.metadata), "Hold", "Held", verdict.message))
-            self._group.create_task(self._report_rollout(held.pod.metadata, verdict.message))
+            start(self._group, self._report_rollout(held.pod.metadata, verdict.message))
 
     def _too_early(self, held: HeldPod, verdict: Verdict) -> bool:
         """Return whether a pod may wait for a moment only: for its image, or until its namespace's label is certain."""

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from migrations.core.snapshot import Fault, LedgerSnapshot
+from webhook.background import start
 from webhook.cache.gates import GateCache
 from webhook.core.gate import Gate
 from webhook.core.status import Problem
@@ -141,16 +142,19 @@ class LedgerRegistry:
         self._on_change(key)
 
     def _bind(self, gate: Gate) -> None:
-        binding = self._bindings.get(gate.key)
         secret = gate.namespace, gate.secret
+        if secret not in self._databases:
+            database = TenantDatabase(secret, self._readers)
+            task = start(self._group, database.run())
+            if task is None:
+                return
+            self._databases[secret] = database, task
+        binding = self._bindings.get(gate.key)
         if binding is None:
             binding = self._bindings[gate.key] = LedgerBinding(gate)
         elif binding.gate.secret != gate.secret:
             self._leave((gate.namespace, binding.gate.secret), gate.key)
         binding.gate = gate
-        if secret not in self._databases:
-            database = TenantDatabase(secret, self._readers)
-            self._databases[secret] = database, self._group.create_task(database.run())
         self._databases[secret][0].put(binding, edited=self._gates.synced)
 
     def _unbind(self, key: Key) -> None:
