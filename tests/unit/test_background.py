@@ -7,7 +7,7 @@ from webhook.background import start
 
 
 async def test_work_is_dropped_while_its_part_ends_and_after() -> None:
-    """What a timer asks for at the end of a leader's term is no error, and leaves no coroutine that is never awaited."""
+    """What a timer asks for at the end of a leader's term is no error, and no coroutine is left unawaited."""
     done, group = list[str](), asyncio.TaskGroup()
 
     async def work(name: str) -> None:
