@@ -13,7 +13,7 @@ def start(group: asyncio.TaskGroup, work: Coroutine[Any, Any, T]) -> asyncio.Tas
     A timer, or another part that ends a moment later, may still ask for it then, which is no error.
 
     Args:
-        group: the part's, in which it has entered.
+        group: the part's; it has been entered.
         work: not awaited anywhere else.
 
     Returns:

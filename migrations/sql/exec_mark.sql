@@ -92,11 +92,12 @@ select pg_stat_clear_snapshot()
 -- name: let_through
 -- Commit what our transaction has noted, which lets the sessions through that wait for the lock's table, and lock the
 -- table again as soon as they have written. One message: PostgreSQL grants locks in the order of the requests, so no
--- other session writes in between. Others queue behind it, so the wait ends, but not before a write that is slow to
--- commit: whose the row is would stay unknown for good.
+-- other session writes in between. Others queue behind it, so the wait ends, and well within HEARTBEAT_TIMEOUT, which the
+-- look shares with it; but not before a write that is slow to commit: whose the row is would stay unknown for good. While
+-- it lasts the mark has no version, so that nothing is freed by it however late the next sign of life is.
 commit;
 begin transaction isolation level read committed read write;
-set local lock_timeout = '5s';
+set local lock_timeout = '3s';
 lock table {lock} in share row exclusive mode
 
 -- name: guard
