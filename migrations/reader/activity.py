@@ -12,6 +12,7 @@ from migrations.sql.statements import load
 
 if TYPE_CHECKING:
     from migrations.dialects.detection import Location
+    from migrations.postgres.advisory_lock import LockHolder
     from migrations.postgres.session import Session
 
 
@@ -24,12 +25,26 @@ async def find_active_migration(session: Session, location: Location) -> ActiveM
     Raises:
         DatabaseError: The connection was lost, or a query failed.
     """
-    for key in (advisory_lock.lock_key(location.table.relation), *location.dialect.lock_keys(location.table)):
+    ours = advisory_lock.lock_key(location.table.relation)
+    for key in (ours, *location.dialect.lock_keys(location.table)):
         holder = await advisory_lock.find_holder(session, key)
+        if key == ours and _is_in_between(holder):
+            holder = await advisory_lock.find_holder(session, key)
+            if _is_in_between(holder):
+                continue  # its server process was suspended just there: the run has not begun, or is over
         if holder is not None:
             name = holder.pod or holder.application or f"backend {holder.pid}"
             return ActiveMigration(name, holder.revision, holder.since)
     return None
+
+
+def _is_in_between(holder: LockHolder | None) -> bool:
+    """Return whether a command of ledgergate holds the lock without its companion.
+
+    They are taken and released one after the other, and the companion once more after each migration. A person who
+    holds the lock in psql has no companion either.
+    """
+    return holder is not None and holder.pod is not None and holder.since is None
 
 
 async def find_hidden_row_lock(session: Session, location: Location) -> str | None:

@@ -15,26 +15,29 @@ select pg_advisory_unlock_all()
 -- Who holds the lock, and since when; no row when it is free.
 -- PostgreSQL, chapter "pg_locks": a bigint key is shown as its halves in classid and objid, with objsubid 1; a key of
 -- two integers is shown as it is, with objsubid 2.
+-- pg_locks is read once: of two readings, the second could find the lock released, and miss its companion.
+with advisory as materialized (
+    select pid, classid, objid, objsubid, granted
+    from pg_catalog.pg_locks
+    where locktype = 'advisory'
+        and database = (select oid from pg_catalog.pg_database where datname = current_database())
+)
 select
     held.pid,
     activity.application_name,
     taken.since,
     extract(epoch from clock_timestamp() - taken.since)::float8 as seconds
-from pg_catalog.pg_locks as held
+from advisory as held
 cross join lateral (
     select to_timestamp(min(companion.objid::bigint) + 1577836800) as since
-    from pg_catalog.pg_locks as companion
-    where companion.locktype = 'advisory'
-        and companion.pid = held.pid
-        and companion.database = held.database
+    from advisory as companion
+    where companion.pid = held.pid
         and companion.objsubid = 2
         and companion.classid = ($2::bigint & 4294967295)::oid
 ) as taken
 left join pg_catalog.pg_stat_activity as activity on activity.pid = held.pid
-where held.locktype = 'advisory'
-    and held.granted
+where held.granted
     and held.objsubid = 1
     and held.classid = (($1::bigint >> 32) & 4294967295)::oid
     and held.objid = ($1::bigint & 4294967295)::oid
-    and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
 limit 1

@@ -331,6 +331,28 @@ async def test_the_holder_of_the_lock_is_reported(database: str, session: Sessio
     await runner.close()
 
 
+async def test_a_holder_always_shows_since_when(database: str, session: Session, connection: Connection) -> None:
+    """The lock and its companion, which shows the time, are taken and released in turn: no reader sees but one."""
+    await connection.execute(KNEX.format("knex_migrations"))
+    location = await locate_ledger(session, source(database, "knex"))
+    runner = await connect(Address.from_url(database), timeout=10, application_name="ledgergate pod-1")
+
+    async def take_and_release() -> None:
+        for _ in range(1000):
+            async with advisory_lock.try_lock(runner, advisory_lock.lock_key(location.table.relation)) as held:
+                assert held
+
+    runs = asyncio.create_task(take_and_release())
+    seen = 0
+    while not runs.done():
+        run = await find_active_migration(session, location)
+        seen += run is not None
+        assert run is None or run.since is not None
+    await runs
+    assert seen
+    await runner.close()
+
+
 async def test_a_watcher_reports_a_run_while_pods_wait(database: str, connection: Connection) -> None:
     """The beginning and the end of a run are reported once each, although the ledger has not changed."""
     await connection.execute(SQL["create"])
