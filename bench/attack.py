@@ -25,7 +25,7 @@ from testbed.admission import load
 from testbed.admission.attackers import KINDS
 from testbed.admission.reviews import review
 from testbed.admission.serve import REVISIONS
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 
 Progress = Callable[[str], None]
 

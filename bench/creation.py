@@ -21,7 +21,7 @@ from testbed.admission.reviews import review
 from testbed.cluster.application import FIRST, REVISION, Application, migrate, write_migrations
 from testbed.cluster.installation import Installation
 from testbed.controlplane import ControlPlane
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from testbed.postgres import Postgres
 from testbed.tools.install import InstallError
 from testbed.waiting import until

@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from testbed import data_directory, postgres_versions
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -27,7 +27,7 @@ from aiohttp import web
 from testbed.cluster.balancer import Balancer
 from testbed.controlplane import ControlPlane
 from testbed.controlplane.certificates import Authority
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 
 NAME = "control.example.com"
 ROOT = Path(__file__).parents[2]

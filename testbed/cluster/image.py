@@ -17,8 +17,8 @@ from typing import Any
 
 from testbed.cluster.installation import Installation
 from testbed.controlplane import ALL, ControlPlane
-from testbed.controlplane.processes import free_ports
 from testbed.controlplane.provision import programs_here
+from testbed.ports import free_ports
 from testbed.postgres import Postgres, create_database
 
 PYTHON = "/opt/ledgergate/bin/python"

@@ -15,7 +15,8 @@ from urllib.request import urlopen
 import yaml
 
 from testbed.controlplane import ControlPlane
-from testbed.controlplane.processes import Processes, free_ports
+from testbed.controlplane.processes import Processes
+from testbed.ports import free_ports
 from testbed.waiting import until
 
 ROOT = Path(__file__).parents[2]

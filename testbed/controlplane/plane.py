@@ -19,7 +19,8 @@ from testbed.controlplane.api import Api
 from testbed.controlplane.certificates import Authority, signing_keys
 from testbed.controlplane.commands import Layout, commands
 from testbed.controlplane.kubeconfig import Cluster
-from testbed.controlplane.processes import ControlPlaneError, PortTakenError, Processes, free_ports
+from testbed.controlplane.processes import ControlPlaneError, PortTakenError, Processes
+from testbed.ports import free_ports
 from testbed.waiting import until
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

@@ -6,19 +6,13 @@ Exception
 """
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
-# Below the kernel's range for outgoing connections (32768 up), so that no client socket gets
-# the API server's port while it is being restarted.
-PORTS = range(20000, 32000)
 POLL = 0.02
 TAIL = 25
 
@@ -29,18 +23,6 @@ class ControlPlaneError(Exception):
 
 class PortTakenError(ControlPlaneError):
     """Another process took a port between its choice and its use."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 on which no process listens now."""
-    chosen: list[int] = []
-    while len(chosen) < count:
-        port = random.choice(PORTS)  # noqa: S311 - no secret
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in chosen:
-                chosen.append(port)
-    return chosen
 
 
 class Processes:

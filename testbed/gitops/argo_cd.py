@@ -18,9 +18,10 @@ from urllib.request import urlopen
 import yaml
 
 from testbed.controlplane import ControlPlane
-from testbed.controlplane.processes import Processes, free_ports
+from testbed.controlplane.processes import Processes
 from testbed.gitops.programs import DEFINITIONS
 from testbed.gitops.repository import CHART
+from testbed.ports import free_ports
 from testbed.waiting import until
 
 Object = dict[str, Any]

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from testbed.controlplane.certificates import Pair
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from testbed.tools.debian import program
 from testbed.waiting import until
 

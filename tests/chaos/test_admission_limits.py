@@ -20,7 +20,7 @@ from certs.pki import KeyPair, Unreadable, issue_authority, issue_leaf
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import LedgerSnapshot
 from testbed.controlplane.certificates import Authority
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from webhook.admission.bodies import BODY_LIMIT, BUDGET, BodiesTooMany, BodyReader, BodyTooSlow, read_timeout
 from webhook.admission.connections import Limits, expected_client
 from webhook.admission.handlers import Admission

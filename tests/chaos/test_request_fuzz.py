@@ -23,7 +23,7 @@ from testbed.admission.load import resident_mb
 from testbed.admission.mutations import garbled, mutated
 from testbed.admission.reviews import review
 from testbed.admission.serve import REVISIONS
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from testbed.waiting import until
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from certs.pki import issue_authority, issue_leaf
 from migrations.core.snapshot import Fault, LedgerSnapshot
 from testbed.controlplane import ControlPlane
 from testbed.controlplane.certificates import Authority
-from testbed.controlplane.processes import ControlPlaneError, free_ports
+from testbed.controlplane.processes import ControlPlaneError
+from testbed.ports import free_ports
 from webhook.admission.connections import Limits, expected_client
 from webhook.admission.handlers import Admission
 from webhook.admission.server import AdmissionServer, Site, serving

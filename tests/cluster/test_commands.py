@@ -13,7 +13,7 @@ from testbed.cluster.application import FIRST, LEDGERGATE, SECOND, THIRD, Applic
 from testbed.cluster.installation import Installation
 from testbed.controlplane import ControlPlane
 from testbed.controlplane.kubeconfig import Cluster
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from testbed.waiting import until
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from testbed.controlplane import ControlPlane, ControlPlaneError
 from testbed.controlplane import plane as plane_module
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from testbed.waiting import until
 
 CHECKOUT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ import yaml
 from testbed.cluster.application import SECOND, THIRD, Application, in_an_hour, migrate, write_migrations
 from testbed.cluster.installation import Installation
 from testbed.controlplane import ControlPlane
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from testbed.tools import debian
 from testbed.tools.install import InstallError
 from testbed.waiting import until

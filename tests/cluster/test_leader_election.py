@@ -17,7 +17,7 @@ from aiohttp import web
 
 from testbed.controlplane import ControlPlane
 from testbed.controlplane.kubeconfig import Cluster as Kubeconfig
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from webhook.admission.server import Site, serving
 from webhook.kube.client import KubeClient
 from webhook.kube.kubeconfig import connect

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from testbed.controlplane import ControlPlane
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from webhook.admission.server import Site, probes, serving
 from webhook.app import metrics_refusal
 from webhook.kube.kubeconfig import connect

@@ -20,7 +20,8 @@ from testbed.cluster.control_webhook import control_webhook
 from testbed.cluster.installation import LEDGERGATE, Installation
 from testbed.cluster.pod_storm import SECONDS, FailedCalls, PodStorm
 from testbed.controlplane import ControlPlane
-from testbed.controlplane.processes import Processes, free_ports
+from testbed.controlplane.processes import Processes
+from testbed.ports import free_ports
 from testbed.waiting import until
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from testbed.tools import debian
 from testbed.tools.install import InstallError
 from testbed.waiting import until

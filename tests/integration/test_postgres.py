@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from testbed.postgres import Postgres, _scratch
 from testbed.waiting import until
 

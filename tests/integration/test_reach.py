@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from testbed.waiting import until
 
 if TYPE_CHECKING:

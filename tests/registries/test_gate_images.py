@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from testbed.registries.images import REVISION, Pusher, RegistryImage, index
 from testbed.registries.server import Registry
 from tests.registries.conftest import LOCAL, QUICK

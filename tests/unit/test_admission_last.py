@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from certs import tls
 from certs.pki import issue_authority, issue_leaf
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from tests.unit.test_admission_server import JSON, NOW, Known, review
 from webhook.admission.handlers import Admission
 from webhook.admission.server import AdmissionServer, Site, drain, serving

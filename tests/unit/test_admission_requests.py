@@ -6,7 +6,7 @@ import json
 import aiohttp
 import pytest
 
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from tests.unit.test_admission_server import JSON, PATHS, Running, review, site
 from webhook.admission.server import Site, probes, serving
 from webhook.core.selector import Selector

@@ -21,7 +21,7 @@ from certs import tls
 from certs.pki import issue_authority, issue_leaf
 from migrations.core.ledger import Ledger, Record, State
 from migrations.core.snapshot import LedgerSnapshot
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from webhook.admission.bodies import BODY_LIMIT
 from webhook.admission.handlers import Admission
 from webhook.admission.server import AdmissionServer, Site, drain, probes, serving

@@ -12,7 +12,7 @@ import pytest
 from testbed.cluster.image import LEDGERGATE, PYTHON, Runtime, content, migrate_times, write_kubeconfig
 from testbed.cluster.installation import Installation
 from testbed.controlplane import ControlPlane
-from testbed.controlplane.processes import free_ports
+from testbed.ports import free_ports
 from testbed.waiting import until
 from tests.cluster.images.bases import DOCUMENTED_PYTHON
 from tests.cluster.images.builder import PIP_SETTINGS, Buildah, Sealed, pip_settings

@@ -1,0 +1,30 @@
+"""The test bed's choice of ports: what one process was given, no other gets."""
+
+import multiprocessing
+
+import pytest
+
+from testbed.ports import BLOCK, free_ports
+
+
+@pytest.mark.parametrize("way", ["spawn", "fork"])
+def test_no_two_processes_get_the_same_port(way: str) -> None:
+    """Not even where none of them listens yet; a forked process does not go on in its parent's block."""
+    ours = free_ports(20)
+    with multiprocessing.get_context(way).Pool(4) as pool:
+        theirs = pool.map(free_ports, [20] * 16, chunksize=1)
+    ports = [*ours, *(port for each in theirs for port in each)]
+    assert len(ports) == 340
+    assert len(set(ports)) == 340
+
+
+def test_a_process_gets_a_port_again_only_after_all_others() -> None:
+    """A server that was killed can have its port back."""
+    first = free_ports(10)
+    assert not {*first} & {*free_ports(100)}
+
+
+def test_more_ports_than_there_are_is_an_error() -> None:
+    """It does not look for ever."""
+    with pytest.raises(RuntimeError, match="ports were asked for"):
+        free_ports(BLOCK + 1)
