@@ -35,7 +35,7 @@ demo: $(VENV)/installed ## the main job on a real API server and a real PostgreS
 
 # More workers than a small machine has CPUs: a test mostly waits. One worker runs all tests of a module, since what they
 # share, such as an image or a cluster, takes up to a minute to set up.
-PYTEST = $(BIN)/pytest --numprocesses=5 --dist=loadfile --no-loadscope-reorder -m "not examples and not gitops"
+PYTEST = $(BIN)/pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder -m "not examples and not gitops"
 # A failed test fails the run. .ci/run sets .ci/retry instead, which tells flaky tests from broken ones.
 ON_FAILURE ?= exit 1
 # Tests of what the server itself decides: its SQL, catalogues, rights and errors. `make matrix` runs more on each version.
