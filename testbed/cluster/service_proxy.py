@@ -3,6 +3,7 @@
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from types import TracebackType
@@ -27,6 +28,7 @@ class ServiceProxy:
         self._address = service["spec"]["clusterIP"]
         self._selector: Mapping[str, str] = service["spec"]["selector"]
         self._started = threading.Event()
+        self._ready_until: dict[PodProcess, float] = {}  # by the monotonic clock
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -68,8 +70,21 @@ class ServiceProxy:
         """
         selected = self._selected(self._pods.running())
         random.shuffle(selected)
-        ready = next((each for each in selected if each.ready()), None)
+        ready = next((each for each in selected if self._is_ready(each)), None)
         return ready or next(iter(self._selected(self._pods.leaving())), None)
+
+    def _is_ready(self, pod: PodProcess) -> bool:
+        """Return whether a pod was ready within the last period of its probe, or is now.
+
+        A probe for each connection would delay it, which kube-proxy does not.
+        """
+        now = time.monotonic()
+        if pod.process.poll() is None and now < self._ready_until.get(pod, now):
+            return True
+        if not pod.ready():
+            return False
+        self._ready_until[pod] = now + pod.pod["spec"]["containers"][0]["readinessProbe"]["periodSeconds"]
+        return True
 
     def _selected(self, pods: Iterable[PodProcess]) -> list[PodProcess]:
         return [each for each in pods if self._selector.items() <= each.pod["metadata"]["labels"].items()]

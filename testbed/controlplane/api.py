@@ -19,6 +19,9 @@ MANAGER = "kubectl"
 """Field manager of server-side apply: the one of kubectl, so that both can apply the same object."""
 
 TIMEOUT = 30.0
+LATE_WEBHOOK = ("failed calling webhook", "context deadline exceeded")
+"""What the API server's message has where a webhook that fails closed has not answered in time."""
+RETRIES = 2
 
 
 class EventStream:
@@ -112,10 +115,25 @@ class Api:
         self._ask("DELETE", path)
 
     def apply(self, manifest: str) -> None:
-        """Apply the documents of a YAML text in order, as `kubectl apply --server-side` does."""
+        """Apply the documents of a YAML text in order, as `kubectl apply --server-side` does.
+
+        One that a webhook's late answer refuses is applied again, as a controller does: the machine was busy.
+        """
         for document in filter(None, yaml.safe_load_all(manifest)):
             path = self._path(document)
-            self._ask("PATCH", path, {"fieldManager": MANAGER}, document, "application/apply-patch+yaml")
+            self._ask_again("PATCH", path, {"fieldManager": MANAGER}, document, "application/apply-patch+yaml")
+
+    def _ask_again(self, *request: Any) -> None:
+        """Send a request; send it again where a webhook's late answer refuses it."""
+        for _ in range(RETRIES):
+            try:
+                self._ask(*request)
+            except ControlPlaneError as error:
+                if not all(words in str(error) for words in LATE_WEBHOOK):
+                    raise
+            else:
+                return
+        self._ask(*request)
 
     def _path(self, document: Mapping[str, Any]) -> str:
         """Return the path of an object; wait for its kind, which is served some time after its CRD is Established."""
