@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import logging
 import select
 import socket
 import ssl
@@ -14,6 +15,8 @@ import yaml
 
 from testbed.controlplane.processes import ControlPlaneError
 from testbed.waiting import until
+
+log = logging.getLogger(__name__)
 
 MANAGER = "kubectl"
 """Field manager of server-side apply: the one of kubectl, so that both can apply the same object."""
@@ -131,6 +134,7 @@ class Api:
             except ControlPlaneError as error:
                 if not all(words in str(error) for words in LATE_WEBHOOK):
                     raise
+                log.warning("asked again: %s", error)
             else:
                 return
         self._ask(*request)

@@ -331,8 +331,22 @@ async def test_the_holder_of_the_lock_is_reported(database: str, session: Sessio
     await runner.close()
 
 
+@pytest.mark.parametrize(("application", "shown"), [("psql", "psql"), ("ledgergate pod-1", None)])
+async def test_a_holder_without_a_time(
+    database: str, session: Session, connection: Connection, application: str, shown: str | None
+) -> None:
+    """A person who holds the lock is shown; a command of ledgergate that has no companion yet does not run yet."""
+    await connection.execute(KNEX.format("knex_migrations"))
+    location = await locate_ledger(session, source(database, "knex"))
+    holder = await connect(Address.from_url(database), timeout=10, application_name=application)
+    await holder.fetch_value("select pg_advisory_lock($1)", advisory_lock.lock_key(location.table.relation))
+    run = await find_active_migration(session, location)
+    assert (run and run.holder) == shown
+    await holder.close()
+
+
 async def test_a_holder_always_shows_since_when(database: str, session: Session, connection: Connection) -> None:
-    """The lock and its companion, which shows the time, are taken and released in turn: no reader sees but one."""
+    """A reader sees both the lock and its companion, which shows the time, or neither."""
     await connection.execute(KNEX.format("knex_migrations"))
     location = await locate_ledger(session, source(database, "knex"))
     runner = await connect(Address.from_url(database), timeout=10, application_name="ledgergate pod-1")

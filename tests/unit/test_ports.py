@@ -1,6 +1,7 @@
 """The test bed's choice of ports: what one process was given, no other gets."""
 
 import multiprocessing
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,12 +11,13 @@ from testbed.ports import BLOCK, free_ports
 @pytest.mark.parametrize("way", ["spawn", "fork"])
 def test_no_two_processes_get_the_same_port(way: str) -> None:
     """Not even where none of them listens yet; a forked process does not go on in its parent's block."""
-    ours = free_ports(20)
-    with multiprocessing.get_context(way).Pool(4) as pool:
-        theirs = pool.map(free_ports, [20] * 16, chunksize=1)
-    ports = [*ours, *(port for each in theirs for port in each)]
-    assert len(ports) == 340
-    assert len(set(ports)) == 340
+    context = multiprocessing.get_context(way)
+    ports = free_ports(100)
+    with ExitStack() as processes:
+        pools = [processes.enter_context(context.Pool(1)) for _ in range(4)]
+        for pool in pools:
+            ports += pool.apply(free_ports, (100,))
+    assert len(set(ports)) == len(ports) == 500
 
 
 def test_a_process_gets_a_port_again_only_after_all_others() -> None:
