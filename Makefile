@@ -64,6 +64,13 @@ matrix: $(VENV)/installed ## every supported PostgreSQL and Kubernetes, one afte
 test-examples: $(VENV)/installed ## the example's workflow: actionlint, and its image, built by the workflow's steps
 	@$(BIN)/pytest -m examples tests/cluster
 
+# A test that needs a timely answer fails here first. RUNS=1 make test-loaded runs them once.
+.PHONY: test-loaded
+test-loaded: $(VENV)/installed ## the tests of `make test` beside a busy loop on one CPU, three times or up to a failure; hours
+	@$(BIN)/python -m testbed.controlplane build
+	@taskset --cpu-list 0 $(BIN)/python -c 'while True: pass' & loop=$$!; trap 'kill $$loop' EXIT; \
+		for run in $$(seq $${RUNS:-3}); do $(PYTEST); done
+
 # Argo CD is built first, in minutes, once.
 .PHONY: gitops
 gitops: $(VENV)/installed ## the real Argo CD installs the chart and removes it
