@@ -39,7 +39,7 @@ PYTEST = $(BIN)/pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder -
 # A failed test fails the run. .ci/run sets .ci/retry instead, which tells flaky tests from broken ones.
 ON_FAILURE ?= exit 1
 # Tests of what the server itself decides: its SQL, catalogues, rights and errors. `make matrix` runs more on each version.
-SERVER_TESTS = $(foreach name,baseline copy down dry_run_differs field_kinds fresh_session hidden_rows interruption \
+SERVER_TESTS = $(foreach name,activity baseline copy down dry_run_differs field_kinds fresh_session hidden_rows interruption \
 	lint_claims lint_oracle lint_soundness lost_lock nontransactional phases pooler resolve restart_standby rights role rowlock \
 	sections_and_sessions server_errors session source status up verify watcher,tests/integration/test_$(name).py)
 

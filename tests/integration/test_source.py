@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,7 +19,6 @@ from migrations.postgres import advisory_lock
 from migrations.postgres.address import Address
 from migrations.postgres.connection import connect
 from migrations.postgres.errors import PermissionMissing, StatementFailed
-from migrations.reader.activity import find_active_migration
 from migrations.reader.reader import LedgerReader, LedgerSource, locate_ledger, read_ledger
 from migrations.reader.watcher import LedgerWatcher, PollIntervals
 from migrations.sql.statements import bind, load
@@ -309,62 +307,6 @@ async def test_a_table_of_another_tool_is_refused(database: str, session: Sessio
     ):
         await read_ledger(session, source(database, "typeorm"))
     assert (await read_ledger(session, source(database, "auto"))).applied == ()
-
-
-async def test_the_holder_of_the_lock_is_reported(database: str, session: Session, connection: Connection) -> None:
-    """Our own lock shows holder, revision and time, whatever the dialect; None while it is free."""
-    await connection.execute(KNEX.format("knex_migrations"))
-    location = await locate_ledger(session, source(database, "knex"))
-    now = datetime.now(UTC)
-    assert await find_active_migration(session, location) is None
-    runner = await connect(
-        Address.from_url(database), timeout=10, application_name=advisory_lock.application_name("pod-1", "b")
-    )
-    async with advisory_lock.try_lock(runner, advisory_lock.lock_key('"public"."knex_migrations"')) as held:
-        assert held
-        run = await find_active_migration(session, location)
-        assert run is not None
-        assert (run.holder, run.revision) == ("pod-1", "b")
-        assert run.since is not None
-        assert abs((run.since - now).total_seconds()) < 10
-    assert await find_active_migration(session, location) is None
-    await runner.close()
-
-
-@pytest.mark.parametrize(("application", "shown"), [("psql", "psql"), ("ledgergate pod-1", None)])
-async def test_a_holder_without_a_time(
-    database: str, session: Session, connection: Connection, application: str, shown: str | None
-) -> None:
-    """A person who holds the lock is shown; a command of ledgergate that has no companion yet does not run yet."""
-    await connection.execute(KNEX.format("knex_migrations"))
-    location = await locate_ledger(session, source(database, "knex"))
-    holder = await connect(Address.from_url(database), timeout=10, application_name=application)
-    await holder.fetch_value("select pg_advisory_lock($1)", advisory_lock.lock_key(location.table.relation))
-    run = await find_active_migration(session, location)
-    assert (run and run.holder) == shown
-    await holder.close()
-
-
-async def test_a_holder_always_shows_since_when(database: str, session: Session, connection: Connection) -> None:
-    """A reader sees both the lock and its companion, which shows the time, or neither."""
-    await connection.execute(KNEX.format("knex_migrations"))
-    location = await locate_ledger(session, source(database, "knex"))
-    runner = await connect(Address.from_url(database), timeout=10, application_name="ledgergate pod-1")
-
-    async def take_and_release() -> None:
-        for _ in range(1000):
-            async with advisory_lock.try_lock(runner, advisory_lock.lock_key(location.table.relation)) as held:
-                assert held
-
-    runs = asyncio.create_task(take_and_release())
-    seen = 0
-    while not runs.done():
-        run = await find_active_migration(session, location)
-        seen += run is not None
-        assert run is None or run.since is not None
-    await runs
-    assert seen
-    await runner.close()
 
 
 async def test_a_watcher_reports_a_run_while_pods_wait(database: str, connection: Connection) -> None:
