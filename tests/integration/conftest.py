@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from migrations.postgres.address import Address
+from migrations.postgres.connection import connect
 from testbed import forks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from migrations.postgres.session import Session
 
 PROGRAM = str(Path(sys.executable).with_name("ledgergate"))
 _OF_THE_START = ("PYTHON", "LANG", "LC_", "TZ", "COVERAGE")
@@ -96,3 +100,11 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.
     connection = await asyncpg.connect(database)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+async def session(database: str) -> AsyncIterator[Session]:
+    """A session of ledgergate with the test's database."""
+    session = await connect(Address.from_url(database), timeout=10, application_name="reads")
+    yield session
+    await session.close()

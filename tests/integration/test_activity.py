@@ -16,22 +16,12 @@ from migrations.reader.activity import find_active_migration
 from migrations.reader.reader import LedgerSource, locate_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import asyncpg
 
     from migrations.dialects.detection import Location
     from migrations.postgres.session import Session
 
     Connection = asyncpg.Connection[asyncpg.Record]
-
-
-@pytest.fixture
-async def session(database: str) -> AsyncIterator[Session]:
-    """A session with the test's database."""
-    session = await connect(Address.from_url(database), timeout=10, application_name="reads")
-    yield session
-    await session.close()
 
 
 @pytest.fixture

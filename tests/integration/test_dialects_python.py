@@ -18,7 +18,6 @@ from testbed.tools.reading import PATIENCE
 from testbed.tools.story import MIGRATIONS, Story, Write
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     import asyncpg
@@ -124,14 +123,6 @@ def _alembic(project: Path) -> list[str]:
         sql = "select 1/0" if revision == "bad0" else "select 1"
         (project / "migrations" / "versions" / f"{revision}.py").write_text(text.format(revision, before, sql))
     return list(ancestry)
-
-
-@pytest.fixture
-async def session(database: str) -> AsyncIterator[Session]:
-    """Open a session with the test's database."""
-    session = await connect(Address.from_url(database), timeout=10, application_name="test")
-    yield session
-    await session.close()
 
 
 async def test_heads_of_alembic_are_read_and_kept(tmp_path: Path, database: str, session: Session) -> None:

@@ -25,7 +25,7 @@ from migrations.sql.statements import bind, load
 from testbed.postgres import Postgres
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from migrations.postgres.session import Session
 
@@ -33,14 +33,6 @@ if TYPE_CHECKING:
 
 KNEX = "create table {} (id serial primary key, name text, batch int, migration_time timestamptz)"
 SQL = {name: bind(text, table=NATIVE.relation()) for name, text in load("ledgergate").items()}
-
-
-@pytest.fixture
-async def session(database: str) -> AsyncIterator[Session]:
-    """A session with the test's database."""
-    session = await connect(Address.from_url(database), timeout=10, application_name="reads")
-    yield session
-    await session.close()
 
 
 async def soon(condition: Callable[[], object]) -> None:
